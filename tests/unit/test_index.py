@@ -1,0 +1,197 @@
+"""The index: what is written, what is refused, and that nobody ever sees half of one."""
+
+import dataclasses
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vmr
+from vmr.errors import IndexFileError, VmrError
+from vmr.retrieval.index import VideoIndex
+
+
+@pytest.fixture(scope="module")
+def index(footage: Path, offline, tmp_path_factory: pytest.TempPathFactory) -> VideoIndex:
+    folder = tmp_path_factory.mktemp("index")
+    videos = folder / "videos"
+    shutil.copytree(footage, videos)
+    (videos / "broken.mp4").write_bytes(b"not a video at all")
+    return vmr.build_index(videos, folder / "index", offline, window_s=4, stride_s=2)
+
+
+@pytest.fixture
+def copy(index: VideoIndex, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(index.folder, tmp_path / "copy"))
+
+
+def test_every_input_is_a_row_or_a_named_failure(index):
+    manifest = index.manifest
+    assert {row.video for row in manifest.rows} == {"bigbuckbunny.mp4", "bikes.mp4", "carphone_pristine.mp4"}
+    (failure,) = manifest.failures
+    assert failure.video == "broken.mp4" and failure.reason
+    assert [row.id for row in manifest.rows] == list(range(len(index)))
+    bikes = [(row.start_s, row.end_s) for row in manifest.rows if row.video == "bikes.mp4"]
+    assert bikes == [(0, 4), (2, 6), (4, 8), (6, 10)]  # 10 s of video
+
+
+def test_search_finds_the_right_moment(index):
+    for query, video in (("a cyclist with a helmet", "bikes.mp4"), ("a cartoon rabbit", "bigbuckbunny.mp4")):
+        hits = index.search(query, k=3)
+        assert Path(hits[0].video).name == video
+        assert Path(hits[0].video).is_file()
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        assert all(abs(hit.score) <= 1 for hit in hits)
+
+
+def test_scores_are_the_dot_products(index, offline):
+    query = offline.encode_text(["a man in a car"]).numpy()
+    vectors = index._flat.reconstruct_n(0, len(index))
+    expected = np.sort(vectors @ query[0])[::-1]
+    found = [hit.score for hit in index.search("a man in a car", k=len(index), overlapping=True)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_overlapping_windows_are_one_moment(index):
+    every = index.search("a cyclist", k=100, overlapping=True)
+    moments = index.search("a cyclist", k=100)
+    assert len(every) == len(index) > len(moments)
+    for i, hit in enumerate(moments):
+        for other in moments[:i]:
+            assert hit.video != other.video or hit.start_s >= other.end_s or other.start_s >= hit.end_s
+    assert index.search("a cyclist", k=2) == moments[:2]
+
+
+def test_a_reopened_index_answers_the_same(index, offline):
+    again = vmr.open_index(index.folder, offline)
+    assert again.search("a man with a bow tie", k=4) == index.search("a man with a bow tie", k=4)
+
+
+def test_an_index_moves_with_its_folder(copy, offline, index):
+    assert vmr.open_index(copy, offline).search("a rabbit") == index.search("a rabbit")
+
+
+def test_two_builds_give_the_same_bits(index, offline, tmp_path):
+    again = vmr.build_index(index.manifest.root, tmp_path / "again", offline, window_s=4, stride_s=2, num_workers=1)
+    assert again.manifest.rows == index.manifest.rows
+    assert again.manifest.vectors_sha256 == index.manifest.vectors_sha256
+
+
+def test_a_list_of_files_and_whole_videos(footage, offline, tmp_path):
+    files = [footage / "bikes.mp4", footage / "carphone_pristine.mp4", footage / "bikes.mp4"]
+    index = vmr.build_index(files, tmp_path / "index", offline, window_s=None)
+    assert [row.video for row in index.manifest.rows] == ["bikes.mp4", "carphone_pristine.mp4"]
+    assert index.manifest.rows[0].end_s == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(("query", "k"), [("  ", 3), ("a dog", 0)])
+def test_senseless_questions_are_refused(index, query, k):
+    with pytest.raises(VmrError):
+        index.search(query, k)
+
+
+def test_another_encoder_is_refused(copy, offline):
+    class Other:
+        name, about, embed_dim, preprocess = "other", "", offline.embed_dim, offline.preprocess
+        fingerprint = "0" * 16
+        encode_video, encode_text = offline.encode_video, offline.encode_text
+
+    with pytest.raises(IndexFileError, match=r"made by offline .* not by other"):
+        vmr.open_index(copy, Other())
+
+
+def test_no_such_index(tmp_path):
+    with pytest.raises(IndexFileError, match="no such index"):
+        vmr.open_index(tmp_path / "nowhere")
+
+
+def test_half_an_index_is_refused_and_can_be_built_again(copy, index, offline):
+    (copy / "manifest.json").unlink()
+    with pytest.raises(IndexFileError, match="not a finished index"):
+        vmr.open_index(copy)
+    vmr.build_index(index.manifest.root, copy, offline)
+    assert vmr.open_index(copy, offline).search("a rabbit")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "gone"])
+def test_damaged_vectors_are_refused(copy, damage):
+    (vectors,) = copy.glob("vectors-*.faiss")
+    content = bytearray(vectors.read_bytes())
+    if damage == "cut":
+        vectors.write_bytes(content[:-1])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        vectors.write_bytes(content)
+    else:
+        vectors.unlink()
+    with pytest.raises(IndexFileError, match="missing" if damage == "gone" else "damaged"):
+        vmr.open_index(copy)
+
+
+@pytest.mark.parametrize("damage", ["cut", "key", "row", "schema"])
+def test_a_damaged_manifest_is_refused(copy, damage):
+    path = copy / "manifest.json"
+    text = path.read_text()
+    content = json.loads(text)
+    if damage == "cut":
+        text = text[: len(text) // 2]
+    elif damage == "schema":
+        text = json.dumps({**content, "schema": "vmr-index/99"})
+    elif damage == "key":
+        content.pop("fingerprint")
+        text = json.dumps(content)
+    else:
+        content["rows"].pop()
+        text = json.dumps(content)
+    path.write_text(text)
+    with pytest.raises(IndexFileError) as caught:
+        vmr.open_index(copy)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_other_peoples_files_are_left_alone(tmp_path, footage, offline):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(IndexFileError, match="holds other files"):
+        vmr.build_index(footage, tmp_path, offline, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_index_is_replaced_only_when_asked(copy, footage, offline):
+    before = (copy / "manifest.json").read_bytes()
+    with pytest.raises(IndexFileError, match="--overwrite"):
+        vmr.build_index(footage, copy, offline)
+    assert (copy / "manifest.json").read_bytes() == before
+    vmr.build_index(footage, copy, offline, window_s=None, overwrite=True)
+    assert len(vmr.open_index(copy)) == 3
+    assert len(list(copy.iterdir())) == 2  # nothing of the old one is left
+
+
+def test_a_killed_rebuild_leaves_the_old_index(copy, footage):
+    """The process is killed as soon as it has begun to embed, long before it could commit."""
+    script = f"import vmr; print('go', flush=True); vmr.build_index({str(footage)!r}, {str(copy)!r}, overwrite=True)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(vmr.open_index(copy)) > 3
+
+
+def test_nothing_readable_is_an_error(tmp_path, offline):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    with pytest.raises(VmrError, match=r"none of 1 videos can be read, first: .*a\.mp4: "):
+        vmr.build_index(tmp_path, tmp_path / "index", offline)
+    assert not (tmp_path / "index").exists()
+
+
+def test_manifest_is_plain_data(index):
+    content = json.loads((index.folder / "manifest.json").read_text())
+    assert content["counts"] == {"videos": 3, "rows": len(index), "failures": 1}
+    assert content["embed_dim"] == 384 and content["encoder"] == "offline"
+    assert set(content) == {"schema", "counts", *(field.name for field in dataclasses.fields(index.manifest))}

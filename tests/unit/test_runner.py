@@ -1,0 +1,70 @@
+"""Evaluation end to end on real files: what is scored, what is left out, what the report says."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vmr.data.annotations import RetrievalSet, VideoItem, load_annotations
+from vmr.errors import VmrError
+from vmr.eval.metrics import bidirectional_metrics
+from vmr.eval.runner import evaluate
+from vmr.retrieval.embed import embed_texts, embed_videos
+
+
+@pytest.fixture(scope="module")
+def data(annotations, footage) -> RetrievalSet:
+    return load_annotations(annotations, footage)
+
+
+def test_scores_are_the_metrics_of_the_embeddings(data, offline):
+    report = evaluate(data, offline)
+    videos = np.concatenate(
+        [video.vectors for video in embed_videos([item.path for item in data.videos], offline).videos]
+    )
+    texts = embed_texts(data.texts, offline)
+    assert report.scores == {"embedding": bidirectional_metrics(texts @ videos.T, data.video_of_text)}
+    assert (report.num_videos, report.num_texts, report.complete) == (3, 4, True)
+    assert report.scores["embedding"]["text_to_video/R@1"] == 100.0  # three very different videos
+
+
+def test_missing_and_broken_videos_are_named_and_counted(data, offline, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"\0" * 1000)
+    more = RetrievalSet(
+        "more",
+        ("first", *data.texts, "last"),
+        (0, *(video + 1 for video in data.video_of_text), 4),
+        (VideoItem("broken.mp4", broken), *data.videos, VideoItem("gone.mp4", None)),
+    )
+    report = evaluate(more, offline)
+    assert [failure.video for failure in report.failures] == ["broken.mp4", "gone.mp4"]
+    assert report.failures[1].reason == "no such file"
+    assert report.coverage == "3 of 5 videos (2 missing or unreadable), 4 of 6 texts"
+    assert not report.complete
+    assert report.scores == evaluate(data, offline).scores
+
+
+def test_two_names_of_one_file_are_two_videos(data, offline):
+    path = data.videos[0].path
+    twice = RetrievalSet("twice", ("a", "b"), (0, 1), (VideoItem("x", path), VideoItem("y", path)))
+    report = evaluate(twice, offline)
+    assert report.num_videos == 2
+    assert report.scores["embedding"]["text_to_video/R@1"] == 0.0  # an exact tie counts against us, both ways
+
+
+def test_nothing_readable_is_an_error(offline):
+    nothing = RetrievalSet("nothing", ("a",), (0,), (VideoItem("gone.mp4", None),))
+    with pytest.raises(VmrError, match=r"nothing: none of 1 videos can be read, first: gone\.mp4: no such file"):
+        evaluate(nothing, offline)
+
+
+def test_report_file(data, offline, tmp_path):
+    report = evaluate(data, offline)
+    report.save(tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert content["schema"] == "vmr-report/1"
+    assert content["dataset"] == "test" and content["failures"] == []
+    assert content["num_videos"] == 3 and content["num_texts"] == 4
+    assert content["scores"]["embedding"]["text_to_video/R@1"] == 100.0
+    assert content["fingerprint"] == offline.fingerprint and content["versions"]["torch"]

@@ -1,0 +1,151 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from vmr.data.sampling import (
+    check_rule,
+    fps_indices,
+    middle_indices,
+    rand_indices,
+    sample_indices,
+    trimmed_length,
+    window_indices,
+    windows,
+)
+from vmr.errors import VmrError
+
+
+@dataclass
+class Clip:
+    num_frames: int
+    fps: float
+
+    @property
+    def duration_s(self):
+        return self.num_frames / self.fps
+
+
+def test_middle_takes_the_middle_of_each_interval():
+    # 8 frames in 4 intervals: [0,2) [2,4) [4,6) [6,8) -> (0+1)//2, (2+3)//2, ...
+    assert middle_indices(4, 8).tolist() == [0, 2, 4, 6]
+    # edges 0 2 4 6 9 (linspace 0, 2.25, 4.5, 6.75, 9 cut down) -> (0+1)//2, (2+3)//2, (4+5)//2, (6+8)//2
+    assert middle_indices(4, 9).tolist() == [0, 2, 4, 7]
+    # edges 0 12 25 37 50 62 75 87 100 -> (0+11)//2 = 5, (12+24)//2 = 18, (25+36)//2 = 30, ...
+    assert middle_indices(8, 100).tolist() == [5, 18, 30, 43, 55, 68, 80, 93]
+    assert middle_indices(1, 300).tolist() == [149]  # (0+299)//2
+    assert middle_indices(8, 4500).tolist() == [280, 843, 1405, 1968, 2530, 3093, 3655, 4218]
+
+
+def test_a_short_video_repeats_its_last_frame():
+    assert middle_indices(4, 2).tolist() == [0, 1, 1, 1]
+    assert middle_indices(8, 1).tolist() == [0] * 8
+    assert rand_indices(4, 2, np.random.default_rng(0)).tolist() == [0, 1, 1, 1]
+    # upstream: intervals of one frame leave nothing to draw, so two random frames of the video, sorted
+    assert rand_indices(4, 2, np.random.default_rng(0), upstream=True).tolist() == [0, 1, 1, 1]
+
+
+def test_rand_draws_from_the_whole_interval_and_upstream_never_its_last_frame():
+    draws = np.stack([rand_indices(8, 100, np.random.default_rng(seed)) for seed in range(2000)])
+    edges = [0, 12, 25, 37, 50, 62, 75, 87, 100]
+    assert draws.min(axis=0).tolist() == edges[:-1]
+    assert draws.max(axis=0).tolist() == [edge - 1 for edge in edges[1:]]
+    draws = np.stack([rand_indices(8, 100, np.random.default_rng(seed), upstream=True) for seed in range(2000)])
+    assert draws.min(axis=0).tolist() == [0, 12, 25, 37, 50, 62, 75, 87]
+    assert draws.max(axis=0).tolist() == [10, 23, 35, 48, 60, 73, 85, 98]
+
+
+def test_upstream_rand_falls_back_to_a_sorted_choice_without_repeats():
+    # 9 frames in 8 intervals: seven of them hold one frame, whose range without its last frame is empty
+    draws = [rand_indices(8, 9, np.random.default_rng(seed), upstream=True).tolist() for seed in range(50)]
+    assert all(draw == sorted(set(draw)) and len(draw) == 8 for draw in draws)
+    assert {index for draw in draws for index in draw} == set(range(9))
+
+
+def test_fps_takes_the_middle_of_each_step_and_rounds_halves_to_even():
+    # 0.5 per second: at 1, 3, 5, 7, 9 s of a 10 s video
+    assert fps_indices(0.5, 10.0, 30).tolist() == [30, 90, 150, 210, 270]
+    # at 0.5 s * 25 fps = 12.5 -> 12, 37.5 -> 38, 62.5 -> 62
+    assert fps_indices(1, 10.0, 25).tolist() == [12, 38, 62, 88, 112, 138, 162, 188, 212, 238]
+    # at 0.25, 0.75, 1.25, 1.75 s * 29.97 = 7.49, 22.48, 37.46, 52.45; later ones cut
+    assert fps_indices(2, 95 / 29.97, 29.97, 95, max_num_frames=4).tolist() == [7, 22, 37, 52]
+    assert fps_indices(1, 0.2, 25, 5).tolist() == [0]  # 0.5 s lies past the end
+
+
+def test_trimmed_counts_the_first_seconds_only():
+    assert trimmed_length(1500, 25.0) == 750  # 60 s -> 30 s
+    assert trimmed_length(1000, 29.97) == 899  # 33.4 s; int(899.1)
+    assert trimmed_length(750, 25.0) == 750  # exactly 30 s stays whole
+    assert trimmed_length(100, 25.0, max_s=2) == 50
+
+
+def test_rules_by_name():
+    clip = Clip(num_frames=1500, fps=25.0)
+    assert sample_indices("middle", 1, clip).tolist() == [749]
+    assert sample_indices("trimmed30", 1, clip).tolist() == [374]  # (0+749)//2
+    assert sample_indices("fps0.1", 0, clip).tolist() == [125, 375, 625, 875, 1125, 1375]  # at 5, 15, ... s
+    assert sample_indices("fps0.1", 2, clip).tolist() == [125, 375]
+    assert sample_indices("rand", 3, clip, np.random.default_rng(0)).shape == (3,)
+
+
+@pytest.mark.parametrize("rule", ["", "uniform", "fps", "fps0", "fps-1", "fpsx", "trimmed", "Middle", "middle "])
+def test_an_unknown_rule_is_refused_with_the_choices(rule):
+    with pytest.raises(VmrError, match="choose middle, rand, fpsR"):
+        check_rule(rule)
+    with pytest.raises(VmrError, match="choose middle, rand, fpsR"):
+        sample_indices(rule, 8, Clip(100, 25.0))
+
+
+def test_rand_without_a_generator_is_refused():
+    with pytest.raises(VmrError, match="rng"):
+        sample_indices("rand", 8, Clip(100, 25.0))
+
+
+def test_no_frames_to_take_from():
+    with pytest.raises(ValueError, match="video of 0"):
+        middle_indices(8, 0)
+
+
+def test_a_window_counts_frames_by_when_they_are_shown():
+    steady = np.arange(10) * 0.5  # 0, 0.5, ..., 4.5 s
+    # [1, 3) shows frames 2, 3, 4, 5: two intervals of two -> their first frames
+    assert window_indices(steady, 2, 1.0, 3.0).tolist() == [2, 4]
+    assert window_indices(steady, 1, 0.0, 5.0).tolist() == [4]
+    # frames at 0, 0.1, 0.2, then one each second: [0, 1) holds three of them, [1, 3) two
+    uneven = np.array([0, 0.1, 0.2, 1.0, 2.0, 3.0])
+    assert window_indices(uneven, 3, 0.0, 1.0).tolist() == [0, 1, 2]
+    assert window_indices(uneven, 4, 1.0, 3.0).tolist() == [3, 4, 4, 4]
+
+
+def test_a_frame_that_begins_with_a_window_belongs_to_it_in_spite_of_rounding():
+    assert 3 * 0.1 > 0.3
+    assert window_indices(np.array([0.2, 0.25, 0.3, 0.35]), 1, 3 * 0.1, 0.34).tolist() == [2]
+
+
+def test_a_window_without_a_frame_takes_the_nearest():
+    sparse = np.array([0.0, 10.0, 20.0])
+    assert window_indices(sparse, 2, 4.0, 5.0).tolist() == [0, 0]
+    assert window_indices(sparse, 2, 6.0, 7.0).tolist() == [1, 1]
+    assert window_indices(sparse, 2, 25.0, 30.0).tolist() == [2, 2]
+
+
+def test_windows_cover_the_video_and_none_lies_inside_the_one_before():
+    assert windows(10, 8, 4) == [(0, 8), (4, 10)]
+    assert windows(12, 8, 4) == [(0, 8), (4, 12)]
+    assert windows(12.5, 8, 4) == [(0, 8), (4, 12), (8, 12.5)]
+    assert windows(9, 3) == [(0, 3), (3, 6), (6, 9)]
+    assert windows(5, 8, 4) == [(0, 5)]
+    assert windows(8, 8, 4) == [(0, 8)]
+    assert windows(100, None) == [(0, 100)]
+
+
+def test_window_starts_do_not_drift():
+    spans = windows(60.0, 0.3, 0.1)
+    assert len(spans) == 598  # the last starts at 59.7 and ends with the video
+    assert spans[597] == (pytest.approx(59.7, abs=1e-12), 60.0)
+
+
+def test_a_stride_that_leaves_gaps_is_refused():
+    for stride_s in (9.0, 0.0, -1.0):
+        with pytest.raises(ValueError, match="stride"):
+            windows(100, 8, stride_s)

@@ -1,0 +1,96 @@
+"""What all commands share: options from a function's signature, errors in one line, exit statuses.
+
+Exit status 0 is success, 2 anything the user can mend, 130 an interrupt. Imports no torch, so that `--help` is quick.
+"""
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import docstring_parser
+from jsonargparse import ArgumentParser
+
+from vmr.errors import VmrError
+
+Command = Callable[..., None]
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line, without the usage before it."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Prints one line that says what was wrong, and exits with status 2."""
+        fail(f"{message} (see {self.prog} --help)")
+
+
+def run(prog: str, command: Command, positional: Sequence[str], example: str, argv: Sequence[str] | None) -> None:
+    """Parses `argv` into the arguments of `command` and calls it.
+
+    The options, their types, defaults and help texts are those of the function: its signature and docstring. The names
+    in `positional` are given without a flag. `--config FILE` reads any of them from YAML.
+    """
+    parser = _parser_of(prog, command, positional, example)
+    config = parser.parse_args(argv)
+    config.pop("config", None)
+    _call(command, config)
+
+
+def run_subcommands(
+    prog: str, description: str, commands: dict[str, tuple[Command, Sequence[str], str]], argv: Sequence[str] | None
+) -> None:
+    """As `run`, for a command that has several words: word -> (function, its positional names, a runnable example)."""
+    parser = Parser(prog=prog, description=description, epilog=f"example: {next(iter(commands.values()))[2]}")
+    subcommands = parser.add_subcommands(metavar="COMMAND")
+    for word, (command, positional, example) in commands.items():
+        subparser = _parser_of(f"{prog} {word}", command, positional, example)
+        subcommands.add_subcommand(word, subparser, help=subparser.description)
+        subparser.prog = f"{prog} {word}"
+    config = parser.parse_args(argv)
+    chosen = config[config.subcommand]
+    chosen.pop("config", None)
+    _call(commands[config.subcommand][0], chosen)
+
+
+def fail(message: str) -> NoReturn:
+    """Prints `error: message` on standard error, in one line, and exits with status 2."""
+    print("error:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(2)
+
+
+def _parser_of(prog: str, command: Command, positional: Sequence[str], example: str) -> Parser:
+    docstring = docstring_parser.parse(inspect.getdoc(command) or "")
+    helps = {parameter.arg_name: parameter.description for parameter in docstring.params}
+    parser = Parser(prog=prog, description=docstring.description, epilog=f"example: {example}", allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a YAML file of options; what stands on the line wins")
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        flag = name if name in positional else f"--{name.replace('_', '-')}"
+        if parameter.annotation is bool:
+            parser.add_argument(flag, action="store_true", help=helps[name])
+        elif parameter.default is inspect.Parameter.empty:
+            required = {} if name in positional else {"required": True}
+            parser.add_argument(flag, type=parameter.annotation, help=helps[name], **required)
+        else:
+            parser.add_argument(flag, type=parameter.annotation, default=parameter.default, help=helps[name])
+    return parser
+
+
+def _call(command: Command, config: Any) -> None:
+    # Decoding processes share the cores with torch, whose OpenMP threads would otherwise burn them while they wait for
+    # each other: embedding took four times as long. Read once, when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        command(**config.as_dict())
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except VmrError as error:
+        fail(str(error))
+    except OSError as error:  # a full disk, a folder that may not be written
+        if error.errno is None:  # libraries derive errors of their own from OSError
+            raise
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)

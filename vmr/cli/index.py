@@ -1,0 +1,92 @@
+"""`vmr-index`: make an index of a folder of videos, and look into one."""
+
+from collections.abc import Sequence
+
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from vmr.cli.common import run_subcommands
+from vmr.cli.output import print_failures, print_table
+
+
+def build(
+    dir: str,
+    out: str,
+    encoder: str = "offline",
+    window: PositiveFloat | None = 8.0,
+    stride: PositiveFloat | None = None,
+    reader: str = "pyav",
+    workers: PositiveInt | None = None,
+    timeout: PositiveFloat = 120.0,
+    overwrite: bool = False,
+) -> None:
+    """Embed every video under a folder, window by window, and write an index.
+
+    Args:
+        dir: folder of videos, searched with its subfolders
+        out: folder of the index to write
+        encoder: offline, or open_clip:MODEL/WEIGHTS
+        window: seconds that one row of the index covers; null makes each video one row
+        stride: seconds from one window to the next; default, half a window
+        reader: pyav, decord or torchcodec
+        workers: decoding processes; default, one a core
+        timeout: seconds a file may go without delivering frames before it is given up
+        overwrite: replace an index that is there already
+    """
+    import vmr
+
+    index = vmr.build_index(
+        dir,
+        out,
+        encoder,
+        window_s=window,
+        stride_s=stride,
+        reader=reader,
+        num_workers=workers,
+        timeout_s=timeout,
+        overwrite=overwrite,
+        progress=True,
+    )
+    manifest = index.manifest
+    print_failures(manifest.failures, manifest.root)
+    print(f"{out}: {len(index)} rows of {manifest.num_videos} videos, {len(manifest.failures)} left out")
+    print(f'next: vmr-search {out} "a sentence"')
+
+
+def info(index: str) -> None:
+    """Say what an index holds and which encoder made it.
+
+    Args:
+        index: folder of the index
+    """
+    import vmr
+
+    manifest = vmr.open_index(index).manifest
+    window = (
+        "the whole video" if manifest.window_s is None else f"{manifest.window_s:g} s every {manifest.stride_s:g} s"
+    )
+    rows = [
+        ("encoder", manifest.encoder),
+        ("fingerprint", manifest.fingerprint),
+        ("dimensions", str(manifest.embed_dim)),
+        ("videos", str(manifest.num_videos)),
+        ("rows", str(len(manifest.rows))),
+        ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
+        ("left out", str(len(manifest.failures))),
+        ("folder", manifest.root),
+        ("created", f"{manifest.created} by vmr {manifest.vmr_version}"),
+    ]
+    print_table(str(index), ("", ""), rows)
+    print_failures(manifest.failures, manifest.root)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    run_subcommands(
+        "vmr-index",
+        "Make and inspect indexes of videos.",
+        {
+            "build": (build, ["dir"], "vmr-index build videos --out index --window 8 --stride 4"),
+            "info": (info, ["index"], "vmr-index info index"),
+        },
+        argv,
+    )

@@ -1,0 +1,68 @@
+"""How results look on a terminal: results on standard output, everything else on standard error."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from vmr.eval.report import Report
+    from vmr.retrieval.index import Hit
+    from vmr.retrieval.manifest import Failure
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A table on standard output; no cell is cut. On a terminal long cells are folded to its width, in a pipe never."""
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 10_000
+    Console(markup=False, highlight=False, width=width).print(table)
+
+
+def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
+    """Every video that was left out, by name and reason, on standard error. root: the folder names are relative to."""
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+    for failure in failures:
+        console.print(f"left out: {Path(root, failure.video)}: {failure.reason}")
+
+
+def print_hits(query: str, hits: Sequence["Hit"]) -> None:
+    """The moments that answer a query, best first."""
+    rows = [(f"{hit.score:.3f}", f"{clock(hit.start_s)} - {clock(hit.end_s)}", hit.video) for hit in hits]
+    print_table(query, ("score", "time", "video"), rows)
+
+
+def print_hits_json(hits: Sequence["Hit"]) -> None:
+    """The same as one JSON list, for other programs."""
+    print(json.dumps([asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
+
+
+def print_report(report: "Report") -> None:
+    """The scores of an evaluation, a table for each kind of score, and what they are over."""
+    for kind, values in report.scores.items():
+        names = [name.removeprefix("text_to_video/") for name in values if name.startswith("text_to_video/")]
+        rows = [
+            (label, *(f"{values[f'{direction}/{name}']:.1f}" for name in names))
+            for label, direction in (("text to video", "text_to_video"), ("video to text", "video_to_text"))
+        ]
+        print_table(f"{report.dataset}, {report.encoder}, {kind} scores", ("", *names), rows)
+        print(f"rsum {values['rsum']:.1f}")
+    print(f"over {report.coverage}")
+    print(f"{report.encoder}: {report.about}")
+
+
+def clock(seconds: float) -> str:
+    """Seconds as minutes:seconds, with hours where there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    ahead = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{ahead}:{rest // 10:02d}.{rest % 10}"

@@ -1,0 +1,1 @@
+"""Decoding, sampling, annotations and the synthetic benchmark."""

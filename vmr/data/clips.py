@@ -1,0 +1,119 @@
+"""From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.data.sampling import Indices, check_rule, sample_indices, window_indices, windows
+from vmr.data.video import READERS, VideoReader
+from vmr.errors import VideoError, VmrError
+
+_WINDOWS_AT_ONCE = 16  # overlapping windows share their frames; more at once would only hold more memory
+
+
+@dataclass(frozen=True)
+class FrameSpec:
+    """What to decode from each segment of a video. Raises VmrError for values that make no sense.
+
+    num_frames: per segment. size: side of the square pictures, in pixels.
+    resize: "crop" scales the short side to size / crop_fraction and keeps the middle size x size; "stretch" scales both
+    sides to size whatever the aspect ratio, as upstream VideoMamba does.
+    window_s, stride_s: cut the video into windows of so many seconds, so far apart (side by side if None);
+    window_s None makes one segment of the whole video. reader: see `VideoReader`.
+    sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames); windows always take
+    the middle of equal parts.
+    """
+
+    num_frames: int
+    size: int
+    resize: str = "crop"
+    crop_fraction: float = 1.0
+    window_s: float | None = None
+    stride_s: float | None = None
+    reader: str = "pyav"
+    sampling: str = "middle"
+
+    def __post_init__(self) -> None:
+        check_rule(self.sampling)
+        stride_s = self.window_s if self.stride_s is None else self.stride_s
+        wrong = {
+            "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
+            f"resize must be 'crop' or 'stretch', not {self.resize!r}": self.resize not in ("crop", "stretch"),
+            "crop_fraction must lie in (0, 1]": not 0 < self.crop_fraction <= 1,
+            "window_s must be positive": self.window_s is not None and not self.window_s > 0,
+            "stride_s without window_s means nothing": self.window_s is None and self.stride_s is not None,
+            "stride_s must be positive and at most window_s, or frames are left out": self.window_s is not None
+            and stride_s is not None
+            and not 0 < stride_s <= self.window_s,
+            f"reader must be one of {', '.join(READERS)}, not {self.reader!r}": self.reader not in READERS,
+            "sampling 'rand' is for training; segments to be searched need the same frames every time": self.sampling
+            == "rand",
+        }
+        for reason, is_so in wrong.items():
+            if is_so:
+                raise VmrError(reason)
+
+
+@dataclass(frozen=True)
+class DecodedSegment:
+    """The frames of path from start_s to end_s: uint8 RGB in [0, 255], (T, 3, size, size)."""
+
+    path: str
+    start_s: float
+    end_s: float
+    video: NDArray[np.uint8]
+
+
+def read_clip(path: str | os.PathLike[str], spec: FrameSpec) -> Generator[DecodedSegment, None, None]:
+    """The segments of a video in order; the last ends with the video.
+
+    Frames that several windows share are decoded once. Memory does not grow with the length of the video.
+    Raises VideoError if the video cannot be read. If its packets promise frames that do not decode, its frames are
+    counted by decoding them all, and what can be decoded is used.
+    """
+    path = os.fspath(path)
+    reader = VideoReader(path, spec.reader)
+    try:
+        spans = windows(reader.duration_s, spec.window_s, spec.stride_s)
+        for start in range(0, len(spans), _WINDOWS_AT_ONCE):
+            group = spans[start : start + _WINDOWS_AT_ONCE]
+            try:
+                videos = _decode_group(reader, spec, group)
+            except VideoError:
+                reader.close()
+                reader = VideoReader(path, spec.reader, count_frames=True)
+                videos = _decode_group(reader, spec, group)
+            for (start_s, end_s), video in zip(group, videos, strict=True):
+                yield DecodedSegment(path, start_s, end_s, video)
+    finally:
+        reader.close()
+
+
+def _decode_group(reader: VideoReader, spec: FrameSpec, spans: list[tuple[float, float]]) -> list[NDArray[np.uint8]]:
+    indices = [_indices(reader, spec, *span) for span in spans]
+    needed = np.unique(np.concatenate(indices))
+    frames = _square_frames(reader, spec, needed)
+    return [frames[np.searchsorted(needed, wanted)] for wanted in indices]
+
+
+def _indices(reader: VideoReader, spec: FrameSpec, start_s: float, end_s: float) -> Indices:
+    if spec.window_s is None:
+        return sample_indices(spec.sampling, spec.num_frames, reader)
+    return window_indices(reader.timestamps_s, spec.num_frames, start_s, end_s)
+
+
+def _square_frames(reader: VideoReader, spec: FrameSpec, indices: Indices) -> NDArray[np.uint8]:
+    """uint8 (len(indices), 3, size, size). Sides and offsets are rounded as torchvision's Resize and CenterCrop do."""
+    size = spec.size
+    if spec.resize == "stretch":
+        return reader.frames_at(indices.tolist(), (size, size))
+    short = round(size / spec.crop_fraction)
+    scale = short / min(reader.height, reader.width)
+    height, width = max(short, int(reader.height * scale)), max(short, int(reader.width * scale))
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return reader.frames_at(indices.tolist(), (height, width))[:, :, top : top + size, left : left + size]

@@ -1,0 +1,77 @@
+"""The process that decodes for `DecodePool`: told what by JSON lines, answering on its standard output.
+
+It says {"kind": "ready"}, then for each request {"path", "spec"} any number of segments (a JSON line with kind,
+start_s, end_s and shape, then the raw uint8 frames) and one line of kind "video" or "failure". Nothing is pickled: a
+decoder that a hostile file has taken over can send wrong pictures, but no code to run.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from typing import Any, BinaryIO, cast
+
+from vmr.data.clips import FrameSpec, read_clip
+from vmr.errors import VideoError
+
+
+def main() -> None:
+    """Serve requests from standard input until it ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
+    requests, replies = _take_over(0, os.O_RDONLY, "rb"), _take_over(1, os.O_WRONLY, "wb")
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
+    _send(replies, {"kind": "ready"})
+    while True:
+        request = json.loads(lines.get())
+        _serve(request["path"], FrameSpec(**request["spec"]), replies)
+
+
+def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
+    """Keep a standard stream for ourselves: what a library prints must not land between our bytes."""
+    private = cast("BinaryIO", os.fdopen(os.dup(descriptor), mode))
+    if descriptor == 1:
+        os.dup2(2, 1)
+    else:
+        nothing = os.open(os.devnull, flags)
+        os.dup2(nothing, descriptor)
+        os.close(nothing)
+    return private
+
+
+def _listen(requests: BinaryIO, lines: "queue.SimpleQueue[bytes]") -> None:
+    """Pass requests on; leave at once when the parent is gone, even if the decoder hangs."""
+    for line in requests:
+        lines.put(line)
+    os._exit(0)
+
+
+def _serve(path: str, spec: FrameSpec, replies: BinaryIO) -> None:
+    num_segments, end_s = 0, 0.0
+    try:
+        with contextlib.closing(read_clip(path, spec)) as segments:
+            for segment in segments:
+                num_segments, end_s = num_segments + 1, segment.end_s
+                header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}
+                _send(replies, header, segment.video.tobytes())
+    except BrokenPipeError:
+        sys.exit(0)
+    except VideoError as error:
+        _send(replies, {"kind": "failure", "reason": error.reason})
+    except Exception as error:  # one strange file must not end the job for the others
+        reason = " ".join(str(error).split())
+        _send(replies, {"kind": "failure", "reason": f"{type(error).__name__}: {reason}"})
+    else:
+        _send(replies, {"kind": "video", "num_segments": num_segments, "duration_s": end_s})
+
+
+def _send(replies: BinaryIO, header: dict[str, Any], frames: bytes = b"") -> None:
+    replies.write(json.dumps(header).encode() + b"\n" + frames)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Encoders: what turns videos and texts into vectors of one space."""

@@ -1,0 +1,78 @@
+"""What every encoder is to the rest of vmr: the index and the evaluation never know which family they run.
+
+Shapes: B videos or texts, T frames, S pixels a side, D dimensions of the shared space.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from vmr.errors import VmrError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How an encoder wants to see a video: which frames the decoder delivers, and how pixels become floats.
+
+    num_frames: T. size: S, the side of the square frames in pixels. resize: `crop` brings the short side to S and keeps
+    the centre square, `stretch` brings both sides to S and does not keep the aspect ratio. mean, std: per RGB channel,
+    for pixels scaled to [0, 1].
+    """
+
+    num_frames: int
+    size: int
+    resize: Literal["crop", "stretch"]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, S, S), as the decoder delivers it -> float32, same shape, normalised.
+
+        Raises VmrError where the type, the rank or the size differ: resizing belongs to decoding, not here.
+        """
+        if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, self.size, self.size):
+            raise VmrError(
+                f"expected video uint8 (B, T, 3, {self.size}, {self.size}), got {video.dtype} {tuple(video.shape)}: "
+                "decode with vmr.read_video(path, model)"
+            )
+        mean = torch.tensor(self.mean, device=video.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=video.device).view(3, 1, 1)
+        return (video.float() / 255 - mean) / std
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Videos and texts to unit vectors of one space; the dot product of two is their cosine similarity."""
+
+    name: str
+    about: str  # one line on what it can and cannot do, printed wherever its scores are
+    embed_dim: int
+    preprocess: Preprocess
+    fingerprint: str
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 unit vectors (B, D)."""
+        ...
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """texts: B strings -> float32 unit vectors (B, D)."""
+        ...
+
+
+def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
+    """A hash of all that decides an embedding: weights by name and value, preprocessing, the encoder's own constants.
+
+    Two encoders with one fingerprint give comparable vectors, so an index refuses queries made with another one.
+    """
+    settings = json.dumps({"preprocess": asdict(preprocess), **config}, sort_keys=True)
+    digest = hashlib.sha256(settings.encode())
+    for name in sorted(weights):
+        value = weights[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
