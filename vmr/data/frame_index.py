@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -41,6 +41,8 @@ _NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2"}
 _COUNTED_CODECS = {"vp8", "gif", "apng", "webp"}
 _ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
 _PROBED_FRAMES = 4
+# A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
+_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _SEEK_PAYS_PACKETS = 8  # decoding fewer packets than this is cheaper than a seek
 
 
@@ -107,7 +109,7 @@ def _open_container(path: str) -> InputContainer:
         if place.is_file() and place.stat().st_size == 0:
             raise VideoError(path, "is empty (0 bytes)")
         # "file:" and the whitelist keep a name like "http://..." or a playlist from reaching out of this machine.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_LENIENT)
     except FFmpegError as error:
         raise VideoError(path, _why_unopened(place, error)) from None
     except (OSError, ValueError) as error:
