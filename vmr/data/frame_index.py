@@ -109,7 +109,7 @@ def _open_container(path: str) -> InputContainer:
         if place.is_file() and place.stat().st_size == 0:
             raise VideoError(path, "is empty (0 bytes)")
         # "file:" and the whitelist keep a name like "http://..." or a playlist from reaching out of this machine.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_LENIENT)
+        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_LENIENT)
     except FFmpegError as error:
         raise VideoError(path, _why_unopened(place, error)) from None
     except (OSError, ValueError) as error:
