@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from vmr.data.files import write_atomically
+from vmr.data.files import require_writable, write_atomically
 from vmr.retrieval.manifest import Failure
 
 SCHEMA = "vmr-report/1"
@@ -61,10 +61,9 @@ class Report:
 
     def save(self, path: str | Path) -> None:
         """Writes the report as JSON, the whole file or nothing; makes the folder where there is none."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        require_writable(path)
+        text = json.dumps(self.as_dict(), indent=1) + "\n"
+        write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _package_versions() -> dict[str, str]:

@@ -82,8 +82,8 @@ def frame_spec(
     window_s None makes each video one segment.
     """
     wanted = encoder.preprocess
-    if window_s is not None and stride_s is None:
-        stride_s = window_s / 2
+    if window_s is not None:
+        window_s, stride_s = float(window_s), float(window_s / 2 if stride_s is None else stride_s)
     return FrameSpec(wanted.num_frames, wanted.size, wanted.resize, window_s=window_s, stride_s=stride_s, reader=reader)
 
 

@@ -3,7 +3,11 @@
 On disk an index is a folder of two files: `manifest.json` (see vmr.retrieval.manifest) and the FAISS file it names.
 """
 
-from collections.abc import Sequence
+import re
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from os.path import commonpath
@@ -11,16 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from vmr.data.files import find_videos, sha256_of, write_atomically
+from vmr.data.clips import FrameSpec
+from vmr.data.files import find_videos, is_unicode, sha256_of, write_atomically
 from vmr.errors import IndexFileError, MissingExtraError, VmrError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder
 from vmr.retrieval.embed import Embedding, embed_texts, embed_videos, frame_spec
+from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
 from vmr.retrieval.manifest import Failure, Manifest, Row
 from vmr.retrieval.progress import spinner
 from vmr.version import __version__
+
+LOCK_FILE = ".lock"
+# What a builder writes, and what it leaves when it is killed.
+OWN_FILES = re.compile(r"\.lock|manifest\.json|vectors-\w+\.faiss|\.(manifest|vectors)\b.*\.tmp")
 
 
 @dataclass(frozen=True)
@@ -54,45 +65,20 @@ def build_index(
     read, IndexFileError where `out` holds something already (an index only unless `overwrite`).
     """
     out = Path(out)
-    _check_target(out, overwrite)
-    faiss = _faiss()
+    _faiss()
     paths = [Path(path).absolute() for path in (find_videos(videos) if isinstance(videos, str | Path) else videos)]
     if not paths:
         raise VmrError("no videos given: name a folder or a list of files")
-    with spinner(progress, "loading the encoder"):
-        model = load_model(encoder) if isinstance(encoder, str) else encoder
-    frames = frame_spec(model, window_s=window_s, stride_s=stride_s, reader=reader)
-    embedding = embed_videos(paths, model, frames, num_workers=num_workers, timeout_s=timeout_s, progress=progress)
-    if not embedding.videos:
-        first = embedding.failures[0]
-        raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
-
     root = Path(videos).absolute() if isinstance(videos, str | Path) else Path(commonpath([p.parent for p in paths]))
-    vectors = np.concatenate([video.vectors for video in embedding.videos])
-    flat = faiss.IndexFlatIP(model.embed_dim)
-    flat.add(vectors)
-    vectors_file, checksum = _write_vectors(faiss, flat, out)
-    manifest = Manifest(
-        encoder=model.name,
-        fingerprint=model.fingerprint,
-        embed_dim=model.embed_dim,
-        num_frames=frames.num_frames,
-        window_s=frames.window_s,
-        stride_s=frames.stride_s,
-        reader=frames.reader,
-        root=str(root),
-        rows=_rows(embedding, root),
-        failures=tuple(Failure(_relative(each.path, root), each.reason) for each in embedding.failures),
-        vectors_file=vectors_file,
-        vectors_sha256=checksum,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        vmr_version=__version__,
-    )
-    manifest.save(out)
-    for stale in out.glob("vectors-*.faiss"):
-        if stale.name != vectors_file:
-            stale.unlink()
-    return VideoIndex(out, manifest, flat, model)
+    with _claimed(out, overwrite):
+        with spinner(progress, "loading the encoder"):
+            model = load_model(encoder) if isinstance(encoder, str) else encoder
+        frames = frame_spec(model, window_s=window_s, stride_s=stride_s, reader=reader)
+        embedding = embed_videos(paths, model, frames, num_workers=num_workers, timeout_s=timeout_s, progress=progress)
+        if not embedding.videos:
+            first = embedding.failures[0]
+            raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
+        return _write(out, root, embedding, model, frames)
 
 
 def open_index(folder: str | Path, encoder: str | Encoder | None = None) -> "VideoIndex":
@@ -103,14 +89,14 @@ def open_index(folder: str | Path, encoder: str | Encoder | None = None) -> "Vid
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
-    path = folder / manifest.vectors_file
-    if not path.is_file() or sha256_of(path) != manifest.vectors_sha256:
-        state = "damaged" if path.is_file() else "missing"
-        raise IndexFileError(f"{path} is {state}: build the index again with vmr-index build")
-    flat = _faiss().read_index(str(path))
-    if flat.ntotal != len(manifest.rows):
-        raise IndexFileError(f"{path} holds {flat.ntotal} vectors, its manifest {len(manifest.rows)}: build it again")
-    return VideoIndex(folder, manifest, flat, encoder)
+    while True:
+        try:
+            return VideoIndex(folder, manifest, _read_vectors(folder, manifest), encoder)
+        except IndexFileError:
+            newer = Manifest.load(folder)
+            if newer == manifest:
+                raise
+            manifest = newer  # the index was replaced while it was being read
 
 
 class VideoIndex:
@@ -140,32 +126,35 @@ class VideoIndex:
         A window that overlaps a better hit of the same video is the same moment again and is left out, unless
         `overlapping`. Raises VmrError for an empty query or k < 1.
         """
-        if not query.strip():
-            raise VmrError("the query is empty: describe what the video shows")
+        if not query.strip() or not is_unicode(query):
+            raise VmrError("the query is empty or not valid text: describe what the video shows")
         if k < 1:
             raise VmrError(f"k is {k}: ask for at least 1 result")
         return self._search_vector(embed_texts([query], self.encoder), k, overlapping)
 
     def _search_vector(self, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
-        wanted = k
-        while True:  # overlapping windows are dropped after the search, so ask for more until k moments are left
-            wanted = min(wanted, len(self.manifest.rows))
-            scores, ids = self._flat.search(vector, wanted)
+        wanted = k + 1
+        while True:
+            scores, ids = self._flat.search(vector, min(wanted, len(self)))
             hits = self._hits(scores[0], ids[0], overlapping)
-            if len(hits) >= k or wanted == len(self.manifest.rows):
+            # Overlapping windows have dropped out, and rows that tie with the last hit may lie beyond: ask for more
+            # until the k-th hit is better than something that was found.
+            if wanted >= len(self) or (len(hits) >= k and hits[k - 1].score > scores.min()):
                 return hits[:k]
             wanted *= 2
 
     def _hits(self, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
+        """The rows found as hits, best first; rows that tie come in the index's order."""
         hits: list[Hit] = []
         taken: dict[str, list[Row]] = {}
-        for score, row_id in zip(scores, ids, strict=True):
-            row = self.manifest.rows[row_id]
+        for position in np.lexsort((ids, -scores)):
+            row = self.manifest.rows[ids[position]]
             earlier = taken.setdefault(row.video, [])
             if not overlapping and any(row.start_s < one.end_s and one.start_s < row.end_s for one in earlier):
                 continue
             earlier.append(row)
-            hits.append(Hit(float(score), str(Path(self.manifest.root, row.video)), row.start_s, row.end_s))
+            video = str(Path(self.manifest.root, row.video))
+            hits.append(Hit(float(scores[position]), video, row.start_s, row.end_s))
         return hits
 
     def _check_fingerprint(self, encoder: Encoder) -> None:
@@ -180,37 +169,94 @@ class VideoIndex:
         return len(self.manifest.rows)
 
 
-def _check_target(out: Path, overwrite: bool) -> None:
-    """Refuses to write where something else lies, before any work is done."""
+@contextmanager
+def _claimed(out: Path, overwrite: bool) -> Iterator[None]:
+    """Keeps `out` for one builder, and finds out before any work whether it may be written."""
     if out.exists() and not out.is_dir():
         raise IndexFileError(f"{out} is a file: name a folder for the index")
-    if not out.is_dir() or not any(out.iterdir()):
-        return
-    try:
-        Manifest.load(out)
-        is_index = True
-    except IndexFileError:
-        is_index = False
-    half_written = all(
-        file.name.startswith((".vectors-", "vectors-", ".manifest.json", "manifest.json")) for file in out.iterdir()
-    )
-    if not is_index and not half_written:
-        raise IndexFileError(f"{out} holds other files: name a new folder for the index")
-    if is_index and not overwrite:
-        raise IndexFileError(f"{out} holds an index already: replace it with --overwrite, or name another folder")
-
-
-def _write_vectors(faiss: Any, flat: Any, out: Path) -> tuple[str, str]:
-    """Puts the vectors under a new name, so that a reader of the index being replaced keeps its own file."""
+    is_new = not out.exists()
+    if not is_new:
+        _check_content(out, overwrite)
     out.mkdir(parents=True, exist_ok=True)
-    name = f"vectors-{datetime.now(timezone.utc):%Y%m%dT%H%M%S%f}.faiss"
-    write_atomically(out / name, lambda path: faiss.write_index(flat, str(path)))
-    return name, sha256_of(out / name)
+    lock = FileLock(out / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise IndexFileError(
+            f"{out} is being written by another process: wait for it, or name another folder"
+        ) from None
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+    finally:
+        lock.release()
+
+
+def _check_content(out: Path, overwrite: bool) -> None:
+    """Refuses a folder of anything but an index or the remains of one, and an index unless it may be replaced."""
+    if any(not OWN_FILES.fullmatch(file.name) for file in out.iterdir()):
+        raise IndexFileError(f"{out} holds other files: name a new folder for the index")
+    if (out / MANIFEST_FILE).exists() and not overwrite:
+        raise IndexFileError(
+            f"{out} holds an index already: replace it with --overwrite (overwrite=True), or name another folder"
+        )
+
+
+def _write(out: Path, root: Path, embedding: Embedding, model: Encoder, frames: FrameSpec) -> "VideoIndex":
+    """Puts vectors under a new name, commits them by the manifest, and clears away what the old manifest named."""
+    faiss = _faiss()
+    flat = faiss.IndexFlatIP(model.embed_dim)
+    flat.add(np.concatenate([video.vectors for video in embedding.videos]))
+    vectors_file = f"vectors-{uuid.uuid4().hex}.faiss"
+    write_atomically(out / vectors_file, lambda path: faiss.write_index(flat, str(path)))
+    manifest = Manifest(
+        encoder=model.name,
+        fingerprint=model.fingerprint,
+        embed_dim=model.embed_dim,
+        num_frames=frames.num_frames,
+        window_s=frames.window_s,
+        stride_s=frames.stride_s,
+        reader=frames.reader,
+        root=str(root),
+        rows=_rows(embedding, root),
+        failures=tuple(Failure(_relative(each.path, root), each.reason) for each in embedding.failures),
+        vectors_file=vectors_file,
+        vectors_sha256=sha256_of(out / vectors_file),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        vmr_version=__version__,
+    )
+    manifest.save(out)
+    for file in out.iterdir():
+        if file.name not in (MANIFEST_FILE, LOCK_FILE, vectors_file):
+            file.unlink()
+    return VideoIndex(out, manifest, flat, model)
+
+
+def _read_vectors(folder: Path, manifest: Manifest) -> Any:
+    path = folder / manifest.vectors_file
+    if not path.is_file() or sha256_of(path) != manifest.vectors_sha256:
+        state = "damaged" if path.is_file() else "missing"
+        raise IndexFileError(f"{path} is {state}: build the index again with vmr-index build")
+    try:
+        flat = _faiss().read_index(str(path))
+    except RuntimeError as error:  # gone since the line above
+        raise IndexFileError(f"{path} is missing: build the index again with vmr-index build") from error
+    if (flat.ntotal, flat.d) != (len(manifest.rows), manifest.embed_dim):
+        raise IndexFileError(
+            f"{path} holds {flat.ntotal} vectors of {flat.d} dimensions, its manifest says {len(manifest.rows)} of "
+            f"{manifest.embed_dim}: build the index again with vmr-index build"
+        )
+    return flat
 
 
 def _rows(embedding: Embedding, root: Path) -> tuple[Row, ...]:
     spans = [(video.path, start_s, end_s) for video in embedding.videos for start_s, end_s in video.spans]
-    return tuple(Row(i, _relative(path, root), start_s, end_s) for i, (path, start_s, end_s) in enumerate(spans))
+    return tuple(
+        Row(i, _relative(path, root), float(start_s), float(end_s)) for i, (path, start_s, end_s) in enumerate(spans)
+    )
 
 
 def _relative(path: str, root: Path) -> str:

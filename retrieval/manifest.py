@@ -7,6 +7,7 @@ by an atomic rename, so a reader finds the old index, the new one, or none, and 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, get_origin, get_type_hints
 
 from vmr.data.files import write_atomically
 from vmr.errors import IndexFileError
@@ -60,7 +61,7 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Commits the index: after this call, and not before, a reader sees it."""
         counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
-        text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, ensure_ascii=False)
+        text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
         write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     @classmethod
@@ -77,14 +78,20 @@ class Manifest:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.pop("schema") != SCHEMA:
                 raise IndexFileError(f"{path}: not of schema {SCHEMA}: build the index again with this version of vmr")
-            counts = content.pop("counts")
-            content["rows"] = tuple(Row(**row) for row in content["rows"])
-            content["failures"] = tuple(Failure(**failure) for failure in content["failures"])
-            manifest = cls(**content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            num_rows = content.pop("counts")["rows"]
+            content["rows"] = tuple(_checked(Row, row) for row in content["rows"])
+            content["failures"] = tuple(_checked(Failure, failure) for failure in content["failures"])
+            manifest: Manifest = _checked(cls, content)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise IndexFileError(f"{path} is damaged ({error}): build the index again") from error
-        if counts["rows"] != len(manifest.rows):
-            raise IndexFileError(
-                f"{path} is damaged ({len(manifest.rows)} of {counts['rows']} rows): build the index again"
-            )
+        if [row.id for row in manifest.rows] != list(range(num_rows)):
+            raise IndexFileError(f"{path} is damaged (rows missing or out of order): build the index again")
         return manifest
+
+
+def _checked(kind: type, content: dict[str, Any]) -> Any:
+    """A dataclass from JSON. Raises TypeError where a key is unknown or missing, or a value not of its field's type."""
+    for name, expected in get_type_hints(kind).items():
+        if not isinstance(content.get(name), tuple if get_origin(expected) is tuple else expected):
+            raise TypeError(f"{name} is {content.get(name)!r:.40}")
+    return kind(**content)

@@ -1,6 +1,7 @@
 """The real commands on real files, each in a process of its own, as a user starts them."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -47,6 +48,18 @@ def test_search_prints_json(index):
     hits = json.loads(result.stdout)
     assert [set(hit) for hit in hits] == [{"score", "video", "start_s", "end_s"}] * 3
     assert hits[0]["video"].endswith("bigbuckbunny.mp4")
+
+
+def test_names_are_printed_as_they_are(footage, tmp_path):
+    for name in (b"bad\xff.mp4", b":dog: [red] \x1b[31m.mp4"):
+        (tmp_path / os.fsdecode(name)).write_bytes((footage / "carphone_pristine.mp4").read_bytes())
+    (tmp_path / "line\nbreak.mp4").write_bytes(b"")
+    built = run("vmr-index", "build", tmp_path, "--out", tmp_path / "index", "--window", "null")
+    assert built.returncode == 0, built.stderr
+    assert f"left out: {tmp_path}/line\\nbreak.mp4: is empty (0 bytes)" in built.stderr
+    found = run("vmr-search", tmp_path / "index", "a man :dog: [red]")
+    assert "a man :dog: [red]" in found.stdout
+    assert "bad\\udcff.mp4" in found.stdout and ":dog: [red] \\x1b[31m.mp4" in found.stdout
 
 
 def test_info(index, footage):
@@ -134,7 +147,13 @@ def test_wrong_inputs_get_one_line(index, annotations, footage, tmp_path):
         (["vmr-eval", "--dataset", tmp_path / "gone.json", "--video-dir", footage], "gone.json"),
         (["vmr-eval", "--dataset", annotations, "--video-dir", tmp_path / "nowhere"], "nowhere"),
         (["vmr-eval", "--dataset", "msrvt", "--data-dir", tmp_path], "did you mean 'msrvtt'"),
+        (["vmr-eval", "--dataset", "MSRVT", "--data-dir", tmp_path], "did you mean 'msrvtt'"),
         (["vmr-eval", "--dataset", "msrvtt", "--data-dir", empty], str(empty)),
+        (["vmr-eval", "--dataset", "msrvtt", "--video-dir", empty], "data_dir"),
+        (["vmr-eval", "--dataset", annotations, "--data-dir", footage], "video_dir"),
+        (["vmr-eval", "--dataset", annotations, "--out", empty], "is a folder"),
+        (["vmr-index", "build", footage, "--out", tmp_path / "x", "--window", "inf"], "window_s"),
+        (["vmr-index", "build", footage, "--out", "/proc/x"], "/proc/x"),
         (["vmr-data", "make", "shapes", footage], str(footage)),
     ]
     for arguments, said in cases:

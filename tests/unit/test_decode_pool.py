@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
 from video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
 
-from vmr.data.decode_pool import DecodedSegment, DecodedVideo, DecodeFailure, DecodePool, FrameSpec, read_clip
+from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
+from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
 from vmr.data.video import VideoReader
-from vmr.errors import VmrError
+from vmr.errors import VideoError, VmrError
 
 SPEC = FrameSpec(num_frames=4, size=96, resize="stretch")
 
@@ -105,12 +107,11 @@ def test_sampling_by_rate_gives_at_most_num_frames(videos):
 
 def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
     (whole,) = read_clip(videos[0], FrameSpec(num_frames=1, size=112))
-    (wide,) = read_clip(videos[0], FrameSpec(num_frames=1, size=56, crop_fraction=0.5))
+    (half,) = read_clip(videos[0], FrameSpec(num_frames=1, size=56))
     with VideoReader(videos[0]) as reader:
-        frame = reader.frames_at([29])
-    # 112 x 192 needs no scaling for a crop of 112; a crop of 56 at 0.5 is the middle of that one
-    np.testing.assert_array_equal(whole.video, frame[:, :, :, 40:152])
-    np.testing.assert_array_equal(wide.video, whole.video[:, :, 28:84, 28:84])
+        # 112 x 192 needs no scaling for a crop of 112; for one of 56 it becomes 56 x 96
+        np.testing.assert_array_equal(whole.video, reader.frames_at([29])[:, :, :, 40:152])
+        np.testing.assert_array_equal(half.video, reader.frames_at([29], (56, 96))[:, :, :, 20:76])
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,7 @@ def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
         {"num_frames": 0},
         {"size": 0},
         {"resize": "pad"},
-        {"crop_fraction": 0.0},
-        {"crop_fraction": 1.5},
+        {"window_s": float("inf")},
         {"window_s": 0.0},
         {"window_s": 4.0, "stride_s": 5.0},
         {"stride_s": 2.0},
@@ -132,6 +132,17 @@ def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
 def test_a_spec_that_makes_no_sense_is_refused(values):
     with pytest.raises(VmrError):
         FrameSpec(**{"num_frames": 4, "size": 96, **values})
+
+
+def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):
+    path = tmp_path / "narrow.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 2000, 2, "yuv420p"
+        for packet in [*stream.encode(av.VideoFrame(2000, 2, "yuv420p")), *stream.encode()]:
+            container.mux(packet)
+    with pytest.raises(VideoError, match="2000 x 2 pixels: too narrow"):
+        list(read_clip(path, FrameSpec(num_frames=1, size=224)))
 
 
 def test_the_pool_gives_what_reading_in_process_gives(videos):
@@ -275,7 +286,8 @@ def test_a_worker_that_cannot_start_says_why_at_once(videos, tmp_path, monkeypat
 
 
 SCRIPT = """
-from vmr.data.decode_pool import DecodePool, FrameSpec
+from vmr.data.clips import FrameSpec
+from vmr.data.decode_pool import DecodePool
 import sys
 print("started")
 with DecodePool(FrameSpec(num_frames=2, size=32), num_workers=2) as pool:

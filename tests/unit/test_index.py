@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import vmr
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.manifest import Manifest
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_list_of_files_and_whole_videos(footage, offline, tmp_path):
     assert index.manifest.rows[0].end_s == pytest.approx(10.0)
 
 
-@pytest.mark.parametrize(("query", "k"), [("  ", 3), ("a dog", 0)])
+@pytest.mark.parametrize(("query", "k"), [("  ", 3), ("a dog", 0), ("\udcff", 3)])
 def test_senseless_questions_are_refused(index, query, k):
     with pytest.raises(VmrError):
         index.search(query, k)
@@ -134,25 +137,99 @@ def test_damaged_vectors_are_refused(copy, damage):
         vmr.open_index(copy)
 
 
-@pytest.mark.parametrize("damage", ["cut", "key", "row", "schema"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda manifest: json.dumps(manifest)[:500],
+        lambda manifest: "[" * 100_000,
+        lambda manifest: json.dumps([manifest]),
+        lambda manifest: json.dumps({**manifest, "schema": "vmr-index/99"}),
+        lambda manifest: json.dumps({key: value for key, value in manifest.items() if key != "fingerprint"}),
+        lambda manifest: json.dumps({**manifest, "more": 1}),
+        lambda manifest: json.dumps({**manifest, "rows": manifest["rows"][:-1]}),
+        lambda manifest: json.dumps({**manifest, "rows": manifest["rows"][::-1]}),
+        lambda manifest: json.dumps({**manifest, "rows": [{**manifest["rows"][0], "video": 5}]}),
+        lambda manifest: json.dumps({**manifest, "counts": {}}),
+        lambda manifest: json.dumps({**manifest, "root": 5}),
+        lambda manifest: json.dumps({**manifest, "window_s": "x"}),
+        lambda manifest: json.dumps({**manifest, "vectors_file": 7}),
+    ],
+    ids=[
+        "cut",
+        "nested",
+        "list",
+        "schema",
+        "lacking",
+        "more",
+        "fewer",
+        "reversed",
+        "video",
+        "counts",
+        "root",
+        "window",
+        "file",
+    ],
+)
 def test_a_damaged_manifest_is_refused(copy, damage):
     path = copy / "manifest.json"
-    text = path.read_text()
-    content = json.loads(text)
-    if damage == "cut":
-        text = text[: len(text) // 2]
-    elif damage == "schema":
-        text = json.dumps({**content, "schema": "vmr-index/99"})
-    elif damage == "key":
-        content.pop("fingerprint")
-        text = json.dumps(content)
-    else:
-        content["rows"].pop()
-        text = json.dumps(content)
-    path.write_text(text)
+    path.write_text(damage(json.loads(path.read_text())))
     with pytest.raises(IndexFileError) as caught:
         vmr.open_index(copy)
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_manifest_of_other_vectors_is_refused(copy):
+    path = copy / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "embed_dim": 3}))
+    with pytest.raises(IndexFileError, match=r"384 dimensions, its manifest says .* of 3"):
+        vmr.open_index(copy)
+
+
+def test_an_index_replaced_while_it_is_opened(copy, footage, offline, monkeypatch):
+    """The rebuild comes between reading the manifest and reading the vectors that it names."""
+    load = Manifest.load
+    rebuilds = iter([lambda: vmr.build_index(footage, copy, offline, window_s=None, overwrite=True)])
+
+    def load_and_be_late(folder):
+        manifest = load(folder)
+        next(rebuilds, lambda: None)()
+        return manifest
+
+    monkeypatch.setattr(Manifest, "load", load_and_be_late)
+    assert len(vmr.open_index(copy, offline)) == 3
+
+
+def test_one_builder_at_a_time(copy, footage, offline):
+    before = (copy / "manifest.json").read_bytes()
+    with FileLock(copy / ".lock"), pytest.raises(IndexFileError, match="being written by another process"):
+        vmr.build_index(footage, copy, offline, overwrite=True)
+    assert (copy / "manifest.json").read_bytes() == before
+
+
+def test_remains_of_a_killed_builder_are_cleared_away(copy, footage, offline):
+    for name in (".vectors-0123.faiss.abc.tmp", ".manifest.json.x_1.tmp", "vectors-0123.faiss"):
+        (copy / name).write_bytes(b"half")
+    vmr.build_index(footage, copy, offline, overwrite=True)
+    assert sorted(path.suffix for path in copy.iterdir()) == ["", ".faiss", ".json"]
+
+
+def test_ties_come_in_the_order_of_the_index(footage, offline, tmp_path):
+    for name in "cadb":
+        shutil.copy(footage / "carphone_pristine.mp4", tmp_path / f"{name}.mp4")
+    index = vmr.build_index(tmp_path, tmp_path / "index", offline, window_s=None)
+    for k in (1, 2, 4):
+        assert [Path(hit.video).stem for hit in index.search("a man", k)] == list("abcd")[:k]
+
+
+def test_strange_file_names(footage, offline, tmp_path):
+    names = [b"bad\xff.mp4", b"two\nlines.mp4", b":dog: [red].mp4", b"-dash.mp4"]
+    for name in names:
+        shutil.copy(footage / "carphone_pristine.mp4", os.fsencode(tmp_path) + b"/" + name)
+    vmr.build_index(tmp_path, tmp_path / "index", offline, window_s=None)
+    found = {
+        os.fsencode(Path(hit.video).name) for hit in vmr.open_index(tmp_path / "index", offline).search("a man", 9)
+    }
+    assert found == set(names)
 
 
 def test_other_peoples_files_are_left_alone(tmp_path, footage, offline):
@@ -169,7 +246,7 @@ def test_an_index_is_replaced_only_when_asked(copy, footage, offline):
     assert (copy / "manifest.json").read_bytes() == before
     vmr.build_index(footage, copy, offline, window_s=None, overwrite=True)
     assert len(vmr.open_index(copy)) == 3
-    assert len(list(copy.iterdir())) == 2  # nothing of the old one is left
+    assert len([file for file in copy.iterdir() if file.name != ".lock"]) == 2  # nothing of the old one is left
 
 
 def test_a_killed_rebuild_leaves_the_old_index(copy, footage):

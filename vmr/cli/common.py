@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 import docstring_parser
@@ -55,7 +56,7 @@ def run_subcommands(
 
 def fail(message: str) -> NoReturn:
     """Prints `error: message` on standard error, in one line, and exits with status 2."""
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(2)
 
 
@@ -80,9 +81,12 @@ def _call(command: Command, config: Any) -> None:
     # Decoding processes share the cores with torch, whose OpenMP threads would otherwise burn them while they wait for
     # each other: embedding took four times as long. Read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # no file name is worth a failure in printing it
     try:
         command(**config.as_dict())
-        sys.stdout.flush()
+        print(end="", flush=True)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except VmrError as error:

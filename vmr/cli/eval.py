@@ -8,7 +8,7 @@ from vmr.cli.common import fail, run
 from vmr.cli.output import print_failures, print_report
 
 
-def evaluate(
+def score(
     dataset: str,
     video_dir: str | None = None,
     data_dir: str | None = None,
@@ -33,7 +33,10 @@ def evaluate(
         timeout: seconds a file may go without delivering frames before it is given up
     """
     from vmr.data.annotations import load_retrieval_set
+    from vmr.data.files import require_writable
 
+    if out is not None:
+        require_writable(out)
     data = load_retrieval_set(dataset, video_dir, data_dir)  # a misspelt name is told before torch is imported
 
     from vmr.eval.runner import evaluate
@@ -54,4 +57,4 @@ def evaluate(
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    run("vmr-eval", evaluate, [], "vmr-eval --dataset test.json --video-dir videos --out report.json", argv)
+    run("vmr-eval", score, [], "vmr-eval --dataset test.json --video-dir videos --out report.json", argv)

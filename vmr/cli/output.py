@@ -18,20 +18,19 @@ if TYPE_CHECKING:
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table on standard output; no cell is cut. On a terminal long cells are folded to its width, in a pipe never."""
-    table = Table(title=title, title_justify="left", show_header=any(columns))
+    table = Table(title=printable(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     width = None if sys.stdout.isatty() else 10_000
-    Console(markup=False, highlight=False, width=width).print(table)
+    Console(markup=False, emoji=False, highlight=False, width=width).print(table)
 
 
 def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
     """Every video that was left out, by name and reason, on standard error. root: the folder names are relative to."""
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     for failure in failures:
-        console.print(f"left out: {Path(root, failure.video)}: {failure.reason}")
+        print(printable(f"left out: {Path(root, failure.video)}: {failure.reason}"), file=sys.stderr)
 
 
 def print_hits(query: str, hits: Sequence["Hit"]) -> None:
@@ -42,7 +41,7 @@ def print_hits(query: str, hits: Sequence["Hit"]) -> None:
 
 def print_hits_json(hits: Sequence["Hit"]) -> None:
     """The same as one JSON list, for other programs."""
-    print(json.dumps([asdict(hit) for hit in hits], indent=1, ensure_ascii=False))
+    print(json.dumps([asdict(hit) for hit in hits], indent=1))
 
 
 def print_report(report: "Report") -> None:
@@ -57,6 +56,11 @@ def print_report(report: "Report") -> None:
         print(f"rsum {values['rsum']:.1f}")
     print(f"over {report.coverage}")
     print(f"{report.encoder}: {report.about}")
+
+
+def printable(text: str) -> str:
+    """Text with what could upset a terminal written out: a file name may hold line breaks and control characters."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _from_here(path: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vmr.data.files import VIDEO_SUFFIXES, is_video, require_folder, walk_files
+from vmr.data.files import VIDEO_SUFFIXES, is_unicode, is_video, require_folder, walk_files
 from vmr.errors import AnnotationError, VmrError
 
 MSRVTT_TEST_FILES = ("MSRVTT_JSFUSION_test.csv", "msrvtt_ret_test1k.json", "test1k.json")
@@ -40,19 +40,24 @@ def load_retrieval_set(
     """Load a data set by its name in DATASETS, from `data_dir`, or from a .json annotation file.
 
     The videos of an annotation file are looked up under `video_dir`, or beside the file when that is not given.
-    Raises AnnotationError when the name is unknown, a folder is missing, or the loader refuses what it finds.
+    Raises AnnotationError when the name is unknown, a folder is missing or of no use, or the loader refuses what it
+    finds.
     """
     if str(dataset).lower().endswith(".json"):
+        if data_dir is not None:
+            raise AnnotationError(
+                f"{dataset} is an annotation file: say where its videos are by video_dir, not data_dir"
+            )
         return load_annotations(dataset, Path(dataset).parent if video_dir is None else video_dir)
     name = str(dataset)
     if name not in DATASETS:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
+        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
         suggestion = f"did you mean '{close[0]}'? " if close else ""
         raise AnnotationError(
             f"unknown data set '{name}': {suggestion}known: {', '.join(DATASETS)}, or a .json annotation file"
         )
-    if data_dir is None:
-        raise AnnotationError(f"data set '{name}' needs data_dir, the folder that holds its videos and annotations")
+    if data_dir is None or video_dir is not None:
+        raise AnnotationError(f"data set '{name}' needs data_dir alone, the folder of its videos and annotations")
     return DATASETS[name](Path(data_dir))
 
 
@@ -168,6 +173,8 @@ def _parse_row(row: Any, where: str) -> tuple[str, list[str]]:
             raise AnnotationError(f'{where}: "caption" is {caption!r:.60}: expected a string or a list of strings')
         if not text.strip():
             raise AnnotationError(f'{where}: "caption" is blank: write one or remove the row')
+        if not is_unicode(text):
+            raise AnnotationError(f'{where}: "caption" is {text!r:.60}: it holds half a surrogate pair')
     return str(PurePosixPath(video)), captions  # "./a.mp4" and "a.mp4" are the same path
 
 
@@ -176,6 +183,8 @@ def _read_json_rows(file: Path) -> list[Any]:
         rows = json.loads(_read_text(file))
     except json.JSONDecodeError as error:
         raise AnnotationError(f"{file}: line {error.lineno} is not JSON: {error.msg}") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise AnnotationError(f"{file}: not a list of rows: {error}") from None
     if not isinstance(rows, list):
         raise AnnotationError(f'{file}: holds a {type(rows).__name__}: expected a list of {{"video", "caption"}} rows')
     if not rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from vmr.data.sampling import Indices, check_rule, sample_indices, window_indice
 from vmr.data.video import READERS, VideoReader
 from vmr.errors import VideoError, VmrError
 
+_NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound
 _WINDOWS_AT_ONCE = 16  # overlapping windows share their frames; more at once would only hold more memory
 
 
@@ -21,8 +23,8 @@ class FrameSpec:
     """What to decode from each segment of a video. Raises VmrError for values that make no sense.
 
     num_frames: per segment. size: side of the square pictures, in pixels.
-    resize: "crop" scales the short side to size / crop_fraction and keeps the middle size x size; "stretch" scales both
-    sides to size whatever the aspect ratio, as upstream VideoMamba does.
+    resize: "crop" scales the short side to size and keeps the middle size x size; "stretch" scales both sides to size
+    whatever the aspect ratio, as upstream VideoMamba does.
     window_s, stride_s: cut the video into windows of so many seconds, so far apart (side by side if None);
     window_s None makes one segment of the whole video. reader: see `VideoReader`.
     sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames); windows always take
@@ -32,7 +34,6 @@ class FrameSpec:
     num_frames: int
     size: int
     resize: str = "crop"
-    crop_fraction: float = 1.0
     window_s: float | None = None
     stride_s: float | None = None
     reader: str = "pyav"
@@ -44,8 +45,7 @@ class FrameSpec:
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
             f"resize must be 'crop' or 'stretch', not {self.resize!r}": self.resize not in ("crop", "stretch"),
-            "crop_fraction must lie in (0, 1]": not 0 < self.crop_fraction <= 1,
-            "window_s must be positive": self.window_s is not None and not self.window_s > 0,
+            "window_s must be positive and finite": self.window_s is not None and not 0 < self.window_s < math.inf,
             "stride_s without window_s means nothing": self.window_s is None and self.stride_s is not None,
             "stride_s must be positive and at most window_s, or frames are left out": self.window_s is not None
             and stride_s is not None
@@ -112,8 +112,9 @@ def _square_frames(reader: VideoReader, spec: FrameSpec, indices: Indices) -> ND
     size = spec.size
     if spec.resize == "stretch":
         return reader.frames_at(indices.tolist(), (size, size))
-    short = round(size / spec.crop_fraction)
-    scale = short / min(reader.height, reader.width)
-    height, width = max(short, int(reader.height * scale)), max(short, int(reader.width * scale))
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    return reader.frames_at(indices.tolist(), (height, width))[:, :, top : top + size, left : left + size]
+    short, long = sorted((reader.height, reader.width))
+    if long > _NARROWEST * short:
+        raise VideoError(reader.path, f"{reader.width} x {reader.height} pixels: too narrow to crop a square from")
+    height, width = max(size, size * reader.height // short), max(size, size * reader.width // short)
+    crop = (round((height - size) / 2), round((width - size) / 2), size, size)
+    return reader.frames_at(indices.tolist(), (height, width), crop)

@@ -24,11 +24,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
+from vmr.data.clips import DecodedSegment, FrameSpec
 from vmr.data.readers import check_reader
 from vmr.errors import VmrError
-
-__all__ = ["DecodeFailure", "DecodePool", "DecodedSegment", "DecodedVideo", "FrameSpec", "read_clip"]
 
 _START_S = 120.0  # for a worker to start on a busy machine
 _LONGEST_HEADER = 1 << 16
@@ -65,8 +63,8 @@ class DecodePool:
         check_reader(spec.reader)
         if num_workers is None:
             num_workers = min(os.cpu_count() or 1, 8)
-        if num_workers < 1 or not timeout_s > 0:
-            raise VmrError("num_workers must be at least 1 and timeout_s positive")
+        if num_workers < 1 or not 0 < timeout_s <= threading.TIMEOUT_MAX:
+            raise VmrError("num_workers must be at least 1, and timeout_s a positive number of seconds")
         self.spec = spec
         self.num_workers = num_workers
         self._workers = [_Worker(spec, timeout_s) for _ in range(num_workers)]

@@ -71,7 +71,3 @@ def _serve(path: str, spec: FrameSpec, replies: BinaryIO) -> None:
 def _send(replies: BinaryIO, header: dict[str, Any], frames: bytes = b"") -> None:
     replies.write(json.dumps(header).encode() + b"\n" + frames)
     replies.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -28,6 +28,15 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether `text` can be written as UTF-8; a file name or a JSON string may hold what cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def walk_files(folder: str | Path, max_depth: int | None = None) -> Iterator[Path]:
     """Yield the files under `folder` in a fixed order, going down at most `max_depth` levels of folders (0: none).
 
@@ -59,6 +68,15 @@ def require_folder(folder: str | Path) -> None:
 
 def _refuse(error: OSError) -> None:
     raise VmrError(f"{error.filename}: cannot list this folder: {error.strerror}")
+
+
+def require_writable(path: str | Path) -> None:
+    """Makes the folder of a result to come. Raises VmrError where `path` is a folder, OSError where it is forbidden."""
+    path = Path(path)
+    if path.is_dir():
+        raise VmrError(f"{path}: is a folder: name a file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=path.parent).close()
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:

@@ -71,22 +71,29 @@ class VideoReader:
         self.height = self._reader.height
         self.width = self._reader.width
 
-    def frames_at(self, indices: Sequence[int], size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    def frames_at(
+        self,
+        indices: Sequence[int],
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.uint8]:
         """Frames in the order asked, repeats included: uint8 RGB in [0, 255], (len(indices), 3, H, W).
 
-        size: (H, W) to scale to while decoding (bicubic); None keeps the video's own. Raises IndexError for an index
-        outside [0, num_frames), and VideoError, naming the frame, if the decoder does not deliver what the file
-        promised: nothing is made up in its place.
+        size: (H, W) to scale to while decoding (bicubic); None keeps the video's own. crop: (top, left, H, W), the part
+        of the scaled picture to keep, in pixels; None keeps all of it. Raises IndexError for an index outside
+        [0, num_frames), and VideoError, naming the frame, if the decoder does not deliver what the file promised:
+        nothing is made up in its place.
         """
         asked = np.asarray(indices, np.int64).reshape(-1)
         outside = asked[(asked < 0) | (asked >= self.num_frames)]
         if len(outside):
             raise IndexError(f"{self.path}: frame {outside[0]} of {self.num_frames}")
-        height, width = size or (self.height, self.width)
+        scaled = size or (self.height, self.width)
+        top, left, height, width = crop or (0, 0, *scaled)
         distinct, where = np.unique(asked, return_inverse=True)
         frames = np.empty((len(distinct), 3, height, width), np.uint8)
-        for frame, rgb in zip(frames, self._reader.frames(distinct.tolist(), (height, width)), strict=True):
-            frame[...] = rgb.transpose(2, 0, 1)
+        for frame, rgb in zip(frames, self._reader.frames(distinct.tolist(), scaled), strict=True):
+            frame[...] = rgb[top : top + height, left : left + width].transpose(2, 0, 1)
         return frames if np.array_equal(distinct, asked) else frames[where]
 
     def close(self) -> None:

@@ -84,8 +84,8 @@ def _parse_name(name: str) -> tuple[str, str | None]:
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     if not weights or (weights not in tags and not Path(weights).is_file()):
         said = f"{weights!r} is neither a file nor one of its weights" if weights else "name its weights"
-        known = ", ".join(tags) or "none known to open_clip: give a file"
-        raise ModelError(f"{name}: {said}: {PREFIX}{architecture}/WEIGHTS with WEIGHTS a file or of {known}")
+        known = f"one of its {len(tags)}, such as {tags[0]}" if tags else "nothing else: open_clip knows none for it"
+        raise ModelError(f"{name}: {said}: {PREFIX}{architecture}/WEIGHTS, where WEIGHTS is a file or {known}")
     return architecture, weights
 
 
