@@ -17,7 +17,7 @@ clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # An install is repeated when what is to be installed has changed.
-$(VENV)/installed-%: setup.cfg pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed-%: setup.cfg pyproject.toml setup.py $(wildcard vmr/ops/csrc/*) | $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --disable-pip-version-check --editable '.[$*]'
 	touch $@
 

@@ -11,8 +11,8 @@ import av
 import numpy as np
 import psutil
 import pytest
-from video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
 
+from tests.video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
 from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
 from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
 from vmr.data.video import VideoReader

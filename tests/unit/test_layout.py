@@ -13,7 +13,8 @@ MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "conf
 ALLOWED = {
     "vmr.errors": set(),
     "vmr.version": set(),
-    "vmr.models": {"vmr.errors"},
+    "vmr.ops": {"vmr.errors"},
+    "vmr.models": {"vmr.ops", "vmr.errors"},
     "vmr.data": {"vmr.errors"},
     "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
     "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},

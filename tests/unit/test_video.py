@@ -8,8 +8,18 @@ import av
 import numpy as np
 import pytest
 from conftest import CLIPS
-from video_matrix import FPS, HEIGHT, MATRIX, RECIPES, WIDTH, number_of, write_matrix, write_unreadable, write_video
 
+from tests.video_matrix import (
+    FPS,
+    HEIGHT,
+    MATRIX,
+    RECIPES,
+    WIDTH,
+    number_of,
+    write_matrix,
+    write_unreadable,
+    write_video,
+)
 from vmr.data.frame_index import CountingDecoder
 from vmr.data.video import VideoReader, upright_rgb
 from vmr.errors import VideoError, VmrError

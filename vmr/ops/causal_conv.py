@@ -1,0 +1,119 @@
+"""Depthwise causal convolution with bias and SiLU, the short filter before each scan (Mamba, section 3.4).
+
+Shapes: B batch, L sequence length, D channels, K taps (4 in every published model).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from vmr.errors import VmrError
+from vmr.ops.backend import Backend, choose_backend
+from vmr.ops.cpu_kernel import MAX_TAPS
+
+Pair = tuple[Tensor, Tensor]
+
+
+def causal_conv_silu(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, reverse: bool = False, backend: Backend = "auto"
+) -> Tensor:
+    """Filter every channel on its own with taps that look back, or ahead where `reverse`, then apply SiLU.
+
+        y[l] = SiLU(bias + sum_j weight[j] x[l - (K-1) + j])        causal
+        y[l] = SiLU(bias + sum_j weight[j] x[l + (K-1) - j])        reverse
+
+    where x is zero outside the sequence.
+
+    Args:
+        x: (B, L, D).
+        weight: (D, K); the last tap meets the step itself.
+        bias: (D,).
+        reverse: convolve as if the sequence ran from its end to its start.
+        backend: `auto`, `reference` or `cpu`.
+
+    Returns:
+        (B, L, D) in the dtype of `x`.
+
+    Raises:
+        VmrError: shapes, dtypes or devices disagree, or the backend is absent.
+    """
+    _check(x, weight, bias)
+    if _use_kernel(backend, x, weight):
+        from vmr.ops.conv_cpu import causal_conv_silu_cpu
+
+        return causal_conv_silu_cpu(x, weight, bias, reverse=reverse)
+    return causal_conv_silu_reference(x, weight, bias, reverse=reverse)
+
+
+def bidirectional_conv_silu(
+    x: Tensor,
+    forward: tuple[Tensor, Tensor | None],
+    backward: tuple[Tensor, Tensor | None],
+    *,
+    out: Pair | None = None,
+    backend: Backend = "auto",
+) -> Pair:
+    """`causal_conv_silu` from the left with one (weight, bias) and from the right with another, reading `x` once.
+
+    Args:
+        x: (B, L, D).
+        forward: weight (D, K) and bias (D,) of the causal filter.
+        backward: weight (D, K) and bias (D,) of the reversed filter.
+        out: two (B, L, D) tensors, written and returned. Inference only.
+        backend: `auto`, `reference` or `cpu`.
+
+    Returns:
+        two (B, L, D) tensors in the dtype of `x`.
+
+    Raises:
+        VmrError: as for `causal_conv_silu`, or the two filters differ in length.
+    """
+    _check(x, *forward)
+    _check(x, *backward)
+    if forward[0].shape != backward[0].shape:
+        raise VmrError(f"conv: the two filters differ: {tuple(forward[0].shape)} and {tuple(backward[0].shape)}")
+    for name, tensor in zip(("out[0]", "out[1]"), out or (), strict=False):
+        _check_out(name, tensor, x, (*forward, *backward))
+    if _use_kernel(backend, x, forward[0]):
+        from vmr.ops.conv_cpu import bidirectional_conv_silu_cpu
+
+        return bidirectional_conv_silu_cpu(x, forward, backward, out=out)
+    results = causal_conv_silu_reference(x, *forward), causal_conv_silu_reference(x, *backward, reverse=True)
+    return results if out is None else (out[0].copy_(results[0]), out[1].copy_(results[1]))
+
+
+def causal_conv_silu_reference(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, reverse: bool = False
+) -> Tensor:
+    """The definition that the kernel is tested against; differentiable, in the dtype of `x`."""
+    taps = weight.shape[1]
+    if reverse:
+        weight = weight.flip(1)
+    padded = F.pad(x.transpose(1, 2), (0, taps - 1) if reverse else (taps - 1, 0))  # (B, D, L + K - 1)
+    bias = None if bias is None else bias.to(x.dtype)
+    filtered = F.conv1d(padded, weight[:, None].to(x.dtype), bias, groups=x.shape[2])
+    return F.silu(filtered).transpose(1, 2)
+
+
+def _use_kernel(backend: Backend, x: Tensor, weight: Tensor) -> bool:
+    choice = choose_backend(backend, x, kernel_fits=weight.shape[1] <= MAX_TAPS)
+    return choice == "cpu" and not torch.compiler.is_compiling()  # the compiler fuses the reference by itself
+
+
+def _check_out(name: str, out: Tensor, x: Tensor, filters: tuple[Tensor | None, ...]) -> None:
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *filters)):
+        raise VmrError("conv: out= is for inference; use torch.no_grad() or leave it away")
+    if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device or out.stride(-1) != 1:
+        raise VmrError(
+            f"conv: {name} is {tuple(out.shape)} {out.dtype}; needs {tuple(x.shape)} {x.dtype}, channels contiguous"
+        )
+
+
+def _check(x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+    if x.dim() != 3 or 0 in x.shape or weight.dim() != 2 or 0 in weight.shape or weight.shape[0] != x.shape[2]:
+        raise VmrError(f"conv: needs x (B, L, D) and weight (D, K); got {tuple(x.shape)} and {tuple(weight.shape)}")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise VmrError(f"conv: bias is {tuple(bias.shape)}, but x asks for {tuple(weight.shape[:1])}")
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        if tensor is not None and (tensor.device != x.device or not tensor.is_floating_point()):
+            raise VmrError(f"conv: {name} is {tensor.dtype} on {tensor.device}, but x is {x.dtype} on {x.device}")

@@ -1,0 +1,92 @@
+"""The depthwise convolution by the C++ kernel, with its gradients. Compiled code takes the reference instead, which the
+compiler fuses with what stands around it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vmr.ops import cpu_kernel
+from vmr.ops.cpu_kernel import address, parameter, rows, with_contiguous_channels
+
+Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
+Pair = tuple[Tensor, Tensor]
+
+
+def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
+    """`causal_conv_silu` on checked CPU tensors."""
+    if cpu_kernel.needs_grad(x, weight, bias):
+        y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
+        return y.to(x.dtype)
+    return _filter_one(x, weight, bias, reverse)
+
+
+def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
+    """`bidirectional_conv_silu` on checked CPU tensors."""
+    if cpu_kernel.needs_grad(x, *forward, *backward):
+        return causal_conv_silu_cpu(x, *forward, reverse=False), causal_conv_silu_cpu(x, *backward, reverse=True)
+    x = with_contiguous_channels(x)
+    y = (torch.empty(x.shape, dtype=x.dtype), torch.empty(x.shape, dtype=x.dtype)) if out is None else out
+    _run(x, (forward, y[0]), (backward, y[1]))
+    return y
+
+
+def _filter_one(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
+    x = with_contiguous_channels(x)
+    y = torch.empty(x.shape, dtype=x.dtype)
+    causal, reversed_ = (None, ((weight, bias), y)) if reverse else (((weight, bias), y), None)
+    _run(x, causal, reversed_)
+    return y
+
+
+def _run(x: Tensor, causal: tuple[Filter, Tensor] | None, reversed_: tuple[Filter, Tensor] | None) -> None:
+    """Apply one or both filters to `x`, each with the tensor it writes."""
+    args = _shapes(x)
+    kept = []  # parameters may be copies, which have to live until the call
+    for direction, prefix in ((causal, ""), (reversed_, "reverse_")):
+        if direction is None:
+            continue
+        (weight, bias), y = direction
+        args.taps = weight.shape[1]
+        for name, tensor in (("weight", parameter(weight)), ("bias", parameter(bias))):
+            kept.append(tensor)
+            setattr(args, prefix + name, address(tensor))
+        setattr(args, prefix + "out", rows(y))
+    cpu_kernel.call("vmr_conv_silu", args)
+
+
+def _shapes(x: Tensor) -> cpu_kernel.ConvArgs:
+    args = cpu_kernel.ConvArgs()
+    args.batch, args.length, args.channels = x.shape
+    args.dtype = cpu_kernel.dtype_code(x)
+    args.threads, args.isa = torch.get_num_threads(), cpu_kernel.requested_isa()
+    args.x = rows(x)
+    return args
+
+
+class _ConvSilu(torch.autograd.Function):
+    """One direction in float32; the backward pass filters again instead of keeping what stood before the SiLU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.reverse = reverse
+        return _filter_one(x, weight, bias, reverse)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        x, grad, weight = with_contiguous_channels(x), with_contiguous_channels(grad), weight.contiguous()
+        channels, taps = weight.shape
+        parts = x.shape[0] * cpu_kernel.library().vmr_conv_parts(x.shape[1])
+        grad_x, grad_weight = torch.empty(x.shape), torch.empty(parts, channels, taps + 1)
+
+        args = cpu_kernel.ConvBackwardArgs()
+        args.conv = _shapes(x)
+        args.conv.taps, args.conv.weight, args.conv.bias = taps, address(weight), address(bias)
+        args.reverse = ctx.reverse
+        args.grad_out, args.grad_x, args.grad_weight = rows(grad), rows(grad_x), address(grad_weight)
+        cpu_kernel.call("vmr_conv_silu_backward", args)
+        sums = grad_weight.sum(0)  # (D, K + 1)
+        return grad_x, sums[:, :taps], None if bias is None else sums[:, taps], None

@@ -1,0 +1,214 @@
+"""The library of C++ kernels (`csrc/vmr_ops.h`): found, checked, described, and given tensors by address.
+
+Two environment variables are read: on import `VMR_DISABLE_CPU_KERNEL=1`, which does without it, and at the first use
+`VMR_CPU_ISA=avx512|avx2|baseline`, which lowers the instruction set, for tests and for comparing.
+"""
+
+import ctypes
+import functools
+import os
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vmr.errors import VmrError
+
+DTYPES = (torch.float32, torch.bfloat16)
+LIMITS = "float32 and bfloat16, at most 64 states and 8 taps"
+MAX_STATES = 64  # small enough for scratch space to stay in the caches
+MAX_TAPS = 8  # VMR_MAX_TAPS
+ABI_VERSION = 1  # VMR_ABI_VERSION
+CHUNK_ROWS = 64  # VMR_CHUNK_ROWS
+CHECKPOINT_LANES = 16  # VMR_CHECKPOINT_LANES
+
+ISA_NAMES = {1: "baseline", 2: "AVX2", 3: "AVX-512"}
+ISA_CHOICES = {"": 0, "baseline": 1, "avx2": 2, "avx512": 3}
+
+
+class Rows(ctypes.Structure):
+    """`vmr_rows`: a (B, L, channels) tensor with contiguous channels."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("batch_stride", ctypes.c_int64), ("row_stride", ctypes.c_int64))
+
+
+def _fields(kind: type, names: str) -> list[tuple[str, type]]:
+    return [(name, kind) for name in names.split()]
+
+
+class ScanArgs(ctypes.Structure):
+    """`vmr_scan_args`."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int64, "batch length channels states rank"),
+        *_fields(ctypes.c_int32, "dtype row_dtype softplus reverse threads isa"),
+        *_fields(Rows, "u delta B C z addend out"),
+        *_fields(ctypes.c_void_p, "A D delta_bias delta_weight checkpoints"),
+    )
+
+
+class ScanBackwardArgs(ctypes.Structure):
+    """`vmr_scan_backward_args`."""
+
+    _fields_ = (
+        ("scan", ScanArgs),
+        *_fields(Rows, "grad_out grad_u grad_delta grad_z grad_addend"),
+        *_fields(ctypes.c_void_p, "grad_BC grad_A grad_D grad_delta_bias"),
+    )
+
+
+class ConvArgs(ctypes.Structure):
+    """`vmr_conv_args`."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int64, "batch length channels taps"),
+        *_fields(ctypes.c_int32, "dtype threads isa unused"),
+        *_fields(Rows, "x out reverse_out"),
+        *_fields(ctypes.c_void_p, "weight bias reverse_weight reverse_bias"),
+    )
+
+
+class ConvBackwardArgs(ctypes.Structure):
+    """`vmr_conv_backward_args`."""
+
+    _fields_ = (
+        ("conv", ConvArgs),
+        *_fields(ctypes.c_int32, "reverse unused"),
+        *_fields(Rows, "grad_out grad_x"),
+        ("grad_weight", ctypes.c_void_p),
+    )
+
+
+class NormArgs(ctypes.Structure):
+    """`vmr_norm_args`."""
+
+    _fields_ = (
+        *_fields(ctypes.c_int64, "batch length channels"),
+        *_fields(ctypes.c_int32, "x_dtype out_dtype threads isa"),
+        *_fields(Rows, "x residual stream out"),
+        ("weight", ctypes.c_void_p),
+        ("eps", ctypes.c_float),
+    )
+
+
+ENTRY_POINTS = {
+    "vmr_scan_forward": ScanArgs,
+    "vmr_scan_backward": ScanBackwardArgs,
+    "vmr_conv_silu": ConvArgs,
+    "vmr_conv_silu_backward": ConvBackwardArgs,
+    "vmr_add_rms_norm": NormArgs,
+}
+
+
+def missing_reason() -> str:
+    """Why the library cannot be used and what to do, or an empty string when it can."""
+    return _reason
+
+
+def describe() -> str:
+    """The instruction set and the threads in use, as in "AVX-512, 2 threads, OpenMP from torch"."""
+    threads = torch.get_num_threads()
+    pool = "OpenMP from torch" if library().vmr_uses_openmp() else "own threads"
+    return f"{ISA_NAMES[active_isa()]}, {threads} thread{'s' * (threads != 1)}, {pool}"
+
+
+def library() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        VmrError: it is absent, of another version, or switched off.
+    """
+    if _library is None:
+        raise VmrError(f"backend 'cpu' is absent: {_reason}")
+    return _library
+
+
+@functools.cache
+def requested_isa() -> int:
+    """The instruction set asked for by `VMR_CPU_ISA`, 0 for the best there is."""
+    name = os.environ.get("VMR_CPU_ISA", "").lower()
+    if name not in ISA_CHOICES:
+        raise VmrError(f"VMR_CPU_ISA={name} is unknown; choose one of {', '.join(filter(None, ISA_CHOICES))}")
+    return ISA_CHOICES[name]
+
+
+def active_isa() -> int:
+    """The instruction set the kernels use: the one asked for, or the best below it that the processor has."""
+    best: int = library().vmr_best_isa()
+    return min(requested_isa() or best, best)
+
+
+def call(name: str, args: ctypes.Structure) -> None:
+    """Run an entry point. Its `args` hold addresses only: the caller keeps the tensors alive."""
+    if getattr(library(), name)(ctypes.byref(args)) != 0:
+        raise MemoryError(f"{name}: no memory for its scratch space")
+
+
+def dtype_code(tensor: Tensor) -> int:
+    """`vmr_dtype` of a tensor."""
+    return DTYPES.index(tensor.dtype)
+
+
+def with_contiguous_channels(tensor: Tensor) -> Tensor:
+    """The tensor, copied only where its last dimension is not contiguous."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def sequence(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """A (B, L, channels) tensor as the library reads it: of this dtype, with contiguous channels."""
+    if tensor is None:
+        return None
+    return with_contiguous_channels(tensor if tensor.dtype == dtype else tensor.to(dtype))
+
+
+def rows(tensor: Tensor | None) -> Rows:
+    """A (B, L, channels) tensor as the library sees it; null for None."""
+    if tensor is None:
+        return Rows()
+    batch_stride, row_stride, _ = tensor.stride()
+    return Rows(tensor.data_ptr(), batch_stride, row_stride)
+
+
+def parameter(tensor: Tensor | None) -> Tensor | None:
+    """A parameter as the library reads it: float32 and contiguous."""
+    if tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous()):
+        return tensor
+    return tensor.detach().float().contiguous()
+
+
+def address(tensor: Tensor | None) -> int | None:
+    """A tensor's address; null for None."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def needs_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd is to follow an operation on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    if os.environ.get("VMR_DISABLE_CPU_KERNEL") == "1":
+        return None, "it is switched off by VMR_DISABLE_CPU_KERNEL=1"
+    folder = Path(__file__).parent
+    path = next((p for suffix in EXTENSION_SUFFIXES if (p := folder / f"_scan{suffix}").exists()), None)
+    if path is None:
+        return None, "vmr was installed without a C++ compiler; install one (g++ or clang++) and reinstall vmr"
+    try:
+        loaded = ctypes.CDLL(str(path))
+        version = loaded.vmr_abi_version()
+    except (OSError, AttributeError) as error:
+        return None, f"{path.name} cannot be loaded ({error}); reinstall vmr"
+    if version != ABI_VERSION:
+        return None, f"{path.name} has interface {version}, this vmr needs {ABI_VERSION}; reinstall vmr"
+    for name, kind in ENTRY_POINTS.items():
+        getattr(loaded, name).argtypes = [ctypes.POINTER(kind)]
+    loaded.vmr_scan_parts.argtypes = [ctypes.c_int64, ctypes.c_int]
+    loaded.vmr_conv_parts.argtypes = [ctypes.c_int64]
+    loaded.vmr_scan_parts.restype = loaded.vmr_conv_parts.restype = ctypes.c_int64
+    loaded.vmr_exponentials.argtypes = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 2 + [ctypes.c_int]
+    return loaded, ""
+
+
+# Found on import, so that torch.compile sees a constant. torch is imported by now: the library shares its OpenMP.
+_library, _reason = _load()
