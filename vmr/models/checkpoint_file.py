@@ -1,0 +1,85 @@
+"""Read the tensors of a PyTorch checkpoint made by somebody else, without running anything it contains.
+
+A checkpoint is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` builds tensors and plain
+containers only; upstream's training files hold two more types (their config and their command-line arguments), for
+which inert stand-ins are allowed by name. Everything else in the file is refused.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vmr.errors import ModelError
+
+
+class _InertRecord:
+    """Stands in for a pickled config: keeps its items, has none of its behaviour.
+
+    Making one gives an OrderedDict because the restricted unpickler fills no other kind of object with both items and
+    attributes, whatever it has been allowed.
+    """
+
+    def __new__(cls, *_: object) -> "OrderedDict[str, Any]":  # type: ignore[misc]
+        return OrderedDict()
+
+
+_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_InertRecord, "utils.easydict.EasyDict"),
+    (_InertRecord, "argparse.Namespace"),
+]
+_REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)|function (<[^>]+>)")
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file on the CPU: tensors, numbers, strings and containers of them.
+
+    Raises ModelError, in one line, for a file that is missing, truncated, not a checkpoint, or that asks for any type
+    or function beyond the allowed ones (nothing of the file has run by then).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    try:
+        with torch.serialization.safe_globals(_STAND_INS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnicodeDecodeError on a damaged file
+        raise ModelError(_one_line(path, error)) from error
+    if not isinstance(content, Mapping):
+        raise ModelError(f"{path}: holds a {type(content).__name__}, not a dict of weights")
+    return dict(content)
+
+
+def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint: under `model`, under `module`, or the checkpoint itself.
+
+    `name` is what to call the file in the ModelError raised when no weights are there.
+    """
+    for key in ("model", "module"):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    others = [str(key) for key in content if key not in tensors]
+    if not tensors:
+        raise ModelError(f"{name}: no weights under 'model', 'module' or at the top; found {_some(others)}")
+    if others:
+        raise ModelError(f"{name}: expected weights only, found other entries among them: {_some(others)}")
+    return tensors
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
+
+
+def _one_line(path: Path, error: Exception) -> str:
+    refused = _REFUSED_GLOBAL.search(str(error))
+    if refused:
+        wanted = refused[1] or refused[2]
+        return f"{path}: refused: it asks for {wanted}, and only tensors and plain values are read from a file"
+    size_mb = path.stat().st_size / 1e6
+    return f"{path}: not a readable checkpoint ({size_mb:.1f} MB on disk; is the download complete?)"
