@@ -11,12 +11,13 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-search")
+COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search")
 
 
-def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False, timeout=280)
+    variables = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, check=False, timeout=280)
 
 
 def refused(result: subprocess.CompletedProcess[str]) -> str:
@@ -67,6 +68,13 @@ def test_info(index, footage):
     assert result.returncode == 0, result.stderr
     for fact in ("offline", "384", "4 s every 2 s, 8 frames, read by pyav", footage.name):
         assert fact in result.stdout
+
+
+def test_info_on_the_machine():
+    for disabled, said in (("0", "backend cpu"), ("1", "switched off by VMR_DISABLE_CPU_KERNEL=1")):
+        result = run("vmr-info", VMR_DISABLE_CPU_KERNEL=disabled)
+        assert result.returncode == 0, result.stderr
+        assert said in result.stdout and "backend reference" in result.stdout
 
 
 def test_eval_of_an_annotation_file(annotations, footage, tmp_path):
@@ -174,7 +182,7 @@ def test_an_index_of_another_encoder_is_refused(index, tmp_path):
 def test_help_is_quick_to_import_and_ends_with_an_example(command):
     result = run(command, "--help")
     assert result.returncode == 0
-    assert f"example: {command} " in result.stdout.strip().splitlines()[-1]
+    assert f"example: {command}" in result.stdout.strip().splitlines()[-1]
     module = f"vmr.cli.{command.removeprefix('vmr-')}"
     script = (
         f"import sys; from {module} import main\n"
