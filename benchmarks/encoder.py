@@ -49,7 +49,10 @@ def prepare(model: str, dtype: str, num_frames: int) -> Work:
     """Encoding one clip of noise (1, T, 3, 224, 224) with a freshly initialised model."""
     torch.manual_seed(0)
     encoder = _make_encoder(model, num_frames)
-    encoder = encoder.cast_products(DTYPES[dtype]) if isinstance(encoder, VideoMamba) else encoder.to(DTYPES[dtype])
+    if isinstance(encoder, VideoMamba):
+        encoder = encoder.cast_products(DTYPES[dtype]).pack_products()
+    else:
+        encoder = encoder.to(DTYPES[dtype])
     encoder.eval()
     video = torch.randn(1, num_frames, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=DTYPES[dtype])
 

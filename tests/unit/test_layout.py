@@ -18,7 +18,7 @@ ALLOWED = {
     "vmr.data": {"vmr.errors"},
     "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
     "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
-    "vmr.cli": {"vmr", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
+    "vmr.cli": {"vmr", "vmr.version", "vmr.ops", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.configs": set(),
     "vmr": {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
 }

@@ -255,6 +255,35 @@ def test_bfloat16_is_close_to_float32(how: str) -> None:
     assert (pooled.float() - expected).norm() <= 2e-2 * expected.norm()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_change_no_result(dtype: torch.dtype) -> None:
+    model = make_model().cast_products(dtype)
+    expected = model(make_video()).pooled
+    model.pack_products()
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert (model(make_video()).pooled - expected).norm() <= tolerance * expected.norm()
+    assert (model(make_video(frames=1)).pooled).isfinite().all()  # other numbers of rows than it was packed for
+
+
+@torch.no_grad()
+def test_packed_weights_that_have_changed_are_refused() -> None:
+    model = make_model().pack_products()
+    copied = model.resized(num_frames=2)
+    model.load_state_dict({name: 2 * value for name, value in model.state_dict().items()})
+    with pytest.raises(ModelError, match=r"call pack_products\(\) again"):
+        model(make_video())
+    model.pack_products()(make_video())
+    copied.blocks[0].mixer.in_proj.weight.mul_(2)  # a copy has its own weights, and they are not packed
+    copied(make_video(frames=2))
+
+
+def test_packed_weights_leave_training_alone() -> None:
+    model = make_model().pack_products().train()
+    model(make_video()).pooled.sum().backward()
+    assert model.blocks[0].mixer.in_proj.weight.grad is not None
+
+
 def test_bfloat16_training_step_gives_float32_gradients() -> None:
     model = make_model().train()
     with torch.autocast("cpu", torch.bfloat16):

@@ -17,7 +17,7 @@ from typing_extensions import Self
 
 from vmr.errors import ModelError
 from vmr.models.mixer import Block, DtInit, drop_path, stochastic_depth_rates
-from vmr.models.workspace import Workspace
+from vmr.models.workspace import PackedWeights, Workspace
 from vmr.ops.backend import Backend
 
 Size = Literal["tiny", "small", "middle", "base"]
@@ -107,6 +107,7 @@ class VideoMambaBackbone(nn.Module):
         rates = stochastic_depth_rates(config.drop_path, config.num_layers)
         self.layers = nn.ModuleList(Block(config.width, rate, backend=backend) for rate in [0.0, *rates[:-1]])
         self.last_drop_path_rate = rates[-1]
+        self.packed = PackedWeights()
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.blocks:
             layer.mixer.reset_parameters(config.num_layers, config.dt_init)
@@ -167,13 +168,23 @@ class VideoMambaBackbone(nn.Module):
 
         With bfloat16 this computes what autocast does, without casting every weight at every call.
         """
-        linears: list[nn.Module] = [self.patch_embed.proj]
-        for block in self.blocks:
-            mixer = block.mixer
-            linears += [mixer.in_proj, mixer.x_proj, mixer.x_proj_b, mixer.out_proj]
-        for linear in linears:
-            linear.to(dtype)
+        for product in (self.patch_embed.proj, *self._linears()):
+            product.to(dtype)
         return self
+
+    def pack_products(self) -> Self:
+        """Lay the weights of the layers' matrix products out for this CPU, for inference; call it after cast_products.
+
+        The products take a tenth less time in float32, a fifth less in bfloat16; the weights take twice the memory.
+        Call it again after changing them: a change by an optimiser or `load_state_dict` is noticed and refused.
+        """
+        num_tokens = 1 + self.config.num_steps * self.config.grid_size**2
+        self.packed = PackedWeights([linear.weight for linear in self._linears()], num_tokens)
+        return self
+
+    def _linears(self) -> list[nn.Linear]:
+        mixers = [block.mixer for block in self.blocks]
+        return [linear for m in mixers for linear in (m.in_proj, m.x_proj, m.x_proj_b, m.out_proj)]
 
     def _check_video(self, video: Tensor) -> None:
         size, frames = self.config.image_size, self.config.num_frames

@@ -95,7 +95,7 @@ class VideoMamba(VideoMambaBackbone):
         if mask is not None and keep_temporal:
             _check_equal_steps(mask, num_steps)
         tokens = self.embed_tokens(video, mask)  # (B, 1 + N, C)
-        workspace = workspace_for(tokens)
+        workspace = workspace_for(tokens, self.packed)
         tapped = self.config.student if mask is not None else None
         taps: dict[int, Tensor] | None = {} if tapped else None
         hidden, residual = self.run_layers(tokens, workspace, taps)
