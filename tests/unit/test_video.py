@@ -7,8 +7,8 @@ import sys
 import av
 import numpy as np
 import pytest
-from conftest import CLIPS
 
+from tests.conftest import CLIPS
 from tests.video_matrix import (
     FPS,
     HEIGHT,
@@ -21,7 +21,8 @@ from tests.video_matrix import (
     write_video,
 )
 from vmr.data.frame_index import CountingDecoder
-from vmr.data.video import VideoReader, upright_rgb
+from vmr.data.pictures import upright_rgb
+from vmr.data.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
 DAMAGED = {"avi_truncated", "mp4_truncated", "mkv_truncated"}

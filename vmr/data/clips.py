@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.readers import READERS
 from vmr.data.sampling import Indices, check_rule, sample_indices, window_indices, windows
-from vmr.data.video import READERS, VideoReader
+from vmr.data.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
 _NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound

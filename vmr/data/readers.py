@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.frame_index import VideoFile, frame_times, scan_packets
-from vmr.data.video import READERS, resized_rgb
+from vmr.data.pictures import resized_rgb
 from vmr.errors import VideoError, VmrError
 
+READERS = ("pyav", "decord", "torchcodec")
 _FRAMES_PER_CALL = 16  # decoded at full size before they are scaled, so few at a time
 
 
