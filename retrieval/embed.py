@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
 from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
 from vmr.models.encoder import Encoder
-from vmr.retrieval.progress import progress_bar
+from vmr.progress import progress_bar
 
 # Segments of one video that are embedded together. Batches never mix videos, so a video's vectors do not depend, to
 # the last bit, on which other videos were decoded at the same time.

@@ -23,10 +23,10 @@ from vmr.data.files import find_videos, is_unicode, sha256_of, write_atomically
 from vmr.errors import IndexFileError, MissingExtraError, VmrError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder
+from vmr.progress import spinner
 from vmr.retrieval.embed import Embedding, embed_texts, embed_videos, frame_spec
 from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
 from vmr.retrieval.manifest import Failure, Manifest, Row
-from vmr.retrieval.progress import spinner
 from vmr.version import __version__
 
 LOCK_FILE = ".lock"

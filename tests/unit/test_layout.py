@@ -13,12 +13,14 @@ MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "conf
 ALLOWED = {
     "vmr.errors": set(),
     "vmr.version": set(),
+    "vmr.progress": set(),
     "vmr.ops": {"vmr.errors"},
     "vmr.models": {"vmr.ops", "vmr.errors"},
-    "vmr.data": {"vmr.errors"},
-    "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
+    "vmr.data": {"vmr.errors", "vmr.progress"},
+    "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
     "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
-    "vmr.cli": {"vmr", "vmr.version", "vmr.ops", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
+    "vmr.cli": {"vmr", "vmr.progress", "vmr.version", "vmr.ops"}
+    | {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.configs": set(),
     "vmr": {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
 }

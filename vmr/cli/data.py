@@ -19,7 +19,7 @@ def make(kind: Literal["shapes"], dir: str, n: PositiveInt = 200, seed: int = 0)
     """
     from vmr.data.shapes import make_shapes
 
-    made = make_shapes(dir, n, seed)
+    made = make_shapes(dir, n, seed, progress=True)
     print(f"{dir}: {made.num_train} clips to train on (train.json), {made.num_test} to test on (test.json)")
     print(f"next: vmr-eval --dataset {dir}/test.json --video-dir {dir}")
 

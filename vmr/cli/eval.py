@@ -41,7 +41,7 @@ def score(
 
     from vmr.eval.runner import evaluate
     from vmr.models.catalogue import load_model
-    from vmr.retrieval.progress import spinner
+    from vmr.progress import spinner
 
     with spinner(True, "loading the encoder"):
         model = load_model(encoder)

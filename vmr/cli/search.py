@@ -26,8 +26,8 @@ def search(
         overlapping: keep windows that overlap a better hit of the same video
         encoder: default, the one the index was made with; any other is refused
     """
+    from vmr.progress import spinner
     from vmr.retrieval.index import open_index
-    from vmr.retrieval.progress import spinner
 
     with spinner(True, "searching"):
         hits = open_index(index, encoder).search(query, k, overlapping=overlapping)

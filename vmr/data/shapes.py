@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.errors import VmrError
+from vmr.progress import progress_bar
 
 VERSION = 1  # raise it when the same seed gives other clips or other pixels
 
@@ -194,7 +195,9 @@ def _mask(shape: str, center: NDArray[np.float64], radius: float) -> NDArray[np.
     return np.asarray(inside, dtype=np.bool_)
 
 
-def make_shapes(out_dir: str | Path, num_clips: int = 200, seed: int = 0, test_fraction: float = 0.25) -> ShapesSummary:
+def make_shapes(
+    out_dir: str | Path, num_clips: int = 200, seed: int = 0, test_fraction: float = 0.25, progress: bool = False
+) -> ShapesSummary:
     """Write the benchmark to `out_dir`: H.264 videos, train.json and test.json, and meta.json with every attribute.
 
     The annotation files are lists of {"video": "videos/00000.mp4", "caption": "..."} with paths relative to `out_dir`.
@@ -218,7 +221,7 @@ def make_shapes(out_dir: str | Path, num_clips: int = 200, seed: int = 0, test_f
     unfinished = out_dir.with_name(f".{out_dir.name}.{uuid.uuid4().hex}.part")
     try:
         (unfinished / "videos").mkdir(parents=True)
-        _write(unfinished, train, test, seed)
+        _write(unfinished, train, test, seed, progress)
         if out_dir.exists():
             out_dir.rmdir()
         unfinished.rename(out_dir)
@@ -339,13 +342,14 @@ def _clip_or_none(first: ShapeEvent, second: ShapeEvent, at_once: bool) -> Clip 
         return None
 
 
-def _write(out_dir: Path, train: list[Clip], test: list[Clip], seed: int) -> None:
+def _write(out_dir: Path, train: list[Clip], test: list[Clip], seed: int, progress: bool) -> None:
     """Write all files of the data set; test clips are numbered after training clips."""
     records: list[dict[str, Any]] = []
-    for number, clip in enumerate([*train, *test]):
-        video = f"videos/{number:05}.mp4"
-        _write_video(out_dir / video, render_clip(clip, (VERSION, seed, number)))
-        records.append({"video": video, "caption": caption(clip), **asdict(clip)})
+    with progress_bar(progress) as bar:
+        for number, clip in enumerate(bar.track([*train, *test], description="drawing")):
+            video = f"videos/{number:05}.mp4"
+            _write_video(out_dir / video, render_clip(clip, (VERSION, seed, number)))
+            records.append({"video": video, "caption": caption(clip), **asdict(clip)})
     rows = [{"video": record["video"], "caption": record["caption"]} for record in records]
     for place, record in enumerate(records[len(train) :]):
         twin = records[len(train) + (place ^ 1)]  # 0 and 1, 2 and 3, ...
