@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
 from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
+from vmr.errors import ModelError
 from vmr.models.encoder import Encoder
 from vmr.progress import progress_bar
 
@@ -51,6 +52,7 @@ def embed_videos(
 
     frames: how to cut and sample (default: the encoder's own, each video one segment). timeout_s: how long a file may
     go without delivering frames before its decoder is stopped. A video fails as a whole: no segment of it is kept.
+    Raises ModelError where the encoder's vectors are not finite.
     """
     unique = list(dict.fromkeys(str(path) for path in paths))
     done: dict[str, EmbeddedVideo | DecodeFailure] = {}
@@ -61,10 +63,10 @@ def embed_videos(
             if isinstance(message, DecodedSegment):
                 open_videos.setdefault(message.path, _OpenVideo(encoder)).add(message)
                 continue
-            video = open_videos.pop(message.path, None)
-            if isinstance(message, DecodedVideo) and video is not None:
-                done[message.path] = video.finish(message.path)
-            elif isinstance(message, DecodeFailure):
+            if isinstance(message, DecodedVideo):
+                done[message.path] = open_videos.pop(message.path).finish(message.path)
+            else:
+                open_videos.pop(message.path, None)
                 done[message.path] = message
             bar.advance(task)
     results = [done[path] for path in unique]
@@ -114,7 +116,10 @@ class _OpenVideo:
     def finish(self, path: str) -> EmbeddedVideo:
         if self.waiting:
             self._embed_waiting()
-        return EmbeddedVideo(path, tuple(self.spans), np.concatenate(self.vectors))
+        vectors = np.concatenate(self.vectors)  # (S, D)
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"{path}: {self.encoder.name} makes vectors that are not finite: its weights are damaged")
+        return EmbeddedVideo(path, tuple(self.spans), vectors)
 
     def _embed_waiting(self) -> None:
         batch = torch.from_numpy(np.stack(self.waiting))  # (b, T, 3, S, S)

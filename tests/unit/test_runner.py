@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vmr.data.annotations import RetrievalSet, VideoItem, load_annotations
-from vmr.errors import VmrError
+from vmr.errors import ModelError, VmrError
 from vmr.eval.metrics import bidirectional_metrics
 from vmr.eval.runner import evaluate
 from vmr.retrieval.embed import embed_texts, embed_videos
@@ -57,6 +57,14 @@ def test_nothing_readable_is_an_error(offline):
     nothing = RetrievalSet("nothing", ("a",), (0,), (VideoItem("gone.mp4", None),))
     with pytest.raises(VmrError, match=r"nothing: none of 1 videos can be read, first: gone\.mp4: no such file"):
         evaluate(nothing, offline)
+
+
+def test_vectors_that_are_not_finite_are_an_error(data, offline, monkeypatch):
+    broken = offline.class_vectors.clone()
+    broken[7] = float("nan")
+    monkeypatch.setitem(offline.__dict__, "class_vectors", broken)
+    with pytest.raises(ModelError, match=r"\.mp4: offline makes vectors that are not finite"):
+        evaluate(data, offline)
 
 
 def test_report_file(data, offline, tmp_path):
