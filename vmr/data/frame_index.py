@@ -16,10 +16,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import av
 import numpy as np
@@ -44,6 +43,18 @@ _PROBED_FRAMES = 4
 # A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
 _LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _SEEK_PAYS_PACKETS = 8  # decoding fewer packets than this is cheaper than a seek
+
+
+class TimeBase(Protocol):
+    """Seconds per tick of a stream's clock, as a fraction; PyAV changed its own type for it in version 19."""
+
+    @property
+    def numerator(self) -> int:
+        """Above the line."""
+
+    @property
+    def denominator(self) -> int:
+        """Below it."""
 
 
 class UnreachableFrameError(Exception):
@@ -355,7 +366,7 @@ class CountingDecoder:
 
 
 def frame_times(
-    pts: list[int | None] | NDArray[np.int64], time_base: Fraction | None, frame_s: float
+    pts: list[int | None] | NDArray[np.int64], time_base: TimeBase | None, frame_s: float
 ) -> NDArray[np.float64]:
     """Seconds since the first picture, (num_frames,); counted in steps of frame_s where the times make no sense."""
     if time_base is None or any(time is None for time in pts):
