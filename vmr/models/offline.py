@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from vmr.errors import MissingExtraError, ModelError
 from vmr.models.encoder import Preprocess, fingerprint
 
-# Chosen on real clips outside any benchmark's test set, then fixed.
+# The recipe's constants: they depend on no test set.
 PROBABILITY_POWER = 0.75
 TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
