@@ -274,6 +274,9 @@ def test_packed_weights_that_have_changed_are_refused() -> None:
     with pytest.raises(ModelError, match=r"call pack_products\(\) again"):
         model(make_video())
     model.pack_products()(make_video())
+    model.cast_products(torch.bfloat16)
+    with pytest.raises(ModelError, match=r"call pack_products\(\) again"):
+        model(make_video())
     copied.blocks[0].mixer.in_proj.weight.mul_(2)  # a copy has its own weights, and they are not packed
     copied(make_video(frames=2))
 

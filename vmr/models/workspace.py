@@ -26,25 +26,38 @@ class PackedWeights:
 
     def __init__(self, weights: Iterable[Tensor] = (), num_rows: int = 1) -> None:
         """weights: each (O, I). num_rows: how many rows they are likely to be multiplied with; others are possible."""
-        self._entries: dict[int, tuple[Tensor, int, Tensor]] = {}
-        if torch.backends.mkldnn.is_available():
-            for weight in weights:
+        self._entries: dict[int, tuple[Tensor, tuple[object, ...], Tensor]] = {}
+        for weight in weights:
+            if _packable(weight):
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), num_rows)
-                self._entries[id(weight)] = weight, weight._version, packed
+                self._entries[id(weight)] = weight, _state(weight), packed
 
     def find(self, weight: Tensor) -> Tensor | None:
         """The packed form of `weight`, None if it has none. Raises ModelError if `weight` has changed since."""
         entry = self._entries.get(id(weight))
         if entry is None:
             return None
-        _, version, packed = entry
-        if weight._version != version:
+        _, state, packed = entry
+        if _state(weight) != state:
             raise ModelError("the weights have changed since they were packed: call pack_products() again")
         return packed
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedWeights":
         """Nothing: a copy of the model has weights of its own."""
         return PackedWeights()
+
+
+def _packable(weight: Tensor) -> bool:
+    """Whether oneDNN multiplies by such a weight on this processor; bfloat16 takes instructions that not all have."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    has_bfloat16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return weight.dtype == torch.float32 or bool(has_bfloat16)
+
+
+def _state(weight: Tensor) -> tuple[object, ...]:
+    """What differs after a change in place, a cast, or a move."""
+    return weight._version, weight.data_ptr(), weight.dtype
 
 
 class Workspace:
