@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.test_video_text_encoder import PREPROCESS, tiny_model
+from vmr.models.saved_model import save_model
+
 REPOSITORY = Path(__file__).parent.parent.parent
 
 
@@ -100,14 +103,16 @@ def test_every_config_is_understood(path, monkeypatch):
     assert len(called) == 1
 
 
-def test_the_readme_script_runs(footage, tmp_path, monkeypatch, capsys):
-    """The Python of the README, as it stands there, on real videos."""
-    (script,) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize(("number", "printed"), [(0, "bikes.mp4"), (1, "tensor([[")], ids=["search", "match"])
+def test_the_readme_scripts_run(number, printed, footage, tmp_path):
+    """The Python of the README, as it stands there, on real videos and a model of random weights."""
+    script = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[number]
     assert len(script.strip().splitlines()) <= 12
     (tmp_path / "videos").symlink_to(footage)
+    save_model(tmp_path / "my_model", tiny_model(), PREPROCESS)
     (tmp_path / "script.py").write_text(script)
     result = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
     )
     assert result.returncode == 0, result.stderr
-    assert "bikes.mp4" in result.stdout
+    assert printed in result.stdout

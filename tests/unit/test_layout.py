@@ -15,12 +15,14 @@ ALLOWED = {
     "vmr.version": set(),
     "vmr.progress": set(),
     "vmr.ops": {"vmr.errors"},
-    "vmr.models": {"vmr.ops", "vmr.errors"},
+    "vmr.models": {"vmr.ops", "vmr.errors", "vmr.version"},
+    "vmr.losses": {"vmr.errors"},
+    "vmr.train": {"vmr.models", "vmr.losses", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
     "vmr.data": {"vmr.errors", "vmr.progress"},
     "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
     "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.cli": {"vmr", "vmr.progress", "vmr.version", "vmr.ops"}
-    | {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
+    | {"vmr.train", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.configs": set(),
     "vmr": {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.version"},
 }

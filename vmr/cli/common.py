@@ -73,7 +73,10 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
             required = {} if name in positional else {"required": True}
             parser.add_argument(flag, type=parameter.annotation, help=helps[name], **required)
         else:
-            parser.add_argument(flag, type=parameter.annotation, default=parameter.default, help=helps[name])
+            optional: dict[str, Any] = {"nargs": "?"} if name in positional else {}
+            parser.add_argument(
+                flag, type=parameter.annotation, default=parameter.default, help=helps[name], **optional
+            )
     return parser
 
 

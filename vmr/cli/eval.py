@@ -25,7 +25,7 @@ def score(
         dataset: an annotation file [{"video": ..., "caption": ...}, ...], or msrvtt (the 1k-A test split)
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
         data_dir: with a data set's name, the folder that holds its videos and annotations
-        encoder: offline, or open_clip:MODEL/WEIGHTS
+        encoder: name or path of a model; vmr-info lists them
         out: a JSON report to write
         allow_missing: accept a score over the videos that could be read
         reader: pyav, decord or torchcodec

@@ -24,7 +24,7 @@ def build(
     Args:
         dir: folder of videos, searched with its subfolders
         out: folder of the index to write
-        encoder: offline, or open_clip:MODEL/WEIGHTS
+        encoder: name or path of a model; vmr-info lists them
         window: seconds that one row of the index covers; null makes each video one row
         stride: seconds from one window to the next; default, half a window
         reader: pyav, decord or torchcodec

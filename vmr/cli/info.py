@@ -1,23 +1,111 @@
-"""`vmr-info`: what this installation can do here."""
+"""`vmr-info`: what this installation can do here, and what a model is."""
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from vmr.cli.common import run
 from vmr.cli.output import print_table
 
+if TYPE_CHECKING:
+    from vmr.models.encoder import Encoder
+    from vmr.models.released import ReleasedModel
+    from vmr.models.upstream import LoadReport
+    from vmr.models.video_text import VideoTextModel
 
-def info() -> None:
-    """Say which backends the selective scan has on this machine, and why the others are missing."""
+
+def info(model: str | None = None) -> None:
+    """Say what this installation can do here, or what a model is.
+
+    Args:
+        model: name or path of a model to load and describe; default, this machine's backends and the models known
+    """
+    if model is None:
+        _print_machine()
+        return
+    from vmr.models.catalogue import load_model
+    from vmr.models.released import RELEASED
+    from vmr.progress import spinner
+
+    if model in RELEASED:
+        _print_released(RELEASED[model])
+    with spinner(model not in RELEASED, "loading the model"):  # a download shows a bar of its own
+        encoder = load_model(model)
+    _print_encoder(encoder)
+
+
+def _print_machine() -> None:
+    """Which backends the selective scan has on this machine, why the others are missing, and which models there are."""
     import torch
 
+    from vmr.models.catalogue import KNOWN
     from vmr.ops import available_backends
     from vmr.version import __version__
 
     versions = [("vmr", __version__), ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")]
     backends = [(f"backend {name}", state) for name, state in available_backends().items()]
     print_table("vmr on this machine", ("", ""), [*versions, *backends])
+    print_table("models, by name or path", ("", ""), KNOWN.items())
+
+
+def _print_released(released: "ReleasedModel") -> None:
+    """What is known of a published checkpoint without having it."""
+    rows = [("what", released.about), ("trained on", released.trained_on), ("file", released.url)]
+    print_table(released.name, ("", ""), rows)
+    scores = [
+        (score.dataset, score.direction.replace("_", " "), *(f"{recall:.1f}" for recall in score.recalls))
+        for score in released.scores
+    ]
+    print_table("published scores, in percent", ("data set", "direction", "R@1", "R@5", "R@10"), scores)
+    print(f"source: {released.scores_source}")
+
+
+def _print_encoder(encoder: "Encoder") -> None:
+    """What a loaded model is."""
+    from vmr.models.video_text_encoder import VideoTextEncoder
+
+    wanted = encoder.preprocess
+    rows = [
+        ("what", encoder.about),
+        ("videos", f"{wanted.num_frames} frames of {wanted.size} x {wanted.size} pixels, resized by {wanted.resize!r}"),
+        ("dimensions", str(encoder.embed_dim)),
+        ("fingerprint", encoder.fingerprint),
+    ]
+    if isinstance(encoder, VideoTextEncoder):
+        rows += [("captions", f"up to {encoder.max_text_tokens} tokens of {encoder.tokenizer.source!r}")]
+        rows += _model_rows(encoder.model)
+        rows += _report_rows(encoder.report) if encoder.report is not None else []
+    print_table(encoder.name, ("", ""), rows)
+
+
+def _model_rows(model: "VideoTextModel") -> list[tuple[str, str]]:
+    video, text = model.config.video, model.config.text
+    num_fusion = text.num_layers - text.num_text_layers
+    counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
+    total = sum(p.numel() for p in model.parameters())
+    return [
+        ("video encoder", f"{video.num_layers} layers of width {video.width}, {counts['video_encoder']:,} parameters"),
+        (
+            "text encoder",
+            f"{text.num_text_layers} layers of width {text.width}, {counts['text_encoder']:,} parameters",
+        ),
+        ("fusion", f"{num_fusion} layers of width {text.width}, {counts['fusion']:,} parameters"),
+        ("parameters", f"{total:,} in all"),
+    ]
+
+
+def _report_rows(report: "LoadReport") -> list[tuple[str, str]]:
+    """What became of every key of the file."""
+    rules = Counter(report.ignored.values())
+    return [
+        ("weights from", report.source),
+        ("loaded", f"{len(report.loaded)} weights as they are"),
+        *(("fitted", f"{key} {how}") for key, how in report.fitted.items()),
+        *(("ignored", f"{count} of its keys: {rule}") for rule, count in rules.items()),
+        *(("left fresh", key) for key in report.fresh),
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    run("vmr-info", info, [], "vmr-info", argv)
+    run("vmr-info", info, ["model"], "vmr-info videomamba-m-25m", argv)

@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.readers import READERS
+from vmr.data.resize import resize_bicubic
 from vmr.data.sampling import Indices, check_rule, sample_indices, window_indices, windows
 from vmr.data.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
+RESIZES = ("crop", "stretch", "upstream")
 _NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound
 _WINDOWS_AT_ONCE = 16  # overlapping windows share their frames; more at once would only hold more memory
 
@@ -25,7 +27,8 @@ class FrameSpec:
 
     num_frames: per segment. size: side of the square pictures, in pixels.
     resize: "crop" scales the short side to size and keeps the middle size x size; "stretch" scales both sides to size
-    whatever the aspect ratio, as upstream VideoMamba does.
+    whatever the aspect ratio; "upstream" does so as the released VideoMamba models were evaluated, see
+    `vmr.data.resize`.
     window_s, stride_s: cut the video into windows of so many seconds, so far apart (side by side if None);
     window_s None makes one segment of the whole video. reader: see `VideoReader`.
     sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames); windows always take
@@ -45,7 +48,7 @@ class FrameSpec:
         stride_s = self.window_s if self.stride_s is None else self.stride_s
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
-            f"resize must be 'crop' or 'stretch', not {self.resize!r}": self.resize not in ("crop", "stretch"),
+            f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
             "window_s must be positive and finite": self.window_s is not None and not 0 < self.window_s < math.inf,
             "stride_s without window_s means nothing": self.window_s is None and self.stride_s is not None,
             "stride_s must be positive and at most window_s, or frames are left out": self.window_s is not None
@@ -113,6 +116,8 @@ def _square_frames(reader: VideoReader, spec: FrameSpec, indices: Indices) -> ND
     size = spec.size
     if spec.resize == "stretch":
         return reader.frames_at(indices.tolist(), (size, size))
+    if spec.resize == "upstream":
+        return resize_bicubic(reader.frames_at(indices.tolist()), (size, size))
     short, long = sorted((reader.height, reader.width))
     if long > _NARROWEST * short:
         raise VideoError(reader.path, f"{reader.width} x {reader.height} pixels: too narrow to crop a square from")

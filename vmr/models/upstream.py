@@ -81,12 +81,12 @@ def load_upstream(
     matched = {key: available.pop(key) for key in wanted if key in available}
     missing = [key for key in wanted if key not in matched and not key.startswith(tuple(fresh))]
     missing = [key for key in missing if not _is_image_without_time(key, matched)]
-    _check_complete(source, missing, list(available), len(wanted))
+    check_complete(source, missing, list(available), len(wanted))
 
     fits = {key: fit_tensor(key, tensor, wanted[key]) for key, tensor in matched.items()}
     fitted = {key: how for key, (_, how) in fits.items() if how}
     matched = {key: tensor for key, (tensor, _) in fits.items()}
-    _check_shapes(source, matched, wanted)
+    check_shapes(source, matched, wanted)
     model.load_state_dict(wanted | matched)
     return LoadReport(
         source=source,
@@ -190,7 +190,8 @@ def _is_image_without_time(key: str, matched: Mapping[str, Tensor]) -> bool:
     return key == "temporal_pos_embedding" and patch_filter is not None and patch_filter.dim() == 4
 
 
-def _check_complete(source: str, missing: list[str], left_over: list[str], num_wanted: int) -> None:
+def check_complete(source: str, missing: list[str], left_over: list[str], num_wanted: int) -> None:
+    """Raise ModelError, naming the first keys, unless nothing is missing and nothing left over."""
     problems = []
     if missing:
         problems.append(f"lacks {len(missing)} of {num_wanted} keys, first: {', '.join(missing[:3])}")
@@ -200,7 +201,8 @@ def _check_complete(source: str, missing: list[str], left_over: list[str], num_w
         raise ModelError(f"{source} {'; '.join(problems)}")
 
 
-def _check_shapes(source: str, matched: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+def check_shapes(source: str, matched: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise ModelError, naming the first key, unless every weight has the shape of the one that it is to fill."""
     wrong = [key for key in matched if matched[key].shape != wanted[key].shape]
     if wrong:
         key = wrong[0]

@@ -1,0 +1,115 @@
+"""Matching many captions with one video: keys and values of the video made once, against once for every caption.
+
+    python -m benchmarks.rerank
+    python -m benchmarks.rerank --captions 128 --frames 8 --json rerank.json
+
+The model has the sizes of the released ones (VideoMamba-M's tokens, BERT base) and fresh weights; what is timed are its
+fusion layers, for captions whose own layers have run. The peer does what upstream does: every pair carries the whole
+video through the projections, in batches of 32 pairs. Both are timed in turns, in processes of their own, and their
+logits compared.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.common import Measurement, Work, environment, measure_in_turns
+from vmr.models.fusion import FusionEncoder
+from vmr.models.text_encoder import TextConfig
+
+OURS, PEER = "once a video", "once a pair"
+VIDEO_WIDTH = 576  # VideoMamba-M
+PATCHES = 14 * 14  # 224 px
+UPSTREAM_BATCH = 32
+
+
+class Matcher(nn.Module):
+    """The part of a video-text model that re-ranks."""
+
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.fusion = FusionEncoder(config, VIDEO_WIDTH)
+        self.head = nn.Linear(config.width, 2)
+
+    def once_a_video(self, video_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
+        """(1, N, C) and M captions -> logits (M,)."""
+        memory = self.fusion.remember(video_tokens)
+        logits: Tensor = self.head(self.fusion(text_tokens, mask, memory)[:, 0])[:, 1]
+        return logits
+
+    def once_a_pair(self, video_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
+        """The same by upstream's way."""
+        logits = []
+        for texts, masks in zip(text_tokens.split(UPSTREAM_BATCH), mask.split(UPSTREAM_BATCH), strict=True):
+            memory = self.fusion.remember(video_tokens.repeat(len(texts), 1, 1))
+            logits.append(self.head(self.fusion(texts, masks, memory)[:, 0])[:, 1])
+        return torch.cat(logits)
+
+
+def prepare(peer: str, num_captions: int, num_tokens: int, num_frames: int) -> Work:
+    """The work of one peer, on inputs that are the same for both."""
+    torch.manual_seed(0)
+    config = TextConfig()
+    matcher = Matcher(config).eval()
+    video_tokens = torch.randn(1, num_frames * PATCHES, VIDEO_WIDTH)
+    text_tokens = torch.randn(num_captions, num_tokens, config.width)
+    lengths = torch.randint(num_tokens // 2, num_tokens + 1, (num_captions, 1))
+    mask = (torch.arange(num_tokens) < lengths).long()
+    match = matcher.once_a_video if peer == OURS else matcher.once_a_pair
+
+    @torch.no_grad()
+    def work() -> Tensor:
+        return match(video_tokens, text_tokens, mask)
+
+    return work
+
+
+def difference(num_captions: int, num_tokens: int, num_frames: int) -> float:
+    """Relative L2 distance of the two ways' logits."""
+    ours, theirs = (prepare(peer, num_captions, num_tokens, num_frames)() for peer in (OURS, PEER))
+    assert isinstance(ours, Tensor)
+    assert isinstance(theirs, Tensor)
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def table(results: list[Measurement], title: str) -> Table:
+    """Seconds, memory and the ratio to ours."""
+    out = Table(title=title, title_justify="left")
+    for column in ("keys and values", "seconds", "x ours", "extra MB"):
+        out.add_column(column)
+    for result in results:
+        ratio = result.best / results[0].best
+        out.add_row(result.name, f"{result.best:.3f}", f"{ratio:.2f}", f"{result.extra_memory_mb:.0f}")
+    return out
+
+
+def main() -> None:
+    """Print the table; write JSON where asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--captions", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=32, help="of the longest caption; the shortest has half of them")
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=60.0, help="for all measurements together, about")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    sizes = (options.captions, options.tokens, options.frames)
+    results = measure_in_turns(prepare, (OURS, PEER), sizes, seconds=options.seconds, threads=options.threads)
+    title = f"{options.captions} captions, one video of {options.frames} frames of 224 px, {options.threads} threads"
+    console = Console()
+    console.print(table(results, title))
+    error = difference(*sizes)
+    console.print(f"logits differ by a relative {error:.1e}")
+    if options.json:
+        record = {"environment": environment(), "difference": error, "results": [asdict(one) for one in results]}
+        options.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

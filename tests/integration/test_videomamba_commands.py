@@ -1,0 +1,119 @@
+"""The real commands with VideoMamba models, saved by vmr and in upstream's format; tiny ones of random weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_commands import refused, run
+from tests.unit.test_catalogue import put_into_cache
+from tests.unit.test_video_text_encoder import PREPROCESS, make_encoder, save_as_upstream, tiny_model
+from vmr.models.saved_model import save_model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> dict[str, Path]:
+    """The same weights both ways."""
+    folder = tmp_path_factory.mktemp("models")
+    save_model(folder / "saved", tiny_model(), PREPROCESS)
+    save_as_upstream(tiny_model(), folder / "upstream.pth")
+    return {"saved": folder / "saved", "upstream": folder / "upstream.pth"}
+
+
+@pytest.fixture(scope="module")
+def fingerprint() -> str:
+    return make_encoder(tiny_model()).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["saved", "upstream"])
+def test_index_and_search(models, fingerprint, footage, tmp_path, kind):
+    model = models[kind]
+    built = run(
+        *("vmr-index", "build", footage, "--out", tmp_path / "index", "--encoder", model.name, "--window", 4),
+        cwd=model.parent,
+    )
+    assert built.returncode == 0, built.stderr
+    assert "3 videos, 0 left out" in built.stdout
+    manifest = json.loads((tmp_path / "index" / "manifest.json").read_text())
+    assert (manifest["encoder"], manifest["fingerprint"]) == (str(model), fingerprint)
+    assert (manifest["embed_dim"], manifest["num_frames"]) == (16, 2)
+
+    found = run("vmr-search", tmp_path / "index", "a cyclist", "--json", "--k", 3, cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    hits = json.loads(found.stdout)
+    assert len(hits) == 3 and all(-1 <= hit["score"] <= 1 for hit in hits)
+    assert "was made by" in refused(run("vmr-search", tmp_path / "index", "a dog", "--encoder", "offline"))
+
+
+@pytest.mark.parametrize("kind", ["saved", "upstream"])
+def test_eval(models, fingerprint, annotations, footage, tmp_path, kind):
+    out = tmp_path / "report.json"
+    result = run(
+        *("vmr-eval", "--dataset", annotations, "--video-dir", footage, "--encoder", models[kind], "--out", out)
+    )
+    assert result.returncode == 0, result.stderr
+    assert "over 3 of 3 videos, 4 of 4 texts" in result.stdout
+    report = json.loads(out.read_text())
+    assert (report["encoder"], report["fingerprint"]) == (str(models[kind]), fingerprint)
+    assert report["scores"]["embedding"]["text_to_video/R@10"] == 100.0  # of 3
+
+
+def test_info_on_models(models, fingerprint):
+    num_parameters = sum(parameter.numel() for parameter in tiny_model().parameters())
+    for kind, said in (
+        ("saved", ["a video-text model trained with vmr"]),
+        ("upstream", ["in upstream's format", "1 of its keys: the frozen teacher", "1 of its keys: a constant"]),
+    ):
+        result = run("vmr-info", models[kind])
+        assert result.returncode == 0, result.stderr
+        for fact in (str(models[kind]), fingerprint, "2 frames of 32 x 32 pixels", f"{num_parameters:,} in all", *said):
+            assert fact in result.stdout, fact
+        assert "2 layers of width 32" in result.stdout and "1 layers of width 32" in result.stdout
+        assert f"{len(tiny_model().state_dict())} weights as they are" in result.stdout
+
+
+def test_info_lists_the_models_and_describes_any():
+    listed = run("vmr-info")
+    assert listed.returncode == 0, listed.stderr
+    for name in ("backend reference", "offline", "videomamba-m-25m", "open_clip:MODEL/WEIGHTS", ".safetensors"):
+        assert name in listed.stdout
+    offline = run("vmr-info", "offline")
+    assert offline.returncode == 0, offline.stderr
+    assert "8 frames of 224 x 224 pixels" in offline.stdout and "384" in offline.stdout
+
+
+def test_a_released_model_without_a_network(tmp_path):
+    """What the catalogue knows is told, then the one line that says where to get the file."""
+    result = run("vmr-info", "videomamba-m-25m", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    line = refused(result)
+    url = "https://huggingface.co/OpenGVLab/VideoMamba/resolve/main/videomamba_m16_25M_f8_res224.pth"
+    assert url in line and "give the file's path" in line
+    assert len(result.stderr.splitlines()) == 1
+    for fact in ("CC3M + CC12M + COCO + VG + SBU + WebVid10M", "35.6", "re-ranked", "MODEL_ZOO.md", url):
+        assert fact in result.stdout
+
+
+def test_a_released_model_in_the_hubs_cache(fingerprint, tmp_path):
+    put_into_cache(tmp_path / "hub", "videomamba-m-17m")
+    result = run("vmr-info", "videomamba-m-17m", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    assert "34.7" in result.stdout and fingerprint in result.stdout
+
+
+def test_damaged_models_get_one_line(models, footage, tmp_path):
+    (tmp_path / "cut.pth").write_bytes(models["upstream"].read_bytes()[:10_000])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "half").mkdir()
+    config = (models["saved"] / "config.json").read_text()
+    (tmp_path / "half" / "config.json").write_text(config)
+    cases = {
+        tmp_path / "cut.pth": "cut.pth: not a readable checkpoint",
+        tmp_path / "empty": "no saved model here (no config.json)",
+        tmp_path / "half": ".safetensors is missing: copy the folder again",
+        tmp_path / "gone": "gone: no such file or folder",
+    }
+    for model, said in cases.items():
+        assert said in refused(run("vmr-info", model)), model
+    build = ("vmr-index", "build", footage, "--out", tmp_path / "index", "--encoder")
+    assert "no such file or folder" in refused(run(*build, tmp_path / "gone"))
+    assert not (tmp_path / "index").exists()

@@ -1,0 +1,159 @@
+"""Names and paths to encoders, and what is known of the published checkpoints."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.unit.test_video_text_encoder import PREPROCESS, make_encoder, make_video, save_as_upstream, tiny_model
+from vmr.errors import ModelError
+from vmr.models.catalogue import load_model
+from vmr.models.released import RELEASED, download
+from vmr.models.saved_model import save_model
+from vmr.models.video_text_encoder import VideoTextEncoder
+
+
+def refused(name: object, **options) -> str:
+    with pytest.raises(ModelError) as caught:
+        load_model(name, device="cpu", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    """A hub cache without internet, which holds the 5M checkpoint, as a tiny model of random weights."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    return put_into_cache(tmp_path, "videomamba-m-5m")
+
+
+def put_into_cache(cache: Path, name: str) -> Path:
+    """A tiny checkpoint laid where huggingface_hub keeps the file of that released model."""
+    repository = cache / "models--OpenGVLab--VideoMamba"
+    commit = "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    path = repository / "snapshots" / commit / RELEASED[name].file
+    path.parent.mkdir(parents=True)
+    save_as_upstream(tiny_model(), path)
+    return path
+
+
+def test_a_saved_folder(tmp_path, monkeypatch):
+    save_model(tmp_path / "model", tiny_model(), PREPROCESS)
+    monkeypatch.chdir(tmp_path)
+    for name in ("model", "./model", Path("model"), tmp_path / "model"):
+        encoder = load_model(name, device="cpu")
+        assert encoder.name == str(tmp_path / "model")
+    assert encoder.fingerprint == make_encoder(tiny_model()).fingerprint
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_model("~/model", device="cpu").name == str(tmp_path / "model")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+def test_a_checkpoint_file(tmp_path, monkeypatch, suffix):
+    save_as_upstream(tiny_model(), tmp_path / f"m{suffix}")
+    monkeypatch.chdir(tmp_path)
+    encoder = load_model(f"m{suffix}", device="cpu")
+    assert isinstance(encoder, VideoTextEncoder)
+    assert encoder.name == str(tmp_path / f"m{suffix}")
+    assert encoder.fingerprint == make_encoder(tiny_model()).fingerprint
+    assert load_model(f"m{suffix}", "cpu", num_heads=2).fingerprint != encoder.fingerprint
+
+
+def test_a_safetensors_file(tmp_path):
+    from safetensors.torch import save_file
+
+    save_as_upstream(tiny_model(), tmp_path / "m.pth")
+    weights = torch.load(tmp_path / "m.pth", weights_only=True)["model"]
+    save_file({key: value.clone() for key, value in weights.items()}, tmp_path / "m.safetensors")
+    assert "cannot tell the text encoder's attention heads" in refused(tmp_path / "m.safetensors")
+    encoder = load_model(tmp_path / "m.safetensors", "cpu", num_heads=4)
+    assert encoder.fingerprint == make_encoder(tiny_model()).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_other_sizes(tmp_path, kind):
+    path = tmp_path / "model.pth"
+    if kind == "folder":
+        save_model(path, tiny_model(), PREPROCESS)
+    else:
+        save_as_upstream(tiny_model(), path)
+    encoder = load_model(path, "cpu", num_frames=4, image_size=48)
+    assert encoder.preprocess == replace(PREPROCESS, num_frames=4, size=48)
+    assert encoder.encode_video(make_video(2, 4, 48)).shape == (2, 16)
+    assert "image_size 50 is no multiple of patch_size 16" in refused(path, image_size=50)
+    assert "num_frames is 0, but must be at least 1" in refused(path, num_frames=0)
+
+
+def test_sizes_that_a_model_has_no_choice_of(tmp_path):
+    save_model(tmp_path, tiny_model(), PREPROCESS)
+    assert refused("offline", num_frames=4) == "offline: num_frames cannot be chosen for this model"
+    assert refused("open_clip:ViT-B-32/openai", image_size=32).endswith("image_size cannot be chosen for this model")
+    assert refused(tmp_path, num_heads=4) == f"{tmp_path}: num_heads cannot be chosen for this model"
+
+
+def test_wrong_names_get_one_line(tmp_path):
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "broken.pth").write_bytes(b"PK")
+    cases = [
+        ("videomamba-m-25", "unknown model 'videomamba-m-25': did you mean 'videomamba-m-25m'?"),
+        ("videomamba", "unknown model 'videomamba'"),
+        ("ofline", "did you mean 'offline'?"),
+        ("open-clip:ViT-B-32/openai", "did you mean 'open_clip'?"),
+        (
+            "qqqq",
+            "(known: offline, videomamba-m-5m, videomamba-m-17m, videomamba-m-25m, open_clip:MODEL/WEIGHTS, a fold",
+        ),
+        ("runs/last", "runs/last: no such file or folder"),
+        (f"{tmp_path}/gone.pth", f"{tmp_path}/gone.pth: no such file or folder"),
+        ("gone.pth", "gone.pth: no such file or folder"),
+        (f"{tmp_path}", f"{tmp_path}: no saved model here (no config.json)"),
+        (
+            f"{tmp_path}/notes.txt",
+            "notes.txt: not a model: name a folder saved by vmr, or a file in .pth .pt",
+        ),
+        (f"{tmp_path}/broken.pth", "broken.pth: not a readable checkpoint"),
+    ]
+    for name, said in cases:
+        assert said in refused(name), name
+
+
+def test_what_was_published():
+    """Some of UPSTREAM's numbers, re-typed: MSRVTT text to video of all three, and a corner of the table."""
+    scores = {
+        name: {(score.dataset, score.direction): score.recalls for score in released.scores}
+        for name, released in RELEASED.items()
+    }
+    assert scores["videomamba-m-5m"]["MSRVTT", "text_to_video"] == (32.0, 53.1, 63.6)
+    assert scores["videomamba-m-17m"]["MSRVTT", "text_to_video"] == (34.7, 58.9, 68.0)
+    assert scores["videomamba-m-25m"]["MSRVTT", "text_to_video"] == (35.6, 58.1, 69.5)
+    assert scores["videomamba-m-25m"]["MSVD", "video_to_text"] == (62.7, 82.8, 87.6)
+    for name, table in scores.items():
+        assert len(table) == 10, name  # 5 data sets, both directions
+        assert all(0 < one < five < ten < 100 for one, five, ten in table.values()), name
+    for pairs in ("5M", "17M", "25M"):
+        released = RELEASED[f"videomamba-m-{pairs.lower()}"]
+        assert released.url.endswith(f"OpenGVLab/VideoMamba/resolve/main/videomamba_m16_{pairs}_f8_res224.pth")
+
+
+def test_a_released_model_is_loaded_from_the_hubs_cache(hub):
+    encoder = load_model("videomamba-m-5m", device="cpu")
+    assert (encoder.name, encoder.about) == ("videomamba-m-5m", RELEASED["videomamba-m-5m"].about)
+    assert encoder.fingerprint == make_encoder(tiny_model()).fingerprint
+    assert load_model("videomamba-m-5m", "cpu", num_frames=4).preprocess.num_frames == 4
+
+
+def test_a_released_model_out_of_reach(hub):
+    line = refused("videomamba-m-25m")
+    assert RELEASED["videomamba-m-25m"].url in line and "give the file's path" in line
+
+
+def test_a_checksum_is_kept_to_where_it_is_known(hub):
+    known = replace(RELEASED["videomamba-m-5m"], sha256=hashlib.sha256(hub.read_bytes()).hexdigest())
+    assert download(known) == hub
+    with pytest.raises(ModelError, match=r"f8_res224\.pth is not the file that was published as videomamba-m-5m"):
+        download(replace(known, sha256="0" * 64))

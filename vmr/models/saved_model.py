@@ -1,0 +1,299 @@
+"""Our own format of a video-text model: a folder of `config.json` and the safetensors file that it names. No pickles.
+
+The config is the commit point. It holds the checksum of the weights, whose file name starts with it, and is put in
+place last: a reader finds the old model, the new one, or none, and never the config of one with the weights of another.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors import torch as safetensors
+from torch import Tensor
+
+from vmr.errors import ModelError
+from vmr.models.encoder import Preprocess
+from vmr.models.tokenizer import MINILM, CaptionTokenizer
+from vmr.models.upstream import LoadReport, check_complete, check_shapes
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.video_text_encoder import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
+from vmr.version import __version__
+
+SCHEMA = "vmr-model/1"
+CONFIG_FILE = "config.json"
+ABOUT = "a video-text model trained with vmr: it knows the kind of videos and captions that it was trained on"
+
+_REMEDY = "copy the folder again, or save the model anew"
+_WEIGHTS_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors")
+_OWN_REMAINS = re.compile(r"\.?model-[0-9a-f]{16}\.safetensors(\.tmp)?")
+
+
+@dataclass(frozen=True)
+class SavedConfig:
+    """What `config.json` says besides its schema."""
+
+    model: VideoTextConfig
+    preprocess: Preprocess
+    tokenizer: str
+    max_text_tokens: int
+    weights_file: str
+    weights_sha256: str
+    vmr_version: str
+    training: dict[str, Any] | None
+
+
+def save_model(
+    folder: str | Path,
+    model: VideoTextModel,
+    preprocess: Preprocess,
+    *,
+    tokenizer: str = MINILM,
+    max_text_tokens: int = MAX_TEXT_TOKENS,
+    training: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model for `load_model(folder)`, replacing the one that is there.
+
+    Args:
+        folder: made if need be; may hold other files.
+        model: its weights are stored, and nothing of its training.
+        preprocess: how it wants its videos.
+        tokenizer: the `CaptionTokenizer`'s source.
+        max_text_tokens: where captions are cut.
+        training: anything in JSON that is worth knowing of how it came about.
+        dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
+
+    Raises:
+        ModelError: the preprocessing is not the model's, a weight is not finite in `dtype`, `training` is not JSON,
+            another process is writing, or the folder's config.json is somebody else's.
+        OSError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    check_input(str(folder), model.config, preprocess, max_text_tokens)
+    weights = safetensors.save(_in_dtype(model, dtype))
+    sha256 = hashlib.sha256(weights).hexdigest()
+    config = SavedConfig(
+        model=model.config,
+        preprocess=preprocess,
+        tokenizer=tokenizer,
+        max_text_tokens=max_text_tokens,
+        weights_file=f"model-{sha256[:16]}.safetensors",
+        weights_sha256=sha256,
+        vmr_version=__version__,
+        training=None if training is None else dict(training),
+    )
+    try:
+        text = json.dumps({"schema": SCHEMA, **asdict(config)}, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"the model's record of its training is not JSON: {error}") from error
+    with _claimed(folder):
+        _put(folder / config.weights_file, weights)
+        _put(folder / CONFIG_FILE, f"{text}\n".encode())
+        for file in folder.iterdir():
+            if _OWN_REMAINS.fullmatch(file.name) and file.name != config.weights_file:
+                file.unlink()
+
+
+def load_saved(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+) -> VideoTextEncoder:
+    """The model in a folder that `save_model` wrote, under the folder's absolute path as its name.
+
+    num_frames, image_size: of the clips it is to take; default, those it was saved with. Positions are interpolated.
+    Raises ModelError, naming the file, for anything that is absent, damaged, of another schema, or that does not fit.
+    """
+    folder = Path(folder).absolute()
+    config, weights = _read(folder)
+    try:
+        tokenizer = CaptionTokenizer(config.tokenizer)
+    except ModelError as error:
+        raise ModelError(f"{folder / CONFIG_FILE}: its tokenizer: {error}") from error
+    model = VideoTextModel(config.model)
+    wanted = model.state_dict()
+    source = str(folder / config.weights_file)
+    missing, left_over = [key for key in wanted if key not in weights], sorted(weights.keys() - wanted.keys())
+    check_complete(source, missing, left_over, len(wanted))
+    weights = {key: weights[key] for key in wanted}  # safetensors gives them in any order
+    check_shapes(source, weights, wanted)
+    model.load_state_dict(weights)
+    fitted = _resize(model, num_frames, image_size)
+    preprocess = config.preprocess
+    return VideoTextEncoder(
+        model,
+        tokenizer,
+        replace(preprocess, num_frames=num_frames or preprocess.num_frames, size=image_size or preprocess.size),
+        name=str(folder),
+        about=ABOUT,
+        max_text_tokens=config.max_text_tokens,
+        device=device,
+        report=LoadReport(source, tuple(key for key in wanted if key not in fitted), fitted, ignored={}, fresh=()),
+    )
+
+
+def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
+    """The weights to store, contiguous and on the CPU. Raises ModelError for one that is not finite, or no longer."""
+    weights = {}
+    for key, tensor in model.state_dict().items():
+        stored = tensor.detach().to("cpu", dtype).contiguous()
+        if not bool(stored.isfinite().all()):
+            raise ModelError(f"cannot save the model: {key} is not finite in {str(dtype).removeprefix('torch.')}")
+        weights[key] = stored
+    return weights
+
+
+def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | None) -> dict[str, str]:
+    """Fit the positions to another input; returns the weights that changed, with what was done."""
+    if num_frames is None and image_size is None:
+        return {}
+    before = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    model.video_encoder = model.video_encoder.resized(num_frames=num_frames, image_size=image_size)
+    model.config = replace(model.config, video=model.video_encoder.config)
+    after = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
+    changed = [key for key in after if after[key] != before[key]]
+    return {key: f"interpolated from {_size(before[key])} to {_size(after[key])}" for key in changed}
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Keeps `folder` for one writer, and its config.json for vmr."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ModelError(f"{folder} is being written by another process: save to another folder") from None
+    try:
+        if (folder / CONFIG_FILE).exists() and not _is_ours(folder):
+            raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: save to another folder, or remove it")
+        yield
+    finally:
+        lock.release()
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether the config.json of a folder is that of a saved model, of this schema or another."""
+    try:
+        return str(_read_json(folder).get("schema")).startswith("vmr-model/")
+    except ModelError:
+        return False
+
+
+def _put(path: Path, data: bytes) -> None:
+    """All of `data` as `path`, or nothing new: a temporary name, flushed, renamed, the rename flushed as well."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor]]:
+    """The config and the weights of one save, also while another is being put in its place."""
+    config = _read_config(folder)
+    while True:
+        try:
+            return config, _read_weights(folder, config)
+        except ModelError:
+            newer = _read_config(folder)
+            if newer == config:
+                raise
+            config = newer
+
+
+def _read_config(folder: Path) -> SavedConfig:
+    path = folder / CONFIG_FILE
+    content = _read_json(folder)
+    schema = content.pop("schema", None)
+    if schema != SCHEMA:
+        raise ModelError(f"{path}: schema is {schema!r:.40}, but this version of vmr ({__version__}) reads {SCHEMA!r}")
+    try:
+        config: SavedConfig = _record(SavedConfig, content, "")
+    except ModelError as error:
+        raise ModelError(f"{path} is not what {SCHEMA} says: {error}: save the model again") from error
+    if not _WEIGHTS_FILE.fullmatch(config.weights_file):
+        raise ModelError(f"{path}: weights_file is {config.weights_file!r}, not a file that vmr writes")
+    return config
+
+
+def _read_json(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise ModelError(f"{folder}: no saved model here (no {CONFIG_FILE})")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is damaged ({error!s:.80}): {_REMEDY}") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _read_weights(folder: Path, config: SavedConfig) -> dict[str, Tensor]:
+    path = folder / config.weights_file
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} is missing: {_REMEDY}") from error
+    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+        raise ModelError(f"{path} is damaged ({len(data)} bytes that {CONFIG_FILE} does not know): {_REMEDY}")
+    try:
+        return safetensors.load(data)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file ({error}): {_REMEDY}") from error
+
+
+def _record(kind: Any, content: Any, name: str) -> Any:
+    """A dataclass from JSON. Raises ModelError naming the first field that is unknown, missing or of another type."""
+    if not isinstance(content, dict):
+        raise ModelError(f"{name} is {content!r:.40}")
+    prefix = f"{name}." if name else ""
+    hints = get_type_hints(kind)
+    for key in content:
+        if key not in hints:
+            raise ModelError(f"unknown field {prefix}{key}")
+    for field in fields(kind):
+        if field.name not in content:
+            raise ModelError(f"field {prefix}{field.name} is missing")
+    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in content.items()})
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
+    """A field's value from JSON, where numbers have one type and tuples are lists."""
+    if is_dataclass(kind):
+        return _record(kind, value, name)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        (kind,) = (argument for argument in arguments if argument is not NoneType)
+        return None if value is None else _value(kind, value, name)
+    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
+        return tuple(_value(each, item, name) for each, item in zip(arguments, value, strict=True))
+    if kind is float and type(value) is int:
+        value = float(value)
+    if not (value in arguments if origin is Literal else type(value) is (origin or kind)):
+        raise ModelError(f"{name} is {value!r:.40}")
+    return value

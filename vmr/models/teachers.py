@@ -1,0 +1,341 @@
+"""Frozen image networks that teach the video encoder what a patch shows (Li et al. 2023, "Unmasked Teacher").
+
+Shapes: B videos, T frames, S pixels a side, G x G = N patches in a frame, C network width, D teacher width, K features.
+
+    video uint8 (B, T, 3, H, W) -> normalize -> (B, T, 3, S, S) -> features (K, B, 1 + T*N, D), attention (B*T, N)
+
+A teacher sees each frame alone. Its CLS vectors are averaged over the frames of a video and stand first.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from vmr.errors import MissingExtraError, ModelError
+from vmr.models.backbone import check_mask
+from vmr.models.clip import PREFIX as OPEN_CLIP
+from vmr.models.clip import OpenClipEncoder
+from vmr.models.pip_weights import load_efficientnet_lite0
+from vmr.models.video_encoder import VideoMambaConfig
+
+RGB = tuple[float, float, float]
+Pixels = Literal["clip", "imagenet"]
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+EFFICIENTNET = "efficientnet"
+EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, those of a student with patches of 16
+
+
+class TeacherOutput(NamedTuple):
+    """What a teacher says about a batch of videos."""
+
+    features: Tensor
+    """(K, B, 1 + T*N, D), from the first layer to the last; CLS first, then the patches, frame after frame."""
+    attention: Tensor
+    """(B*T, N), at least 0: how much of each frame the teacher finds in each patch."""
+
+
+class Teacher(nn.Module, ABC):
+    """A frozen network, always in eval mode, whose forward pass leaves no gradients.
+
+    Attributes:
+        dim: D, width of the features.
+        grid_size: G, patches along a side.
+        num_features: K, layers handed out, counted back from the last.
+        image_size: S, side of the frames that it takes, in pixels.
+        mean, std: per RGB channel, for pixels in [0, 1].
+    """
+
+    def __init__(
+        self, network: nn.Module, *, dim: int, grid_size: int, num_features: int, image_size: int, mean: RGB, std: RGB
+    ) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(False)
+        self.dim = dim
+        self.grid_size = grid_size
+        self.num_features = num_features
+        self.image_size = image_size
+        self.mean = mean
+        self.std = std
+        self.train()
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in eval mode, whatever the model that it teaches is set to."""
+        return super().train(False)
+
+    def normalize(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, H, W) -> float32 (B, T, 3, S, S) as the network expects it.
+
+        Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing. Raises
+        ModelError where type or rank differ.
+        """
+        if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[2] != 3:
+            raise ModelError(f"teacher: expected video uint8 (B, T, 3, H, W), got {video.dtype} {tuple(video.shape)}")
+        mean = torch.tensor(self.mean, device=video.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=video.device).view(3, 1, 1)
+        pixels = (video.float() / 255 - mean) / std
+        size = (self.image_size, self.image_size)
+        if pixels.shape[3:] == size:
+            return pixels
+        frames = F.interpolate(pixels.flatten(0, 1), size=size, mode="bicubic", align_corners=False)
+        return frames.view(*video.shape[:3], *size)
+
+    @torch.no_grad()
+    def forward(self, video: Tensor) -> TeacherOutput:
+        """video: float (B, T, 3, S, S) from `normalize`. Raises ModelError for another shape."""
+        features, attention = self.encode_frames(self._frames(video))
+        return TeacherOutput(join_frames(features, len(video)), attention)
+
+    @abstractmethod
+    def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """frames: (B*T, 3, S, S) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+
+    def _frames(self, video: Tensor) -> Tensor:
+        if video.ndim != 5 or video.shape[2:] != (3, self.image_size, self.image_size):
+            raise ModelError(
+                f"teacher: expected video (B, T, 3, {self.image_size}, {self.image_size}), got {tuple(video.shape)}: "
+                "pass it through normalize"
+            )
+        return video.flatten(0, 1).to(next(self.parameters()).dtype)
+
+
+class ClipTeacher(Teacher):
+    """The image tower of CLIP: its last blocks, projected, and where the last block's CLS looks (upstream facts).
+
+    A feature is a block's output times the projection into CLIP's space, without the final norm. Attention is the CLS
+    row of the last block, averaged over heads, without its own column, not scaled back to sum 1.
+
+    Raises ModelError where `visual` is not open_clip's own ViT, or has fewer than `num_features` blocks.
+    """
+
+    def __init__(self, visual: nn.Module, *, num_features: int = 1, mean: RGB, std: RGB) -> None:
+        _check_vit(visual, num_features)
+        vit: Any = visual
+        super().__init__(
+            vit,
+            dim=vit.proj.shape[1],
+            grid_size=vit.grid_size[0],
+            num_features=num_features,
+            image_size=vit.image_size[0],
+            mean=mean,
+            std=std,
+        )
+
+    @classmethod
+    def from_upstream(cls, weights: Mapping[str, Tensor], *, num_heads: int, num_features: int = 1) -> "ClipTeacher":
+        """The teacher as upstream stores it, fed as upstream feeds it: with the student's ImageNet-normalised pixels.
+
+        weights: its state dict, or that of a full video-text model, which holds it under `clip_teacher.`. Sizes are
+        read off the shapes; `num_heads` is in none of them (OpenAI's towers have one to 64 channels). Raises
+        ModelError where keys are missing, left over or misshapen.
+        """
+        prefix = "clip_teacher."
+        is_full_model = any(key.startswith(prefix) for key in weights)
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in weights.items()
+            if not is_full_model or key.startswith(prefix)
+        }
+        return cls(_upstream_vit(state, num_heads), num_features=num_features, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+    @torch.no_grad()
+    def forward(self, video: Tensor, mask: Tensor | None = None) -> TeacherOutput:
+        """Features of all patches, or, with a mask, of a teacher that is itself shown the kept patches only.
+
+        Args:
+            video: float (B, T, 3, S, S) from `normalize`.
+            mask: bool (B, 1 + T*N), True = dropped, as many in every frame. The features are then
+                (K, B, 1 + kept, D), the attention (B*T, kept / T).
+
+        Raises:
+            ModelError: the video or the mask does not have this shape.
+        """
+        frames = self._frames(video)
+        kept = None if mask is None else _kept_patches(mask, video.shape[0], video.shape[1], self.grid_size**2)
+        features, attention = self.encode_frames(frames, kept)
+        return TeacherOutput(join_frames(features, len(video)), attention)
+
+    def encode_frames(self, frames: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """frames: (B*T, 3, S, S); kept: bool (B*T, N) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+        vit: Any = self.network
+        x = vit.conv1(frames).flatten(2).transpose(1, 2)  # (B*T, N, C)
+        cls_token = vit.class_embedding.to(x.dtype).expand(len(x), 1, -1)
+        x = vit.ln_pre(torch.cat([cls_token, x], dim=1) + vit.positional_embedding.to(x.dtype))  # (B*T, 1 + N, C)
+        if kept is not None:
+            x = torch.cat([x[:, :1], x[:, 1:][kept].unflatten(0, (len(x), -1))], dim=1)
+        blocks = list(vit.transformer.resblocks)
+        for block in blocks[: -self.num_features]:
+            x = block(x)
+        features, last_input = [], x
+        for block in blocks[-self.num_features :]:
+            last_input, x = x, block(x)
+            features.append(x @ vit.proj)
+        return torch.stack(features), _cls_attention(blocks[-1], last_input)
+
+
+class EfficientNetTeacher(Teacher):
+    """EfficientNet-Lite0 of the pip wheel, for a machine that can reach no CLIP: 112 channels, a patch every 16 pixels.
+
+    It has no CLS token and no attention. Its CLS is the mean of a frame's patches; its attention is a saliency without
+    parameters: how far (L2) a patch's features are from the frame's mean, divided by the sum over the frame, so that
+    what is unlike the rest of the picture is kept more often.
+
+    grid_size: patches along a side; frames are resized to 16 times as many pixels. Raises as `load_efficientnet_lite0`.
+    """
+
+    def __init__(self, grid_size: int = 14) -> None:
+        classifier: Any = load_efficientnet_lite0()
+        stage = next(info for info in classifier.feature_info if info["reduction"] == EFFICIENTNET_STRIDE)
+        super().__init__(
+            nn.Sequential(classifier.conv_stem, classifier.bn1, *classifier.blocks[: stage["stage"]]),
+            dim=stage["num_chs"],
+            grid_size=grid_size,
+            num_features=1,
+            image_size=grid_size * EFFICIENTNET_STRIDE,
+            mean=(0.5, 0.5, 0.5),
+            std=(0.5, 0.5, 0.5),
+        )
+
+    def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """frames: (B*T, 3, S, S) -> features (1, B*T, 1 + N, 112), saliency (B*T, N), rows summing to 1."""
+        patches = self.network(frames).flatten(2).transpose(1, 2)  # (B*T, N, 112)
+        mean = patches.mean(dim=1, keepdim=True)  # (B*T, 1, 112)
+        distance = (patches - mean).float().norm(dim=-1) + 1e-6  # (B*T, N); never 0 in all of a frame
+        return torch.cat([mean, patches], dim=1).unsqueeze(0), distance / distance.sum(dim=-1, keepdim=True)
+
+
+def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pixels = "clip") -> Teacher:
+    """A teacher by name, on the CPU.
+
+    Args:
+        name: `efficientnet`, or `open_clip:MODEL/WEIGHTS` as `vmr.load_model` takes it.
+        grid_size: patches along a side of the student's frames.
+        num_features: K, the layers that the student is compared with; `efficientnet` has one.
+        pixels: how open_clip's towers see pixels: `clip` as they were trained, `imagenet` as upstream feeds them.
+
+    Raises:
+        ModelError: the name is unknown, its weights cannot be reached, or it has another grid or too few layers.
+        MissingExtraError: the packages of its extra are not installed.
+    """
+    teacher: Teacher
+    if name == EFFICIENTNET:
+        if num_features != 1:
+            raise ModelError(f"teacher {name}: hands out 1 layer, not {num_features}: set num_taps to 1")
+        teacher = EfficientNetTeacher(grid_size)
+    elif name.startswith(OPEN_CLIP):
+        encoder = OpenClipEncoder(name)
+        mean, std = encoder.preprocess.mean, encoder.preprocess.std
+        if pixels == "imagenet":
+            mean, std = IMAGENET_MEAN, IMAGENET_STD
+        teacher = ClipTeacher(encoder.model.visual, num_features=num_features, mean=mean, std=std)
+    else:
+        raise ModelError(f"unknown teacher {name!r}: use {EFFICIENTNET} or {OPEN_CLIP}MODEL/WEIGHTS")
+    _check_grid(teacher, grid_size)
+    return teacher
+
+
+def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
+    """Raise ModelError unless the student outputs of an encoder can be compared with the teacher's features."""
+    if config.student is None:
+        raise ModelError("student: the encoder has no student outputs, which a teacher needs; give it a StudentConfig")
+    _check_grid(teacher, config.grid_size)
+    if config.tubelet_size != 1:
+        raise ModelError(f"tubelet_size is {config.tubelet_size}, but a teacher looks at every frame: use 1")
+    if config.student.teacher_dim != teacher.dim:
+        raise ModelError(f"student: teacher_dim is {config.student.teacher_dim}; this teacher has {teacher.dim}")
+    if config.student.num_taps != teacher.num_features:
+        raise ModelError(f"student: num_taps is {config.student.num_taps}; this teacher has {teacher.num_features}")
+
+
+def join_frames(features: Tensor, batch: int) -> Tensor:
+    """Frames to videos: (K, B*T, 1 + N, D) -> (K, B, 1 + T*N, D); CLS is averaged over frames and stands first."""
+    frames = features.unflatten(1, (batch, -1))  # (K, B, T, 1 + N, D)
+    cls_token = frames[:, :, :, :1].mean(dim=2)  # (K, B, 1, D)
+    return torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
+
+
+def _check_grid(teacher: Teacher, grid_size: int) -> None:
+    if teacher.grid_size != grid_size:
+        raise ModelError(
+            f"teacher: its grid is {teacher.grid_size} x {teacher.grid_size} patches at {teacher.image_size} px, the "
+            f"student's {grid_size} x {grid_size}: change the student's image_size or patch_size, or the teacher"
+        )
+
+
+def _kept_patches(mask: Tensor, batch: int, num_frames: int, num_patches: int) -> Tensor:
+    """mask (B, 1 + T*N), True = dropped -> bool (B*T, N), True = kept; ModelError if frames keep different numbers."""
+    check_mask(mask, batch, 1 + num_frames * num_patches)
+    kept = ~mask[:, 1:].reshape(batch * num_frames, num_patches)
+    per_frame = kept.sum(dim=1)
+    if bool((per_frame != per_frame[0]).any()):
+        raise ModelError("teacher: mask must keep as many patches in every frame")
+    return kept
+
+
+def _cls_attention(block: Any, x: Tensor) -> Tensor:
+    """The attention of CLS in a block whose input is x (B*T, 1 + N, C), averaged over heads -> (B*T, N)."""
+    normed = block.ln_1(x)
+    weights: Tensor = block.attn(normed[:, :1], normed, normed, need_weights=True)[1]  # (B*T, 1, 1 + N)
+    return weights[:, 0, 1:]
+
+
+def _open_clip_transformer() -> Any:
+    try:
+        from open_clip import transformer
+    except ImportError as error:
+        raise MissingExtraError("open_clip_torch", "clip") from error
+    return transformer
+
+
+def _check_vit(visual: Any, num_features: int) -> None:
+    kind = type(visual).__name__
+    if not isinstance(visual, _open_clip_transformer().VisionTransformer):
+        raise ModelError(f"teacher: its image tower is a {kind}, not open_clip's own ViT: use ViT-B-16 or the like")
+    block = visual.transformer.resblocks[-1]
+    plain = isinstance(getattr(block, "attn", None), nn.MultiheadAttention) and block.attn.batch_first
+    # A tower that pools otherwise trains neither its CLS token nor the projection of single tokens.
+    if not plain or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
+        raise ModelError("teacher: this ViT has another attention or pooling than CLIP's: use ViT-B-16 or the like")
+    if visual.grid_size[0] != visual.grid_size[1]:
+        raise ModelError(f"teacher: its image tower takes images of {visual.image_size}, which are not square")
+    if not 1 <= num_features <= len(visual.transformer.resblocks):
+        raise ModelError(f"teacher: num_features is {num_features}; it has {len(visual.transformer.resblocks)} blocks")
+
+
+def _upstream_vit(state: dict[str, Tensor], num_heads: int) -> nn.Module:
+    """open_clip's ViT with QuickGELU, filled with upstream's weights, whose keys are open_clip's."""
+    transformer = _open_clip_transformer()
+    needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
+    for key in needed:
+        if key not in state:
+            raise ModelError(f"teacher: not the weights of a CLIP image tower: no {key} among {len(state)} keys")
+    patch_filter = state["conv1.weight"]
+    if patch_filter.ndim == 5:
+        if patch_filter.shape[2] != 1:
+            raise ModelError(f"teacher: its patches span {patch_filter.shape[2]} frames; only 1 is supported")
+        patch_filter = patch_filter[:, :, 0]
+    width, patch_size = patch_filter.shape[0], patch_filter.shape[-1]
+    if width % num_heads:
+        raise ModelError(f"teacher: {num_heads} heads do not divide its width {width}")
+    grid_size = round((len(state["positional_embedding"]) - 1) ** 0.5)
+    vit: nn.Module = transformer.VisionTransformer(
+        image_size=grid_size * patch_size,
+        patch_size=patch_size,
+        width=width,
+        layers=len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")}),
+        heads=num_heads,
+        mlp_ratio=len(state["transformer.resblocks.0.mlp.c_fc.weight"]) / width,
+        output_dim=state["proj"].shape[1],
+        act_layer=transformer.QuickGELU,
+    )
+    try:
+        vit.load_state_dict({**state, "conv1.weight": patch_filter}, strict=True)
+    except RuntimeError as error:
+        raise ModelError(f"teacher: weights do not fit: {' '.join(str(error).split())[:300]}") from error
+    return vit

@@ -1,0 +1,161 @@
+"""The video-text model as an encoder: frames and captions in, unit vectors and matching logits out.
+
+Shapes: B videos or texts, V videos, T frames, S pixels a side, N video tokens, C their width, L text tokens, W text
+width, D embed_dim.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vmr.errors import ModelError
+from vmr.models.encoder import Preprocess, fingerprint
+from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+from vmr.models.upstream import LoadReport
+from vmr.models.video_text import VideoTextConfig, VideoTextModel, video_vector
+
+MAX_TEXT_TOKENS = 150  # what upstream reads of ActivityNet's paragraphs, its longest captions
+TEXTS_AT_ONCE = 64
+TEXTS_KEPT = 1024  # captions whose tokens `match` holds at a time: 100 MB at 32 tokens of BERT base
+UPSTREAM_MEAN, UPSTREAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+
+
+class VideoTextEncoder:
+    """A `VideoTextModel` behind the `Encoder` protocol, and `match` for re-ranking; float32, deterministic.
+
+    Raises ModelError where the preprocessing, the tokeniser or max_text_tokens do not belong to the model.
+    """
+
+    def __init__(
+        self,
+        model: VideoTextModel,
+        tokenizer: CaptionTokenizer,
+        preprocess: Preprocess,
+        *,
+        name: str,
+        about: str,
+        max_text_tokens: int = MAX_TEXT_TOKENS,
+        device: str | torch.device = "cpu",
+        report: LoadReport | None = None,
+    ) -> None:
+        check_input(name, model.config, preprocess, max_text_tokens)
+        if tokenizer.vocab_size != model.config.text.vocab_size:
+            raise ModelError(
+                f"{name}: the tokeniser {tokenizer.source} has {tokenizer.vocab_size} entries, but the model was made "
+                f"for {model.config.text.vocab_size}: name the vocabulary that it was trained with"
+            )
+        self.name = name
+        self.about = about
+        self.device = torch.device(device)
+        self.model = model.eval().to(self.device)
+        if self.device.type == "cpu":
+            self.model.video_encoder.pack_products()
+        self.tokenizer = tokenizer
+        self.preprocess = preprocess
+        self.max_text_tokens = max_text_tokens
+        self.report = report
+        self.embed_dim = model.config.embed_dim
+        self.fingerprint = fingerprint(
+            self.model.state_dict(),
+            preprocess,
+            {
+                "family": "video_text",
+                "config": asdict(model.config),
+                "tokenizer": tokenizer.source,
+                "max_text_tokens": max_text_tokens,
+            },
+        )
+
+    @classmethod
+    def from_upstream(
+        cls,
+        path: str | Path,
+        *,
+        name: str,
+        about: str,
+        device: str | torch.device = "cpu",
+        num_frames: int | None = None,
+        image_size: int | None = None,
+        num_heads: int | None = None,
+    ) -> "VideoTextEncoder":
+        """A checkpoint file of upstream's, with upstream's preprocessing and BERT's uncased vocabulary.
+
+        num_frames, image_size, num_heads: see `VideoTextModel.from_upstream`, which also says what raises ModelError.
+        """
+        model, report = VideoTextModel.from_upstream(
+            path, num_frames=num_frames, image_size=image_size, num_heads=num_heads
+        )
+        video = model.config.video
+        preprocess = Preprocess(video.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+        return cls(model, CaptionTokenizer(), preprocess, name=name, about=about, device=device, report=report)
+
+    @torch.inference_mode()
+    def encode_video(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 unit vectors (B, D).
+
+        The mean of the frames' unit vectors, made a unit vector: upstream's similarity but for its length.
+        """
+        frames = self.preprocess(video.to(self.device))
+        return video_vector(self.model.encode_video(frames).frame_embeddings)
+
+    @torch.inference_mode()
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """texts: B captions, cleaned as upstream does and cut at max_text_tokens -> float32 unit vectors (B, D)."""
+        if not texts:
+            return torch.empty(0, self.embed_dim, device=self.device)
+        batches = [self.model.encode_text(*tokens).embedding for tokens in self._tokenize(texts)]
+        return normalize(torch.cat(batches).float(), dim=-1)
+
+    @torch.inference_mode()
+    def video_tokens(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> (B, N, C), what `match` looks at."""
+        return self.model.encode_video(self.preprocess(video.to(self.device))).video_tokens
+
+    @torch.inference_mode()
+    def match(self, video_tokens: Tensor, texts: Sequence[str]) -> Tensor:
+        """How well each text describes each video, read token by token.
+
+        video_tokens: (V, N, C), of `video_tokens`; texts: B captions -> float32 logits (V, B), higher is better, any
+        range: the logit of "they belong together", by which upstream re-ranks as it is. Memory grows with neither V
+        nor B but by the result.
+        """
+        logits = torch.empty(len(video_tokens), len(texts), device=self.device)
+        for start in range(0, len(texts), TEXTS_KEPT):
+            block = logits[:, start : start + TEXTS_KEPT]
+            self._match_block(video_tokens, texts[start : start + TEXTS_KEPT], out=block)
+        return logits
+
+    def _match_block(self, video_tokens: Tensor, texts: Sequence[str], *, out: Tensor) -> None:
+        """Each text is read once, each video remembered once, and every pair compared; out: (V, B)."""
+        masks = [(self.model.encode_text(ids, mask).text_tokens, mask) for ids, mask in self._tokenize(texts)]
+        for video, row in zip(video_tokens, out, strict=True):
+            memory = self.model.remember(video[None].to(self.device))
+            row.copy_(torch.cat([self.model.match(tokens, mask, memory)[:, 1] for tokens, mask in masks]))
+
+    def _tokenize(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
+        """B captions -> token ids and mask, (b, L) each, of TEXTS_AT_ONCE captions at a time."""
+        batches = []
+        for start in range(0, len(texts), TEXTS_AT_ONCE):
+            captions = [clean_caption(text) for text in texts[start : start + TEXTS_AT_ONCE]]
+            ids, mask = self.tokenizer(captions, self.max_text_tokens)
+            batches.append((ids.to(self.device), mask.to(self.device)))
+        return batches
+
+
+def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_text_tokens: int) -> None:
+    """Raise ModelError, starting with `name`, unless the model of `config` takes such videos and so long captions."""
+    video, text = config.video, config.text
+    if (preprocess.num_frames, preprocess.size) != (video.num_frames, video.image_size):
+        raise ModelError(
+            f"{name}: the preprocessing makes {preprocess.num_frames} frames of {preprocess.size} pixels, but the "
+            f"model takes {video.num_frames} of {video.image_size}"
+        )
+    if not 2 <= max_text_tokens <= text.max_positions:
+        raise ModelError(
+            f"{name}: max_text_tokens is {max_text_tokens}, but [CLS] and [SEP] take 2 and the model has positions for "
+            f"{text.max_positions}"
+        )

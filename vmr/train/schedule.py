@@ -1,0 +1,34 @@
+"""The learning rate over a run."""
+
+import math
+from collections.abc import Callable
+
+from vmr.errors import VmrError
+
+
+def cosine_with_warmup(
+    num_warmup_steps: float, num_training_steps: int, min_ratio: float = 0.0
+) -> Callable[[int], float]:
+    """The factor of the learning rate at each step, for `torch.optim.lr_scheduler.LambdaLR`.
+
+    It rises in a line from 0 to 1 at `num_warmup_steps`, which may be a fraction of a step, and falls along half a
+    cosine to 0 at `num_training_steps`. As in upstream, `min_ratio` is a floor under all of it, not a shift: step 0 of
+    a warm-up is trained at `min_ratio`, as is what comes after the last step.
+
+    Raises:
+        VmrError: a value out of range.
+    """
+    if num_training_steps < 1:
+        raise VmrError(f"num_training_steps is {num_training_steps}, but must be at least 1")
+    if not 0 <= num_warmup_steps <= num_training_steps:
+        raise VmrError(f"num_warmup_steps is {num_warmup_steps}, but must be in [0, {num_training_steps}]")
+    if not 0.0 <= min_ratio <= 1.0:
+        raise VmrError(f"min_ratio is {min_ratio}, but must be in [0, 1]")
+
+    def factor(step: int) -> float:
+        if step < num_warmup_steps:
+            return max(min_ratio, step / num_warmup_steps)
+        progress = (step - num_warmup_steps) / max(num_training_steps - num_warmup_steps, 1.0)
+        return max(min_ratio, 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+
+    return factor
