@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from vmr.data.clips import FrameSpec
 from vmr.data.files import find_videos, is_unicode, sha256_of, write_atomically
 from vmr.errors import IndexFileError, MissingExtraError, VmrError
-from vmr.models.catalogue import load_model
+from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder
 from vmr.progress import spinner
 from vmr.retrieval.embed import Embedding, embed_texts, embed_videos, frame_spec
@@ -71,7 +71,8 @@ def build_index(
         raise VmrError("no videos given: name a folder or a list of files")
     root = Path(videos).absolute() if isinstance(videos, str | Path) else Path(commonpath([p.parent for p in paths]))
     with _claimed(out, overwrite):
-        with spinner(progress, "loading the encoder"):
+        is_quiet = isinstance(encoder, str) and not shows_progress(encoder)
+        with spinner(progress and is_quiet, "loading the encoder"):
             model = load_model(encoder) if isinstance(encoder, str) else encoder
         frames = frame_spec(model, window_s=window_s, stride_s=stride_s, reader=reader)
         embedding = embed_videos(paths, model, frames, num_workers=num_workers, timeout_s=timeout_s, progress=progress)

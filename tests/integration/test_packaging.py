@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.test_video_text_encoder import PREPROCESS, tiny_model
 from vmr.models.saved_model import save_model
+from vmr.models.tokenizer import CaptionTokenizer
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -109,7 +110,7 @@ def test_the_readme_scripts_run(number, printed, footage, tmp_path):
     script = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)[number]
     assert len(script.strip().splitlines()) <= 12
     (tmp_path / "videos").symlink_to(footage)
-    save_model(tmp_path / "my_model", tiny_model(), PREPROCESS)
+    save_model(tmp_path / "my_model", tiny_model(), PREPROCESS, CaptionTokenizer())
     (tmp_path / "script.py").write_text(script)
     result = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280

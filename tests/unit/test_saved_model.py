@@ -27,7 +27,7 @@ TEXTS = ["two dogs run", "a man talks in a car"]
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    save_model(folder, tiny_model(), PREPROCESS, training={"steps": 7, "data": ["shapes"]})
+    save_model(folder, tiny_model(), PREPROCESS, CaptionTokenizer(), training={"steps": 7, "data": ["shapes"]})
     return folder
 
 
@@ -86,7 +86,8 @@ def test_round_trip_to_the_bit(saved):
 def test_the_folder_is_a_config_and_the_weights_it_names(saved):
     path = weights_file(saved)
     config = json.loads((saved / "config.json").read_text())
-    assert {file.name for file in saved.iterdir()} == {"config.json", path.name, ".lock"}
+    names = {"config.json", path.name, config["vocabulary_file"], ".lock"}
+    assert {file.name for file in saved.iterdir()} == names
     assert config["schema"] == "vmr-model/1"
     assert config["weights_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.name == f"model-{config['weights_sha256'][:16]}.safetensors"
@@ -97,7 +98,7 @@ def test_the_folder_is_a_config_and_the_weights_it_names(saved):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_halves_the_file_and_is_float32_again(saved, tmp_path, dtype):
-    save_model(tmp_path, tiny_model(), PREPROCESS, dtype=dtype)
+    save_model(tmp_path, tiny_model(), PREPROCESS, CaptionTokenizer(), dtype=dtype)
     assert 0.49 < weights_file(tmp_path).stat().st_size / weights_file(saved).stat().st_size < 0.52
     rounded = tiny_model()
     with torch.no_grad():
@@ -119,32 +120,35 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, value, dtype, said)
     model = tiny_model()
     model.text_proj.bias.data[3] = value
     with pytest.raises(ModelError, match=said):
-        save_model(tmp_path / "model", model, PREPROCESS, dtype=dtype)
+        save_model(tmp_path / "model", model, PREPROCESS, CaptionTokenizer(), dtype=dtype)
     assert not (tmp_path / "model").exists()
 
 
 def test_what_could_not_be_loaded_is_not_saved(tmp_path):
     with pytest.raises(ModelError, match="makes 8 frames of 32 pixels"):
-        save_model(tmp_path / "model", tiny_model(), replace(PREPROCESS, num_frames=8))
+        save_model(tmp_path / "model", tiny_model(), replace(PREPROCESS, num_frames=8), CaptionTokenizer())
     with pytest.raises(ModelError, match="max_text_tokens is 600"):
-        save_model(tmp_path / "model", tiny_model(), PREPROCESS, max_text_tokens=600)
+        save_model(tmp_path / "model", tiny_model(), PREPROCESS, CaptionTokenizer(), max_text_tokens=600)
     for training in ({"loss": float("nan")}, {"folder": tmp_path}):
         with pytest.raises(ModelError, match="record of its training is not JSON"):
-            save_model(tmp_path / "model", tiny_model(), PREPROCESS, training=training)
+            save_model(tmp_path / "model", tiny_model(), PREPROCESS, CaptionTokenizer(), training=training)
     assert not (tmp_path / "model").exists()
 
 
-def test_tokenizer_and_text_length_come_back(tmp_path):
-    (tmp_path / "vocab.txt").write_text("\n".join(CaptionTokenizer().words) + "\n")
-    save_model(tmp_path / "model", tiny_model(), PREPROCESS, tokenizer=str(tmp_path), max_text_tokens=20)
+def test_vocabulary_and_text_length_come_back(tmp_path):
+    words = CaptionTokenizer().words
+    own = [*words[:-1], "videomamba"]
+    (tmp_path / "vocab.txt").write_text("\n".join(own) + "\n")
+    save_model(tmp_path / "model", tiny_model(), PREPROCESS, CaptionTokenizer(str(tmp_path)), max_text_tokens=20)
+    (tmp_path / "vocab.txt").unlink()  # the model's folder is all it needs
     loaded = load_saved(tmp_path / "model")
-    assert (loaded.tokenizer.source, loaded.max_text_tokens) == (str(tmp_path), 20)
+    assert (loaded.tokenizer.words, loaded.max_text_tokens) == (own, 20)
 
 
 def test_student_outputs_come_back_without_their_constant_positions(tmp_path):
     config = replace(CONFIG, masked_lm=False, video=replace(CONFIG.video, student=StudentConfig(teacher_dim=8)))
     model = tiny_model(config=config)
-    save_model(tmp_path, model, PREPROCESS)
+    save_model(tmp_path, model, PREPROCESS, CaptionTokenizer())
     assert not any("student_positions" in key for key in load_file(weights_file(tmp_path)))
     loaded = load_saved(tmp_path).model
     assert loaded.config == config and loaded.masked_lm_head is None
@@ -176,10 +180,12 @@ def test_saving_again_replaces_the_weights_and_nothing_else(copy):
     (copy / "notes.txt").write_text("mine")
     (copy / ".model-0123456789abcdef.safetensors.tmp").write_bytes(b"of a save that was killed")
     old = weights_file(copy)
-    save_model(copy, tiny_model(1), PREPROCESS)
+    save_model(copy, tiny_model(1), PREPROCESS, CaptionTokenizer())
     assert load_saved(copy).fingerprint == make_encoder(tiny_model(1)).fingerprint
     assert not old.exists()
-    assert {file.name for file in copy.iterdir()} == {".lock", "config.json", "notes.txt", weights_file(copy).name}
+    vocabulary = json.loads((copy / "config.json").read_text())["vocabulary_file"]
+    names = {".lock", "config.json", "notes.txt", vocabulary, weights_file(copy).name}
+    assert {file.name for file in copy.iterdir()} == names
 
 
 @pytest.mark.parametrize("file", ["safetensors", "config.json"])
@@ -195,11 +201,11 @@ def test_a_save_that_is_cut_off_leaves_the_old_model(copy, monkeypatch, file):
 
     monkeypatch.setattr(Path, "replace", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        save_model(copy, tiny_model(1), PREPROCESS)
+        save_model(copy, tiny_model(1), PREPROCESS, CaptionTokenizer())
     assert load_saved(copy).fingerprint == before
     assert len(list(copy.glob("model-*.safetensors"))) == (1 if file == "safetensors" else 2)
     monkeypatch.undo()
-    save_model(copy, tiny_model(1), PREPROCESS)  # the next save clears up
+    save_model(copy, tiny_model(1), PREPROCESS, CaptionTokenizer())  # the next save clears up
     assert load_saved(copy).fingerprint == make_encoder(tiny_model(1)).fingerprint != before
     assert weights_file(copy).is_file() and not list(copy.glob("*.tmp")) + list(copy.glob(".*.tmp"))
 
@@ -207,7 +213,7 @@ def test_a_save_that_is_cut_off_leaves_the_old_model(copy, monkeypatch, file):
 def test_a_first_save_that_is_cut_off_leaves_no_model(tmp_path, monkeypatch):
     monkeypatch.setattr(saved_model, "CONFIG_FILE", "absent/config.json")  # a write that fails
     with pytest.raises(OSError):
-        save_model(tmp_path, tiny_model(), PREPROCESS)
+        save_model(tmp_path, tiny_model(), PREPROCESS, CaptionTokenizer())
     monkeypatch.undo()
     assert weights_file(tmp_path).is_file()
     assert "no saved model here (no config.json)" in refused(tmp_path)
@@ -216,7 +222,9 @@ def test_a_first_save_that_is_cut_off_leaves_no_model(tmp_path, monkeypatch):
 def test_a_reader_beside_a_writer_gets_one_save_or_the_other(copy):
     models = [tiny_model(1), tiny_model(2)]
     expected = {load_saved(copy).fingerprint, *(make_encoder(model).fingerprint for model in models)}
-    writer = threading.Thread(target=lambda: [save_model(copy, models[i % 2], PREPROCESS) for i in range(30)])
+    writer = threading.Thread(
+        target=lambda: [save_model(copy, models[i % 2], PREPROCESS, CaptionTokenizer()) for i in range(30)]
+    )
     writer.start()
     seen = {load_saved(copy).fingerprint}
     while writer.is_alive():
@@ -229,7 +237,7 @@ def test_a_reader_beside_a_writer_gets_one_save_or_the_other(copy):
 def test_two_writers_are_one_too_many(copy):
     before = load_saved(copy).fingerprint
     with FileLock(copy / ".lock"), pytest.raises(ModelError, match="is being written by another process"):
-        save_model(copy, tiny_model(1), PREPROCESS)
+        save_model(copy, tiny_model(1), PREPROCESS, CaptionTokenizer())
     assert load_saved(copy).fingerprint == before
 
 
@@ -237,7 +245,7 @@ def test_two_writers_are_one_too_many(copy):
 def test_somebody_elses_config_is_left_alone(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match=r"config\.json is not a saved model's: save to another folder"):
-        save_model(tmp_path, tiny_model(), PREPROCESS)
+        save_model(tmp_path, tiny_model(), PREPROCESS, CaptionTokenizer())
     assert (tmp_path / "config.json").read_text() == content
     line = refused(tmp_path)
     assert "schema is None, but this version of vmr" in line or "config.json is damaged" in line
@@ -252,6 +260,10 @@ def test_weights_that_do_not_fit_are_refused(copy):
     assert "has 1 left over, first: surplus.weight" in refused(copy)
     replace_weights(copy, {**whole, "text_proj.bias": torch.zeros(17)})
     assert "text_proj.bias is 17, but this model takes 16" in refused(copy)
+    replace_weights(copy, {**whole, "text_proj.bias": torch.full((16,), float("nan"))})
+    assert f"{weights_file(copy)}: text_proj.bias is not finite in float32" in refused(copy)
+    replace_weights(copy, {**whole, "text_proj.bias": torch.zeros(16, dtype=torch.int64)})
+    assert "text_proj.bias holds int64, not floating-point numbers" in refused(copy)
     # Positions of another size are interpolated when asked for, never to make a damaged file fit.
     replace_weights(copy, {**whole, "video_encoder.pos_embed": torch.zeros(1, 10, 32)})
     assert "video_encoder.pos_embed is 1x10x32, but this model takes 1x5x32" in refused(copy)
@@ -279,7 +291,7 @@ def test_damaged_weights_are_refused(copy):
     [
         ({"schema": "vmr-model/2"}, "schema is 'vmr-model/2', but this version of vmr"),
         ({"colour": "red"}, "unknown field colour"),
-        ({"tokenizer": None}, "field tokenizer is missing"),
+        ({"vocabulary_file": None}, "field vocabulary_file is missing"),
         ({"model__video__depth": 3}, "unknown field model.video.depth"),
         ({"model__video__width": None}, "field model.video.width is missing"),
         ({"model__video__width": "32"}, "model.video.width is '32'"),
@@ -295,7 +307,8 @@ def test_damaged_weights_are_refused(copy):
         ({"preprocess__num_frames": 8}, "makes 8 frames of 32 pixels, but the model takes 2 of 32"),
         ({"weights_file": "../elsewhere.safetensors"}, "weights_file is '../elsewhere.safetensors'"),
         ({"weights_sha256": "0" * 64}, "is damaged"),
-        ({"tokenizer": "/nowhere"}, "config.json: its tokenizer: /nowhere"),
+        ({"vocabulary_file": "/etc/passwd"}, "vocabulary_file is '/etc/passwd'"),
+        ({"vocabulary_sha256": "0" * 64}, "is damaged"),
         ({"model__embed_dim": 17}, "video_proj.weight is 16x32, but this model takes 17x32"),
     ],
 )

@@ -83,6 +83,26 @@ def test_not_a_vocabulary(tmp_path):
 
 
 def test_no_such_vocabulary(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelError, match=r"no-such/vocabulary/vocab.txt cannot be had"):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"no-such/vocabulary/vocab.txt cannot be had.*HF_HUB_OFFLINE is set"):
         CaptionTokenizer("no-such/vocabulary")
+
+
+def test_a_path_is_not_looked_for_on_the_hub(tmp_path):
+    for source in (f"{tmp_path}/gone", "./gone", "../gone/vocab", "~/gone", "gone.txt", "words/gone.txt"):
+        with pytest.raises(ModelError, match=r"gone[^ ]*: no such file or folder"):
+            CaptionTokenizer(source)
+    with pytest.raises(ModelError, match=r"vocab\.txt: not a vocabulary: .*No such file"):
+        CaptionTokenizer(str(tmp_path))
+
+
+@pytest.mark.parametrize("max_length", [1, 0, -3])
+def test_lengths_without_room_for_cls_and_sep(tokenizer, max_length):
+    with pytest.raises(ModelError, match=rf"max_length is {max_length}, but \[CLS\] and \[SEP\] take 2"):
+        tokenizer(["a dog"], max_length)
+
+
+@pytest.mark.parametrize("text", ["a dog", ""])
+def test_one_text_is_not_a_list_of_letters(tokenizer, text):
+    with pytest.raises(ModelError, match=rf"expected a list of texts, got one text, '{text}': put it into a list"):
+        tokenizer(text, 8)

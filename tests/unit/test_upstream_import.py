@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import pickle
 import sys
 import types
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
+from vmr.models.backbone import SIZES, Size
 from vmr.models.checkpoint_file import read_checkpoint
 from vmr.models.classifier import ClassifierConfig, VideoMambaClassifier
 from vmr.models.student import StudentConfig
@@ -97,7 +99,7 @@ def test_layouts(tmp_path: Path, wrap: str | None, prefix: str) -> None:
     assert_same_weights(model, weights)
     assert len(report.loaded) == NUM_KEYS
     assert not (report.fitted or report.ignored or report.fresh)
-    assert str(report) == f"m.pth: {NUM_KEYS} weights loaded"
+    assert str(report) == f"{tmp_path / 'm.pth'}: {NUM_KEYS} weights loaded"
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -130,6 +132,32 @@ def test_unknown_types_are_refused(tmp_path: Path) -> None:
     torch.save({"model": encoder_weights(), "where": tmp_path}, tmp_path / "m.pth")
     with pytest.raises(ModelError, match=r"refused: it asks for pathlib\."):
         read_checkpoint(tmp_path / "m.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_zip_is_mapped_so_that_an_optimiser_is_not_read(tmp_path: Path, zipped: bool) -> None:
+    maps = Path("/proc/self/maps")
+    if not maps.is_file():
+        pytest.skip(f"needs {maps}")
+    file = tmp_path / "m.pth"
+    torch.save({"model": encoder_weights(), "optimizer": {}}, file, _use_new_zipfile_serialization=zipped)
+    content = read_checkpoint(file)
+    assert (str(file) in maps.read_text()) == zipped
+    for key, tensor in encoder_weights().items():
+        assert torch.equal(content["model"][key], tensor), key
+
+
+def test_torch_adds_no_lines_of_its_own(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "script.pt"))
+    torch.save(encoder_weights(), tmp_path / "protocol4.pt", pickle_protocol=4)
+    for name, warned in (("script.pt", "TorchScript archive"), ("protocol4.pt", "pickle protocol 4")):
+        recwarn.clear()
+        with pytest.raises(ModelError, match=rf"{name}: not a readable checkpoint"):
+            read_checkpoint(tmp_path / name)
+        assert not recwarn.list
+        with pytest.raises((RuntimeError, pickle.UnpicklingError)):
+            torch.load(tmp_path / name, weights_only=True)
+        assert warned in str(recwarn.pop().message)
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 20_000, -1])
@@ -268,5 +296,86 @@ def test_config_is_read_off_the_weights() -> None:
     assert infer_config(encoder_weights()) == CONFIG
     from_image = infer_config(image_weights())
     assert (from_image.num_frames, from_image.image_size, from_image.student) == (1, 32, None)
-    with pytest.raises(ModelError, match=r"no pos_embed among 1 keys"):
+    with pytest.raises(ModelError, match=r"lacks patch_embed\.proj\.weight, which tells a size, among 1 keys"):
         infer_config({"text_proj.weight": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "encoder.", "vision_encoder."])
+@pytest.mark.parametrize("damage", ["dropped", "renamed", "reshaped"])
+def test_damage_to_any_key_is_refused(prefix: str, damage: str) -> None:
+    """From the file's keys to the model, sizes included: nothing is loaded as a smaller model."""
+    whole = {f"{prefix}{key}": tensor for key, tensor in encoder_weights().items()}
+    assert infer_config(whole) == CONFIG
+    for key, tensor in whole.items():
+        weights = {name: value for name, value in whole.items() if name != key}
+        if damage == "renamed":
+            weights[f"{key}s"] = tensor
+        if damage == "reshaped":
+            weights[key] = tensor[None]
+        with pytest.raises(ModelError) as caught:
+            load_upstream(VideoMamba(infer_config(weights, source="m.pth")), weights)
+        assert key.removeprefix(prefix) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_errors_about_sizes_name_file_and_key() -> None:
+    weights = {f"backbone.{key}": tensor for key, tensor in encoder_weights().items()}
+    weights["backbone.pos_embed"] = torch.zeros(())
+    with pytest.raises(ModelError, match=r"^m\.pth: backbone\.pos_embed is scalar, but must be 1x\?x32$"):
+        infer_config(weights, source="m.pth")
+    weights["backbone.pos_embed"] = torch.zeros(1, 7, 32)
+    with pytest.raises(ModelError, match=r"^m\.pth: backbone\.pos_embed has CLS and 6 patches, which is no square"):
+        infer_config(weights, source="m.pth")
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (1, 1, 32), (1, 0, 32), (1, 6, 32)])
+def test_positions_that_nothing_fits_are_refused(shape: tuple[int, ...]) -> None:
+    for key in ("pos_embed", "temporal_pos_embedding"):
+        if key == "temporal_pos_embedding" and shape[1:2] > (0,):
+            continue  # any length of time fits
+        with pytest.raises(ModelError, match=f"^state dict.*{key}"):
+            load_upstream(VideoMamba(CONFIG), encoder_weights() | {key: torch.zeros(shape)})
+
+
+def test_heads_of_no_rank_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"head\.bias is scalar, but this model takes 400"):
+        load_upstream(make_classifier(400), classifier_weights(710) | {"head.bias": torch.zeros(())})
+
+
+@pytest.mark.parametrize(("layer", "lost"), [(0, 0), (1, 1)])
+def test_whole_layers_go_missing(layer: int, lost: int) -> None:
+    weights = {key: tensor for key, tensor in encoder_weights().items() if not key.startswith(f"layers.{layer}.")}
+    said = {0: r"all keys of layers\.0\.\* are missing", 1: "has 1 layers of width 32, its config says 2"}[lost]
+    with pytest.raises(ModelError, match=said):
+        infer_config(weights, stated_layers=[2])
+
+
+@pytest.mark.parametrize("size", ["tiny", "small", "middle", "base"])
+def test_published_sizes_have_their_layers(size: Size) -> None:
+    with torch.device("meta"):
+        weights = VideoMamba(VideoMambaConfig.of_size(size)).state_dict()
+    assert infer_config(weights) == VideoMambaConfig.of_size(size)
+    width, num_layers = SIZES[size]
+    less = {key: tensor for key, tensor in weights.items() if not key.startswith(f"layers.{num_layers - 1}.")}
+    with pytest.raises(ModelError, match=f"has {num_layers - 1} layers of width {width}, the published size has"):
+        infer_config(less)
+    assert infer_config(less, stated_layers=[num_layers - 1]).num_layers == num_layers - 1
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (torch.full((32,), float("nan")), "norm.weight is not finite in float32"),
+        (torch.ones(32, dtype=torch.int64), "norm.weight holds int64, not floating-point numbers"),
+    ],
+)
+def test_weights_are_finite_numbers(value: Tensor, said: str) -> None:
+    with pytest.raises(ModelError, match=f"state dict: {said}"):
+        load_upstream(VideoMamba(CONFIG), encoder_weights() | {"norm.weight": value})
+    half = {key: tensor.half() for key, tensor in encoder_weights().items()}
+    load_upstream(VideoMamba(CONFIG), half)  # halves are floating-point numbers
+
+
+def test_what_distributed_training_saves_loads() -> None:
+    model = VideoMamba(CONFIG)
+    load_upstream(model, {f"module.{key}": tensor for key, tensor in encoder_weights().items()})
+    assert_same_weights(model, encoder_weights())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from tests.parity.fill import small_teacher_weights
 from vmr.errors import ModelError, VmrError
 from vmr.models import video_text_encoder
 from vmr.models.encoder import Encoder, Preprocess
@@ -52,7 +53,7 @@ def save_as_upstream(model: VideoTextModel, path: Path) -> None:
     weights = {upstream_name(key, config.num_text_layers): value for key, value in model.state_dict().items()}
     weights |= {copy: weights[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
     weights["text_encoder.bert.embeddings.position_ids"] = torch.arange(config.max_positions)[None]
-    weights["clip_teacher.class_embedding"] = torch.zeros(8)
+    weights |= small_teacher_weights()
     settings = {"model": {"text_encoder": {"num_attention_heads": config.num_heads}}}
     torch.save({"model": weights, "optimizer": {}, "config": settings, "epoch": 9}, path)
 
@@ -94,6 +95,13 @@ def test_unit_vectors_and_text_batches(encoder):
     torch.testing.assert_close(encoder.encode_video(make_video(3)).norm(dim=-1), torch.ones(3))
 
 
+@pytest.mark.parametrize("text", ["a dog", ""])
+def test_one_text_is_not_a_list_of_letters(encoder, text):
+    for read in (encoder.encode_text, encoder.read_texts):
+        with pytest.raises(ModelError, match="expected a list of texts, got one text"):
+            read(text)
+
+
 def test_captions_are_cleaned_and_cut(encoder):
     assert torch.equal(encoder.encode_text(["Two dogs, running!"]), encoder.encode_text(["two dogs running"]))
     assert not torch.equal(encoder.encode_text(["two dogs running"]), encoder.encode_text(["two cats running"]))
@@ -102,15 +110,14 @@ def test_captions_are_cleaned_and_cut(encoder):
     assert short.encode_text(["", "..."]).isfinite().all()
 
 
-@pytest.mark.parametrize("kept", [1024, 8])
-def test_match_is_the_models_own(encoder, monkeypatch, kept):
+@pytest.mark.parametrize("read", [False, True], ids=["texts", "texts read before"])
+def test_match_is_the_models_own(encoder, monkeypatch, read):
     """All pairs at once, whatever the batches, are what the model says of each pair alone."""
     monkeypatch.setattr(video_text_encoder, "TEXTS_AT_ONCE", 4)
-    monkeypatch.setattr(video_text_encoder, "TEXTS_KEPT", kept)
     texts = [f"A caption, number {'very ' * (i % 3)}{i}" for i in range(18)]
     tokens = encoder.video_tokens(make_video(3))
     assert tokens.shape == (3, 2 * 2 * 2, 32)  # (V, T * G * G, C)
-    logits = encoder.match(tokens, texts)
+    logits = encoder.match(tokens, encoder.read_texts(texts) if read else texts)
     assert logits.shape == (3, 18) and logits.dtype == torch.float32
     model, tokenizer = tiny_model(), CaptionTokenizer()
     with torch.inference_mode():
@@ -131,6 +138,14 @@ def test_match_reads_each_text_and_each_video_once(monkeypatch):
     encoder.model.fusion.layers[0].cross_attention.key.register_forward_hook(lambda *_: calls.append("video"))
     encoder.match(encoder.video_tokens(make_video(3)), ["a"] * 10)
     assert (calls.count("text"), calls.count("video")) == (3, 3)  # 10 texts are batches of 4, 4 and 2; 3 videos
+
+
+def test_texts_that_are_read_can_be_chosen_from(encoder):
+    texts = ["a dog", "a very long caption about a dog", "a cat"]
+    read, tokens = encoder.read_texts(texts), encoder.video_tokens(make_video(2))
+    chosen = read.select(torch.tensor([2, 0]))
+    assert (len(read), len(chosen), chosen.tokens.shape[1]) == (3, 2, 4)  # [CLS] a cat [SEP]
+    torch.testing.assert_close(encoder.match(tokens, chosen), encoder.match(tokens, texts)[:, [2, 0]])
 
 
 def test_match_of_nothing(encoder):
@@ -157,7 +172,10 @@ def test_fingerprint_changes_with_any_weight(encoder):
 def test_fingerprint_changes_with_the_settings(encoder, tmp_path):
     crop = replace(PREPROCESS, resize="crop")
     vocabulary = tmp_path / "vocab.txt"
-    vocabulary.write_text("\n".join(CaptionTokenizer().words) + "\n")
+    words = CaptionTokenizer().words
+    vocabulary.write_text("\n".join(words) + "\n")
+    assert make_encoder(tiny_model(), tokenizer=CaptionTokenizer(str(vocabulary))).fingerprint == encoder.fingerprint
+    vocabulary.write_text("\n".join([*words[:2000], *reversed(words[2000:])]) + "\n")
     others = [
         make_encoder(tiny_model(), crop),
         make_encoder(tiny_model(), max_text_tokens=32),

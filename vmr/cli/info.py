@@ -23,13 +23,13 @@ def info(model: str | None = None) -> None:
     if model is None:
         _print_machine()
         return
-    from vmr.models.catalogue import load_model
+    from vmr.models.catalogue import load_model, shows_progress
     from vmr.models.released import RELEASED
     from vmr.progress import spinner
 
     if model in RELEASED:
         _print_released(RELEASED[model])
-    with spinner(model not in RELEASED, "loading the model"):  # a download shows a bar of its own
+    with spinner(not shows_progress(model), "loading the model"):
         encoder = load_model(model)
     _print_encoder(encoder)
 

@@ -19,13 +19,12 @@ from torch import Tensor, nn
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.fusion import FusionEncoder, MaskedLMHead
-from vmr.models.hub import download_file
+from vmr.models.hub import download_file, local_path
 from vmr.models.pip_weights import minilm_folder
 from vmr.models.text_encoder import NORM_EPS, TextConfig, TextEncoder
-from vmr.models.upstream import LoadReport, check_complete, check_shapes
+from vmr.models.tokenizer import MINILM
+from vmr.models.upstream import LoadReport, match_weights
 from vmr.models.upstream_video_text import check_ties, tied_copies, upstream_name
-
-MINILM = "minilm"
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIZES = {
@@ -59,7 +58,7 @@ def bert_config(source: str | Path) -> TextConfig:
         if settings.get(key, expected) != expected:
             raise ModelError(f"{file}: {key} is {settings[key]!r}, but this text encoder is made for {expected!r}")
     for key in _SIZES.values():
-        if not isinstance(settings.get(key), int):
+        if type(settings.get(key)) is not int:  # True is an instance of int
             raise ModelError(f"{file}: not a BERT config: {key} is {settings.get(key)!r}, not a whole number")
     sizes = {name: settings[key] for name, key in _SIZES.items()}
     return TextConfig(**sizes, num_text_layers=3 * sizes["num_layers"] // 4)
@@ -101,13 +100,10 @@ def load_bert(
     ties = tied_copies("", prefix)
     check_ties(name, weights, ties)
     ignored = {key: rule for key in weights if (rule := _ignore_rule(key, prefix, ties, masked_lm_head is None))}
-    matched = {key: weights[key] for key in wanted if key in weights}
-    fresh = _absent_groups(wanted, matched)
-    missing = [key for key in wanted if key not in matched and key not in fresh]
-    check_complete(name, missing, [key for key in weights if key not in ignored and key not in matched], len(wanted))
-    check_shapes(name, matched, wanted)
+    fresh = _absent_groups(wanted, weights)
+    matched, report = match_weights(name, weights, wanted, ignored=ignored, may_lack=fresh)
     model.load_state_dict(state | {ours[key]: tensor for key, tensor in matched.items()})
-    return LoadReport(name, tuple(matched), {}, ignored, tuple(fresh))
+    return report
 
 
 def _ignore_rule(key: str, prefix: str, ties: Mapping[str, str], no_head: bool) -> str:
@@ -123,10 +119,10 @@ def _ignore_rule(key: str, prefix: str, ties: Mapping[str, str], no_head: bool) 
     return "no masked language head to fill" if no_head and key.startswith("cls.") else ""
 
 
-def _absent_groups(wanted: Mapping[str, Tensor], matched: Mapping[str, Tensor]) -> list[str]:
+def _absent_groups(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
     """Keys that may start fresh: of cross-attention and of the head, but of either only if the source has none."""
     groups = [[key for key in wanted if mark in key] for mark in (".crossattention.", "cls.predictions.")]
-    return [key for group in groups if not any(other in matched for other in group) for key in group]
+    return [key for group in groups if not any(other in weights for other in group) for key in group]
 
 
 def _check_heads(text_encoder: TextEncoder, source: str | Path) -> None:
@@ -184,12 +180,7 @@ def _weight_file(source: str | Path) -> Path:
 
 def _local(source: str | Path) -> Path | None:
     """The folder or file that is meant; None for a name of the hub."""
-    path = minilm_folder() if source == MINILM else Path(source)
-    if path.exists():
-        return path
-    if isinstance(source, Path) or path.is_absolute() or path.suffix in (".safetensors", ".bin", ".pth", ".pt"):
-        raise ModelError(f"{path}: no such file or folder")
-    return None
+    return minilm_folder() if source == MINILM else local_path(source, suffixes=(".safetensors", ".bin", ".pth", ".pt"))
 
 
 def _first_of(folder: Path, names: tuple[str, ...]) -> Path:

@@ -7,7 +7,7 @@ import torch
 
 from vmr.errors import ModelError
 from vmr.models.encoder import Encoder
-from vmr.models.released import RELEASED, download
+from vmr.models.released import RELEASED, ReleasedModel, check_sizes, download
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -39,7 +39,7 @@ def load_model(
         num_frames: frames of a clip; default, the model's own.
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             it and to num_frames.
-        num_heads: attention heads of BERT in a checkpoint of an unusual width.
+        num_heads: attention heads of BERT in a checkpoint file of an unusual width.
 
     Raises:
         ModelError: a name that is unknown (with a suggestion), a path that leads nowhere, an absent device, weights
@@ -63,15 +63,36 @@ def load_model(
         _refuse(name, image_size=image_size, num_heads=num_heads)
         return OpenClipEncoder(name, num_frames or 8, device=chosen)
     if name in RELEASED:
-        from vmr.models.video_text_encoder import VideoTextEncoder
-
-        released = RELEASED[name]
-        return VideoTextEncoder.from_upstream(
-            download(released), name=name, about=released.about, device=chosen, **sizes
-        )
+        _refuse(name, num_heads=num_heads)
+        return _load_released(RELEASED[name], chosen, num_frames=num_frames, image_size=image_size)
     if not _is_path(name):
         raise ModelError(_unknown(name))
     return _load_path(Path(name).expanduser().absolute(), chosen, **sizes)
+
+
+def _load_released(
+    released: ReleasedModel, device: torch.device, *, num_frames: int | None, image_size: int | None
+) -> Encoder:
+    from vmr.models.tokenizer import CaptionTokenizer
+    from vmr.models.video_text_encoder import VideoTextEncoder
+
+    tokenizer = CaptionTokenizer()  # before the download, for which it would be a pity
+    encoder = VideoTextEncoder.from_upstream(
+        download(released),
+        name=released.name,
+        about=released.about,
+        device=device,
+        num_frames=num_frames,
+        image_size=image_size,
+        tokenizer=tokenizer,
+    )
+    check_sizes(released, encoder.model.config)
+    return encoder
+
+
+def shows_progress(name: str | Path) -> bool:
+    """Whether loading a model may show a progress bar of its own: a released one is downloaded first."""
+    return str(name) in RELEASED
 
 
 def _load_path(

@@ -6,6 +6,8 @@ which inert stand-ins are allowed by name. Everything else in the file is refuse
 """
 
 import re
+import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +41,8 @@ _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)|function (<[^>]+>)")
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint file on the CPU: tensors, numbers, strings and containers of them; `.safetensors` too.
 
+    Tensors of a file may be mapped rather than read: use them before the file changes.
+
     Raises ModelError, in one line, for a file that is missing, truncated, not a checkpoint, or that asks for any type
     or function beyond the allowed ones (nothing of the file has run by then).
     """
@@ -48,8 +52,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals(_STAND_INS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            is_zip = zipfile.is_zipfile(path)  # mapped, an optimiser's state stays on the disk; old files cannot be
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # torch raises anything from EOFError to UnicodeDecodeError on a damaged file
         raise ModelError(_one_line(path, error)) from error
     if not isinstance(content, Mapping):
@@ -60,7 +66,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     """The weights in a checkpoint: under `model`, under `module`, or the checkpoint itself.
 
-    `name` is what to call the file in the ModelError raised when no weights are there.
+    Keys that all start with `module.`, as distributed training saves them, lose it. `name` is what to call the file in
+    the ModelError raised when no weights are there.
     """
     for key in ("model", "module"):
         if isinstance(content.get(key), Mapping):
@@ -72,6 +79,8 @@ def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
         raise ModelError(f"{name}: no weights under 'model', 'module' or at the top; found {_some(others)}")
     if others:
         raise ModelError(f"{name}: expected weights only, found other entries among them: {_some(others)}")
+    if all(key.startswith("module.") for key in tensors):
+        tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     return tensors
 
 

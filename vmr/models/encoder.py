@@ -65,6 +65,40 @@ class Encoder(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class ReadTexts:
+    """Texts as matching needs them, read once: tokens (B, L, W), mask (B, L), 1 for tokens and 0 for padding."""
+
+    tokens: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def select(self, texts: Tensor) -> "ReadTexts":
+        """Some of them, by int64 index (B',), no longer than the longest of these."""
+        mask = self.mask[texts]
+        length = int(mask.sum(dim=1).max()) if len(mask) else 0
+        return ReadTexts(self.tokens[texts, :length], mask[:, :length])
+
+
+@runtime_checkable
+class Matcher(Encoder, Protocol):
+    """An encoder that can also compare a video and a text token by token, which is slower and knows more."""
+
+    def read_texts(self, texts: Sequence[str]) -> ReadTexts:
+        """texts: B strings -> what `match` needs of them, for any number of videos."""
+        ...
+
+    def video_tokens(self, video: Tensor) -> Tensor:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> (B, N, C), what `match` looks at."""
+        ...
+
+    def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
+        """video_tokens: (V, N, C); texts: B strings, read or not -> float32 (V, B), higher is better, of any range."""
+        ...
+
+
 def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
     """A hash of all that decides an embedding: weights by name and value, preprocessing, the encoder's own constants.
 

@@ -39,8 +39,8 @@ def draw_mask(
         ratio: share of each frame's patches to drop, in [0, 1); 0 gives a mask that drops nothing.
         shape: (B, T, N).
         attention: (B*T, N), at least 0, rows need not sum to 1; for `attention`.
-        importance: int64 (B*T, N), the patches of each frame, first to be kept first; in place of the draw by
-            attention.
+        importance: int64 (B*T, N), the patches of each frame, first to be kept first; in place of any draw (for tubes
+            it is the caller who repeats them).
         generator: where the randomness comes from, on the device of what is drawn; torch's own where absent.
         device: of the mask, for `tube` and `random`; `attention` draws where the attention is.
 
@@ -52,8 +52,10 @@ def draw_mask(
     if kind == "none":
         return None
     batch, num_frames, num_patches = shape
-    if kind == "attention":
-        order = importance if importance is not None else _order_by_attention(attention, generator)
+    if importance is not None:
+        order = importance
+    elif kind == "attention":
+        order = _order_by_attention(attention, generator)
     else:
         rows = batch if kind == "tube" else batch * num_frames
         order = torch.rand(rows, num_patches, generator=generator, device=device).argsort(dim=-1)

@@ -5,11 +5,14 @@ query. Scores of the embeddings alone, which is what an index ranks by, are lowe
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vmr.errors import ModelError
 from vmr.models.hub import download_file
+from vmr.models.student import StudentConfig
+from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.video_text_config import VideoTextConfig
 
 Recalls = tuple[float, float, float]
 
@@ -28,6 +31,9 @@ _PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
     ("MSVD", "text_to_video", (38.0, 68.6, 79.0), (40.3, 70.0, 79.7), (42.0, 71.6, 81.2)),
     ("MSVD", "video_to_text", (57.5, 79.9, 85.4), (61.8, 81.0, 87.0), (62.7, 82.8, 87.6)),
 )
+
+MIDDLE = VideoTextConfig(video=replace(VideoMambaConfig.of_size("middle"), student=StudentConfig(teacher_dim=512)))
+"""VideoMamba-M for 8 frames of 224 pixels, and BERT base whose last 3 layers look at the video."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +55,7 @@ class ReleasedModel:
         file: in that repository.
         trained_on: the data sets.
         about: one line on what it can and cannot do.
-        num_frames: frames of a clip.
-        image_size: side of the frames in pixels.
+        config: its sizes.
         scores: what its authors published.
         scores_source: where, and how they are counted.
         sha256: of the file, in hex; None where it is not known.
@@ -61,8 +66,7 @@ class ReleasedModel:
     file: str
     trained_on: str
     about: str
-    num_frames: int
-    image_size: int
+    config: VideoTextConfig
     scores: tuple[PublishedScore, ...]
     scores_source: str
     sha256: str | None = None
@@ -84,6 +88,32 @@ def download(released: ReleasedModel) -> Path:
     return path
 
 
+def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
+    """Raise ModelError unless `config` is that of the released model.
+
+    Frames and pixels, which can be chosen, are not compared, and neither are the parts that only training needs.
+    """
+
+    def fixed(config: VideoTextConfig) -> dict[str, int]:
+        video, text = config.video, config.text
+        return {
+            "video.width": video.width,
+            "video.num_layers": video.num_layers,
+            "video.patch_size": video.patch_size,
+            "video.tubelet_size": video.tubelet_size,
+            **{f"text.{name}": value for name, value in asdict(text).items() if name != "dropout"},
+            "embed_dim": config.embed_dim,
+        }
+
+    published = fixed(released.config)
+    for name, value in fixed(config).items():
+        if value != published[name]:
+            raise ModelError(
+                f"{released.name}: {name} is {value} in the file, but {published[name]} in what was published: delete "
+                f"{released.file} from the hub's cache and load it again"
+            )
+
+
 def _sha256_of(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -100,8 +130,7 @@ def _middle(pairs: str, trained_on: str, column: int) -> ReleasedModel:
         file=f"videomamba_m16_{pairs}_f8_res224.pth",
         trained_on=trained_on,
         about=f"VideoMamba-M trained on {pairs} pairs; its published scores are re-ranked, embeddings alone score less",
-        num_frames=8,
-        image_size=224,
+        config=MIDDLE,
         scores=tuple(PublishedScore(row[0], row[1], (row[2], row[3], row[4])[column]) for row in _PUBLISHED),
         scores_source=SCORES_SOURCE,
     )

@@ -1,7 +1,8 @@
-"""Our own format of a video-text model: a folder of `config.json` and the safetensors file that it names. No pickles.
+"""Our own format of a video-text model: a folder of `config.json` and the two files that it names. No pickles.
 
-The config is the commit point. It holds the checksum of the weights, whose file name starts with it, and is put in
-place last: a reader finds the old model, the new one, or none, and never the config of one with the weights of another.
+The weights are a safetensors file, the tokeniser's vocabulary a text file: the folder is all that a model needs. The
+config is the commit point: it holds the checksums of both, whose names end with them, and is put in place last. A
+reader finds the old model, the new one, or none, and never the config of one with the weights of another.
 """
 
 import hashlib
@@ -23,9 +24,10 @@ from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.encoder import Preprocess
-from vmr.models.tokenizer import MINILM, CaptionTokenizer
-from vmr.models.upstream import LoadReport, check_complete, check_shapes
-from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.upstream import match_weights, size_text
+from vmr.models.video_text import VideoTextModel
+from vmr.models.video_text_config import VideoTextConfig
 from vmr.models.video_text_encoder import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.version import __version__
 
@@ -34,8 +36,7 @@ CONFIG_FILE = "config.json"
 ABOUT = "a video-text model trained with vmr: it knows the kind of videos and captions that it was trained on"
 
 _REMEDY = "copy the folder again, or save the model anew"
-_WEIGHTS_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors")
-_OWN_REMAINS = re.compile(r"\.?model-[0-9a-f]{16}\.safetensors(\.tmp)?")
+_OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,11 @@ class SavedConfig:
 
     model: VideoTextConfig
     preprocess: Preprocess
-    tokenizer: str
     max_text_tokens: int
     weights_file: str
     weights_sha256: str
+    vocabulary_file: str
+    vocabulary_sha256: str
     vmr_version: str
     training: dict[str, Any] | None
 
@@ -56,8 +58,8 @@ def save_model(
     folder: str | Path,
     model: VideoTextModel,
     preprocess: Preprocess,
+    tokenizer: CaptionTokenizer,
     *,
-    tokenizer: str = MINILM,
     max_text_tokens: int = MAX_TEXT_TOKENS,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
@@ -68,7 +70,7 @@ def save_model(
         folder: made if need be; may hold other files.
         model: its weights are stored, and nothing of its training.
         preprocess: how it wants its videos.
-        tokenizer: the `CaptionTokenizer`'s source.
+        tokenizer: its vocabulary is stored along.
         max_text_tokens: where captions are cut.
         training: anything in JSON that is worth knowing of how it came about.
         dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
@@ -80,15 +82,16 @@ def save_model(
     """
     folder = Path(folder)
     check_input(str(folder), model.config, preprocess, max_text_tokens)
-    weights = safetensors.save(_in_dtype(model, dtype))
-    sha256 = hashlib.sha256(weights).hexdigest()
+    weights, vocabulary = safetensors.save(_in_dtype(model, dtype)), "\n".join(tokenizer.words).encode()
+    weights_sha256, vocabulary_sha256 = (hashlib.sha256(data).hexdigest() for data in (weights, vocabulary))
     config = SavedConfig(
         model=model.config,
         preprocess=preprocess,
-        tokenizer=tokenizer,
         max_text_tokens=max_text_tokens,
-        weights_file=f"model-{sha256[:16]}.safetensors",
-        weights_sha256=sha256,
+        weights_file=f"model-{weights_sha256[:16]}.safetensors",
+        weights_sha256=weights_sha256,
+        vocabulary_file=f"vocab-{vocabulary_sha256[:16]}.txt",
+        vocabulary_sha256=vocabulary_sha256,
         vmr_version=__version__,
         training=None if training is None else dict(training),
     )
@@ -98,9 +101,11 @@ def save_model(
         raise ModelError(f"the model's record of its training is not JSON: {error}") from error
     with _claimed(folder):
         _put(folder / config.weights_file, weights)
+        _put(folder / config.vocabulary_file, vocabulary)
         _put(folder / CONFIG_FILE, f"{text}\n".encode())
         for file in folder.iterdir():
-            if _OWN_REMAINS.fullmatch(file.name) and file.name != config.weights_file:
+            own = file.name.removeprefix(".").removesuffix(".tmp")
+            if _OWN_FILE.fullmatch(own) and file.name not in (config.weights_file, config.vocabulary_file):
                 file.unlink()
 
 
@@ -117,18 +122,12 @@ def load_saved(
     Raises ModelError, naming the file, for anything that is absent, damaged, of another schema, or that does not fit.
     """
     folder = Path(folder).absolute()
-    config, weights = _read(folder)
-    try:
-        tokenizer = CaptionTokenizer(config.tokenizer)
-    except ModelError as error:
-        raise ModelError(f"{folder / CONFIG_FILE}: its tokenizer: {error}") from error
+    config, weights, tokenizer = _read(folder)
     model = VideoTextModel(config.model)
     wanted = model.state_dict()
     source = str(folder / config.weights_file)
-    missing, left_over = [key for key in wanted if key not in weights], sorted(weights.keys() - wanted.keys())
-    check_complete(source, missing, left_over, len(wanted))
-    weights = {key: weights[key] for key in wanted}  # safetensors gives them in any order
-    check_shapes(source, weights, wanted)
+    # safetensors gives them in any order
+    weights, report = match_weights(source, dict(sorted(weights.items())), wanted)
     model.load_state_dict(weights)
     fitted = _resize(model, num_frames, image_size)
     preprocess = config.preprocess
@@ -140,7 +139,7 @@ def load_saved(
         about=ABOUT,
         max_text_tokens=config.max_text_tokens,
         device=device,
-        report=LoadReport(source, tuple(key for key in wanted if key not in fitted), fitted, ignored={}, fresh=()),
+        report=replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted),
     )
 
 
@@ -164,11 +163,7 @@ def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | Non
     model.config = replace(model.config, video=model.video_encoder.config)
     after = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     changed = [key for key in after if after[key] != before[key]]
-    return {key: f"interpolated from {_size(before[key])} to {_size(after[key])}" for key in changed}
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+    return {key: f"interpolated from {size_text(before[key])} to {size_text(after[key])}" for key in changed}
 
 
 @contextmanager
@@ -214,12 +209,13 @@ def _put(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor]]:
-    """The config and the weights of one save, also while another is being put in its place."""
+def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenizer]:
+    """The config, weights and tokeniser of one save, also while another is being put in its place."""
     config = _read_config(folder)
     while True:
         try:
-            return config, _read_weights(folder, config)
+            _read_checked(folder / config.vocabulary_file, config.vocabulary_sha256)
+            return config, _read_weights(folder, config), CaptionTokenizer(str(folder / config.vocabulary_file))
         except ModelError:
             newer = _read_config(folder)
             if newer == config:
@@ -237,8 +233,9 @@ def _read_config(folder: Path) -> SavedConfig:
         config: SavedConfig = _record(SavedConfig, content, "")
     except ModelError as error:
         raise ModelError(f"{path} is not what {SCHEMA} says: {error}: save the model again") from error
-    if not _WEIGHTS_FILE.fullmatch(config.weights_file):
-        raise ModelError(f"{path}: weights_file is {config.weights_file!r}, not a file that vmr writes")
+    for name in ("weights_file", "vocabulary_file"):
+        if not _OWN_FILE.fullmatch(getattr(config, name)):
+            raise ModelError(f"{path}: {name} is {getattr(config, name)!r}, not a file that vmr writes")
     return config
 
 
@@ -256,15 +253,19 @@ def _read_json(folder: Path) -> dict[str, Any]:
 def _read_weights(folder: Path, config: SavedConfig) -> dict[str, Tensor]:
     path = folder / config.weights_file
     try:
+        return safetensors.load(_read_checked(path, config.weights_sha256))
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a safetensors file ({error}): {_REMEDY}") from error
+
+
+def _read_checked(path: Path, sha256: str) -> bytes:
+    try:
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing: {_REMEDY}") from error
-    if hashlib.sha256(data).hexdigest() != config.weights_sha256:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path} is damaged ({len(data)} bytes that {CONFIG_FILE} does not know): {_REMEDY}")
-    try:
-        return safetensors.load(data)
-    except SafetensorError as error:
-        raise ModelError(f"{path} is not a safetensors file ({error}): {_REMEDY}") from error
+    return data
 
 
 def _record(kind: Any, content: Any, name: str) -> Any:

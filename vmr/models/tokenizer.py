@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.hub import download_file
+from vmr.models.hub import download_file, local_path
 
 MINILM = "minilm"  # BERT uncased's vocabulary, 30522 entries, from the wheel of all-MiniLM-L6-v2
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -29,6 +29,12 @@ def clean_caption(caption: str) -> str:
     text = _DELETED.sub("", caption.lower())
     text = _WORD_BREAK.sub(" ", text).replace("<person>", "person")
     return _SPACES.sub(" ", text).rstrip("\n").strip(" ")
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise ModelError for a string, which would pass as a list of its letters."""
+    if isinstance(texts, str):
+        raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")
 
 
 class CaptionTokenizer:
@@ -57,8 +63,12 @@ class CaptionTokenizer:
         """Texts as they are, uncleaned, to (input_ids, attention_mask), int64 (B, L) each.
 
         [CLS] stands first and [SEP] last; a longer text is cut to max_length tokens with them, a shorter one padded to
-        the longest of the batch, which is L.
+        the longest of the batch, which is L. Raises ModelError for a max_length below 2, and for one text in place of a
+        list of them.
         """
+        check_texts(texts)
+        if max_length < 2:
+            raise ModelError(f"max_length is {max_length}, but [CLS] and [SEP] take 2")
         self._tokenizer.enable_truncation(max_length)
         self._tokenizer.enable_padding(pad_id=self.pad_id)
         encoded = self._tokenizer.encode_batch(list(texts))
@@ -85,7 +95,7 @@ def _vocabulary_file(source: str) -> Path:
         from vmr.models.pip_weights import minilm_folder
 
         return minilm_folder() / "vocab.txt"
-    path = Path(source)
-    if path.is_dir():
-        path = path / "vocab.txt"
-    return path if path.is_file() else download_file(source, "vocab.txt")
+    path = local_path(source, suffixes=(".txt",))
+    if path is None:
+        return download_file(source, "vocab.txt")
+    return path / "vocab.txt" if path.is_dir() else path

@@ -11,14 +11,16 @@ final norm `norm`, classifiers `norm_f`.
 
 import math
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.backbone import VideoMambaBackbone
+from vmr.models.backbone import SIZES, VideoMambaBackbone
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
 from vmr.models.student import StudentConfig
@@ -73,28 +75,17 @@ def load_upstream(
     Raises:
         ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that nothing fits.
     """
-    source = Path(weights).name if isinstance(weights, str | Path) else "state dict"
+    source = str(weights) if isinstance(weights, str | Path) else "state dict"
     content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
-    available, ignored = select_vision_keys(find_state_dict(content, source))
+    state_dict = find_state_dict(content, source)
+    with naming(source):
+        available, ignored = select_vision_keys(state_dict)
     wanted = model.state_dict()
     ignored.update(_take_unused(available, model, tuple(fresh)))
-    matched = {key: available.pop(key) for key in wanted if key in available}
-    missing = [key for key in wanted if key not in matched and not key.startswith(tuple(fresh))]
-    missing = [key for key in missing if not _is_image_without_time(key, matched)]
-    check_complete(source, missing, list(available), len(wanted))
-
-    fits = {key: fit_tensor(key, tensor, wanted[key]) for key, tensor in matched.items()}
-    fitted = {key: how for key, (_, how) in fits.items() if how}
-    matched = {key: tensor for key, (tensor, _) in fits.items()}
-    check_shapes(source, matched, wanted)
+    may_lack = [key for key in wanted if key.startswith(tuple(fresh)) or _is_image_without_time(key, available)]
+    matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=True)
     model.load_state_dict(wanted | matched)
-    return LoadReport(
-        source=source,
-        loaded=tuple(key for key in matched if key not in fitted),
-        fitted=fitted,
-        ignored=ignored,
-        fresh=tuple(key for key in wanted if key not in matched),
-    )
+    return replace(report, ignored=ignored)
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -119,29 +110,51 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
     return vision, ignored
 
 
-def infer_config(state_dict: Mapping[str, Tensor], *, tubelet_size: int = 1) -> VideoMambaConfig:
+def infer_config(
+    state_dict: Mapping[str, Tensor],
+    *,
+    tubelet_size: int = 1,
+    source: str = "state dict",
+    stated_layers: Collection[int] = (),
+) -> VideoMambaConfig:
     """The encoder that upstream vision weights belong to, read off their shapes.
 
-    `tubelet_size` matters for image weights only, whose patch filter has no time. Raises ModelError if a key that
-    tells a size is missing.
+    Args:
+        state_dict: of any layout that `load_upstream` reads; other parts of a full model are not looked at.
+        tubelet_size: of image weights, whose patch filter has no time.
+        source: what to call the weights in errors.
+        stated_layers: how many layers there are by the config of the run, where there is one.
+
+    Raises:
+        ModelError: a key that tells a size is missing or of another rank, or the keys of a whole layer are.
     """
-    weights, _ = select_vision_keys(state_dict)
-    for key in ("pos_embed", "patch_embed.proj.weight"):
-        if key not in weights:
-            raise ModelError(f"not VideoMamba vision weights: no {key} among {len(weights)} keys")
-    patch_filter, positions = weights["patch_embed.proj.weight"], weights["pos_embed"]
-    tubelet_size = patch_filter.shape[2] if patch_filter.dim() == 5 else tubelet_size
-    num_steps = weights["temporal_pos_embedding"].shape[1] if "temporal_pos_embedding" in weights else 1
-    taps = [tensor for key, tensor in weights.items() if re.fullmatch(r"clip_decoder\.\d+\.head\.weight", key)]
-    return VideoMambaConfig(
-        width=positions.shape[2],
-        num_layers=len({key.split(".")[1] for key in weights if key.startswith("layers.")}),
-        image_size=math.isqrt(positions.shape[1] - 1) * patch_filter.shape[-1],
-        patch_size=patch_filter.shape[-1],
-        num_frames=num_steps * tubelet_size,
-        tubelet_size=tubelet_size,
-        student=StudentConfig(teacher_dim=taps[0].shape[0], num_taps=len(taps)) if taps else None,
+    prefix = _prefix_of(state_dict)
+    patch_key, position_key, time_key = (
+        f"{prefix}{name}" for name in ("patch_embed.proj.weight", "pos_embed", "temporal_pos_embedding")
     )
+    is_image = patch_key in state_dict and state_dict[patch_key].dim() == 4
+    tubelet = () if is_image else (None,)
+    width, _, *in_time, _, patch_size = sized(source, state_dict, patch_key, None, 3, *tubelet, None, None)
+    num_patches = sized(source, state_dict, position_key, 1, None, width)[1] - 1
+    grid_size = math.isqrt(num_patches)
+    if grid_size == 0 or grid_size**2 != num_patches:
+        raise ModelError(f"{source}: {position_key} has CLS and {num_patches} patches, which is no square grid")
+    num_steps = sized(source, state_dict, time_key, 1, None, width)[1] if time_key in state_dict else 1
+    num_layers = count_numbered(source, state_dict, f"{prefix}layers.")
+    published = dict(SIZES.values()).get(width) if patch_size == 16 else None
+    check_depth(source, "the video encoder", width, num_layers, stated_layers, published)
+    tubelet_size = in_time[0] if in_time else tubelet_size
+    student = _infer_student(source, state_dict, f"{prefix}clip_decoder.", width)
+    with naming(source):
+        return VideoMambaConfig(
+            width=width,
+            num_layers=num_layers,
+            image_size=grid_size * patch_size,
+            patch_size=patch_size,
+            num_frames=num_steps * tubelet_size,
+            tubelet_size=tubelet_size,
+            student=student,
+        )
 
 
 def inflate_image_weights(state_dict: Mapping[str, Tensor], tubelet_size: int = 1) -> dict[str, Tensor]:
@@ -153,12 +166,13 @@ def inflate_image_weights(state_dict: Mapping[str, Tensor], tubelet_size: int = 
 
 def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
     """Make a weight fit the model where a rule says how; returns it and what was done ("" for nothing)."""
-    if tensor.shape == wanted.shape:
+    key = key.removeprefix(_ENCODER_IN_FULL_MODEL)
+    if tensor.dim() == 0 or tensor.shape == wanted.shape:
         return tensor, ""
-    change = f"from {_size(tensor)} to {_size(wanted)}"
-    if key == "pos_embed" and _same_but(tensor, wanted, dim=1):
+    change = f"from {size_text(tensor.shape)} to {size_text(wanted.shape)}"
+    if key == "pos_embed" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 1:
         return interpolate_positions(tensor, math.isqrt(wanted.shape[1] - 1)), f"interpolated {change}"
-    if key == "temporal_pos_embedding" and _same_but(tensor, wanted, dim=1):
+    if key == "temporal_pos_embedding" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 0:
         return interpolate_time(tensor, wanted.shape[1]), f"interpolated {change}"
     if key == "patch_embed.proj.weight" and tensor.dim() == 4:
         return inflate_patch_filter(tensor, wanted.shape[2]), f"inflated {change}"
@@ -184,10 +198,119 @@ def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh:
     return reasons
 
 
-def _is_image_without_time(key: str, matched: Mapping[str, Tensor]) -> bool:
+def _is_image_without_time(key: str, available: Mapping[str, Tensor]) -> bool:
     """Image weights know no time; temporal positions then start at zero, as upstream starts them."""
-    patch_filter = matched.get("patch_embed.proj.weight")
+    patch_filter = available.get("patch_embed.proj.weight")
     return key == "temporal_pos_embedding" and patch_filter is not None and patch_filter.dim() == 4
+
+
+def _prefix_of(state_dict: Mapping[str, Tensor]) -> str:
+    """What stands before the names of the video encoder in a file's keys."""
+    prefixes = (_ENCODER_IN_FULL_MODEL, *_PREFIXES)
+    return next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in state_dict)), "")
+
+
+def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, width: int) -> StudentConfig | None:
+    """The student outputs, if there is any key of them: each then has its head, and all heads have one shape."""
+    if not any(key.startswith(prefix) for key in state_dict):
+        return None
+    num_taps = count_numbered(source, state_dict, prefix)
+    teacher_dim = None
+    for tap in range(num_taps):
+        teacher_dim, _ = sized(source, state_dict, f"{prefix}{tap}.head.weight", teacher_dim, width)
+    assert teacher_dim is not None  # there is a tap at least
+    return StudentConfig(teacher_dim, num_taps)
+
+
+def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
+    """How many parts are numbered after `prefix`. Raises ModelError unless they are 0, 1, 2 and so on, one at least."""
+    number = re.compile(rf"{re.escape(prefix)}(\d{{1,9}})\.")
+    found = {int(match[1]) for key in keys if (match := number.match(key))}
+    gap = next(index for index in range(len(found) + 1) if index not in found)
+    if gap < max(len(found), 1):
+        raise ModelError(f"{source}: all keys of {prefix}{gap}.* are missing")
+    return len(found)
+
+
+def check_depth(
+    source: str, part: str, width: int, num_layers: int, stated: Collection[int], published: int | None
+) -> None:
+    """Raise ModelError where a part has other layers than its run's config states, or, without one, was published.
+
+    Weights without their last layers are those of a smaller model; nothing but such knowledge tells.
+    """
+    expected = sorted(stated) or ([published] if published else [])
+    if expected and num_layers not in expected:
+        by = "its config says" if stated else "the published size has"
+        raise ModelError(
+            f"{source}: {part} has {num_layers} layers of width {width}, {by} {' or '.join(map(str, expected))}: "
+            "a layer's keys are missing, or it is another model's file"
+        )
+
+
+def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | None) -> torch.Size:
+    """The shape of a weight that tells sizes; `shape` is what is known of it, None any length but 0.
+
+    Raises ModelError, naming the key, where it is missing or of another shape.
+    """
+    if key not in weights:
+        raise ModelError(f"{source} lacks {key}, which tells a size, among {len(weights)} keys")
+    found = weights[key].shape
+    fits = len(found) == len(shape) and all(
+        length > 0 and known in (None, length) for length, known in zip(found, shape, strict=True)
+    )
+    if not fits:
+        expected = "x".join("?" if known is None else str(known) for known in shape)
+        raise ModelError(f"{source}: {key} is {size_text(found)}, but must be {expected}")
+    return found
+
+
+@contextmanager
+def naming(source: str) -> Iterator[None]:
+    """Start the messages of ModelErrors with `source`."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"{source}: {error}") from error
+
+
+def match_weights(
+    source: str,
+    available: Mapping[str, Tensor],
+    wanted: Mapping[str, Tensor],
+    *,
+    ignored: Mapping[str, str] | None = None,
+    may_lack: Collection[str] = (),
+    fit: bool = False,
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """The weights for a model, in its order, and what became of every key: the one way in which weights are taken.
+
+    Args:
+        source: what to call the file in errors.
+        available: its weights, by the keys that errors name.
+        wanted: the model's, by the same keys.
+        ignored: keys of `available` that are left aside, with the reason.
+        may_lack: keys of `wanted` that may be absent, and then keep the weights that the model has.
+        fit: bring positions and patch filters of another size to the model's, see `fit_tensor`.
+
+    Raises:
+        ModelError: keys are missing, left over, of another shape, or not finite.
+    """
+    ignored = dict(ignored or {})
+    missing = [key for key in wanted if key not in available and key not in may_lack]
+    left_over = [key for key in available if key not in wanted and key not in ignored]
+    check_complete(source, missing, left_over, len(wanted))
+    matched = {key: available[key] for key in wanted if key in available}
+    fitted = {}
+    for key in matched if fit else ():
+        with naming(f"{source}: {key}"):
+            matched[key], how = fit_tensor(key, matched[key], wanted[key])
+        if how:
+            fitted[key] = how
+    check_shapes(source, matched, wanted)
+    loaded = tuple(key for key in matched if key not in fitted)
+    fresh = tuple(key for key in wanted if key not in matched)
+    return matched, LoadReport(source, loaded, fitted, ignored, fresh)
 
 
 def check_complete(source: str, missing: list[str], left_over: list[str], num_wanted: int) -> None:
@@ -202,21 +325,34 @@ def check_complete(source: str, missing: list[str], left_over: list[str], num_wa
 
 
 def check_shapes(source: str, matched: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise ModelError, naming the first key, unless every weight has the shape of the one that it is to fill."""
+    """Raise ModelError, naming the first key, unless every weight is what the model takes.
+
+    That is one of the same shape, of floating-point numbers that are finite in the model's dtype.
+    """
     wrong = [key for key in matched if matched[key].shape != wanted[key].shape]
     if wrong:
         key = wrong[0]
         raise ModelError(
             f"{source} has {len(wrong)} of {len(wanted)} keys in another shape, first: "
-            f"{key} is {_size(matched[key])}, but this model takes {_size(wanted[key])}"
+            f"{key} is {size_text(matched[key].shape)}, but this model takes {size_text(wanted[key].shape)}"
         )
+    for key, tensor in matched.items():
+        if not tensor.is_floating_point():
+            raise ModelError(f"{source}: {key} holds {_dtype_text(tensor)}, not floating-point numbers")
+        if not bool(tensor.to(wanted[key].dtype).isfinite().all()):
+            raise ModelError(f"{source}: {key} is not finite in {_dtype_text(wanted[key])}")
+
+
+def size_text(shape: Sequence[int]) -> str:
+    """A shape as messages write it: 1x197x768."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def _dtype_text(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _same_but(tensor: Tensor, wanted: Tensor, *, dim: int) -> bool:
     return tensor.dim() == wanted.dim() and all(
         tensor.shape[i] == wanted.shape[i] for i in range(wanted.dim()) if i != dim
     )
-
-
-def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "scalar"

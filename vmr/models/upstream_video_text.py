@@ -12,18 +12,33 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.text_encoder import TextConfig
-from vmr.models.upstream import LoadReport, check_complete, check_shapes, fit_tensor, infer_config
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.upstream import (
+    LoadReport,
+    check_complete,
+    check_depth,
+    count_numbered,
+    infer_config,
+    match_weights,
+    naming,
+    sized,
+)
+from vmr.models.video_text_config import VideoTextConfig
 
+if TYPE_CHECKING:
+    from vmr.models.video_text import VideoTextModel
+
+# Of the published BERTs (base, large), by width.
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
-"""Attention heads of the published BERTs (base, large) by width: no weight tells them."""
+LAYERS_OF_WIDTH = {768: 12, 1024: 24}
+TEXT_LAYERS_OF_WIDTH = {768: 9}
+"""Those before fusion, in the released models."""
 
 # Ours -> upstream's. A name is renamed by the first entry that it starts with.
 _PARTS = {
@@ -54,6 +69,15 @@ _LAYER_PARTS = {
     "contract": "output.dense",
     "feed_forward_norm": "output.LayerNorm",
 }
+_TEACHER = (
+    "class_embedding", "positional_embedding", "proj", "conv1.weight",
+    "ln_pre.weight", "ln_pre.bias", "ln_post.weight", "ln_post.bias",
+)  # fmt: skip
+_TEACHER_BLOCK = (
+    "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias",
+    "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
+    "ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias",
+)  # fmt: skip
 _LAYER = re.compile(r"(text_encoder|fusion)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
@@ -72,16 +96,6 @@ class UpstreamVideoText:
     def bert_prefix(self) -> str:
         """What stands between `text_encoder.` and BERT's own names: "bert." or nothing."""
         return "bert." if any(key.startswith("text_encoder.bert.") for key in self.weights) else ""
-
-
-@dataclass(frozen=True)
-class VideoTextSizes:
-    """The sizes of a model, as its weights tell them."""
-
-    video: VideoMambaConfig
-    text: TextConfig
-    embed_dim: int
-    masked_lm: bool
 
 
 def upstream_name(name: str, num_text_layers: int, bert_prefix: str = "bert.") -> str:
@@ -108,75 +122,71 @@ def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideo
     if isinstance(checkpoint, Mapping):
         source, content = "state dict", checkpoint
     else:
-        source, content = Path(checkpoint).name, read_checkpoint(checkpoint)
+        source, content = str(checkpoint), read_checkpoint(checkpoint)
     settings = content.get("config")
     return UpstreamVideoText(
         source, find_state_dict(content, source), settings if isinstance(settings, Mapping) else {}
     )
 
 
-def infer_video_text_sizes(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextSizes:
+def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextConfig:
     """The model that a checkpoint belongs to, read off the shapes of its weights.
 
-    Attention heads leave no trace in shapes: they are `num_heads`, or `num_attention_heads` of the pickled config, or
-    those of the published BERT of this width. Raises ModelError where none of them tells, and where a weight that
-    tells a size is missing.
+    Attention heads leave no trace in shapes: they are `num_heads`, or those of the published BERT of this width, or
+    `num_attention_heads` of the text encoder in the pickled config. Neither do layers whose keys are all missing: the
+    numbers are compared with the pickled config, or with the published models of these widths.
+
+    Raises:
+        ModelError: none of them tells the heads; a weight that tells a size is missing or of another shape; or there
+            are fewer layers than there should be.
     """
-    weights, text = checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
-    layers = re.compile(rf"{re.escape(text)}encoder\.layer\.(\d+)\.(crossattention\.)?")
-    found = [match for key in weights if (match := layers.match(key))]
-    fusing = [int(match[1]) for match in found if match[2]]
-    if not fusing:
-        raise ModelError(
-            f"{checkpoint.source}: not a video-text checkpoint: no {text}encoder.layer.*.crossattention.* "
-            f"among {len(weights)} keys"
+    source, weights, text = checkpoint.source, checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
+    num_text_layers = _count_text_layers(checkpoint, f"{text}encoder.layer.")
+    num_layers = count_numbered(source, weights, f"{text}encoder.layer.")
+    vocab_size, width = sized(source, weights, f"{text}embeddings.word_embeddings.weight", None, None)
+    for part, count, setting, published in (
+        ("BERT", num_layers, "num_hidden_layers", LAYERS_OF_WIDTH),
+        ("BERT before its first crossattention", num_text_layers, "fusion_layer", TEXT_LAYERS_OF_WIDTH),
+    ):
+        check_depth(source, part, width, count, _stated(checkpoint, "text_encoder", setting), published.get(width))
+    stated_layers = _stated(checkpoint, "vision_encoder", "depth")
+    video = infer_config(weights, source=source, stated_layers=stated_layers)
+    max_positions, _ = sized(source, weights, f"{text}embeddings.position_embeddings.weight", None, width)
+    feed_forward, _ = sized(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
+    embed_dim, _ = sized(source, weights, "text_proj.weight", None, width)
+    heads = _find_num_heads(checkpoint, width) if num_heads is None else num_heads
+    with naming(source):
+        return VideoTextConfig(
+            video=video,
+            text=TextConfig(vocab_size, width, num_layers, num_text_layers, heads, feed_forward, max_positions),
+            embed_dim=embed_dim,
+            masked_lm=any(key.startswith("text_encoder.cls.") for key in weights),
         )
-    words = _sized(checkpoint, f"{text}embeddings.word_embeddings.weight")
-    return VideoTextSizes(
-        video=infer_config({key: value for key, value in weights.items() if key.startswith("vision_encoder.")}),
-        text=TextConfig(
-            vocab_size=words.shape[0],
-            width=words.shape[1],
-            num_layers=1 + max(int(match[1]) for match in found),
-            num_text_layers=min(fusing),
-            num_heads=_find_num_heads(checkpoint, words.shape[1]) if num_heads is None else num_heads,
-            feed_forward=_sized(checkpoint, f"{text}encoder.layer.0.intermediate.dense.weight").shape[0],
-            max_positions=_sized(checkpoint, f"{text}embeddings.position_embeddings.weight").shape[0],
-        ),
-        embed_dim=_sized(checkpoint, "text_proj.weight").shape[0],
-        masked_lm=any(key.startswith("text_encoder.cls.") for key in weights),
-    )
 
 
-def load_video_text(model: nn.Module, checkpoint: UpstreamVideoText) -> LoadReport:
+def load_video_text(model: "VideoTextModel", checkpoint: UpstreamVideoText) -> LoadReport:
     """Fill a VideoTextModel with a checkpoint; the model is not touched unless everything fits.
 
     Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
     masked language modelling head) are ignored, and reported with the rule. The report names keys as the file does.
 
     Raises:
-        ModelError: keys are missing, left over, or of a shape that nothing fits; the masked language modelling head
-            is there in part only; or a copy of a tied weight differs from it.
+        ModelError: keys are missing, left over, of a shape that nothing fits, or not finite; the masked language
+            modelling head or the teacher is there in part only; or a copy of a tied weight differs from it.
     """
     source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
     state = model.state_dict()
-    num_text_layers = len({name.split(".")[2] for name in state if name.startswith("text_encoder.layers.")})
-    ours = {upstream_name(name, num_text_layers, bert): name for name in state}
+    ours = {upstream_name(name, model.config.text.num_text_layers, bert): name for name in state}
     wanted = {key: state[name] for key, name in ours.items()}
 
     ties = tied_copies("text_encoder.", bert)
     _check_masked_lm_head(source, available, ties)
+    _check_teacher(source, available)
     check_ties(source, available, ties)
     ignored = {key: rule for key in available if (rule := _ignore_rule(key, bert, ties, wanted))}
-    matched = {key: available[key] for key in wanted if key in available}
-    left_over = [key for key in available if key not in ignored and key not in matched]
-    check_complete(source, [key for key in wanted if key not in matched], left_over, len(wanted))
-
-    fits = {key: fit_tensor(key.removeprefix("vision_encoder."), matched[key], wanted[key]) for key in wanted}
-    check_shapes(source, {key: tensor for key, (tensor, _) in fits.items()}, wanted)
-    model.load_state_dict({ours[key]: tensor for key, (tensor, _) in fits.items()})
-    fitted = {key: how for key, (_, how) in fits.items() if how}
-    return LoadReport(source, tuple(key for key in wanted if key not in fitted), fitted, ignored, fresh=())
+    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=True)
+    model.load_state_dict({ours[key]: tensor for key, tensor in matched.items()})
+    return report
 
 
 def tied_copies(root: str, bert_prefix: str) -> dict[str, str]:
@@ -221,28 +231,58 @@ def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapp
         raise ModelError(f"{source}: its masked language head lacks {', '.join(missing[:3])}: is the file damaged?")
 
 
-def _sized(checkpoint: UpstreamVideoText, key: str) -> Tensor:
-    """A matrix of the file, by whose shape a size is known."""
-    tensor = checkpoint.weights.get(key)
-    if tensor is None or tensor.dim() != 2:
-        raise ModelError(f"{checkpoint.source}: not a video-text checkpoint: no matrix {key}")
-    return tensor
+def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
+    """A teacher is in a file whole or not at all, although nothing of it is loaded."""
+    found = [key for key in weights if key.startswith("clip_teacher.")]
+    if not found:
+        return
+    blocks = "clip_teacher.transformer.resblocks."
+    names = [f"{blocks}{i}.{name}" for i in range(count_numbered(source, found, blocks)) for name in _TEACHER_BLOCK]
+    wanted = [*(f"clip_teacher.{name}" for name in _TEACHER), *names]
+    missing, left_over = [key for key in wanted if key not in weights], [key for key in found if key not in wanted]
+    check_complete(f"{source}: its teacher", missing, left_over, len(wanted))
+
+
+def _count_text_layers(checkpoint: UpstreamVideoText, layers: str) -> int:
+    """The number of the first of BERT's layers that looks at the video; `layers` is what stands before the numbers."""
+    weights, fusing = checkpoint.weights, re.compile(rf"{re.escape(layers)}(\d{{1,9}})\.crossattention\.")
+    numbers = [int(match[1]) for key in weights if (match := fusing.match(key))]
+    if numbers:
+        return min(numbers)
+    has_text = any(key.startswith("text_encoder.") for key in weights)
+    if not has_text and any(key.endswith("layers.0.mixer.A_log") for key in weights):
+        raise ModelError(
+            f"{checkpoint.source} holds VideoMamba vision weights only: for training name it as model.video_init"
+        )
+    raise ModelError(
+        f"{checkpoint.source}: not a video-text checkpoint of VideoMamba: no {layers}*.crossattention.* among "
+        f"{len(weights)} keys, first: {next(iter(weights))}"
+    )
 
 
 def _find_num_heads(checkpoint: UpstreamVideoText, width: int) -> int:
-    stated = set(_values(checkpoint.settings, "num_attention_heads"))
+    if width in HEADS_OF_WIDTH:
+        return HEADS_OF_WIDTH[width]
+    stated = _stated(checkpoint, "text_encoder", "num_attention_heads")
     if len(stated) == 1:
         return stated.pop()
-    if not stated and width in HEADS_OF_WIDTH:
-        return HEADS_OF_WIDTH[width]
     why = f"its config states {', '.join(map(str, sorted(stated)))}" if stated else f"no published width is {width}"
-    raise ModelError(f"{checkpoint.source}: cannot tell the text encoder's attention heads ({why}): pass num_heads")
+    raise ModelError(
+        f"{checkpoint.source}: cannot tell the text encoder's attention heads ({why}): "
+        "vmr.load_model(path, num_heads=...) does"
+    )
+
+
+def _stated(checkpoint: UpstreamVideoText, part: str, name: str) -> set[int]:
+    """What the run's config says of `name` in its section on `part` of the model."""
+    model = checkpoint.settings.get("model")
+    return set(_values(model.get(part), name)) if isinstance(model, Mapping) else set()
 
 
 def _values(settings: object, name: str) -> Iterator[int]:
     """The whole numbers called `name`, however deep in the settings."""
     if isinstance(settings, Mapping):
-        if isinstance(settings.get(name), int):
+        if type(settings.get(name)) is int:  # True is an instance of int
             yield settings[name]
         settings = list(settings.values())
     if isinstance(settings, list | tuple):

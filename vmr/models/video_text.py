@@ -10,7 +10,7 @@ Shapes: B videos or texts, T frames, N video tokens, C video width, L text token
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,34 +20,16 @@ from torch import Tensor, nn
 
 from vmr.errors import ModelError
 from vmr.models.fusion import FusionEncoder, MaskedLMHead, VideoMemory
-from vmr.models.text_encoder import TextConfig, TextEncoder
+from vmr.models.text_encoder import TextEncoder
 from vmr.models.upstream import LoadReport
-from vmr.models.upstream_video_text import infer_video_text_sizes, load_video_text, read_video_text
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.upstream_video_text import infer_video_text_config, load_video_text, read_video_text
+from vmr.models.video_encoder import VideoMamba
+from vmr.models.video_text_config import VideoTextConfig
 from vmr.ops.backend import Backend
 
+__all__ = ["TextEncoding", "VideoEncoding", "VideoTextConfig", "VideoTextModel", "mean_frame_vector", "video_vector"]
+
 INITIAL_TEMPERATURE = 0.07
-
-
-@dataclass(frozen=True)
-class VideoTextConfig:
-    """Sizes of the two encoders and of the space they share.
-
-    Attributes:
-        video: the video encoder.
-        text: BERT, both halves.
-        embed_dim: dimensions of the shared space.
-        masked_lm: whether the model can guess masked words; training needs it, retrieval does not.
-    """
-
-    video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
-    text: TextConfig = field(default_factory=TextConfig)
-    embed_dim: int = 512
-    masked_lm: bool = True
-
-    def __post_init__(self) -> None:
-        if self.embed_dim < 1:
-            raise ModelError(f"embed_dim is {self.embed_dim}, but must be at least 1")
 
 
 class VideoEncoding(NamedTuple):
@@ -108,13 +90,13 @@ class VideoTextModel(nn.Module):
             ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
         """
         checkpoint = read_video_text(weights)
-        sizes = infer_video_text_sizes(checkpoint, num_heads=num_heads)
+        config = infer_video_text_config(checkpoint, num_heads=num_heads)
         video = replace(
-            sizes.video,
-            num_frames=num_frames or sizes.video.num_frames,
-            image_size=image_size or sizes.video.image_size,
+            config.video,
+            num_frames=num_frames or config.video.num_frames,
+            image_size=image_size or config.video.image_size,
         )
-        config = VideoTextConfig(video, sizes.text, sizes.embed_dim, sizes.masked_lm)
+        config = replace(config, video=video)
         model = cls(config, backend=backend)
         return model.eval(), load_video_text(model, checkpoint)
 

@@ -4,6 +4,7 @@ Shapes: B videos or texts, V videos, T frames, S pixels a side, N video tokens, 
 width, D embed_dim.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,21 +14,22 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
-from vmr.models.encoder import Preprocess, fingerprint
-from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+from vmr.models.encoder import Preprocess, ReadTexts, fingerprint
+from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD
+from vmr.models.tokenizer import CaptionTokenizer, check_texts, clean_caption
 from vmr.models.upstream import LoadReport
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, video_vector
 
 MAX_TEXT_TOKENS = 150  # what upstream reads of ActivityNet's paragraphs, its longest captions
 TEXTS_AT_ONCE = 64
-TEXTS_KEPT = 1024  # captions whose tokens `match` holds at a time: 100 MB at 32 tokens of BERT base
-UPSTREAM_MEAN, UPSTREAM_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+UPSTREAM_MEAN, UPSTREAM_STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 class VideoTextEncoder:
     """A `VideoTextModel` behind the `Encoder` protocol, and `match` for re-ranking; float32, deterministic.
 
-    Raises ModelError where the preprocessing, the tokeniser or max_text_tokens do not belong to the model.
+    The model becomes the encoder's: it is moved to the device, set to evaluation, and its weights packed. Raises
+    ModelError where the preprocessing, the tokeniser or max_text_tokens do not belong to the model.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class VideoTextEncoder:
             {
                 "family": "video_text",
                 "config": asdict(model.config),
-                "tokenizer": tokenizer.source,
+                "vocabulary": hashlib.sha256("\n".join(tokenizer.words).encode()).hexdigest(),
                 "max_text_tokens": max_text_tokens,
             },
         )
@@ -81,17 +83,20 @@ class VideoTextEncoder:
         num_frames: int | None = None,
         image_size: int | None = None,
         num_heads: int | None = None,
+        tokenizer: CaptionTokenizer | None = None,
     ) -> "VideoTextEncoder":
-        """A checkpoint file of upstream's, with upstream's preprocessing and BERT's uncased vocabulary.
+        """A checkpoint file of upstream's, with upstream's preprocessing.
 
         num_frames, image_size, num_heads: see `VideoTextModel.from_upstream`, which also says what raises ModelError.
+        tokenizer: default, BERT's uncased vocabulary; MissingExtraError where it is not installed.
         """
+        tokenizer = CaptionTokenizer() if tokenizer is None else tokenizer
         model, report = VideoTextModel.from_upstream(
             path, num_frames=num_frames, image_size=image_size, num_heads=num_heads
         )
         video = model.config.video
         preprocess = Preprocess(video.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
-        return cls(model, CaptionTokenizer(), preprocess, name=name, about=about, device=device, report=report)
+        return cls(model, tokenizer, preprocess, name=name, about=about, device=device, report=report)
 
     @torch.inference_mode()
     def encode_video(self, video: Tensor) -> Tensor:
@@ -105,9 +110,9 @@ class VideoTextEncoder:
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """texts: B captions, cleaned as upstream does and cut at max_text_tokens -> float32 unit vectors (B, D)."""
-        if not texts:
-            return torch.empty(0, self.embed_dim, device=self.device)
         batches = [self.model.encode_text(*tokens).embedding for tokens in self._tokenize(texts)]
+        if not batches:
+            return torch.empty(0, self.embed_dim, device=self.device)
         return normalize(torch.cat(batches).float(), dim=-1)
 
     @torch.inference_mode()
@@ -116,28 +121,39 @@ class VideoTextEncoder:
         return self.model.encode_video(self.preprocess(video.to(self.device))).video_tokens
 
     @torch.inference_mode()
-    def match(self, video_tokens: Tensor, texts: Sequence[str]) -> Tensor:
+    def read_texts(self, texts: Sequence[str]) -> ReadTexts:
+        """texts: B captions -> what `match` needs of them, B * L * W floats: at 32 tokens of BERT base 100 kB each."""
+        read = [(self.model.encode_text(ids, mask).text_tokens, mask) for ids, mask in self._tokenize(texts)]
+        longest = max((mask.shape[1] for _, mask in read), default=0)
+        width = self.model.config.text.width
+        tokens = torch.zeros(len(texts), longest, width, device=self.device)
+        masks = torch.zeros(len(texts), longest, dtype=torch.int64, device=self.device)
+        for start, (one, mask) in zip(range(0, len(texts), TEXTS_AT_ONCE), read, strict=True):
+            tokens[start : start + len(one), : one.shape[1]] = one
+            masks[start : start + len(one), : one.shape[1]] = mask
+        return ReadTexts(tokens, masks)
+
+    @torch.inference_mode()
+    def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
         """How well each text describes each video, read token by token.
 
-        video_tokens: (V, N, C), of `video_tokens`; texts: B captions -> float32 logits (V, B), higher is better, any
-        range: the logit of "they belong together", by which upstream re-ranks as it is. Memory grows with neither V
-        nor B but by the result.
+        video_tokens: (V, N, C), of `video_tokens`; texts: B captions, or what `read_texts` made of them -> float32
+        logits (V, B), higher is better, any range: the logit of "they belong together", by which upstream re-ranks as
+        it is. A video's keys and values are made once.
         """
-        logits = torch.empty(len(video_tokens), len(texts), device=self.device)
-        for start in range(0, len(texts), TEXTS_KEPT):
-            block = logits[:, start : start + TEXTS_KEPT]
-            self._match_block(video_tokens, texts[start : start + TEXTS_KEPT], out=block)
-        return logits
-
-    def _match_block(self, video_tokens: Tensor, texts: Sequence[str], *, out: Tensor) -> None:
-        """Each text is read once, each video remembered once, and every pair compared; out: (V, B)."""
-        masks = [(self.model.encode_text(ids, mask).text_tokens, mask) for ids, mask in self._tokenize(texts)]
-        for video, row in zip(video_tokens, out, strict=True):
+        read = texts if isinstance(texts, ReadTexts) else self.read_texts(texts)
+        logits = torch.empty(len(video_tokens), len(read), device=self.device)
+        batches = torch.arange(len(read), device=self.device).split(TEXTS_AT_ONCE) if len(read) else ()
+        for video, row in zip(video_tokens, logits, strict=True):
             memory = self.model.remember(video[None].to(self.device))
-            row.copy_(torch.cat([self.model.match(tokens, mask, memory)[:, 1] for tokens, mask in masks]))
+            for batch in batches:
+                some = read.select(batch)
+                row[batch] = self.model.match(some.tokens, some.mask, memory)[:, 1]
+        return logits
 
     def _tokenize(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """B captions -> token ids and mask, (b, L) each, of TEXTS_AT_ONCE captions at a time."""
+        check_texts(texts)
         batches = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             captions = [clean_caption(text) for text in texts[start : start + TEXTS_AT_ONCE]]

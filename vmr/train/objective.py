@@ -7,7 +7,7 @@ is matched with the texts in the shared space (VTC) and in the fusion layers (VT
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,11 @@ class LossWeights:
     masked_lm: float = 1.0
     alignment: float = 1.0
 
+    def __post_init__(self) -> None:
+        weights = (self.contrastive, self.matching, self.masked_lm, self.alignment)
+        if min(weights) < 0 or not any(weights):
+            raise ModelError(f"objective: weights of the losses are {weights}: none may be below 0, nor all of them 0")
+
 
 @dataclass(frozen=True)
 class MaskConfig:
@@ -64,6 +69,12 @@ class MaskConfig:
 
     kind: MaskKind = "attention"
     ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(MaskKind):
+            raise ModelError(f"objective: mask kind is {self.kind!r}; use one of {', '.join(get_args(MaskKind))}")
+        if not 0 <= self.ratio < 1:
+            raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,11 @@ class Objective(nn.Module):
         self, model: VideoTextModel, teacher: Teacher | None, tokenizer: CaptionTokenizer, config: ObjectiveConfig
     ) -> None:
         super().__init__()
+        if tokenizer.vocab_size != model.config.text.vocab_size:
+            raise ModelError(
+                f"the tokeniser {tokenizer.source} has {tokenizer.vocab_size} entries, but the model was made for "
+                f"{model.config.text.vocab_size}"
+            )
         self.model = model
         self._teacher = (teacher,)  # in a tuple, where torch does not look for submodules
         self.tokenizer = tokenizer
@@ -150,6 +166,8 @@ class Objective(nn.Module):
             raise ModelError("objective: alignment and attention masks need a teacher: name one, or leave them out")
         if self.teacher is not None and config.weights.alignment:
             check_teacher(self.teacher, self.model.config.video)
+        if config.weights.masked_lm and self.model.masked_lm_head is None:
+            raise ModelError("objective: the model has no head to guess masked words: set weights.masked_lm to 0")
         self.config = config
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Tensor]:
@@ -180,18 +198,20 @@ class Objective(nn.Module):
 
     def consult_teacher(self, batch: Batch, importance: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """The mask (B, 1 + T*N) and the teacher's features of what it leaves, (K, B, 1 + kept, D); None without."""
-        num_frames = batch.video.shape[1]
+        video, num_frames = self.model.config.video, batch.video.shape[1]
         masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
+        num_steps = 1 if num_frames == 1 else num_frames // video.tubelet_size
         if masking.kind == "none":
             return None, None
         seen = None
         if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
-            assert batch.teacher_video is not None
+            if batch.teacher_video is None:
+                raise ModelError("objective: these losses ask the teacher: the batch must hold the video for it too")
             seen = self.teacher(batch.teacher_video)
         mask = draw_mask(
             masking.kind,
             masking.ratio,
-            (len(batch.video), num_frames, self.model.config.video.grid_size**2),
+            (len(batch.video), num_steps, video.grid_size**2),
             attention=None if seen is None else seen.attention,
             importance=importance,
             device=batch.video.device,
