@@ -27,11 +27,12 @@ PAUSE_SECONDS = 0.01  # between turns, until the idle threads of the last peer h
 
 @dataclass
 class Measurement:
-    """One peer's times in seconds, the growth of its peak memory over the first run, or why there is neither."""
+    """One peer's times in seconds, the growth of its peak memory over the first run and that peak, or why not."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
     extra_memory_mb: float = 0.0
+    peak_memory_mb: float = 0.0
     absent: str = ""
 
     @property
@@ -98,7 +99,7 @@ def _record(result: Measurement, connection: Connection) -> None:
     if isinstance(first, str):
         result.absent = first
     else:
-        result.extra_memory_mb = first
+        result.extra_memory_mb, result.peak_memory_mb = first
 
 
 def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], threads: int) -> None:
@@ -109,7 +110,8 @@ def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tupl
         work = prepare(*arguments)
         before = _reset_peak_memory()
         work()
-        connection.send((_peak_memory() - before) / 2**20)
+        peak = _peak_memory()
+        connection.send(((peak - before) / 2**20, peak / 2**20))
     except Exception as error:  # the others go on
         connection.send(f"{type(error).__name__}: {error}")
         return

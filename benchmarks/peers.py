@@ -80,12 +80,36 @@ def run_with_textbook_scan(model: nn.Module, video: Tensor) -> object:
         return model(video)
 
 
+def run_with_mambapy_scan(model: nn.Module, video: Tensor) -> object:
+    """Encode with mamba.py's parallel scan, which keeps all states for the backward pass."""
+    with mock.patch("vmr.models.mixer.bidirectional_scan", mambapy_bidirectional_scan):
+        return model(video)
+
+
+def mambapy_bidirectional_scan(forward: ScanInputs, backward: ScanInputs, z: Tensor, **_: object) -> Tensor:
+    """`vmr.ops.bidirectional_scan` by mamba.py; sequences are flipped."""
+    return (_mambapy_scan(forward) + _mambapy_scan(_flipped(backward)).flip(1)) * F.silu(z)
+
+
 def textbook_bidirectional_scan(forward: ScanInputs, backward: ScanInputs, z: Tensor, **_: object) -> Tensor:
     """`vmr.ops.bidirectional_scan` by all coefficients first, then one step after the other; sequences are flipped."""
-    flipped = backward._replace(
-        u=backward.u.flip(1), delta=backward.delta.flip(1), B=backward.B.flip(1), C=backward.C.flip(1)
-    )
-    return (_textbook_scan(forward) + _textbook_scan(flipped).flip(1)) * F.silu(z)
+    return (_textbook_scan(forward) + _textbook_scan(_flipped(backward)).flip(1)) * F.silu(z)
+
+
+def _flipped(inputs: ScanInputs) -> ScanInputs:
+    return inputs._replace(u=inputs.u.flip(1), delta=inputs.delta.flip(1), B=inputs.B.flip(1), C=inputs.C.flip(1))
+
+
+def _mambapy_scan(inputs: ScanInputs) -> Tensor:
+    from mambapy.pscan import pscan
+
+    u, delta, A, B, C, D, delta_bias, delta_weight = inputs
+    assert D is not None and delta_bias is not None and delta_weight is not None
+    step = F.softplus(F.linear(delta.float(), delta_weight) + delta_bias)  # (B, L, D)
+    decay = torch.exp(step.unsqueeze(-1) * A)  # (B, L, D, N)
+    drive = (step * u).unsqueeze(-1) * B.unsqueeze(2)
+    states = pscan(decay, drive)
+    return (states @ C.unsqueeze(-1)).squeeze(-1) + u * D
 
 
 def _textbook_scan(inputs: ScanInputs) -> Tensor:

@@ -58,11 +58,17 @@ def retrieval_metrics(scores: ArrayLike, ground_truth: GroundTruth | None = None
     return _summary(ranks(scores, ground_truth))
 
 
-def bidirectional_metrics(scores: ArrayLike, video_of_text: Sequence[int] | NDArray[np.integer]) -> dict[str, float]:
+def bidirectional_metrics(
+    scores: ArrayLike,
+    video_of_text: Sequence[int] | NDArray[np.integer],
+    video_to_text: ArrayLike | None = None,
+) -> dict[str, float]:
     """Return the metrics of both directions under `text_to_video/...` and `video_to_text/...`, and their `rsum`.
 
     scores: real numbers, (num_texts, num_videos), higher is better.
     video_of_text: video_of_text[i] is the index of the video that text i describes; a video may have several texts.
+    video_to_text: scores of the other direction where they are not the same, (num_videos, num_texts), as re-ranking
+        gives them.
 
     Text to video asks once per text. Video to text asks once per video, and its best-ranked own text counts. A video
     without any text is a distractor for text to video, and no query of video to text. `rsum` is the sum of the six
@@ -78,10 +84,13 @@ def bidirectional_metrics(scores: ArrayLike, video_of_text: Sequence[int] | NDAr
         texts_of_video[own[0]].append(text)
     captioned = [video for video, texts in enumerate(texts_of_video) if texts]
 
-    text_to_video = _summary(_ranks(matrix, np.arange(num_texts), videos))
-    video_to_text = _summary(_ranks(matrix.T, np.array(captioned), [texts_of_video[video] for video in captioned]))
-    metrics = {f"text_to_video/{key}": value for key, value in text_to_video.items()}
-    metrics |= {f"video_to_text/{key}": value for key, value in video_to_text.items()}
+    back = matrix.T if video_to_text is None else _score_matrix(video_to_text)
+    if back.shape != (num_videos, num_texts):
+        raise VmrError(f"video_to_text has shape {back.shape}, expected ({num_videos}, {num_texts})")
+    forth = _summary(_ranks(matrix, np.arange(num_texts), videos))
+    metrics = {f"text_to_video/{key}": value for key, value in forth.items()}
+    from_videos = _summary(_ranks(back, np.array(captioned), [texts_of_video[video] for video in captioned]))
+    metrics |= {f"video_to_text/{key}": value for key, value in from_videos.items()}
     metrics["rsum"] = sum(value for key, value in metrics.items() if "/R@" in key)
     return metrics
 

@@ -20,6 +20,9 @@ PACKAGES = ("vmr", "torch", "numpy", "av", "transformers", "timm", "open_clip_to
 class Report:
     """One evaluation. `scores` holds one column a scoring kind, each a mapping such as `text_to_video/R@1` -> percent.
 
+    The kinds: `embedding`; `vtm`, the `rerank_depth` best of these matched token by token, the rest below them; and
+    `static` and `shuffled`, embeddings without motion.
+
     `num_videos` and `num_texts` are what was scored, the `_asked` ones what the data set holds; `failures` names every
     video between the two.
     """
@@ -37,6 +40,7 @@ class Report:
     num_texts_asked: int
     failures: tuple[Failure, ...]
     scores: dict[str, dict[str, float]]
+    rerank_depth: int = 0
     command: str = field(default_factory=lambda: " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]))
     date: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
 

@@ -11,7 +11,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search")
+COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-train")
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -101,8 +101,9 @@ def test_eval_with_missing_videos(footage, tmp_path):
 
 
 def test_shapes_are_made_and_scored(tmp_path):
-    made = run("vmr-data", "make", "shapes", tmp_path / "shapes", "--n", 12)
+    made = run("vmr-data", "make", "shapes", tmp_path / "shapes", "--part", "order", "--n", 12)
     assert made.returncode == 0, made.stderr
+    assert "12 clips to train on" in made.stdout and "12 clips to test on" in made.stdout
     scored = run("vmr-eval", "--dataset", tmp_path / "shapes" / "test.json", "--video-dir", tmp_path / "shapes")
     assert scored.returncode == 0, scored.stderr
     assert "rsum" in scored.stdout
@@ -162,7 +163,9 @@ def test_wrong_inputs_get_one_line(index, annotations, footage, tmp_path):
         (["vmr-eval", "--dataset", annotations, "--out", empty], "is a folder"),
         (["vmr-index", "build", footage, "--out", tmp_path / "x", "--window", "inf"], "window_s"),
         (["vmr-index", "build", footage, "--out", "/proc/x"], "/proc/x"),
+        (["vmr-eval", "--dataset", "shapes:order", "--data-dir", empty], "'shapes:order' renders its own videos"),
         (["vmr-data", "make", "shapes", footage], str(footage)),
+        (["vmr-data", "make", "shapes", tmp_path / "x", "--part", "colours"], "colours"),
     ]
     for arguments, said in cases:
         assert said in refused(run(*arguments)), arguments

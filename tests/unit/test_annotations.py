@@ -240,7 +240,8 @@ def test_data_set_by_name_or_file(tmp_path):
 
 
 def test_unknown_data_set_and_missing_folder(tmp_path):
-    expected = "unknown data set 'msrvt': did you mean 'msrvtt'? known: msrvtt, or a .json annotation file"
+    known = "known: msrvtt, shapes, shapes:order, shapes:passage, shapes:collision, shapes:twins"
+    expected = f"unknown data set 'msrvt': did you mean 'msrvtt'? {known}, or a .json annotation file"
     with pytest.raises(AnnotationError) as caught:
         load_retrieval_set("msrvt", data_dir=tmp_path)
     assert str(caught.value) == expected

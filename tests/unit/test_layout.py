@@ -20,7 +20,7 @@ ALLOWED = {
     "vmr.train": {"vmr.models", "vmr.losses", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
     "vmr.data": {"vmr.errors", "vmr.progress"},
     "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
-    "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
+    "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.progress"},
     "vmr.cli": {"vmr", "vmr.progress", "vmr.version", "vmr.ops"}
     | {"vmr.train", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.configs": set(),

@@ -1,4 +1,4 @@
-"""`vmr-data`: make the synthetic benchmark."""
+"""`vmr-data`: make the synthetic benchmark, look over a training set."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -6,29 +6,50 @@ from typing import Literal
 from jsonargparse.typing import PositiveInt
 
 from vmr.cli.common import run_subcommands
+from vmr.cli.data_check import check
+
+Part = Literal["pairs", "order", "passage", "collision", "twins", "all"]
 
 
-def make(kind: Literal["shapes"], dir: str, n: PositiveInt = 200, seed: int = 0) -> None:
-    """Make short videos of moving coloured shapes, with captions that need colour, shape, direction, speed and order.
+def make(
+    kind: Literal["shapes"],
+    dir: str,
+    part: Part = "pairs",
+    n: PositiveInt = 200,
+    seed: int = 0,
+    split: Literal["both", "train", "test"] = "both",
+) -> None:
+    """Make short lossless videos of two moving coloured shapes, with captions that one frame does not decide.
 
     Args:
         kind: shapes
         dir: folder to write, absent or empty
-        n: how many clips
-        seed: the same seed makes the same clips
+        part: two objects at once (pairs), in order, in passage through the edges of the picture, or in collision; twins
+            test what pairs trains, with neighbours that differ in one word
+        n: how many clips to train on, and at most how many of each part to test on; there are 1000 pairs, 500 twins and
+            300 of each other
+        seed: of the training clips; the test clips are the same for everybody
+        split: what to make
     """
     from vmr.data.shapes import make_shapes
+    from vmr.data.shapes_split import PARTS
 
-    made = make_shapes(dir, n, seed, progress=True)
-    print(f"{dir}: {made.num_train} clips to train on (train.json), {made.num_test} to test on (test.json)")
-    print(f"next: vmr-eval --dataset {dir}/test.json --video-dir {dir}")
+    made = make_shapes(dir, PARTS if part == "all" else (part,), n, seed, split, progress=True)
+    if made.num_train:
+        print(f"{dir}: {made.num_train} clips to train on (train.json)")
+    if made.num_test:
+        print(f"{dir}: {made.num_test} clips to test on (test.json)")
+        print(f"next: vmr-eval --dataset {dir}/test.json --video-dir {dir}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     run_subcommands(
         "vmr-data",
-        "Make data sets.",
-        {"make": (make, ["kind", "dir"], "vmr-data make shapes shapes --n 200")},
+        "Make data sets, and look them over.",
+        {
+            "make": (make, ["kind", "dir"], "vmr-data make shapes shapes --n 200"),
+            "check": (check, ["file"], "vmr-data check train.json --video-dir videos"),
+        },
         argv,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
 from vmr.cli.common import fail, run
 from vmr.cli.output import print_failures, print_report
@@ -13,6 +13,7 @@ def score(
     video_dir: str | None = None,
     data_dir: str | None = None,
     encoder: str = "offline",
+    rerank: NonNegativeInt | None = None,
     out: str | None = None,
     allow_missing: bool = False,
     reader: str = "pyav",
@@ -22,10 +23,13 @@ def score(
     """Score an encoder by retrieval, text to video and video to text.
 
     Args:
-        dataset: an annotation file [{"video": ..., "caption": ...}, ...], or msrvtt (the 1k-A test split)
+        dataset: an annotation file [{"video": ..., "caption": ...}, ...], msrvtt (the 1k-A test split), or shapes, also
+            shapes:order, shapes:passage, shapes:collision and shapes:twins (synthetic, rendered when first used)
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
         data_dir: with a data set's name, the folder that holds its videos and annotations
         encoder: name or path of a model; vmr-info lists them
+        rerank: how many candidates of each query to score again by matching, in a column of their own; default, 128 for
+            shapes where the encoder can match, else none
         out: a JSON report to write
         allow_missing: accept a score over the videos that could be read
         reader: pyav, decord or torchcodec
@@ -40,12 +44,14 @@ def score(
     data = load_retrieval_set(dataset, video_dir, data_dir)  # a misspelt name is told before torch is imported
 
     from vmr.eval.runner import evaluate
-    from vmr.models.catalogue import load_model
+    from vmr.models.catalogue import load_model, shows_progress
     from vmr.progress import spinner
 
-    with spinner(True, "loading the encoder"):
+    with spinner(not shows_progress(encoder), "loading the encoder"):
         model = load_model(encoder)
-    report = evaluate(data, model, reader=reader, num_workers=workers, timeout_s=timeout, progress=True)
+    report = evaluate(
+        data, model, rerank_depth=rerank, reader=reader, num_workers=workers, timeout_s=timeout, progress=True
+    )
     print_failures(report.failures)
     print_report(report)
     if out is not None:

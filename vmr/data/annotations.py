@@ -5,11 +5,13 @@ import difflib
 import io
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vmr.data.files import VIDEO_SUFFIXES, is_unicode, is_video, require_folder, walk_files
+from vmr.data.shapes import shapes_test_folder
+from vmr.data.shapes_split import PARTS
 from vmr.errors import AnnotationError, VmrError
 
 MSRVTT_TEST_FILES = ("MSRVTT_JSFUSION_test.csv", "msrvtt_ret_test1k.json", "test1k.json")
@@ -26,12 +28,17 @@ class VideoItem:
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """What an evaluation needs, whatever file it came from: videos[video_of_text[i]] is the video of texts[i]."""
+    """What an evaluation needs, whatever file it came from: videos[video_of_text[i]] is the video of texts[i].
+
+    needs_time: whether its texts cannot be told apart by single frames, so that an evaluation shows what it scores
+    without motion as well.
+    """
 
     name: str
     texts: tuple[str, ...]
     video_of_text: tuple[int, ...]
     videos: tuple[VideoItem, ...]
+    needs_time: bool = False
 
 
 def load_retrieval_set(
@@ -39,7 +46,8 @@ def load_retrieval_set(
 ) -> RetrievalSet:
     """Load a data set by its name in DATASETS, from `data_dir`, or from a .json annotation file.
 
-    The videos of an annotation file are looked up under `video_dir`, or beside the file when that is not given.
+    The videos of an annotation file are looked up under `video_dir`, or beside the file when that is not given. The
+    parts of the synthetic benchmark, SHAPES, are rendered on first use and need no folder: see `vmr.data.shapes`.
     Raises AnnotationError when the name is unknown, a folder is missing or of no use, or the loader refuses what it
     finds.
     """
@@ -50,11 +58,16 @@ def load_retrieval_set(
             )
         return load_annotations(dataset, Path(dataset).parent if video_dir is None else video_dir)
     name = str(dataset)
+    if name in SHAPES:
+        if video_dir is not None or data_dir is not None:
+            raise AnnotationError(f"data set '{name}' renders its own videos: give neither video_dir nor data_dir")
+        return load_shapes(name)
     if name not in DATASETS:
-        close = difflib.get_close_matches(name.lower(), DATASETS, n=1)
+        known = [*DATASETS, *SHAPES]
+        close = difflib.get_close_matches(name.lower(), known, n=1)
         suggestion = f"did you mean '{close[0]}'? " if close else ""
         raise AnnotationError(
-            f"unknown data set '{name}': {suggestion}known: {', '.join(DATASETS)}, or a .json annotation file"
+            f"unknown data set '{name}': {suggestion}known: {', '.join(known)}, or a .json annotation file"
         )
     if data_dir is None or video_dir is not None:
         raise AnnotationError(f"data set '{name}' needs data_dir alone, the folder of its videos and annotations")
@@ -125,7 +138,14 @@ def load_msrvtt_1ka(data_dir: str | Path) -> RetrievalSet:
     return _collect("msrvtt-1ka", pairs, {video: found.get(video) for video, _ in pairs})
 
 
+def load_shapes(name: str) -> RetrievalSet:
+    """Load a test part of the synthetic benchmark by its name in SHAPES; the first time, it is rendered in seconds."""
+    folder = shapes_test_folder(SHAPES[name], progress=True)
+    return replace(load_annotations(folder / "test.json", folder), name=name, needs_time=True)
+
+
 DATASETS: dict[str, Callable[[Path], RetrievalSet]] = {"msrvtt": load_msrvtt_1ka}
+SHAPES = {"shapes" if part == "pairs" else f"shapes:{part}": part for part in PARTS}
 
 
 def _collect(name: str, pairs: Iterable[tuple[str, str]], path_of_video: dict[str, Path | None]) -> RetrievalSet:

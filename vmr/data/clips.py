@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,24 @@ from vmr.errors import VideoError, VmrError
 RESIZES = ("crop", "stretch", "upstream")
 _NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound
 _WINDOWS_AT_ONCE = 16  # overlapping windows share their frames; more at once would only hold more memory
+
+T = TypeVar("T")
+
+
+class FrameSource(Protocol):
+    """Numbered frames of one size, as `VideoReader` gives them."""
+
+    path: str
+    height: int
+    width: int
+
+    def frames_at(
+        self,
+        indices: Sequence[int],
+        size: tuple[int, int] | None = None,
+        crop: tuple[int, int, int, int] | None = None,
+    ) -> NDArray[np.uint8]:
+        """See `VideoReader.frames_at`."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ def read_clip(path: str | os.PathLike[str], spec: FrameSpec) -> Generator[Decode
 def _decode_group(reader: VideoReader, spec: FrameSpec, spans: list[tuple[float, float]]) -> list[NDArray[np.uint8]]:
     indices = [_indices(reader, spec, *span) for span in spans]
     needed = np.unique(np.concatenate(indices))
-    frames = _square_frames(reader, spec, needed)
+    frames = square_frames(reader, spec.resize, spec.size, needed)
     return [frames[np.searchsorted(needed, wanted)] for wanted in indices]
 
 
@@ -111,16 +130,36 @@ def _indices(reader: VideoReader, spec: FrameSpec, start_s: float, end_s: float)
     return window_indices(reader.timestamps_s, spec.num_frames, start_s, end_s)
 
 
-def _square_frames(reader: VideoReader, spec: FrameSpec, indices: Indices) -> NDArray[np.uint8]:
-    """uint8 (len(indices), 3, size, size). Sides and offsets are rounded as torchvision's Resize and CenterCrop do."""
-    size = spec.size
-    if spec.resize == "stretch":
-        return reader.frames_at(indices.tolist(), (size, size))
-    if spec.resize == "upstream":
-        return resize_bicubic(reader.frames_at(indices.tolist()), (size, size))
-    short, long = sorted((reader.height, reader.width))
+def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) -> NDArray[np.uint8]:
+    """Frames as `FrameSpec.resize` says: uint8 (len(indices), 3, size, size).
+
+    Sides and offsets are rounded as torchvision's Resize and CenterCrop do. Raises VideoError for a picture too narrow
+    to crop a square from.
+    """
+    if resize == "stretch":
+        return video.frames_at(indices.tolist(), (size, size))
+    if resize == "upstream":
+        return resize_bicubic(video.frames_at(indices.tolist()), (size, size))
+    short, long = sorted((video.height, video.width))
     if long > _NARROWEST * short:
-        raise VideoError(reader.path, f"{reader.width} x {reader.height} pixels: too narrow to crop a square from")
-    height, width = max(size, size * reader.height // short), max(size, size * reader.width // short)
+        raise VideoError(video.path, f"{video.width} x {video.height} pixels: too narrow to crop a square from")
+    height, width = max(size, size * video.height // short), max(size, size * video.width // short)
     crop = (round((height - size) / 2), round((width - size) / 2), size, size)
-    return reader.frames_at(indices.tolist(), (height, width), crop)
+    return video.frames_at(indices.tolist(), (height, width), crop)
+
+
+def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
+    """What `use` makes of a video that is open for as long; it is called again if frames prove to be missing.
+
+    A damaged file may promise frames that do not decode. The second time its frames have been counted by decoding them
+    all. Raises VideoError if the video cannot be read.
+    """
+    video = VideoReader(path, reader)
+    try:
+        return use(video)
+    except VideoError:
+        video.close()
+        video = VideoReader(path, reader, count_frames=True)
+        return use(video)
+    finally:
+        video.close()

@@ -17,15 +17,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.data.clips import DecodedSegment, FrameSpec
 from vmr.data.readers import check_reader
+from vmr.data.train_clips import ClipJob
 from vmr.errors import VmrError
 
 _START_S = 120.0  # for a worker to start on a busy machine
@@ -50,6 +53,15 @@ class DecodeFailure:
 
 
 Decoded = DecodedSegment | DecodedVideo | DecodeFailure
+Clip = NDArray[np.uint8] | DecodeFailure  # uint8 (T, 3, S, S)
+
+
+@dataclass(frozen=True)
+class SegmentsJob:
+    """All segments of one video to decode."""
+
+    path: str
+    spec: FrameSpec
 
 
 class DecodePool:
@@ -61,13 +73,9 @@ class DecodePool:
 
     def __init__(self, spec: FrameSpec, num_workers: int | None = None, timeout_s: float = 120.0) -> None:
         check_reader(spec.reader)
-        if num_workers is None:
-            num_workers = min(os.cpu_count() or 1, 8)
-        if num_workers < 1 or not 0 < timeout_s <= threading.TIMEOUT_MAX:
-            raise VmrError("num_workers must be at least 1, and timeout_s a positive number of seconds")
         self.spec = spec
-        self.num_workers = num_workers
-        self._workers = [_Worker(spec, timeout_s) for _ in range(num_workers)]
+        self._workers = _workers(num_workers, timeout_s)
+        self.num_workers = len(self._workers)
         self._run: _Run | None = None
 
     def decode(self, paths: Iterable[str | os.PathLike[str]]) -> Generator[Decoded, None, None]:
@@ -79,7 +87,7 @@ class DecodePool:
         if self._run is not None:
             raise VmrError("this pool is decoding already: use one pool for each loop")
         distinct = list(dict.fromkeys(os.fspath(path) for path in paths))
-        self._run = run = _Run(distinct, self._workers)
+        self._run = run = _Run([SegmentsJob(path, self.spec) for path in distinct], self._workers)
         remaining = len(distinct)
         try:
             while remaining:
@@ -108,16 +116,87 @@ class DecodePool:
         self.close()
 
 
-class _Run:
-    """One call of `DecodePool.decode`: a thread for each worker, taking paths from one queue and filling another."""
+class ClipPool:
+    """Worker processes that decode training clips, each asked for by itself; `close` ends them.
 
-    def __init__(self, paths: list[str], workers: list[_Worker]) -> None:
+    num_workers, timeout_s: as for `DecodePool`. Jobs are begun in the order they are submitted.
+    """
+
+    def __init__(self, num_workers: int | None = None, timeout_s: float = 120.0) -> None:
+        self._workers = _workers(num_workers, timeout_s)
+        self._jobs: queue.SimpleQueue[tuple[ClipJob, Future[Clip]] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: ClipJob) -> Future[Clip]:
+        """The clip to come, or why it could not be decoded; a VmrError in its place if a worker cannot start."""
+        future: Future[Clip] = Future()
+        self._jobs.put((job, future))
+        if self._closed.is_set():  # whoever closed the pool may have looked through the jobs before this one came
+            future.cancel()
+        return future
+
+    def close(self) -> None:
+        """End the workers at once. Clips that are still to come never will: their futures are cancelled or failed."""
+        self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting = self._jobs.get_nowait()
+                if waiting is not None:
+                    waiting[1].cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        _join(self._threads, self._workers, kill=True)
+        for worker in self._workers:
+            worker.end()
+
+    def _feed(self, worker: _Worker) -> None:
+        while (asked := self._jobs.get()) is not None:
+            job, future = asked
+            if not future.set_running_or_notify_cancel():
+                continue
+            clip: Clip = DecodeFailure(job.path, "the decoder gave no frames")
+            try:
+                for item in worker.decode(job):
+                    if isinstance(item, DecodedSegment):
+                        clip = item.video
+                    elif isinstance(item, DecodeFailure):
+                        clip = item
+            except Exception as error:  # told to whoever waits for the clip: nobody looks into a thread
+                future.set_exception(error)
+            else:
+                future.set_result(clip)
+
+
+def _workers(num_workers: int | None, timeout_s: float) -> list[_Worker]:
+    if num_workers is None:
+        num_workers = min(os.cpu_count() or 1, 8)
+    if num_workers < 1 or not 0 < timeout_s <= threading.TIMEOUT_MAX:
+        raise VmrError("num_workers must be at least 1, and timeout_s a positive number of seconds")
+    return [_Worker(timeout_s) for _ in range(num_workers)]
+
+
+def _join(threads: list[threading.Thread], workers: list[_Worker], kill: bool) -> None:
+    """Wait for the thread of each worker to end; kill: at once, by ending the workers they wait for."""
+    while any(thread.is_alive() for thread in threads):
+        for worker, thread in zip(workers, threads, strict=True):
+            if kill:  # in the loop, because a thread may just have been starting its worker
+                worker.kill()
+            thread.join(0.05)
+
+
+class _Run:
+    """One call of `DecodePool.decode`: a thread for each worker, taking jobs from one queue and filling another."""
+
+    def __init__(self, jobs: list[SegmentsJob], workers: list[_Worker]) -> None:
         self.results: queue.Queue[Decoded | Exception] = queue.Queue(maxsize=2 * len(workers))
-        self._paths: queue.SimpleQueue[str] = queue.SimpleQueue()
-        for path in paths:
-            self._paths.put(path)
+        self._jobs: queue.SimpleQueue[SegmentsJob] = queue.SimpleQueue()
+        for job in jobs:
+            self._jobs.put(job)
         self._stopped = threading.Event()
-        self._workers = workers[: len(paths)]
+        self._workers = workers[: len(jobs)]
         self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
         for thread in self._threads:
             thread.start()
@@ -125,7 +204,7 @@ class _Run:
     def _feed(self, worker: _Worker) -> None:
         try:
             while not self._stopped.is_set():
-                for item in worker.decode(self._paths.get_nowait()):
+                for item in worker.decode(self._jobs.get_nowait()):
                     self._put(item)
         except queue.Empty:
             return
@@ -142,11 +221,7 @@ class _Run:
         """Wait for the threads to end; kill: at once, by ending the workers they wait for."""
         if kill:
             self._stopped.set()
-        while any(thread.is_alive() for thread in self._threads):
-            for worker, thread in zip(self._workers, self._threads, strict=True):
-                if kill:  # in the loop, because a thread may just have been starting its worker
-                    worker.kill()
-                thread.join(0.05)
+        _join(self._threads, self._workers, kill)
         if kill:  # another thread may be waiting for more
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -161,27 +236,26 @@ class _WorkerLostError(Exception):
 class _Worker:
     """One decoding process, started when first needed and again after it was lost."""
 
-    def __init__(self, spec: FrameSpec, timeout_s: float) -> None:
-        self._spec = spec
+    def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def decode(self, path: str) -> Iterator[Decoded]:
+    def decode(self, job: SegmentsJob | ClipJob) -> Iterator[Decoded]:
         """Everything the worker has to say about one file. Raises VmrError if it cannot be started."""
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
-            self._requests.write(json.dumps({"path": path, "spec": asdict(self._spec)}).encode() + b"\n")
+            self._requests.write(json.dumps(asdict(job)).encode() + b"\n")
             self._requests.flush()
             while True:
                 with self._watched(self._timeout_s):
-                    item = self._answer(path)
+                    item = self._answer(job)
                 yield item
                 if not isinstance(item, DecodedSegment):
                     return
         except (OSError, _WorkerLostError) as error:
             self.end()
-            yield DecodeFailure(path, str(error))
+            yield DecodeFailure(job.path, str(error))
 
     def kill(self) -> None:
         """End the process at once; whoever waits for its answer learns that it is gone."""
@@ -213,15 +287,17 @@ class _Worker:
             self.end()
             raise VmrError(f"the decoding process does not start: {error}") from None
 
-    def _answer(self, path: str) -> Decoded:
+    def _answer(self, job: SegmentsJob | ClipJob) -> Decoded:
         header = self._header()
+        path, wanted = job.path, job.spec
         try:
             if header["kind"] == "failure":
                 return DecodeFailure(path, str(header["reason"]))
             if header["kind"] == "video":
                 return DecodedVideo(path, int(header["num_segments"]), float(header["duration_s"]))
             num_frames, *shape = header["shape"]
-            if not 0 < num_frames <= self._spec.num_frames or shape != [3, self._spec.size, self._spec.size]:
+            fewest = wanted.num_frames if isinstance(job, ClipJob) else 1
+            if not fewest <= num_frames <= wanted.num_frames or shape != [3, wanted.size, wanted.size]:
                 raise ValueError
             video = np.empty((num_frames, *shape), np.uint8)
             if self._replies.readinto(video.data.cast("B")) < video.nbytes:  # type: ignore[attr-defined]
@@ -261,6 +337,7 @@ class _Worker:
             raise _WorkerLostError(late if expired.is_set() else self._how_it_ended(process)) from None
         finally:
             watchdog.cancel()
+            watchdog.join()
 
     def _how_it_ended(self, process: subprocess.Popen[bytes]) -> str:
         try:

@@ -1,8 +1,9 @@
-"""The process that decodes for `DecodePool`: told what by JSON lines, answering on its standard output.
+"""The process that decodes for `DecodePool` and `ClipPool`: told what by JSON lines, answering on its standard output.
 
-It says {"kind": "ready"}, then for each request {"path", "spec"} any number of segments (a JSON line with kind,
-start_s, end_s and shape, then the raw uint8 frames) and one line of kind "video" or "failure". Nothing is pickled: a
-decoder that a hostile file has taken over can send wrong pictures, but no code to run.
+It says {"kind": "ready"}, then for each request (the fields of a `SegmentsJob` or a `ClipJob`) any number of segments,
+one for a `ClipJob`, and one line of kind "video" or "failure". A segment is a JSON line with kind, start_s, end_s and
+shape, then the raw uint8 frames. Nothing is pickled: a decoder that a hostile file has taken over can send wrong
+pictures, but no code to run.
 """
 
 import contextlib
@@ -12,9 +13,11 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Generator
 from typing import Any, BinaryIO, cast
 
-from vmr.data.clips import FrameSpec, read_clip
+from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
+from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
 from vmr.errors import VideoError
 
 
@@ -26,8 +29,7 @@ def main() -> None:
     threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
     _send(replies, {"kind": "ready"})
     while True:
-        request = json.loads(lines.get())
-        _serve(request["path"], FrameSpec(**request["spec"]), replies)
+        _serve(json.loads(lines.get()), replies)
 
 
 def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
@@ -49,10 +51,19 @@ def _listen(requests: BinaryIO, lines: "queue.SimpleQueue[bytes]") -> None:
     os._exit(0)
 
 
-def _serve(path: str, spec: FrameSpec, replies: BinaryIO) -> None:
+def _decode(request: dict[str, Any]) -> Generator[DecodedSegment, None, None]:
+    if "seed" in request:
+        spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
+        job = ClipJob(spec=spec, seed=seed, **request)
+        yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
+    else:
+        yield from read_clip(request["path"], FrameSpec(**request["spec"]))
+
+
+def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
     num_segments, end_s = 0, 0.0
     try:
-        with contextlib.closing(read_clip(path, spec)) as segments:
+        with contextlib.closing(_decode(request)) as segments:
             for segment in segments:
                 num_segments, end_s = num_segments + 1, segment.end_s
                 header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}

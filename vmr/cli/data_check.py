@@ -1,0 +1,92 @@
+"""`vmr-data check`: is this training set fit to train on?"""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse.typing import PositiveFloat, PositiveInt
+
+from vmr.cli.output import print_table, printable
+from vmr.errors import VmrError
+
+_NO_LIMIT = 1 << 20  # tokens
+
+
+def check(
+    file: str,
+    video_dir: str | None = None,
+    report: str | None = None,
+    test: str | None = None,
+    kind: str = "auto",
+    only: str | None = None,
+    max_tokens: PositiveInt = 32,
+    num_frames: PositiveInt = 8,
+    num_workers: PositiveInt | None = None,
+    timeout_s: PositiveFloat = 120.0,
+) -> None:
+    """Look at every caption and every file of a training set: what is missing, broken, doubled, or in the test set too.
+
+    The exit status is 2 if training would be spoilt: by videos of the test set, by captions without a word, or because
+    more than a quarter of the files are missing or unreadable. Anything else is only listed.
+
+    Args:
+        file: the annotation file: JSON list, JSON lines, CSV, or that of a data set (see kind)
+        video_dir: folder that the paths in it are relative to; that of the file if not given
+        report: JSON file to write, with every finding by name
+        test: annotation file of the test set, whose videos must not be in this one
+        kind: format of the file: auto, json, json_paragraphs, jsonl, csv, webvid, msrvtt, msvd, vatex, activitynet,
+            activitynet_sentences, didemo, didemo_sentences or lsmdc
+        only: list of the videos to keep of the file (a split), one a line or the column video_id of a table
+        max_tokens: tokens that the model reads of a caption, those at its ends included
+        num_frames: frames that training takes of a video
+        num_workers: decoding processes; by default one for each CPU, at most 8
+        timeout_s: seconds after which a file that delivers nothing is given up
+    """
+    from vmr.data.doctor import PROBLEMS, diagnose
+    from vmr.data.files import require_folder, require_writable, write_atomically
+    from vmr.data.formats import read_annotations
+
+    folder = Path(file).parent if video_dir is None else Path(video_dir)
+    require_folder(folder)
+    if report is not None:
+        require_writable(report)
+    found = diagnose(
+        read_annotations(file, kind, only),
+        folder,
+        _token_counter(),
+        max_tokens=max_tokens,
+        num_frames=num_frames,
+        test=[] if test is None else read_annotations(test),
+        num_workers=num_workers,
+        timeout_s=timeout_s,
+        progress=True,
+    )
+    about = f"{file}: {found.num_records} rows, {found.num_captions} captions, {found.num_files} files"
+    rows = [
+        (meaning, str(len(findings)), ", ".join(dict.fromkeys(finding.name for finding in findings[:3])))
+        for problem, meaning in PROBLEMS.items()
+        if (findings := found.of(problem))
+    ]
+    print(printable(about if rows else f"{about}: nothing wrong"))
+    if rows:
+        print_table("", ("found", "count", "such as"), rows)
+    if report is not None:
+        content = {"file": file, "video_dir": str(folder), "test": test, "max_tokens": max_tokens} | found.as_dict()
+        text = json.dumps(content, indent=1) + "\n"
+        write_atomically(Path(report), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        print(f"report: {report}")
+    if found.spoiled_by:
+        raise VmrError(f"{file} is not fit to train on: {'; '.join(found.spoiled_by)}")
+
+
+def _token_counter() -> Callable[[Sequence[str]], list[int]]:
+    """Counts the tokens of captions as our models read them: cleaned, between [CLS] and [SEP]."""
+    from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+
+    tokenizer = CaptionTokenizer()
+
+    def count_tokens(captions: Sequence[str]) -> list[int]:
+        _, mask = tokenizer([clean_caption(caption) for caption in captions], max_length=_NO_LIMIT)
+        return [int(count) for count in mask.sum(dim=1)]
+
+    return count_tokens

@@ -1,0 +1,57 @@
+"""Training clips of the synthetic benchmark, drawn when they are asked for."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from vmr.data.shapes_split import train_scene, train_seed
+from vmr.data.shapes_world import KINDS, Scene, render
+from vmr.data.train_source import Pair
+from vmr.errors import VmrError
+
+TRAIN_CLIPS = 20_000
+
+
+class ShapesSource:
+    """Scenes of moving shapes whose pairs of objects no test clip has; a TrainSource.
+
+    parts: the kinds of scenes, of KINDS, in turn. num_clips: an epoch. Clip `index` follows from the seed and the index
+    alone; the random generator says which of its two objects the caption mentions first. Raises VmrError for an
+    unknown or repeated part and for numbers that make no sense.
+    """
+
+    name = "shapes"
+    media: Literal["video"] = "video"
+
+    def __init__(self, parts: Sequence[str] = ("pairs",), num_clips: int = TRAIN_CLIPS, seed: int = 0) -> None:
+        for part in parts:
+            if part not in KINDS:
+                raise VmrError(f"shapes has no training part '{part}': one of {', '.join(KINDS)}")
+        if not parts or len(set(parts)) < len(parts):
+            raise VmrError(f"shapes needs different training parts, got {', '.join(parts) or 'none'}")
+        if num_clips < 1 or seed < 0:
+            raise VmrError(f"shapes needs num_clips of 1 or more and a seed of 0 or more, got {num_clips} and {seed}")
+        self.parts = tuple(parts)
+        self.num_ids = num_clips
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.num_ids
+
+    def scene(self, index: int) -> Scene:
+        """The scene of clip `index`; an IndexError for one outside [0, len)."""
+        if not 0 <= index < self.num_ids:
+            raise IndexError(f"shapes: clip {index} of {self.num_ids}")
+        return train_scene(self.part(index), self.seed, index)
+
+    def part(self, index: int) -> str:
+        """The part that clip `index` belongs to."""
+        return self.parts[index % len(self.parts)]
+
+    def pair(self, index: int, rng: np.random.Generator) -> Pair:
+        """Clip `index` and one of its two captions."""
+        scene = self.scene(index)
+        make = partial(render, scene, train_seed(self.seed, index))
+        return Pair(f"shapes:{self.part(index)}:{index}", index, scene.captions[rng.integers(2)], make=make)

@@ -1,0 +1,169 @@
+"""The frames of a training clip: which are taken, and what of them is shown (without torch: workers start fast).
+
+Shapes: T frames of S x S pixels. Everything random follows from the seed of the job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from vmr.data.augment import Box, FlipRule, random_box, random_flip, resize_clip
+from vmr.data.clips import FrameSource, square_frames, with_video
+from vmr.data.frame_cache import cached_frames
+from vmr.data.pictures import orientation, resized_rgb, upright_rgb
+from vmr.data.readers import READERS
+from vmr.data.sampling import Timed, check_rule, sample_indices
+from vmr.data.train_source import MakeClip
+from vmr.errors import VideoError, VmrError
+
+Crop = Literal["random", "center", "stretch", "upstream"]
+CACHED_FRAMES = 8  # kept for each frame of a clip, so that random sampling still has a choice
+_CACHED_SIDE = 8 / 7  # short side kept, over the side of a clip: 256 pixels for 224
+
+
+@dataclass(frozen=True)
+class ClipSpec:
+    """What a training clip is. Raises VmrError for values that make no sense.
+
+    num_frames: T, for videos; a still picture is one frame. size: S, in pixels.
+    sampling: "rand" (a random frame of each of T equal intervals), "middle" or "trimmedN", see `sample_indices`.
+    crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and keeps
+    the middle, "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
+    flip: mirror one clip in two: True, False, or "unless_sided", see `flip_allowed`.
+    antialias: of the random crop; False is upstream's. reader: see `VideoReader`.
+    cache_dir: a folder that keeps decoded frames, see `vmr.data.frame_cache`: CACHED_FRAMES * T of each video, from
+    which "rand" and "middle" then choose.
+    """
+
+    num_frames: int
+    size: int
+    sampling: str = "rand"
+    crop: Crop = "random"
+    flip: FlipRule = "unless_sided"
+    antialias: bool = False
+    reader: str = "pyav"
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        check_rule(self.sampling)
+        uneven, partial = self.sampling.startswith("fps"), self.sampling.startswith("trimmed")
+        bad_flip = self.flip not in (True, False, "unless_sided")
+        wrong = {
+            "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
+            f"sampling {self.sampling!r} gives clips of different lengths, which make no batch": uneven,
+            f"crop must be one of {', '.join(get_args(Crop))}, not {self.crop!r}": self.crop not in get_args(Crop),
+            f"flip must be true, false or unless_sided, not {self.flip!r}": bad_flip,
+            f"reader must be one of {', '.join(READERS)}, not {self.reader!r}": self.reader not in READERS,
+            f"cache_dir keeps frames of whole videos, of no use to {self.sampling!r}": bool(self.cache_dir) and partial,
+        }
+        for reason, is_so in wrong.items():
+            if is_so:
+                raise VmrError(reason)
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """One training clip to decode: the same job gives the same clip, wherever and whenever.
+
+    path: a video, or a still picture (jpg, png, webp, bmp) if `still`. seed: for `numpy.random.default_rng`. may_flip:
+    what `flip_allowed` says of the caption.
+    """
+
+    path: str
+    spec: ClipSpec
+    seed: tuple[int, ...]
+    may_flip: bool = False
+    still: bool = False
+
+
+def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
+    """uint8 RGB in [0, 255], (T, 3, S, S). Raises VideoError if the file cannot be read.
+
+    A damaged video gives what can be decoded of it, a damaged picture is refused.
+    """
+    spec = job.spec
+    if job.still:
+        return _cut(_Frames(job.path, _read_still(job.path)), job)
+    if spec.cache_dir:
+        num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
+        frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, spec.reader)
+        return _cut(_Frames(job.path, frames), job)
+    return with_video(job.path, spec.reader, lambda video: _cut(video, job))
+
+
+def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
+    """As `read_train_clip`, of a clip that `make` draws; job.path only names it.
+
+    Raises VmrError if what it draws has another shape or type.
+    """
+    wanted = (job.spec.num_frames, 3, job.spec.size, job.spec.size)
+    frames = make(job.spec.num_frames, job.spec.size)
+    if frames.dtype != np.uint8 or frames.shape != wanted:
+        raise VmrError(f"{job.path}: its clip was made as {frames.dtype} {frames.shape}, expected uint8 {wanted}")
+    return _cut(_Frames(job.path, frames), job)
+
+
+class _Video(FrameSource, Timed, Protocol):
+    """What a clip is cut from."""
+
+
+def _cut(video: _Video, job: ClipJob) -> NDArray[np.uint8]:
+    spec, rng = job.spec, np.random.default_rng(job.seed)
+    indices = sample_indices(spec.sampling, spec.num_frames, video, rng)
+    if spec.crop == "random":
+        box = random_box(video.height, video.width, rng)
+        frames = resize_clip(video.frames_at(indices.tolist(), crop=box), spec.size, antialias=spec.antialias)
+    else:
+        frames = square_frames(video, "crop" if spec.crop == "center" else spec.crop, spec.size, indices)
+    return random_flip(frames, rng) if job.may_flip else frames
+
+
+class _Frames:
+    """Frames (n, 3, H, W) in memory or mapped into it. They stand outside of time: "trimmedN" leaves out none."""
+
+    fps = math.inf
+    duration_s = 0.0
+
+    def __init__(self, path: str, frames: NDArray[np.uint8]) -> None:
+        self.path = path
+        self._frames = frames
+        self.num_frames, _, self.height, self.width = frames.shape
+
+    def frames_at(
+        self, indices: Sequence[int], size: tuple[int, int] | None = None, crop: Box | None = None
+    ) -> NDArray[np.uint8]:
+        frames = self._frames[list(indices)]
+        if size is not None:
+            scaled = [resized_rgb(frame.transpose(1, 2, 0), size) for frame in frames]
+            frames = np.stack(scaled).transpose(0, 3, 1, 2)
+        top, left, height, width = crop or (0, 0, *frames.shape[2:])
+        return frames[:, :, top : top + height, left : left + width]
+
+
+def _read_still(path: str) -> NDArray[np.uint8]:
+    """An upright picture as one frame, (1, 3, H, W)."""
+    # without a pattern "%03d" in a name is part of the name; the rest as for videos, see `vmr.data.frame_index`
+    options = {"protocol_whitelist": "file", "pattern_type": "none"}
+    try:
+        with av.open(f"file:{path}", options=options) as container:
+            kind = container.format.name
+            if kind != "image2" and not kind.endswith("_pipe"):
+                raise VideoError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}  # half a JPEG would be half grey
+            frame = next(container.decode(stream))
+    except FileNotFoundError:
+        raise VideoError(path, "no such file") from None
+    except (FFmpegError, StopIteration, IndexError):
+        raise VideoError(path, "not a picture that FFmpeg can read") from None
+    turned = orientation(frame)[0] % 2
+    size = (frame.width, frame.height) if turned else (frame.height, frame.width)
+    return upright_rgb(frame, size).transpose(2, 0, 1)[None]

@@ -1,0 +1,383 @@
+"""Training batches from sources of pairs, in an order that only the seed decides and that can be taken up again.
+
+Shapes: B clips of T frames of S x S pixels.
+
+A source is walked in epochs, each a permutation of its pairs. The epochs laid end to end are one endless row of places;
+rank r of w takes places r, r + w, r + 2w, ... A clip that cannot be decoded takes its place with it: the next pair of
+the walk, with its own caption, fills the row of the batch. Upstream loads another video and keeps the caption.
+
+Every random choice is a function of (seed, batch) or (seed, source, place), so a position is a few counts, and neither
+the number of workers nor their speed changes a batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.data.augment import flip_allowed
+from vmr.data.decode_pool import Clip, ClipPool, DecodeFailure
+from vmr.data.readers import check_reader
+from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
+from vmr.data.train_source import MakeClip, Pair, TrainSource
+from vmr.errors import VideoError, VmrError
+
+Media = Literal["video", "image"]
+
+_PLAN, _ORDER, _CAPTION, _CLIP = 1, 2, 3, 4  # what a random generator is for: keeps their numbers apart
+_RECENT = 1000  # clips over which the share of bad ones is taken,
+_ENOUGH = 50  # once there are so many
+_NAMED = 3  # of the bad ones, when there are too many
+
+
+@dataclass(frozen=True)
+class LoaderPosition:
+    """Where the loader of one rank stands; `LoaderPosition(**json.loads(json.dumps(asdict(position))))` is the same.
+
+    batch: the number of the next batch, from 0. taken: how many pairs of each source this rank has used up. The rest
+    says whose position it is: seed, rank and world as given to the loader, lengths of its sources.
+    """
+
+    batch: int
+    taken: tuple[int, ...]
+    seed: int
+    rank: int
+    world: int
+    lengths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("taken", "lengths"):  # JSON makes lists of them
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A clip that could not be decoded; reason is one line."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TrainBatch:
+    """B clips of one media type with their captions.
+
+    video: uint8 RGB in [0, 255], (B, T, 3, S, S), T = 1 for images. ids: int64 (B,), equal for the same video and for
+    nothing else. position: behind this batch. skipped: clips found bad on the way to this batch, each named once in a
+    run of `TrainLoader.batches`. waited_s: how long whoever asked for the batch waited for it.
+    """
+
+    media: Media
+    video: NDArray[np.uint8]
+    captions: tuple[str, ...]
+    ids: NDArray[np.int64]
+    position: LoaderPosition
+    skipped: tuple[Skipped, ...]
+    waited_s: float = 0.0
+
+
+class TrainLoader:
+    """Decodes, draws and batches the pairs of several sources; a context manager, which ends what it started.
+
+    sources: with weights, which need not sum to 1. A batch is of one media type, drawn with the weight of all its
+    sources together, and each of its rows from one of these, drawn by weight; all ranks draw the same.
+    batch_size: B per rank, for each media type there is. seed: at least 0. rank, world: of this process among all.
+    num_workers: decoding processes, None for the number of CPUs but at most 8; 0 decodes in a thread of this process,
+    without a time limit. Clips that a source draws itself are drawn in that thread. timeout_s: see `DecodePool`.
+    max_bad_share: in [0, 1); the loader stops when more than this share of the last 1000 clips is bad, or of all of at
+    least 50. prefetch: batches that are decoded ahead, at least 1.
+
+    Raises VmrError for values that make no sense.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[tuple[TrainSource, float]],
+        spec: ClipSpec,
+        *,
+        batch_size: Mapping[Media, int],
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        num_workers: int | None = None,
+        timeout_s: float = 120.0,
+        max_bad_share: float = 0.25,
+        prefetch: int = 2,
+    ) -> None:
+        wrong = {
+            "training needs at least one source": not sources,
+            "the weight of a source must be positive": not all(weight > 0 for _, weight in sources),
+            "seed must be at least 0": seed < 0,
+            f"rank {rank} of {world} makes no sense": not 0 <= rank < world,
+            "max_bad_share must be at least 0 and less than 1": not 0 <= max_bad_share < 1,
+            "prefetch must be at least 1": prefetch < 1,
+            "num_workers must be at least 0": num_workers is not None and num_workers < 0,
+        }
+        for source, _ in sources:
+            wrong[f"{source.name}: has no pairs"] = len(source) == 0
+            wrong[f"{source.name}: batch_size[{source.media!r}] must be at least 1"] = (
+                batch_size.get(source.media, 0) < 1
+            )
+        for reason, is_so in wrong.items():
+            if is_so:
+                raise VmrError(reason)
+        check_reader(spec.reader)
+        self._sources = [source for source, _ in sources]
+        self._weights = np.array([weight for _, weight in sources], np.float64)
+        self._offsets = np.cumsum([0, *(source.num_ids for source in self._sources)]).tolist()
+        self._specs: dict[Media, ClipSpec] = {"video": spec, "image": replace(spec, num_frames=1)}
+        self._batch_size = dict(batch_size)
+        self._num_workers, self._timeout_s = num_workers, timeout_s
+        self._max_bad_share, self._prefetch = max_bad_share, prefetch
+        lengths = tuple(len(source) for source in self._sources)
+        self._start = LoaderPosition(0, (0,) * len(sources), seed, rank, world, lengths)
+        self._runs: list[_Run] = []
+        weakref.finalize(self, _stop, self._runs)  # also when the interpreter ends, while threads can still be joined
+
+    def batches(self, position: LoaderPosition | None = None) -> Generator[TrainBatch, None, None]:
+        """Batches without end, from the first or from where `position` says: the same as if never interrupted.
+
+        Raises VmrError for a position of a loader with another seed, rank, world or other sources; while it runs, when
+        too many clips are bad, when a worker cannot start, and whatever a source raises.
+        """
+        position = position or self._start
+        if replace(position, batch=0, taken=self._start.taken) != self._start:
+            raise VmrError(
+                "the saved position of the data is that of another run: "
+                "seed, number of processes and the sources with their lengths must be the same"
+            )
+        return self._batches(position)
+
+    def _batches(self, position: LoaderPosition) -> Generator[TrainBatch, None, None]:
+        pool = None if self._num_workers == 0 else ClipPool(self._num_workers, self._timeout_s)
+        run = _Run(self._assemble(position, pool), pool)
+        self._runs.append(run)
+        try:
+            while True:
+                began = time.perf_counter()
+                batch = run.next()
+                yield replace(batch, waited_s=time.perf_counter() - began)
+        finally:
+            run.stop()
+            self._runs.remove(run)
+
+    def close(self) -> None:
+        """End the threads and workers of every loop over `batches`; harmless when they have ended already."""
+        _stop(self._runs)
+
+    def __enter__(self) -> TrainLoader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _assemble(self, position: LoaderPosition, pool: ClipPool | None) -> Iterator[TrainBatch]:
+        """Runs in the thread of a `_Run`. Asks for the clips of later batches before it waits for those of one."""
+        walks = [self._walk(number, position, pool) for number in range(len(self._sources))]
+        health = _Health(self._max_bad_share)
+        planned: deque[tuple[Media, list[_Walk]]] = deque()
+        number = position.batch
+        while True:
+            while len(planned) <= self._prefetch:
+                media, rows = self._plan(number + len(planned))
+                planned.append((media, [walks[row] for row in rows]))
+                for walk in planned[-1][1]:
+                    walk.ask()
+            media, of_rows = planned.popleft()
+            number += 1
+            skipped: list[Skipped] = []
+            pairs, clips = zip(*(_good_clip(walk, health, skipped) for walk in of_rows), strict=True)
+            yield TrainBatch(
+                media=media,
+                video=np.stack(clips),
+                captions=tuple(pair.caption for pair in pairs),
+                ids=np.array([pair.id for pair in pairs], np.int64),
+                position=replace(position, batch=number, taken=tuple(walk.taken for walk in walks)),
+                skipped=tuple(skipped),
+            )
+
+    def _plan(self, batch: int) -> tuple[Media, list[int]]:
+        """The media type of a batch, and for each of its rows the number of the source."""
+        rng = np.random.default_rng((self._start.seed, _PLAN, batch))
+        drawn = self._sources[rng.choice(len(self._sources), p=self._weights / self._weights.sum())]
+        weights = self._weights * [source.media == drawn.media for source in self._sources]
+        rows = rng.choice(len(self._sources), self._batch_size[drawn.media], p=weights / weights.sum())
+        return drawn.media, rows.tolist()
+
+    def _walk(self, number: int, position: LoaderPosition, pool: ClipPool | None) -> _Walk:
+        source = self._sources[number]
+        return _Walk(source, number, self._offsets[number], self._specs[source.media], position, pool)
+
+
+class _Walk:
+    """One rank's endless way through one source: pairs are asked for ahead, and taken in the same order."""
+
+    def __init__(
+        self,
+        source: TrainSource,
+        number: int,
+        offset: int,
+        spec: ClipSpec,
+        position: LoaderPosition,
+        pool: ClipPool | None,
+    ) -> None:
+        self.number = number
+        self.taken = position.taken[number]
+        self._source, self._offset, self._spec, self._pool = source, offset, spec, pool
+        self._position = position
+        self._asked: deque[tuple[Pair, ClipJob, Future[Clip] | None]] = deque()
+        self._epoch = -1
+        self._order = np.empty(0, np.uint32)
+
+    def ask(self) -> None:
+        """Have one more pair of the walk decoded."""
+        here = self._position
+        place = (self.taken + len(self._asked)) * here.world + here.rank
+        epoch, step = divmod(place, len(self._source))
+        if epoch != self._epoch:
+            rng = np.random.default_rng((here.seed, _ORDER, self.number, epoch))
+            self._order = rng.permutation(np.arange(len(self._source), dtype=np.uint32))
+            self._epoch = epoch
+        caption_rng = np.random.default_rng((here.seed, _CAPTION, self.number, place))
+        pair = self._source.pair(int(self._order[step]), caption_rng)
+        if not 0 <= pair.id < self._source.num_ids:
+            raise VmrError(
+                f"{self._source.name}: {pair.name} has id {pair.id}, expected 0 to {self._source.num_ids - 1}"
+            )
+        job = ClipJob(
+            path=pair.name if pair.path is None else os.fspath(pair.path),
+            spec=self._spec,
+            seed=(here.seed, _CLIP, self.number, place),
+            may_flip=flip_allowed(pair.caption, self._spec.flip),
+            still=self._source.media == "image",
+        )
+        future = None if self._pool is None or pair.make is not None else self._pool.submit(job)
+        self._asked.append((replace(pair, id=pair.id + self._offset), job, future))
+
+    def take(self) -> tuple[Pair, Clip]:
+        """The next pair that was asked for, and its clip or why there is none."""
+        pair, job, future = self._asked.popleft()
+        self.taken += 1
+        if future is not None:
+            return pair, future.result()
+        return pair, _decode(job) if pair.make is None else _render(pair.make, job)
+
+
+def _decode(job: ClipJob) -> Clip:
+    """In this process, what a worker would say."""
+    try:
+        return read_train_clip(job)
+    except VideoError as error:
+        return DecodeFailure(job.path, error.reason)
+    except Exception as error:
+        return DecodeFailure(job.path, f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _render(make: MakeClip, job: ClipJob) -> Clip:
+    try:
+        return render_train_clip(make, job)
+    except VideoError as error:
+        return DecodeFailure(job.path, error.reason)
+
+
+def _good_clip(walk: _Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
+    """The next pair of a walk that can be decoded; those before it that cannot are put on the list."""
+    while True:
+        pair, clip = walk.take()
+        if not isinstance(clip, DecodeFailure):
+            health.good()
+            return pair, clip
+        walk.ask()  # another in its place: as many are asked for as rows are planned
+        if health.bad(walk.number, pair.name, clip.reason):
+            skipped.append(Skipped(pair.name, clip.reason))
+
+
+class _Health:
+    """How many clips are bad, and which."""
+
+    def __init__(self, max_bad_share: float) -> None:
+        self._max_bad_share = max_bad_share
+        self._recent: deque[bool] = deque(maxlen=_RECENT)
+        self._reasons: dict[tuple[int, str], str] = {}
+
+    def good(self) -> None:
+        self._recent.append(False)
+
+    def bad(self, source: int, name: str, reason: str) -> bool:
+        """Note a bad clip; whether it is new. Raises VmrError when there are too many."""
+        is_new = (source, name) not in self._reasons
+        self._reasons.setdefault((source, name), reason)
+        self._recent.append(True)
+        num_bad, num_clips = sum(self._recent), len(self._recent)
+        if num_clips >= _ENOUGH and num_bad > self._max_bad_share * num_clips:
+            first = ", ".join(f"{name} ({why})" for (_, name), why in list(self._reasons.items())[:_NAMED])
+            raise VmrError(
+                f"{num_bad} of the last {num_clips} clips cannot be decoded, more than "
+                f"max_bad_share {self._max_bad_share:g} allows: {first}{', ...' if len(self._reasons) > _NAMED else ''}"
+            )
+        return is_new
+
+
+class _Run:
+    """One loop over `TrainLoader.batches`: the thread that assembles batches and the workers that decode for it."""
+
+    def __init__(self, batches: Iterator[TrainBatch], pool: ClipPool | None) -> None:
+        self._batches = batches
+        self._pool = pool
+        self._ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(maxsize=1)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._fill, daemon=True)
+        self._thread.start()
+
+    def next(self) -> TrainBatch:
+        """The next batch, or the error that came instead of it."""
+        item = self._ready.get()
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    def stop(self) -> None:
+        """End the workers and the thread; whoever waits for a batch is told."""
+        self._stopped.set()
+        if self._pool is not None:
+            self._pool.close()
+        self._thread.join()
+        with contextlib.suppress(queue.Empty):
+            self._ready.get_nowait()
+        with contextlib.suppress(queue.Full):  # two threads may stop it at once
+            self._ready.put_nowait(VmrError("the loader was closed while its batches were read"))
+
+    def _fill(self) -> None:
+        try:
+            for batch in self._batches:
+                self._put(batch)
+                if self._stopped.is_set():
+                    return
+        except BaseException as error:  # told to whoever iterates: nobody looks into a thread
+            self._put(error)
+
+    def _put(self, item: TrainBatch | BaseException) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._ready.put(item, timeout=0.1)
+                return
+
+
+def _stop(runs: list[_Run]) -> None:
+    for run in list(runs):
+        run.stop()
