@@ -1,0 +1,477 @@
+"""Training with the real command on a tiny model: exact resume, kills, broken files, validation, what is refused."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from vmr.cli.train import main
+from vmr.errors import VmrError
+from vmr.models.catalogue import load_model
+from vmr.train.checkpoint import list_checkpoints, step_of
+from vmr.train.config import SourceConfig, TrainConfig, ValidationConfig
+from vmr.train.config_file import read_config
+from vmr.train.loop import train
+
+VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
+NONE = {"kind": "none", "ratio": 0.0}
+COMMAND = [sys.executable, "-m", "vmr.cli.train"]
+FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
+
+
+def content(footage: Path) -> dict:
+    """A run of 40 steps in two stages on drawn shapes and on files that two workers decode."""
+    return {
+        "model": {
+            "video": {
+                "width": 16, "num_layers": 2, "image_size": 32, "patch_size": 8, "num_frames": 2, "drop_path": 0.2,
+                "student": {"teacher_dim": 112},
+            },
+            "text": {
+                "vocab_size": 40, "width": 16, "num_layers": 3, "num_text_layers": 2, "num_heads": 2,
+                "feed_forward": 32, "max_positions": 24,
+            },
+            "embed_dim": 8,
+            "tokenizer": str(VOCABULARY),
+            "teacher": "efficientnet",
+        },
+        "data": {
+            "root": str(footage),
+            "sources": [{"kind": "shapes", "num_clips": 50}, {"path": "test.json", "weight": 0.5}],
+            "batch_size": {"video": 4},
+            "max_text_tokens": 24,
+            "num_workers": 2,
+        },
+        "stages": [
+            {"name": "masked", "num_steps": 25, "video_mask": {"kind": "attention", "ratio": 0.5}},
+            {"name": "plain", "num_steps": 15, "weights": {"alignment": 0.0}, "video_mask": NONE, "image_mask": NONE},
+        ],
+        "run": {"ema": 0.9, "checkpoint_every": 20, "keep": 9},
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def config_file(footage, annotations, tmp_path_factory) -> Path:
+    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content(footage)))
+    return file
+
+
+@pytest.fixture(scope="module")
+def tiny(config_file) -> TrainConfig:
+    """The same run, of shapes alone and without worker processes, in one stage of four steps."""
+    config = read_config(config_file)
+    data = replace(config.data, sources=[SourceConfig("shapes", num_clips=50)], num_workers=0)
+    return replace(config, data=data, stages=[replace(config.stages[0], num_steps=4)])
+
+
+def start(config: Path, *arguments: object) -> subprocess.Popen:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*COMMAND, str(config), *map(str, arguments)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 0, err
+    return out + err
+
+
+def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
+    """SIGKILL, with no chance to tidy up, as soon as there is a checkpoint of `step` or later."""
+    deadline = time.monotonic() + 200
+    while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+def lines(out: Path) -> list[dict]:
+    """The log's lines of training, without what depends on the clock."""
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in record.items() if key not in ("step_s", "waiting")}
+        for record in records
+        if "loss" in record
+    ]
+
+
+def same_files(first: Path, second: Path) -> None:
+    for name in FILES:
+        one, other = load_file(first / name), load_file(second / name)
+        assert one.keys() == other.keys()
+        different = [key for key in one if not torch.equal(one[key], other[key])]
+        assert not different, f"{name}: {len(different)} of {len(one)} tensors differ, first: {different[0]}"
+
+
+@pytest.fixture(scope="module")
+def straight(config_file, tmp_path_factory) -> Path:
+    """The 40 steps without interruption."""
+    out = tmp_path_factory.mktemp("straight") / "run"
+    printed = finish(start(config_file, "--run.out", out))
+    assert f"trained: {out}" in printed
+    assert "step 40 plain: loss" in printed
+    return out
+
+
+def test_a_run_leaves_all_that_it_should(straight, config_file):
+    assert {path.name for path in straight.iterdir()} >= {"config.yaml", "log.jsonl", "skipped.jsonl", "model"}
+    assert read_config(straight / "config.yaml") == read_config(config_file, ["--run.out", str(straight)])
+    assert [record["step"] for record in lines(straight)] == [1, 10, 20, 30, 40]
+    first, *_, last = lines(straight)
+    assert set(first["losses"]) == {"contrastive", "matching", "masked_lm", "alignment"}
+    assert set(last["losses"]) == {"contrastive", "matching", "masked_lm"}
+    assert last["loss"] == pytest.approx(sum(last["losses"].values()))
+    assert last["loss"] < first["loss"]
+    encoder = load_model(straight / "model", device="cpu")
+    weights, average = encoder.model.state_dict(), load_file(straight / "checkpoints/step-00000040/ema.safetensors")
+    assert all(torch.equal(weights[name], average[f"module.{name}"]) for name in weights)  # the average is what is kept
+
+
+def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
+    out = tmp_path / "run"
+    kill_after(start(config_file, "--run.out", out), out, 20)
+    assert not (out / "checkpoints" / "step-00000040").exists()
+    assert "goes on from" in finish(start(config_file, "--run.out", out))
+    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
+    # log lines are means since the last one, so those of step 30 on cover the same steps in both
+    assert lines(out) == lines(straight)
+
+
+def test_kills_at_any_moment_lose_nothing(straight, config_file, tmp_path):
+    """A checkpoint is being written most of the time here, and half-written ones are what most kills leave."""
+    out = tmp_path / "run"
+    options = ("--run.out", out, "--run.checkpoint_every", 1, "--run.keep", 2)
+    for step in (3, 13, 26):
+        kill_after(start(config_file, *options), out, step)
+    finish(start(config_file, *options))
+    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
+
+
+def test_a_finished_run_is_not_trained_further(straight, config_file, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(straight, out)
+    (weights,) = (out / "model").glob("*.safetensors")
+    shutil.rmtree(out / "model")
+    finish(start(config_file, "--run.out", out))
+    assert [path.name for path in (out / "model").glob("*.safetensors")] == [weights.name]  # named by their sum
+    assert lines(out) == lines(straight)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(straight, config_file, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(straight, out)
+    broken = out / "checkpoints" / "step-00000040" / "model.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    printed = finish(start(config_file, "--run.out", out))
+    assert "left aside:" in printed and "step-00000040/model.safetensors is damaged" in printed
+    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
+
+
+# -- in this process -----------------------------------------------------------------------------------------------
+
+
+def trained_weights(out: Path, step: int = 4) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step-{step:08}" / "model.safetensors")
+
+
+def test_stopping_and_going_on(tiny, tmp_path):
+    whole = train(replace(tiny, run=replace(tiny.run, out=str(tmp_path / "whole"))))
+    parts = replace(tiny, run=replace(tiny.run, out=str(tmp_path / "parts"), stop_after_steps=3))
+    train(parts)
+    assert not (tmp_path / "parts" / "model").exists()
+    train(replace(parts, run=replace(parts.run, stop_after_steps=None)))
+    same_files(whole / "checkpoints" / "step-00000004", tmp_path / "parts" / "checkpoints" / "step-00000004")
+
+
+def test_time_runs_out(tiny, tmp_path):
+    train(replace(tiny, run=replace(tiny.run, out=str(tmp_path / "run"), max_minutes=1e-9)))
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000001"]
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_lower_precision_keeps_master_weights(tiny, tmp_path, precision):
+    run = replace(tiny.run, out=str(tmp_path / "run"), precision=precision, log_every=1, stop_after_steps=3)
+    train(replace(tiny, run=run))
+    weights = trained_weights(tmp_path / "run", 3)
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert all(weight.isfinite().all() for weight in weights.values())
+    resumed = replace(run, stop_after_steps=None)
+    train(replace(tiny, run=resumed))
+    straight = replace(run, out=str(tmp_path / "straight"), stop_after_steps=None)
+    train(replace(tiny, run=straight))
+    same_files(tmp_path / "run/checkpoints/step-00000004", tmp_path / "straight/checkpoints/step-00000004")
+    losses = {record["step"]: record["loss"] for record in lines(tmp_path / "run")}
+    assert losses[3] == pytest.approx(15, abs=8)
+
+
+def test_accumulation_is_a_mean_over_batches(tiny, tmp_path):
+    """Two batches a step take the data twice as fast; the loss in the log is their mean."""
+    run = replace(tiny.run, out=str(tmp_path / "run"), accumulate=2, stop_after_steps=2)
+    train(replace(tiny, run=run))
+    state = json.loads((tmp_path / "run/checkpoints/step-00000002/state.json").read_text())
+    assert state["positions"][0]["batch"] == 4
+
+
+def test_rand_augment_is_repeated_exactly(tiny, tmp_path):
+    data = replace(tiny.data, rand_augment=True)
+    for name in ("first", "second"):
+        train(replace(tiny, data=data, run=replace(tiny.run, out=str(tmp_path / name))))
+    train(replace(tiny, run=replace(tiny.run, out=str(tmp_path / "without"))))
+    first, second, without = (trained_weights(tmp_path / name) for name in ("first", "second", "without"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], without[key]) for key in first)
+
+
+def test_the_best_model_is_kept(tiny, tmp_path):
+    seen = []
+
+    def validate(encoder) -> dict[str, float]:
+        seen.append(encoder.encode_text(["a red circle moves left"]))
+        return {"text_to_video/R@1": [10.0, 30.0, 20.0, 30.0][len(seen) - 1]}
+
+    run = replace(tiny.run, out=str(tmp_path / "run"), validate_every=1, keep=1, checkpoint_every=100)
+    train(replace(tiny, run=run, validation=ValidationConfig("any.json")), validate)
+    assert len(seen) == 4
+    assert not torch.equal(seen[0], seen[1])
+    best = load_model(tmp_path / "run" / "best", device="cpu")
+    assert torch.equal(best.encode_text(["a red circle moves left"]), seen[1])  # ties do not replace it
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000002", "step-00000004"]
+    state = json.loads((tmp_path / "run/checkpoints/step-00000004/state.json").read_text())
+    assert state["best"] == {"step": 2, "metrics": {"text_to_video/R@1": 30.0}}
+
+
+def test_validation_does_not_disturb_training(tiny, tmp_path):
+    run = replace(tiny.run, out=str(tmp_path / "with"), validate_every=1)
+    train(replace(tiny, run=run, validation=ValidationConfig("any.json")), lambda encoder: {"text_to_video/R@1": 0.0})
+    train(replace(tiny, run=replace(tiny.run, out=str(tmp_path / "without"))))
+    same_files(tmp_path / "with/checkpoints/step-00000004", tmp_path / "without/checkpoints/step-00000004")
+
+
+def test_the_command_validates_by_retrieval(tiny, annotations, footage, tmp_path, capsys):
+    from vmr.train.config_file import save_config
+
+    run = replace(tiny.run, out=str(tmp_path / "run"), validate_every=2)
+    validation = ValidationConfig(str(annotations), str(footage), rerank=3, metric="vtm/video_to_text/R@5")
+    save_config(replace(tiny, run=run, validation=validation), tmp_path / "config.yaml")
+    main([str(tmp_path / "config.yaml")])
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    found = [(record["step"], record["validation"]) for record in records if "validation" in record]
+    assert [step for step, _ in found] == [2, 4]
+    # there are four texts: whatever the model, a video's own are among the first five
+    assert [metrics["video_to_text/R@5"] for _, metrics in found] == [100.0, 100.0]
+    assert [metrics["vtm/text_to_video/R@10"] for _, metrics in found] == [100.0, 100.0]
+
+
+def test_broken_files_are_skipped_by_name(tiny, footage, tmp_path):
+    """Three videos in eight are of no use, each in its own way; nothing is put in their place but the next pair."""
+    folder = tmp_path / "data"
+    shutil.copytree(footage, folder)
+    whole = (footage / "bikes.mp4").read_bytes()
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "text.mp4").write_text("no video")
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 50])
+    good = ["bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4"]
+    names = [*good, *good[:2], "empty.mp4", "text.mp4", "cut.mp4", "absent.mp4"]
+    rows = [{"video": name, "caption": f"caption {number}"} for number, name in enumerate(names)]
+    (folder / "train.json").write_text(json.dumps(rows))
+    data = replace(
+        tiny.data, root=str(folder), sources=[SourceConfig(path="train.json")], num_workers=2, max_bad_share=0.6
+    )
+    stages = [replace(tiny.stages[0], name=name) for name in ("one", "two")]  # each meets all of them
+    config = replace(tiny, data=data, stages=stages, run=replace(tiny.run, out=str(tmp_path / "run"), log_every=1))
+    train(replace(config, run=replace(config.run, stop_after_steps=7)))
+    train(config)
+    skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted(line["name"] for line in skipped) == ["absent.mp4", "cut.mp4", "empty.mp4", "text.mp4"]
+    assert all(line["reason"] for line in skipped)
+    assert [record["num_skipped"] for record in lines(tmp_path / "run")][-1] == 4
+
+
+def test_images_and_videos_are_mixed(tiny, tmp_path):
+    """Images are videos of one frame: their batches leave the temporal positions alone."""
+    from PIL import Image
+
+    for number in range(6):
+        Image.new("RGB", (40, 50), (40 * number, 90, 20)).save(tmp_path / f"{number}.png")
+    rows = [{"image": f"{number}.png", "caption": "a red circle moves up"} for number in range(6)]
+    (tmp_path / "images.json").write_text(json.dumps(rows))
+    images = SourceConfig(path="images.json", media="image")
+    mixed = replace(tiny.data, root=str(tmp_path), sources=[*tiny.data.sources, images])
+    batches = replace(mixed, batch_size=replace(mixed.batch_size, image=3))
+    train(replace(tiny, data=batches, run=replace(tiny.run, out=str(tmp_path / "mixed"), seed=1)))
+    state = json.loads((tmp_path / "mixed/checkpoints/step-00000004/state.json").read_text())
+    videos, pictures = state["positions"][0]["taken"]
+    assert videos % 4 == pictures % 3 == 0  # a batch is of one kind
+    assert (videos // 4, pictures // 3) == (2, 2)  # as seed 1 draws them
+
+    only = replace(batches, sources=[images])
+    train(replace(tiny, data=only, run=replace(tiny.run, out=str(tmp_path / "only"))))
+    moments = load_file(tmp_path / "only/checkpoints/step-00000004/optimizer.safetensors")
+    assert "video_encoder.temporal_pos_embedding/exp_avg" not in moments
+    assert "video_encoder.pos_embed/exp_avg" in moments
+
+
+@pytest.fixture
+def diverging(tiny, tmp_path) -> TrainConfig:
+    """Its first step throws the weights so far that the second has no finite loss."""
+    optimizer = replace(tiny.optimizer, learning_rate=1e30, max_grad_norm=None)
+    return replace(tiny, optimizer=optimizer, run=replace(tiny.run, out=str(tmp_path / "run")))
+
+
+def test_divergence_is_named(diverging):
+    with pytest.raises(VmrError, match=r"step 2: the \w+ loss is not finite \(losses: .*nan.*\): lower optimizer"):
+        train(diverging)
+
+
+def test_bad_steps_can_be_left_out(diverging, tmp_path):
+    train(replace(diverging, run=replace(diverging.run, skip_bad_steps=3)))
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    left_out = [record["step"] for record in records if "left out: the" in record.get("event", "")]
+    assert left_out == [2, 3, 4]
+    weights = trained_weights(tmp_path / "run")
+    assert all(weight.isfinite().all() for weight in weights.values())
+    state = json.loads((tmp_path / "run/checkpoints/step-00000004/state.json").read_text())
+    assert (state["step"], state["num_bad_steps"]) == (4, 3)
+
+
+# -- what is refused -----------------------------------------------------------------------------------------------
+
+
+def refused(capsys, *arguments: object) -> str:
+    """The one line on standard error of a command that ends with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    assert caught.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def other_sizes(tiny, tmp_path_factory) -> Path:
+    """A saved model that is wider than the tiny one."""
+    wider = replace(tiny.model, video=replace(tiny.model.video, width=32))
+    out = tmp_path_factory.mktemp("other") / "run"
+    return train(replace(tiny, model=wider, run=replace(tiny.run, out=str(out)))) / "model"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run.sed", 1], "--run.sed"),
+        (["--data.root", "nowhere"], "nowhere/test.json"),
+        (["--data.sources", '[{"path": "absent.json"}]'], "absent.json"),
+        (["--data.sources", "[]"], "data.sources: name one at least"),
+        (["--data.sources", '[{"kind": "shapes", "parts": ["pair"]}]'], "no training part 'pair'"),
+        (["--data.max_text_tokens", 25], "max_text_tokens is 25"),
+        (["--data.max_bad_share", 2], "max_bad_share"),
+        (["--model.tokenizer", "minilm"], "minilm has 30522 entries, but model.text.vocab_size is 40"),
+        (["--model.teacher", "resnet"], "unknown teacher 'resnet'"),
+        (["--model.teacher", "null"], "need a teacher"),
+        (["--model.video.student.teacher_dim", 512], "teacher_dim is 512; this teacher has 112"),
+        (["--model.video.student.num_taps", 2], "hands out 1 layer, not 2"),
+        (["--model.video.tubelet_size", 2], "a teacher looks at every frame"),
+        (["--model.init", "nowhere.pth"], "nowhere.pth"),
+        (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),
+        (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' is found in no parameter's name"),
+        (["--optimizer.warmup", 30], "num_warmup_steps is 30"),
+        (["--run.device", "tpu"], "run.device 'tpu' is not here"),
+        (["--run.wandb", "project"], "pip install wandb"),
+    ],
+)
+def test_wrong_input_is_one_line_before_training(config_file, tmp_path, capsys, arguments, message):
+    line = refused(capsys, config_file, "--run.out", tmp_path / "run", *arguments)
+    assert message in line
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_checkpoint_of_another_size_is_refused(config_file, other_sizes, tmp_path, capsys):
+    line = refused(capsys, config_file, "--run.out", tmp_path / "run", "--model.init", other_sizes)
+    assert "another shape" in line and "32" in line
+
+
+def test_a_teacher_of_another_grid_is_refused(tmp_path, config_file, capsys):
+    open_clip = pytest.importorskip("open_clip")
+    visual = open_clip.create_model("ViT-S-32-alt")  # 7 x 7 patches at 224 px, the student has 4 x 4
+    torch.save(visual.state_dict(), tmp_path / "clip.pt")
+    teacher = f"open_clip:ViT-S-32-alt/{tmp_path / 'clip.pt'}"
+    line = refused(capsys, config_file, "--run.out", tmp_path / "run", "--model.teacher", teacher)
+    assert "its grid is 7 x 7 patches at 224 px, the student's 4 x 4" in line
+
+
+def test_another_run_is_not_gone_on_with(straight, config_file, tmp_path, capsys):
+    before = sorted(path.name for path in (straight / "checkpoints").iterdir())
+    line = refused(capsys, config_file, "--run.out", straight, "--run.seed", 1)
+    assert "holds another run: run.seed is 1, there 0" in line
+    assert "holds a run already" in refused(capsys, config_file, "--run.out", straight, "--run.resume", "false")
+    assert sorted(path.name for path in (straight / "checkpoints").iterdir()) == before
+
+
+def test_a_folder_in_use_is_refused(config_file, tmp_path, capsys):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / ".lock"):
+        assert "another run is writing here" in refused(capsys, config_file, "--run.out", tmp_path / "run")
+
+
+def test_a_config_is_needed(capsys):
+    assert "CONFIG" in refused(capsys)
+    assert "name a config" in refused(capsys, "--run.seed", "1")
+    assert "nowhere.yaml: No such file" in refused(capsys, "nowhere.yaml")
+
+
+def test_help_is_quick_and_without_torch():
+    code = (
+        "import sys; from vmr.cli.train import main\ntry: main(['--help'])\nfinally: assert 'torch' not in sys.modules"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "vmr-train configs/train/shapes_nano.yaml" in result.stdout
+
+
+def test_help_with_a_config_lists_every_key(config_file, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([str(config_file), "--help"])
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    for key in ("--model.video.width", "--data.max_bad_share", "--optimizer.layer_decay", "--run.skip_bad_steps"):
+        assert key in printed
+    assert "steps from one checkpoint to the next" in printed
+
+
+# -- what a model starts from --------------------------------------------------------------------------------------
+
+
+def test_going_on_with_a_saved_model(tiny, straight, tmp_path):
+    saved = load_model(straight / "model", device="cpu").model.state_dict()
+    video = replace(tiny.model.video, num_frames=4)
+    model = replace(tiny.model, init=str(straight / "model"), video=video)
+    optimizer = replace(tiny.optimizer, learning_rate=1e-12)
+    out = train(replace(tiny, model=model, optimizer=optimizer, run=replace(tiny.run, out=str(tmp_path / "run"))))
+    weights = trained_weights(out)
+    assert weights["video_encoder.temporal_pos_embedding"].shape == (1, 4, 16)
+    same = [name for name in weights if name in saved and saved[name].shape == weights[name].shape]
+    assert len(same) == len(weights) - 1
+    assert all(torch.allclose(weights[name], saved[name], atol=1e-6) for name in same)
+    events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert "weights loaded" in events[0]["event"]

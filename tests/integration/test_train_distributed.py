@@ -1,0 +1,261 @@
+"""Training on two processes: gradients of the joint batch, exact resume under torchrun, FSDP beside DDP.
+
+VTC sees all rows, VTM and MLM draw among the rows of their own process. With the draws fixed, and as many masked words
+in each half, the mean over processes is the loss of the joint batch, so all four losses are compared.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import yaml
+from safetensors.torch import load_file
+
+from vmr.losses import TokenDraws
+from vmr.models.student import StudentConfig
+from vmr.models.teachers import EfficientNetTeacher
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.train.checkpoint import list_checkpoints, step_of
+from vmr.train.distributed import Parallelised, Processes, gradient_norm, whole
+from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
+
+VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
+WORLD = 2
+MODEL = VideoTextConfig(
+    VideoMambaConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=2, student=StudentConfig(112)),
+    TextConfig(
+        vocab_size=40, width=16, num_layers=3, num_text_layers=2, num_heads=2, feed_forward=32, max_positions=24,
+        dropout=0.0,
+    ),
+    embed_dim=8,
+)  # fmt: skip
+TEXTS = ("a red circle moves up", "a blue square moves left", "a white cross moves down", "the green circle enters at")
+
+
+def make_objective() -> Objective:
+    torch.manual_seed(0)
+    config = ObjectiveConfig(video_mask=MaskConfig("attention", 0.5))
+    return Objective(VideoTextModel(MODEL), EfficientNetTeacher(grid_size=4), CaptionTokenizer(str(VOCABULARY)), config)
+
+
+def joint_batch(tokenizer: CaptionTokenizer) -> tuple[Batch, Draws]:
+    """Four pairs, of which the halves go to a process each; ids 3 and 3 meet across them."""
+    generator = torch.Generator().manual_seed(1)
+    input_ids, attention_mask = tokenizer(TEXTS, 24)  # (4, 7): as many tokens in each
+    video = torch.randn(4, 2, 3, 32, 32, generator=generator)
+    teacher_video = torch.randn(4, 2, 3, 64, 64, generator=generator)
+    importance = torch.rand(8, 16, generator=generator).argsort(dim=1)
+    masked = torch.zeros(4, 7, dtype=torch.bool)
+    masked[:, 2:4] = True
+    replaced = torch.rand(4, 7, generator=generator) < 0.5
+    words = torch.randint(40, (4, 7), generator=generator)
+    tokens = TokenDraws(masked, replaced, ~replaced, words)
+    batch = Batch(video, teacher_video, input_ids, attention_mask, torch.tensor([3, 5, 3, 8]))
+    return batch, Draws(importance, torch.tensor([1, 0, 3, 2]), torch.tensor([1, 0, 3, 2]), tokens)
+
+
+def half_of(batch: Batch, draws: Draws, rank: int) -> tuple[Batch, Draws]:
+    rows, frames = slice(2 * rank, 2 * rank + 2), slice(4 * rank, 4 * rank + 4)
+    assert draws.tokens is not None and draws.importance is not None
+    other = torch.tensor([1, 0])
+    tokens = TokenDraws(*(part[rows] for part in draws.tokens))
+    return Batch(*(part[rows] for part in batch)), Draws(draws.importance[frames], other, other, tokens)
+
+
+def work(rank: int, folder: str) -> None:
+    """One of two processes: gradients of its half, at once and in two pieces, by DDP and by FSDP."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
+    among = Processes(rank, WORLD, torch.device("cpu"))
+    found: dict[Any, Any] = {}
+    for parallel in ("ddp", "fsdp"):
+        for num_pieces in (1, 2):
+            objective = make_objective()
+            half = half_of(*joint_batch(objective.tokenizer), rank)
+            parallelised = Parallelised(objective, parallel, among)
+            for piece in range(num_pieces):  # the same again: their mean is the same gradient
+                with parallelised.accumulating(piece + 1 < num_pieces):
+                    losses = parallelised(*half)
+                    (torch.stack(list(losses.values())).sum() / num_pieces).backward()
+            gradients = {name: whole(parameter.grad) for name, parameter in objective.model.named_parameters()}
+            norm = gradient_norm(objective.model.parameters())
+            found[parallel, num_pieces] = {name: loss.item() for name, loss in losses.items()}, gradients, norm
+    found["share"] = among.share(f"of {rank}"), among.collect(rank), among.any(rank == 1, False)
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> list[dict[Any, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    mp.spawn(work, args=(str(folder),), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(WORLD)]
+
+
+@pytest.mark.parametrize("num_pieces", [1, 2])
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
+    objective = make_objective()
+    batch, draws = joint_batch(objective.tokenizer)
+    losses = objective(batch, draws)
+    assert set(losses) == {"contrastive", "matching", "masked_lm", "alignment"}
+    torch.stack(list(losses.values())).sum().backward()
+    of_ranks = [rank[parallel, num_pieces] for rank in ranks]
+    for name, loss in losses.items():
+        mean = sum(found[0][name] for found in of_ranks) / WORLD
+        assert mean == pytest.approx(loss.item(), rel=1e-5)
+    for _, gradients, norm in of_ranks:
+        for name, parameter in objective.model.named_parameters():
+            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=1e-6), name
+        assert norm.item() == pytest.approx(gradient_norm(objective.model.parameters()).item(), rel=1e-5)
+
+
+def test_halves_alone_have_other_gradients(ranks):
+    """What the test above would find if nothing were gathered for the contrastive loss."""
+    objective = make_objective()
+    batch, draws = joint_batch(objective.tokenizer)
+    for rank in range(WORLD):
+        losses = objective(*half_of(batch, draws, rank))
+        (torch.stack(list(losses.values())).sum() / WORLD).backward()
+    joint = ranks[0]["ddp", 1][1]
+    name = "video_proj.weight"
+    own = objective.model.video_proj.weight.grad
+    assert (own - joint[name]).norm() > 0.05 * joint[name].norm()
+
+
+def test_processes_talk(ranks):
+    assert [rank["share"] for rank in ranks] == [("of 0", [0, 1], [True, False])] * 2
+
+
+# -- the command under torchrun ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def config_file(footage, annotations, tmp_path_factory) -> Path:
+    """16 steps in two stages, on drawn shapes and on files that a worker of each process decodes."""
+    none = {"kind": "none", "ratio": 0.0}
+    content = {
+        "model": {
+            "video": {
+                "width": 16, "num_layers": 2, "image_size": 32, "patch_size": 8, "num_frames": 2, "drop_path": 0.2,
+                "student": {"teacher_dim": 112},
+            },
+            "text": {
+                "vocab_size": 40, "width": 16, "num_layers": 3, "num_text_layers": 2, "num_heads": 2,
+                "feed_forward": 32, "max_positions": 24,
+            },
+            "embed_dim": 8, "tokenizer": str(VOCABULARY), "teacher": "efficientnet",
+        },
+        "data": {
+            "root": str(footage),
+            "sources": [{"kind": "shapes", "num_clips": 50}, {"path": "test.json", "weight": 0.5}],
+            "batch_size": {"video": 4}, "max_text_tokens": 24, "num_workers": 1,
+        },
+        "stages": [
+            {"name": "masked", "num_steps": 10},
+            {"name": "plain", "num_steps": 6, "weights": {"alignment": 0.0}, "video_mask": none, "image_mask": none},
+        ],
+        "run": {"ema": 0.9, "checkpoint_every": 6, "keep": 9},
+    }  # fmt: skip
+    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def start(config: Path, out: Path, *arguments: object) -> subprocess.Popen:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD)]
+    return subprocess.Popen(
+        [*torchrun, "-m", "vmr.cli.train", str(config), "--run.out", str(out), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    printed, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
+    """SIGKILL to torchrun and all that it started, once there is a checkpoint of `step` or later."""
+    deadline = time.monotonic() + 200
+    while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in family:
+        member.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope="module")
+def straight(config_file, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("straight") / "run"
+    assert finish(start(config_file, out)).count("trained: ") == 1  # one process speaks
+    return out
+
+
+def weights_of(out: Path, name: str) -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / "step-00000016" / f"{name}.safetensors")
+
+
+def test_each_process_has_its_place_in_the_data(straight):
+    state = json.loads((straight / "checkpoints" / "step-00000016" / "state.json").read_text())
+    assert [position["rank"] for position in state["positions"]] == [0, 1]
+    assert [position["batch"] for position in state["positions"]] == [16, 16]
+    assert [sum(position["taken"]) for position in state["positions"]] == [32, 32]  # 2 pairs a step each
+
+
+def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
+    out = tmp_path / "run"
+    kill_after(start(config_file, out), out, 6)
+    assert not (out / "checkpoints" / "step-00000016").exists()
+    assert "goes on from" in finish(start(config_file, out))
+    for name in ("model", "optimizer", "ema"):
+        one, other = weights_of(out, name), weights_of(straight, name)
+        assert one.keys() == other.keys()
+        assert not [key for key in one if not torch.equal(one[key], other[key])]
+
+
+def test_fsdp_trains_as_ddp_does(straight, config_file, tmp_path):
+    """Stopped on the way, so that its state is gathered, saved, loaded and dealt out again."""
+    out = tmp_path / "run"
+    finish(start(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
+    finish(start(config_file, out, "--run.parallel", "fsdp"))
+    for name in ("model", "optimizer", "ema"):
+        one, other = weights_of(out, name), weights_of(straight, name)
+        assert one.keys() == other.keys()
+        for key in one:
+            assert torch.allclose(one[key], other[key], rtol=1e-4, atol=1e-5), key
+
+
+def test_what_does_not_divide_is_refused(config_file, tmp_path):
+    process = start(config_file, tmp_path / "run", "--data.batch_size.video", 3)
+    printed, _ = process.communicate(timeout=250)
+    assert process.returncode != 0
+    assert "error: batch_size.video is 3, which 2 processes cannot share evenly" in printed
+
+
+def test_another_number_of_processes_is_refused(straight, config_file, capsys):
+    from vmr.cli.train import main
+
+    with pytest.raises(SystemExit) as caught:
+        main([str(config_file), "--run.out", str(straight)])
+    assert caught.value.code == 2
+    assert "its run has 2 processes, not 1" in capsys.readouterr().err

@@ -1,0 +1,268 @@
+"""Training configs: what a file says, what it is based on, what is refused; and every config that is shipped."""
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vmr.errors import VmrError
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
+from vmr.train.build import build_objective, build_sources, learning_rate_factor, model_sizes
+from vmr.train.checkpoint import first_difference
+from vmr.train.config import (
+    BatchSize,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    SourceConfig,
+    StageConfig,
+    TrainConfig,
+    ValidationConfig,
+)
+from vmr.train.config_file import read_config, save_config
+from vmr.train.objective import LossWeights, MaskConfig
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+SHIPPED = sorted((CONFIGS / "train").glob("*.yaml"))
+UNMASKED = MaskConfig("none", 0.0)
+
+
+def write(folder: Path, **files: str) -> Path:
+    """Files by name without suffix; returns the last."""
+    for name, text in files.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder / f"{name}.yaml"
+
+
+# -- shipped configs -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_configs_are_read(file, tmp_path):
+    config = read_config(file)
+    assert config.data.clip_spec(config.model.video).num_frames == config.model.video.num_frames
+    if "base" not in file.stem:
+        assert config.run.out.endswith(file.stem)
+        assert config.data.sources
+    for name in ("contrastive", "matching"):
+        assert getattr(config.objective.weights, name) == 1.0
+    save_config(config, tmp_path / "copy.yaml")
+    assert read_config(tmp_path / "copy.yaml") == config
+
+
+def test_all_that_were_promised_are_shipped():
+    pretraining = {f"pretrain_{pairs}{kind}" for pairs in ("5m", "17m", "25m") for kind in ("", "_unmasked")}
+    tuning = {f"finetune_{name}" for name in ("msrvtt", "didemo", "activitynet", "lsmdc", "msvd")}
+    assert pretraining | tuning | {"clips_smoke", "shapes_nano"} <= {file.stem for file in SHIPPED}
+
+
+def test_unmasked_pretraining_starts_from_the_masked_one():
+    for pairs in ("5m", "17m", "25m"):
+        masked = read_config(CONFIGS / "train" / f"pretrain_{pairs}.yaml")
+        unmasked = read_config(CONFIGS / "train" / f"pretrain_{pairs}_unmasked.yaml")
+        assert unmasked.model.init == f"{masked.run.out}/model"
+        assert unmasked.data.sources == masked.data.sources
+        assert model_sizes(unmasked).embed_dim == masked.model.embed_dim == 512
+        assert replace(unmasked.model.video, student=masked.model.video.student) == masked.model.video
+
+
+def test_shapes_nano_is_small_and_reads_all_its_captions():
+    config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
+    objective, _ = build_objective(config, start=True)
+    assert sum(parameter.numel() for parameter in objective.parameters()) <= 3_000_000
+    ((source, _),) = build_sources(config)
+    captions = [clean_caption(caption) for index in range(500) for caption in source.scene(index).captions]
+    ids, mask = objective.tokenizer(captions, 512)
+    assert not (ids == objective.tokenizer.unknown_id).any()
+    assert mask.sum(dim=1).max() <= config.data.max_text_tokens
+
+
+def test_shapes_vocabulary_is_the_words_of_the_captions():
+    from vmr.data.shapes_source import ShapesSource
+    from vmr.data.shapes_world import KINDS
+
+    source = ShapesSource(KINDS, num_clips=2000)
+    captions = [caption for index in range(2000) for caption in source.scene(index).captions]
+    words = {word for caption in captions for word in clean_caption(caption).split()}
+    assert CaptionTokenizer(str(CONFIGS / "model" / "shapes_vocab.txt")).words == [*SPECIAL, *sorted(words)]
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_lists_only_what_differs_from_its_base(tmp_path):
+    (tmp_path / "deep").mkdir()
+    write(tmp_path, first="run: {seed: 1, keep: 3}\nmodel: {video: {width: 64, student: {teacher_dim: 7}}}\n")
+    write(tmp_path, second="base: first.yaml\nmodel: {video: {num_layers: 3, student: {num_taps: 2}}}\n")
+    file = write(tmp_path / "deep", third="base: ../second.yaml\nrun: {seed: 5}\n")
+    config = read_config(file, ["--run.keep", "9"])
+    assert (config.run.seed, config.run.keep) == (5, 9)
+    video = config.model.video
+    assert (video.width, video.num_layers, video.patch_size) == (64, 3, 16)
+    assert video.student is not None
+    assert (video.student.teacher_dim, video.student.num_taps) == (7, 2)
+
+
+def test_lists_are_replaced_and_can_be_added_to(tmp_path):
+    write(tmp_path, first="data: {sources: [{kind: shapes}, {path: a.json}]}\n")
+    file = write(tmp_path, second="base: first.yaml\ndata: {sources: [{path: b.json, weight: 2}]}\n")
+    assert [source.path for source in read_config(file).data.sources] == ["b.json"]
+    more = read_config(file, ["--data.sources+", '{"path": "c.json"}'])
+    assert [source.path for source in more.data.sources] == ["b.json", "c.json"]
+
+
+def test_a_vocabulary_is_looked_for_beside_the_config_that_names_it(tmp_path):
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "vocab.txt").write_text("\n".join(SPECIAL))
+    file = write(tmp_path / "words", first="model: {tokenizer: vocab.txt}\n")
+    based = write(tmp_path, second="base: words/first.yaml\n")
+    expected = str(tmp_path / "words" / "vocab.txt")
+    assert read_config(file).model.tokenizer == read_config(based).model.tokenizer == expected
+    assert read_config(based, ["--model.tokenizer", "minilm"]).model.tokenizer == "minilm"
+
+
+def test_flip_has_three_values(tmp_path):
+    for text, value in (("false", False), ("true", True), ("unless_sided", "unless_sided")):
+        config = read_config(write(tmp_path, config=f"data: {{flip: {text}}}\n"))
+        assert config.data.clip_spec(config.model.video).flip == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("run: {sed: 1}", "Group 'run' does not accept option 'sed'"),
+        ("runn: {seed: 1}", "runn"),
+        ("run: {seed: x}", "run.seed"),
+        ("run: {seed: -1}", "run.seed"),
+        ("run: {precision: fp8}", "fp8"),
+        ("run: {precision: fp16, parallel: fsdp}", "fsdp takes bf16 or fp32"),
+        ("run: {accumulate: 0}", "run.accumulate is 0"),
+        ("run: {ema: 1.0}", "run.ema is 1.0"),
+        ("run: {validate_every: 5}", "validation and run.validate_every need each other"),
+        ("stages: []", "stages: there must be one"),
+        ("stages: [{name: a, num_steps: 0}]", "num_steps of 'a' is 0"),
+        ("stages: [{weights: {contrast: 1}}]", "no loss contrast; there are contrastive"),
+        ("stages: [{video_mask: {kind: none, ratio: 0}}]", "alignment needs masks"),
+        ("objective: {weights: {contrastive: 0, matching: 0, masked_lm: 0, alignment: 0}}", "nor all of them 0"),
+        ("model: {video: {image_size: 100}}", "image_size 100 is no multiple of patch_size 16"),
+        ("model: {init: a, text_init: minilm}", "model.init starts all of it"),
+        ("model: {text: {width: 24, num_heads: 12}, text_init: minilm}", "text_init brings its own sizes"),
+        ("data: {sources: [{path: a.json, weight: 0}]}", "weight is 0"),
+        ("data: {sources: [{kind: annotations}]}", "every other kind needs one"),
+        ("data: {sources: [{kind: shapes, path: a.json}]}", "shapes take no path"),
+        ("data: {sources: [{kind: folder, path: a}]}", "folder"),
+        ("data: {flip: sometimes}", "data.flip"),
+        ("data: {max_text_tokens: 1}", "max_text_tokens"),
+        ("optimizer: {learning_rate: 0}", "learning_rate is 0"),
+        ("optimizer: {betas: [0.9, 1.0]}", "betas"),
+        ("optimizer: {warmup: -1}", "warmup is -1"),
+        ("base: config.yaml", "is based on itself"),
+        ("base: nowhere.yaml", "nowhere.yaml: No such file"),
+        ("[1, 2]", "not a config: holds a list"),
+        ("a: [", "not YAML"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path, text, message):
+    with pytest.raises(VmrError, match=re.escape(message)) as caught:
+        read_config(write(tmp_path, config=text + "\n"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(VmrError, match=r"absent\.yaml: No such file"):
+        read_config(tmp_path / "absent.yaml")
+
+
+def test_printing_a_config_and_the_defaults(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        read_config(write(tmp_path, config="run: {seed: 77}\n"), ["--print_config"])
+    printed = capsys.readouterr().out
+    assert "seed: 77" in printed and "num_steps: 1000" in printed
+    again = write(tmp_path, printed=printed)
+    assert read_config(again) == replace(TrainConfig(), run=RunConfig(seed=77))
+
+
+# -- what a config means -------------------------------------------------------------------------------------------
+
+
+def test_stages_follow_each_other():
+    config = TrainConfig(stages=[StageConfig("a", 3), StageConfig("b", 2, weights={"alignment": 0.0})])
+    assert config.num_steps == 5
+    found = [(stage.name, step) for stage, step in (config.stage_at(step) for step in range(5))]
+    assert found == [("a", 0), ("a", 1), ("a", 2), ("b", 0), ("b", 1)]
+    with pytest.raises(IndexError):
+        config.stage_at(5)
+
+
+def test_a_stage_overrides_what_it_names():
+    stage = StageConfig("b", 2, weights={"alignment": 0.0}, video_mask=UNMASKED, image_mask=UNMASKED)
+    config = TrainConfig(stages=[StageConfig("a", 3), stage])
+    first, second = (config.objective_of(stage) for stage in config.stages)
+    assert first == config.objective
+    assert second.weights == LossWeights(alignment=0.0)
+    assert second.video_mask == second.image_mask == UNMASKED
+    assert second.word_mask_probability == config.objective.word_mask_probability
+
+
+def test_every_stage_has_its_own_schedule():
+    optimizer = OptimizerConfig(learning_rate=1.0, warmup=0.5, min_ratio=0.1)
+    config = TrainConfig(
+        optimizer=optimizer, stages=[StageConfig("a", 4), StageConfig("b", 4, learning_rate=0.5, warmup=1)]
+    )
+    factors = [learning_rate_factor(config, step) for step in range(8)]
+    # a: 2 steps of warm-up (the first at the floor), then the cosine over 2: 1 and 1/2.
+    # b: 1 step of warm-up, then the cosine over 3: 1, 3/4, 1/4; all at half the rate
+    expected = [0.1, 0.5, 1.0, 0.5, 0.05, 0.5, 0.375, 0.125]
+    assert factors == pytest.approx(expected)
+
+
+def test_the_model_guesses_words_only_if_it_is_taught_to():
+    text = TextConfig(width=24, num_heads=2)
+    taught = TrainConfig(model=ModelConfig(text=text))
+    untaught = replace(taught, stages=[StageConfig(weights={"masked_lm": 0.0})])
+    assert model_sizes(taught).masked_lm
+    assert not model_sizes(untaught).masked_lm
+
+
+def test_sizes_come_with_the_pretrained_bert():
+    sizes = model_sizes(TrainConfig(model=ModelConfig(text_init="minilm"))).text
+    assert (sizes.width, sizes.num_layers, sizes.num_text_layers) == (384, 6, 4)
+
+
+def test_essentials_are_what_a_resumed_run_must_share():
+    config = TrainConfig(data=DataConfig(sources=[SourceConfig("shapes")]))
+    essentials = config.essentials()
+    assert json.loads(json.dumps(essentials)) == essentials
+    same = replace(
+        config,
+        run=RunConfig(out="b", keep=9, log_every=1, stop_after_steps=3, validate_every=2),
+        data=replace(config.data, num_workers=1),
+        validation=ValidationConfig("x.json"),
+    )
+    assert first_difference(same.essentials(), essentials) is None
+    other = replace(config, data=replace(config.data, batch_size=BatchSize(64)))
+    assert first_difference(other.essentials(), essentials) == "data.batch_size.video is 64, there 32"
+    longer = replace(config, stages=[StageConfig(num_steps=2000)])
+    assert str(first_difference(longer.essentials(), essentials)).startswith("stages is [{'name': 'train'")
+
+
+def test_defaults_are_those_of_the_dataclasses():
+    assert read_config(None) == TrainConfig()
+    assert asdict(TrainConfig())["optimizer"]["learning_rate"] == 4e-4
+
+
+def test_start_of_the_model_follows_from_the_seed():
+    text = TextConfig(vocab_size=30522, width=16, num_layers=2, num_text_layers=1, num_heads=2, feed_forward=16)
+    video = replace(ModelConfig().video, width=16, num_layers=1, image_size=32)
+    stage = StageConfig(weights={"alignment": 0.0}, video_mask=UNMASKED, image_mask=UNMASKED)
+    config = TrainConfig(model=ModelConfig(video=video, text=text), stages=[stage])
+    torch.manual_seed(123)
+    first, second = (build_objective(config, start=True)[0].state_dict() for _ in range(2))
+    other = build_objective(replace(config, run=RunConfig(seed=1)), start=True)[0].state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)

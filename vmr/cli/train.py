@@ -1,0 +1,74 @@
+"""`vmr-train`: train a model as a config says."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+
+from vmr.cli.common import Parser, _call, fail
+
+if TYPE_CHECKING:
+    from vmr.models.encoder import Encoder
+    from vmr.train.config import ValidationConfig
+    from vmr.train.loop import Validate
+
+_DESCRIPTION = """Train a video-text model as a config says, or go on with the run that is found in its folder.
+
+Any key of the config can be given on the line: --run.out runs/mine. `vmr-train CONFIG --help` lists all of them,
+`vmr-train CONFIG --print_config` prints the config with what it is based on, `vmr-train --print_config` the defaults.
+On several devices: torchrun --nproc-per-node 8 -m vmr.cli.train CONFIG
+"""
+
+
+def train(config: str | None, overrides: list[str]) -> None:
+    """Train as a config file says, some of its keys being overridden."""
+    from vmr.train.config_file import read_config
+
+    parsed = read_config(config, overrides)
+    if config is None:
+        fail("name a config, such as configs/train/shapes_nano.yaml (see vmr-train --help)")
+
+    from vmr.train.loop import train as run
+
+    out = run(parsed, None if parsed.validation is None else make_validate(parsed.validation))
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+        print(f"trained: {out}")
+
+
+def make_validate(config: "ValidationConfig") -> "Validate":
+    """Retrieval evaluation of a model in training. The data set is read at once; VmrError, if it is not there."""
+    from vmr.data.annotations import load_retrieval_set
+    from vmr.eval.runner import evaluate
+
+    data = load_retrieval_set(config.dataset, config.video_dir, config.data_dir)
+    data = replace(data, needs_time=False)  # no columns of controls and matching in the midst of training
+
+    def validate(encoder: "Encoder") -> dict[str, float]:
+        columns = evaluate(data, encoder, rerank_depth=config.rerank).scores
+        return {
+            name if column == "embedding" else f"{column}/{name}": value
+            for column, metrics in columns.items()
+            for name, value in metrics.items()
+        }
+
+    return validate
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    config = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
+    if config is None and set(arguments) <= {"-h", "--help"}:
+        # All keys take torch to list; what the command is for can be said without.
+        epilog = "example: vmr-train configs/train/shapes_nano.yaml --run.out runs/mine"
+        parser = Parser(prog="vmr-train", description=_DESCRIPTION, epilog=epilog)
+        parser.add_argument("CONFIG", help="a YAML file; configs/train holds some")
+        parser.parse_args(arguments)
+    _call(train, Namespace(config=config, overrides=arguments))  # type: ignore[no-untyped-call]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""From a config to what a run is made of: model, teacher, losses, data, optimiser. Whatever is wrong is said here."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from vmr.data.annotated_source import AnnotatedSource, load_table
+from vmr.data.shapes_source import ShapesSource
+from vmr.data.streamed_source import HubSource, TarSource, find_shards
+from vmr.data.train_loader import Media, TrainLoader
+from vmr.data.train_source import TrainSource
+from vmr.errors import ModelError, VmrError
+from vmr.models.bert_weights import bert_config, load_bert
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.saved_model import load_saved
+from vmr.models.teachers import Teacher, load_teacher
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.upstream import LoadReport, check_complete, check_shapes, load_upstream
+from vmr.models.upstream_video_text import load_video_text, read_video_text
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.video_text_encoder import check_input
+from vmr.train.config import BatchSize, SourceConfig, TrainConfig
+from vmr.train.distributed import Processes
+from vmr.train.objective import Objective, ObjectiveConfig
+from vmr.train.optimizer import parameter_groups
+from vmr.train.schedule import cosine_with_warmup
+
+# Parts that training needs and retrieval does not: a saved model may lack them, or have them for nothing.
+_FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
+
+Source = tuple[TrainSource, float]
+
+
+def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, list[LoadReport]]:
+    """The model in its first stage, and what it was started from.
+
+    start: fill it with the weights that the config names; not needed for a run that is resumed.
+    Raises ModelError, MissingExtraError: sizes, files, tokeniser, teacher and losses do not fit each other.
+    """
+    tokenizer = CaptionTokenizer(config.model.tokenizer)
+    sizes = model_sizes(config)
+    check_input("data", sizes, config.model.preprocess, config.data.max_text_tokens)
+    if tokenizer.vocab_size != sizes.text.vocab_size:
+        raise ModelError(
+            f"model.tokenizer: {tokenizer.source} has {tokenizer.vocab_size} entries, but model.text.vocab_size is "
+            f"{sizes.text.vocab_size}"
+        )
+    teacher = build_teacher(config)  # before the model, which takes longer to make
+    torch.manual_seed(config.run.seed)
+    model = VideoTextModel(sizes)
+    reports = start_model(model, config, tokenizer) if start else []
+    first, *_ = config.stages
+    objective = Objective(model, teacher, tokenizer, config.objective_of(first))
+    for stage in [*config.stages[1:], first]:
+        objective.set_config(config.objective_of(stage))
+    return objective, reports
+
+
+def model_sizes(config: TrainConfig) -> VideoTextConfig:
+    """The sizes of the model. It guesses masked words if any stage has it do so."""
+    model = config.model
+    text = model.text or (bert_config(model.text_init) if model.text_init else TextConfig())
+    guesses = any(config.objective_of(stage).weights.masked_lm for stage in config.stages)
+    return VideoTextConfig(model.video, text, model.embed_dim, masked_lm=guesses)
+
+
+def build_teacher(config: TrainConfig) -> Teacher | None:
+    """The teacher, if any stage has a use for it. Raises ModelError, MissingExtraError as `load_teacher`."""
+    model = config.model
+    if model.teacher is None or not any(is_taught(config.objective_of(stage)) for stage in config.stages):
+        return None
+    taps = model.video.student.num_taps if model.video.student else 1
+    return load_teacher(model.teacher, model.video.grid_size, num_features=taps, pixels=model.teacher_pixels)
+
+
+def is_taught(objective: ObjectiveConfig) -> bool:
+    """Whether these losses and masks ask a teacher."""
+    return bool(objective.weights.alignment) or "attention" in (objective.video_mask.kind, objective.image_mask.kind)
+
+
+def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTokenizer) -> list[LoadReport]:
+    """Fill a model with the weights that its config names. Raises ModelError where any of them do not fit."""
+    named = config.model
+    if named.init is not None:
+        if Path(named.init).is_dir():
+            return [_start_from_folder(model, Path(named.init), tokenizer)]
+        return [load_video_text(model, read_video_text(named.init))]
+    reports = []
+    if named.video_init is not None:
+        reports.append(_start_video(model, named.video_init))
+    if named.text_init is not None:
+        reports.append(load_bert(model.text_encoder, model.fusion, named.text_init, model.masked_lm_head))
+    return reports
+
+
+def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTokenizer) -> LoadReport:
+    video = model.config.video
+    saved = load_saved(folder, num_frames=video.num_frames, image_size=video.image_size)
+    if saved.tokenizer.words != tokenizer.words:
+        raise ModelError(f"{folder}: has another vocabulary, {saved.tokenizer.source}: set model.tokenizer to it")
+    stated, own = saved.model.config.text.num_heads, model.config.text.num_heads
+    if stated != own:
+        raise ModelError(f"{folder}: has {stated} attention heads, but model.text.num_heads is {own}")
+    weights, wanted = saved.model.state_dict(), model.state_dict()
+    missing = [key for key in wanted if key not in weights]
+    left_over = [key for key in weights if key not in wanted]
+    check_complete(str(folder), _needed(missing), _needed(left_over), len(wanted))
+    matched = {key: weights[key] for key in wanted if key in weights}
+    check_shapes(str(folder), matched, wanted)
+    model.load_state_dict(wanted | matched)
+    fitted = saved.report.fitted if saved.report is not None else {}
+    loaded = tuple(key for key in matched if key not in fitted)
+    return LoadReport(str(folder), loaded, fitted, dict.fromkeys(left_over, "not trained here"), tuple(missing))
+
+
+def _needed(keys: list[str]) -> list[str]:
+    return [key for key in keys if not key.startswith(_FOR_TRAINING)]
+
+
+def _start_video(model: VideoTextModel, file: str) -> LoadReport:
+    """Masked pre-training has student outputs and no pooling norm, classifiers have neither."""
+    weights = find_state_dict(read_checkpoint(file), file)
+    fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
+    try:
+        return replace(load_upstream(model.video_encoder, weights, fresh=fresh), source=file)
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from error
+
+
+def build_sources(config: TrainConfig) -> list[Source]:
+    """What is learnt from, with weights. Raises VmrError, AnnotationError for what is not there."""
+    if not config.data.sources:
+        raise VmrError("data.sources: name one at least, such as {kind: shapes}")
+    return [(_source(Path(config.data.root), source), source.weight) for source in config.data.sources]
+
+
+def _source(root: Path, config: SourceConfig) -> TrainSource:
+    if config.path is None:
+        return ShapesSource(config.parts, config.num_clips, config.seed)
+    path = root / config.path
+    if config.kind == "tar":
+        return TarSource(find_shards(path), config.media, config.path)
+    if config.kind == "hub":
+        name = str(path) if path.exists() else config.path
+        columns = (config.video_column, config.caption_column)
+        return HubSource(name, config.split, *columns, config.media, root=root / (config.video_dir or "."))
+    only = root / config.only if config.only else None
+    folder = root / config.video_dir if config.video_dir else path.parent
+    return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
+
+
+def build_loader(config: TrainConfig, sources: list[Source], batch_size: BatchSize, among: Processes) -> TrainLoader:
+    """Batches of a stage, for this process. Raises VmrError for settings that make no sense."""
+    sizes: dict[Media, int] = {"video": batch_size.video, "image": batch_size.image}
+    for media in {source.media for source, _ in sources}:
+        if sizes[media] % among.world:
+            raise VmrError(f"batch_size.{media} is {sizes[media]}, which {among.world} processes cannot share evenly")
+    data = config.data
+    return TrainLoader(
+        sources,
+        data.clip_spec(config.model.video),
+        batch_size={media: max(size // among.world, 1) for media, size in sizes.items()},
+        seed=config.run.seed,
+        rank=among.rank,
+        world=among.world,
+        num_workers=data.num_workers,
+        timeout_s=data.timeout_s,
+        max_bad_share=data.max_bad_share,
+        prefetch=data.prefetch,
+    )
+
+
+def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.AdamW:
+    """AdamW over the model's parameters; each group keeps its full learning rate as `full_lr`.
+
+    Raises VmrError for rates that are out of range or fit no parameter.
+    """
+    settings = config.optimizer
+    groups = parameter_groups(
+        objective.model.named_parameters(),
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        decay=settings.decay,
+        overrides=settings.overrides,
+        layer_decay=settings.layer_decay,
+    )
+    for group in groups:
+        group["full_lr"] = group["lr"]
+    return torch.optim.AdamW(groups, betas=settings.betas, eps=settings.eps)
+
+
+def learning_rate_factor(config: TrainConfig, step: int) -> float:
+    """What the full learning rates are multiplied with at a step; every stage has its own warm-up and cosine."""
+    stage, step_in_stage = config.stage_at(step)
+    warmup = config.optimizer.warmup if stage.warmup is None else stage.warmup
+    num_warmup_steps = warmup * stage.num_steps if warmup < 1 else warmup
+    factor = cosine_with_warmup(num_warmup_steps, stage.num_steps, config.optimizer.min_ratio)(step_in_stage)
+    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
+    return scale * factor

@@ -1,0 +1,394 @@
+"""What a training run is: frozen dataclasses, whose docstrings are the help of `vmr-train CONFIG --help`."""
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from vmr.data.augment import FlipRule
+from vmr.data.train_clips import ClipSpec, Crop
+from vmr.data.train_loader import Media
+from vmr.errors import VmrError
+from vmr.models.encoder import Preprocess
+from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
+from vmr.models.text_encoder import TextConfig
+from vmr.models.tokenizer import MINILM
+from vmr.models.video_encoder import VideoMambaConfig
+from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.optimizer import DecayRule
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Parallel = Literal["ddp", "fsdp"]
+SourceKind = Literal["annotations", "tar", "hub", "shapes"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model, what it starts from, and who teaches it.
+
+    Attributes:
+        video: sizes of the video encoder, and with them the frames and pixels of a clip.
+        text: sizes of BERT; null takes those of text_init, or BERT base.
+        embed_dim: dimensions of the shared space.
+        init: start from a folder saved by vmr, or a video-text checkpoint file of upstream's.
+        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
+        text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
+        tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file, or to here), or a hub repository.
+        mean: per RGB channel, of pixels in [0, 1].
+        std: per RGB channel, of pixels in [0, 1].
+        resize: how frames are brought to size outside of training, see `Preprocess`.
+        teacher: efficientnet, open_clip:MODEL/WEIGHTS, or null for losses and masks that need none.
+        teacher_pixels: how open_clip's towers see pixels; see `load_teacher`.
+    """
+
+    video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
+    text: TextConfig | None = None
+    embed_dim: int = 512
+    init: str | None = None
+    video_init: str | None = None
+    text_init: str | None = None
+    tokenizer: str = MINILM
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
+    resize: Literal["crop", "stretch", "upstream"] = "upstream"
+    teacher: str | None = None
+    teacher_pixels: Pixels = "imagenet"
+
+    def __post_init__(self) -> None:
+        parts = self.video_init or self.text_init
+        _need(not (self.init and parts), "model.init starts all of it: leave video_init and text_init out")
+        _need(not (self.text and self.text_init), "model.text: text_init brings its own sizes: leave one of them out")
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What the model wants its videos to be."""
+        return Preprocess(self.video.num_frames, self.video.image_size, self.resize, self.mean, self.std)
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where pairs of clips and captions come from.
+
+    Attributes:
+        kind: annotations (a file, and a folder of clips), tar (WebDataset shards), hub (a data set of Hugging Face, by
+            name or in a folder), or shapes (drawn as they are needed).
+        path: the annotation file, the shards (a folder, or a pattern such as "{0000..0099}.tar"), or the data set;
+            relative to data.root.
+        media: video or image.
+        weight: how often a pair is taken from this source rather than another; they need not sum to 1.
+        video_dir: the folder of the clips that annotations name, relative to data.root; default, the annotations' own.
+        format: of annotations; auto looks at the file. See `vmr.data.formats`.
+        only: a list of the videos to keep of annotations, relative to data.root.
+        split: of a data set of the hub.
+        video_column: of a data set of the hub.
+        caption_column: of a data set of the hub.
+        parts: the kinds of scenes of shapes: pairs, order, passage, collision.
+        num_clips: an epoch of shapes.
+        seed: of shapes.
+    """
+
+    kind: SourceKind = "annotations"
+    path: str | None = None
+    media: Media = "video"
+    weight: float = 1.0
+    video_dir: str | None = None
+    format: str = "auto"
+    only: str | None = None
+    split: str = "train"
+    video_column: str = "video"
+    caption_column: str = "caption"
+    parts: tuple[str, ...] = ("pairs",)
+    num_clips: int = 20_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
+        drawn = self.kind == "shapes"
+        _need(drawn == (self.path is None), "data.sources: shapes take no path, and every other kind needs one")
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Pairs in a batch of all processes together: of clips, or of images.
+
+    Attributes:
+        video: in a batch of clips.
+        image: in a batch of images.
+    """
+
+    video: int = 32
+    image: int = 32
+
+    def __post_init__(self) -> None:
+        _need(min(self.video, self.image) >= 1, "batch_size must be at least 1")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learnt from. Frames and pixels of a clip are those of model.video.
+
+    Attributes:
+        sources: a mixture.
+        root: the folder that paths in sources are relative to.
+        batch_size: pairs in a batch of all processes together.
+        max_text_tokens: where captions are cut.
+        sampling: rand (a random frame of each of equal parts), middle, or trimmedN (the first N seconds).
+        crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
+        flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
+        rand_augment: RandAugment with upstream's settings; needs torchvision.
+        frame_cache: a folder that keeps decoded frames, for data sets that are small.
+        reader: pyav, decord or torchcodec.
+        num_workers: decoding processes; null for one a core, at most 8.
+        timeout_s: seconds a file may go without delivering frames before it is given up.
+        max_bad_share: the run stops when more clips than this share cannot be decoded.
+        prefetch: batches that are decoded ahead.
+    """
+
+    sources: list[SourceConfig] = field(default_factory=list)
+    root: str = "."
+    batch_size: BatchSize = field(default_factory=BatchSize)
+    max_text_tokens: int = 32
+    sampling: str = "rand"
+    crop: Crop = "random"
+    flip: FlipRule = "unless_sided"
+    rand_augment: bool = False
+    frame_cache: str | None = None
+    reader: str = "pyav"
+    num_workers: int | None = None
+    timeout_s: float = 120.0
+    max_bad_share: float = 0.25
+    prefetch: int = 2
+
+    def __post_init__(self) -> None:
+        _need(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
+
+    def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
+        """What the decoder delivers for a model."""
+        return ClipSpec(
+            num_frames=video.num_frames,
+            size=video.image_size,
+            sampling=self.sampling,
+            crop=self.crop,
+            flip=self.flip,
+            reader=self.reader,
+            cache_dir=self.frame_cache,
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its learning rate: a rise in a line, then half a cosine, anew in every stage.
+
+    Attributes:
+        learning_rate: at the end of the warm-up.
+        weight_decay: of what is not exempt.
+        decay: standard (weights of products decay) or upstream (all but vectors and biases do).
+        betas: of the running means of gradients and of their squares.
+        eps: added to the root of the latter.
+        layer_decay: factor of the rate from each layer to the one below; see `parameter_groups`.
+        overrides: regular expression -> learning rate of the parameters whose names it is found in.
+        max_grad_norm: gradients together are scaled down to this length; null leaves them.
+        warmup: of each stage, in steps, or below 1 as a share of its steps.
+        min_ratio: floor of the learning rate, as a share of it.
+    """
+
+    learning_rate: float = 4e-4
+    weight_decay: float = 0.05
+    decay: DecayRule = "standard"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    layer_decay: float | None = None
+    overrides: dict[str, float] = field(default_factory=dict)
+    max_grad_norm: float | None = 1.0
+    warmup: float = 0.1
+    min_ratio: float = 0.01
+
+    def __post_init__(self) -> None:
+        _need(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
+        _need(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
+        _need(self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null")
+        _need(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """A part of the run, with its own warm-up and cosine. What it leaves null is as in the rest of the config.
+
+    Attributes:
+        name: in logs.
+        num_steps: optimiser steps.
+        learning_rate: at the end of the warm-up; rates of overrides change in proportion.
+        warmup: in steps, or below 1 as a share of the stage's.
+        batch_size: pairs in a batch of all processes together.
+        weights: loss -> weight, for those that differ from objective.weights.
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden.
+    """
+
+    name: str = "train"
+    num_steps: int = 1000
+    learning_rate: float | None = None
+    warmup: float | None = None
+    batch_size: BatchSize | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    video_mask: MaskConfig | None = None
+    image_mask: MaskConfig | None = None
+
+    def __post_init__(self) -> None:
+        _need(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
+        known = asdict(LossWeights())
+        unknown = [name for name in self.weights if name not in known]
+        _need(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run is carried out.
+
+    Attributes:
+        out: folder of checkpoints, logs and the finished model.
+        seed: of everything random.
+        device: cpu, cuda, or auto (CUDA where there is one).
+        precision: of matrix products; weights, states and scans are float32 in any case.
+        accumulate: batches whose gradients are averaged for one step.
+        log_every: steps from one line of the log to the next.
+        checkpoint_every: steps from one checkpoint to the next.
+        checkpoint_minutes: as well as after so many minutes.
+        keep: how many checkpoints, the newest; the best is kept besides.
+        validate_every: steps from one validation to the next; null for none.
+        ema: decay of the moving average of the weights, which is then what is validated and saved; null for none.
+        compile: run the encoders through torch.compile.
+        parallel: under torchrun, ddp (each process has all weights) or fsdp (each has a part).
+        skip_bad_steps: how many steps may be left out because a loss or gradient is not finite.
+        wandb: project on Weights & Biases, null for none.
+        resume: go on with the run found in `out`; false refuses a folder that holds one.
+        stop_after_steps: stop there, to be resumed later.
+        max_minutes: stop after so long, to be resumed later.
+    """
+
+    out: str = "runs/train"
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "fp32"
+    accumulate: int = 1
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    checkpoint_minutes: float | None = None
+    keep: int = 2
+    validate_every: int | None = None
+    ema: float | None = None
+    compile: bool = False
+    parallel: Parallel = "ddp"
+    skip_bad_steps: int = 0
+    wandb: str | None = None
+    resume: bool = True
+    stop_after_steps: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("accumulate", "log_every", "checkpoint_every", "keep", "validate_every", "stop_after_steps"):
+            value = getattr(self, name)
+            _need(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
+        _need(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
+        _need(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
+        _need(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
+        for name, choices in {"precision": Precision, "parallel": Parallel}.items():
+            value = getattr(self, name)
+            _need(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Retrieval evaluation on the way; the command makes it of this.
+
+    Attributes:
+        dataset: an annotation file, or the name of a data set; see `vmr-eval`.
+        video_dir: the folder of an annotation file's videos.
+        data_dir: the folder of a named data set.
+        rerank: how many candidates of each query to score again by matching; metrics are then called vtm/... as well.
+        metric: by which the best checkpoint is chosen; higher is better.
+    """
+
+    dataset: str
+    video_dir: str | None = None
+    data_dir: str | None = None
+    rerank: int = 0
+    metric: str = "text_to_video/R@1"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run.
+
+    Attributes:
+        model: the model, what it starts from, and who teaches it.
+        data: what is learnt from.
+        objective: the losses.
+        optimizer: AdamW and its learning rate.
+        stages: one after the other.
+        run: how the run is carried out.
+        validation: retrieval evaluation on the way.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
+    run: RunConfig = field(default_factory=RunConfig)
+    validation: ValidationConfig | None = None
+
+    def __post_init__(self) -> None:
+        _need(bool(self.stages), "stages: there must be one at least")
+        validates = self.run.validate_every is not None
+        _need(validates == (self.validation is not None), "validation and run.validate_every need each other")
+        for stage in self.stages:
+            self.objective_of(stage)  # which says what does not go together
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.num_steps for stage in self.stages)
+
+    def stage_at(self, step: int) -> tuple[StageConfig, int]:
+        """The stage that a step belongs to, and the step's number within it; steps count from 0."""
+        for stage in self.stages:
+            if step < stage.num_steps:
+                return stage, step
+            step -= stage.num_steps
+        raise IndexError(f"step {self.num_steps + step} of {self.num_steps}")
+
+    def objective_of(self, stage: StageConfig) -> ObjectiveConfig:
+        """The losses of a stage. Raises ModelError for weights and masks that do not go together."""
+        return replace(
+            self.objective,
+            weights=replace(self.objective.weights, **stage.weights),
+            video_mask=stage.video_mask or self.objective.video_mask,
+            image_mask=stage.image_mask or self.objective.image_mask,
+        )
+
+    def essentials(self) -> dict[str, Any]:
+        """What a resumed run must have in common with the one that it resumes, as JSON has it."""
+        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for section, names in _INESSENTIAL.items():
+            for name in names:
+                del content[section][name]
+        del content["validation"]
+        content["model"]["tokenizer"] = Path(self.model.tokenizer).name  # wherever its folder has been moved
+        return content
+
+
+# How fast, how safe and how talkative a run is does not change what is learnt.
+_INESSENTIAL = {
+    "model": ("init", "video_init"),
+    "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
+    "run": (
+        "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",
+        "skip_bad_steps", "wandb", "resume", "stop_after_steps", "max_minutes",
+    ),
+}  # fmt: skip
+
+
+def _need(holds: bool, message: str) -> None:
+    if not holds:
+        raise VmrError(message)

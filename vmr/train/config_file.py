@@ -1,0 +1,77 @@
+"""Training configs as YAML files: read with what they are based on, and written beside what was made with them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from vmr.errors import VmrError
+from vmr.train.config import StageConfig, TrainConfig
+
+
+def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """The run that a YAML file describes, or that of the defaults for None.
+
+    A file may say `base: other.yaml`, relative to itself, and then lists only what differs; the other may be based on
+    a third. overrides: as on the command line, such as `--run.seed 1`; `--help` and `--print_config` print and exit.
+
+    Raises VmrError, in one line, for a file that is absent or no YAML, and for keys and values that do not exist.
+    """
+    arguments = list(overrides)
+    if file is not None:
+        chain = _chain(Path(file))
+        named = [(path, content["model"]["tokenizer"]) for path, content in chain if _names_tokenizer(content)]
+        if named and (named[-1][0].parent / str(named[-1][1])).is_file():
+            path, tokenizer = named[-1]
+            arguments.insert(0, f"--model.tokenizer={(path.parent / tokenizer).resolve()}")
+        arguments = [f"--config={path}" for path, _ in chain] + arguments
+    parser = ArgumentParser(
+        prog="vmr-train CONFIG", description="Train a video-text model.", exit_on_error=False, allow_abbrev=False
+    )
+    parser.add_argument("--config", action="config", help="a YAML file; what comes later wins")
+    parser.add_argument("--base", type=str | None, help="the file that a config is based on")
+    parser.add_class_arguments(TrainConfig)
+    parser.set_defaults({"stages": [asdict(StageConfig())]})  # it cannot print a default that is made of dataclasses
+    try:
+        parsed = parser.parse_args(arguments)
+        for name in ("config", "base"):
+            parsed.pop(name, None)
+        made = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
+        return TrainConfig(**made(parsed).as_dict())
+    except ArgumentError as error:
+        raise VmrError(f"{file or 'config'}: {' '.join(str(error).split())}") from error
+
+
+def save_config(config: TrainConfig, file: Path) -> None:
+    """Write a config that `read_config` reads, every key in it."""
+    content = json.loads(json.dumps(asdict(config)))
+    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+
+def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """A config file after those that it is based on."""
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        if file.resolve() in [path.resolve() for path, _ in chain]:
+            raise VmrError(f"{file}: is based on itself")
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise VmrError(f"{file}: {error.strerror or error}") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise VmrError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+        if not isinstance(content, dict):
+            raise VmrError(f"{file}: not a config: holds a {type(content).__name__}")
+        chain.insert(0, (file, content))
+        if content.get("base") is None:
+            return chain
+        file = file.parent / str(content["base"])
+
+
+def _names_tokenizer(content: dict[str, Any]) -> bool:
+    model = content.get("model")
+    return isinstance(model, dict) and "tokenizer" in model

@@ -1,0 +1,197 @@
+"""Training on several processes, as torchrun starts them: who they are, and how they share weights and gradients.
+
+DDP: each has all weights, gradients are averaged. FSDP2: each keeps a part of every weight and of its optimiser state
+(as DTensors) and gathers a layer's weights when they are needed. Without torchrun there is one process and neither.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from vmr.errors import VmrError
+from vmr.models.video_text import VideoTextModel
+from vmr.train.config import Parallel
+from vmr.train.objective import Objective
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=2)  # for one process validates while the others wait
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Those of a run, seen from one of them: rank of world, and the device that it computes on."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes the files."""
+        return self.rank == 0
+
+    def share(self, value: T) -> T:
+        """What the main process has, on all of them."""
+        if self.world == 1:
+            return value
+        box: list[Any] = [value]
+        dist.broadcast_object_list(box, src=0, device=self.device)
+        shared: T = box[0]
+        return shared
+
+    def collect(self, value: T) -> list[T]:
+        """What each process has, in the order of ranks, on all of them."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether it is true in any process."""
+        if self.world == 1:
+            return list(flags)
+        tensor = torch.tensor(flags, dtype=torch.int32, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return [bool(flag) for flag in tensor.tolist()]
+
+
+@contextmanager
+def processes(device: str) -> Iterator[Processes]:
+    """Joins the processes that torchrun started, and leaves them. Raises VmrError for a device that is not there."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        if device == "cuda":
+            chosen = torch.device("cuda", local_rank)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise VmrError(f"run.device {device!r} is not here: use cpu, cuda or auto") from error
+    if world == 1:
+        yield Processes(0, 1, chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
+    try:
+        yield Processes(rank, world, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+class Parallelised:
+    """An objective on all processes: call it as the objective itself.
+
+    Its modules stay where they are, with the names of their parameters; FSDP turns these into DTensors, so that an
+    optimiser is made after it.
+    """
+
+    def __init__(self, objective: Objective, parallel: Parallel, among: Processes) -> None:
+        self.objective = objective
+        self._among = among
+        self._ddp: DistributedDataParallel | None = None
+        self._kept_whole: list[nn.Parameter] = []
+        if among.world > 1 and parallel == "ddp":
+            # Images leave the temporal positions without a gradient, unmasked stages the student outputs.
+            self._ddp = DistributedDataParallel(objective, find_unused_parameters=True)
+        elif among.world > 1:
+            shard(objective.model, objective, among)
+            self._kept_whole = [objective.model.temperature]
+
+    def __call__(self, *arguments: Any) -> dict[str, Tensor]:
+        """The losses."""
+        losses: dict[str, Tensor] = (self._ddp or self.objective)(*arguments)
+        return losses
+
+    @contextmanager
+    def accumulating(self, more_to_come: bool) -> Iterator[None]:
+        """Around forward and backward: gradients are averaged over processes only when no more are to come."""
+        if self._ddp is not None:
+            with self._ddp.no_sync() if more_to_come else nullcontext():
+                yield
+            return
+        if self._kept_whole:
+            self.objective.set_requires_gradient_sync(not more_to_come)  # type: ignore[operator]  # FSDP's
+        yield
+        for parameter in self._kept_whole:
+            if not more_to_come and parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= self._among.world
+
+
+def shard(model: VideoTextModel, root: nn.Module, among: Processes) -> None:
+    """FSDP2: each layer of the encoders is gathered by itself, what is left of `root`, which has the model, at once.
+
+    Fusion layers are left to it, since their keys and values are made outside of their forward pass. A scalar cannot be
+    sharded: each process keeps the temperature whole.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(among.device.type, (among.world,))
+    for layer in [*model.video_encoder.layers, *model.text_encoder.layers]:
+        fully_shard(layer, mesh=mesh)
+    fully_shard(root, mesh=mesh, ignored_params={model.temperature})
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor, or all parts of a DTensor, on the CPU; every process must ask."""
+    full = getattr(tensor, "full_tensor", None)
+    return (tensor if full is None else full()).detach().cpu().contiguous()
+
+
+@torch.no_grad()
+def fill(tensor: Tensor, values: Tensor) -> None:
+    """Put `values` into a tensor, or this process's part of them into a DTensor."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    if isinstance(tensor, DTensor):
+        values = distribute_tensor(values.to(tensor.device), tensor.device_mesh, tensor.placements)
+    tensor.copy_(values)
+
+
+@torch.no_grad()
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    """The length of all gradients together, the same on all processes."""
+    plain, parts = _gradients(parameters)
+    norm = torch.nn.utils.get_total_norm(plain)
+    if not parts:
+        return norm
+    square = torch.nn.utils.get_total_norm(parts) ** 2
+    dist.all_reduce(square)
+    return (norm**2 + square).sqrt()
+
+
+@torch.no_grad()
+def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor) -> None:
+    """Scale gradients whose length is `norm` down to max_norm, if they are longer."""
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for gradients in _gradients(parameters):
+        if gradients:
+            torch._foreach_mul_(gradients, scale)
+
+
+def _gradients(parameters: Iterable[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
+    """Those that each process has whole, and the parts that it has of the others."""
+    from torch.distributed.tensor import DTensor
+
+    plain: list[Tensor] = []
+    parts: list[Tensor] = []
+    for parameter in parameters:
+        if isinstance(parameter.grad, DTensor):
+            parts.append(parameter.grad.to_local())
+        elif parameter.grad is not None:
+            plain.append(parameter.grad)
+    return plain, parts

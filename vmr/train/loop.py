@@ -1,0 +1,292 @@
+"""The one loop: pre-training and fine-tuning differ by their config alone."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+from vmr.data.augment import rand_augment
+from vmr.data.train_loader import LoaderPosition, TrainBatch, TrainLoader
+from vmr.errors import VmrError
+from vmr.models.encoder import Encoder
+from vmr.models.saved_model import save_model
+from vmr.models.tokenizer import clean_caption
+from vmr.models.video_text_encoder import VideoTextEncoder
+from vmr.train.build import (
+    build_loader,
+    build_objective,
+    build_optimizer,
+    build_sources,
+    is_taught,
+    learning_rate_factor,
+)
+from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
+from vmr.train.config import StageConfig, TrainConfig
+from vmr.train.config_file import save_config
+from vmr.train.distributed import Parallelised, Processes, processes
+from vmr.train.log import RunLog, Window
+from vmr.train.objective import Batch
+from vmr.train.step import Stepper, StepResult
+from vmr.train.weights import Weights, averaged, shard_average
+
+Validate = Callable[[Encoder], dict[str, float]]
+
+_AUGMENT = 5  # sets its random generators apart from the loader's
+
+
+def train(config: TrainConfig, validate: Validate | None = None) -> Path:
+    """Train as `config` says, or go on with the run that is found in its folder; returns the folder.
+
+    Under torchrun, every process calls this. The folder holds `config.yaml`, `log.jsonl`, `skipped.jsonl`,
+    `checkpoints/`, after a validation the best model as `best/`, and at the end the model as `model/`; both are for
+    `vmr.load_model`.
+
+    validate: called every `run.validate_every` steps, in one process, with the model as it is (its moving average,
+    where there is one); it returns metrics by name, `validation.metric` among them.
+
+    Raises VmrError: what the config names is not there or does not fit, the folder holds another run or is in use, too
+    many clips are bad, or the training diverged.
+    """
+    out = Path(config.run.out)
+    with processes(config.run.device) as among, _claimed(out) if among.is_main else nullcontext():
+        run = Run(config, validate, among)
+        with run.log:
+            run.go()
+    return out
+
+
+class Run:
+    """A training run in one of its processes."""
+
+    def __init__(self, config: TrainConfig, validate: Validate | None, among: Processes) -> None:
+        self.config, self.among, self.out = config, among, Path(config.run.out)
+        self.validate = validate
+        self.preprocess = config.model.preprocess
+        found = find_resumable(self.out, self.out / "checkpoints", config, among)
+        self._sources = build_sources(config)
+        for stage in config.stages:
+            self._loader(stage)  # what is wrong with it is said now
+        self.objective, reports = build_objective(config, start=found is None)
+        self.objective.to(among.device).train()
+        if self.objective.teacher is not None:
+            self.objective.teacher.to(among.device)
+        self.stepper, self.weights = self._wrap()
+        self.state = TrainState(0, [], {}, 0, None, config.essentials())
+        self.position: LoaderPosition | None = None
+        events = [str(report) for report in reports]
+        if found is not None:
+            self.state = found.state
+            self.position = LoaderPosition(**found.state.positions[among.rank])
+            self.weights.load(found.path, found.state.scaler)
+            events += [f"left aside: {problem}" for problem in found.problems] + [f"goes on from {found.path}"]
+        elif among.is_main:
+            save_config(config, self.out / "config.yaml")
+        self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=among.is_main)
+        for event in events:
+            self.log.event(self.state.step, event)
+
+    def _wrap(self) -> tuple[Stepper, Weights]:
+        """The average is copied before the model is shared out, the optimiser made after it."""
+        run, model = self.config.run, self.objective.model
+        average = averaged(model, run.ema) if run.ema is not None else None
+        if average is not None and self.among.world > 1 and run.parallel == "fsdp":
+            shard_average(average, self.among)
+        parallelised = Parallelised(self.objective, run.parallel, self.among)
+        optimizer = build_optimizer(self.config, self.objective)
+        if run.compile:
+            for module in (model.video_encoder, model.text_encoder, model.fusion):
+                module.compile()
+        max_norm = self.config.optimizer.max_grad_norm
+        stepper = Stepper(parallelised, optimizer, self.among, precision=run.precision, max_grad_norm=max_norm)
+        return stepper, Weights(model, average, optimizer, stepper.scaler)
+
+    def go(self) -> None:
+        """All steps that are left, or those until the run is told to stop."""
+        num_steps = self.config.num_steps
+        stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
+        clock = _Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
+        window = Window()
+        while self.state.step < stop_at:
+            stage, first = self.config.stage_at(self.state.step)
+            self.objective.set_config(self.config.objective_of(stage))
+            end = min(stop_at, self.state.step - first + stage.num_steps)
+            with self._loader(stage) as loader:
+                batches = loader.batches(self.position)
+                while self.state.step < end:
+                    self._step(batches, stage.name, window)
+                    is_over, is_due = self.among.any(clock.is_over(), clock.is_due())
+                    if is_over:
+                        stop_at = end = self.state.step
+                    self._look_around(is_due or self.state.step == stop_at)
+        if self.state.step == num_steps:
+            self._save_model(self.out / "model")
+        else:
+            self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
+
+    def _step(self, batches: Iterator[TrainBatch], stage: str, window: Window) -> None:
+        """One optimiser step, with what has to be said of it."""
+        began, run, step = time.perf_counter(), self.config.run, self.state.step
+        seeds = np.random.SeedSequence((run.seed, step, self.among.rank))
+        torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        factor = learning_rate_factor(self.config, step)
+        for group in self.weights.optimizer.param_groups:
+            group["lr"] = group["full_lr"] * factor
+        taken = [next(batches) for _ in range(run.accumulate)]
+        result = self.stepper([self._prepare(batch) for batch in taken])
+        self.position = taken[-1].position
+        self.state = replace(self.state, step=step + 1)
+        if result.bad is not None:
+            self._leave_out(result)
+        elif not result.overflow:
+            self.weights.update_average()
+        self._note_skipped(taken)
+        window.add(result.losses, result.grad_norm, time.perf_counter() - began, sum(batch.waited_s for batch in taken))
+        self.log.advance(step + 1)
+        if step == 0 or (step + 1) % run.log_every == 0:
+            facts = {
+                "learning_rate": self.config.optimizer.learning_rate * factor,
+                "temperature": self.objective.model.temperature.item(),
+                "num_skipped": self.log.num_skipped,
+                "num_bad_steps": self.state.num_bad_steps,
+            }
+            self.log.train({"step": step + 1, "stage": stage, **window.take(), **facts})
+
+    def _prepare(self, batch: TrainBatch) -> Batch:
+        """From the loader's arrays to what the losses are computed of, on the device."""
+        pixels = batch.video
+        if self.config.data.rand_augment:
+            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.among.rank))
+            pixels = np.stack([rand_augment(clip, rng) for clip in pixels])
+        video = torch.from_numpy(pixels)
+        if self.among.device.type == "cuda":
+            video = video.pin_memory()
+        video = video.to(self.among.device, non_blocking=True)
+        captions = [clean_caption(caption) for caption in batch.captions]
+        input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
+        teacher = self.objective.teacher if is_taught(self.objective.config) else None
+        return Batch(
+            video=self.preprocess(video),
+            teacher_video=None if teacher is None else teacher.normalize(video),
+            input_ids=input_ids.to(self.among.device),
+            attention_mask=attention_mask.to(self.among.device),
+            ids=torch.from_numpy(batch.ids).to(self.among.device),
+        )
+
+    def _leave_out(self, result: StepResult) -> None:
+        losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
+        message = f"{result.bad} is not finite (losses: {losses})"
+        allowed = self.config.run.skip_bad_steps
+        self.state = replace(self.state, num_bad_steps=self.state.num_bad_steps + 1)
+        if self.state.num_bad_steps > allowed:
+            raise VmrError(
+                f"step {self.state.step}: {message}: lower optimizer.learning_rate, or have more than "
+                f"{allowed} such steps left out by run.skip_bad_steps"
+            )
+        self.log.event(self.state.step, f"left out: {message}")
+
+    def _note_skipped(self, batches: list[TrainBatch]) -> None:
+        """List the clips that any process could not decode; they are asked only when there are some."""
+        own = [clip for batch in batches for clip in batch.skipped]
+        (are_some,) = self.among.any(bool(own))
+        if are_some:
+            self.log.skipped(self.state.step, [clip for clips in self.among.collect(own) for clip in clips])
+
+    def _look_around(self, is_due: bool) -> None:
+        """Validation and checkpoints, where it is time for them."""
+        run, step = self.config.run, self.state.step
+        is_best = run.validate_every is not None and step % run.validate_every == 0 and self._validate()
+        if is_due or is_best or step % run.checkpoint_every == 0:
+            self._checkpoint()
+
+    def _validate(self) -> bool:
+        """Whether this is the best model so far; if so, it is saved."""
+        if self.validate is None or self.config.validation is None:
+            return False
+        metrics = self.among.share(self._metrics(self.validate))
+        name = self.config.validation.metric
+        if name not in metrics:
+            raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
+        is_best = self.state.best is None or metrics[name] > self.state.best["metrics"][name]
+        self.log.validation(self.state.step, metrics, best=is_best)
+        if is_best:
+            self.state = replace(self.state, best={"step": self.state.step, "metrics": metrics})
+            self._save_model(self.out / "best")
+        return is_best
+
+    def _metrics(self, validate: Validate) -> dict[str, float]:
+        """Those of the model as it is; none in processes other than the main one."""
+        model = self.weights.snapshot()
+        if not self.among.is_main:
+            return {}
+        encoder = VideoTextEncoder(
+            model,
+            self.objective.tokenizer,
+            self.preprocess,
+            name=str(self.out),
+            about="a model in training",
+            max_text_tokens=self.config.data.max_text_tokens,
+            device=self.among.device,
+        )
+        return validate(encoder)
+
+    def _checkpoint(self) -> None:
+        assert self.position is not None  # a step has been made
+        positions = self.among.collect(asdict(self.position))
+        tensors = self.weights.tensors()
+        self.state = replace(self.state, positions=positions, scaler=self.weights.scaler.state_dict())
+        if self.among.is_main:
+            folder = self.out / "checkpoints"
+            save_checkpoint(folder, tensors, self.state)
+            prune(folder, self.config.run.keep, self.state.best["step"] if self.state.best else None)
+
+    def _save_model(self, folder: Path) -> None:
+        model = self.weights.snapshot()
+        if self.among.is_main:
+            save_model(
+                folder,
+                model,
+                self.preprocess,
+                self.objective.tokenizer,
+                max_text_tokens=self.config.data.max_text_tokens,
+                training={"step": self.state.step, "best": self.state.best, "config": self.config.essentials()},
+            )
+
+    def _loader(self, stage: StageConfig) -> TrainLoader:
+        return build_loader(self.config, self._sources, stage.batch_size or self.config.data.batch_size, self.among)
+
+
+class _Clock:
+    """Minutes from the start of a run, and from the last checkpoint that they called for."""
+
+    def __init__(self, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
+        self._start = self._last = time.monotonic()
+        self._max_minutes, self._checkpoint_minutes = max_minutes, checkpoint_minutes
+
+    def is_over(self) -> bool:
+        return self._max_minutes is not None and time.monotonic() - self._start >= 60 * self._max_minutes
+
+    def is_due(self) -> bool:
+        is_due = self._checkpoint_minutes is not None and time.monotonic() - self._last >= 60 * self._checkpoint_minutes
+        if is_due:
+            self._last = time.monotonic()
+        return is_due
+
+
+@contextmanager
+def _claimed(out: Path) -> Iterator[None]:
+    """Keeps the folder for one run. Raises VmrError where another is writing in it."""
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise VmrError(f"{out}: another run is writing here: name another run.out") from None
+    try:
+        yield
+    finally:
+        lock.release()

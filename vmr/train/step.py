@@ -1,0 +1,103 @@
+"""One optimiser step: forward, backward, a look at every number, and the update."""
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vmr.errors import VmrError
+from vmr.train.config import Precision
+from vmr.train.distributed import Parallelised, Processes, clip_gradients, gradient_norm
+from vmr.train.objective import Batch
+
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_SMALLEST_SCALE = 1.0  # of losses in fp16: below it, gradients are not too small but infinite
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of a step.
+
+    losses: weighted, by name, means over the batches of the step. grad_norm: before clipping. bad: the first thing in
+    it that was not finite, for which the step was left out; None for a step that was made. overflow: left out as well,
+    but only because fp16 could not hold the scaled gradients; the scale is halved.
+    """
+
+    losses: dict[str, float]
+    grad_norm: float
+    bad: str | None
+    overflow: bool = False
+
+
+class Stepper:
+    """Makes steps. Weights are float32; under autocast the products of the forward pass are not."""
+
+    def __init__(
+        self,
+        parallelised: Parallelised,
+        optimizer: torch.optim.Optimizer,
+        among: Processes,
+        *,
+        precision: Precision,
+        max_grad_norm: float | None,
+    ) -> None:
+        self.parallelised = parallelised
+        self.optimizer = optimizer
+        self.scaler = torch.amp.GradScaler(among.device.type, enabled=precision == "fp16")
+        self._among = among
+        self._precision = precision
+        self._max_grad_norm = max_grad_norm
+
+    def __call__(self, batches: Sequence[Batch]) -> StepResult:
+        """Learn from the batches together. A step with a number that is not finite changes no weight."""
+        self.optimizer.zero_grad(set_to_none=True)
+        summed: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches):
+            with self.parallelised.accumulating(number + 1 < len(batches)):
+                with self._autocast():
+                    losses = self.parallelised(batch)
+                total = torch.stack(list(losses.values())).sum() / len(batches)
+                self.scaler.scale(total).backward()
+            for name, loss in losses.items():
+                summed[name] = summed.get(name, 0.0) + loss.detach() / len(batches)
+        self.scaler.unscale_(self.optimizer)
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        norm = gradient_norm(parameters)
+        *values, norm_value = torch.stack([*summed.values(), norm]).tolist()  # one wait for the device, not one each
+        found = dict(zip(summed, values, strict=True))
+        bad_loss = next((f"the {name} loss" for name, value in found.items() if not math.isfinite(value)), None)
+        is_bad, is_overflow = self._among.any(bad_loss is not None, not math.isfinite(norm_value))
+        overflow = is_overflow and not is_bad and self.scaler.is_enabled()
+        if is_bad or (is_overflow and not overflow):
+            bad = bad_loss or self._bad_gradient() or "another process's loss"
+            self.scaler.update()
+            self.optimizer.zero_grad(set_to_none=True)
+            return StepResult(found, norm_value, bad)
+        if self._max_grad_norm is not None and not overflow:
+            clip_gradients(parameters, self._max_grad_norm, norm)
+        self._update()
+        return StepResult(found, norm_value, None, overflow)
+
+    def _update(self) -> None:
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.is_enabled() and self.scaler.get_scale() < _SMALLEST_SCALE:
+            raise VmrError(f"fp16: {self._bad_gradient()} is not finite at any scale: use run.precision bf16 or fp32")
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self._precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self._among.device.type, _DTYPES[self._precision])
+
+    def _bad_gradient(self) -> str | None:
+        """The first parameter, in the model's order, whose gradient is not finite."""
+        for name, parameter in self.parallelised.objective.model.named_parameters():
+            gradient = parameter.grad
+            if gradient is not None:
+                local = getattr(gradient, "to_local", lambda kept=gradient: kept)()
+                if not bool(local.isfinite().all()):
+                    return f"the gradient of {name}"
+        return None
