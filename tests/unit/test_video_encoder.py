@@ -372,3 +372,38 @@ def test_compiles_into_one_graph() -> None:
     model = make_model()
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     assert torch.allclose(compiled(make_video()).pooled, model(make_video()).pooled, atol=1e-5)
+
+
+def test_frames_apart_know_nothing_of_each_other():
+    config = replace(SMALL, across_time=False)
+    torch.manual_seed(0)
+    model = VideoMamba(config).eval()
+    video = torch.randn(2, config.num_frames, 3, config.image_size, config.image_size)
+    order = torch.randperm(config.num_frames)
+    with torch.no_grad():
+        tokens, pooled, _ = model(video, keep_temporal=True)
+        shuffled = model(video[:, order], keep_temporal=True)
+        assert torch.allclose(shuffled.pooled, pooled[:, order], atol=1e-6)
+        image = model(video[:, 2:3])
+        assert torch.allclose(pooled[:, 2:3], image.pooled, atol=1e-6)
+        patches = config.grid_size**2
+        assert torch.allclose(tokens[:, 2 * patches : 3 * patches], image.video_tokens, atol=1e-6)
+        assert torch.allclose(model(video).pooled, pooled.mean(1, keepdim=True), atol=1e-6)
+
+
+def test_masked_frames_apart():
+    config = replace(SMALL, across_time=False, student=StudentConfig(teacher_dim=8))
+    model = VideoMamba(config)
+    patches = config.grid_size**2
+    mask = torch.zeros(2, 1 + config.num_frames * patches, dtype=torch.bool)
+    mask[:, 1:].view(2, config.num_frames, patches)[:, :, 1::2] = True
+    features = model(torch.randn(2, config.num_frames, 3, config.image_size, config.image_size), mask)
+    kept = config.num_frames * patches // 2
+    assert features.video_tokens.shape == (2, kept, config.width)
+    assert features.student.shape == (1, 2, 1 + kept, 8)
+    assert features.pooled.shape == (2, 1, config.width)
+
+
+def test_frames_apart_have_one_vector_each():
+    with pytest.raises(ModelError, match="across_time"):
+        replace(SMALL, across_time=False, pool="cls_cat_avg")

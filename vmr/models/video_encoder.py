@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.backbone import SIZES, BackboneConfig, Size, VideoMambaBackbone
+from vmr.models.backbone import SIZES, BackboneConfig, Size, VideoMambaBackbone, check_mask
 from vmr.models.interpolation import interpolate_positions, interpolate_time
 from vmr.models.mixer import RMSNorm
 from vmr.models.pooling import PoolType, pool_tokens
@@ -30,16 +30,21 @@ class VideoMambaConfig(BackboneConfig):
 
     Attributes:
         pool: how tokens become the pooled vectors; see `vmr.models.pooling`.
+        across_time: whether the frames of a clip are one sequence. If not, each is encoded as an image: what such a
+            model scores needs no motion, and what the other scores beyond it does.
         student: the layers to compare with a teacher, None for an encoder without student outputs.
     """
 
     pool: PoolType = "cls+avg"
+    across_time: bool = True
     student: StudentConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pool not in get_args(PoolType):
             raise ModelError(f"pool is {self.pool!r}; use one of {', '.join(get_args(PoolType))}")
+        if not self.across_time and (self.tubelet_size > 1 or self.pool == "cls_cat_avg"):
+            raise ModelError("frames are encoded apart (across_time) with a tubelet_size of 1 and one vector each only")
         if self.student is not None:
             self.student.tapped_layers(self.num_layers)
 
@@ -91,6 +96,8 @@ class VideoMamba(VideoMambaBackbone):
         Raises:
             ModelError: the video or the mask does not have the shape this model takes.
         """
+        if video.shape[1] > 1 and not self.config.across_time:
+            return self._encode_apart(video, mask, keep_temporal)
         num_steps = 1 if video.shape[1] == 1 else self.config.num_steps
         if mask is not None and keep_temporal:
             _check_equal_steps(mask, num_steps)
@@ -123,6 +130,26 @@ class VideoMamba(VideoMambaBackbone):
         if config.student is not None:
             model.student_positions = _student_positions(config).to(self.student_positions)
         return model
+
+    def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoFeatures:
+        """Each frame as an image; the student's CLS is the mean of theirs, as the teacher's is."""
+        batch, num_frames = video.shape[:2]
+        if mask is not None:
+            check_mask(mask, batch, 1 + num_frames * self.config.grid_size**2)
+            _check_equal_steps(mask, num_frames)
+            patches = mask[:, 1:].reshape(batch * num_frames, -1)  # (B*T, N)
+            mask = torch.cat([patches.new_zeros(len(patches), 1), patches], dim=1)
+        tokens, pooled, student = self.forward(video.flatten(0, 1).unsqueeze(1), mask)
+        pooled = pooled.view(batch, num_frames, -1)  # (B, T, C)
+        if student is not None:
+            frames = student.unflatten(1, (batch, num_frames))  # (K, B, T, 1 + kept, D)
+            cls_token = frames[:, :, :, :1].mean(dim=2)
+            student = torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
+        return VideoFeatures(
+            tokens.reshape(batch, -1, tokens.shape[2]),
+            pooled if keep_temporal else pooled.mean(dim=1, keepdim=True),
+            student,
+        )
 
     def _decode_taps(self, student: StudentConfig, taps: dict[int, Tensor], last: Tensor, mask: Tensor) -> Tensor:
         """The streams after the tapped layers -> (K, B, 1 + kept, D). Upstream normalises all of them but the last."""
