@@ -35,7 +35,7 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
     parser = _parser_of(prog, command, positional, example)
     config = parser.parse_args(argv)
     config.pop("config", None)
-    _call(command, config)
+    call_command(command, config)
 
 
 def run_subcommands(
@@ -51,7 +51,7 @@ def run_subcommands(
     config = parser.parse_args(argv)
     chosen = config[config.subcommand]
     chosen.pop("config", None)
-    _call(commands[config.subcommand][0], chosen)
+    call_command(commands[config.subcommand][0], chosen)
 
 
 def fail(message: str) -> NoReturn:
@@ -80,7 +80,8 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
     return parser
 
 
-def _call(command: Command, config: Any) -> None:
+def call_command(command: Command, config: Any) -> None:
+    """Calls `command` with what was parsed; an error of ours is one line and status 2, an interrupt status 130."""
     # Decoding processes share the cores with torch, whose OpenMP threads would otherwise burn them while they wait for
     # each other: embedding took four times as long. Read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from vmr.cli.common import Parser, _call, fail
+from vmr.cli import common
+from vmr.cli.common import Parser, fail
 
 if TYPE_CHECKING:
     from vmr.models.encoder import Encoder
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser = Parser(prog="vmr-train", description=_DESCRIPTION, epilog=epilog)
         parser.add_argument("CONFIG", help="a YAML file; configs/train holds some")
         parser.parse_args(arguments)
-    _call(train, Namespace(config=config, overrides=arguments))  # type: ignore[no-untyped-call]
+    common.call_command(train, Namespace(config=config, overrides=arguments))  # type: ignore[no-untyped-call]
 
 
 if __name__ == "__main__":
