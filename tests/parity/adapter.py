@@ -224,7 +224,7 @@ class Umt:
         config = VideoTextConfig(encoder_config(cfg["vision"]), text_config(cfg["bert"]), cfg["embed_dim"])
         self.model = VideoTextModel(config, backend=backend).eval()
         if sd is not None:
-            load_video_text(self.model, read_video_text(sd))
+            load_video_text(self.model, config, read_video_text(sd))
         self.teacher = None if cfg["teacher"] is None else upstream_teacher(cfg["teacher"], sd)
         weights, mask = cfg["loss_weight"], cfg["mask"]
         self.objective = Objective(

@@ -147,7 +147,7 @@ def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextCo
     model = make_model(config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ModelError) as caught:
-        load_video_text(model, read_video_text(weights))
+        load_video_text(model, model.config, read_video_text(weights))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     for name, tensor in model.state_dict().items():
@@ -310,7 +310,7 @@ def test_parts_that_the_model_lacks_are_ignored_by_name() -> None:
     weights = small_video_text_weights()
     bare_video = VideoMambaConfig(width=64, num_layers=4, image_size=64, num_frames=4)
     model = make_model(VideoTextConfig(bare_video, TEXT, embed_dim=32, masked_lm=False))
-    report = load_video_text(model, read_video_text(weights))
+    report = load_video_text(model, model.config, read_video_text(weights))
     assert_holds(model, weights)
     assert_accounted(report, weights)
     rules = list(report.ignored.values())

@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
@@ -30,9 +30,6 @@ from vmr.models.upstream import (
     sized,
 )
 from vmr.models.video_text_config import VideoTextConfig
-
-if TYPE_CHECKING:
-    from vmr.models.video_text import VideoTextModel
 
 # Of the published BERTs (base, large), by width.
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
@@ -164,8 +161,8 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
         )
 
 
-def load_video_text(model: "VideoTextModel", checkpoint: UpstreamVideoText) -> LoadReport:
-    """Fill a VideoTextModel with a checkpoint; the model is not touched unless everything fits.
+def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: UpstreamVideoText) -> LoadReport:
+    """Fill a VideoTextModel, made of `config`, with a checkpoint; it is not touched unless everything fits.
 
     Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
     masked language modelling head) are ignored, and reported with the rule. The report names keys as the file does.
@@ -176,7 +173,7 @@ def load_video_text(model: "VideoTextModel", checkpoint: UpstreamVideoText) -> L
     """
     source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
     state = model.state_dict()
-    ours = {upstream_name(name, model.config.text.num_text_layers, bert): name for name in state}
+    ours = {upstream_name(name, config.text.num_text_layers, bert): name for name in state}
     wanted = {key: state[name] for key, name in ours.items()}
 
     ties = tied_copies("text_encoder.", bert)

@@ -98,7 +98,7 @@ class VideoTextModel(nn.Module):
         )
         config = replace(config, video=video)
         model = cls(config, backend=backend)
-        return model.eval(), load_video_text(model, checkpoint)
+        return model.eval(), load_video_text(model, config, checkpoint)
 
     def encode_video(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = True) -> VideoEncoding:
         """Encode a batch of videos, or of images (T = 1).

@@ -86,7 +86,7 @@ def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTo
     if named.init is not None:
         if Path(named.init).is_dir():
             return [_start_from_folder(model, Path(named.init), tokenizer)]
-        return [load_video_text(model, read_video_text(named.init))]
+        return [load_video_text(model, model.config, read_video_text(named.init))]
     reports = []
     if named.video_init is not None:
         reports.append(_start_video(model, named.video_init))
