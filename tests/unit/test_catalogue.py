@@ -21,7 +21,7 @@ from tests.unit.test_video_text_encoder import (
     tiny_model,
 )
 from vmr.errors import MissingExtraError, ModelError
-from vmr.models.catalogue import load_model
+from vmr.models.catalogue import KNOWN, SHIPPED, load_model
 from vmr.models.hub import download_file
 from vmr.models.released import RELEASED, download
 from vmr.models.saved_model import save_model
@@ -55,6 +55,16 @@ def put_into_cache(cache: Path, name: str) -> Path:
     path.parent.mkdir(parents=True)
     save_as_upstream(tiny_model(), path)
     return path
+
+
+def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):
+    save_model(tmp_path / "mine", tiny_model(), PREPROCESS, CaptionTokenizer())
+    monkeypatch.setitem(SHIPPED, "videomamba-mine", tmp_path / "mine")
+    monkeypatch.setitem(KNOWN, "videomamba-mine", "comes along")
+    encoder = load_model("videomamba-mine")
+    assert (encoder.name, encoder.about) == ("videomamba-mine", "comes along")
+    assert encoder.fingerprint == load_model(tmp_path / "mine").fingerprint
+    assert "did you mean 'videomamba-mine'" in refused("videomamba-min")
 
 
 def test_a_saved_folder(tmp_path, monkeypatch):

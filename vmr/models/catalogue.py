@@ -11,8 +11,12 @@ from vmr.models.released import RELEASED, ReleasedModel, check_sizes, download
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
+SHIPPED = {path.parent.name: path.parent for path in sorted(Path(__file__).with_name("shipped").glob("*/config.json"))}
+"""Name -> folder of the models that come with vmr."""
+
 KNOWN = {
     "offline": "a baseline whose weights come with pip",
+    **dict.fromkeys(SHIPPED, "trained with vmr on its own synthetic benchmark, and comes with it"),
     **{name: released.about for name, released in RELEASED.items()},
     "open_clip:MODEL/WEIGHTS": "CLIP averaged over frames",
     "a folder": "a model saved by vmr",
@@ -62,6 +66,13 @@ def load_model(
 
         _refuse(name, image_size=image_size, num_heads=num_heads)
         return OpenClipEncoder(name, num_frames or 8, device=chosen)
+    if name in SHIPPED:
+        from vmr.models.saved_model import load_saved
+
+        _refuse(name, num_heads=num_heads)
+        return load_saved(
+            SHIPPED[name], chosen, name=name, about=KNOWN[name], num_frames=num_frames, image_size=image_size
+        )
     if name in RELEASED:
         _refuse(name, num_heads=num_heads)
         return _load_released(RELEASED[name], chosen, num_frames=num_frames, image_size=image_size)

@@ -113,13 +113,16 @@ def load_saved(
     folder: str | Path,
     device: str | torch.device = "cpu",
     *,
+    name: str | None = None,
+    about: str = ABOUT,
     num_frames: int | None = None,
     image_size: int | None = None,
 ) -> VideoTextEncoder:
-    """The model in a folder that `save_model` wrote, under the folder's absolute path as its name.
+    """The model in a folder that `save_model` wrote.
 
-    num_frames, image_size: of the clips it is to take; default, those it was saved with. Positions are interpolated.
-    Raises ModelError, naming the file, for anything that is absent, damaged, of another schema, or that does not fit.
+    name: default, the folder's absolute path. about: one line on what it can and cannot do. num_frames, image_size: of
+    the clips it is to take; default, those it was saved with. Positions are interpolated. Raises ModelError, naming the
+    file, for anything that is absent, damaged, of another schema, or that does not fit.
     """
     folder = Path(folder).absolute()
     config, weights, tokenizer = _read(folder)
@@ -135,8 +138,8 @@ def load_saved(
         model,
         tokenizer,
         replace(preprocess, num_frames=num_frames or preprocess.num_frames, size=image_size or preprocess.size),
-        name=str(folder),
-        about=ABOUT,
+        name=name or str(folder),
+        about=about,
         max_text_tokens=config.max_text_tokens,
         device=device,
         report=replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted),
