@@ -228,7 +228,7 @@ def test_efficientnet_features_are_those_of_timm() -> None:
     with torch.no_grad():
         (expected,) = stages(images)  # (2, 112, 14, 14)
     features = EfficientNetTeacher()(images[:, None]).features[0, :, 1:]
-    torch.testing.assert_close(features, expected.flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(features, expected.flatten(2).transpose(1, 2), atol=1e-4, rtol=1e-3)
 
 
 def test_what_stands_out_is_salient() -> None:

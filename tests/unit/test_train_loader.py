@@ -114,8 +114,17 @@ def numbers(batch) -> list[int]:
     return [number_of(video[0]) for video in batch.video]
 
 
+_others: set[psutil.Process] = set()
+
+
+@pytest.fixture(autouse=True)
+def _remember_other_processes() -> None:
+    """Those that other tests have left running, such as multiprocessing's resource tracker."""
+    _others.update(psutil.Process().children(recursive=True))
+
+
 def children() -> list[psutil.Process]:
-    return psutil.Process().children(recursive=True)
+    return [process for process in psutil.Process().children(recursive=True) if process not in _others]
 
 
 def test_the_same_batches_whoever_decodes(videos, pictures, tmp_path):
