@@ -17,7 +17,7 @@ from vmr.models.saved_model import load_saved
 from vmr.models.teachers import Teacher, load_teacher
 from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.upstream import LoadReport, check_complete, check_shapes, load_upstream
+from vmr.models.upstream import LoadReport, load_upstream, match_weights
 from vmr.models.upstream_video_text import load_video_text, read_video_text
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.video_text_encoder import check_input
@@ -104,19 +104,12 @@ def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTo
     if stated != own:
         raise ModelError(f"{folder}: has {stated} attention heads, but model.text.num_heads is {own}")
     weights, wanted = saved.model.state_dict(), model.state_dict()
-    missing = [key for key in wanted if key not in weights]
-    left_over = [key for key in weights if key not in wanted]
-    check_complete(str(folder), _needed(missing), _needed(left_over), len(wanted))
-    matched = {key: weights[key] for key in wanted if key in weights}
-    check_shapes(str(folder), matched, wanted)
+    unused = {key: "not trained here" for key in weights if key not in wanted and key.startswith(_FOR_TRAINING)}
+    may_lack = [key for key in wanted if key.startswith(_FOR_TRAINING)]
+    matched, report = match_weights(str(folder), weights, wanted, ignored=unused, may_lack=may_lack)
     model.load_state_dict(wanted | matched)
     fitted = saved.report.fitted if saved.report is not None else {}
-    loaded = tuple(key for key in matched if key not in fitted)
-    return LoadReport(str(folder), loaded, fitted, dict.fromkeys(left_over, "not trained here"), tuple(missing))
-
-
-def _needed(keys: list[str]) -> list[str]:
-    return [key for key in keys if not key.startswith(_FOR_TRAINING)]
+    return replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted)
 
 
 def _start_video(model: VideoTextModel, file: str) -> LoadReport:
