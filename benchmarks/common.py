@@ -110,7 +110,7 @@ def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tupl
         work = prepare(*arguments)
         before = _reset_peak_memory()
         work()
-        peak = _peak_memory()
+        peak = peak_memory()
         connection.send(((peak - before) / 2**20, peak / 2**20))
     except Exception as error:  # the others go on
         connection.send(f"{type(error).__name__}: {error}")
@@ -128,10 +128,11 @@ def _reset_peak_memory() -> int:
     """Bytes in use; the peak starts from there where the kernel can reset it (Linux)."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    return _peak_memory()
+    return peak_memory()
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory."""
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

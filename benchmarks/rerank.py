@@ -2,6 +2,9 @@
 
     python -m benchmarks.rerank
     python -m benchmarks.rerank --captions 128 --frames 8 --json rerank.json
+    python -m benchmarks.rerank --videos 200 --captions 200 --k 128 --memory 3GiB
+
+With --videos a whole re-ranking is measured instead; see `benchmarks.rerank_engine`.
 
 The model has the sizes of the released ones (VideoMamba-M's tokens, BERT base) and fresh weights; what is timed are its
 fusion layers, for captions whose own layers have run. The peer does what upstream does: every pair carries the whole
@@ -19,14 +22,16 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from benchmarks import rerank_engine
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
+from benchmarks.rerank_engine import UPSTREAM_BATCH, Workload
 from vmr.models.fusion import FusionEncoder
 from vmr.models.text_encoder import TextConfig
+from vmr.retrieval.rerank_plan import parse_size
 
 OURS, PEER = "once a video", "once a pair"
 VIDEO_WIDTH = 576  # VideoMamba-M
 PATCHES = 14 * 14  # 224 px
-UPSTREAM_BATCH = 32
 
 
 class Matcher(nn.Module):
@@ -98,7 +103,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for all measurements together, about")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--videos", type=int, help="measure a whole re-ranking of so many videos")
+    parser.add_argument("--k", type=int, default=128, help="candidates of a query, with --videos")
+    parser.add_argument("--memory", default="3GiB", help="of the process that re-ranks, with --videos")
     options = parser.parse_args()
+    if options.videos:
+        work = Workload(options.videos, options.captions, options.tokens, options.frames, options.k, options.threads)
+        rerank_engine.report(work, parse_size(options.memory), options.json)
+        return
     sizes = (options.captions, options.tokens, options.frames)
     results = measure_in_turns(prepare, (OURS, PEER), sizes, seconds=options.seconds, threads=options.threads)
     title = f"{options.captions} captions, one video of {options.frames} frames of 224 px, {options.threads} threads"

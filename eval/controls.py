@@ -39,7 +39,7 @@ class WithoutMotion:
         self.fingerprint = f"{encoder.fingerprint}-{control}"  # these vectors are others
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 unit vectors (B, D)."""
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 vectors (B, D) of length at most 1."""
         return self.encoder.encode_video(video[:, self.order(video.shape[1])])
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:

@@ -14,7 +14,7 @@ score therefore gets the worst rank everywhere, not a perfect one.
 
 from collections.abc import Sequence
 from operator import index
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +28,8 @@ RECALL_AT = (1, 5, 10)
 _BLOCK_ELEMENTS = 1 << 22
 
 GroundTruth = Sequence[int] | Sequence[Sequence[int]] | Sequence[int | Sequence[int]] | NDArray[np.integer]
+VideoOfText = GroundTruth
+"""For each text the index of its video, or several, or an empty sequence: no video."""
 
 
 def ranks(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> NDArray[np.int64]:
@@ -55,72 +57,125 @@ def retrieval_metrics(scores: ArrayLike, ground_truth: GroundTruth | None = None
     Arguments and errors are those of `ranks`. With an even number of queries the median is the mean of the two middle
     ranks, as in numpy, so MdR may end in .5. Nothing is rounded here.
     """
-    return _summary(ranks(scores, ground_truth))
+    return summary(ranks(scores, ground_truth))
 
 
-def bidirectional_metrics(
-    scores: ArrayLike,
-    video_of_text: Sequence[int] | NDArray[np.integer],
-    video_to_text: ArrayLike | None = None,
-) -> dict[str, float]:
-    """Return the metrics of both directions under `text_to_video/...` and `video_to_text/...`, and their `rsum`.
+class DirectionRanks(NamedTuple):
+    """The rank of every query, from 1, text to video and video to text.
+
+    Row n of each belongs to the n-th text that has a video, and to the n-th video that has a text: `query_indices`.
+    """
+
+    text_to_video: NDArray[np.int64]
+    """(num_texts with a video,)"""
+    video_to_text: NDArray[np.int64]
+    """(num_videos with a text,)"""
+
+
+def bidirectional_ranks(
+    scores: ArrayLike, video_of_text: VideoOfText, video_to_text: ArrayLike | None = None, *, not_found: bool = False
+) -> DirectionRanks:
+    """Return the ranks of both directions.
 
     scores: real numbers, (num_texts, num_videos), higher is better.
-    video_of_text: video_of_text[i] is the index of the video that text i describes; a video may have several texts.
+    video_of_text: video_of_text[i] is the index of the video that text i describes, or several where each of them is
+        right, or none: an empty entry is a distractor, which is in the gallery and asks nothing. A video may have
+        several texts; one without any is a distractor too.
     video_to_text: scores of the other direction where they are not the same, (num_videos, num_texts), as re-ranking
         gives them.
+    not_found: the scores are of a search that may miss items, and -inf stands for an item that was not found. A query
+        whose own items were all missed then ranks after everything else instead of being an error.
 
-    Text to video asks once per text. Video to text asks once per video, and its best-ranked own text counts. A video
-    without any text is a distractor for text to video, and no query of video to text. `rsum` is the sum of the six
-    R@K, [0, 600]. Raises VmrError as `ranks` does.
+    Text to video asks once per text. Video to text asks once per video, and its best-ranked own text counts. Raises
+    VmrError as `ranks` does, and where no text has a video.
     """
     matrix = _score_matrix(scores)
     num_texts, num_videos = matrix.shape
-    videos = _own_items(video_of_text, num_texts, num_videos)
-    texts_of_video: list[list[int]] = [[] for _ in range(num_videos)]
-    for text, own in enumerate(videos):
-        if len(own) != 1:
-            raise VmrError(f"video_of_text[{text}] names {len(own)} videos; a text describes exactly one")
-        texts_of_video[own[0]].append(text)
-    captioned = [video for video, texts in enumerate(texts_of_video) if texts]
-
+    own_items = right_answers(video_of_text, num_texts, num_videos)
     back = matrix.T if video_to_text is None else _score_matrix(video_to_text)
     if back.shape != (num_videos, num_texts):
         raise VmrError(f"video_to_text has shape {back.shape}, expected ({num_videos}, {num_texts})")
-    forth = _summary(_ranks(matrix, np.arange(num_texts), videos))
-    metrics = {f"text_to_video/{key}": value for key, value in forth.items()}
-    from_videos = _summary(_ranks(back, np.array(captioned), [texts_of_video[video] for video in captioned]))
-    metrics |= {f"video_to_text/{key}": value for key, value in from_videos.items()}
-    metrics["rsum"] = sum(value for key, value in metrics.items() if "/R@" in key)
-    return metrics
+    return DirectionRanks(
+        *(
+            _ranks(way, _askers(own), [items for items in own if items], not_found)
+            for way, own in zip((matrix, back), own_items, strict=True)
+        )
+    )
 
 
-def _summary(query_ranks: NDArray[np.int64]) -> dict[str, float]:
+def right_answers(
+    video_of_text: VideoOfText, num_texts: int, num_videos: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Return the videos of every text and the texts of every video; an empty list where there are none.
+
+    Raises VmrError where `video_of_text` has another length than `num_texts`, or names a video that there is not.
+    """
+    videos_of_text = _own_items(video_of_text, num_texts, num_videos, may_be_empty=True)
+    texts_of_video: list[list[int]] = [[] for _ in range(num_videos)]
+    for text, videos in enumerate(videos_of_text):
+        for video in videos:
+            texts_of_video[video].append(text)
+    return videos_of_text, texts_of_video
+
+
+def query_indices(video_of_text: VideoOfText, num_videos: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which texts and which videos the rows of `DirectionRanks` belong to: indices, increasing."""
+    texts, videos = right_answers(video_of_text, len(video_of_text), num_videos)
+    return _askers(texts), _askers(videos)
+
+
+def summary(query_ranks: NDArray[np.integer]) -> dict[str, float]:
+    """Return the metrics of one direction from its ranks, from 1, (num_queries,); as `retrieval_metrics`."""
+    if not len(query_ranks):
+        raise VmrError("no ranks: there was no query")
     recalls = {f"R@{k}": 100.0 * float(np.mean(query_ranks <= k)) for k in RECALL_AT}
     return recalls | {"MdR": float(np.median(query_ranks)), "MnR": float(np.mean(query_ranks))}
 
 
+def bidirectional_summary(both: DirectionRanks) -> dict[str, float]:
+    """Return the metrics of both directions under `text_to_video/...` and `video_to_text/...`, and their `rsum`.
+
+    `rsum` is the sum of the six R@K, [0, 600].
+    """
+    metrics = {f"{way}/{key}": value for way, row in both._asdict().items() for key, value in summary(row).items()}
+    metrics["rsum"] = sum(value for key, value in metrics.items() if "/R@" in key)
+    return metrics
+
+
+def bidirectional_metrics(
+    scores: ArrayLike, video_of_text: VideoOfText, video_to_text: ArrayLike | None = None
+) -> dict[str, float]:
+    """Return `bidirectional_summary` of `bidirectional_ranks`, whose arguments and errors these are."""
+    return bidirectional_summary(bidirectional_ranks(scores, video_of_text, video_to_text))
+
+
 def _ranks(
-    scores: NDArray[np.generic], queries: NDArray[np.integer], own_items: Sequence[Sequence[int]]
+    scores: NDArray[np.generic],
+    queries: NDArray[np.integer],
+    own_items: Sequence[Sequence[int]],
+    not_found: bool = False,
 ) -> NDArray[np.int64]:
     """Rank the rows `queries` of `scores`; own_items[n] are the right answers of row queries[n], never empty."""
+    if not len(queries):
+        raise VmrError("no text has a video, so there is nothing to rank")
     result = np.empty(len(queries), dtype=np.int64)
     rows_per_block = max(1, _BLOCK_ELEMENTS // scores.shape[1])
     for start in range(0, len(queries), rows_per_block):
         block = slice(start, start + rows_per_block)
-        result[block] = _block_ranks(scores[queries[block]], queries[block], own_items[block])
+        result[block] = _block_ranks(scores[queries[block]], queries[block], own_items[block], not_found)
     return result
 
 
 def _block_ranks(
-    scores: NDArray[np.generic], queries: NDArray[np.integer], own_items: Sequence[Sequence[int]]
+    scores: NDArray[np.generic], queries: NDArray[np.integer], own_items: Sequence[Sequence[int]], not_found: bool
 ) -> NDArray[np.int64]:
     """Rank every row of one block; `queries` are the rows' numbers in the whole matrix, for the error message."""
     counts = [len(items) for items in own_items]
     rows = np.repeat(np.arange(len(own_items)), counts)  # (num_own,)
     columns = np.concatenate([np.asarray(items, dtype=np.int64) for items in own_items])  # (num_own,)
     own_scores = scores[rows, columns]
-    broken = np.flatnonzero(~np.isfinite(own_scores))
+    missed = (own_scores == -np.inf) & not_found
+    broken = np.flatnonzero(~(np.isfinite(own_scores) | missed))
     if len(broken):
         first = broken[0]
         raise VmrError(
@@ -149,8 +204,10 @@ def _score_matrix(scores: ArrayLike) -> NDArray[np.generic]:
     return matrix
 
 
-def _own_items(ground_truth: GroundTruth | None, num_queries: int, num_gallery: int) -> list[list[int]]:
-    """Return each query's right gallery items as a non-empty list of indices within the gallery."""
+def _own_items(
+    ground_truth: GroundTruth | None, num_queries: int, num_gallery: int, may_be_empty: bool = False
+) -> list[list[int]]:
+    """Return each query's right gallery items as a list of indices within the gallery."""
     if ground_truth is None:
         if num_queries != num_gallery:
             raise VmrError(
@@ -160,7 +217,14 @@ def _own_items(ground_truth: GroundTruth | None, num_queries: int, num_gallery: 
         return [[query] for query in range(num_queries)]
     if len(ground_truth) != num_queries:
         raise VmrError(f"ground truth has {len(ground_truth)} entries for {num_queries} queries")
-    return [_indices(entry, query, num_gallery) for query, entry in enumerate(ground_truth)]
+    own_items = [_indices(entry, query, num_gallery) for query, entry in enumerate(ground_truth)]
+    if not may_be_empty and [] in own_items:
+        raise VmrError(f"query {own_items.index([])} has no right gallery item: leave it out or name one")
+    return own_items
+
+
+def _askers(own_items: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    return np.array([query for query, items in enumerate(own_items) if items], dtype=np.int64)
 
 
 def _indices(entry: Any, query: int, num_gallery: int) -> list[int]:
@@ -168,8 +232,6 @@ def _indices(entry: Any, query: int, num_gallery: int) -> list[int]:
         items = [index(item) for item in (entry if isinstance(entry, Sequence | np.ndarray) else [entry])]
     except TypeError:
         raise VmrError(f"ground truth of query {query} is {entry!r}: expected an index or a list of indices") from None
-    if not items:
-        raise VmrError(f"query {query} has no right gallery item: leave it out or name one")
     outside = [item for item in items if not 0 <= item < num_gallery]
     if outside:
         raise VmrError(f"ground truth of query {query} names item {outside[0]}; the gallery has 0 to {num_gallery - 1}")

@@ -1,68 +1,132 @@
-"""From a retrieval set and an encoder to a report: embed each side once, score all pairs, count."""
+"""From a retrieval set and an encoder to a report: embed each side once, search, score again, count.
 
+Shapes: Q texts, V videos, D dimensions.
+"""
+
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from vmr.data.annotations import RetrievalSet
-from vmr.data.clips import FrameSpec, read_clip
-from vmr.data.decode_pool import DecodeFailure
 from vmr.errors import VmrError
-from vmr.eval.controls import CONTROLS, WithoutMotion
-from vmr.eval.metrics import bidirectional_metrics
-from vmr.eval.report import Report
-from vmr.models.encoder import Encoder, Matcher
-from vmr.progress import progress_bar
-from vmr.retrieval.embed import embed_texts, embed_videos, frame_spec
-from vmr.retrieval.manifest import Failure
-from vmr.retrieval.rerank import rerank
+from vmr.eval.columns import CONTROLS, INDEX_PREFIX
+from vmr.eval.examples import Example, pick_examples
+from vmr.eval.metrics import query_indices
+from vmr.eval.normalisation import dual_softmax, qb_norm
+from vmr.eval.protocols.catalogue import FILE
+from vmr.eval.protocols.protocol import Protocol
+from vmr.eval.reference import reference_rows
+from vmr.eval.report import ProtocolInfo, Report
+from vmr.eval.scoring import Column, Scores, measure
+from vmr.eval.videos import SeenVideos, see_videos
+from vmr.models.encoder import Encoder, Matcher, TextLimited
+from vmr.retrieval.embed import embed_texts, frame_spec
+from vmr.retrieval.feature_cache import FeatureCache
+from vmr.retrieval.gallery import Gallery
+from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.ranks import ALONE, Ranks
+from vmr.retrieval.rerank_engine import rerank_videos
 
-RERANK_DEPTH = 128  # upstream's
 
-Scores = NDArray[np.float32]
+@dataclass(frozen=True)
+class Options:
+    """What of an evaluation is not the protocol's to say. Raises VmrError for values that make no sense.
+
+    rerank_depth: candidates of each query that are scored again by matching, in a column of their own; None for the
+    protocol's where the data needs time and the encoder can match, 0 for no such column.
+    normalise: add the columns of DSL and QB-Norm, which use the other test queries.
+    index_kinds: kinds of approximate index (see `vmr.retrieval.gallery.FACTORIES`), each of which gets a column.
+    limit: of videos, for a smoke run. memory_bytes: bound of a process while it matches.
+    reader, num_workers, timeout_s: of decoding, see `vmr.data.decode_pool`.
+    """
+
+    rerank_depth: int | None = None
+    normalise: bool = False
+    index_kinds: tuple[str, ...] = ()
+    limit: int | None = None
+    memory_bytes: int | None = None
+    reader: str = "pyav"
+    num_workers: int | None = None
+    timeout_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise VmrError(f"limit is {self.limit}: evaluate at least 1 video")
 
 
 def evaluate(
     data: RetrievalSet,
     encoder: Encoder,
+    protocol: Protocol = FILE,
+    options: Options = Options(),
     *,
-    rerank_depth: int | None = None,
-    reader: str = "pyav",
-    num_workers: int | None = None,
-    timeout_s: float = 120.0,
+    index: VideoIndex | None = None,
+    cache: FeatureCache | None = None,
+    ranks: Ranks = ALONE,
     progress: bool = False,
 ) -> Report:
-    """Scores `encoder` on `data`, text to video and video to text.
+    """Scores `encoder` on `data` by the rules of `protocol`, text to video and video to text.
 
-    Each video is one segment, sampled as the encoder wants. A video that is missing or unreadable is left out together
-    with its texts; the report lists it, and counts both what was asked and what was scored.
+    Each video is one segment. One that is missing or unreadable is left out together with its texts; the report lists
+    it, and counts both what was asked and what was scored. The videos are searched in a `Gallery`, which is exact
+    unless `options` ask for more kinds.
 
-    The report has a column for each kind of score: `embedding`; `vtm`, the rerank_depth best candidates of each query
-    scored again by matching (default: 128 where the data needs time and the encoder can match, else 0 for no such
-    column); and where the data needs time `static` and `shuffled`, the embeddings of videos that are one frame
-    repeated, or whose frames are out of order.
+    The report has a column for each kind of score, see `vmr.eval.columns`: `embedding`; `vtm`; those that `options`
+    add; and where the data needs time `static` and `shuffled`.
+
+    index: takes the videos' vectors from an index that was built with the same encoder. cache: features of earlier
+    evaluations; with one, matching that was interrupted goes on where it was. ranks: processes that share the matching.
 
     Raises VmrError where no video is left, a score is not finite, or an encoder that cannot match is to re-rank.
     """
-    if rerank_depth is None:
-        rerank_depth = RERANK_DEPTH if data.needs_time and isinstance(encoder, Matcher) else 0
-    if rerank_depth and not isinstance(encoder, Matcher):
-        raise VmrError(f"{encoder.name} cannot match videos and texts token by token: leave re-ranking out")
-    frames = frame_spec(encoder, reader=reader)
-    videos = _Videos(data, frames, num_workers, timeout_s, progress)
-    vectors, failures = videos.embed(encoder)
-    scored = _scored_part(data, videos.kept)
-    texts = embed_texts(scored.texts, encoder)  # (num_texts, D)
-    scores = texts @ vectors.T  # (num_texts, num_videos)
-    columns = {"embedding": bidirectional_metrics(scores, scored.video_of_text)}
-    if rerank_depth and isinstance(encoder, Matcher):
-        columns["vtm"] = _match(encoder, videos, scored, scores, rerank_depth)
-    for control in CONTROLS if data.needs_time else ():
-        denied, _ = videos.embed(WithoutMotion(encoder, control))
-        columns[control] = bidirectional_metrics(texts @ denied.T, scored.video_of_text)
+    depth = _depth(options, protocol, data, encoder)
+    if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
+        encoder = encoder.with_text_limit(protocol.max_text_tokens)
+    asked = data if options.limit is None else data.restricted_to(range(min(options.limit, len(data.videos))))
+    frames = frame_spec(encoder, reader=options.reader, sampling=protocol.sampling, num_frames=protocol.num_frames)
+
+    def see() -> SeenVideos:
+        return see_videos(
+            asked,
+            encoder,
+            frames,
+            controls=CONTROLS if data.needs_time else (),
+            tokens=depth > 0,
+            index=index,
+            cache=cache,
+            num_workers=options.num_workers,
+            timeout_s=options.timeout_s,
+            progress=progress and ranks.rank == 0,
+        )
+
+    seen = see() if ranks.rank == 0 else None
+    ranks.share(None)  # the others wait, and find in the cache what the first has put there
+    seen = seen or see()
+    scored = asked.restricted_to(seen.kept)
+    texts = embed_texts(scored.texts, encoder, cache=cache)  # (Q, D)
+    kinds: dict[str, Scores] = {
+        "embedding": Scores(seen.gallery.search_all(texts), text_vectors=texts, video_vectors=seen.vectors)
+    }
+    if depth and isinstance(encoder, Matcher) and seen.tokens is not None:
+        reranked = rerank_videos(
+            encoder,
+            seen.tokens,
+            scored.texts,
+            kinds["embedding"].text_to_video,
+            depth,
+            memory_bytes=options.memory_bytes,
+            work=_work_folder(cache, scored, protocol, encoder),
+            ranks=ranks,
+            progress=progress,
+        )
+        kinds["vtm"] = Scores(reranked.text_to_video, reranked.video_to_text)
+    kinds |= dict(_more_kinds(options, seen, texts, kinds["embedding"].text_to_video))
+    columns = {kind: measure(scores, scored, alarming=kind not in CONTROLS) for kind, scores in kinds.items()}
+    text_rows, video_rows = query_indices(scored.video_of_text, len(scored.videos))
     return Report(
         dataset=data.name,
         encoder=encoder.name,
@@ -71,92 +135,73 @@ def evaluate(
         num_frames=frames.num_frames,
         sampling=frames.sampling,
         reader=frames.reader,
-        num_videos=len(vectors),
+        num_videos=len(scored.videos),
         num_videos_asked=len(data.videos),
-        num_texts=len(texts),
+        num_texts=len(scored.texts),
         num_texts_asked=len(data.texts),
-        failures=failures,
-        scores=columns,
-        rerank_depth=rerank_depth,
+        failures=seen.failures,
+        scores={kind: column.metrics for kind, column in columns.items()},
+        rerank_depth=depth,
+        protocol=ProtocolInfo(protocol.name, protocol.version, protocol.hash, protocol.title, protocol.note),
+        limit=options.limit,
+        alarms=tuple(f"{kind}: {alarm}" for kind, column in columns.items() for alarm in column.alarms),
+        intervals={kind: column.intervals for kind, column in columns.items()},
+        reference=reference_rows(protocol.name),
+        examples=_examples(kinds, columns, scored, text_rows),
+        text_ids=() if data.choices else tuple(scored.texts[text] for text in text_rows),
+        video_ids=() if data.choices else tuple(scored.videos[video].id for video in video_rows),
+        ranks={kind: _as_lists(column) for kind, column in columns.items() if column.ranks is not None},
     )
 
 
-class _Videos:
-    """The videos of a retrieval set that can be read; which those are, the first embedding finds out."""
-
-    def __init__(
-        self, data: RetrievalSet, frames: FrameSpec, num_workers: int | None, timeout_s: float, progress: bool
-    ) -> None:
-        self.data = data
-        self.frames = frames
-        self.num_workers, self.timeout_s, self.progress = num_workers, timeout_s, progress
-        self.kept = [index for index, video in enumerate(data.videos) if video.path is not None]
-
-    @property
-    def paths(self) -> list[Path]:
-        """Of the videos that are kept."""
-        return [path for index in self.kept if (path := self.data.videos[index].path) is not None]
-
-    def embed(self, encoder: Encoder) -> tuple[Scores, tuple[Failure, ...]]:
-        """Vectors (num_kept, D), and what was left out. Raises VmrError where no video is left."""
-        embedding = embed_videos(
-            self.paths,
-            encoder,
-            self.frames,
-            num_workers=self.num_workers,
-            timeout_s=self.timeout_s,
-            progress=self.progress,
-        )
-        vector_of_path = {video.path: video.vectors[0] for video in embedding.videos}
-        failures = self._failures(embedding.failures)
-        self.kept = [index for index in self.kept if str(self.data.videos[index].path) in vector_of_path]
-        if not self.kept:
-            first = failures[0]
-            raise VmrError(
-                f"{self.data.name}: none of {len(self.data.videos)} videos can be read, "
-                f"first: {first.video}: {first.reason}"
-            )
-        return np.stack([vector_of_path[str(path)] for path in self.paths]), failures
-
-    def _failures(self, failures: list[DecodeFailure]) -> tuple[Failure, ...]:
-        reasons = {failure.path: failure.reason for failure in failures}
-        return tuple(
-            Failure(video.id, "no such file" if video.path is None else reasons[str(video.path)])
-            for video in self.data.videos
-            if video.path is None or str(video.path) in reasons
-        )
+def _depth(options: Options, protocol: Protocol, data: RetrievalSet, encoder: Encoder) -> int:
+    """How many candidates are matched. Raises VmrError where an encoder cannot that is to."""
+    if options.rerank_depth is None:
+        return protocol.rerank_depth if data.needs_time and isinstance(encoder, Matcher) else 0
+    if options.rerank_depth and not isinstance(encoder, Matcher):
+        raise VmrError(f"{encoder.name} cannot match videos and texts token by token: leave re-ranking out")
+    return options.rerank_depth
 
 
-def _match(encoder: Matcher, videos: _Videos, scored: "_ScoredPart", scores: Scores, depth: int) -> dict[str, float]:
-    """The metrics of the candidates' matching logits; each video is read once more, for its tokens."""
-    texts_read = encoder.read_texts(scored.texts)
-    with progress_bar(videos.progress) as bar:
-        task = bar.add_task("matching", total=len(videos.paths))
-
-        def match(video: int, texts: NDArray[np.int64]) -> Scores:
-            (segment,) = read_clip(videos.paths[video], videos.frames)
-            tokens = encoder.video_tokens(torch.from_numpy(segment.video).unsqueeze(0))
-            bar.advance(task)
-            some = texts_read.select(torch.from_numpy(texts).to(texts_read.tokens.device))
-            return encoder.match(tokens, some)[0].cpu().numpy()
-
-        reranked = rerank(scores, match, depth)
-    return bidirectional_metrics(reranked.text_to_video, scored.video_of_text, reranked.video_to_text)
-
-
-@dataclass(frozen=True)
-class _ScoredPart:
-    """The texts whose video has a vector, and for each the row of that vector."""
-
-    texts: list[str]
-    video_of_text: NDArray[np.int64]
+def _more_kinds(
+    options: Options, seen: SeenVideos, texts: NDArray[np.float32], scores: NDArray[np.float32]
+) -> Iterator[tuple[str, Scores]]:
+    """Normalised scores, approximate searches, and the controls."""
+    if options.normalise:
+        yield "embedding+dsl", Scores(*dual_softmax(scores))
+        yield "embedding+qbnorm", Scores(*qb_norm(scores))
+    for kind in options.index_kinds:
+        if seen.vectors is None:
+            raise VmrError("what another kind of index costs is measured on vectors, not on an index: leave one out")
+        videos, of_texts = Gallery(seen.vectors, kind), Gallery(texts, kind)
+        found = Scores(videos.search_all(texts), of_texts.search_all(seen.vectors), not_found=not videos.is_exact)
+        yield f"{INDEX_PREFIX}{videos.factory}", found
+    for control, vectors in seen.controls.items():
+        yield control, Scores(Gallery(vectors).search_all(texts))
 
 
-def _scored_part(data: RetrievalSet, kept: list[int]) -> _ScoredPart:
-    row_of_video = {video: row for row, video in enumerate(kept)}
-    pairs = [
-        (text, row_of_video[video])
-        for text, video in zip(data.texts, data.video_of_text, strict=True)
-        if video in row_of_video
-    ]
-    return _ScoredPart([text for text, _ in pairs], np.array([row for _, row in pairs], dtype=np.int64))
+def _work_folder(cache: FeatureCache | None, data: RetrievalSet, protocol: Protocol, encoder: Encoder) -> Path | None:
+    """Where the log of a re-ranking is kept, one folder for each data set, protocol and encoder."""
+    if cache is None:
+        return None
+    parts = (data.name, str(len(data.videos)), protocol.hash, encoder.fingerprint)
+    return cache.folder / "rerank" / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _examples(
+    kinds: dict[str, Scores], columns: dict[str, Column], data: RetrievalSet, text_rows: NDArray[np.int64]
+) -> dict[str, tuple[Example, ...]]:
+    """The worst and the best queries of each kind that is no control."""
+    texts = [data.texts[text] for text in text_rows]
+    own = [data.videos_of(text)[0] for text in text_rows.tolist()]
+    video_ids = [video.id for video in data.videos]
+    return {
+        kind: pick_examples(kinds[kind].text_to_video[text_rows], column.ranks.text_to_video, texts, own, video_ids)
+        for kind, column in columns.items()
+        if column.ranks is not None and kind not in CONTROLS
+    }
+
+
+def _as_lists(column: Column) -> dict[str, tuple[int, ...]]:
+    assert column.ranks is not None
+    return {direction: tuple(ranks.tolist()) for direction, ranks in column.ranks._asdict().items()}

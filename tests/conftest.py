@@ -1,6 +1,7 @@
 """What many tests share: the encoder of a fresh machine, a small folder of real files, real clips where they are."""
 
 import json
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +10,12 @@ import pytest
 
 REPOSITORY = Path(__file__).parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests and the commands that they start would keep between runs is theirs alone."""
+    os.environ["VMR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,12 @@
 """Annotation files and the video files they name."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from vmr.data.annotations import VideoItem, load_annotations, load_msrvtt_1ka, load_retrieval_set
+from vmr.data.annotations import Choice, RetrievalSet, VideoItem, load_annotations, load_retrieval_set
 from vmr.data.files import find_videos
 from vmr.errors import AnnotationError, VmrError
-
-REAL_CSV = Path(__file__).parents[3] / "shared/clips/annotations/msrvtt/MSRVTT_JSFUSION_test.csv"
 
 
 def touch(*paths):
@@ -20,13 +17,6 @@ def touch(*paths):
 
 def write_rows(file, rows):
     file.write_text(json.dumps(rows), encoding="utf-8")
-    return file
-
-
-def write_msrvtt_csv(file, num_rows=1000):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [f"ret{n},msr{n},video{7000 + n},sentence number {n}" for n in range(num_rows)]
-    file.write_text("\n".join(["key,vid_key,video_id,sentence", *lines]) + "\n", encoding="utf-8")
     return file
 
 
@@ -119,136 +109,54 @@ def test_absent_file_and_absent_folder(tmp_path):
         load_annotations(file, file)
 
 
-# MSRVTT 1k-A
+# Several right videos, and questions
+
+THREE = tuple(VideoItem(name, None) for name in "abc")
+
+
+def test_a_text_may_be_about_several_videos_or_none():
+    data = RetrievalSet("d", ("x", "y", "z"), (2, (0, 1), ()), THREE, choices=(Choice(2, (0, 2), 0),))
+    assert [data.videos_of(text) for text in range(3)] == [(2,), (0, 1), ()]
 
 
 @pytest.mark.parametrize(
-    ("csv", "videos"),
+    ("video_of_text", "choices", "message"),
     [
-        ("MSRVTT_JSFUSION_test.csv", "."),
-        ("annotation/MSRVTT_JSFUSION_test.csv", "videos/all"),
-        ("msrvtt_data/MSRVTT_JSFUSION_test.csv", "MSRVTT_Videos"),
-        ("a/b/c/MSRVTT_JSFUSION_test.csv", "a/b/c"),
+        ((0,), (), "d: 2 texts, but the videos of 1"),
+        ((0, 3), (), "d: a text or question is about none of its 3 videos"),
+        ((0, (1, -1)), (), "d: a text or question is about none of its 3 videos"),
+        ((0, 1), (Choice(3, (0, 1), 0),), "d: a text or question is about none of its 3 videos"),
+        ((0, 1), (Choice(0, (0, 2), 0),), "has choices or an answer that are not there"),
+        ((0, 1), (Choice(0, (0, 1), 2),), "has choices or an answer that are not there"),
     ],
 )
-def test_msrvtt_layouts(tmp_path, csv, videos):
-    write_msrvtt_csv(tmp_path / csv)
-    first, last = tmp_path / videos / "video7000.mp4", tmp_path / videos / "video7999.AVI"
-    touch(first, last, tmp_path / videos / "video7001.npy", tmp_path / videos / "video1.mp4")
-    loaded = load_msrvtt_1ka(tmp_path)
-    assert loaded.name == "msrvtt-1ka"
-    assert loaded.video_of_text == tuple(range(1000))
-    assert loaded.texts[999] == "sentence number 999"
-    assert loaded.videos[0] == VideoItem("video7000", first)
-    assert loaded.videos[999] == VideoItem("video7999", last)
-    assert loaded.videos[1] == VideoItem("video7001", None)
-
-
-def test_msrvtt_split_folders_and_copies(tmp_path):
-    write_msrvtt_csv(tmp_path / "MSRVTT_JSFUSION_test.csv")
-    touch(tmp_path / "TrainValVideo/video7000.mp4", tmp_path / "TestVideo/video7001.mp4")
-    touch(tmp_path / "compress_videos/video7000.mp4", tmp_path / "compress_videos/video7002.mp4")
-    touch(tmp_path / "deep/er/video7001.mp4", tmp_path / "videos/all/video7003.mp4")
-    touch(tmp_path / "compress_videos/video7003.mp4", tmp_path / "a/b/c/too_deep/video7004.mp4")
-    assert [item.path for item in load_msrvtt_1ka(tmp_path).videos[:5]] == [
-        tmp_path / "TrainValVideo/video7000.mp4",
-        tmp_path / "TestVideo/video7001.mp4",
-        tmp_path / "compress_videos/video7002.mp4",
-        tmp_path / "videos/all/video7003.mp4",
-        None,
-    ]
-
-
-def test_msrvtt_json_form(tmp_path):
-    (tmp_path / "anns").mkdir()
-    rows = [{"video": f"video{7000 + n}.mp4", "caption": f"c{n}"} for n in range(1000)]
-    write_rows(tmp_path / "anns/msrvtt_ret_test1k.json", rows)
-    touch(tmp_path / "videos/video7003.webm")
-    loaded = load_msrvtt_1ka(tmp_path)
-    assert loaded.videos[3] == VideoItem("video7003", tmp_path / "videos/video7003.webm")
-    assert loaded.texts[3] == "c3"
-
-
-def test_msrvtt_is_found_through_a_link(tmp_path):
-    write_msrvtt_csv(tmp_path / "data/MSRVTT_JSFUSION_test.csv")
-    touch(tmp_path / "disk/video7000.mp4")
-    (tmp_path / "data/videos").symlink_to(tmp_path / "disk")
-    (tmp_path / "data/loop").symlink_to(tmp_path / "data")
-    assert load_msrvtt_1ka(tmp_path / "data").videos[0].path == tmp_path / "data/videos/video7000.mp4"
-
-
-@pytest.mark.parametrize("num_rows", [0, 999, 1001])
-def test_msrvtt_count_is_checked(tmp_path, num_rows):
-    write_msrvtt_csv(tmp_path / "MSRVTT_JSFUSION_test.csv", num_rows)
-    with pytest.raises(AnnotationError, match=f"{num_rows} captions of {num_rows} videos, but MSRVTT 1k-A has 1000"):
-        load_msrvtt_1ka(tmp_path)
-
-
-def test_msrvtt_repeated_video_is_counted_once(tmp_path):
-    file = write_msrvtt_csv(tmp_path / "MSRVTT_JSFUSION_test.csv")
-    file.write_text(file.read_text().replace("video7001,", "video7000,"))
-    with pytest.raises(AnnotationError, match="1000 captions of 999 videos"):
-        load_msrvtt_1ka(tmp_path)
-
-
-def test_msrvtt_what_is_missing_is_named(tmp_path):
-    with pytest.raises(AnnotationError, match="nowhere: no such folder"):
-        load_msrvtt_1ka(tmp_path / "nowhere")
-    with pytest.raises(AnnotationError, match=r"none of MSRVTT_JSFUSION_test\.csv, .* within 3 folder levels"):
-        load_msrvtt_1ka(tmp_path)
-    write_msrvtt_csv(tmp_path / "MSRVTT_JSFUSION_test.csv")
-    with pytest.raises(AnnotationError, match=r"no MSRVTT test video \(video7000.mp4, \.\.\.\)"):
-        load_msrvtt_1ka(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("key,video\nret0,video1\n", "no column 'video_id'"),
-        ("", "no column 'video_id'"),
-        ("key,vid_key,video_id,sentence\nret0,msr1,video1\n", "line 2 does not hold one value per column"),
-        ("key,vid_key,video_id,sentence\nret0,msr1,video1,a cat, a dog\n", "line 2 does not hold one value"),
-    ],
-)
-def test_msrvtt_bad_csv(tmp_path, text, message):
-    (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text(text)
+def test_numbers_that_name_nothing_are_refused(video_of_text, choices, message):
     with pytest.raises(AnnotationError, match=message):
-        load_msrvtt_1ka(tmp_path)
-
-
-@pytest.mark.skipif(not REAL_CSV.exists(), reason="the real MSRVTT_JSFUSION_test.csv is not here")
-def test_the_real_msrvtt_file(tmp_path):
-    (tmp_path / REAL_CSV.name).write_bytes(REAL_CSV.read_bytes())
-    touch(tmp_path / "all/video9770.mp4")
-    loaded = load_msrvtt_1ka(tmp_path)
-    assert len(loaded.texts) == len({item.id for item in loaded.videos}) == 1000
-    assert loaded.texts[0] == "a person is connecting something to system"
-    assert loaded.videos[0] == VideoItem("video9770", tmp_path / "all/video9770.mp4")
+        RetrievalSet("d", ("x", "y"), video_of_text, THREE, choices=choices)
 
 
 # By name
 
 
-def test_data_set_by_name_or_file(tmp_path):
-    write_msrvtt_csv(tmp_path / "MSRVTT_JSFUSION_test.csv")
-    touch(tmp_path / "video7000.mp4", tmp_path / "v/a.mp4")
-    assert load_retrieval_set("msrvtt", data_dir=tmp_path).name == "msrvtt-1ka"
+def test_a_file_by_name(tmp_path):
+    touch(tmp_path / "v/a.mp4")
     file = write_rows(tmp_path / "mine.json", [{"video": "v/a.mp4", "caption": "c"}])
     beside = load_retrieval_set(str(file))
     assert beside == load_retrieval_set(file, video_dir=tmp_path)
     assert beside.videos == (VideoItem("v/a.mp4", tmp_path / "v/a.mp4"),)
+    with pytest.raises(AnnotationError, match="is an annotation file: say where its videos are by video_dir"):
+        load_retrieval_set(file, data_dir=tmp_path)
 
 
-def test_unknown_data_set_and_missing_folder(tmp_path):
-    known = "known: msrvtt, shapes, shapes:order, shapes:passage, shapes:collision, shapes:twins"
-    expected = f"unknown data set 'msrvt': did you mean 'msrvtt'? {known}, or a .json annotation file"
+def test_unknown_data_set():
+    known = "known: shapes, shapes:order, shapes:passage, shapes:collision, shapes:twins"
     with pytest.raises(AnnotationError) as caught:
-        load_retrieval_set("msrvt", data_dir=tmp_path)
-    assert str(caught.value) == expected
-    with pytest.raises(AnnotationError, match="unknown data set 'zzz': known: msrvtt"):
+        load_retrieval_set("Shape")
+    assert str(caught.value) == (
+        f"unknown data set 'Shape': did you mean 'shapes'? {known}, or a .json annotation file"
+    )
+    with pytest.raises(AnnotationError, match="unknown data set 'zzz': known: shapes"):
         load_retrieval_set("zzz")
-    with pytest.raises(AnnotationError, match="data set 'msrvtt' needs data_dir"):
-        load_retrieval_set("msrvtt")
 
 
 # Finding videos

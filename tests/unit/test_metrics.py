@@ -5,7 +5,17 @@ import pytest
 
 from vmr.errors import VmrError
 from vmr.eval import metrics
-from vmr.eval.metrics import bidirectional_metrics, ranks, retrieval_metrics
+from vmr.eval.metrics import (
+    DirectionRanks,
+    bidirectional_metrics,
+    bidirectional_ranks,
+    bidirectional_summary,
+    query_indices,
+    ranks,
+    retrieval_metrics,
+    right_answers,
+    summary,
+)
 
 NAN, INF = float("nan"), float("inf")
 
@@ -139,9 +149,69 @@ def test_an_uncaptioned_video_does_not_shift_the_others():
     assert result["video_to_text/MnR"] == 1.5  # ranks 1, 2 -> MnR = 3/2
 
 
-def test_a_text_describes_one_video():
-    with pytest.raises(VmrError, match=r"video_of_text\[1\] names 2 videos"):
-        bidirectional_metrics(np.eye(2), [0, [0, 1]])
+def test_a_text_may_describe_several_videos_or_none():
+    scores = [
+        # videos 0, 1, 2
+        [0.1, 0.9, 0.5],  # text 0 describes videos 0 and 2: best 0.5, below 0.9  -> rank 2
+        [0.7, 0.8, 0.6],  # text 1 describes nothing and asks nothing
+        [0.3, 0.2, 0.4],  # text 2 describes video 0: 0.3 is below 0.4           -> rank 2
+    ]
+    # V2T: video 0 has texts 0 and 2, best 0.3, below the 0.7 of text 1           -> rank 2
+    #      video 1 asks nothing; video 2 has text 0 with 0.5, below 0.6           -> rank 2
+    truth = [(0, 2), (), 0]
+    result = bidirectional_ranks(scores, truth)
+    assert (result.text_to_video.tolist(), result.video_to_text.tolist()) == ([2, 2], [2, 2])
+    texts, videos = query_indices(truth, 3)
+    assert (texts.tolist(), videos.tolist()) == ([0, 2], [0, 2])
+    assert right_answers(truth, 3, 3) == ([[0, 2], [], [0]], [[0, 2], [], [0]])
+
+
+def test_nobody_asks():
+    with pytest.raises(VmrError, match="no text has a video"):
+        bidirectional_ranks(np.eye(2), [(), ()])
+    with pytest.raises(VmrError, match="there was no query"):
+        summary(np.zeros(0, dtype=np.int64))
+
+
+def test_the_metrics_are_the_summary_of_the_ranks():
+    result = bidirectional_summary(DirectionRanks(np.array([1, 6, 20]), np.array([2, 11])))
+    # T2V: R@1 = 1/3, R@5 = 1/3, R@10 = 2/3, MdR = 6, MnR = 27/3; V2T: R@1 = 0, R@5 = R@10 = 1/2, MdR = MnR = 13/2
+    assert result == {
+        "text_to_video/R@1": pytest.approx(100 / 3),
+        "text_to_video/R@5": pytest.approx(100 / 3),
+        "text_to_video/R@10": pytest.approx(200 / 3),
+        "text_to_video/MdR": 6.0,
+        "text_to_video/MnR": 9.0,
+        "video_to_text/R@1": 0.0,
+        "video_to_text/R@5": 50.0,
+        "video_to_text/R@10": 50.0,
+        "video_to_text/MdR": 6.5,
+        "video_to_text/MnR": 6.5,
+        "rsum": pytest.approx(400 / 3 + 100),
+    }
+
+
+def test_an_item_that_was_not_found_ranks_last():
+    scores = [
+        [0.2, -INF, 0.1, -INF],  # video 0 was found and leads                              -> rank 1
+        [0.2, -INF, 0.1, -INF],  # video 1 was missed: after two found, tied with video 3   -> rank 4
+        [-INF, -INF, -INF, -INF],  # nothing was found                                      -> rank 4
+        [0.2, -INF, -INF, -INF],  # video 0 is right too, and was found                     -> rank 1
+    ]
+    truth = [0, 1, 2, (0, 3)]
+    result = bidirectional_ranks(scores, truth, not_found=True)
+    assert result.text_to_video.tolist() == [1, 4, 4, 1]
+    # column 0: texts 0 and 3 are its own: 0.2, tied with text 1                   -> rank 2
+    # column 1: all missed, text 1 own -> 4; column 2: text 2 missed, own -> 4; column 3: text 3 missed, own -> 4
+    assert result.video_to_text.tolist() == [2, 4, 4, 4]
+    with pytest.raises(VmrError, match="query 1 scores -inf against its own gallery item 1"):
+        bidirectional_ranks(scores, truth)
+
+
+@pytest.mark.parametrize("bad", [NAN, INF])
+def test_not_found_is_no_excuse_for_nan(bad):
+    with pytest.raises(VmrError, match=f"query 1 scores {bad} against its own gallery item 1"):
+        bidirectional_ranks([[1.0, -INF], [-INF, bad]], [0, 1], not_found=True)
 
 
 def test_row_blocks_agree_with_one_block(monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vmr.eval.metrics import bidirectional_metrics, ranks, retrieval_metrics
+from vmr.eval.metrics import bidirectional_metrics, bidirectional_ranks, query_indices, ranks, retrieval_metrics
 
 # Few distinct values, so that most matrices have ties; all are exact in floating point.
 OTHER_SCORES = [-math.inf, -2.0, -0.5, 0.0, 0.25, 1.0, 8.0, math.inf, math.nan]
@@ -124,3 +124,81 @@ def test_both_directions_are_the_one_direction_twice(problem):
     assert len(recalls) == 6
     assert both["rsum"] == pytest.approx(sum(recalls))
     assert 0 <= both["rsum"] <= 600
+
+
+@st.composite
+def searches(draw):
+    """Scores (num_texts, num_videos) with -inf where a search missed an item, and none, one or several own videos."""
+    num_texts, num_videos = draw(st.integers(1, 6)), draw(st.integers(1, 8))
+    values = st.sampled_from([-math.inf, *FINITE_SCORES])
+    scores = np.array([[draw(values) for _ in range(num_videos)] for _ in range(num_texts)])
+    entry = st.one_of(
+        st.integers(0, num_videos - 1),
+        st.lists(st.integers(0, num_videos - 1), max_size=3, unique=True).map(tuple),
+    )
+    truth = [draw(entry) for _ in range(num_texts)]
+    assume(any(own != () for own in truth))
+    return scores, truth
+
+
+def slow_ranks(scores, truth):
+    """Ranks of both directions by counting pairs, one query after another."""
+    pairs = {(text, video) for text, own in enumerate(truth) for video in (own if isinstance(own, tuple) else (own,))}
+    both = []
+    for matrix, right in ((scores, pairs), (scores.T, {(video, text) for text, video in pairs})):
+        found = []
+        for query, row in enumerate(matrix):
+            best = max((row[item] for item in range(len(row)) if (query, item) in right), default=None)
+            if best is not None:
+                rivals = [item for item in range(len(row)) if (query, item) not in right and row[item] >= best]
+                found.append(1 + len(rivals))
+        both.append(found)
+    return both
+
+
+@given(searches())
+def test_searches_that_miss_items_agree_with_counting(problem):
+    scores, truth = problem
+    result = bidirectional_ranks(scores, truth, not_found=True)
+    assert [row.tolist() for row in result] == slow_ranks(scores, truth)
+    assert tuple(map(len, result)) == tuple(map(len, query_indices(truth, scores.shape[1])))
+
+
+@given(searches())
+def test_missing_an_item_is_scoring_it_below_all_others(problem):
+    scores, truth = problem
+    lowest = np.where(np.isneginf(scores), -1e6, scores)
+    missed = bidirectional_ranks(scores, truth, not_found=True)
+    for row, same in zip(missed, bidirectional_ranks(lowest, truth), strict=True):
+        assert row.tolist() == same.tolist()
+
+
+@given(searches(), st.integers(0, 5))
+def test_a_duplicated_text_takes_the_rank_of_its_original(problem, which):
+    scores, truth = problem
+    text = which % len(truth)
+    assume(truth[text] != ())
+    before = bidirectional_ranks(scores, truth, not_found=True)
+    after = bidirectional_ranks(np.vstack([scores, scores[text]]), [*truth, truth[text]], not_found=True)
+    place = sum(own != () for own in truth[:text])
+    assert after.text_to_video.tolist() == [*before.text_to_video, before.text_to_video[place]]
+    assert (after.video_to_text >= before.video_to_text).all()  # a wrong text that ties is one more above
+
+
+@given(searches(), st.randoms(use_true_random=False))
+def test_permuting_texts_and_videos_permutes_the_ranks(problem, random):
+    scores, truth = problem
+    texts, videos = list(range(scores.shape[0])), list(range(scores.shape[1]))
+    random.shuffle(texts)
+    random.shuffle(videos)
+    place_of = {video: place for place, video in enumerate(videos)}
+    moved = [tuple(place_of[v] for v in (own if isinstance(own, tuple) else (own,))) for own in truth]
+    before = bidirectional_ranks(scores, truth, not_found=True)
+    shuffled_truth = [moved[text] for text in texts]
+    after = bidirectional_ranks(scores[texts][:, videos], shuffled_truth, not_found=True)
+    asked, answered = query_indices(truth, len(videos))
+    now_asked, now_answered = query_indices(shuffled_truth, len(videos))
+    rank_of_text = dict(zip(asked.tolist(), before.text_to_video.tolist(), strict=True))
+    rank_of_video = dict(zip(answered.tolist(), before.video_to_text.tolist(), strict=True))
+    assert after.text_to_video.tolist() == [rank_of_text[texts[row]] for row in now_asked]
+    assert after.video_to_text.tolist() == [rank_of_video[videos[row]] for row in now_answered]

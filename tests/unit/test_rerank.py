@@ -1,10 +1,17 @@
-"""Re-ranking: who is asked for, once, and what stays below."""
+"""Re-ranking: who is asked for, once, and what stays below; and the engine, which does so with a model."""
+
+import sqlite3
 
 import numpy as np
 import pytest
 
+import vmr.retrieval.rerank
+from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
-from vmr.retrieval.rerank import NOT_RERANKED, rerank
+from vmr.retrieval import rerank_plan
+from vmr.retrieval.rerank import NOT_RERANKED, Candidates, rerank
+from vmr.retrieval.rerank_engine import rerank_videos
+from vmr.retrieval.rerank_log import LOG_FILE, RerankLog
 
 # text 0 prefers videos 0, 2; text 1 prefers 1, 0; text 2 prefers 2, 1
 SCORES = np.array([[0.9, 0.1, 0.5], [0.4, 0.8, 0.3], [0.1, 0.6, 0.7]], np.float32)
@@ -67,3 +74,192 @@ def test_no_candidates(k):
 def test_broken_logits():
     with pytest.raises(VmrError, match=r"video 0 .* not finite"):
         rerank(SCORES, lambda video, texts: np.full(len(texts), np.nan, np.float32), k=1)
+
+
+def test_what_was_not_found_is_no_candidate():
+    scores = np.array([[0.9, -np.inf], [-np.inf, -np.inf]], np.float32)
+    result = rerank(scores, match, k=2)
+    no = NOT_RERANKED
+    assert result.text_to_video.tolist() == [[0, no], [no, no]]
+    assert result.video_to_text.tolist() == [[0, no], [no, no]]
+
+
+def test_scores_that_are_not_numbers():
+    with pytest.raises(VmrError, match="2 of 4 scores are NaN"):
+        rerank(np.array([[0.5, np.nan], [np.nan, 0.1]], np.float32), match, k=1)
+
+
+def test_candidates_of_a_few_rows_at_a_time(monkeypatch):
+    scores = np.random.default_rng(0).integers(0, 5, (40, 30)).astype(np.float32)  # with ties
+    whole = Candidates(scores, 7)
+    monkeypatch.setattr(vmr.retrieval.rerank, "_SORTED_AT_ONCE", 64)
+    parts = Candidates(scores, 7)
+    assert np.array_equal(whole.by_text, parts.by_text) and np.array_equal(whole.by_video, parts.by_video)
+    assert (whole.by_text.sum(1) == 7).all() and (whole.by_video.sum(0) == 7).all()
+    assert whole.num_pairs == (whole.by_text | whole.by_video).sum()
+
+
+# -- the engine: the same with a model ------------------------------------------------------------------------------
+
+NUM_TEXTS, NUM_VIDEOS, K = 90, 5, 3
+
+
+@pytest.fixture(scope="module")
+def matcher():
+    return make_encoder(tiny_model())
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return [f"caption {'very ' * (index % 7)}number {index}" for index in range(NUM_TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def tokens(matcher):
+    videos = matcher.video_tokens(make_video(NUM_VIDEOS))
+    return lambda video: videos[video : video + 1]
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """Video 0 is wanted by every text, video 1 by its own candidates alone."""
+    drawn = np.random.default_rng(0).normal(size=(NUM_TEXTS, NUM_VIDEOS)).astype(np.float32)
+    drawn[:, 0] += 10
+    drawn[:, 1] -= 10
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def defined(matcher, tokens, texts, scores):
+    """`rerank` with every pair matched alone."""
+
+    def alone(video, asked):
+        return np.array([matcher.match(tokens(video), [texts[text]])[0, 0] for text in asked], np.float32)
+
+    return rerank(scores, alone, K)
+
+
+def assert_same(result, expected):
+    for one, other in zip(result, expected, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_the_engine_does_what_is_defined(matcher, tokens, texts, scores, defined):
+    result = rerank_videos(matcher, tokens, texts, scores, K)
+    for one, other in zip(result, defined, strict=True):
+        assert one.dtype == np.float32 and np.array_equal(one == NOT_RERANKED, other == NOT_RERANKED)
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert (result.text_to_video[:, 0] != NOT_RERANKED).all()
+    assert (result.text_to_video[:, 1] == NOT_RERANKED).sum() >= NUM_TEXTS - K
+    assert np.ptp(result.text_to_video[:, 0]) > 1e-2  # texts matter, so their order must be right
+
+
+def test_small_batches_give_the_same(matcher, tokens, texts, scores, defined, monkeypatch):
+    monkeypatch.setattr(rerank_plan, "TOKENS_AT_ONCE", 16)
+    result = rerank_videos(matcher, tokens, texts, scores, K)
+    np.testing.assert_allclose(result.text_to_video, defined.text_to_video, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(result.video_to_text, defined.video_to_text, rtol=0, atol=1e-6)
+
+
+def test_a_video_is_remembered_once_and_a_text_read_once(texts, scores, tokens):
+    matcher, calls = make_encoder(tiny_model()), []
+    matcher.model.text_encoder.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0])))
+    matcher.model.fusion.layers[0].cross_attention.key.register_forward_hook(lambda *_: calls.append("video"))
+    rerank_videos(matcher, tokens, texts, scores, K)
+    assert calls.count("video") == NUM_VIDEOS
+    assert sum(call for call in calls if call != "video") == NUM_TEXTS
+
+
+def test_an_interrupted_run_goes_on(matcher, tokens, texts, scores, tmp_path):
+    straight = rerank_videos(matcher, tokens, texts, scores, K)
+
+    def breaks(video):
+        if video == 3:
+            raise KeyboardInterrupt
+        return tokens(video)
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank_videos(matcher, breaks, texts, scores, K, work=tmp_path)
+    asked = []
+
+    def counting(video):
+        asked.append(video)
+        return tokens(video)
+
+    assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), straight)
+    assert asked == [3, 4]
+    assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), straight)
+    assert asked == [3, 4]  # all is in the log
+    assert sorted(path.name for path in tmp_path.iterdir()) == [LOG_FILE]
+
+
+@pytest.mark.parametrize("change", ["k", "scores", "texts", "weights", "text limit"])
+def test_another_run_starts_anew(matcher, tokens, texts, scores, tmp_path, change):
+    first = rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path)
+    arguments = {"matcher": matcher, "texts": texts, "scores": scores, "k": K}
+    arguments |= {
+        "k": {"k": K + 1},
+        "scores": {"scores": scores + np.float32(1)},
+        "texts": {"texts": [*texts[:-1], "another"]},
+        "weights": {"matcher": make_encoder(tiny_model(seed=1))},
+        "text limit": {"matcher": matcher.with_text_limit(6)},
+    }[change]
+    asked = []
+
+    def counting(video):
+        asked.append(video)
+        return tokens(video)
+
+    rerank_videos(tokens=counting, work=tmp_path, **arguments)
+    assert asked == [0, 1, 2, 3, 4]
+    assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), first)
+    assert len(asked) == NUM_VIDEOS  # the first run is in the log still
+
+
+def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
+    log = RerankLog(tmp_path, "run")
+    assert log.agree(512) == 512
+    log.append(4, np.array([1.5, -2.0], np.float32))
+    assert RerankLog(tmp_path, "run").agree(2048) == 512  # as it began
+    assert RerankLog(tmp_path, "run").read()[4].tolist() == [1.5, -2.0]
+    assert RerankLog(tmp_path, "other").read() == {}
+    assert log.agree(256) == 256  # another batch gives other last bits: nothing of before is kept
+    assert log.read() == {}
+
+
+def test_logits_of_another_length_are_computed_again(matcher, tokens, texts, scores, tmp_path):
+    straight = rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path)
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        connection.execute("UPDATE logits SET logits = x'00000000' WHERE video = 2")
+    assert_same(rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path), straight)
+
+
+def test_a_damaged_log_is_named(matcher, tokens, texts, scores, tmp_path):
+    (tmp_path / LOG_FILE).write_bytes(b"not a database, and long enough to be sure of it" * 50)
+    with pytest.raises(VmrError, match=rf"{LOG_FILE}: cannot be used .* remove it") as caught:
+        rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_budget_that_cannot_hold(matcher, tokens, texts, scores, tmp_path):
+    with pytest.raises(VmrError, match="does not fit into 1 MiB: it needs at least"):
+        rerank_videos(matcher, tokens, texts, scores, K, memory_bytes=2**20, work=tmp_path)
+
+
+def test_what_does_not_go_together(matcher, tokens, texts, scores):
+    with pytest.raises(VmrError, match=r"scores of shape \(90, 5\) are not those of 89 texts"):
+        rerank_videos(matcher, tokens, texts[1:], scores, K)
+
+
+def test_broken_logits_are_not_logged(matcher, texts, scores, tokens, tmp_path):
+    with pytest.raises(VmrError, match=r"video 0 .* not finite"):
+        rerank_videos(matcher, lambda video: tokens(video) * float("nan"), texts, scores, K, work=tmp_path)
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        assert connection.execute("SELECT count(*) FROM logits").fetchone() == (0,)
+
+
+def test_nothing_to_rerank(matcher, tokens):
+    result = rerank_videos(matcher, tokens, [], np.zeros((0, 2), np.float32), K)
+    assert (result.text_to_video.shape, result.video_to_text.shape) == ((0, 2), (2, 0))
+    result = rerank_videos(matcher, tokens, ["a dog"], np.full((1, 2), -np.inf, np.float32), K)
+    assert result.text_to_video.tolist() == [[NOT_RERANKED] * 2]

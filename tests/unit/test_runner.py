@@ -6,15 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
-from vmr.data.annotations import RetrievalSet, VideoItem, load_annotations
+from vmr.data.annotations import Choice, RetrievalSet, VideoItem, load_annotations
 from vmr.data.clips import read_clip
 from vmr.errors import ModelError, VmrError
 from vmr.eval.controls import CONTROLS, WithoutMotion
 from vmr.eval.metrics import bidirectional_metrics
-from vmr.eval.runner import evaluate
+from vmr.eval.protocols.catalogue import FILE
+from vmr.eval.runner import Options, evaluate
 from vmr.retrieval.embed import embed_texts, embed_videos, frame_spec
+from vmr.retrieval.feature_cache import FeatureCache
+from vmr.retrieval.index import build_index
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +64,7 @@ def test_two_names_of_one_file_are_two_videos(data, offline):
 
 def test_nothing_readable_is_an_error(offline):
     nothing = RetrievalSet("nothing", ("a",), (0,), (VideoItem("gone.mp4", None),))
-    with pytest.raises(VmrError, match=r"nothing: none of 1 videos can be read, first: gone\.mp4: no such file"):
+    with pytest.raises(VmrError, match=r"nothing: none of 1 videos can be scored, first: gone\.mp4: no such file"):
         evaluate(nothing, offline)
 
 
@@ -76,7 +80,7 @@ def test_report_file(data, offline, tmp_path):
     report = evaluate(data, offline)
     report.save(tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
-    assert content["schema"] == "vmr-report/1"
+    assert content["schema"] == "vmr-report/2"
     assert content["dataset"] == "test" and content["failures"] == []
     assert content["num_videos"] == 3 and content["num_texts"] == 4
     assert content["scores"]["embedding"]["text_to_video/R@1"] == 100.0
@@ -100,7 +104,7 @@ def test_columns_of_data_that_needs_time(data, matcher):
 
 
 def test_matching_scores_all_pairs_when_asked_for_all(data, matcher):
-    report = evaluate(data, matcher, rerank_depth=100)
+    report = evaluate(data, matcher, options=Options(rerank_depth=100))
     assert list(report.scores) == ["embedding", "vtm"]
     assert report.rerank_depth == 100
     tokens = [matcher.video_tokens(torch.from_numpy(read_segment(path, matcher)[None])) for path in paths_of(data)]
@@ -110,7 +114,7 @@ def test_matching_scores_all_pairs_when_asked_for_all(data, matcher):
 
 def test_only_a_matcher_re_ranks(data, offline):
     with pytest.raises(VmrError, match="offline cannot match"):
-        evaluate(data, offline, rerank_depth=10)
+        evaluate(data, offline, options=Options(rerank_depth=10))
 
 
 def test_a_still_video_is_its_own_control(matcher):
@@ -125,6 +129,116 @@ def test_a_still_video_is_its_own_control(matcher):
 def test_orders_of_the_controls():
     assert CONTROLS["static"](8) == [4] * 8
     assert CONTROLS["shuffled"](8) == [2, 4, 3, 6, 5, 0, 1, 7]
+
+
+def test_limit_scores_the_first_videos_and_says_so(data, offline):
+    report = evaluate(data, offline, options=Options(limit=2))
+    assert report.partial and report.limit == 2
+    assert report.coverage == "2 of 3 videos, 3 of 4 texts"
+    assert report.video_ids == ("bigbuckbunny.mp4", "bikes.mp4")
+    with pytest.raises(VmrError, match="limit is 0"):
+        Options(limit=0)
+
+
+def test_ranks_intervals_and_examples_are_those_of_the_scores(data, offline):
+    report = evaluate(data, offline)
+    assert report.text_ids == data.texts
+    assert report.ranks["embedding"] == {"text_to_video": (1, 1, 1, 1), "video_to_text": (1, 1, 1)}
+    assert report.intervals["embedding"]["text_to_video/R@1"] == (100.0, 100.0)
+    assert {example.rank for example in report.examples["embedding"]} == {1}
+    assert report.protocol is not None and report.protocol.name == "file"
+
+
+def test_normalised_scores_are_columns_of_their_own(data, offline):
+    report = evaluate(data, offline, options=Options(normalise=True))
+    assert list(report.scores) == ["embedding", "embedding+dsl", "embedding+qbnorm"]
+    assert [info.uses_other_queries for info in report.columns.values()] == [False, True, True]
+    assert report.scores["embedding"] == evaluate(data, offline).scores["embedding"]
+
+
+def test_an_approximate_index_is_a_column_of_its_own(data, offline):
+    report = evaluate(data, offline, options=Options(index_kinds=("sq8",)))
+    assert list(report.scores) == ["embedding", "index:SQ8"]
+    assert report.columns["index:SQ8"].approximate
+    assert report.scores["index:SQ8"]["text_to_video/R@10"] == 100.0  # of 3
+
+
+def test_an_index_built_earlier_scores_as_its_videos_do(data, offline, footage, tmp_path):
+    index = build_index(footage, tmp_path / "index", offline, window_s=None)
+    report = evaluate(data, offline, index=index)
+    assert report.scores == evaluate(data, offline).scores
+    with pytest.raises(VmrError, match="another kind of index"):
+        evaluate(data, offline, options=Options(index_kinds=("sq8",)), index=index)
+    paths = [data.videos[0].path, data.videos[2].path]
+    smaller = build_index(paths, tmp_path / "smaller", offline, window_s=None)
+    partly = evaluate(data, offline, index=smaller)
+    assert [failure.video for failure in partly.failures] == ["bikes.mp4"]
+    assert partly.failures[0].reason == f"not in the index {tmp_path / 'smaller'}"
+    assert partly.coverage == "2 of 3 videos (1 missing or unreadable), 2 of 4 texts"
+
+
+def test_a_second_evaluation_opens_no_video(data, matcher, tmp_path, monkeypatch):
+    cache, options = FeatureCache(tmp_path / "cache"), Options(rerank_depth=2)
+    moving = replace(data, needs_time=True)
+    first = evaluate(moving, matcher, options=options, cache=cache)
+    monkeypatch.setattr("vmr.retrieval.embed.DecodePool", NoPool)
+    second = evaluate(moving, matcher, options=options, cache=cache)
+    assert second.scores == first.scores and second.ranks == first.ranks
+
+
+class NoPool:
+    """Stands where videos are decoded: opening one fails the test."""
+
+    def __init__(self, *arguments):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *arguments):
+        pass
+
+    def decode(self, paths):
+        assert not paths, f"opened {paths}"
+        return iter(())
+
+
+def test_pictures_are_videos_of_one_frame(matcher, tmp_path):
+    colours = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (60, 40), colour).save(tmp_path / f"{number}.jpg", quality=95)
+    videos = tuple(VideoItem(str(number), tmp_path / f"{number}.jpg") for number in range(3))
+    data = RetrievalSet("pictures", ("red", "green", "blue"), (0, 1, 2), videos)
+    report = evaluate(data, matcher, replace(FILE, media="image", num_frames=1))
+    assert (report.num_frames, report.num_videos) == (1, 3)
+    pixels = torch.tensor(colours, dtype=torch.uint8)[:, None, :, None, None].expand(3, 1, 3, 32, 32)
+    expected = (matcher.encode_text(data.texts) @ matcher.encode_video(pixels).T).numpy()
+    retrieved = {example.text: dict(example.retrieved) for example in report.examples["embedding"]}
+    for text, row in zip(data.texts, expected, strict=True):
+        assert [retrieved[text][video.id] for video in videos] == pytest.approx(row.tolist(), abs=0.02)  # JPEG
+
+
+def test_the_protocol_says_how_many_tokens_count(data, matcher):
+    long = replace(data, texts=tuple(f"a video of {text}" for text in data.texts))  # the same but for later words
+    report = evaluate(long, matcher, replace(FILE, max_text_tokens=4))  # [CLS] a video [SEP]
+    cut = evaluate(replace(data, texts=("a video",) * 4), matcher)
+    assert report.ranks == cut.ranks
+
+
+def test_multiple_choice(data, offline):
+    questions = (Choice(0, (0, 1), 0), Choice(1, (1, 3), 0), Choice(2, (0, 3), 0))
+    report = evaluate(replace(data, choices=questions), offline)
+    # the last asks for the rabbit's caption about the man in the car
+    assert report.scores == {"embedding": {"accuracy": pytest.approx(200 / 3)}}
+    assert report.ranks == {} and report.text_ids == ()
+
+
+def test_a_text_of_several_videos(data, offline):
+    cyclist = data.texts[1]
+    report = evaluate(replace(data, texts=(cyclist, *data.texts[1:]), video_of_text=((0, 1), 1, 1, 2)), offline)
+    assert report.ranks["embedding"]["text_to_video"][0] == 1  # the bikes, though not the rabbit
+    alone = evaluate(replace(data, texts=(cyclist, *data.texts[1:]), video_of_text=(0, 1, 1, 2)), offline)
+    assert alone.ranks["embedding"]["text_to_video"][0] > 1
 
 
 def paths_of(data):

@@ -74,7 +74,7 @@ def test_a_video_is_the_mean_of_its_unit_frames(encoder):
     with torch.inference_mode():
         frames = tiny_model().encode_video(pixels).frame_embeddings  # (3, 2, 16)
     assert frames.shape == (3, 2, 16)
-    expected = normalize(normalize(frames, dim=-1).mean(1), dim=-1)
+    expected = normalize(frames, dim=-1).mean(1)
     torch.testing.assert_close(encoder.encode_video(video), expected, atol=1e-5, rtol=1e-4)
 
 
@@ -85,14 +85,28 @@ def test_a_text_is_its_first_token_projected(encoder):
     torch.testing.assert_close(encoder.encode_text(["two dogs run"]), expected, atol=1e-6, rtol=1e-5)
 
 
-def test_unit_vectors_and_text_batches(encoder):
+def test_texts_are_unit_vectors_in_any_batch(encoder):
     texts = [f"caption number {'very ' * (i % 5)}{i}" for i in range(70)]  # more than one batch, of unequal lengths
     vectors = encoder.encode_text(texts)
     assert vectors.shape == (70, 16) and vectors.dtype == torch.float32
     torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(70))
     torch.testing.assert_close(vectors[66:67], encoder.encode_text(texts[66:67]), atol=1e-6, rtol=1e-5)
     assert encoder.encode_text([]).shape == (0, 16)
-    torch.testing.assert_close(encoder.encode_video(make_video(3)).norm(dim=-1), torch.ones(3))
+
+
+def test_one_look_at_a_video_gives_its_vector_and_its_tokens(encoder):
+    video = make_video(3)
+    features = encoder.video_features(video)
+    assert torch.equal(features.vectors, encoder.encode_video(video))
+    assert torch.equal(features.tokens, encoder.video_tokens(video))
+
+
+def test_a_text_limit_cuts_captions_and_nothing_else(encoder):
+    limited = encoder.with_text_limit(4)  # [CLS], two words, [SEP]
+    assert torch.equal(limited.encode_text(["two dogs run away"]), limited.encode_text(["two dogs sleep"]))
+    assert not torch.equal(encoder.encode_text(["two dogs run"]), encoder.encode_text(["two dogs sleep"]))
+    assert limited.fingerprint == encoder.fingerprint
+    assert encoder.with_text_limit(10_000).max_text_tokens == encoder.max_text_tokens
 
 
 @pytest.mark.parametrize("text", ["a dog", ""])
@@ -229,5 +243,5 @@ def test_from_upstream_at_another_size(tmp_path):
     video = make_video(2, 4, 48)
     with torch.inference_mode():
         frames = model.encode_video(loaded.preprocess(video)).frame_embeddings
-    expected = normalize(normalize(frames, dim=-1).mean(1), dim=-1)
+    expected = normalize(frames, dim=-1).mean(1)
     torch.testing.assert_close(loaded.encode_video(video), expected, atol=1e-5, rtol=1e-4)

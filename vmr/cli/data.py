@@ -1,4 +1,4 @@
-"""`vmr-data`: make the synthetic benchmark, look over a training set."""
+"""`vmr-data`: make the synthetic benchmark, list the published data sets, look over one or a training set."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,6 +7,7 @@ from jsonargparse.typing import PositiveInt
 
 from vmr.cli.common import run_subcommands
 from vmr.cli.data_check import check
+from vmr.cli.data_protocols import list_protocols
 
 Part = Literal["pairs", "order", "passage", "collision", "twins", "all"]
 
@@ -50,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "make": (make, ["kind", "dir"], "vmr-data make shapes shapes --n 200"),
             "check": (check, ["file"], "vmr-data check train.json --video-dir videos"),
+            "list": (list_protocols, [], "vmr-data list"),
         },
         argv,
     )

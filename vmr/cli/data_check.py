@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jsonargparse.typing import PositiveFloat, PositiveInt
 
+from vmr.cli.data_protocols import check_protocol
 from vmr.cli.output import print_table, printable
 from vmr.errors import VmrError
 
@@ -15,6 +16,7 @@ _NO_LIMIT = 1 << 20  # tokens
 def check(
     file: str,
     video_dir: str | None = None,
+    data_dir: str | None = None,
     report: str | None = None,
     test: str | None = None,
     kind: str = "auto",
@@ -26,12 +28,16 @@ def check(
 ) -> None:
     """Look at every caption and every file of a training set: what is missing, broken, doubled, or in the test set too.
 
+    With the name of a published data set and --data-dir: what of it is there, what is missing, and where to get it.
+
     The exit status is 2 if training would be spoilt: by videos of the test set, by captions without a word, or because
     more than a quarter of the files are missing or unreadable. Anything else is only listed.
 
     Args:
-        file: the annotation file: JSON list, JSON lines, CSV, or that of a data set (see kind)
+        file: the annotation file: JSON list, JSON lines, CSV, or that of a data set (see kind); or a name of vmr-data
+            list
         video_dir: folder that the paths in it are relative to; that of the file if not given
+        data_dir: with a name, the folder of the data set's videos and annotations, in any layout
         report: JSON file to write, with every finding by name
         test: annotation file of the test set, whose videos must not be in this one
         kind: format of the file: auto, json, json_paragraphs, jsonl, csv, webvid, msrvtt, msvd, vatex, activitynet,
@@ -42,6 +48,10 @@ def check(
         num_workers: decoding processes; by default one for each CPU, at most 8
         timeout_s: seconds after which a file that delivers nothing is given up
     """
+    if data_dir is not None:
+        check_protocol(file, data_dir, report)
+        return
+
     from vmr.data.doctor import PROBLEMS, diagnose
     from vmr.data.files import require_folder, require_writable, write_atomically
     from vmr.data.formats import read_annotations

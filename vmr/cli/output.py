@@ -12,6 +12,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from vmr.eval.report import Report
+    from vmr.eval.report_tables import Cell
     from vmr.retrieval.index import Hit
     from vmr.retrieval.manifest import Failure
 
@@ -45,17 +46,37 @@ def print_hits_json(hits: Sequence["Hit"]) -> None:
 
 
 def print_report(report: "Report") -> None:
-    """The scores of an evaluation, a table for each kind of score, and what they are over."""
-    for kind, values in report.scores.items():
-        names = [name.removeprefix("text_to_video/") for name in values if name.startswith("text_to_video/")]
+    """The scores of an evaluation, a table for each kind of score, what they are over, and what others published."""
+    from vmr.eval.report import DIRECTIONS
+    from vmr.eval.report_tables import other_scores, reference_table, score_table, warnings
+
+    for warning in warnings(report):
+        print(f"WARNING: {printable(warning)}", file=sys.stderr)
+    for kind in report.scores:
+        table = score_table(report, kind)
         rows = [
-            (label, *(f"{values[f'{direction}/{name}']:.1f}" for name in names))
-            for label, direction in (("text to video", "text_to_video"), ("video to text", "video_to_text"))
+            line
+            for row in table.rows
+            for line in ([cell.text for cell in row], ["", *(cell.small for cell in row[1:])])
+            if any(line)
         ]
-        print_table(f"{report.dataset}, {report.encoder}, {kind} scores", ("", *names), rows)
-        print(f"rsum {values['rsum']:.1f}")
+        if rows:
+            print_table(f"{report.dataset}, {report.encoder}, {table.caption}", table.header, rows)
+        for name, cell in other_scores(report, kind):
+            print(f"{kind} {name} {cell.text}" + (f" ({cell.small})" if cell.small else ""))
+    if report.intervals:
+        print("below each score: its 95 % bootstrap interval over the queries")
+    for direction in DIRECTIONS if report.reference else ():
+        beside = reference_table(report, direction)
+        print_table(
+            beside.caption, beside.header[:-1], [[_with_small(cell) for cell in row[:-1]] for row in beside.rows]
+        )
     print(f"over {report.coverage}")
     print(f"{report.encoder}: {report.about}")
+
+
+def _with_small(cell: "Cell") -> str:
+    return f"{cell.text} ({cell.small})" if cell.small else cell.text
 
 
 def printable(text: str) -> str:

@@ -41,14 +41,15 @@ def train(config: str | None, overrides: list[str]) -> None:
 
 def make_validate(config: "ValidationConfig") -> "Validate":
     """Retrieval evaluation of a model in training. The data set is read at once; VmrError, if it is not there."""
-    from vmr.data.annotations import load_retrieval_set
-    from vmr.eval.runner import evaluate
+    from vmr.eval.protocols.load import load_dataset
+    from vmr.eval.runner import Options, evaluate
 
-    data = load_retrieval_set(config.dataset, config.video_dir, config.data_dir)
-    data = replace(data, needs_time=False)  # no columns of controls and matching in the midst of training
+    loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
+    data = replace(loaded.data, needs_time=False)  # no columns of controls and matching in the midst of training
+    options = Options(rerank_depth=config.rerank)
 
     def validate(encoder: "Encoder") -> dict[str, float]:
-        columns = evaluate(data, encoder, rerank_depth=config.rerank).scores
+        columns = evaluate(data, encoder, loaded.protocol, options).scores
         return {
             name if column == "embedding" else f"{column}/{name}": value
             for column, metrics in columns.items()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vmr.data.files import VIDEO_SUFFIXES, require_folder
+from vmr.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, require_folder
 from vmr.data.formats import read_annotations
-from vmr.data.records import IMAGE_SUFFIXES, Media, RecordTable, cached_table
+from vmr.data.records import Media, RecordTable, cached_table
 from vmr.data.train_source import Pair
 from vmr.errors import AnnotationError
 

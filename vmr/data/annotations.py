@@ -1,21 +1,16 @@
 """Annotation files: from whatever a data set ships to one `RetrievalSet` of texts, videos and who belongs to whom."""
 
-import csv
 import difflib
-import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vmr.data.files import VIDEO_SUFFIXES, is_unicode, is_video, require_folder, walk_files
+from vmr.data.files import VIDEO_SUFFIXES, is_unicode, is_video, require_folder
 from vmr.data.shapes import shapes_test_folder
 from vmr.data.shapes_split import PARTS
 from vmr.errors import AnnotationError, VmrError
-
-MSRVTT_TEST_FILES = ("MSRVTT_JSFUSION_test.csv", "msrvtt_ret_test1k.json", "test1k.json")
-MSRVTT_MAX_DEPTH = 3  # levels of folders below data_dir that are searched
 
 
 @dataclass(frozen=True)
@@ -27,29 +22,96 @@ class VideoItem:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """A question of a multiple-choice test: which of texts[i] for i in `texts` is about videos[video].
+
+    answer: the place of the right one in `texts`, from 0.
+    """
+
+    video: int
+    texts: tuple[int, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
 class RetrievalSet:
     """What an evaluation needs, whatever file it came from: videos[video_of_text[i]] is the video of texts[i].
 
+    video_of_text: a tuple where several videos are right (a label that many clips share), or none is (the wrong choice
+    of a question, which is in the gallery of texts and asks for nothing).
     needs_time: whether its texts cannot be told apart by single frames, so that an evaluation shows what it scores
     without motion as well.
+    choices: the questions of a multiple-choice test; () for any other.
+
+    Raises AnnotationError where a number names no text or no video.
     """
 
     name: str
     texts: tuple[str, ...]
-    video_of_text: tuple[int, ...]
+    video_of_text: tuple[int | tuple[int, ...], ...]
     videos: tuple[VideoItem, ...]
     needs_time: bool = False
+    choices: tuple[Choice, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.texts) != len(self.video_of_text):
+            raise AnnotationError(f"{self.name}: {len(self.texts)} texts, but the videos of {len(self.video_of_text)}")
+        named = {video for text in range(len(self.texts)) for video in self.videos_of(text)}
+        named |= {choice.video for choice in self.choices}
+        if not all(0 <= video < len(self.videos) for video in named):
+            raise AnnotationError(f"{self.name}: a text or question is about none of its {len(self.videos)} videos")
+        for choice in self.choices:
+            if not (
+                all(0 <= text < len(self.texts) for text in choice.texts) and 0 <= choice.answer < len(choice.texts)
+            ):
+                raise AnnotationError(f"{self.name}: {choice} has choices or an answer that are not there")
+
+    def videos_of(self, text: int) -> tuple[int, ...]:
+        """The numbers of the videos that texts[text] is about; none for the wrong choice of a question."""
+        videos = self.video_of_text[text]
+        return videos if isinstance(videos, tuple) else (videos,)
+
+    def restricted_to(self, videos: Iterable[int]) -> "RetrievalSet":
+        """What is left with these videos alone, which are numbered anew, and the texts and questions about them.
+
+        A text of several videos stays while one of them does; one that is about none stays.
+        """
+        kept = sorted(set(videos))
+        new_video = {video: number for number, video in enumerate(kept)}
+        texts = [
+            text
+            for text in range(len(self.texts))
+            if not self.videos_of(text) or any(video in new_video for video in self.videos_of(text))
+        ]
+        new_text = {text: number for number, text in enumerate(texts)}
+
+        def renumbered(entry: int | tuple[int, ...]) -> int | tuple[int, ...]:
+            if isinstance(entry, tuple):
+                return tuple(new_video[video] for video in entry if video in new_video)
+            return new_video[entry]
+
+        return replace(
+            self,
+            texts=tuple(self.texts[text] for text in texts),
+            video_of_text=tuple(renumbered(self.video_of_text[text]) for text in texts),
+            videos=tuple(self.videos[video] for video in kept),
+            choices=tuple(
+                Choice(new_video[choice.video], tuple(new_text[text] for text in choice.texts), choice.answer)
+                for choice in self.choices
+                if choice.video in new_video
+            ),
+        )
 
 
 def load_retrieval_set(
     dataset: str | Path, video_dir: str | Path | None = None, data_dir: str | Path | None = None
 ) -> RetrievalSet:
-    """Load a data set by its name in DATASETS, from `data_dir`, or from a .json annotation file.
+    """Load a .json annotation file, or a part of the synthetic benchmark by its name in SHAPES.
 
     The videos of an annotation file are looked up under `video_dir`, or beside the file when that is not given. The
-    parts of the synthetic benchmark, SHAPES, are rendered on first use and need no folder: see `vmr.data.shapes`.
-    Raises AnnotationError when the name is unknown, a folder is missing or of no use, or the loader refuses what it
-    finds.
+    parts of the synthetic benchmark are rendered on first use and need no folder: see `vmr.data.shapes`. Published data
+    sets, which need `data_dir`, are loaded by `vmr.eval.protocols.load`. Raises AnnotationError when the name is
+    unknown, a folder is of no use, or the loader refuses what it finds.
     """
     if str(dataset).lower().endswith(".json"):
         if data_dir is not None:
@@ -58,20 +120,20 @@ def load_retrieval_set(
             )
         return load_annotations(dataset, Path(dataset).parent if video_dir is None else video_dir)
     name = str(dataset)
-    if name in SHAPES:
-        if video_dir is not None or data_dir is not None:
-            raise AnnotationError(f"data set '{name}' renders its own videos: give neither video_dir nor data_dir")
-        return load_shapes(name)
-    if name not in DATASETS:
-        known = [*DATASETS, *SHAPES]
-        close = difflib.get_close_matches(name.lower(), known, n=1)
-        suggestion = f"did you mean '{close[0]}'? " if close else ""
-        raise AnnotationError(
-            f"unknown data set '{name}': {suggestion}known: {', '.join(known)}, or a .json annotation file"
-        )
-    if data_dir is None or video_dir is not None:
-        raise AnnotationError(f"data set '{name}' needs data_dir alone, the folder of its videos and annotations")
-    return DATASETS[name](Path(data_dir))
+    if name not in SHAPES:
+        raise unknown_dataset(name, SHAPES)
+    if video_dir is not None or data_dir is not None:
+        raise AnnotationError(f"data set '{name}' renders its own videos: give neither video_dir nor data_dir")
+    return load_shapes(name)
+
+
+def unknown_dataset(name: str, known: Iterable[str]) -> AnnotationError:
+    """The error for a name that is not one of `known`; it names the nearest one."""
+    known = list(known)
+    close = difflib.get_close_matches(name.lower(), known, n=1)
+    suggestion = f"did you mean '{close[0]}'? " if close else ""
+    listed = ", ".join(known)
+    return AnnotationError(f"unknown data set '{name}': {suggestion}known: {listed}, or a .json annotation file")
 
 
 def load_annotations(file: str | Path, video_dir: str | Path) -> RetrievalSet:
@@ -100,51 +162,12 @@ def load_annotations(file: str | Path, video_dir: str | Path) -> RetrievalSet:
     return _collect(file.stem, pairs, path_of_video)
 
 
-def load_msrvtt_1ka(data_dir: str | Path) -> RetrievalSet:
-    """Load MSRVTT 1k-A, the test split of JSFusion (Yu et al. 2018): 1000 videos with one caption each.
-
-    Looks for one of MSRVTT_TEST_FILES and for `video9770.mp4` and its like (any usual suffix) in `data_dir` and up to
-    three folder levels below it, so every usual layout will do. A video that is there more than once is taken from the
-    folder nearest to `data_dir`, and from a re-encoded copy (a folder named compress...) only if there is no other.
-
-    Raises AnnotationError when the annotation file or all videos are missing, or when the file does not hold 1000
-    captions of 1000 videos: a subset belongs in a .json file for `load_annotations`.
-    """
-    data_dir = Path(data_dir)
-    _require_data_folder(data_dir)
-    files = sorted(walk_files(data_dir, max_depth=MSRVTT_MAX_DEPTH), key=lambda path: (len(path.parts), path))
-    annotations = [path for name in MSRVTT_TEST_FILES for path in files if path.name == name]
-    if not annotations:
-        raise AnnotationError(
-            f"{data_dir}: none of {', '.join(MSRVTT_TEST_FILES)} within {MSRVTT_MAX_DEPTH} folder levels"
-        )
-    file = annotations[0]
-    pairs = [(_video_stem(video), caption) for video, caption in _read_msrvtt(file)]
-    num_videos = len({video for video, _ in pairs})
-    if (len(pairs), num_videos) != (1000, 1000):
-        raise AnnotationError(
-            f"{file}: {len(pairs)} captions of {num_videos} videos, but MSRVTT 1k-A has 1000 of 1000; "
-            'write a subset as a .json list of {"video", "caption"}'
-        )
-    originals_first = sorted(files, key=lambda path: any(part.startswith("compress") for part in path.parts))
-    found: dict[str, Path] = {}
-    for path in originals_first:
-        if is_video(path):
-            found.setdefault(path.stem, path)
-    if not any(video in found for video, _ in pairs):
-        raise AnnotationError(
-            f"{data_dir}: no MSRVTT test video ({pairs[0][0]}.mp4, ...) within {MSRVTT_MAX_DEPTH} folder levels"
-        )
-    return _collect("msrvtt-1ka", pairs, {video: found.get(video) for video, _ in pairs})
-
-
 def load_shapes(name: str) -> RetrievalSet:
     """Load a test part of the synthetic benchmark by its name in SHAPES; the first time, it is rendered in seconds."""
     folder = shapes_test_folder(SHAPES[name], progress=True)
     return replace(load_annotations(folder / "test.json", folder), name=name, needs_time=True)
 
 
-DATASETS: dict[str, Callable[[Path], RetrievalSet]] = {"msrvtt": load_msrvtt_1ka}
 SHAPES = {"shapes" if part == "pairs" else f"shapes:{part}": part for part in PARTS}
 
 
@@ -210,34 +233,6 @@ def _read_json_rows(file: Path) -> list[Any]:
     if not rows:
         raise AnnotationError(f"{file}: an empty list: there is nothing to retrieve")
     return rows
-
-
-def _read_msrvtt(file: Path) -> list[tuple[str, str]]:
-    """Read (video, caption) from the csv or the json form of the test split."""
-    if file.suffix == ".json":
-        rows = [_parse_row(row, f"{file}: row {number}") for number, row in enumerate(_read_json_rows(file), start=1)]
-        return [(video, caption) for video, captions in rows for caption in captions]
-    reader = csv.DictReader(io.StringIO(_read_text(file), newline=""))
-    for column in ("video_id", "sentence"):
-        if column not in (reader.fieldnames or ()):
-            raise AnnotationError(
-                f"{file}: no column '{column}' in its first line; expected key,vid_key,video_id,sentence"
-            )
-    pairs = []
-    for row in reader:
-        video, sentence = row["video_id"], row["sentence"]
-        if not video or not sentence or not sentence.strip() or None in row:
-            raise AnnotationError(
-                f"{file}: line {reader.line_num} does not hold one value per column; quote a sentence with commas"
-            )
-        pairs.append((video, sentence))
-    return pairs
-
-
-def _video_stem(video: str) -> str:
-    """Reduce "all/video9770.mp4" and "video9770" to the id they share."""
-    path = PurePosixPath(video)
-    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
 
 
 def _read_text(file: Path) -> str:

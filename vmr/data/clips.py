@@ -11,9 +11,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.files import IMAGE_SUFFIXES
 from vmr.data.readers import READERS
 from vmr.data.resize import resize_bicubic
 from vmr.data.sampling import Indices, check_rule, sample_indices, window_indices, windows
+from vmr.data.stills import Frames, read_still
 from vmr.data.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
@@ -93,13 +95,17 @@ class DecodedSegment:
 
 
 def read_clip(path: str | os.PathLike[str], spec: FrameSpec) -> Generator[DecodedSegment, None, None]:
-    """The segments of a video in order; the last ends with the video.
+    """The segments of a video in order; the last ends with the video. A still picture is one, the same at every frame.
 
     Frames that several windows share are decoded once. Memory does not grow with the length of the video.
     Raises VideoError if the video cannot be read. If its packets promise frames that do not decode, its frames are
     counted by decoding them all, and what can be decoded is used.
     """
     path = os.fspath(path)
+    if path.lower().endswith(IMAGE_SUFFIXES):
+        still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
+        yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
+        return
     reader = VideoReader(path, spec.reader)
     try:
         spans = windows(reader.duration_s, spec.window_s, spec.stride_s)

@@ -23,11 +23,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vmr.data.files import VIDEO_SUFFIXES, is_unicode, sha256_of, write_atomically
+from vmr.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_unicode, sha256_of, write_atomically
 from vmr.errors import AnnotationError, MissingExtraError
 
 Media = Literal["video", "image"]
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 _VERSION = 1  # of the table's layout and of what the readers of formats make of a file
 _BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search

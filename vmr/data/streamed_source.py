@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from vmr.data.annotated_source import locate
-from vmr.data.files import VIDEO_SUFFIXES
-from vmr.data.records import IMAGE_SUFFIXES, Media, Record, cached_table, import_extra
+from vmr.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from vmr.data.records import Media, Record, cached_table, import_extra
 from vmr.data.train_source import Pair
 from vmr.errors import AnnotationError, VmrError
 

@@ -5,24 +5,20 @@ Shapes: T frames of S x S pixels. Everything random follows from the seed of the
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
-import av
 import numpy as np
-from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vmr.data.augment import Box, FlipRule, random_box, random_flip, resize_clip
+from vmr.data.augment import FlipRule, random_box, random_flip, resize_clip
 from vmr.data.clips import FrameSource, square_frames, with_video
 from vmr.data.frame_cache import cached_frames
-from vmr.data.pictures import orientation, resized_rgb, upright_rgb
 from vmr.data.readers import READERS
 from vmr.data.sampling import Timed, check_rule, sample_indices
+from vmr.data.stills import Frames, read_still
 from vmr.data.train_source import MakeClip
-from vmr.errors import VideoError, VmrError
+from vmr.errors import VmrError
 
 Crop = Literal["random", "center", "stretch", "upstream"]
 CACHED_FRAMES = 8  # kept for each frame of a clip, so that random sampling still has a choice
@@ -91,11 +87,11 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
     """
     spec = job.spec
     if job.still:
-        return _cut(_Frames(job.path, _read_still(job.path)), job)
+        return _cut(Frames(job.path, read_still(job.path)), job)
     if spec.cache_dir:
         num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
         frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, spec.reader)
-        return _cut(_Frames(job.path, frames), job)
+        return _cut(Frames(job.path, frames), job)
     return with_video(job.path, spec.reader, lambda video: _cut(video, job))
 
 
@@ -108,7 +104,7 @@ def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
     frames = make(job.spec.num_frames, job.spec.size)
     if frames.dtype != np.uint8 or frames.shape != wanted:
         raise VmrError(f"{job.path}: its clip was made as {frames.dtype} {frames.shape}, expected uint8 {wanted}")
-    return _cut(_Frames(job.path, frames), job)
+    return _cut(Frames(job.path, frames), job)
 
 
 class _Video(FrameSource, Timed, Protocol):
@@ -124,46 +120,3 @@ def _cut(video: _Video, job: ClipJob) -> NDArray[np.uint8]:
     else:
         frames = square_frames(video, "crop" if spec.crop == "center" else spec.crop, spec.size, indices)
     return random_flip(frames, rng) if job.may_flip else frames
-
-
-class _Frames:
-    """Frames (n, 3, H, W) in memory or mapped into it. They stand outside of time: "trimmedN" leaves out none."""
-
-    fps = math.inf
-    duration_s = 0.0
-
-    def __init__(self, path: str, frames: NDArray[np.uint8]) -> None:
-        self.path = path
-        self._frames = frames
-        self.num_frames, _, self.height, self.width = frames.shape
-
-    def frames_at(
-        self, indices: Sequence[int], size: tuple[int, int] | None = None, crop: Box | None = None
-    ) -> NDArray[np.uint8]:
-        frames = self._frames[list(indices)]
-        if size is not None:
-            scaled = [resized_rgb(frame.transpose(1, 2, 0), size) for frame in frames]
-            frames = np.stack(scaled).transpose(0, 3, 1, 2)
-        top, left, height, width = crop or (0, 0, *frames.shape[2:])
-        return frames[:, :, top : top + height, left : left + width]
-
-
-def _read_still(path: str) -> NDArray[np.uint8]:
-    """An upright picture as one frame, (1, 3, H, W)."""
-    # without a pattern "%03d" in a name is part of the name; the rest as for videos, see `vmr.data.frame_index`
-    options = {"protocol_whitelist": "file", "pattern_type": "none"}
-    try:
-        with av.open(f"file:{path}", options=options) as container:
-            kind = container.format.name
-            if kind != "image2" and not kind.endswith("_pipe"):
-                raise VideoError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
-            stream = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "explode"}  # half a JPEG would be half grey
-            frame = next(container.decode(stream))
-    except FileNotFoundError:
-        raise VideoError(path, "no such file") from None
-    except (FFmpegError, StopIteration, IndexError):
-        raise VideoError(path, "not a picture that FFmpeg can read") from None
-    turned = orientation(frame)[0] % 2
-    size = (frame.width, frame.height) if turned else (frame.height, frame.width)
-    return upright_rgb(frame, size).transpose(2, 0, 1)[None]

@@ -5,12 +5,13 @@ Shapes: B videos or texts, T frames, S pixels a side, D dimensions of the shared
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from vmr.errors import VmrError
 
@@ -48,7 +49,11 @@ class Preprocess:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Videos and texts to unit vectors of one space; the dot product of two is their cosine similarity."""
+    """Videos and texts to vectors of one space; the dot product of two, at most 1, is their similarity.
+
+    Texts are unit vectors. Videos may be shorter: the mean of the frames' unit vectors makes the dot product the mean
+    cosine over the frames, as upstream trains and scores, and is the longer the more the frames agree.
+    """
 
     name: str
     about: str  # one line on what it can and cannot do, printed wherever its scores are
@@ -57,7 +62,7 @@ class Encoder(Protocol):
     fingerprint: str
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 unit vectors (B, D)."""
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 vectors (B, D) of length at most 1."""
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -82,12 +87,49 @@ class ReadTexts:
         return ReadTexts(self.tokens[texts, :length], mask[:, :length])
 
 
+@dataclass(frozen=True)
+class VideoFeatures:
+    """What one look at B videos gives: vectors (B, D), as of `encode_video`, and tokens (B, N, C) for `match`."""
+
+    vectors: Tensor
+    tokens: Tensor
+
+
+@dataclass(frozen=True)
+class MatchingSizes:
+    """What decides the time and memory of matching.
+
+    num_video_tokens: N. video_width: C. text_width: W. feed_forward: channels inside a layer. num_text_layers: those
+    that read a text alone. num_fusion_layers: those that look at the video as well.
+    """
+
+    num_video_tokens: int
+    video_width: int
+    text_width: int
+    feed_forward: int
+    num_text_layers: int
+    num_fusion_layers: int
+
+
 @runtime_checkable
 class Matcher(Encoder, Protocol):
     """An encoder that can also compare a video and a text token by token, which is slower and knows more."""
 
+    @property
+    def matching_sizes(self) -> MatchingSizes:
+        """Of the model, for a video of as many frames as `preprocess` says."""
+        ...
+
+    def text_lengths(self, texts: Sequence[str]) -> list[int]:
+        """texts: B strings -> how many tokens of each are read; no model runs."""
+        ...
+
     def read_texts(self, texts: Sequence[str]) -> ReadTexts:
         """texts: B strings -> what `match` needs of them, for any number of videos."""
+        ...
+
+    def video_features(self, video: Tensor) -> VideoFeatures:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> what `encode_video` and `video_tokens` give, at one's cost."""
         ...
 
     def video_tokens(self, video: Tensor) -> Tensor:
@@ -96,6 +138,22 @@ class Matcher(Encoder, Protocol):
 
     def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
         """video_tokens: (V, N, C); texts: B strings, read or not -> float32 (V, B), higher is better, of any range."""
+        ...
+
+    def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
+        """video_tokens: (1, N, C); batches: B texts in all, each batch matched at once -> (B,), as of `match`."""
+        ...
+
+
+@runtime_checkable
+class TextLimited(Encoder, Protocol):
+    """An encoder whose captions can be cut shorter, as the protocols of the data sets ask."""
+
+    def with_text_limit(self, max_text_tokens: int) -> Self:
+        """The same encoder, of the same fingerprint, that reads so much of a caption, [CLS] and [SEP] included.
+
+        Never more than the encoder reads by itself.
+        """
         ...
 
 

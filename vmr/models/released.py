@@ -1,7 +1,6 @@
 """The checkpoints that VideoMamba's authors published, as data: where they are, what they learnt from, what they score.
 
-Published scores are percentages, zero-shot, and re-ranked: the matching head (VTM) has re-scored the 128 best of each
-query. Scores of the embeddings alone, which is what an index ranks by, are lower.
+How published scores are counted, `vmr.models.published` says.
 """
 
 import hashlib
@@ -10,39 +9,13 @@ from pathlib import Path
 
 from vmr.errors import ModelError
 from vmr.models.hub import download_file
+from vmr.models.published import SCORES_SOURCE, PublishedScore, published_scores
 from vmr.models.student import StudentConfig
 from vmr.models.video_encoder import VideoMambaConfig
 from vmr.models.video_text_config import VideoTextConfig
 
-Recalls = tuple[float, float, float]
-
-SCORES_SOURCE = "OpenGVLab/VideoMamba, videomamba/video_mm/MODEL_ZOO.md: zero-shot, re-ranked by VTM over the top 128"
-
-# Data set and direction, then R@1, R@5 and R@10 of the models trained on 5M, 17M and 25M pairs.
-_PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
-    ("MSRVTT", "text_to_video", (32.0, 53.1, 63.6), (34.7, 58.9, 68.0), (35.6, 58.1, 69.5)),
-    ("MSRVTT", "video_to_text", (28.2, 47.6, 56.5), (29.5, 49.9, 60.1), (29.1, 51.6, 62.2)),
-    ("DiDeMo", "text_to_video", (36.6, 61.7, 70.3), (42.0, 67.3, 76.8), (43.1, 68.1, 77.7)),
-    ("DiDeMo", "video_to_text", (38.3, 64.7, 73.3), (42.3, 68.2, 76.9), (43.8, 69.7, 77.8)),
-    ("ActivityNet", "text_to_video", (35.9, 61.1, 72.3), (40.1, 65.7, 76.1), (41.0, 67.5, 77.8)),
-    ("ActivityNet", "video_to_text", (32.8, 58.8, 69.9), (34.2, 61.8, 73.2), (37.1, 65.0, 75.1)),
-    ("LSMDC", "text_to_video", (18.0, 36.1, 43.4), (18.4, 35.3, 43.0), (20.4, 37.1, 45.7)),
-    ("LSMDC", "video_to_text", (15.9, 31.0, 39.2), (16.5, 32.1, 40.0), (17.9, 34.6, 42.1)),
-    ("MSVD", "text_to_video", (38.0, 68.6, 79.0), (40.3, 70.0, 79.7), (42.0, 71.6, 81.2)),
-    ("MSVD", "video_to_text", (57.5, 79.9, 85.4), (61.8, 81.0, 87.0), (62.7, 82.8, 87.6)),
-)
-
 MIDDLE = VideoTextConfig(video=replace(VideoMambaConfig.of_size("middle"), student=StudentConfig(teacher_dim=512)))
 """VideoMamba-M for 8 frames of 224 pixels, and BERT base whose last 3 layers look at the video."""
-
-
-@dataclass(frozen=True)
-class PublishedScore:
-    """R@1, R@5 and R@10 in percent, in one direction (`text_to_video` or `video_to_text`) on one data set."""
-
-    dataset: str
-    direction: str
-    recalls: Recalls
 
 
 @dataclass(frozen=True)
@@ -122,8 +95,8 @@ def _sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _middle(pairs: str, trained_on: str, column: int) -> ReleasedModel:
-    """VideoMamba-M and BERT base, trained on so many pairs; `column` of the table is its own."""
+def _middle(pairs: str, trained_on: str) -> ReleasedModel:
+    """VideoMamba-M and BERT base, trained on so many pairs."""
     return ReleasedModel(
         name=f"videomamba-m-{pairs.lower()}",
         repository="OpenGVLab/VideoMamba",
@@ -131,7 +104,7 @@ def _middle(pairs: str, trained_on: str, column: int) -> ReleasedModel:
         trained_on=trained_on,
         about=f"VideoMamba-M trained on {pairs} pairs; its published scores are re-ranked, embeddings alone score less",
         config=MIDDLE,
-        scores=tuple(PublishedScore(row[0], row[1], (row[2], row[3], row[4])[column]) for row in _PUBLISHED),
+        scores=published_scores(pairs),
         scores_source=SCORES_SOURCE,
     )
 
@@ -139,9 +112,9 @@ def _middle(pairs: str, trained_on: str, column: int) -> ReleasedModel:
 RELEASED = {
     released.name: released
     for released in (
-        _middle("5M", "CC3M + WebVid2M", 0),
-        _middle("17M", "CC3M + CC12M + COCO + VG + SBU + WebVid2M", 1),
-        _middle("25M", "CC3M + CC12M + COCO + VG + SBU + WebVid10M", 2),
+        _middle("5M", "CC3M + WebVid2M"),
+        _middle("17M", "CC3M + CC12M + COCO + VG + SBU + WebVid2M"),
+        _middle("25M", "CC3M + CC12M + COCO + VG + SBU + WebVid10M"),
     )
 }
 """Name -> checkpoint."""

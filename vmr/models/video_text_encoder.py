@@ -1,11 +1,12 @@
-"""The video-text model as an encoder: frames and captions in, unit vectors and matching logits out.
+"""The video-text model as an encoder: frames and captions in, vectors and matching logits out.
 
 Shapes: B videos or texts, V videos, T frames, S pixels a side, N video tokens, C their width, L text tokens, W text
 width, D embed_dim.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
-from vmr.models.encoder import Preprocess, ReadTexts, fingerprint
+from vmr.models.encoder import MatchingSizes, Preprocess, ReadTexts, VideoFeatures, fingerprint
 from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 from vmr.models.tokenizer import CaptionTokenizer, check_texts, clean_caption
 from vmr.models.upstream import LoadReport
-from vmr.models.video_text import VideoTextConfig, VideoTextModel, video_vector
+from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 
 MAX_TEXT_TOKENS = 150  # what upstream reads of ActivityNet's paragraphs, its longest captions
 TEXTS_AT_ONCE = 64
@@ -66,6 +67,7 @@ class VideoTextEncoder:
             preprocess,
             {
                 "family": "video_text",
+                "video": "mean of the frames' unit vectors",
                 "config": asdict(model.config),
                 "vocabulary": hashlib.sha256("\n".join(tokenizer.words).encode()).hexdigest(),
                 "max_text_tokens": max_text_tokens,
@@ -100,12 +102,11 @@ class VideoTextEncoder:
 
     @torch.inference_mode()
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 unit vectors (B, D).
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 (B, D), the mean of the frames' unit vectors.
 
-        The mean of the frames' unit vectors, made a unit vector: upstream's similarity but for its length.
+        Its dot product with a text's vector is upstream's similarity exactly: the mean cosine over the frames.
         """
-        frames = self.preprocess(video.to(self.device))
-        return video_vector(self.model.encode_video(frames).frame_embeddings)
+        return self.video_features(video).vectors
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -116,14 +117,42 @@ class VideoTextEncoder:
         return normalize(torch.cat(batches).float(), dim=-1)
 
     @torch.inference_mode()
+    def video_features(self, video: Tensor) -> VideoFeatures:
+        """video: uint8 in [0, 255], (B, T, 3, S, S) -> vectors (B, D) and tokens (B, N, C) of one pass."""
+        encoded = self.model.encode_video(self.preprocess(video.to(self.device)))
+        return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
+
     def video_tokens(self, video: Tensor) -> Tensor:
         """video: uint8 in [0, 255], (B, T, 3, S, S) -> (B, N, C), what `match` looks at."""
-        return self.model.encode_video(self.preprocess(video.to(self.device))).video_tokens
+        return self.video_features(video).tokens
+
+    def with_text_limit(self, max_text_tokens: int) -> "VideoTextEncoder":
+        """The same encoder, reading at most so many tokens of a caption; videos have the same vectors as before."""
+        limited = copy(self)
+        limited.max_text_tokens = min(max_text_tokens, self.max_text_tokens)
+        return limited
+
+    @property
+    def matching_sizes(self) -> MatchingSizes:
+        """What decides the time and memory of matching."""
+        video, text = self.model.config.video, self.model.config.text
+        return MatchingSizes(
+            num_video_tokens=video.num_steps * video.grid_size**2,
+            video_width=video.width,
+            text_width=text.width,
+            feed_forward=text.feed_forward,
+            num_text_layers=text.num_text_layers,
+            num_fusion_layers=text.num_layers - text.num_text_layers,
+        )
+
+    def text_lengths(self, texts: Sequence[str]) -> list[int]:
+        """texts: B captions -> how many tokens of each are read, [CLS] and [SEP] included."""
+        return [int(length) for _, mask in self._tokenize(texts) for length in mask.sum(dim=1)]
 
     @torch.inference_mode()
     def read_texts(self, texts: Sequence[str]) -> ReadTexts:
         """texts: B captions -> what `match` needs of them, B * L * W floats: at 32 tokens of BERT base 100 kB each."""
-        read = [(self.model.encode_text(ids, mask).text_tokens, mask) for ids, mask in self._tokenize(texts)]
+        read = [(self.model.text_encoder(ids, mask), mask) for ids, mask in self._tokenize(texts)]
         longest = max((mask.shape[1] for _, mask in read), default=0)
         width = self.model.config.text.width
         tokens = torch.zeros(len(texts), longest, width, device=self.device)
@@ -145,11 +174,21 @@ class VideoTextEncoder:
         logits = torch.empty(len(video_tokens), len(read), device=self.device)
         batches = torch.arange(len(read), device=self.device).split(TEXTS_AT_ONCE) if len(read) else ()
         for video, row in zip(video_tokens, logits, strict=True):
-            memory = self.model.remember(video[None].to(self.device))
-            for batch in batches:
-                some = read.select(batch)
-                row[batch] = self.model.match(some.tokens, some.mask, memory)[:, 1]
+            row[:] = self.match_batches(video[None], map(read.select, batches))
         return logits
+
+    @torch.inference_mode()
+    def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
+        """The same for one video (1, N, C) and texts that come batch by batch, B in all -> float32 logits (B,).
+
+        The keys and values are made once, and memory holds one batch: its size and order are the caller's.
+        """
+        memory = self.model.remember(video_tokens.to(self.device))
+        logits = [torch.empty(0, device=self.device)]
+        for batch in batches:
+            tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
+            logits.append(self.model.match(tokens, mask, memory)[:, 1])
+        return torch.cat(logits)
 
     def _tokenize(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """B captions -> token ids and mask, (b, L) each, of TEXTS_AT_ONCE captions at a time."""

@@ -1,0 +1,165 @@
+"""From the annotation file of a protocol to its texts, and the checks that they are the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vmr.data.annotations import Choice
+from vmr.data.files import is_unicode
+from vmr.data.formats import read_annotations
+from vmr.data.records import Record, id_of
+from vmr.data.row_formats import json_items
+from vmr.errors import AnnotationError
+from vmr.eval.protocols.locate import Found, media_id
+from vmr.eval.protocols.protocol import Protocol, ids_hash, pairs_hash
+
+
+@dataclass
+class Texts:
+    """The texts of an evaluation, and the videos they are about, none of which has been looked for yet.
+
+    names[i]: of video i, as the file has it; ids[i]: without folders and suffix. videos_of[i]: of texts[i], see
+    `RetrievalSet.video_of_text`.
+    """
+
+    names: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    videos_of: list[int | tuple[int, ...]] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+    _number_of: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(id of a video, text) of each text and each video that it is about."""
+        every = zip(self.texts, self.videos_of, strict=True)
+        return [(self.ids[video], text) for text, of in every for video in (of if isinstance(of, tuple) else (of,))]
+
+    def add_video(self, name: str) -> int:
+        """The number of a video, which is new where its id is."""
+        number = self._number_of.setdefault(media_id(name), len(self.ids))
+        if number == len(self.ids):
+            self.names.append(name)
+            self.ids.append(media_id(name))
+        return number
+
+    def add_text(self, text: str, videos: int | tuple[int, ...]) -> int:
+        """The number of a new text."""
+        self.texts.append(text)
+        self.videos_of.append(videos)
+        return len(self.texts) - 1
+
+
+def read_texts(protocol: Protocol, found: Found) -> Texts:
+    """The texts of a protocol, in the order of the file, letter by letter.
+
+    Raises AnnotationError, naming the file, for what does not follow its format, and for a blank caption.
+    """
+    if found.source.kind == "choices":
+        return _read_choices(found.file)
+    texts = Texts()
+    number_of: dict[str, int] = {}  # of a caption that several videos share
+    captioned: set[int] = set()
+    for record in _records(found):
+        video = texts.add_video(record.path)
+        for caption in record.captions:
+            _check_caption(caption, f"{found.file}: {record.path}")
+            if protocol.captions == "first" and video in captioned:
+                break
+            captioned.add(video)
+            if protocol.captions != "shared":
+                texts.add_text(caption, video)
+            elif caption not in number_of:
+                number_of[caption] = texts.add_text(caption, (video,))
+            else:
+                sharing = texts.videos_of[number_of[caption]]
+                texts.videos_of[number_of[caption]] = tuple(dict.fromkeys((*_as_tuple(sharing), video)))
+    return texts
+
+
+def differences(protocol: Protocol, found: Found, texts: Texts) -> list[str]:
+    """What sets the texts read apart from the published ones: nothing, or a line for the counts or for the hash."""
+    source, counts = found.source, (len(texts.texts), len(texts.ids))
+    expected = (source.num_texts, source.num_videos)
+    if any(want is not None and have != want for have, want in zip(counts, expected, strict=True)):
+        wanted = [f"{want} {what}" for want, what in zip(expected, ("captions", "videos"), strict=True) if want]
+        return [
+            f"{found.file}: {counts[0]} captions of {counts[1]} videos, but {protocol.title} has "
+            f'{" of ".join(wanted)}; write a subset as a .json list of {{"video", "caption"}}'
+        ]
+    hashes = (
+        ("videos", source.videos_sha256, ids_hash(texts.ids)),
+        ("captions", source.texts_sha256, pairs_hash(texts.pairs)),
+    )
+    return [
+        f"{found.file}: as many {what} as {protocol.title} has, but not the same ones (their SHA-256 begins "
+        f"{is_now[:16]}, expected {published[:16]}): get the published file, or give your own as a .json list"
+        for what, published, is_now in hashes
+        if published is not None and is_now != published
+    ]
+
+
+def _records(found: Found) -> Iterator[Record]:
+    if found.source.kind == "labels":
+        return _read_labels(found.file)
+    return read_annotations(found.file, found.source.kind, found.only)
+
+
+def _read_labels(file: Path) -> Iterator[Record]:
+    """Rows of {"video": path or [path, ...], "caption": label}: several videos are right for a label they share."""
+    for number, row in enumerate(json_items(file), start=1):
+        where = f"{file}: row {number}"
+        video, caption = _values(row, ("video", "caption"), where)
+        videos = video if isinstance(video, list) else [video]
+        if not videos or not all(isinstance(name, str) and name.strip() for name in videos):
+            raise AnnotationError(f'{where}: "video" is {video!r:.60}: expected a path or a list of paths')
+        if not isinstance(caption, str):
+            raise AnnotationError(f'{where}: "caption" is {caption!r:.60}: expected a text')
+        for name in videos:
+            yield Record(name, id_of(name), (caption,))
+
+
+def _read_choices(file: Path) -> Texts:
+    """Rows of {"video": path, "caption": [text, ...], "answer": the place of the right one, from 0}."""
+    texts = Texts()
+    for number, row in enumerate(json_items(file), start=1):
+        where = f"{file}: row {number}"
+        name, captions, answer = _values(row, ("video", "caption", "answer"), where)
+        if not isinstance(name, str) or not name.strip():
+            raise AnnotationError(f'{where}: "video" is {name!r:.60}: expected a path')
+        if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+            raise AnnotationError(f'{where}: "caption" is {captions!r:.60}: expected a list of texts')
+        if type(answer) is not int or not 0 <= answer < len(captions):
+            raise AnnotationError(
+                f'{where}: "answer" is {answer!r:.60}: expected a place from 0 to {len(captions) - 1}'
+            )
+        video = texts.add_video(name)
+        numbers = []
+        for place, text in enumerate(captions):
+            _check_caption(text, where)
+            numbers.append(texts.add_text(text, video if place == answer else ()))
+        texts.choices.append(Choice(video, tuple(numbers), answer))
+    return texts
+
+
+def _values(row: Any, keys: tuple[str, ...], where: str) -> list[Any]:
+    if not isinstance(row, dict):
+        raise AnnotationError(f"{where} is {row!r:.60}: expected an object with {', '.join(keys)}")
+    for key in keys:
+        if key not in row:
+            raise AnnotationError(f'{where} has no "{key}" (its keys: {", ".join(row) or "none"})')
+    return [row[key] for key in keys]
+
+
+def _check_caption(caption: str, where: str) -> None:
+    if not caption.strip():
+        raise AnnotationError(f"{where}: a blank caption: write one or remove the row")
+    if not is_unicode(caption):
+        raise AnnotationError(f"{where}: {caption!r:.60} holds half a surrogate pair")
+
+
+def _as_tuple(videos: int | tuple[int, ...]) -> tuple[int, ...]:
+    return videos if isinstance(videos, tuple) else (videos,)

@@ -1,0 +1,164 @@
+"""What re-ranking will take: batches, FLOPs as PyTorch counts them, and memory that has to fit."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from vmr.errors import VmrError
+from vmr.models.encoder import MatchingSizes
+from vmr.retrieval.rerank import rerank
+from vmr.retrieval.rerank_plan import (
+    SCRATCH_BYTES,
+    batches,
+    estimate,
+    make_plan,
+    match_flops,
+    measure_speed,
+    parse_size,
+    read_flops,
+    remember_flops,
+    resident_bytes,
+    size_text,
+)
+
+MIB = 2**20
+BASE = MatchingSizes(1568, 576, 768, 3072, 9, 3)  # VideoMamba-M on 8 frames of 224 px, BERT base
+TEXTS = ["a dog", "a very long caption about a dog", "a cat sleeps", "two birds", "a dog runs after a cat"]
+
+
+@pytest.fixture(scope="module")
+def matcher():
+    return make_encoder(tiny_model())
+
+
+def lengths_of(*lengths):
+    return np.array(lengths, np.int64)
+
+
+def test_batches_are_of_like_lengths():
+    parts = batches(lengths_of(4, 9, 5, 4, 30), tokens_at_once=12)
+    # 30 alone, as it is longer; 9 alone, 2 * 9 > 12; 5 with one of 4 makes 2 * 5; the other 4
+    assert [part.tolist() for part in parts] == [[4], [1], [2, 0], [3]]
+    assert [len(part) for part in batches(np.full(130, 2), 10_000)] == [64, 64, 2]
+    assert batches(lengths_of(), 12) == []
+
+
+def test_sizes_are_the_models(matcher):
+    # 2 frames of 2 x 2 patches of 16 pixels; 2 of 3 layers read text alone
+    assert matcher.matching_sizes == MatchingSizes(8, 32, 32, 64, 2, 1)
+    assert matcher.video_tokens(make_video(1)).shape[1:] == (8, 32)
+    assert matcher.text_lengths(["a dog", "two dogs run", ""]) == [4, 5, 2]  # with [CLS] and [SEP]
+    assert matcher.with_text_limit(4).text_lengths(["two dogs run"]) == [4]
+
+
+def test_flops_worked_by_hand():
+    sizes = MatchingSizes(
+        num_video_tokens=5, video_width=3, text_width=2, feed_forward=7, num_text_layers=2, num_fusion_layers=1
+    )
+    # a layer on 4 tokens: 4 projections 4*(2*4*2*2) = 128, scores and mixing 2*(2*4*4*2) = 128, two products of
+    # the feed-forward part 2*(2*4*2*7) = 224: 480
+    assert read_flops(sizes, 4) == 2 * 480
+    # keys and values of 5 tokens: 2 * (2*5*3*2) = 120
+    assert remember_flops(sizes) == 120
+    # the layer, its query and output 2 * (2*4*2*2) = 64, scores and mixing with the video 2 * (2*4*5*2) = 160, and the
+    # head 2*2*2 = 8
+    assert match_flops(sizes, 4) == 480 + 64 + 160 + 8
+
+
+def count_flops(work):
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # fused attention is not counted
+        work()
+    return counter.get_total_flops()
+
+
+def test_flops_are_those_that_pytorch_counts(matcher):
+    scores = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    lengths = np.array(matcher.text_lengths(TEXTS))
+    video_tokens = matcher.video_tokens(make_video(4))
+    read = matcher.read_texts(TEXTS)
+    # a budget is not given, so that all texts of a video are one batch
+    counted = count_flops(lambda: matcher.read_texts(TEXTS))
+
+    def match(video, texts):
+        nonlocal counted
+        some = read.select(torch.from_numpy(texts))
+        counted += count_flops(lambda: matcher.match_batches(video_tokens[video : video + 1], [some]))
+        return np.zeros(len(texts), np.float32)
+
+    rerank(scores, match, k=2)
+    assert len(set(lengths.tolist())) > 2  # so that padding counts
+    assert estimate(matcher, TEXTS, 4, k=2, scores=scores).flops == counted
+
+
+def test_pairs_are_exact_with_scores_and_a_bound_without(matcher):
+    # text 0 prefers video 0, text 1 video 1, text 2 video 1; video 0 prefers text 0, video 1 text 2, video 2 text 0
+    scores = np.array([[0.9, 0.1, 0.8], [0.2, 0.7, 0.1], [0.3, 0.8, 0.2]], np.float32)
+    exact = estimate(matcher, TEXTS[:3], 3, k=1, scores=scores)
+    assert exact.num_pairs == 4  # (0, 0), (1, 1), (2, 1) and (0, 2), which the video alone asks for
+    bound = estimate(matcher, TEXTS[:3], 3, k=1)
+    assert bound.num_pairs == 6
+    assert estimate(matcher, TEXTS[:3], 3, k=9).num_pairs == 9  # all
+    assert bound.flops > exact.flops
+    # 4 + 9 + 5 tokens of 32 float32, and a float32 for every pair
+    assert exact.disk_bytes == 4 * (matcher.text_lengths(TEXTS[:3])[1] + 4 + 5) * 32 + 4 * 4
+
+
+def test_seconds_are_of_the_speed_given(matcher):
+    assert estimate(matcher, TEXTS, 3, k=1).seconds is None
+    one = estimate(matcher, TEXTS, 3, k=1, flops_per_second=1e6)
+    assert one.seconds == pytest.approx(one.flops / 1e6)
+    assert 1e5 < measure_speed(matcher) < 1e15
+
+
+def test_the_largest_batch_that_fits():
+    lengths = np.full(200, 24)
+    roomy = make_plan(BASE, lengths, 200, None, 500 * MIB)
+    assert roomy.tokens_at_once == 2048
+    assert make_plan(BASE, lengths, 200, roomy.memory_bytes, 500 * MIB) == roomy
+    tight = make_plan(BASE, lengths, 200, roomy.memory_bytes - 1, 500 * MIB)
+    # a token: (2 * 3072 + 8 * 768) * 4 bytes = 48 KiB, and 1024 tokens fewer
+    assert tight.tokens_at_once == 1024
+    assert roomy.memory_bytes - tight.memory_bytes == 1024 * 48 * 1024
+    # the rest: tokens twice, 2 * 1568 * 576, keys and values of 3 layers and one more, 8 * 1568 * 768, in 4 bytes each,
+    # and 14 bytes for every pair
+    fixed = 4 * (2 * 1568 * 576 + 8 * 1568 * 768) + 14 * 200 * 200
+    assert tight.memory_bytes == 500 * MIB + SCRATCH_BYTES + fixed + 1024 * 48 * 1024
+
+
+def test_a_long_text_is_a_batch():
+    assert make_plan(BASE, lengths_of(5000), 1, None, 0).tokens_at_once == 5000
+    least = make_plan(BASE, lengths_of(30, 4), 1, 2**40, 0)
+    assert least.tokens_at_once == 2048
+
+
+def test_too_little_memory_says_how_much_would_do():
+    lengths = lengths_of(30, 8)
+    line = r"2 texts and 10 videos does not fit into 600 MiB: it needs at least (\d+ MiB), of which 500 MiB are in use"
+    with pytest.raises(VmrError, match=line) as caught:
+        make_plan(BASE, lengths, 10, 600 * MIB, 500 * MIB)
+    found = re.search(line, str(caught.value))
+    assert found is not None
+    least = parse_size(found[1])
+    assert make_plan(BASE, lengths, 10, least, 500 * MIB).tokens_at_once in (30, 32)  # said in whole MiB, rounded up
+    with pytest.raises(VmrError, match="at least"):
+        make_plan(BASE, lengths, 10, least - MIB, 500 * MIB)
+
+
+def test_sizes_are_written_as_people_do():
+    assert [parse_size(text) for text in ("4GiB", "800 MB", "1.5kib", "1e9")] == [4 * 2**30, 8 * 10**8, 1536, 10**9]
+    assert (size_text(3 * 2**29), size_text(800 * MIB - 5)) == ("1.50 GiB", "800 MiB")
+    for text in ("", "lots", "4 GiBs", "1.2.3 GiB", "-1GiB"):
+        with pytest.raises(VmrError, match="is no amount of memory"):
+            parse_size(text)
+
+
+def test_what_is_resident_grows_with_what_is_written():
+    before = resident_bytes()
+    block = np.ones(64 * MIB, np.uint8)
+    assert 60 * MIB < resident_bytes() - before < 80 * MIB
+    assert block[-1] == 1

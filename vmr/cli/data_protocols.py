@@ -1,0 +1,89 @@
+"""`vmr-data list` and `vmr-data check NAME`: which evaluations there are, and what of one is on this machine."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmr.cli.output import print_table, printable
+from vmr.errors import AnnotationError, VmrError
+
+if TYPE_CHECKING:
+    from vmr.eval.protocols.check import Inventory
+
+
+def list_protocols() -> None:
+    """List the evaluations by name: what they are, how many videos and texts, which version of their rules."""
+    from vmr.eval.protocols.catalogue import PROTOCOLS, SHAPES_PROTOCOLS
+
+    rows = [
+        (one.name, one.title, _count(one.num_videos), _count(one.num_texts), f"v{one.version} {one.hash}")
+        for one in (*PROTOCOLS.values(), *SHAPES_PROTOCOLS.values())
+    ]
+    print_table("", ("name", "what it is", "videos", "texts", "version and hash"), rows)
+    print("what of one is here: vmr-data check NAME --data-dir DIR")
+
+
+def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
+    """Say what of a published data set is in a folder, what is missing, what differs, and where to get it.
+
+    The exit status is 2 if an evaluation over this folder would not be the published one.
+
+    Args:
+        name: of the protocol; `vmr-data list` lists them
+        data_dir: the folder of its videos and annotations, in any layout
+        report: JSON file to write, with every missing video by name
+    """
+    from vmr.data.files import require_writable, write_atomically
+    from vmr.eval.protocols.catalogue import SHAPES_PROTOCOLS, protocol
+    from vmr.eval.protocols.check import check_data
+
+    chosen = protocol(name)
+    if name in SHAPES_PROTOCOLS:
+        raise AnnotationError(f"data set '{name}' is {chosen.where}: there is nothing to check")
+    if report is not None:
+        require_writable(report)
+    found = check_data(chosen, data_dir)
+    for video in found.missing:
+        print(printable(f"missing: {video}"))
+    print_table(f"{chosen.name}: {chosen.title}", ("", ""), _rows(found))
+    print(printable(chosen.note))
+    if report is not None:
+        text = json.dumps(found.as_dict(), indent=1) + "\n"
+        write_atomically(Path(report), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        print(f"report: {report}")
+    if found.problems:
+        raise VmrError("; ".join(found.problems))
+    if found.missing:
+        raise VmrError(
+            f"{data_dir}: {len(found.missing)} of {found.num_videos} {chosen.media}s of {chosen.title} are missing, "
+            f"first: {found.missing[0]}; {chosen.where}"
+        )
+
+
+def _rows(found: "Inventory") -> list[tuple[str, str]]:
+    asked = found.protocol
+    rows = [
+        ("annotations", str(found.file or "not found")),
+        *([("list of the split", str(found.only))] if found.only else []),
+        ("captions", f"{found.num_texts} ({_count(asked.num_texts)} published)"),
+        ("named in them", f"{found.num_videos} {asked.media}s ({_count(asked.num_videos)} published)"),
+        ("hash", _hash_says(found)),
+        ("files present", f"{len(found.present)} of {found.num_videos}"),
+        *((f"trained on, {name}", says) for name, says in found.train_splits),
+        ("rules", f"version {asked.version}, hash {asked.hash}"),
+        ("to be had", asked.where),
+    ]
+    return rows if found.file else [row for row in rows if row[0] not in ("captions", "named in them", "hash")]
+
+
+def _hash_says(found: "Inventory") -> str:
+    if found.texts_sha256 is None:
+        return "not taken: the file cannot be read"
+    if found.expected_texts_sha256 is None:
+        return f"{found.texts_sha256[:16]} (that of the official captions is not known)"
+    same = found.texts_sha256 == found.expected_texts_sha256
+    return f"{found.texts_sha256[:16]} ({'as' if same else 'not as'} published)"
+
+
+def _count(number: int | None) -> str:
+    return "not known" if number is None else str(number)

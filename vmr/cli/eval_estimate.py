@@ -1,0 +1,44 @@
+"""`vmr-eval --estimate`: what re-ranking a data set would take, before it is begun."""
+
+from typing import TYPE_CHECKING
+
+from vmr.cli.output import print_table
+from vmr.errors import VmrError
+
+if TYPE_CHECKING:
+    from vmr.eval.protocols.load import Loaded
+    from vmr.eval.runner import Options
+    from vmr.models.encoder import Encoder
+
+
+def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> None:
+    """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
+    from vmr.models.encoder import Matcher, TextLimited
+    from vmr.retrieval.rerank_plan import estimate, measure_speed, size_text
+
+    data, protocol = loaded.data, loaded.protocol
+    if options.limit is not None:
+        data = data.restricted_to(range(min(options.limit, len(data.videos))))
+    if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
+        encoder = encoder.with_text_limit(protocol.max_text_tokens)
+    if not isinstance(encoder, Matcher):
+        raise VmrError(f"{encoder.name} cannot match videos and texts token by token: there is nothing to estimate")
+    depth = options.rerank_depth or protocol.rerank_depth
+    found = estimate(
+        encoder,
+        data.texts,
+        len(data.videos),
+        depth,
+        memory_bytes=options.memory_bytes,
+        flops_per_second=measure_speed(encoder),
+    )
+    sizes = encoder.matching_sizes
+    tokens_bytes = 4 * len(data.videos) * sizes.num_video_tokens * sizes.video_width
+    rows = [
+        ("pairs, at most", f"{found.num_pairs:,}"),
+        ("FLOPs, at most", f"{found.flops:.3g}"),
+        ("time, at most", f"{(found.seconds or 0) / 60:.1f} min on this machine, one process, videos embedded already"),
+        ("memory", f"{size_text(found.memory_bytes)} of the process in all"),
+        ("disk", f"{size_text(tokens_bytes)} for what is kept of the videos, {size_text(found.disk_bytes)} besides"),
+    ]
+    print_table(f"re-ranking {data.name}, the {depth} best of each query, {encoder.name}", ("", ""), rows)

@@ -1,0 +1,42 @@
+"""What VideoMamba's authors say their retrieval models score, as data. Imports no torch.
+
+Percentages, zero-shot, and re-ranked: the matching head (VTM) has re-scored the 128 best of each query. Scores of the
+embeddings alone, which is what an index ranks by, are lower.
+"""
+
+from dataclasses import dataclass
+
+Recalls = tuple[float, float, float]
+
+SCORES_SOURCE = "OpenGVLab/VideoMamba, videomamba/video_mm/MODEL_ZOO.md: zero-shot, re-ranked by VTM over the top 128"
+PAIRS = ("5M", "17M", "25M")
+"""How many pairs each of the published models has learnt from."""
+
+# Data set and direction, then R@1, R@5 and R@10 of the models trained on 5M, 17M and 25M pairs.
+_PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
+    ("MSRVTT", "text_to_video", (32.0, 53.1, 63.6), (34.7, 58.9, 68.0), (35.6, 58.1, 69.5)),
+    ("MSRVTT", "video_to_text", (28.2, 47.6, 56.5), (29.5, 49.9, 60.1), (29.1, 51.6, 62.2)),
+    ("DiDeMo", "text_to_video", (36.6, 61.7, 70.3), (42.0, 67.3, 76.8), (43.1, 68.1, 77.7)),
+    ("DiDeMo", "video_to_text", (38.3, 64.7, 73.3), (42.3, 68.2, 76.9), (43.8, 69.7, 77.8)),
+    ("ActivityNet", "text_to_video", (35.9, 61.1, 72.3), (40.1, 65.7, 76.1), (41.0, 67.5, 77.8)),
+    ("ActivityNet", "video_to_text", (32.8, 58.8, 69.9), (34.2, 61.8, 73.2), (37.1, 65.0, 75.1)),
+    ("LSMDC", "text_to_video", (18.0, 36.1, 43.4), (18.4, 35.3, 43.0), (20.4, 37.1, 45.7)),
+    ("LSMDC", "video_to_text", (15.9, 31.0, 39.2), (16.5, 32.1, 40.0), (17.9, 34.6, 42.1)),
+    ("MSVD", "text_to_video", (38.0, 68.6, 79.0), (40.3, 70.0, 79.7), (42.0, 71.6, 81.2)),
+    ("MSVD", "video_to_text", (57.5, 79.9, 85.4), (61.8, 81.0, 87.0), (62.7, 82.8, 87.6)),
+)
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """R@1, R@5 and R@10 in percent, in one direction (`text_to_video` or `video_to_text`) on one data set."""
+
+    dataset: str
+    direction: str
+    recalls: Recalls
+
+
+def published_scores(pairs: str) -> tuple[PublishedScore, ...]:
+    """What the model trained on so many `pairs`, one of PAIRS, scores."""
+    column = PAIRS.index(pairs)
+    return tuple(PublishedScore(row[0], row[1], (row[2], row[3], row[4])[column]) for row in _PUBLISHED)
