@@ -176,6 +176,20 @@ def test_masks_count_tubelets(tokenizer):
     assert objective(make_batch(tokenizer, TEXTS, num_frames=4))["contrastive"].isfinite()
 
 
+def test_a_token_of_two_frames_learns_from_the_second(teacher, tokenizer):
+    video = replace(CONFIG.video, tubelet_size=2, num_frames=4)
+    objective = Objective(VideoTextModel(replace(CONFIG, video=video)), teacher, tokenizer, ObjectiveConfig())
+    batch = make_batch(tokenizer, TEXTS, num_frames=4)
+    draws = torch.rand(3 * 2, 16)
+    mask, target = objective.consult_teacher(batch, draws)
+    assert target.shape == (1, 3, 1 + 2 * 4, 112)
+    seen = batch.teacher_video.clone()
+    seen[:, ::2] = 0.0  # the first of each pair is not looked at
+    assert torch.equal(objective.consult_teacher(batch._replace(teacher_video=seen), draws)[1], target)
+    assert objective(batch)["alignment"].isfinite() and mask.shape == (3, 1 + 2 * 16)
+    assert objective(make_batch(tokenizer, TEXTS, num_frames=1))["alignment"].isfinite()
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

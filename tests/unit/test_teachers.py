@@ -261,7 +261,6 @@ def student_config(**changes: object) -> VideoMambaConfig:
     [
         ({"student": None}, "no student outputs"),
         ({"image_size": 224}, "grid is 4 x 4 .* the student's 14 x 14"),
-        ({"tubelet_size": 2}, "tubelet_size is 2"),
         ({"student": StudentConfig(teacher_dim=512)}, "teacher_dim is 512; this teacher has 24"),
         ({"student": StudentConfig(teacher_dim=24, num_taps=2)}, "num_taps is 2; this teacher has 1"),
     ],

@@ -251,8 +251,6 @@ def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
     if config.student is None:
         raise ModelError("student: the encoder has no student outputs, which a teacher needs; give it a StudentConfig")
     _check_grid(teacher, config.grid_size)
-    if config.tubelet_size != 1:
-        raise ModelError(f"tubelet_size is {config.tubelet_size}, but a teacher looks at every frame: use 1")
     if config.student.teacher_dim != teacher.dim:
         raise ModelError(f"student: teacher_dim is {config.student.teacher_dim}; this teacher has {teacher.dim}")
     if config.student.num_taps != teacher.num_features:

@@ -207,7 +207,9 @@ class Objective(nn.Module):
         if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
             if batch.teacher_video is None:
                 raise ModelError("objective: these losses ask the teacher: the batch must hold the video for it too")
-            seen = self.teacher(batch.teacher_video)
+            # A token of several frames is to mean what the teacher finds in one of them.
+            start = 0 if num_frames == 1 else video.tubelet_size // 2
+            seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
         mask = draw_mask(
             masking.kind,
             masking.ratio,
