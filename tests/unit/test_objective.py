@@ -180,7 +180,7 @@ def test_a_token_of_two_frames_learns_from_the_second(teacher, tokenizer):
     video = replace(CONFIG.video, tubelet_size=2, num_frames=4)
     objective = Objective(VideoTextModel(replace(CONFIG, video=video)), teacher, tokenizer, ObjectiveConfig())
     batch = make_batch(tokenizer, TEXTS, num_frames=4)
-    draws = torch.rand(3 * 2, 16)
+    draws = torch.rand(3 * 2, 16).argsort(dim=-1)
     mask, target = objective.consult_teacher(batch, draws)
     assert target.shape == (1, 3, 1 + 2 * 4, 112)
     seen = batch.teacher_video.clone()
