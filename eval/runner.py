@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.annotations import RetrievalSet
-from vmr.errors import VmrError
+from vmr.data.clips import FrameSpec
+from vmr.errors import IndexFileError, VmrError
 from vmr.eval.columns import CONTROLS, INDEX_PREFIX
 from vmr.eval.examples import Example, pick_examples
 from vmr.eval.metrics import query_indices
@@ -89,6 +90,9 @@ def evaluate(
     asked = data if options.limit is None else data.restricted_to(range(min(options.limit, len(data.videos))))
     frames = frame_spec(encoder, reader=options.reader, sampling=protocol.sampling, num_frames=protocol.num_frames)
 
+    if index is not None:
+        _check_index(index, frames, protocol)
+
     def see() -> SeenVideos:
         return see_videos(
             asked,
@@ -161,6 +165,18 @@ def _depth(options: Options, protocol: Protocol, data: RetrievalSet, encoder: En
     if options.rerank_depth and not isinstance(encoder, Matcher):
         raise VmrError(f"{encoder.name} cannot match videos and texts token by token: leave re-ranking out")
     return options.rerank_depth
+
+
+def _check_index(index: VideoIndex, frames: FrameSpec, protocol: Protocol) -> None:
+    """Raises IndexFileError where the index has looked at other frames than the protocol says."""
+    held = index.manifest
+    wanted = ("middle", held.num_frames, held.reader)  # an index samples by no other rule
+    if (frames.sampling, frames.num_frames, frames.reader) != wanted:
+        raise IndexFileError(
+            f"{index.folder} holds {held.num_frames} frames of each video by rule middle, read by {held.reader}, but "
+            f"{protocol.name} is evaluated with {frames.num_frames} by rule {frames.sampling}, read by "
+            f"{frames.reader}: leave the index out, or give its --reader"
+        )
 
 
 def _more_kinds(

@@ -92,7 +92,7 @@ class Gallery:
                 "build an index of their folder with vmr-index build"
             )
         item_of_row = np.repeat(np.arange(len(kept)), [len(rows[place]) for place in kept])
-        vectors = index._flat.reconstruct_n(0, len(index))[np.concatenate([rows[place] for place in kept])]
+        vectors = index.vectors[np.concatenate([rows[place] for place in kept])]
         gallery = cls(vectors, factory, item_of_row)
         gallery.kept = np.array(kept, dtype=np.int64)
         gallery.paths_missing = tuple(str(path) for path, some in zip(paths, rows, strict=True) if not some)

@@ -121,6 +121,12 @@ class VideoIndex:
             self._encoder = encoder
         return self._encoder
 
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """Those of all rows, (R, D), in the order of the manifest."""
+        vectors: NDArray[np.float32] = self._flat.reconstruct_n(0, len(self))
+        return vectors
+
     def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
         """The k moments nearest to a sentence, best first; fewer where the index holds fewer.
 

@@ -68,6 +68,8 @@ def test_the_wheel_is_complete(wheel):
         "vmr/retrieval/index.py",
         "vmr/eval/metrics.py",
         "vmr/configs/eval/msrvtt_clip.yaml",
+        "vmr/eval/protocols/msrvtt.yaml",
+        "vmr/eval/templates/report.html.j2",
         "vmr/data/decode_worker.py",
         "vmr/py.typed",
     ):
@@ -83,8 +85,11 @@ def commands_of(document: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith("vmr-")]
 
 
-@pytest.mark.parametrize("command", commands_of("README.md"), ids=" ".join)
-def test_readme_commands_are_understood(command, monkeypatch):
+DOCUMENTS = ("README.md", "docs/evaluation.md", "docs/training.md")
+
+
+@pytest.mark.parametrize("command", [line for document in DOCUMENTS for line in commands_of(document)], ids=" ".join)
+def test_documented_commands_are_understood(command, monkeypatch):
     """Parsed by the real parsers; what they do is tested in test_commands.py."""
     from importlib import import_module
 

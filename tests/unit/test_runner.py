@@ -169,6 +169,8 @@ def test_an_index_built_earlier_scores_as_its_videos_do(data, offline, footage, 
     assert report.scores == evaluate(data, offline).scores
     with pytest.raises(VmrError, match="another kind of index"):
         evaluate(data, offline, options=Options(index_kinds=("sq8",)), index=index)
+    with pytest.raises(VmrError, match="by rule middle, read by pyav, but file is evaluated with 8 by rule trimmed30"):
+        evaluate(data, offline, replace(FILE, sampling="trimmed30"), index=index)
     paths = [data.videos[0].path, data.videos[2].path]
     smaller = build_index(paths, tmp_path / "smaller", offline, window_s=None)
     partly = evaluate(data, offline, index=smaller)

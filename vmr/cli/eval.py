@@ -144,3 +144,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         run("vmr-eval compare", compare, ["a", "b"], "vmr-eval compare before.json after.json", arguments[1:])
     else:
         run("vmr-eval", score, [], "vmr-eval --dataset test.json --video-dir videos --out report.json", arguments)
+
+
+if __name__ == "__main__":
+    main()
