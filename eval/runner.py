@@ -25,11 +25,11 @@ from vmr.eval.report import ProtocolInfo, Report
 from vmr.eval.scoring import Column, Scores, measure
 from vmr.eval.videos import SeenVideos, see_videos
 from vmr.models.encoder import Encoder, Matcher, TextLimited
+from vmr.processes import ALONE, Processes
 from vmr.retrieval.embed import embed_texts, frame_spec
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.gallery import Gallery
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.ranks import ALONE, Ranks
 from vmr.retrieval.rerank_engine import rerank_videos
 
 
@@ -67,7 +67,7 @@ def evaluate(
     *,
     index: VideoIndex | None = None,
     cache: FeatureCache | None = None,
-    ranks: Ranks = ALONE,
+    among: Processes = ALONE,
     progress: bool = False,
 ) -> Report:
     """Scores `encoder` on `data` by the rules of `protocol`, text to video and video to text.
@@ -80,7 +80,7 @@ def evaluate(
     add; and where the data needs time `static` and `shuffled`.
 
     index: takes the videos' vectors from an index that was built with the same encoder. cache: features of earlier
-    evaluations; with one, matching that was interrupted goes on where it was. ranks: processes that share the matching.
+    evaluations; with one, matching that was interrupted goes on where it was. among: processes that share the matching.
 
     Raises VmrError where no video is left, a score is not finite, or an encoder that cannot match is to re-rank.
     """
@@ -104,11 +104,11 @@ def evaluate(
             cache=cache,
             num_workers=options.num_workers,
             timeout_s=options.timeout_s,
-            progress=progress and ranks.rank == 0,
+            progress=progress and among.is_main,
         )
 
-    seen = see() if ranks.rank == 0 else None
-    ranks.share(None)  # the others wait, and find in the cache what the first has put there
+    seen = see() if among.is_main else None
+    among.share(None)  # the others wait, and find in the cache what the first has put there
     seen = seen or see()
     scored = asked.restricted_to(seen.kept)
     texts = embed_texts(scored.texts, encoder, cache=cache)  # (Q, D)
@@ -124,7 +124,7 @@ def evaluate(
             depth,
             memory_bytes=options.memory_bytes,
             work=_work_folder(cache, scored, protocol, encoder),
-            ranks=ranks,
+            among=among,
             progress=progress,
         )
         kinds["vtm"] = Scores(reranked.text_to_video, reranked.video_to_text)

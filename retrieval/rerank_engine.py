@@ -16,8 +16,8 @@ from torch import Tensor
 
 from vmr.errors import VmrError
 from vmr.models.encoder import Matcher
+from vmr.processes import ALONE, Processes
 from vmr.progress import progress_bar
-from vmr.retrieval.ranks import ALONE, Ranks
 from vmr.retrieval.rerank import Candidates, Reranked, Scores, require_finite
 from vmr.retrieval.rerank_log import RerankLog
 from vmr.retrieval.rerank_plan import Lengths, batches, make_plan, resident_bytes
@@ -37,7 +37,7 @@ def rerank_videos(
     *,
     memory_bytes: int | None = None,
     work: Path | None = None,
-    ranks: Ranks = ALONE,
+    among: Processes = ALONE,
     progress: bool = False,
 ) -> Reranked:
     """What `rerank` says, with the logits of `matcher`.
@@ -56,7 +56,7 @@ def rerank_videos(
         memory_bytes: what each process may have resident in all, by now and from now on; None is no limit.
         work: a folder for the log of what is done, by which an interrupted run goes on, and for the texts' features;
             None for no log.
-        ranks: the processes that share the work; all must call with the same arguments.
+        among: the processes that share the work; all must call with the same arguments.
         progress: show a bar.
 
     Raises:
@@ -70,12 +70,12 @@ def rerank_videos(
     plan = make_plan(matcher.matching_sizes, lengths, scores.shape[1], memory_bytes, resident_bytes())
     with ExitStack() as stack:
         run = _run_key(matcher, texts, lengths, scores, k)
-        begun = _begin(stack, work, run, plan.tokens_at_once, ranks, candidates)
-        done, mine = begun.done, begun.pending[ranks.rank :: ranks.world]
+        begun = _begin(stack, work, run, plan.tokens_at_once, among, candidates)
+        done, mine = begun.done, begun.pending[among.rank :: among.world]
         if mine:
             store = TextStore(matcher, texts, lengths, begun.tokens_at_once, work)
             stack.enter_context(closing(store))
-            bar = stack.enter_context(progress_bar(progress and ranks.rank == 0))
+            bar = stack.enter_context(progress_bar(progress and among.is_main))
             for video in bar.track(mine, description="matching"):
                 asked = candidates.texts_of(video)
                 parts = batches(lengths[asked], begun.tokens_at_once)
@@ -83,7 +83,7 @@ def rerank_videos(
                 done[video] = require_finite(logits, video)
                 if begun.log is not None:
                     begun.log.append(video, done[video])
-    for others in ranks.collect(done):
+    for others in among.collect(done):
         done |= others
     return candidates.score(lambda video, _: done[video])
 
@@ -99,12 +99,12 @@ class _Begun:
 
 
 def _begin(
-    stack: ExitStack, work: Path | None, run: str, tokens_at_once: int, ranks: Ranks, candidates: Candidates
+    stack: ExitStack, work: Path | None, run: str, tokens_at_once: int, among: Processes, candidates: Candidates
 ) -> _Begun:
     """Agrees with the other processes, and with the log, on what is left and in which batches it is done."""
-    tokens_at_once = min(ranks.collect(tokens_at_once))
+    tokens_at_once = min(among.collect(tokens_at_once))
     log, done, pending = None, {}, []
-    if ranks.rank == 0:
+    if among.is_main:
         if work is not None:
             log = RerankLog(work, run)
             stack.enter_context(closing(log))
@@ -113,8 +113,8 @@ def _begin(
         num_asked = [len(candidates.texts_of(video)) for video in range(candidates.num_videos)]
         done = {video: logits for video, logits in done.items() if len(logits) == num_asked[video]}
         pending = [video for video, asked in enumerate(num_asked) if asked and video not in done]
-    tokens_at_once, pending = ranks.share((tokens_at_once, pending))  # rank 0 has made the log by then
-    if ranks.rank and work is not None:
+    tokens_at_once, pending = among.share((tokens_at_once, pending))  # rank 0 has made the log by then
+    if among.rank and work is not None:
         log = RerankLog(work, run)
         stack.enter_context(closing(log))
     return _Begun(log, tokens_at_once, done, pending)

@@ -21,8 +21,10 @@ PROGRAM = f"""
 import sys, time
 from pathlib import Path
 import numpy as np
+import torch
+from datetime import timedelta
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
-from vmr.retrieval.ranks import torchrun_ranks
+from vmr.processes import joined
 from vmr.retrieval.rerank_engine import rerank_videos
 
 work, result, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
@@ -31,14 +33,14 @@ videos = matcher.video_tokens(make_video({NUM_VIDEOS}))
 texts = [f"caption {{'very ' * (index % 5)}}number {{index}}" for index in range({NUM_TEXTS})]
 scores = np.random.default_rng(0).normal(size=({NUM_TEXTS}, {NUM_VIDEOS})).astype(np.float32)
 
-with torchrun_ranks() as ranks:
+with joined(torch.device("cpu"), timedelta(minutes=4)) as among:
     def tokens(video):
-        print(video, file=Path(f"{{result}}.{{ranks.rank}}").open("a"))
+        print(video, file=Path(f"{{result}}.{{among.rank}}").open("a"))
         time.sleep(seconds)
         return videos[video : video + 1]
 
-    out = rerank_videos(matcher, tokens, texts, scores, 3, work=work, ranks=ranks)
-    np.savez(f"{{result}}.{{ranks.rank}}.npz", *out)
+    out = rerank_videos(matcher, tokens, texts, scores, 3, work=work, among=among)
+    np.savez(f"{{result}}.{{among.rank}}.npz", *out)
 """
 
 

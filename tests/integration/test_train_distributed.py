@@ -27,8 +27,9 @@ from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import CaptionTokenizer
 from vmr.models.video_encoder import VideoMambaConfig
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.processes import Processes
 from vmr.train.checkpoint import list_checkpoints, step_of
-from vmr.train.distributed import Parallelised, Processes, gradient_norm, whole
+from vmr.train.distributed import Parallelised, gradient_norm, whole
 from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"

@@ -14,14 +14,16 @@ ALLOWED = {
     "vmr.errors": set(),
     "vmr.version": set(),
     "vmr.progress": set(),
+    "vmr.processes": set(),
     "vmr.ops": {"vmr.errors"},
     "vmr.models": {"vmr.ops", "vmr.errors", "vmr.version"},
     "vmr.losses": {"vmr.errors"},
-    "vmr.train": {"vmr.models", "vmr.losses", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
+    "vmr.train": {"vmr.models", "vmr.losses", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"}
+    | {"vmr.processes"},
     "vmr.data": {"vmr.errors", "vmr.progress"},
-    "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress"},
-    "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.progress"},
-    "vmr.cli": {"vmr", "vmr.progress", "vmr.version", "vmr.ops"}
+    "vmr.retrieval": {"vmr.models", "vmr.data", "vmr.errors", "vmr.version", "vmr.progress", "vmr.processes"},
+    "vmr.eval": {"vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.progress", "vmr.processes"},
+    "vmr.cli": {"vmr", "vmr.progress", "vmr.processes", "vmr.version", "vmr.ops"}
     | {"vmr.train", "vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors"},
     "vmr.configs": set(),
     "vmr": {"vmr.eval", "vmr.retrieval", "vmr.models", "vmr.data", "vmr.errors", "vmr.version"},

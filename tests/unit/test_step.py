@@ -9,7 +9,8 @@ from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import CaptionTokenizer
 from vmr.models.video_encoder import VideoMambaConfig
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.train.distributed import Parallelised, Processes
+from vmr.processes import Processes
+from vmr.train.distributed import Parallelised
 from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.step import Stepper

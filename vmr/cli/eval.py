@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
@@ -10,6 +11,8 @@ from vmr.cli.common import fail, run
 from vmr.cli.eval_compare import compare
 from vmr.cli.output import print_failures, print_report
 from vmr.errors import VmrError
+
+PATIENCE = timedelta(days=7)  # for the slowest of the processes that torchrun starts
 
 if TYPE_CHECKING:
     from vmr.eval.protocols.load import Loaded
@@ -75,12 +78,14 @@ def score(
         raise VmrError("--no-cache and --cache contradict each other: give one of them")
     loaded = load_dataset(dataset, video_dir, data_dir)  # a misspelt name is told before torch is imported
 
+    import torch
+
     from vmr.eval.runner import Options, evaluate
     from vmr.models.catalogue import load_model, shows_progress
+    from vmr.processes import joined
     from vmr.progress import spinner
     from vmr.retrieval.feature_cache import FeatureCache
     from vmr.retrieval.index import open_index
-    from vmr.retrieval.ranks import torchrun_ranks
     from vmr.retrieval.rerank_plan import parse_size
 
     options = Options(
@@ -100,7 +105,7 @@ def score(
 
         print_estimate(loaded, model, options)
         return
-    with torchrun_ranks() as ranks:
+    with joined(torch.device("cpu"), PATIENCE) as among:
         report = evaluate(
             loaded.data,
             model,
@@ -108,10 +113,10 @@ def score(
             options,
             index=None if index is None else open_index(index, model),
             cache=None if no_cache else FeatureCache(cache),
-            ranks=ranks,
+            among=among,
             progress=True,
         )
-    if ranks.rank == 0:
+    if among.is_main:
         _tell(report, loaded, out, markdown, html)
     if not report.complete and not allow_missing:
         fail(f"the score is over {report.coverage}: mend the files listed above, or give --allow-missing")

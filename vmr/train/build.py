@@ -21,8 +21,8 @@ from vmr.models.upstream import LoadReport, load_upstream, match_weights
 from vmr.models.upstream_video_text import load_video_text, read_video_text
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.video_text_encoder import check_input
+from vmr.processes import Processes
 from vmr.train.config import BatchSize, SourceConfig, TrainConfig
-from vmr.train.distributed import Processes
 from vmr.train.objective import Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 
 from vmr.data.files import sha256_of
 from vmr.errors import VmrError
+from vmr.processes import Processes
 from vmr.train.config import TrainConfig
-from vmr.train.distributed import Processes, fill, whole
+from vmr.train.distributed import fill, whole
 
 SCHEMA = "vmr-checkpoint/1"
 STATE_FILE = "state.json"

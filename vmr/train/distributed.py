@@ -1,4 +1,4 @@
-"""Training on several processes, as torchrun starts them: who they are, and how they share weights and gradients.
+"""Training on several processes: how they share weights and gradients.
 
 DDP: each has all weights, gradients are averaged. FSDP2: each keeps a part of every weight and of its optimiser state
 (as DTensors) and gathers a layer's weights when they are needed. Without torchrun there is one process and neither.
@@ -7,9 +7,8 @@ DDP: each has all weights, gradients are averaged. FSDP2: each keeps a part of e
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,77 +17,27 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vmr.errors import VmrError
 from vmr.models.video_text import VideoTextModel
+from vmr.processes import Processes, joined
 from vmr.train.config import Parallel
 from vmr.train.objective import Objective
 
-T = TypeVar("T")
-
 PATIENCE = timedelta(hours=2)  # for one process validates while the others wait
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Those of a run, seen from one of them: rank of world, and the device that it computes on."""
-
-    rank: int
-    world: int
-    device: torch.device
-
-    @property
-    def is_main(self) -> bool:
-        """Whether this one writes the files."""
-        return self.rank == 0
-
-    def share(self, value: T) -> T:
-        """What the main process has, on all of them."""
-        if self.world == 1:
-            return value
-        box: list[Any] = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
-        shared: T = box[0]
-        return shared
-
-    def collect(self, value: T) -> list[T]:
-        """What each process has, in the order of ranks, on all of them."""
-        if self.world == 1:
-            return [value]
-        values: list[Any] = [None] * self.world
-        dist.all_gather_object(values, value)
-        return values
-
-    def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is true in any process."""
-        if self.world == 1:
-            return list(flags)
-        tensor = torch.tensor(flags, dtype=torch.int32, device=self.device)
-        dist.all_reduce(tensor, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in tensor.tolist()]
 
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
     """Joins the processes that torchrun started, and leaves them. Raises VmrError for a device that is not there."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
         if device == "cuda":
-            chosen = torch.device("cuda", local_rank)
+            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise VmrError(f"run.device {device!r} is not here: use cpu, cuda or auto") from error
-    if world == 1:
-        yield Processes(0, 1, chosen)
-        return
-    if chosen.type == "cuda":
-        torch.cuda.set_device(chosen)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
-    try:
-        yield Processes(rank, world, chosen)
-    finally:
-        dist.destroy_process_group()
+    with joined(chosen, PATIENCE) as among:
+        yield among
 
 
 class Parallelised:

@@ -17,6 +17,7 @@ from vmr.models.encoder import Encoder
 from vmr.models.saved_model import save_model
 from vmr.models.tokenizer import clean_caption
 from vmr.models.video_text_encoder import VideoTextEncoder
+from vmr.processes import Processes
 from vmr.train.build import (
     build_loader,
     build_objective,
@@ -28,7 +29,7 @@ from vmr.train.build import (
 from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
-from vmr.train.distributed import Parallelised, Processes, processes
+from vmr.train.distributed import Parallelised, processes
 from vmr.train.log import RunLog, Window
 from vmr.train.objective import Batch
 from vmr.train.step import Stepper, StepResult

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vmr.errors import VmrError
+from vmr.processes import Processes
 from vmr.train.config import Precision
-from vmr.train.distributed import Parallelised, Processes, clip_gradients, gradient_norm
+from vmr.train.distributed import Parallelised, clip_gradients, gradient_norm
 from vmr.train.objective import Batch
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from vmr.models.video_text import VideoTextModel
+from vmr.processes import Processes
 from vmr.train.checkpoint import load_model, load_optimizer, model_tensors, optimizer_tensors
-from vmr.train.distributed import Processes, shard
+from vmr.train.distributed import shard
 
 
 class Weights:
