@@ -133,6 +133,21 @@ def test_the_generator_chooses_who_is_mentioned_first_and_nothing_else():
     assert np.array_equal(drawn[0].make(8, 64), drawn[1].make(8, 64))
 
 
+def test_a_group_differs_in_nothing_but_motion():
+    source = ShapesSource(num_clips=40, group=4)
+    looks = [
+        sorted((thing.color, thing.shape) for thing in (scene.first, scene.second))
+        for scene in map(source.scene, range(40))
+    ]
+    assert all(looks[index] == looks[index - index % 4] for index in range(40))
+    assert len({str(each) for each in looks}) > 5
+    captions = [source.scene(index).captions[0] for index in range(40)]
+    assert all(len(set(captions[start : start + 4])) == 4 for start in range(0, 40, 4))
+    for wrong in ({"group": 3}, {"group": 0}, {"group": 2, "parts": ("pairs", "order")}):
+        with pytest.raises(VmrError, match="group of 1 or more"):
+            ShapesSource(**{"num_clips": 40, **wrong})
+
+
 def test_parts_come_in_turn_and_show_every_relation():
     source = ShapesSource(("collision", "order"), num_clips=100)
     assert [source.part(index) for index in range(4)] == ["collision", "order", "collision", "order"]

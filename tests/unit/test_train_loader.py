@@ -34,6 +34,7 @@ class Files:
     captions: list[str] = field(default_factory=list)
     name: str = "files"
     media: str = "video"
+    group: int = 1
 
     @property
     def num_ids(self) -> int:
@@ -54,6 +55,7 @@ class Made:
     num_ids: int
     name: str = "made"
     media: str = "video"
+    group: int = 1
 
     def __len__(self) -> int:
         return self.num_ids
@@ -264,6 +266,14 @@ def test_an_id_outside_its_source_is_refused():
         take(loader(Wrong(5), spec=TINY), 5)
 
 
+def test_groups_come_together_and_in_order():
+    ids = [pair for batch in take(loader(Made(12, group=3), spec=TINY), 12) for pair in batch.ids.tolist()]
+    groups = [ids[start : start + 3] for start in range(0, len(ids), 3)]
+    assert all(group == [group[0], group[0] + 1, group[0] + 2] and group[0] % 3 == 0 for group in groups)
+    assert sorted(ids[:12]) == list(range(12))  # an epoch
+    assert [group[0] for group in groups[:4]] != [0, 3, 6, 9]  # and shuffled
+
+
 def test_flips_keep_off_sided_captions(videos):
     captions = [f"{path.stem} to the {'left' if int(path.stem) % 2 else 'top'}" for path in videos]
     batches = take(loader(Files(videos, captions), spec=replace(READABLE, flip="unless_sided")), 30)
@@ -383,7 +393,7 @@ from vmr.data.train_loader import TrainLoader
 from vmr.data.train_source import Pair
 
 class Source:
-    name, media, num_ids = "files", "video", len(sys.argv) - 1
+    name, media, num_ids, group = "files", "video", len(sys.argv) - 1, 1
     def __len__(self):
         return self.num_ids
     def pair(self, index, rng):

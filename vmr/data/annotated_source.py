@@ -56,6 +56,7 @@ class AnnotatedSource:
             )
         self.name = name
         self.media = media
+        self.group = 1
         self.num_ids = table.num_videos
         self.root = Path(root)
         self.table = table

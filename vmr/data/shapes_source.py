@@ -17,15 +17,18 @@ TRAIN_CLIPS = 20_000
 class ShapesSource:
     """Scenes of moving shapes whose pairs of objects no test clip has; a TrainSource.
 
-    parts: the kinds of scenes, of KINDS, in turn. num_clips: an epoch. Clip `index` follows from the seed and the index
-    alone; the random generator says which of its two objects the caption mentions first. Raises VmrError for an
-    unknown or repeated part and for numbers that make no sense.
+    parts: the kinds of scenes, of KINDS, in turn. num_clips: an epoch. group: so many clips that come together show
+    objects of the same looks, so that only how they move tells them apart; 1 for no such thing. Clip `index` follows
+    from the seed and the index alone; the random generator says which of its two objects the caption mentions first.
+    Raises VmrError for an unknown or repeated part and for numbers that make no sense.
     """
 
     name = "shapes"
     media: Literal["video"] = "video"
 
-    def __init__(self, parts: Sequence[str] = ("pairs",), num_clips: int = TRAIN_CLIPS, seed: int = 0) -> None:
+    def __init__(
+        self, parts: Sequence[str] = ("pairs",), num_clips: int = TRAIN_CLIPS, seed: int = 0, group: int = 1
+    ) -> None:
         for part in parts:
             if part not in KINDS:
                 raise VmrError(f"shapes has no training part '{part}': one of {', '.join(KINDS)}")
@@ -33,7 +36,10 @@ class ShapesSource:
             raise VmrError(f"shapes needs different training parts, got {', '.join(parts) or 'none'}")
         if num_clips < 1 or seed < 0:
             raise VmrError(f"shapes needs num_clips of 1 or more and a seed of 0 or more, got {num_clips} and {seed}")
+        if group < 1 or num_clips % group or (group > 1 and len(parts) > 1):
+            raise VmrError(f"shapes needs a group of 1 or more that divides num_clips, of one part, got {group}")
         self.parts = tuple(parts)
+        self.group = group
         self.num_ids = num_clips
         self.seed = seed
 
@@ -44,7 +50,7 @@ class ShapesSource:
         """The scene of clip `index`; an IndexError for one outside [0, len)."""
         if not 0 <= index < self.num_ids:
             raise IndexError(f"shapes: clip {index} of {self.num_ids}")
-        return train_scene(self.part(index), self.seed, index)
+        return train_scene(self.part(index), self.seed, index, self.group)
 
     def part(self, index: int) -> str:
         """The part that clip `index` belongs to."""

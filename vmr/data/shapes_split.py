@@ -131,11 +131,32 @@ def train_pairs(kind: str) -> Pairs:
     return _fitting(kind, split_pairs().train)
 
 
-def train_scene(kind: str, seed: int, index: int) -> Scene:
-    """Training scene `index` of a run of scenes that `seed` names: a random pair and a random relation."""
-    rng = np.random.default_rng((VERSION, _TRAIN, seed, index, 1))
+@lru_cache(maxsize=len(KINDS))
+def _rows_by_looks(kind: str) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Rows of `train_pairs(kind)` by the looks of their objects, whichever is mentioned first."""
+    looks = np.sort(train_pairs(kind) % _NUM_LOOKS, axis=1)
+    rows: dict[tuple[int, int], list[int]] = {}
+    for row, (first, second) in enumerate(looks.tolist()):
+        rows.setdefault((first, second), []).append(row)
+    return {key: np.array(found) for key, found in rows.items()}
+
+
+def train_scene(kind: str, seed: int, index: int, group: int = 1) -> Scene:
+    """Training scene `index` of a run of scenes that `seed` names: a random pair and a random relation.
+
+    group: scenes n * group to (n + 1) * group - 1 show objects of the same looks, which move in different ways where
+    there are as many.
+    """
     pairs = train_pairs(kind)
-    return _scene(kind, pairs[rng.integers(len(pairs))], str(rng.choice(RELATIONS[kind])))
+    rng = np.random.default_rng((VERSION, _TRAIN, seed, index, 1))
+    if group == 1:
+        row = rng.integers(len(pairs))
+    else:
+        shared = np.random.default_rng((VERSION, _TRAIN, seed, index // group, 3))
+        first, second = sorted((pairs[shared.integers(len(pairs))] % _NUM_LOOKS).tolist())
+        alike = shared.permutation(_rows_by_looks(kind)[first, second])
+        row = alike[index % group % len(alike)]
+    return _scene(kind, pairs[row], str(rng.choice(RELATIONS[kind])))
 
 
 def train_seed(seed: int, index: int) -> tuple[int, ...]:

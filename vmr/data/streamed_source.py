@@ -66,6 +66,7 @@ class TarSource:
         )
         self.name = name
         self.media = media
+        self.group = 1
         self.num_ids = self.table.num_videos
         self.left_out, self.num_left_out = self.table.left_out, self.table.num_left_out
         self._spool = _Spool(keep)
@@ -172,6 +173,7 @@ class HubSource:
     ) -> None:
         self.name = f"{name}:{split}"
         self.media = media
+        self.group = 1
         self.root = Path(root)
         self._columns = (video_column, caption_column)
         self._rows = _load_rows(name, split, self._columns)

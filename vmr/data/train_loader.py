@@ -251,7 +251,8 @@ class _Walk:
         epoch, step = divmod(place, len(self._source))
         if epoch != self._epoch:
             rng = np.random.default_rng((here.seed, _ORDER, self.number, epoch))
-            self._order = rng.permutation(np.arange(len(self._source), dtype=np.uint32))
+            groups = rng.permutation(np.arange(0, len(self._source), self._source.group, dtype=np.uint32))
+            self._order = (groups[:, None] + np.arange(self._source.group, dtype=np.uint32)).reshape(-1)
             self._epoch = epoch
         caption_rng = np.random.default_rng((here.seed, _CAPTION, self.number, place))
         pair = self._source.pair(int(self._order[step]), caption_rng)

@@ -45,6 +45,10 @@ class TrainSource(Protocol):
         """Whether its clips have several frames or are still pictures."""
 
     @property
+    def group(self) -> int:
+        """How many pairs from one that `group` divides come together, in order; it divides the number of pairs."""
+
+    @property
     def num_ids(self) -> int:
         """How many different videos it has: its ids are 0 to num_ids - 1."""
 

@@ -85,6 +85,7 @@ class SourceConfig:
         parts: the kinds of scenes of shapes: pairs, order, passage, collision.
         num_clips: an epoch of shapes.
         seed: of shapes.
+        group: of shapes: so many clips of a batch show objects of the same looks, which only motion tells apart.
     """
 
     kind: SourceKind = "annotations"
@@ -100,6 +101,7 @@ class SourceConfig:
     parts: tuple[str, ...] = ("pairs",)
     num_clips: int = 20_000
     seed: int = 0
+    group: int = 1
 
     def __post_init__(self) -> None:
         _need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
