@@ -389,7 +389,7 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--model.teacher", "null"], "need a teacher"),
         (["--model.video.student.teacher_dim", 512], "teacher_dim is 512; this teacher has 112"),
         (["--model.video.student.num_taps", 2], "hands out 1 layer, not 2"),
-        (["--model.video.tubelet_size", 2], "a teacher looks at every frame"),
+        (["--model.video.tubelet_size", 3], "num_frames 2 is no multiple of tubelet_size 3"),
         (["--model.init", "nowhere.pth"], "nowhere.pth"),
         (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),
         (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' is found in no parameter's name"),

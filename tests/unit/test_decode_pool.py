@@ -160,7 +160,7 @@ def test_the_pool_gives_what_reading_in_process_gives(videos):
 
 
 def test_every_path_ends_exactly_once(videos, tmp_path):
-    bad = list(write_unreadable(tmp_path).values())
+    bad = [path for name, path in write_unreadable(tmp_path).items() if name != "still.png"]  # a picture is one frame
     paths = [*bad, *videos, *videos, *(str(path) for path in videos)]  # some given three times
     with DecodePool(SPEC, num_workers=2) as pool:
         items = list(pool.decode(paths))

@@ -75,8 +75,12 @@ def test_shapes_nano_is_small_and_reads_all_its_captions():
     config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
     objective, _ = build_objective(config, start=True)
     assert sum(parameter.numel() for parameter in objective.parameters()) <= 3_000_000
-    ((source, _),) = build_sources(config)
-    captions = [clean_caption(caption) for index in range(500) for caption in source.scene(index).captions]
+    captions = [
+        clean_caption(caption)
+        for source, _ in build_sources(config)
+        for index in range(500)
+        for caption in source.scene(index).captions
+    ]
     ids, mask = objective.tokenizer(captions, 512)
     assert not (ids == objective.tokenizer.unknown_id).any()
     assert mask.sum(dim=1).max() <= config.data.max_text_tokens
