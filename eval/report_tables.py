@@ -64,7 +64,11 @@ def reference_table(report: Report, direction: str) -> Table:
         (
             Cell(report.encoder),
             Cell(kind, info.marks),
-            Cell("-"),
+            Cell(
+                "-"
+                if report.complete and not report.partial
+                else f"over {report.num_videos} of {report.num_videos_asked}"
+            ),
             *(Cell(f"{report.scores[kind][f'{direction}/{name}']:.1f}") for name in recalls),
             Cell(THIS_REPORT),
         )
