@@ -177,3 +177,10 @@ def test_find_videos_says_what_is_wrong(tmp_path):
     touch(tmp_path / "a.mp4")
     with pytest.raises(VmrError, match=r"a\.mp4: not a folder"):
         find_videos(tmp_path / "a.mp4")
+
+
+def test_a_question_keeps_the_choices_that_are_about_videos_left_out():
+    videos = tuple(VideoItem(name, None) for name in "ab")
+    data = RetrievalSet("mc", ("x", "y"), (0, 1), videos, choices=(Choice(0, (0, 1), 0), Choice(1, (0, 1), 1)))
+    left = data.restricted_to([0])
+    assert (left.texts, left.video_of_text, left.choices) == (("x", "y"), (0, ()), (Choice(0, (0, 1), 0),))

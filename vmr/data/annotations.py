@@ -74,21 +74,23 @@ class RetrievalSet:
     def restricted_to(self, videos: Iterable[int]) -> "RetrievalSet":
         """What is left with these videos alone, which are numbered anew, and the texts and questions about them.
 
-        A text of several videos stays while one of them does; one that is about none stays.
+        A text of several videos stays while one of them does; one that is about none stays, and so does every choice
+        of a question that stays.
         """
         kept = sorted(set(videos))
         new_video = {video: number for number, video in enumerate(kept)}
+        offered = {text for choice in self.choices if choice.video in new_video for text in choice.texts}
         texts = [
             text
             for text in range(len(self.texts))
-            if not self.videos_of(text) or any(video in new_video for video in self.videos_of(text))
+            if text in offered or not self.videos_of(text) or any(video in new_video for video in self.videos_of(text))
         ]
         new_text = {text: number for number, text in enumerate(texts)}
 
         def renumbered(entry: int | tuple[int, ...]) -> int | tuple[int, ...]:
             if isinstance(entry, tuple):
                 return tuple(new_video[video] for video in entry if video in new_video)
-            return new_video[entry]
+            return new_video.get(entry, ())
 
         return replace(
             self,
