@@ -85,9 +85,7 @@ def evaluate(
     Raises VmrError where no video is left, a score is not finite, or an encoder that cannot match is to re-rank.
     """
     depth = _depth(options, protocol, data, encoder)
-    if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
-        encoder = encoder.with_text_limit(protocol.max_text_tokens)
-    asked = data if options.limit is None else data.restricted_to(range(min(options.limit, len(data.videos))))
+    asked, encoder = prepare(data, encoder, protocol, options)
     frames = frame_spec(encoder, reader=options.reader, sampling=protocol.sampling, num_frames=protocol.num_frames)
 
     if index is not None:
@@ -156,6 +154,14 @@ def evaluate(
         video_ids=() if data.choices else tuple(scored.videos[video].id for video in video_rows),
         ranks={kind: _as_lists(column) for kind, column in columns.items() if column.ranks is not None},
     )
+
+
+def prepare(data: RetrievalSet, encoder: Encoder, protocol: Protocol, options: Options) -> tuple[RetrievalSet, Encoder]:
+    """The part of `data` that is asked for, and `encoder` reading as much of a caption as the protocol says."""
+    if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
+        encoder = encoder.with_text_limit(protocol.max_text_tokens)
+    asked = data if options.limit is None else data.restricted_to(range(min(options.limit, len(data.videos))))
+    return asked, encoder
 
 
 def _depth(options: Options, protocol: Protocol, data: RetrievalSet, encoder: Encoder) -> int:

@@ -13,17 +13,14 @@ if TYPE_CHECKING:
 
 def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> None:
     """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
-    from vmr.models.encoder import Matcher, TextLimited
+    from vmr.eval.runner import prepare
+    from vmr.models.encoder import Matcher
     from vmr.retrieval.rerank_plan import estimate, measure_speed, size_text
 
-    data, protocol = loaded.data, loaded.protocol
-    if options.limit is not None:
-        data = data.restricted_to(range(min(options.limit, len(data.videos))))
-    if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
-        encoder = encoder.with_text_limit(protocol.max_text_tokens)
+    data, encoder = prepare(loaded.data, encoder, loaded.protocol, options)
     if not isinstance(encoder, Matcher):
         raise VmrError(f"{encoder.name} cannot match videos and texts token by token: there is nothing to estimate")
-    depth = options.rerank_depth or protocol.rerank_depth
+    depth = options.rerank_depth or loaded.protocol.rerank_depth
     found = estimate(
         encoder,
         data.texts,
