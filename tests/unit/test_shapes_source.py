@@ -133,19 +133,19 @@ def test_the_generator_chooses_who_is_mentioned_first_and_nothing_else():
     assert np.array_equal(drawn[0].make(8, 64), drawn[1].make(8, 64))
 
 
-def test_a_group_differs_in_nothing_but_motion():
-    source = ShapesSource(num_clips=40, group=4)
-    looks = [
-        sorted((thing.color, thing.shape) for thing in (scene.first, scene.second))
+@pytest.mark.parametrize(
+    ("difference", "kept"), [("motion", ("color", "shape")), ("shape", ("color", "direction", "manner"))]
+)
+def test_a_group_differs_in_nothing_but_the_difference(difference, kept):
+    source = ShapesSource(num_clips=40, group=4, difference=difference)
+    alike = [
+        sorted(tuple(getattr(thing, word) for word in kept) for thing in (scene.first, scene.second))
         for scene in map(source.scene, range(40))
     ]
-    assert all(looks[index] == looks[index - index % 4] for index in range(40))
-    assert len({str(each) for each in looks}) > 5
-    captions = [source.scene(index).captions[0] for index in range(40)]
-    assert all(len(set(captions[start : start + 4])) == 4 for start in range(0, 40, 4))
-    for wrong in ({"group": 3}, {"group": 0}, {"group": 2, "parts": ("pairs", "order")}):
-        with pytest.raises(VmrError, match="group of 1 or more"):
-            ShapesSource(**{"num_clips": 40, **wrong})
+    assert all(alike[index] == alike[index - index % 4] for index in range(40))
+    assert len({str(each) for each in alike}) > 5
+    scenes = [objects_of(source.scene(index)) for index in range(40)]
+    assert all(len(set(scenes[start : start + 4])) == 4 for start in range(0, 40, 4))
 
 
 def test_parts_come_in_turn_and_show_every_relation():
@@ -175,6 +175,10 @@ def test_a_source_has_no_clip_past_its_end():
         ({"parts": ("order", "order")}, "needs different training parts, got order, order"),
         ({"num_clips": 0}, "num_clips of 1 or more and a seed of 0 or more, got 0 and 0"),
         ({"seed": -1}, "got 20000 and -1"),
+        ({"group": 0}, "group of 1 or more"),
+        ({"group": 3}, "group of 1 or more that divides num_clips, of one part, got 3"),
+        ({"group": 2, "parts": ("pairs", "order")}, "of one part, got 2"),
+        ({"group": 2, "difference": "color"}, "shapes has no clips that differ in 'color': motion or shape"),
     ],
 )
 def test_a_source_that_cannot_be(options, message):

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
-from vmr.data.shapes_split import train_scene, train_seed
+from vmr.data.shapes_split import Difference, train_scene, train_seed
 from vmr.data.shapes_world import KINDS, Scene, render
 from vmr.data.train_source import Pair
 from vmr.errors import VmrError
@@ -18,16 +18,21 @@ class ShapesSource:
     """Scenes of moving shapes whose pairs of objects no test clip has; a TrainSource.
 
     parts: the kinds of scenes, of KINDS, in turn. num_clips: an epoch. group: so many clips that come together show
-    objects of the same looks, so that only how they move tells them apart; 1 for no such thing. Clip `index` follows
-    from the seed and the index alone; the random generator says which of its two objects the caption mentions first.
-    Raises VmrError for an unknown or repeated part and for numbers that make no sense.
+    objects that differ in nothing but `difference`: motion or shape; 1 for no such thing. Clip `index` follows from
+    the seed and the index alone; the random generator says which of its two objects the caption mentions first.
+    Raises VmrError for an unknown or repeated part, an unknown difference and for numbers that make no sense.
     """
 
     name = "shapes"
     media: Literal["video"] = "video"
 
     def __init__(
-        self, parts: Sequence[str] = ("pairs",), num_clips: int = TRAIN_CLIPS, seed: int = 0, group: int = 1
+        self,
+        parts: Sequence[str] = ("pairs",),
+        num_clips: int = TRAIN_CLIPS,
+        seed: int = 0,
+        group: int = 1,
+        difference: Difference = "motion",
     ) -> None:
         for part in parts:
             if part not in KINDS:
@@ -38,8 +43,11 @@ class ShapesSource:
             raise VmrError(f"shapes needs num_clips of 1 or more and a seed of 0 or more, got {num_clips} and {seed}")
         if group < 1 or num_clips % group or (group > 1 and len(parts) > 1):
             raise VmrError(f"shapes needs a group of 1 or more that divides num_clips, of one part, got {group}")
+        if difference not in get_args(Difference):
+            raise VmrError(f"shapes has no clips that differ in '{difference}': {' or '.join(get_args(Difference))}")
         self.parts = tuple(parts)
         self.group = group
+        self.difference: Difference = difference
         self.num_ids = num_clips
         self.seed = seed
 
@@ -50,7 +58,7 @@ class ShapesSource:
         """The scene of clip `index`; an IndexError for one outside [0, len)."""
         if not 0 <= index < self.num_ids:
             raise IndexError(f"shapes: clip {index} of {self.num_ids}")
-        return train_scene(self.part(index), self.seed, index, self.group)
+        return train_scene(self.part(index), self.seed, index, self.group, self.difference)
 
     def part(self, index: int) -> str:
         """The part that clip `index` belongs to."""

@@ -6,6 +6,7 @@ clip is, in either order, in any kind of scene.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ _SPLIT, _TEST, _TRAIN = 1, 2, 3  # what random numbers are for: the second entry
 _NUM_LOOKS = len(COLORS) * len(SHAPES)
 
 Pairs = NDArray[np.int64]  # (n, 2), numbers of objects
+Difference = Literal["motion", "shape"]
+"""What the objects of a group of training scenes differ in: direction and manner, or shape."""
 
 
 @dataclass(frozen=True)
@@ -131,21 +134,28 @@ def train_pairs(kind: str) -> Pairs:
     return _fitting(kind, split_pairs().train)
 
 
+def _without(difference: Difference, objects: Pairs) -> Pairs:
+    """Numbers for what is left of objects when the difference is taken away, in place of each."""
+    if difference == "motion":
+        return objects % _NUM_LOOKS
+    return objects % len(COLORS) + objects // _NUM_LOOKS * len(COLORS)
+
+
 @lru_cache(maxsize=len(KINDS))
-def _rows_by_looks(kind: str) -> dict[tuple[int, int], NDArray[np.int64]]:
-    """Rows of `train_pairs(kind)` by the looks of their objects, whichever is mentioned first."""
-    looks = np.sort(train_pairs(kind) % _NUM_LOOKS, axis=1)
+def _rows_alike(kind: str, difference: Difference) -> dict[tuple[int, int], NDArray[np.int64]]:
+    """Rows of `train_pairs(kind)` by what their objects are but for the difference, whichever is mentioned first."""
+    left = np.sort(_without(difference, train_pairs(kind)), axis=1)
     rows: dict[tuple[int, int], list[int]] = {}
-    for row, (first, second) in enumerate(looks.tolist()):
+    for row, (first, second) in enumerate(left.tolist()):
         rows.setdefault((first, second), []).append(row)
     return {key: np.array(found) for key, found in rows.items()}
 
 
-def train_scene(kind: str, seed: int, index: int, group: int = 1) -> Scene:
+def train_scene(kind: str, seed: int, index: int, group: int = 1, difference: Difference = "motion") -> Scene:
     """Training scene `index` of a run of scenes that `seed` names: a random pair and a random relation.
 
-    group: scenes n * group to (n + 1) * group - 1 show objects of the same looks, which move in different ways where
-    there are as many.
+    group: scenes n * group to (n + 1) * group - 1 show objects that differ in nothing but the difference, and all of
+    them do where there are as many.
     """
     pairs = train_pairs(kind)
     rng = np.random.default_rng((VERSION, _TRAIN, seed, index, 1))
@@ -153,8 +163,8 @@ def train_scene(kind: str, seed: int, index: int, group: int = 1) -> Scene:
         row = rng.integers(len(pairs))
     else:
         shared = np.random.default_rng((VERSION, _TRAIN, seed, index // group, 3))
-        first, second = sorted((pairs[shared.integers(len(pairs))] % _NUM_LOOKS).tolist())
-        alike = shared.permutation(_rows_by_looks(kind)[first, second])
+        first, second = sorted(_without(difference, pairs[shared.integers(len(pairs))]).tolist())
+        alike = shared.permutation(_rows_alike(kind, difference)[first, second])
         row = alike[index % group % len(alike)]
     return _scene(kind, pairs[row], str(rng.choice(RELATIONS[kind])))
 

@@ -131,7 +131,7 @@ def build_sources(config: TrainConfig) -> list[Source]:
 
 def _source(root: Path, config: SourceConfig) -> TrainSource:
     if config.path is None:
-        return ShapesSource(config.parts, config.num_clips, config.seed, config.group)
+        return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     path = root / config.path
     if config.kind == "tar":
         return TarSource(find_shards(path), config.media, config.path)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vmr.data.augment import FlipRule
+from vmr.data.shapes_split import Difference
 from vmr.data.train_clips import ClipSpec, Crop
 from vmr.data.train_loader import Media
 from vmr.errors import VmrError
@@ -85,7 +86,8 @@ class SourceConfig:
         parts: the kinds of scenes of shapes: pairs, order, passage, collision.
         num_clips: an epoch of shapes.
         seed: of shapes.
-        group: of shapes: so many clips of a batch show objects of the same looks, which only motion tells apart.
+        group: of shapes: so many clips of a batch show objects that differ in nothing but the difference.
+        difference: of shapes: motion, or shape.
     """
 
     kind: SourceKind = "annotations"
@@ -102,6 +104,7 @@ class SourceConfig:
     num_clips: int = 20_000
     seed: int = 0
     group: int = 1
+    difference: Difference = "motion"
 
     def __post_init__(self) -> None:
         _need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
