@@ -176,6 +176,7 @@ def test_pictures_that_are_none(tmp_path):
         {"flip": "sometimes"},
         {"reader": "cv2"},
         {"sampling": "trimmed30", "cache_dir": "cache"},
+        {"sampling": "rand_trimmed30", "cache_dir": "cache"},
     ],
 )
 def test_a_spec_that_makes_no_sense_is_refused(values: dict):

@@ -85,10 +85,19 @@ def test_rules_by_name():
     assert sample_indices("trimmed30", 1, clip).tolist() == [374]  # (0+749)//2
     assert sample_indices("fps0.1", 0, clip).tolist() == [125, 375, 625, 875, 1125, 1375]  # at 5, 15, ... s
     assert sample_indices("fps0.1", 2, clip).tolist() == [125, 375]
-    assert sample_indices("rand", 3, clip, np.random.default_rng(0)).shape == (3,)
+    drawn = {
+        rule: [sample_indices(rule, 2, clip, np.random.default_rng(seed)) for seed in range(300)]
+        for rule in ("rand", "rand_trimmed30")
+    }
+    for rule, half in (("rand", 750), ("rand_trimmed30", 375)):  # of 1500 frames, and of the 750 of 30 s
+        first, second = np.array(drawn[rule]).T
+        assert 0 <= first.min() < 20 < half - 20 < first.max() < half
+        assert half <= second.min() < half + 20 < 2 * half - 20 < second.max() < 2 * half
 
 
-@pytest.mark.parametrize("rule", ["", "uniform", "fps", "fps0", "fps-1", "fpsx", "trimmed", "Middle", "middle "])
+@pytest.mark.parametrize(
+    "rule", ["", "uniform", "fps", "fps0", "fps-1", "fpsx", "trimmed", "rand30", "Middle", "middle "]
+)
 def test_an_unknown_rule_is_refused_with_the_choices(rule):
     with pytest.raises(VmrError, match="choose middle, rand, fpsR"):
         check_rule(rule)
@@ -97,8 +106,9 @@ def test_an_unknown_rule_is_refused_with_the_choices(rule):
 
 
 def test_rand_without_a_generator_is_refused():
-    with pytest.raises(VmrError, match="rng"):
-        sample_indices("rand", 8, Clip(100, 25.0))
+    for rule in ("rand", "rand_trimmed30"):
+        with pytest.raises(VmrError, match=f"'{rule}' needs a random generator: pass rng"):
+            sample_indices(rule, 8, Clip(100, 25.0))
 
 
 def test_no_frames_to_take_from():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vmr.data.files import IMAGE_SUFFIXES
 from vmr.data.readers import READERS
 from vmr.data.resize import resize_bicubic
-from vmr.data.sampling import Indices, check_rule, sample_indices, window_indices, windows
+from vmr.data.sampling import Indices, check_rule, is_random, sample_indices, window_indices, windows
 from vmr.data.stills import Frames, read_still
 from vmr.data.video import VideoReader
 from vmr.errors import VideoError, VmrError
@@ -67,6 +67,7 @@ class FrameSpec:
     def __post_init__(self) -> None:
         check_rule(self.sampling)
         stride_s = self.window_s if self.stride_s is None else self.stride_s
+        drawn = is_random(self.sampling)
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
             f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
@@ -76,8 +77,7 @@ class FrameSpec:
             and stride_s is not None
             and not 0 < stride_s <= self.window_s,
             f"reader must be one of {', '.join(READERS)}, not {self.reader!r}": self.reader not in READERS,
-            "sampling 'rand' is for training; segments to be searched need the same frames every time": self.sampling
-            == "rand",
+            f"sampling {self.sampling!r} is for training; a segment to be found needs the same frames always": drawn,
         }
         for reason, is_so in wrong.items():
             if is_so:

@@ -4,6 +4,7 @@ Every rule returns int64 frame indices. The numbers are those of OpenGVLab/Video
 (dataset/video_utils.py), so features of a released checkpoint are computed from the same frames.
 """
 
+import math
 import re
 from typing import Protocol
 
@@ -34,33 +35,41 @@ class Timed(Protocol):
 def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Generator | None = None) -> Indices:
     """Indices of the frames that `rule` takes from `video`.
 
-    rule: "middle" and "rand" (the middle, or a random frame, of each of num_frames equal intervals), "trimmedN"
-    ("middle" over the first N seconds; upstream uses trimmed30 for DiDeMo), or "fpsR" (R frames per second, e.g. "fps2"
-    or "fps0.5"; as many frames as that gives, num_frames being the upper limit if positive). rng: needed by "rand"
-    alone. Raises VmrError for any other rule.
+    rule: "middle" and "rand" (the middle, or a random frame, of each of num_frames equal intervals), "trimmedN" and
+    "rand_trimmedN" (the same over the first N seconds; upstream uses 30 for DiDeMo), or "fpsR" (R frames per second,
+    e.g. "fps2" or "fps0.5"; as many frames as that gives, num_frames being the upper limit if positive). rng: what the
+    random ones draw from. Raises VmrError for any other rule.
     """
-    if rule == "middle":
-        return middle_indices(num_frames, video.num_frames)
-    if rule == "rand":
-        if rng is None:
-            raise VmrError("sampling 'rand' needs a random generator: pass rng=numpy.random.default_rng(seed)")
-        return rand_indices(num_frames, video.num_frames, rng)
     name, number = _split_rule(rule)
-    if name == "trimmed":
-        return middle_indices(num_frames, trimmed_length(video.num_frames, video.fps, number))
-    return fps_indices(number, video.duration_s, video.fps, video.num_frames, max_num_frames=num_frames)
+    if name == "fps":
+        return fps_indices(number, video.duration_s, video.fps, video.num_frames, max_num_frames=num_frames)
+    length = trimmed_length(video.num_frames, video.fps, number)
+    if not is_random(rule):
+        return middle_indices(num_frames, length)
+    if rng is None:
+        raise VmrError(f"sampling {rule!r} needs a random generator: pass rng=numpy.random.default_rng(seed)")
+    return rand_indices(num_frames, length, rng)
 
 
 def check_rule(rule: str) -> None:
     """Raise VmrError unless `sample_indices` knows `rule`."""
-    if rule not in ("middle", "rand"):
-        _split_rule(rule)
+    _split_rule(rule)
+
+
+def is_random(rule: str) -> bool:
+    """Whether `rule` may take other frames each time."""
+    return rule.startswith("rand")
 
 
 def _split_rule(rule: str) -> tuple[str, float]:
-    match = re.fullmatch(r"(fps|trimmed)(\d+(?:\.\d+)?)", rule)
+    """The rule without its number, and the number; that of a rule without one is infinite."""
+    if rule in ("middle", "rand"):
+        return rule, math.inf
+    match = re.fullmatch(r"(fps|trimmed|rand_trimmed)(\d+(?:\.\d+)?)", rule)
     if match is None or float(match[2]) == 0:
-        raise VmrError(f"no sampling rule {rule!r}: choose middle, rand, fpsR (such as fps2) or trimmedN (trimmed30)")
+        raise VmrError(
+            f"no sampling rule {rule!r}: choose middle, rand, fpsR (fps2), trimmedN or rand_trimmedN (trimmed30)"
+        )
     return match[1], float(match[2])
 
 

@@ -17,7 +17,7 @@ from vmr.errors import VideoError
 class Frames:
     """Frames (n, 3, H, W) in memory or mapped into it, as a `FrameSource`.
 
-    They stand outside of time: sampling "trimmedN" leaves out none.
+    They stand outside of time: no sampling rule trims them.
     """
 
     fps = math.inf

@@ -30,7 +30,8 @@ class ClipSpec:
     """What a training clip is. Raises VmrError for values that make no sense.
 
     num_frames: T, for videos; a still picture is one frame. size: S, in pixels.
-    sampling: "rand" (a random frame of each of T equal intervals), "middle" or "trimmedN", see `sample_indices`.
+    sampling: "rand" (a random frame of each of T equal intervals), "middle", "trimmedN" or "rand_trimmedN", see
+    `sample_indices`.
     crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and keeps
     the middle, "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
     flip: mirror one clip in two: True, False, or "unless_sided", see `flip_allowed`.
@@ -50,7 +51,7 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         check_rule(self.sampling)
-        uneven, partial = self.sampling.startswith("fps"), self.sampling.startswith("trimmed")
+        uneven, partial = self.sampling.startswith("fps"), "trimmed" in self.sampling
         bad_flip = self.flip not in (True, False, "unless_sided")
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,

@@ -137,7 +137,8 @@ class DataConfig:
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
-        sampling: rand (a random frame of each of equal parts), middle, or trimmedN (the first N seconds).
+        sampling: rand (a random frame of each of equal parts), middle, or either over the first N seconds, as
+            rand_trimmedN and trimmedN.
         crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
         flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
         rand_augment: RandAugment with upstream's settings; needs torchvision.
