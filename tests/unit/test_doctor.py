@@ -112,11 +112,20 @@ def test_the_test_set(folder):
         "too_short": ["short.mp4"],
         "test_id": ["good.mp4"],
         "test_content": ["short.mp4"],
+        "test_missing": ["gone.mp4"],
     }
     assert diagnosis.of("test_content")[0].detail == "in the test set as sub/good.mp4"
     assert diagnosis.spoiled_by == ["a video of the test set, by its id: 1", "a video of the test set, by its bytes: 1"]
     same = found(folder, rows("good.mp4"), test=rows("good.mp4"))
     assert names(same) == {"test_id": ["good.mp4"]}  # said once
+
+
+def test_a_test_set_in_a_folder_of_its_own(folder, tmp_path):
+    (tmp_path / "leaked.mp4").write_bytes((folder / "good.mp4").read_bytes())
+    test = rows("leaked.mp4")
+    assert names(found(folder, rows("good.mp4"), test=test)) == {"test_missing": ["leaked.mp4"]}
+    diagnosis = found(folder, rows("good.mp4"), test=test, test_dir=tmp_path)
+    assert names(diagnosis) == {"test_content": ["good.mp4"]}
 
 
 def test_pictures(tmp_path):

@@ -19,6 +19,7 @@ def check(
     data_dir: str | None = None,
     report: str | None = None,
     test: str | None = None,
+    test_dir: str | None = None,
     kind: str = "auto",
     only: str | None = None,
     max_tokens: PositiveInt = 32,
@@ -40,6 +41,7 @@ def check(
         data_dir: with a name, the folder of the data set's videos and annotations, in any layout
         report: JSON file to write, with every finding by name
         test: annotation file of the test set, whose videos must not be in this one
+        test_dir: folder that the paths in it are relative to; video_dir if not given
         kind: format of the file: auto, json, json_paragraphs, jsonl, csv, webvid, msrvtt, msvd, vatex, activitynet,
             activitynet_sentences, didemo, didemo_sentences or lsmdc
         only: list of the videos to keep of the file (a split), one a line or the column video_id of a table
@@ -57,7 +59,8 @@ def check(
     from vmr.data.formats import read_annotations
 
     folder = Path(file).parent if video_dir is None else Path(video_dir)
-    require_folder(folder)
+    for path in (folder, folder if test_dir is None else Path(test_dir)):
+        require_folder(path)
     if report is not None:
         require_writable(report)
     found = diagnose(
@@ -67,6 +70,7 @@ def check(
         max_tokens=max_tokens,
         num_frames=num_frames,
         test=[] if test is None else read_annotations(test),
+        test_dir=test_dir,
         num_workers=num_workers,
         timeout_s=timeout_s,
         progress=True,

@@ -40,6 +40,7 @@ PROBLEMS = {
     "long_caption": "a caption with more tokens than the limit; the rest is cut off",
     "test_id": "a video of the test set, by its id",
     "test_content": "a video of the test set, by its bytes",
+    "test_missing": "a video of the test set that is not there: its bytes were not compared",
 }
 MAX_BAD_SHARE = 0.25  # missing or unreadable; the default at which `TrainLoader` stops
 _SPOILING = ("empty_caption", "test_id", "test_content")
@@ -120,6 +121,7 @@ def diagnose(
     max_tokens: int,
     num_frames: int = 8,
     test: Iterable[Record] = (),
+    test_dir: str | Path | None = None,
     num_workers: int | None = None,
     timeout_s: float = 120.0,
     progress: bool = False,
@@ -127,8 +129,8 @@ def diagnose(
     """Look at every caption and every file of a training set.
 
     count_tokens: as many tokens as the model would make of each caption, those at its ends included. test: the records
-    of the test set, whose files are under `video_dir` too. num_workers, timeout_s: see `DecodePool`. Raises what
-    reading the records raises.
+    of the test set, whose files are under `test_dir`, or under `video_dir` too. num_workers, timeout_s: see
+    `DecodePool`. Raises what reading the records raises.
     """
     found = Diagnosis()
     files = _read_records(records, Path(video_dir), count_tokens, max_tokens, found)
@@ -140,7 +142,10 @@ def diagnose(
         found.findings += [
             finding for finding in bar.track(checked, len(present), description="decoding") if finding is not None
         ]
-    tested = {file.name: file for file in (_file(record, Path(video_dir)) for record in test)}
+    tested = {file.name: file for file in (_file(record, Path(test_dir or video_dir)) for record in test)}
+    found.findings += [
+        Finding("test_missing", file.name, str(file.path)) for file in tested.values() if not file.path.is_file()
+    ]
     _compare(files, present, list(tested.values()), found)
     return found
 
