@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import SourceConfig, TrainConfig, ValidationConfig
-from vmr.train.config_file import read_config
+from vmr.train.config_file import read_config, save_config
 from vmr.train.loop import train
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
@@ -134,7 +135,7 @@ def straight(config_file, tmp_path_factory) -> Path:
 def test_a_run_leaves_all_that_it_should(straight, config_file):
     assert {path.name for path in straight.iterdir()} >= {"config.yaml", "log.jsonl", "skipped.jsonl", "model"}
     assert read_config(straight / "config.yaml") == read_config(config_file, ["--run.out", str(straight)])
-    assert [record["step"] for record in lines(straight)] == [1, 10, 20, 30, 40]
+    assert [record["step"] for record in lines(straight)] == [1, 10, 20, 25, 30, 40]  # the stages end at 25 and 40
     first, *_, last = lines(straight)
     assert set(first["losses"]) == {"contrastive", "matching", "masked_lm", "alignment"}
     assert set(last["losses"]) == {"contrastive", "matching", "masked_lm"}
@@ -259,6 +260,26 @@ def test_the_best_model_is_kept(tiny, tmp_path):
     assert state["best"] == {"step": 2, "metrics": {"text_to_video/R@1": 30.0}}
 
 
+def test_a_metric_that_a_validation_lacks_is_refused(tiny, annotations, footage, tmp_path, capsys):
+    run = replace(tiny.run, out=str(tmp_path / "run"), validate_every=2)
+    validation = ValidationConfig(str(annotations), str(footage), metric="text_to_video/R1")
+    save_config(replace(tiny, run=run, validation=validation), tmp_path / "config.yaml")
+    line = refused(capsys, tmp_path / "config.yaml")
+    assert "validation.metric: no 'text_to_video/R1'; use one of rsum, text_to_video/R@1" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_go_on_with_another_metric(tiny, tmp_path):
+    def go(metric: str, until: int) -> dict:
+        run = replace(tiny.run, out=str(tmp_path / "run"), validate_every=1, stop_after_steps=until)
+        validation = ValidationConfig("any.json", metric=metric)
+        train(replace(tiny, run=run, validation=validation), lambda encoder: {metric: 7.0})
+        return json.loads((tmp_path / f"run/checkpoints/step-{until:08}/state.json").read_text())["best"]
+
+    assert go("text_to_video/R@1", 2) == {"step": 1, "metrics": {"text_to_video/R@1": 7.0}}
+    assert go("rsum", 4) == {"step": 3, "metrics": {"rsum": 7.0}}
+
+
 def test_validation_does_not_disturb_training(tiny, tmp_path):
     run = replace(tiny.run, out=str(tmp_path / "with"), validate_every=1)
     train(replace(tiny, run=run, validation=ValidationConfig("any.json")), lambda encoder: {"text_to_video/R@1": 0.0})
@@ -267,7 +288,6 @@ def test_validation_does_not_disturb_training(tiny, tmp_path):
 
 
 def test_the_command_validates_by_retrieval(tiny, annotations, footage, tmp_path, capsys):
-    from vmr.train.config_file import save_config
 
     run = replace(tiny.run, out=str(tmp_path / "run"), validate_every=2)
     validation = ValidationConfig(str(annotations), str(footage), rerank=3, metric="vtm/video_to_text/R@5")
@@ -304,6 +324,40 @@ def test_broken_files_are_skipped_by_name(tiny, footage, tmp_path):
     assert sorted(line["name"] for line in skipped) == ["absent.mp4", "cut.mp4", "empty.mp4", "text.mp4"]
     assert all(line["reason"] for line in skipped)
     assert [record["num_skipped"] for record in lines(tmp_path / "run")][-1] == 4
+
+
+def test_broken_files_of_one_name_in_two_sources_are_both_listed(tiny, footage, tmp_path):
+    for source in ("one", "two"):
+        (tmp_path / source).mkdir()
+        shutil.copy(footage / "bikes.mp4", tmp_path / source / "good.mp4")
+        (tmp_path / source / "broken.mp4").write_text(source)
+        rows = [{"video": name, "caption": "a red circle"} for name in ("good.mp4", "good.mp4", "broken.mp4")]
+        (tmp_path / f"{source}.json").write_text(json.dumps(rows))
+    sources = [SourceConfig(path=f"{source}.json", video_dir=source) for source in ("one", "two")]
+    data = replace(tiny.data, root=str(tmp_path), sources=sources, max_bad_share=0.9)
+    train(replace(tiny, data=data, run=replace(tiny.run, out=str(tmp_path / "run"))))
+    skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    assert sorted((line["source"], line["name"]) for line in skipped) == [
+        ("one.json", "broken.mp4"),
+        ("two.json", "broken.mp4"),
+    ]
+
+
+def test_shards_are_trained_on_and_what_they_lack_is_said(tiny, footage, tmp_path):
+    (tmp_path / "caption.txt").write_text("a red circle moves up")
+    with tarfile.open(tmp_path / "clips.tar", "w") as shard:
+        for number, name in enumerate(("bikes.mp4", "bigbuckbunny.mp4", "carphone_pristine.mp4")):
+            shard.add(footage / name, f"{number}.mp4")
+            if number:
+                shard.add(tmp_path / "caption.txt", f"{number}.txt")
+    data = replace(tiny.data, root=str(tmp_path), sources=[SourceConfig("tar", path="clips.tar")])
+    out = tmp_path / "run"
+    train(replace(tiny, data=data, run=replace(tiny.run, out=str(out))))
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert [record["event"] for record in records if "event" in record] == [
+        f"clips.tar: 1 samples have no video or no caption, such as {tmp_path / 'clips.tar'}/0"
+    ]
+    assert lines(out)[-1]["step"] == 4  # the last of a stage has its line, though log_every is 10
 
 
 def test_images_and_videos_are_mixed(tiny, tmp_path):
@@ -381,6 +435,8 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--data.root", "nowhere"], "nowhere/test.json"),
         (["--data.sources", '[{"path": "absent.json"}]'], "absent.json"),
         (["--data.sources", "[]"], "data.sources: name one at least"),
+        (["--data.frame_cache", "cache"], "data.frame_cache keeps frames of files, and shapes has none that last"),
+        (["--model.text.num_layers", 2], "2 text layers of 2 leave none"),
         (["--data.sources", '[{"kind": "shapes", "parts": ["pair"]}]'], "no training part 'pair'"),
         (["--data.max_text_tokens", 25], "max_text_tokens is 25"),
         (["--data.max_bad_share", 2], "max_bad_share"),
@@ -393,7 +449,8 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--model.init", "nowhere.pth"], "nowhere.pth"),
         (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),
         (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' is found in no parameter's name"),
-        (["--optimizer.warmup", 30], "num_warmup_steps is 30"),
+        (["--optimizer.overrides", '{"(": 0.1}'], "overrides: '(' is no regular expression"),
+        (["--optimizer.warmup", 30], "but a warmup of 30"),
         (["--run.device", "tpu"], "run.device 'tpu' is not here"),
         (["--run.wandb", "project"], "pip install wandb"),
     ],

@@ -81,8 +81,10 @@ def test_what_cannot_be_trained_on(tmp_path):
     with pytest.raises(AnnotationError, match="mine: its annotations are of videos, not of images"):
         source_of(tmp_path, media="image")
     moment = [{"video": "a.mp4", "caption": "c", "start_s": 1, "end_s": 2}]
-    with pytest.raises(AnnotationError, match="mine: its captions are of moments"):
-        source_of(tmp_path, moment)
+    whole = [{"video": "b.mp4", "caption": "c"}]
+    for rows in (moment, whole + moment):
+        with pytest.raises(AnnotationError, match="mine: its captions are of moments"):
+            source_of(tmp_path, rows)
     table = load_table(write_rows(tmp_path / "t.json", ROWS))
     with pytest.raises(VmrError, match="nowhere: no such folder"):
         AnnotatedSource(table, tmp_path / "nowhere", "video", "mine")

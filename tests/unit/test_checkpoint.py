@@ -164,8 +164,17 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         save(tmp_path, number)
     (tmp_path / ".step-00000050.tmp").mkdir()  # what a kill leaves
     (tmp_path / ".step-00000050.tmp" / "model.safetensors").write_bytes(b"half")
-    prune(tmp_path, keep=2, best_step=10)
+    prune(tmp_path, keep=2, best_step=10, last_step=40)
     assert [path.name for path in sorted(tmp_path.iterdir())] == [f"step-000000{n}" for n in (10, 30, 40)]
+
+
+def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one(tmp_path):
+    for number in (10, 20, 30, 40):
+        save(tmp_path, number)
+    (tmp_path / "step-00000040" / "model.safetensors").write_bytes(b"half")
+    prune(tmp_path, keep=1, best_step=None, last_step=30)  # of a run taken up from step 20, which has come to 30
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000030", "step-00000040"]
+    assert newest_whole(tmp_path).path.name == "step-00000030"
 
 
 def test_a_step_can_be_saved_again(tmp_path):

@@ -83,6 +83,9 @@ def test_rules_by_name():
     clip = Clip(num_frames=1500, fps=25.0)
     assert sample_indices("middle", 1, clip).tolist() == [749]
     assert sample_indices("trimmed30", 1, clip).tolist() == [374]  # (0+749)//2
+    short = Clip(num_frames=9, fps=25.0)  # of 8 intervals in 9 frames most have one frame: upstream draws from all 9
+    drawn = [sample_indices("rand_upstream", 8, short, np.random.default_rng(seed)).tolist() for seed in range(50)]
+    assert drawn == [rand_indices(8, 9, np.random.default_rng(seed), upstream=True).tolist() for seed in range(50)]
     assert sample_indices("fps0.1", 0, clip).tolist() == [125, 375, 625, 875, 1125, 1375]  # at 5, 15, ... s
     assert sample_indices("fps0.1", 2, clip).tolist() == [125, 375]
     drawn = {

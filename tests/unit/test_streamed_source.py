@@ -79,8 +79,8 @@ def test_samples_of_shards(shards):
     assert [pair.caption for pair in pairs if pair.id != 1] == ["four", "one frame", "three"]
     assert {source.pair(1, rng).caption for _ in range(50)} == {"two", "deux"}
     assert pairs[3].name == f"{shards[1]}/x/000.mp4"
-    assert source.num_left_out == 2  # no video, no caption
-    assert source.left_out == (f"{shards[1]}/x/001", f"{shards[1]}/x/002")
+    left_out = f"{shards[1]}/x/001, {shards[1]}/x/002"
+    assert source.notes == (f"web: 2 samples have no video or no caption, such as {left_out}",)
 
 
 def test_pictures_in_shards(shards):
@@ -224,7 +224,9 @@ def test_rows_with_paths_in_parquet_files(datasets, tmp_path, videos):
     folder.mkdir()
     (folder / "a.mp4").write_bytes(videos[1])
     (tmp_path / "parquet").mkdir()
-    rows = datasets.Dataset.from_dict({"video": ["a.mp4", "b"], "caption": [["x", "y"], ["z", " "]]})
+    rows = datasets.Dataset.from_dict(
+        {"video": ["a.mp4", "b", "a.mp4"], "caption": [["x", "y"], ["z", " "], ["of the same video"]]}
+    )
     rows.to_parquet(tmp_path / "parquet/train-00000.parquet")
     source = HubSource(str(tmp_path / "parquet"), "train", "video", "caption", root=folder)
     rng = np.random.default_rng(0)
@@ -233,6 +235,8 @@ def test_rows_with_paths_in_parquet_files(datasets, tmp_path, videos):
     assert {source.pair(0, rng).caption for _ in range(50)} == {"x", "y"}
     assert {source.pair(1, rng).caption for _ in range(20)} == {"z"}
     assert source.pair(1, rng).path == folder / "b"
+    assert (len(source), source.num_ids) == (3, 2)
+    assert [source.pair(index, rng).id for index in range(3)] == [0, 1, 0]
 
 
 def test_pictures_in_rows(datasets, tmp_path):
@@ -271,4 +275,4 @@ def test_json_is_used(tmp_path):
     """A caption in a .json that is no object gives none, rather than an error in the middle of a shard."""
     shard = write_shard(tmp_path / "s.tar", {"a.mp4": b"x", "a.json": json.dumps(["c"]), "b.mp4": b"y", "b.txt": "d"})
     source = TarSource([shard], "video", "web")
-    assert (len(source), source.left_out) == (1, (f"{shard}/a",))
+    assert (len(source), source.notes) == (1, (f"web: 1 samples have no video or no caption, such as {shard}/a",))

@@ -165,6 +165,24 @@ def test_flip_has_three_values(tmp_path):
         ("optimizer: {learning_rate: 0}", "learning_rate is 0"),
         ("optimizer: {betas: [0.9, 1.0]}", "betas"),
         ("optimizer: {warmup: -1}", "warmup is -1"),
+        ("optimizer: {eps: 0}", "eps is 0"),
+        ("optimizer: {min_ratio: 7}", "min_ratio is 7"),
+        ("optimizer: 5", "config.yaml: optimizer cannot be 5"),
+        ("model: 5", "config.yaml: model cannot be 5"),
+        ("data: null", "config.yaml: data cannot be None"),
+        ("stages: 5", "config.yaml: stages cannot be 5"),
+        ("data: {batch_size: 64}", "config.yaml: data.batch_size cannot be 64"),
+        ("model: {video: null}", "config.yaml: model.video cannot be None"),
+        ("model: {text: {width: 128, num_heads: 12}}", "width 128 is no multiple of num_heads 12"),
+        ("model: {video: {student: {teacher_dim: 0}}}", "teacher_dim"),
+        ("stages: [{batch_size: {video: 0}}]", "batch_size must be at least 1"),
+        ("stages: [{learning_rate: -0.1}]", "learning_rate of 'train' is -0.1"),
+        ("stages: [{num_steps: 9}, {num_steps: 5, warmup: 6}]", "'train' has 5 steps, but a warmup of 6"),
+        (
+            "{optimizer: {warmup: 6}, stages: [{num_steps: 9}, {num_steps: 5}]}",
+            "'train' has 5 steps, but a warmup of 6",
+        ),
+        ("objective: {alignment_norm: none}", "alignment_kind l2 compares unit vectors"),
         ("base: config.yaml", "is based on itself"),
         ("base: nowhere.yaml", "nowhere.yaml: No such file"),
         ("[1, 2]", "not a config: holds a list"),
@@ -180,6 +198,14 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(VmrError, match=r"absent\.yaml: No such file"):
         read_config(tmp_path / "absent.yaml")
+
+
+def test_the_configs_that_come_along_are_found_from_anywhere(tmp_path, monkeypatch):
+    here = read_config(CONFIGS / "train" / "shapes_nano.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert read_config("configs/train/shapes_nano.yaml").essentials() == here.essentials()
+    with pytest.raises(VmrError, match=r"configs/train/absent\.yaml: No such file"):
+        read_config("configs/train/absent.yaml")
 
 
 def test_printing_a_config_and_the_defaults(tmp_path, capsys):

@@ -274,6 +274,16 @@ def test_groups_come_together_and_in_order():
     assert [group[0] for group in groups[:4]] != [0, 3, 6, 9]  # and shuffled
 
 
+def test_processes_share_out_whole_groups():
+    def groups(rank: int, world: int, count: int) -> list[int]:
+        batches = take(loader(Made(12, group=3), spec=TINY, batch=3, rank=rank, world=world), count)
+        assert all(batch.ids.tolist() == [batch.ids[0] + within for within in range(3)] for batch in batches)
+        return [int(batch.ids[0]) for batch in batches]
+
+    alone = groups(0, 1, 8)
+    assert [groups(0, 2, 4), groups(1, 2, 4)] == [alone[::2], alone[1::2]]
+
+
 def test_flips_keep_off_sided_captions(videos):
     captions = [f"{path.stem} to the {'left' if int(path.stem) % 2 else 'top'}" for path in videos]
     batches = take(loader(Files(videos, captions), spec=replace(READABLE, flip="unless_sided")), 30)

@@ -10,6 +10,7 @@ from jsonargparse import Namespace
 
 from vmr.cli import common
 from vmr.cli.common import Parser, fail
+from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.models.encoder import Encoder
@@ -40,13 +41,24 @@ def train(config: str | None, overrides: list[str]) -> None:
 
 
 def make_validate(config: "ValidationConfig") -> "Validate":
-    """Retrieval evaluation of a model in training. The data set is read at once; VmrError, if it is not there."""
+    """Retrieval evaluation of a model in training.
+
+    The data set is read at once. Raises VmrError if it is not there, or has no such metric that is better when higher.
+    """
+    from vmr.eval.metrics import RECALL_AT, DirectionRanks
     from vmr.eval.protocols.load import load_dataset
     from vmr.eval.runner import Options, evaluate
+    from vmr.eval.scoring import CHOICE_METRIC
 
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # no columns of controls and matching in the midst of training
     options = Options(rerank_depth=config.rerank)
+    names = ["rsum", *(f"{way}/R@{k}" for way in DirectionRanks._fields for k in RECALL_AT)]
+    names = [CHOICE_METRIC] if data.choices else names
+    if config.rerank:
+        names += [f"vtm/{name}" for name in names]
+    if config.metric not in names:
+        raise VmrError(f"validation.metric: no {config.metric!r}; use one of {', '.join(names)}")
 
     def validate(encoder: "Encoder") -> dict[str, float]:
         columns = evaluate(data, encoder, loaded.protocol, options).scores

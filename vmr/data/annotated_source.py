@@ -46,11 +46,13 @@ class AnnotatedSource:
     media, or captions of moments, and VmrError when `root` is no folder.
     """
 
+    notes = ()
+
     def __init__(self, table: RecordTable, root: str | Path, media: Media, name: str) -> None:
         require_folder(root)
         if table.media != media:
             raise AnnotationError(f"{name}: its annotations are of {table.media}s, not of {media}s")
-        if table[0].start_s is not None:
+        if table.has_moments:
             raise AnnotationError(
                 f"{name}: its captions are of moments, and training takes whole videos: choose a format that joins them"
             )

@@ -28,7 +28,7 @@ from vmr.errors import AnnotationError, MissingExtraError
 
 Media = Literal["video", "image"]
 
-_VERSION = 1  # of the table's layout and of what the readers of formats make of a file
+_VERSION = 2  # of the table's layout and of what the readers of formats make of a file
 _BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search
 _NAMED = 100  # names kept of what was left out
 _FRESH_S = 2.0  # a file changed so recently may change again without its time of change telling
@@ -69,6 +69,7 @@ class RecordTable:
     """A sequence of records on disk. `build` writes one, `open` maps it, `cached` does whichever is needed.
 
     media: what all its records are. num_videos: how many different ones; several records may be of the same video.
+    has_moments: whether captions of any are about a moment.
     num_left_out, left_out: what the source of the records holds but cannot be used, and the first of it by name.
     """
 
@@ -78,6 +79,7 @@ class RecordTable:
         self.media: Media = about["media"]
         self.num_captions: int = about["num_captions"]
         self.num_videos: int = about["num_videos"]
+        self.has_moments: bool = about["has_moments"]
         self.num_left_out: int = about["num_left_out"]
         self.left_out: tuple[str, ...] = tuple(about["left_out"])
         self._num_records: int = about["num_records"]
@@ -155,7 +157,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
     kinds = {"path": arrow.string(), "id": arrow.string(), "captions": arrow.list_(arrow.string())}
     kinds |= dict.fromkeys(("start_s", "end_s"), arrow.float64()) | dict.fromkeys(("offset", "size"), arrow.int64())
     schema = arrow.schema([(name, kinds[name]) for name in _COLUMNS])
-    hashes, num_captions = array("Q"), 0
+    hashes, num_captions, has_moments = array("Q"), 0, False
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".records.", suffix=".tmp") as rows:
         with arrow.ipc.new_file(rows, schema) as sink:
             for batch in _batches(chain([first], records)):
@@ -163,6 +165,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
                     _check(record, first.media)
                     hashes.append(_hash(record))
                     num_captions += len(record.captions)
+                    has_moments |= record.start_s is not None
                 columns = [[getattr(record, name) for record in batch] for name in _COLUMNS]
                 arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 sink.write_batch(arrow.record_batch(arrays, schema=schema))
@@ -174,6 +177,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
             "num_records": len(hashes),
             "num_videos": num_videos,
             "num_captions": num_captions,
+            "has_moments": has_moments,
             "num_left_out": len(left_out),
             "left_out": list(left_out[:_NAMED]),
         }

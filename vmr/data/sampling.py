@@ -36,9 +36,9 @@ def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Gene
     """Indices of the frames that `rule` takes from `video`.
 
     rule: "middle" and "rand" (the middle, or a random frame, of each of num_frames equal intervals), "trimmedN" and
-    "rand_trimmedN" (the same over the first N seconds; upstream uses 30 for DiDeMo), or "fpsR" (R frames per second,
-    e.g. "fps2" or "fps0.5"; as many frames as that gives, num_frames being the upper limit if positive). rng: what the
-    random ones draw from. Raises VmrError for any other rule.
+    "rand_trimmedN" (the same over the first N seconds; upstream uses 30 for DiDeMo), "rand_upstream" (see
+    `rand_indices`), or "fpsR" (R frames per second, e.g. "fps2" or "fps0.5"; as many frames as that gives, num_frames
+    being the upper limit if positive). rng: what the random ones draw from. Raises VmrError for any other rule.
     """
     name, number = _split_rule(rule)
     if name == "fps":
@@ -48,7 +48,7 @@ def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Gene
         return middle_indices(num_frames, length)
     if rng is None:
         raise VmrError(f"sampling {rule!r} needs a random generator: pass rng=numpy.random.default_rng(seed)")
-    return rand_indices(num_frames, length, rng)
+    return rand_indices(num_frames, length, rng, upstream=rule == "rand_upstream")
 
 
 def check_rule(rule: str) -> None:
@@ -63,12 +63,13 @@ def is_random(rule: str) -> bool:
 
 def _split_rule(rule: str) -> tuple[str, float]:
     """The rule without its number, and the number; that of a rule without one is infinite."""
-    if rule in ("middle", "rand"):
+    if rule in ("middle", "rand", "rand_upstream"):
         return rule, math.inf
     match = re.fullmatch(r"(fps|trimmed|rand_trimmed)(\d+(?:\.\d+)?)", rule)
     if match is None or float(match[2]) == 0:
         raise VmrError(
-            f"no sampling rule {rule!r}: choose middle, rand, fpsR (fps2), trimmedN or rand_trimmedN (trimmed30)"
+            f"no sampling rule {rule!r}: choose middle, rand, fpsR (such as fps2), trimmedN or rand_trimmedN "
+            "(such as trimmed30), or rand_upstream"
         )
     return match[1], float(match[2])
 

@@ -25,6 +25,7 @@ class ShapesSource:
 
     name = "shapes"
     media: Literal["video"] = "video"
+    notes = ()
 
     def __init__(
         self,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
 import re
 import shutil
 import tarfile
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.data.annotated_source import locate
 from vmr.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
@@ -29,6 +29,7 @@ from vmr.data.train_source import Pair
 from vmr.errors import AnnotationError, VmrError
 
 _CAPTIONS = (".txt", ".caption", ".json")  # in this order, where a sample has several
+_NAMED = 3  # of the samples that are left out
 
 
 def find_shards(pattern: str | Path) -> list[Path]:
@@ -54,8 +55,8 @@ class TarSource:
     """Clips in WebDataset shards, one pair for each sample; a TrainSource.
 
     A sample is the files side by side in a shard whose names are the same up to the first dot: a video (or picture)
-    and its caption as .txt, .caption, or a .json with "caption" (a text or a list). left_out, num_left_out: samples
-    that lack one of the two. keep: how many clips may lie in temporary files; more than are read ahead of training.
+    and its caption as .txt, .caption, or a .json with "caption" (a text or a list). notes: how many samples lack one of
+    the two. keep: how many clips may lie in temporary files; more than are read ahead of training.
 
     Raises AnnotationError for a shard that is no plain tar file, or when no sample is whole.
     """
@@ -68,7 +69,9 @@ class TarSource:
         self.media = media
         self.group = 1
         self.num_ids = self.table.num_videos
-        self.left_out, self.num_left_out = self.table.left_out, self.table.num_left_out
+        left_out = ", ".join(self.table.left_out[:_NAMED])
+        how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
+        self.notes = (how_many,) if left_out else ()
         self._spool = _Spool(keep)
 
     def __len__(self) -> int:
@@ -153,12 +156,14 @@ class HubSource:
     """A data set as `datasets` loads it, from the hub or from a folder, one pair for each row; a TrainSource.
 
     name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
-    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
-    text, or a list of texts to choose from. It is downloaded as a whole when first used, and then read from disk.
-    keep: as for `TarSource`.
+    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`; rows of equal paths
+    are one video, and of the other types each row is one. caption_column: a text, or a list of texts to choose from.
+    It is downloaded as a whole when first used, and then read from disk. keep: as for `TarSource`.
 
     Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
     """
+
+    notes = ()
 
     def __init__(
         self,
@@ -177,15 +182,16 @@ class HubSource:
         self.root = Path(root)
         self._columns = (video_column, caption_column)
         self._rows = _load_rows(name, split, self._columns)
-        self.num_ids = len(self._rows)
+        self._ids = _numbers(self._rows, video_column)
+        self.num_ids = int(self._ids.max()) + 1 if len(self._ids) else 0
         self._spool = _Spool(keep)
 
     def __len__(self) -> int:
-        return self.num_ids
+        return len(self._rows)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
         """Row `index` with one of its captions. A row that has none counts as a clip that cannot be decoded."""
-        row = self._rows[index]
+        row, number = self._rows[index], int(self._ids[index])
         clip, captions = (row[column] for column in self._columns)
         captions = [text for text in (captions if isinstance(captions, list) else [captions]) if text and text.strip()]
         name = f"{self.name}:{index}"
@@ -196,9 +202,9 @@ class HubSource:
         if isinstance(content, str):
             content, path = None, content
         if content is None and path:
-            return Pair(f"{name} ({path})", index, caption, locate(self.root, path, self.media))
+            return Pair(f"{name} ({path})", number, caption, locate(self.root, path, self.media))
         suffix = PurePosixPath(path or "").suffix
-        return Pair(name, index, caption, self._spool.put(index, suffix, lambda: content))
+        return Pair(name, number, caption, self._spool.put(index, suffix, lambda: content))
 
 
 def _load_rows(name: str, split: str, columns: tuple[str, str]) -> Any:
@@ -223,6 +229,14 @@ def _load_rows(name: str, split: str, columns: tuple[str, str]) -> Any:
     return rows.select_columns(list(columns))
 
 
+def _numbers(rows: Any, column: str) -> NDArray[np.int64]:
+    """Equal for rows of equal paths, else different; (num_rows,)."""
+    if rows.features[column].dtype != "string":
+        return np.arange(len(rows), dtype=np.int64)
+    paths = ["" if path is None else path for path in rows[column]]
+    return np.unique(np.array(paths, dtype=np.str_), return_inverse=True)[1].astype(np.int64)
+
+
 class _Spool:
     """Temporary files for the clips that were asked for last."""
 
@@ -242,7 +256,6 @@ class _Spool:
             content = read()
             if content is not None:
                 path.write_bytes(content)
-                os.utime(path, (0, 0))  # the same file to a cache of its frames when it is written again
         self._files[number] = path
         if len(self._files) > self._keep:
             oldest = next(iter(self._files))

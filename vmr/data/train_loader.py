@@ -3,8 +3,9 @@
 Shapes: B clips of T frames of S x S pixels.
 
 A source is walked in epochs, each a permutation of its pairs. The epochs laid end to end are one endless row of places;
-rank r of w takes places r, r + w, r + 2w, ... A clip that cannot be decoded takes its place with it: the next pair of
-the walk, with its own caption, fills the row of the batch. Upstream loads another video and keeps the caption.
+rank r of w takes places r, r + w, r + 2w, ... (where pairs come in groups, the groups of these numbers). A clip that
+cannot be decoded takes its place with it: the next pair of the walk, with its own caption, fills the row of the batch.
+Upstream loads another video and keeps the caption.
 
 Every random choice is a function of (seed, batch) or (seed, source, place), so a position is a few counts, and neither
 the number of workers nor their speed changes a batch.
@@ -65,8 +66,9 @@ class LoaderPosition:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that could not be decoded; reason is one line."""
+    """A clip that could not be decoded, and the source it is of; reason is one line."""
 
+    source: str
     name: str
     reason: str
 
@@ -236,7 +238,7 @@ class _Walk:
         position: LoaderPosition,
         pool: ClipPool | None,
     ) -> None:
-        self.number = number
+        self.number, self.source_name = number, source.name
         self.taken = position.taken[number]
         self._source, self._offset, self._spec, self._pool = source, offset, spec, pool
         self._position = position
@@ -247,7 +249,8 @@ class _Walk:
     def ask(self) -> None:
         """Have one more pair of the walk decoded."""
         here = self._position
-        place = (self.taken + len(self._asked)) * here.world + here.rank
+        group, within = divmod(self.taken + len(self._asked), self._source.group)
+        place = (group * here.world + here.rank) * self._source.group + within
         epoch, step = divmod(place, len(self._source))
         if epoch != self._epoch:
             rng = np.random.default_rng((here.seed, _ORDER, self.number, epoch))
@@ -305,7 +308,7 @@ def _good_clip(walk: _Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pa
             return pair, clip
         walk.ask()  # another in its place: as many are asked for as rows are planned
         if health.bad(walk.number, pair.name, clip.reason):
-            skipped.append(Skipped(pair.name, clip.reason))
+            skipped.append(Skipped(walk.source_name, pair.name, clip.reason))
 
 
 class _Health:

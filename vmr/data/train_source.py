@@ -1,6 +1,6 @@
 """What training reads: pairs of a video and a caption, by number, from whatever holds them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -47,6 +47,10 @@ class TrainSource(Protocol):
     @property
     def group(self) -> int:
         """How many pairs from one that `group` divides come together, in order; it divides the number of pairs."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What whoever trains on it should know, such as what of it was left out."""
 
     @property
     def num_ids(self) -> int:

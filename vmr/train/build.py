@@ -30,6 +30,8 @@ from vmr.train.schedule import cosine_with_warmup
 # Parts that training needs and retrieval does not: a saved model may lack them, or have them for nothing.
 _FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
 
+_SPOOLED = 2048  # clips of tar shards and hub rows that may lie in temporary files, or twice what is read ahead
+
 Source = tuple[TrainSource, float]
 
 
@@ -126,19 +128,25 @@ def build_sources(config: TrainConfig) -> list[Source]:
     """What is learnt from, with weights. Raises VmrError, AnnotationError for what is not there."""
     if not config.data.sources:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
-    return [(_source(Path(config.data.root), source), source.weight) for source in config.data.sources]
+    others = [source.kind for source in config.data.sources if source.kind != "annotations"]
+    if config.data.frame_cache is not None and others:
+        raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has none that last: leave it null")
+    sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
+    ahead = (config.data.prefetch + 1) * max(max(size.video, size.image) for size in sizes)
+    root = Path(config.data.root)
+    return [(_source(root, source, max(2 * ahead, _SPOOLED)), source.weight) for source in config.data.sources]
 
 
-def _source(root: Path, config: SourceConfig) -> TrainSource:
+def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource:
     if config.path is None:
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     path = root / config.path
     if config.kind == "tar":
-        return TarSource(find_shards(path), config.media, config.path)
+        return TarSource(find_shards(path), config.media, config.path, keep)
     if config.kind == "hub":
         name = str(path) if path.exists() else config.path
         columns = (config.video_column, config.caption_column)
-        return HubSource(name, config.split, *columns, config.media, root=root / (config.video_dir or "."))
+        return HubSource(name, config.split, *columns, config.media, root=root / (config.video_dir or "."), keep=keep)
     only = root / config.only if config.only else None
     folder = root / config.video_dir if config.video_dir else path.parent
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
@@ -187,8 +195,6 @@ def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.Ad
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """What the full learning rates are multiplied with at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
-    warmup = config.optimizer.warmup if stage.warmup is None else stage.warmup
-    num_warmup_steps = warmup * stage.num_steps if warmup < 1 else warmup
-    factor = cosine_with_warmup(num_warmup_steps, stage.num_steps, config.optimizer.min_ratio)(step_in_stage)
+    factor = cosine_with_warmup(config.warmup_of(stage), stage.num_steps, config.optimizer.min_ratio)(step_in_stage)
     scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
     return scale * factor

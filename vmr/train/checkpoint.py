@@ -161,9 +161,14 @@ def first_difference(own: Any, other: Any, key: str = "") -> str | None:
     return None if own == other else f"{key} is {own!r:.60}, there {other!r:.60}"
 
 
-def prune(folder: Path, keep: int, best_step: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints and the best, and what killed runs have left behind."""
-    for checkpoint in list_checkpoints(folder)[keep:]:
+def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> None:
+    """Remove all but the newest `keep` checkpoints and the best, and what killed runs have left behind.
+
+    last_step: of the run so far. A checkpoint of a later step could not be read when the run was taken up: it counts
+    for nothing, and stays until the run has come so far.
+    """
+    own = [checkpoint for checkpoint in list_checkpoints(folder) if step_of(checkpoint) <= last_step]
+    for checkpoint in own[keep:]:
         if step_of(checkpoint) != best_step:
             _remove(checkpoint)
     for remains in folder.glob(".step-*"):

@@ -137,12 +137,12 @@ class DataConfig:
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
-        sampling: rand (a random frame of each of equal parts), middle, or either over the first N seconds, as
-            rand_trimmedN and trimmedN.
+        sampling: rand (a random frame of each of equal parts), rand_upstream (never a part's last), middle, or, over
+            the first N seconds, rand_trimmedN or trimmedN.
         crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
         flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
         rand_augment: RandAugment with upstream's settings; needs torchvision.
-        frame_cache: a folder that keeps decoded frames, for data sets that are small.
+        frame_cache: a folder that keeps decoded frames, for small sets of files.
         reader: pyav, decord or torchcodec.
         num_workers: decoding processes; null for one a core, at most 8.
         timeout_s: seconds a file may go without delivering frames before it is given up.
@@ -214,6 +214,8 @@ class OptimizerConfig:
         _need(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
         _need(self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null")
         _need(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
+        _need(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
+        _need(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,8 @@ class StageConfig:
 
     def __post_init__(self) -> None:
         _need(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
+        positive = self.learning_rate is None or self.learning_rate > 0
+        _need(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
         known = asdict(LossWeights())
         unknown = [name for name in self.weights if name not in known]
         _need(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
@@ -350,6 +354,12 @@ class TrainConfig:
         _need(validates == (self.validation is not None), "validation and run.validate_every need each other")
         for stage in self.stages:
             self.objective_of(stage)  # which says what does not go together
+            warmup = self.warmup_of(stage)
+            _need(
+                0 <= warmup <= stage.num_steps,
+                f"stages: {stage.name!r} has {stage.num_steps} steps, but a warmup of {warmup:g}: set its own, or "
+                "optimizer.warmup",
+            )
 
     @property
     def num_steps(self) -> int:
@@ -363,6 +373,11 @@ class TrainConfig:
                 return stage, step
             step -= stage.num_steps
         raise IndexError(f"step {self.num_steps + step} of {self.num_steps}")
+
+    def warmup_of(self, stage: StageConfig) -> float:
+        """Steps over which the learning rate of a stage rises."""
+        warmup = self.optimizer.warmup if stage.warmup is None else stage.warmup
+        return warmup * stage.num_steps if warmup < 1 else warmup
 
     def objective_of(self, stage: StageConfig) -> ObjectiveConfig:
         """The losses of a stage. Raises ModelError for weights and masks that do not go together."""

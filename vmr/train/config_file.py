@@ -12,6 +12,8 @@ from jsonargparse import ArgumentError, ArgumentParser
 from vmr.errors import VmrError
 from vmr.train.config import StageConfig, TrainConfig
 
+_PACKAGE = Path(__file__).parent.parent
+
 
 def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
     """The run that a YAML file describes, or that of the defaults for None.
@@ -42,7 +44,7 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
             parsed.pop(name, None)
         made = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
         return TrainConfig(**made(parsed).as_dict())
-    except ArgumentError as error:
+    except (ArgumentError, TypeError, ValueError) as error:  # the latter from what may be null, or is no section
         raise VmrError(f"{file or 'config'}: {' '.join(str(error).split())}") from error
 
 
@@ -53,7 +55,9 @@ def save_config(config: TrainConfig, file: Path) -> None:
 
 
 def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """A config file after those that it is based on."""
+    """A config file after those that it is based on. configs/... is found in the installed package, too."""
+    if file.parts[:1] == ("configs",) and not file.exists() and (_PACKAGE / file).exists():
+        file = _PACKAGE / file
     chain: list[tuple[Path, dict[str, Any]]] = []
     while True:
         if file.resolve() in [path.resolve() for path, _ in chain]:
@@ -66,10 +70,21 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
             raise VmrError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise VmrError(f"{file}: not a config: holds a {type(content).__name__}")
+        _check_sections(file, content, asdict(TrainConfig()))
         chain.insert(0, (file, content))
         if content.get("base") is None:
             return chain
         file = file.parent / str(content["base"])
+
+
+def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
+    """Raises VmrError where a section or a list is something else, which the parser says in words of its own."""
+    for name, default in defaults.items():
+        if name in content and isinstance(default, dict | list):
+            if not isinstance(content[name], type(default)):
+                raise VmrError(f"{file}: {key}{name} cannot be {content[name]!r:.60}")
+            if isinstance(default, dict):
+                _check_sections(file, content[name], default, f"{key}{name}.")
 
 
 def _names_tokenizer(content: dict[str, Any]) -> bool:

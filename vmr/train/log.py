@@ -8,6 +8,7 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -39,14 +40,15 @@ class RunLog:
         self._writers: list[Any] = []
         self._bar = progress_bar(active)
         self._task: TaskID | None = None
-        self._names: set[str] = set()
+        self._known_skipped: set[tuple[str, str]] = set()
         if not active:
             return
         out = Path(config.out)
         for name in (LOG_FILE, SKIPPED_FILE):
             _keep_until(out / name, first_step)
         if (out / SKIPPED_FILE).exists():
-            self._names = {json.loads(line)["name"] for line in (out / SKIPPED_FILE).read_text("utf-8").splitlines()}
+            lines = (out / SKIPPED_FILE).read_text("utf-8").splitlines()
+            self._known_skipped = {(clip["source"], clip["name"]) for clip in map(json.loads, lines)}
         self._log = (out / LOG_FILE).open("a", encoding="utf-8")
         self._skipped = (out / SKIPPED_FILE).open("a", encoding="utf-8")
         if config.wandb is not None:
@@ -89,15 +91,15 @@ class RunLog:
         """Clips that could not be decoded; each is listed once, however many processes and stages meet it."""
         if self._active:
             for clip in clips:
-                if clip.name not in self._names:
-                    self._names.add(clip.name)
-                    self._skipped.write(json.dumps({"step": step, "name": clip.name, "reason": clip.reason}) + "\n")
+                if (clip.source, clip.name) not in self._known_skipped:
+                    self._known_skipped.add((clip.source, clip.name))
+                    self._skipped.write(json.dumps({"step": step, **asdict(clip)}) + "\n")
             self._skipped.flush()
 
     @property
     def num_skipped(self) -> int:
         """How many clips could not be decoded."""
-        return len(self._names)
+        return len(self._known_skipped)
 
     def advance(self, step: int) -> None:
         """So many steps are done."""
@@ -128,21 +130,23 @@ class Window:
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
-        self._num_steps = 0
+        self._counts: Counter[str] = Counter()
 
-    def __len__(self) -> int:
-        return self._num_steps
+    def __bool__(self) -> bool:
+        """Whether there is a step in it that was not left out."""
+        return "grad_norm" in self._sums
 
-    def add(self, losses: Mapping[str, float], grad_norm: float, seconds: float, waited_s: float) -> None:
-        """A step: its losses, its time, and how much of that it waited for data."""
-        self._sums.update({**losses, "grad_norm": grad_norm, "step_s": seconds, "waited_s": waited_s})
-        self._num_steps += 1
+    def add(self, step: Mapping[str, float], seconds: float, waited_s: float) -> None:
+        """A step: its losses and `grad_norm` (nothing, if it was left out), its time, how much of that it waited."""
+        values = {**step, "step_s": seconds, "waited_s": waited_s}
+        self._sums.update(values)
+        self._counts.update(values.keys())
 
     def take(self) -> dict[str, Any]:
         """`loss`, `losses`, `grad_norm`, `step_s` and `waiting`, the share of the time spent so; starts anew."""
-        means = {name: total / self._num_steps for name, total in self._sums.items()}
+        means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
-        self._num_steps = 0
+        self._counts.clear()
         grad_norm, step_s, waited_s = (means.pop(name) for name in ("grad_norm", "step_s", "waited_s"))
         waiting = waited_s / step_s
         return {

@@ -79,7 +79,7 @@ class Run:
         self.stepper, self.weights = self._wrap()
         self.state = TrainState(0, [], {}, 0, None, config.essentials())
         self.position: LoaderPosition | None = None
-        events = [str(report) for report in reports]
+        events = [note for source, _ in self._sources for note in source.notes] + [str(report) for report in reports]
         if found is not None:
             self.state = found.state
             self.position = LoaderPosition(**found.state.positions[among.rank])
@@ -119,7 +119,7 @@ class Run:
             with self._loader(stage) as loader:
                 batches = loader.batches(self.position)
                 while self.state.step < end:
-                    self._step(batches, stage.name, window)
+                    self._step(batches, window)
                     is_over, is_due = self.among.any(clock.is_over(), clock.is_due())
                     if is_over:
                         stop_at = end = self.state.step
@@ -129,7 +129,7 @@ class Run:
         else:
             self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
 
-    def _step(self, batches: Iterator[TrainBatch], stage: str, window: Window) -> None:
+    def _step(self, batches: Iterator[TrainBatch], window: Window) -> None:
         """One optimiser step, with what has to be said of it."""
         began, run, step = time.perf_counter(), self.config.run, self.state.step
         seeds = np.random.SeedSequence((run.seed, step, self.among.rank))
@@ -141,21 +141,25 @@ class Run:
         result = self.stepper([self._prepare(batch) for batch in taken])
         self.position = taken[-1].position
         self.state = replace(self.state, step=step + 1)
+        is_good = result.bad is None and not result.overflow
         if result.bad is not None:
             self._leave_out(result)
-        elif not result.overflow:
+        elif is_good:
             self.weights.update_average()
         self._note_skipped(taken)
-        window.add(result.losses, result.grad_norm, time.perf_counter() - began, sum(batch.waited_s for batch in taken))
+        losses = {**result.losses, "grad_norm": result.grad_norm} if is_good else {}
+        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in taken))
         self.log.advance(step + 1)
-        if step == 0 or (step + 1) % run.log_every == 0:
+        stage, step_in_stage = self.config.stage_at(step)
+        is_due = step == 0 or (step + 1) % run.log_every == 0 or step_in_stage + 1 == stage.num_steps
+        if is_due and window:
             facts = {
                 "learning_rate": self.config.optimizer.learning_rate * factor,
                 "temperature": self.objective.model.temperature.item(),
                 "num_skipped": self.log.num_skipped,
                 "num_bad_steps": self.state.num_bad_steps,
             }
-            self.log.train({"step": step + 1, "stage": stage, **window.take(), **facts})
+            self.log.train({"step": step + 1, "stage": stage.name, **window.take(), **facts})
 
     def _prepare(self, batch: TrainBatch) -> Batch:
         """From the loader's arrays to what the losses are computed of, on the device."""
@@ -212,7 +216,8 @@ class Run:
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
-        is_best = self.state.best is None or metrics[name] > self.state.best["metrics"][name]
+        before = self.state.best["metrics"].get(name) if self.state.best else None  # it may have gone by another metric
+        is_best = before is None or metrics[name] > before
         self.log.validation(self.state.step, metrics, best=is_best)
         if is_best:
             self.state = replace(self.state, best={"step": self.state.step, "metrics": metrics})
@@ -243,7 +248,8 @@ class Run:
         if self.among.is_main:
             folder = self.out / "checkpoints"
             save_checkpoint(folder, tensors, self.state)
-            prune(folder, self.config.run.keep, self.state.best["step"] if self.state.best else None)
+            best_step = self.state.best["step"] if self.state.best else None
+            prune(folder, self.config.run.keep, best_step, self.state.step)
 
     def _save_model(self, folder: Path) -> None:
         model = self.weights.snapshot()

@@ -102,6 +102,8 @@ class ObjectiveConfig:
     def __post_init__(self) -> None:
         if self.weights.alignment and "none" in (self.video_mask.kind, self.image_mask.kind):
             raise ModelError("objective: alignment needs masks, of ratio 0 at least: set weights.alignment to 0")
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
         if not 0 <= self.word_mask_probability < 1:
             raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
 

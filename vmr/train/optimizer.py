@@ -57,7 +57,11 @@ def parameter_groups(
     if weight_decay < 0:
         raise VmrError(f"weight_decay is {weight_decay}, but must be at least 0")
     for key in overrides:
-        if not any(re.search(key, name) for name, _ in named):
+        try:
+            is_found = any(re.search(key, name) for name, _ in named)
+        except re.error as error:
+            raise VmrError(f"overrides: {key!r} is no regular expression: {error}") from None
+        if not is_found:
             raise VmrError(f"overrides: {key!r} is found in no parameter's name")
     stages = _stages([name for name, _ in named], layer_decay) if layer_decay is not None else {}
     groups: dict[str, dict[str, Any]] = {}
