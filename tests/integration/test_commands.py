@@ -119,6 +119,10 @@ def test_demo(footage, tmp_path):
     assert "mine.mp4" in result.stdout and "broken.mp4" in result.stderr
     assert (tmp_path / "demo" / "search.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "demo" / "report.json").read_text())["num_videos"] == 3
+    motion = json.loads((tmp_path / "demo" / "motion.json").read_text())
+    recalls = {kind: scores["text_to_video/R@1"] for kind, scores in motion["scores"].items()}
+    assert motion["num_videos"] == 100
+    assert min(recalls["embedding"], recalls["vtm"]) > 60 > 4 * recalls["static"]
     assert run("vmr-search", tmp_path / "demo" / "index", "a rabbit").returncode == 0
 
 

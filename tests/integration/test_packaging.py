@@ -72,6 +72,8 @@ def test_the_wheel_is_complete(wheel):
         "vmr/eval/templates/report.html.j2",
         "vmr/data/decode_worker.py",
         "vmr/py.typed",
+        "vmr/models/shipped/videomamba-nano-shapes/config.json",
+        "vmr/models/shipped/videomamba-nano-shapes/report.json",
     ):
         assert name in wheel
     assert [name for name in wheel if name.startswith("vmr/ops/_scan.")], "the kernels were not built"

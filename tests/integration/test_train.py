@@ -20,8 +20,9 @@ from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
 from vmr.train.checkpoint import list_checkpoints, step_of
-from vmr.train.config import SourceConfig, TrainConfig, ValidationConfig
+from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
+from vmr.train.data_config import SourceConfig
 from vmr.train.loop import train
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"

@@ -11,20 +11,12 @@ import torch
 from vmr.errors import VmrError
 from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
-from vmr.train.build import build_objective, build_sources, learning_rate_factor, model_sizes
+from vmr.processes import ALONE
+from vmr.train.build import build_loader, build_objective, build_sources, learning_rate_factor, model_sizes
 from vmr.train.checkpoint import first_difference
-from vmr.train.config import (
-    BatchSize,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    RunConfig,
-    SourceConfig,
-    StageConfig,
-    TrainConfig,
-    ValidationConfig,
-)
+from vmr.train.config import ModelConfig, OptimizerConfig, RunConfig, StageConfig, TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
+from vmr.train.data_config import BatchSize, DataConfig, SourceConfig
 from vmr.train.objective import LossWeights, MaskConfig
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
@@ -182,6 +174,10 @@ def test_flip_has_three_values(tmp_path):
             "{optimizer: {warmup: 6}, stages: [{num_steps: 9}, {num_steps: 5}]}",
             "'train' has 5 steps, but a warmup of 6",
         ),
+        ("stages: [{num_steps: 5, cosine_steps: 4}]", "cosine_steps of 'train' is 4, less than its steps"),
+        ("stages: [{source_weights: [1]}]", "source_weights of 'train' must be as many as data.sources"),
+        ("stages: [{source_weights: [-1, 2]}]", "none below 0, nor all of them 0"),
+        ("stages: [{source_weights: [0, 0]}]", "none below 0, nor all of them 0"),
         ("objective: {alignment_norm: none}", "alignment_kind l2 compares unit vectors"),
         ("base: config.yaml", "is based on itself"),
         ("base: nowhere.yaml", "nowhere.yaml: No such file"),
@@ -249,6 +245,33 @@ def test_every_stage_has_its_own_schedule():
     # b: 1 step of warm-up, then the cosine over 3: 1, 3/4, 1/4; all at half the rate
     expected = [0.1, 0.5, 1.0, 0.5, 0.05, 0.5, 0.375, 0.125]
     assert factors == pytest.approx(expected)
+
+
+def test_a_stage_may_end_before_its_rate_has_fallen():
+    optimizer = OptimizerConfig(learning_rate=1.0, warmup=1, min_ratio=0.1)
+    config = TrainConfig(
+        optimizer=optimizer, stages=[StageConfig("a", 3, cosine_steps=5), StageConfig("b", 2, warmup=0)]
+    )
+    factors = [learning_rate_factor(config, step) for step in range(5)]
+    # a: the first three of 1 step of warm-up and the cosine over 4: 1, (1 + cos 45 deg) / 2; b: the cosine over 2
+    assert factors == pytest.approx([0.1, 1.0, 0.8535534, 1.0, 0.5])
+
+
+def test_a_stage_may_leave_sources_to_a_later_one():
+    drawn = [SourceConfig("shapes", num_clips=50), SourceConfig("shapes", num_clips=50, seed=1)]
+    stages = [StageConfig("a", 3, source_weights=[1, 0]), StageConfig("b", 3)]
+    config = TrainConfig(data=DataConfig(sources=drawn, num_workers=0, batch_size=BatchSize(8)), stages=stages)
+    sources = build_sources(config)
+    position = None
+    taken = []
+    for stage in config.stages:
+        with build_loader(config, sources, stage, ALONE) as loader:
+            batches = loader.batches(position)
+            for _ in range(stage.num_steps):
+                position = next(batches).position
+        taken.append(position.taken)
+    assert taken[0] == (24, 0)  # three batches of eight
+    assert sum(taken[1]) == 48 and taken[1][1] > 0
 
 
 def test_the_model_guesses_words_only_if_it_is_taught_to():

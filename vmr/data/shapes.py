@@ -1,7 +1,6 @@
 """The synthetic benchmark as files: lossless videos of moving shapes, and annotation files in the family's format."""
 
 import json
-import os
 import shutil
 import uuid
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from vmr.data.records import cache_folder
 from vmr.data.shapes_source import ShapesSource
 from vmr.data.shapes_split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, kind_of, train_seed
 from vmr.data.shapes_world import NUM_FRAMES, SIZE, VERSION, Frames, Scene, render
@@ -97,8 +97,7 @@ def shapes_test_folder(part: str = "pairs", progress: bool = False) -> Path:
     It is kept in $VMR_CACHE, or ~/.cache/vmr where that is not set, under the version of the benchmark. A folder that
     lacks a file is rendered anew. Raises VmrError when the cache cannot be written.
     """
-    cache = Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
-    folder = cache / f"shapes-v{VERSION}" / part
+    folder = cache_folder() / f"shapes-v{VERSION}" / part
     if _is_complete(folder, part):
         return folder
     shutil.rmtree(folder, ignore_errors=True)

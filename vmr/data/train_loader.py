@@ -24,7 +24,6 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +31,10 @@ from numpy.typing import NDArray
 from vmr.data.augment import flip_allowed
 from vmr.data.decode_pool import Clip, ClipPool, DecodeFailure
 from vmr.data.readers import check_reader
+from vmr.data.records import Media
 from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.data.train_source import MakeClip, Pair, TrainSource
 from vmr.errors import VideoError, VmrError
-
-Media = Literal["video", "image"]
 
 _PLAN, _ORDER, _CAPTION, _CLIP = 1, 2, 3, 4  # what a random generator is for: keeps their numbers apart
 _RECENT = 1000  # clips over which the share of bad ones is taken,
@@ -94,8 +92,9 @@ class TrainBatch:
 class TrainLoader:
     """Decodes, draws and batches the pairs of several sources; a context manager, which ends what it started.
 
-    sources: with weights, which need not sum to 1. A batch is of one media type, drawn with the weight of all its
-    sources together, and each of its rows from one of these, drawn by weight; all ranks draw the same.
+    sources: with weights, which need not sum to 1; none of weight 0 is drawn from. A batch is of one media type, drawn
+    with the weight of all its sources together, and each of its rows from one of these, drawn by weight; all ranks draw
+    the same.
     batch_size: B per rank, for each media type there is. seed: at least 0. rank, world: of this process among all.
     num_workers: decoding processes, None for the number of CPUs but at most 8; 0 decodes in a thread of this process,
     without a time limit. Clips that a source draws itself are drawn in that thread. timeout_s: see `DecodePool`.
@@ -121,7 +120,8 @@ class TrainLoader:
     ) -> None:
         wrong = {
             "training needs at least one source": not sources,
-            "the weight of a source must be positive": not all(weight > 0 for _, weight in sources),
+            "no weight of a source may be below 0, nor all of them 0": min((w for _, w in sources), default=1) < 0
+            or not any(w for _, w in sources),
             "seed must be at least 0": seed < 0,
             f"rank {rank} of {world} makes no sense": not 0 <= rank < world,
             "max_bad_share must be at least 0 and less than 1": not 0 <= max_bad_share < 1,

@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from vmr.data.annotated_source import AnnotatedSource, load_table
+from vmr.data.records import Media
 from vmr.data.shapes_source import ShapesSource
 from vmr.data.streamed_source import HubSource, TarSource, find_shards
-from vmr.data.train_loader import Media, TrainLoader
+from vmr.data.train_loader import TrainLoader
 from vmr.data.train_source import TrainSource
 from vmr.errors import ModelError, VmrError
 from vmr.models.bert_weights import bert_config, load_bert
@@ -22,7 +23,8 @@ from vmr.models.upstream_video_text import load_video_text, read_video_text
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.video_text_encoder import check_input
 from vmr.processes import Processes
-from vmr.train.config import BatchSize, SourceConfig, TrainConfig
+from vmr.train.config import StageConfig, TrainConfig
+from vmr.train.data_config import SourceConfig
 from vmr.train.objective import Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
@@ -152,8 +154,11 @@ def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource:
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
 
 
-def build_loader(config: TrainConfig, sources: list[Source], batch_size: BatchSize, among: Processes) -> TrainLoader:
+def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, among: Processes) -> TrainLoader:
     """Batches of a stage, for this process. Raises VmrError for settings that make no sense."""
+    batch_size = stage.batch_size or config.data.batch_size
+    if stage.source_weights is not None:
+        sources = [(source, weight) for (source, _), weight in zip(sources, stage.source_weights, strict=True)]
     sizes: dict[Media, int] = {"video": batch_size.video, "image": batch_size.image}
     for media in {source.media for source, _ in sources}:
         if sizes[media] % among.world:
@@ -195,6 +200,7 @@ def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.Ad
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """What the full learning rates are multiplied with at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
-    factor = cosine_with_warmup(config.warmup_of(stage), stage.num_steps, config.optimizer.min_ratio)(step_in_stage)
+    num_steps = stage.cosine_steps or stage.num_steps
+    factor = cosine_with_warmup(config.warmup_of(stage), num_steps, config.optimizer.min_ratio)(step_in_stage)
     scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
     return scale * factor

@@ -5,22 +5,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vmr.data.augment import FlipRule
-from vmr.data.shapes_split import Difference
-from vmr.data.train_clips import ClipSpec, Crop
-from vmr.data.train_loader import Media
-from vmr.errors import VmrError
 from vmr.models.encoder import Preprocess
 from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
 from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import MINILM
 from vmr.models.video_encoder import VideoMambaConfig
+from vmr.train.data_config import BatchSize, DataConfig, need
 from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
-SourceKind = Literal["annotations", "tar", "hub", "shapes"]
 
 
 @dataclass(frozen=True)
@@ -57,128 +52,13 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         parts = self.video_init or self.text_init
-        _need(not (self.init and parts), "model.init starts all of it: leave video_init and text_init out")
-        _need(not (self.text and self.text_init), "model.text: text_init brings its own sizes: leave one of them out")
+        need(not (self.init and parts), "model.init starts all of it: leave video_init and text_init out")
+        need(not (self.text and self.text_init), "model.text: text_init brings its own sizes: leave one of them out")
 
     @property
     def preprocess(self) -> Preprocess:
         """What the model wants its videos to be."""
         return Preprocess(self.video.num_frames, self.video.image_size, self.resize, self.mean, self.std)
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Where pairs of clips and captions come from.
-
-    Attributes:
-        kind: annotations (a file, and a folder of clips), tar (WebDataset shards), hub (a data set of Hugging Face, by
-            name or in a folder), or shapes (drawn as they are needed).
-        path: the annotation file, the shards (a folder, or a pattern such as "{0000..0099}.tar"), or the data set;
-            relative to data.root.
-        media: video or image.
-        weight: how often a pair is taken from this source rather than another; they need not sum to 1.
-        video_dir: the folder of the clips that annotations name, relative to data.root; default, the annotations' own.
-        format: of annotations; auto looks at the file. See `vmr.data.formats`.
-        only: a list of the videos to keep of annotations, relative to data.root.
-        split: of a data set of the hub.
-        video_column: of a data set of the hub.
-        caption_column: of a data set of the hub.
-        parts: the kinds of scenes of shapes: pairs, order, passage, collision.
-        num_clips: an epoch of shapes.
-        seed: of shapes.
-        group: of shapes: so many clips of a batch show objects that differ in nothing but the difference.
-        difference: of shapes: motion, or shape.
-    """
-
-    kind: SourceKind = "annotations"
-    path: str | None = None
-    media: Media = "video"
-    weight: float = 1.0
-    video_dir: str | None = None
-    format: str = "auto"
-    only: str | None = None
-    split: str = "train"
-    video_column: str = "video"
-    caption_column: str = "caption"
-    parts: tuple[str, ...] = ("pairs",)
-    num_clips: int = 20_000
-    seed: int = 0
-    group: int = 1
-    difference: Difference = "motion"
-
-    def __post_init__(self) -> None:
-        _need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
-        drawn = self.kind == "shapes"
-        _need(drawn == (self.path is None), "data.sources: shapes take no path, and every other kind needs one")
-
-
-@dataclass(frozen=True)
-class BatchSize:
-    """Pairs in a batch of all processes together: of clips, or of images.
-
-    Attributes:
-        video: in a batch of clips.
-        image: in a batch of images.
-    """
-
-    video: int = 32
-    image: int = 32
-
-    def __post_init__(self) -> None:
-        _need(min(self.video, self.image) >= 1, "batch_size must be at least 1")
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """What is learnt from. Frames and pixels of a clip are those of model.video.
-
-    Attributes:
-        sources: a mixture.
-        root: the folder that paths in sources are relative to.
-        batch_size: pairs in a batch of all processes together.
-        max_text_tokens: where captions are cut.
-        sampling: rand (a random frame of each of equal parts), rand_upstream (never a part's last), middle, or, over
-            the first N seconds, rand_trimmedN or trimmedN.
-        crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
-        flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
-        rand_augment: RandAugment with upstream's settings; needs torchvision.
-        frame_cache: a folder that keeps decoded frames, for small sets of files.
-        reader: pyav, decord or torchcodec.
-        num_workers: decoding processes; null for one a core, at most 8.
-        timeout_s: seconds a file may go without delivering frames before it is given up.
-        max_bad_share: the run stops when more clips than this share cannot be decoded.
-        prefetch: batches that are decoded ahead.
-    """
-
-    sources: list[SourceConfig] = field(default_factory=list)
-    root: str = "."
-    batch_size: BatchSize = field(default_factory=BatchSize)
-    max_text_tokens: int = 32
-    sampling: str = "rand"
-    crop: Crop = "random"
-    flip: FlipRule = "unless_sided"
-    rand_augment: bool = False
-    frame_cache: str | None = None
-    reader: str = "pyav"
-    num_workers: int | None = None
-    timeout_s: float = 120.0
-    max_bad_share: float = 0.25
-    prefetch: int = 2
-
-    def __post_init__(self) -> None:
-        _need(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
-
-    def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
-        """What the decoder delivers for a model."""
-        return ClipSpec(
-            num_frames=video.num_frames,
-            size=video.image_size,
-            sampling=self.sampling,
-            crop=self.crop,
-            flip=self.flip,
-            reader=self.reader,
-            cache_dir=self.frame_cache,
-        )
 
 
 @dataclass(frozen=True)
@@ -210,12 +90,12 @@ class OptimizerConfig:
     min_ratio: float = 0.01
 
     def __post_init__(self) -> None:
-        _need(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
-        _need(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
-        _need(self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null")
-        _need(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
-        _need(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        _need(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
+        need(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
+        need(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
+        need(self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null")
+        need(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
+        need(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
+        need(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
 
 
 @dataclass(frozen=True)
@@ -227,7 +107,10 @@ class StageConfig:
         num_steps: optimiser steps.
         learning_rate: at the end of the warm-up; rates of overrides change in proportion.
         warmup: in steps, or below 1 as a share of the stage's.
+        cosine_steps: how many steps the warm-up and the cosine would take; null for those of the stage. With more, the
+            stage ends before the rate has fallen.
         batch_size: pairs in a batch of all processes together.
+        source_weights: how often pairs are taken from each of data.sources; 0 for never, null for their own weights.
         weights: loss -> weight, for those that differ from objective.weights.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden.
@@ -237,18 +120,25 @@ class StageConfig:
     num_steps: int = 1000
     learning_rate: float | None = None
     warmup: float | None = None
+    cosine_steps: int | None = None
     batch_size: BatchSize | None = None
+    source_weights: list[float] | None = None
     weights: dict[str, float] = field(default_factory=dict)
     video_mask: MaskConfig | None = None
     image_mask: MaskConfig | None = None
 
     def __post_init__(self) -> None:
-        _need(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
+        need(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
+        longer = self.cosine_steps is None or self.cosine_steps >= self.num_steps
+        need(longer, f"stages: cosine_steps of {self.name!r} is {self.cosine_steps}, less than its steps")
+        weights = self.source_weights
+        drawn = weights is None or (min(weights, default=0) >= 0 and any(weights))
+        need(drawn, f"stages: source_weights of {self.name!r} are {weights}: none below 0, nor all of them 0")
         positive = self.learning_rate is None or self.learning_rate > 0
-        _need(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
+        need(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
         known = asdict(LossWeights())
         unknown = [name for name in self.weights if name not in known]
-        _need(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
+        need(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -298,13 +188,13 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("accumulate", "log_every", "checkpoint_every", "keep", "validate_every", "stop_after_steps"):
             value = getattr(self, name)
-            _need(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
-        _need(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
-        _need(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
-        _need(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
+            need(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
+        need(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
+        need(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
+        need(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
         for name, choices in {"precision": Precision, "parallel": Parallel}.items():
             value = getattr(self, name)
-            _need(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
+            need(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
 
 
 @dataclass(frozen=True)
@@ -349,13 +239,15 @@ class TrainConfig:
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
-        _need(bool(self.stages), "stages: there must be one at least")
+        need(bool(self.stages), "stages: there must be one at least")
         validates = self.run.validate_every is not None
-        _need(validates == (self.validation is not None), "validation and run.validate_every need each other")
+        need(validates == (self.validation is not None), "validation and run.validate_every need each other")
         for stage in self.stages:
             self.objective_of(stage)  # which says what does not go together
+            fits = stage.source_weights is None or len(stage.source_weights) == len(self.data.sources)
+            need(fits, f"stages: source_weights of {stage.name!r} must be as many as data.sources")
             warmup = self.warmup_of(stage)
-            _need(
+            need(
                 0 <= warmup <= stage.num_steps,
                 f"stages: {stage.name!r} has {stage.num_steps} steps, but a warmup of {warmup:g}: set its own, or "
                 "optimizer.warmup",
@@ -408,8 +300,3 @@ _INESSENTIAL = {
         "skip_bad_steps", "wandb", "resume", "stop_after_steps", "max_minutes",
     ),
 }  # fmt: skip
-
-
-def _need(holds: bool, message: str) -> None:
-    if not holds:
-        raise VmrError(message)

@@ -264,7 +264,7 @@ class Run:
             )
 
     def _loader(self, stage: StageConfig) -> TrainLoader:
-        return build_loader(self.config, self._sources, stage.batch_size or self.config.data.batch_size, self.among)
+        return build_loader(self.config, self._sources, stage, self.among)
 
 
 class _Clock:

@@ -1,0 +1,67 @@
+"""The model that comes with vmr is the one its config trains, and scores what is said of it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.integration.test_commands import run
+from tests.unit.test_train_config import CONFIGS
+from vmr.data.shapes_split import held_out_scenes, held_out_seed
+from vmr.data.shapes_world import render
+from vmr.models.catalogue import SHIPPED, load_model
+from vmr.train.config_file import read_config
+
+NAME = "videomamba-nano-shapes"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> dict:
+    out = tmp_path_factory.mktemp("report") / "report.json"
+    result = run("vmr-eval", "--dataset", "shapes", "--encoder", NAME, "--out", out)
+    assert result.returncode == 0, result.stderr
+    return json.loads(out.read_text())
+
+
+def test_the_shipped_scores_are_reproduced(report):
+    kept = json.loads((SHIPPED[NAME] / "report.json").read_text())
+    assert (report["fingerprint"], report["num_videos"]) == (kept["fingerprint"], 1000)
+    assert set(report["scores"]) == {"embedding", "vtm", "static", "shuffled"}
+    for kind, scores in kept["scores"].items():
+        for name, score in scores.items():
+            # A CPU of other vector instructions rounds otherwise, which may turn some of 1000 queries.
+            assert report["scores"][kind][name] == pytest.approx(score, abs=0.5 if "R@" in name else 1.5), (kind, name)
+
+
+def test_it_knows_motion(report):
+    embedding, vtm, static, shuffled = (
+        report["scores"][kind]["text_to_video/R@1"] for kind in ("embedding", "vtm", "static", "shuffled")
+    )
+    assert embedding >= 55 and report["scores"]["embedding"]["text_to_video/R@10"] >= 97
+    assert vtm >= embedding + 5
+    assert static <= embedding / 4
+    assert shuffled <= embedding / 2
+
+
+def test_one_word_decides():
+    """Of two captions that differ in one word, the one of the clip is nearer: twins, 80 clips; chance 50 %."""
+    model = load_model(NAME, device="cpu")
+    scenes = held_out_scenes("twins")[:80]
+    clips = np.stack([render(scene, held_out_seed("twins", number)) for number, scene in enumerate(scenes)])
+    videos = model.encode_video(torch.from_numpy(clips))
+    texts = model.encode_text([scene.captions[0] for scene in scenes])
+    scores = (videos @ texts.T).reshape(40, 2, 40, 2)
+    own = np.arange(40)
+    right = scores[own, :, own, :].argmax(2) == torch.arange(2)
+    assert right.float().mean() > 0.9
+
+
+def test_it_comes_from_its_config_and_is_small():
+    about = json.loads((SHIPPED[NAME] / "config.json").read_text())
+    assert about["training"]["config"] == read_config(CONFIGS / "train" / "shapes_nano.yaml").essentials()
+    steps = [json.loads(line)["step"] for line in (SHIPPED[NAME] / "log.jsonl").read_text().splitlines()]
+    assert steps[-1] == about["training"]["step"] == 8000
+    assert sum(file.stat().st_size for file in SHIPPED[NAME].iterdir()) < 12e6
+    model = load_model(NAME, device="cpu").model
+    assert sum(weight.numel() for weight in model.video_encoder.parameters()) < 3e6
