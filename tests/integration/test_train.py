@@ -1,72 +1,34 @@
 """Training with the real command on a tiny model: exact resume, kills, broken files, validation, what is refused."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
+from tests.integration.tiny_run import finish, kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
-from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import SourceConfig
 from vmr.train.loop import train
 
-VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
-NONE = {"kind": "none", "ratio": 0.0}
-COMMAND = [sys.executable, "-m", "vmr.cli.train"]
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
-
-
-def content(footage: Path) -> dict:
-    """A run of 40 steps in two stages on drawn shapes and on files that two workers decode."""
-    return {
-        "model": {
-            "video": {
-                "width": 16, "num_layers": 2, "image_size": 32, "patch_size": 8, "num_frames": 2, "drop_path": 0.2,
-                "student": {"teacher_dim": 112},
-            },
-            "text": {
-                "vocab_size": 40, "width": 16, "num_layers": 3, "num_text_layers": 2, "num_heads": 2,
-                "feed_forward": 32, "max_positions": 24,
-            },
-            "embed_dim": 8,
-            "tokenizer": str(VOCABULARY),
-            "teacher": "efficientnet",
-        },
-        "data": {
-            "root": str(footage),
-            "sources": [{"kind": "shapes", "num_clips": 50}, {"path": "test.json", "weight": 0.5}],
-            "batch_size": {"video": 4},
-            "max_text_tokens": 24,
-            "num_workers": 2,
-        },
-        "stages": [
-            {"name": "masked", "num_steps": 25, "video_mask": {"kind": "attention", "ratio": 0.5}},
-            {"name": "plain", "num_steps": 15, "weights": {"alignment": 0.0}, "video_mask": NONE, "image_mask": NONE},
-        ],
-        "run": {"ema": 0.9, "checkpoint_every": 20, "keep": 9},
-    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def config_file(footage, annotations, tmp_path_factory) -> Path:
-    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    file.write_text(yaml.safe_dump(content(footage)))
-    return file
+    """40 steps in two stages; two workers decode."""
+    run = {"checkpoint_every": 20}
+    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(25, 15), num_workers=2, run=run)
 
 
 @pytest.fixture(scope="module")
@@ -75,34 +37,6 @@ def tiny(config_file) -> TrainConfig:
     config = read_config(config_file)
     data = replace(config.data, sources=[SourceConfig("shapes", num_clips=50)], num_workers=0)
     return replace(config, data=data, stages=[replace(config.stages[0], num_steps=4)])
-
-
-def start(config: Path, *arguments: object) -> subprocess.Popen:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [*COMMAND, str(config), *map(str, arguments)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    out, err = process.communicate(timeout=250)
-    assert process.returncode == 0, err
-    return out + err
-
-
-def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
-    """SIGKILL, with no chance to tidy up, as soon as there is a checkpoint of `step` or later."""
-    deadline = time.monotonic() + 200
-    while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
 
 
 def lines(out: Path) -> list[dict]:

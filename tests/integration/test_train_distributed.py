@@ -5,21 +5,17 @@ in each half, the mean over processes is the loss of the joint batch, so all fou
 """
 
 import json
-import os
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-import yaml
 from safetensors.torch import load_file
 
+from tests.integration.tiny_run import VOCABULARY, finish, kill_after, start, write_config
 from vmr.losses import TokenDraws
 from vmr.models.student import StudentConfig
 from vmr.models.teachers import EfficientNetTeacher
@@ -28,11 +24,9 @@ from vmr.models.tokenizer import CaptionTokenizer
 from vmr.models.video_encoder import VideoMambaConfig
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.processes import Processes
-from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.distributed import Parallelised, gradient_norm, whole
 from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
 
-VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
 WORLD = 2
 MODEL = VideoTextConfig(
     VideoMambaConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=2, student=StudentConfig(112)),
@@ -145,70 +139,19 @@ def test_processes_talk(ranks):
 
 @pytest.fixture(scope="module")
 def config_file(footage, annotations, tmp_path_factory) -> Path:
-    """16 steps in two stages, on drawn shapes and on files that a worker of each process decodes."""
-    none = {"kind": "none", "ratio": 0.0}
-    content = {
-        "model": {
-            "video": {
-                "width": 16, "num_layers": 2, "image_size": 32, "patch_size": 8, "num_frames": 2, "drop_path": 0.2,
-                "student": {"teacher_dim": 112},
-            },
-            "text": {
-                "vocab_size": 40, "width": 16, "num_layers": 3, "num_text_layers": 2, "num_heads": 2,
-                "feed_forward": 32, "max_positions": 24,
-            },
-            "embed_dim": 8, "tokenizer": str(VOCABULARY), "teacher": "efficientnet",
-        },
-        "data": {
-            "root": str(footage),
-            "sources": [{"kind": "shapes", "num_clips": 50}, {"path": "test.json", "weight": 0.5}],
-            "batch_size": {"video": 4}, "max_text_tokens": 24, "num_workers": 1,
-        },
-        "stages": [
-            {"name": "masked", "num_steps": 10},
-            {"name": "plain", "num_steps": 6, "weights": {"alignment": 0.0}, "video_mask": none, "image_mask": none},
-        ],
-        "run": {"ema": 0.9, "checkpoint_every": 6, "keep": 9},
-    }  # fmt: skip
-    file = tmp_path_factory.mktemp("config") / "tiny.yaml"
-    file.write_text(yaml.safe_dump(content))
-    return file
+    """16 steps in two stages; a worker of each process decodes."""
+    run = {"checkpoint_every": 6}
+    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(10, 6), num_workers=1, run=run)
 
 
-def start(config: Path, out: Path, *arguments: object) -> subprocess.Popen:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(WORLD)]
-    return subprocess.Popen(
-        [*torchrun, "-m", "vmr.cli.train", str(config), "--run.out", str(out), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    printed, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, printed
-    return printed
-
-
-def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
-    """SIGKILL to torchrun and all that it started, once there is a checkpoint of `step` or later."""
-    deadline = time.monotonic() + 200
-    while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        member.kill()
-    process.communicate()
+def start_two(config: Path, out: Path, *arguments: object) -> subprocess.Popen:
+    return start(config, "--run.out", out, *arguments, world=WORLD)
 
 
 @pytest.fixture(scope="module")
 def straight(config_file, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert finish(start(config_file, out)).count("trained: ") == 1  # one process speaks
+    assert finish(start_two(config_file, out)).count("trained: ") == 1  # one process speaks
     return out
 
 
@@ -221,13 +164,14 @@ def test_each_process_has_its_place_in_the_data(straight):
     assert [position["rank"] for position in state["positions"]] == [0, 1]
     assert [position["batch"] for position in state["positions"]] == [16, 16]
     assert [sum(position["taken"]) for position in state["positions"]] == [32, 32]  # 2 pairs a step each
+    assert all(position["bookmarks"][2]["within"] for position in state["positions"])  # within a file of the stream
 
 
 def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
-    kill_after(start(config_file, out), out, 6)
+    kill_after(start_two(config_file, out), out, 6)
     assert not (out / "checkpoints" / "step-00000016").exists()
-    assert "goes on from" in finish(start(config_file, out))
+    assert "goes on from" in finish(start_two(config_file, out))
     for name in ("model", "optimizer", "ema"):
         one, other = weights_of(out, name), weights_of(straight, name)
         assert one.keys() == other.keys()
@@ -237,8 +181,8 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
 def test_fsdp_trains_as_ddp_does(straight, config_file, tmp_path):
     """Stopped on the way, so that its state is gathered, saved, loaded and dealt out again."""
     out = tmp_path / "run"
-    finish(start(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
-    finish(start(config_file, out, "--run.parallel", "fsdp"))
+    finish(start_two(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
+    finish(start_two(config_file, out, "--run.parallel", "fsdp"))
     for name in ("model", "optimizer", "ema"):
         one, other = weights_of(out, name), weights_of(straight, name)
         assert one.keys() == other.keys()
@@ -247,7 +191,7 @@ def test_fsdp_trains_as_ddp_does(straight, config_file, tmp_path):
 
 
 def test_what_does_not_divide_is_refused(config_file, tmp_path):
-    process = start(config_file, tmp_path / "run", "--data.batch_size.video", 3)
+    process = start_two(config_file, tmp_path / "run", "--data.batch_size.video", 3)
     printed, _ = process.communicate(timeout=250)
     assert process.returncode != 0
     assert "error: batch_size.video is 3, which 2 processes cannot share evenly" in printed

@@ -151,6 +151,8 @@ def test_flip_has_three_values(tmp_path):
         ("data: {sources: [{path: a.json, weight: 0}]}", "weight is 0"),
         ("data: {sources: [{kind: annotations}]}", "every other kind needs one"),
         ("data: {sources: [{kind: shapes, path: a.json}]}", "shapes take no path"),
+        ("data: {sources: [{path: a.json, stream: true}]}", "only data sets of the hub can be streams"),
+        ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_rows is 0"),
         ("data: {sources: [{kind: folder, path: a}]}", "folder"),
         ("data: {flip: sometimes}", "data.flip"),
         ("data: {max_text_tokens: 1}", "max_text_tokens"),

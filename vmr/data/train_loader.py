@@ -2,64 +2,38 @@
 
 Shapes: B clips of T frames of S x S pixels.
 
-A source is walked in epochs, each a permutation of its pairs. The epochs laid end to end are one endless row of places;
-rank r of w takes places r, r + w, r + 2w, ... (where pairs come in groups, the groups of these numbers). A clip that
-cannot be decoded takes its place with it: the next pair of the walk, with its own caption, fills the row of the batch.
-Upstream loads another video and keeps the caption.
+Each source is walked through, see `vmr.data.walk`. A clip that cannot be decoded takes its place with it: the next pair
+of the walk, with its own caption, fills the row of the batch. Upstream loads another video and keeps the caption.
 
-Every random choice is a function of (seed, batch) or (seed, source, place), so a position is a few counts, and neither
-the number of workers nor their speed changes a batch.
+Neither the number of workers nor their speed changes a batch.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.augment import flip_allowed
-from vmr.data.decode_pool import Clip, ClipPool, DecodeFailure
+from vmr.data.decode_pool import ClipPool, DecodeFailure
 from vmr.data.readers import check_reader
 from vmr.data.records import Media
-from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
-from vmr.data.train_source import MakeClip, Pair, TrainSource
-from vmr.errors import VideoError, VmrError
+from vmr.data.train_clips import ClipSpec
+from vmr.data.train_source import Pair, TrainSource, TrainStream
+from vmr.data.walk import PLAN, LoaderPosition, Walk
+from vmr.errors import VmrError
 
-_PLAN, _ORDER, _CAPTION, _CLIP = 1, 2, 3, 4  # what a random generator is for: keeps their numbers apart
 _RECENT = 1000  # clips over which the share of bad ones is taken,
 _ENOUGH = 50  # once there are so many
 _NAMED = 3  # of the bad ones, when there are too many
-
-
-@dataclass(frozen=True)
-class LoaderPosition:
-    """Where the loader of one rank stands; `LoaderPosition(**json.loads(json.dumps(asdict(position))))` is the same.
-
-    batch: the number of the next batch, from 0. taken: how many pairs of each source this rank has used up. The rest
-    says whose position it is: seed, rank and world as given to the loader, lengths of its sources.
-    """
-
-    batch: int
-    taken: tuple[int, ...]
-    seed: int
-    rank: int
-    world: int
-    lengths: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        for name in ("taken", "lengths"):  # JSON makes lists of them
-            object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -106,7 +80,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        sources: Sequence[tuple[TrainSource, float]],
+        sources: Sequence[tuple[TrainSource | TrainStream, float]],
         spec: ClipSpec,
         *,
         batch_size: Mapping[Media, int],
@@ -129,7 +103,7 @@ class TrainLoader:
             "num_workers must be at least 0": num_workers is not None and num_workers < 0,
         }
         for source, _ in sources:
-            wrong[f"{source.name}: has no pairs"] = len(source) == 0
+            wrong[f"{source.name}: has no pairs"] = not isinstance(source, TrainStream) and len(source) == 0
             wrong[f"{source.name}: batch_size[{source.media!r}] must be at least 1"] = (
                 batch_size.get(source.media, 0) < 1
             )
@@ -144,8 +118,8 @@ class TrainLoader:
         self._batch_size = dict(batch_size)
         self._num_workers, self._timeout_s = num_workers, timeout_s
         self._max_bad_share, self._prefetch = max_bad_share, prefetch
-        lengths = tuple(len(source) for source in self._sources)
-        self._start = LoaderPosition(0, (0,) * len(sources), seed, rank, world, lengths)
+        lengths = tuple(0 if isinstance(source, TrainStream) else len(source) for source in self._sources)
+        self._start = LoaderPosition(0, (0,) * len(sources), (None,) * len(sources), seed, rank, world, lengths)
         self._runs: list[_Run] = []
         weakref.finalize(self, _stop, self._runs)  # also when the interpreter ends, while threads can still be joined
 
@@ -156,7 +130,8 @@ class TrainLoader:
         too many clips are bad, when a worker cannot start, and whatever a source raises.
         """
         position = position or self._start
-        if replace(position, batch=0, taken=self._start.taken) != self._start:
+        start = self._start
+        if replace(position, batch=0, taken=start.taken, bookmarks=start.bookmarks) != start:
             raise VmrError(
                 "the saved position of the data is that of another run: "
                 "seed, number of processes and the sources with their lengths must be the same"
@@ -192,7 +167,7 @@ class TrainLoader:
         """Runs in the thread of a `_Run`. Asks for the clips of later batches before it waits for those of one."""
         walks = [self._walk(number, position, pool) for number in range(len(self._sources))]
         health = _Health(self._max_bad_share)
-        planned: deque[tuple[Media, list[_Walk]]] = deque()
+        planned: deque[tuple[Media, list[Walk]]] = deque()
         number = position.batch
         while True:
             while len(planned) <= self._prefetch:
@@ -209,97 +184,29 @@ class TrainLoader:
                 video=np.stack(clips),
                 captions=tuple(pair.caption for pair in pairs),
                 ids=np.array([pair.id for pair in pairs], np.int64),
-                position=replace(position, batch=number, taken=tuple(walk.taken for walk in walks)),
+                position=replace(
+                    position,
+                    batch=number,
+                    taken=tuple(walk.taken for walk in walks),
+                    bookmarks=tuple(walk.bookmark() for walk in walks),
+                ),
                 skipped=tuple(skipped),
             )
 
     def _plan(self, batch: int) -> tuple[Media, list[int]]:
         """The media type of a batch, and for each of its rows the number of the source."""
-        rng = np.random.default_rng((self._start.seed, _PLAN, batch))
+        rng = np.random.default_rng((self._start.seed, PLAN, batch))
         drawn = self._sources[rng.choice(len(self._sources), p=self._weights / self._weights.sum())]
         weights = self._weights * [source.media == drawn.media for source in self._sources]
         rows = rng.choice(len(self._sources), self._batch_size[drawn.media], p=weights / weights.sum())
         return drawn.media, rows.tolist()
 
-    def _walk(self, number: int, position: LoaderPosition, pool: ClipPool | None) -> _Walk:
+    def _walk(self, number: int, position: LoaderPosition, pool: ClipPool | None) -> Walk:
         source = self._sources[number]
-        return _Walk(source, number, self._offsets[number], self._specs[source.media], position, pool)
+        return Walk(source, number, self._offsets[number], self._specs[source.media], position, pool)
 
 
-class _Walk:
-    """One rank's endless way through one source: pairs are asked for ahead, and taken in the same order."""
-
-    def __init__(
-        self,
-        source: TrainSource,
-        number: int,
-        offset: int,
-        spec: ClipSpec,
-        position: LoaderPosition,
-        pool: ClipPool | None,
-    ) -> None:
-        self.number, self.source_name = number, source.name
-        self.taken = position.taken[number]
-        self._source, self._offset, self._spec, self._pool = source, offset, spec, pool
-        self._position = position
-        self._asked: deque[tuple[Pair, ClipJob, Future[Clip] | None]] = deque()
-        self._epoch = -1
-        self._order = np.empty(0, np.uint32)
-
-    def ask(self) -> None:
-        """Have one more pair of the walk decoded."""
-        here = self._position
-        group, within = divmod(self.taken + len(self._asked), self._source.group)
-        place = (group * here.world + here.rank) * self._source.group + within
-        epoch, step = divmod(place, len(self._source))
-        if epoch != self._epoch:
-            rng = np.random.default_rng((here.seed, _ORDER, self.number, epoch))
-            groups = rng.permutation(np.arange(0, len(self._source), self._source.group, dtype=np.uint32))
-            self._order = (groups[:, None] + np.arange(self._source.group, dtype=np.uint32)).reshape(-1)
-            self._epoch = epoch
-        caption_rng = np.random.default_rng((here.seed, _CAPTION, self.number, place))
-        pair = self._source.pair(int(self._order[step]), caption_rng)
-        if not 0 <= pair.id < self._source.num_ids:
-            raise VmrError(
-                f"{self._source.name}: {pair.name} has id {pair.id}, expected 0 to {self._source.num_ids - 1}"
-            )
-        job = ClipJob(
-            path=pair.name if pair.path is None else os.fspath(pair.path),
-            spec=self._spec,
-            seed=(here.seed, _CLIP, self.number, place),
-            may_flip=flip_allowed(pair.caption, self._spec.flip),
-            still=self._source.media == "image",
-        )
-        future = None if self._pool is None or pair.make is not None else self._pool.submit(job)
-        self._asked.append((replace(pair, id=pair.id + self._offset), job, future))
-
-    def take(self) -> tuple[Pair, Clip]:
-        """The next pair that was asked for, and its clip or why there is none."""
-        pair, job, future = self._asked.popleft()
-        self.taken += 1
-        if future is not None:
-            return pair, future.result()
-        return pair, _decode(job) if pair.make is None else _render(pair.make, job)
-
-
-def _decode(job: ClipJob) -> Clip:
-    """In this process, what a worker would say."""
-    try:
-        return read_train_clip(job)
-    except VideoError as error:
-        return DecodeFailure(job.path, error.reason)
-    except Exception as error:
-        return DecodeFailure(job.path, f"{type(error).__name__}: {' '.join(str(error).split())}")
-
-
-def _render(make: MakeClip, job: ClipJob) -> Clip:
-    try:
-        return render_train_clip(make, job)
-    except VideoError as error:
-        return DecodeFailure(job.path, error.reason)
-
-
-def _good_clip(walk: _Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
+def _good_clip(walk: Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
     """The next pair of a walk that can be decoded; those before it that cannot are put on the list."""
     while True:
         pair, clip = walk.take()

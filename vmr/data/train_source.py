@@ -1,9 +1,9 @@
-"""What training reads: pairs of a video and a caption, by number, from whatever holds them."""
+"""What training reads: pairs of a video and a caption, from whatever holds them, by number or one after the other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vmr.errors import VmrError
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
+Bookmark = dict[str, Any]  # as JSON has it
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,22 @@ class Pair:
             raise VmrError(f"{self.name}: a pair has either a file or a way to make its clip")
 
 
+@dataclass(frozen=True)
+class Captioned:
+    """A file with all of its captions, of which training takes one at a time; name and id as of a `Pair`."""
+
+    name: str
+    id: int
+    captions: tuple[str, ...]
+    path: Path
+
+    def pair(self, rng: np.random.Generator) -> Pair:
+        """The file with the caption that `rng` chooses."""
+        return Pair(self.name, self.id, self.captions[rng.integers(len(self.captions))], self.path)
+
+
 class TrainSource(Protocol):
-    """Something that training reads pairs from."""
+    """Something that training reads pairs from in any order."""
 
     @property
     def name(self) -> str:
@@ -61,3 +76,41 @@ class TrainSource(Protocol):
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
         """Pair `index` of 0 to len - 1; `rng` chooses among several captions and nothing else."""
+
+
+@runtime_checkable
+class TrainStream(Protocol):
+    """Something whose pairs come one after the other; how many there are need not be known."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in logs."""
+
+    @property
+    def media(self) -> Literal["video", "image"]:
+        """Whether its clips have several frames or are still pictures."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What whoever trains on it should know."""
+
+    @property
+    def num_ids(self) -> int:
+        """Its ids are 0 to num_ids - 1."""
+
+    @property
+    def block(self) -> int:
+        """How many clips that come one after the other training may take in another order; they are kept so long."""
+
+    def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> "StreamReader":
+        """What rank `rank` of `world` reads, from the start or from a bookmark; no other rank reads the same."""
+
+
+class StreamReader(Protocol):
+    """One rank's endless way through a stream."""
+
+    def read(self) -> Captioned:
+        """The next clip."""
+
+    def bookmark(self) -> Bookmark:
+        """The place behind the clip that was read last, for `TrainStream.reader`."""

@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 
 from vmr.data.annotated_source import AnnotatedSource, load_table
+from vmr.data.hub_source import HubSource
+from vmr.data.hub_stream import HubStream
 from vmr.data.records import Media
 from vmr.data.shapes_source import ShapesSource
-from vmr.data.streamed_source import HubSource, TarSource, find_shards
+from vmr.data.tar_source import TarSource, find_shards
 from vmr.data.train_loader import TrainLoader
-from vmr.data.train_source import TrainSource
+from vmr.data.train_source import TrainSource, TrainStream
 from vmr.errors import ModelError, VmrError
 from vmr.models.bert_weights import bert_config, load_bert
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
@@ -34,7 +36,7 @@ _FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
 
 _SPOOLED = 2048  # clips of tar shards and hub rows that may lie in temporary files, or twice what is read ahead
 
-Source = tuple[TrainSource, float]
+Source = tuple[TrainSource | TrainStream, float]
 
 
 def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, list[LoadReport]]:
@@ -139,7 +141,7 @@ def build_sources(config: TrainConfig) -> list[Source]:
     return [(_source(root, source, max(2 * ahead, _SPOOLED)), source.weight) for source in config.data.sources]
 
 
-def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource:
+def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource | TrainStream:
     if config.path is None:
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     path = root / config.path
@@ -147,8 +149,11 @@ def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource:
         return TarSource(find_shards(path), config.media, config.path, keep)
     if config.kind == "hub":
         name = str(path) if path.exists() else config.path
-        columns = (config.video_column, config.caption_column)
-        return HubSource(name, config.split, *columns, config.media, root=root / (config.video_dir or "."), keep=keep)
+        columns, folder = (config.video_column, config.caption_column), root / (config.video_dir or ".")
+        if config.stream:
+            block = config.shuffle_rows
+            return HubStream(name, config.split, *columns, config.media, root=folder, block=block, keep=keep)
+        return HubSource(name, config.split, *columns, config.media, root=folder, keep=keep)
     only = root / config.only if config.only else None
     folder = root / config.video_dir if config.video_dir else path.parent
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)

@@ -36,6 +36,8 @@ class SourceConfig:
         split: of a data set of the hub.
         video_column: of a data set of the hub.
         caption_column: of a data set of the hub.
+        stream: read a data set of the hub as it is downloaded, for one that does not fit on the disk.
+        shuffle_rows: of such a stream: so many rows that follow each other are shuffled, and their clips kept so long.
         parts: the kinds of scenes of shapes: pairs, order, passage, collision.
         num_clips: an epoch of shapes.
         seed: of shapes.
@@ -53,6 +55,8 @@ class SourceConfig:
     split: str = "train"
     video_column: str = "video"
     caption_column: str = "caption"
+    stream: bool = False
+    shuffle_rows: int = 1000
     parts: tuple[str, ...] = ("pairs",)
     num_clips: int = 20_000
     seed: int = 0
@@ -61,6 +65,8 @@ class SourceConfig:
 
     def __post_init__(self) -> None:
         need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
+        need(self.kind == "hub" or not self.stream, "data.sources: only data sets of the hub can be streams")
+        need(self.shuffle_rows >= 1, f"data.sources: shuffle_rows is {self.shuffle_rows}, but must be at least 1")
         drawn = self.kind == "shapes"
         need(drawn == (self.path is None), "data.sources: shapes take no path, and every other kind needs one")
 

@@ -11,7 +11,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from vmr.data.augment import rand_augment
-from vmr.data.train_loader import LoaderPosition, TrainBatch, TrainLoader
+from vmr.data.train_loader import TrainBatch, TrainLoader
+from vmr.data.walk import LoaderPosition
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
 from vmr.models.saved_model import save_model

@@ -1,30 +1,21 @@
-"""Training pairs from WebDataset's tar shards and from data sets of the Hugging Face hub.
-
-Both are read at random, not streamed: a stream could be neither shuffled over all of it nor resumed at a place. A shard
-is gone through once, and where its members lie is kept. A clip that is bytes in something larger is written to a
-temporary file when its turn comes, so that it is decoded like any other: sought in, cropped, and given up on in time.
-"""
+"""Training pairs from WebDataset's tar shards, in any order: where the members of a shard lie is looked up once."""
 
 from __future__ import annotations
 
 import glob
 import json
 import re
-import shutil
 import tarfile
-import tempfile
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vmr.data.annotated_source import locate
 from vmr.data.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
-from vmr.data.records import Media, Record, cached_table, import_extra
+from vmr.data.records import Media, Record, cached_table
+from vmr.data.spool import Spool
 from vmr.data.train_source import Pair
 from vmr.errors import AnnotationError, VmrError
 
@@ -72,7 +63,7 @@ class TarSource:
         left_out = ", ".join(self.table.left_out[:_NAMED])
         how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
         self.notes = (how_many,) if left_out else ()
-        self._spool = _Spool(keep)
+        self._spool = Spool(keep)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -150,114 +141,3 @@ def _member(record: Record) -> bytes | None:
             return shard.read(record.size)
     except OSError:
         return None  # a shard that has gone: no such file, says the decoder of each of its clips
-
-
-class HubSource:
-    """A data set as `datasets` loads it, from the hub or from a folder, one pair for each row; a TrainSource.
-
-    name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
-    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`; rows of equal paths
-    are one video, and of the other types each row is one. caption_column: a text, or a list of texts to choose from.
-    It is downloaded as a whole when first used, and then read from disk. keep: as for `TarSource`.
-
-    Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
-    """
-
-    notes = ()
-
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        video_column: str,
-        caption_column: str,
-        media: Media = "video",
-        *,
-        root: str | Path = ".",
-        keep: int = 2048,
-    ) -> None:
-        self.name = f"{name}:{split}"
-        self.media = media
-        self.group = 1
-        self.root = Path(root)
-        self._columns = (video_column, caption_column)
-        self._rows = _load_rows(name, split, self._columns)
-        self._ids = _numbers(self._rows, video_column)
-        self.num_ids = int(self._ids.max()) + 1 if len(self._ids) else 0
-        self._spool = _Spool(keep)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Row `index` with one of its captions. A row that has none counts as a clip that cannot be decoded."""
-        row, number = self._rows[index], int(self._ids[index])
-        clip, captions = (row[column] for column in self._columns)
-        captions = [text for text in (captions if isinstance(captions, list) else [captions]) if text and text.strip()]
-        name = f"{self.name}:{index}"
-        if not captions:
-            name, clip, captions = f"{name} (no caption)", None, [""]
-        caption = captions[rng.integers(len(captions))]
-        content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
-        if isinstance(content, str):
-            content, path = None, content
-        if content is None and path:
-            return Pair(f"{name} ({path})", number, caption, locate(self.root, path, self.media))
-        suffix = PurePosixPath(path or "").suffix
-        return Pair(name, number, caption, self._spool.put(index, suffix, lambda: content))
-
-
-def _load_rows(name: str, split: str, columns: tuple[str, str]) -> Any:
-    """The data set, with only these columns, and nothing in them decoded."""
-    datasets = import_extra("datasets")
-    try:
-        if any(Path(name, file).is_file() for file in ("dataset_info.json", "dataset_dict.json")):
-            rows = datasets.load_from_disk(name)
-            rows = rows[split] if isinstance(rows, datasets.DatasetDict) else rows
-        else:
-            rows = datasets.load_dataset(name, split=split)
-    except KeyError:
-        raise VmrError(f"{name}: no split '{split}' (it has {', '.join(rows)})") from None
-    except (OSError, ValueError, RuntimeError) as error:  # `datasets` derives its own from these
-        raise VmrError(f"{name}: cannot load this data set: {' '.join(str(error).split())}") from None
-    missing = [column for column in columns if column not in rows.column_names]
-    if missing:
-        raise VmrError(f"{name}: no column '{missing[0]}' (it has {', '.join(rows.column_names)})")
-    for kind in (datasets.Video, datasets.Image):
-        if isinstance(rows.features[columns[0]], kind):
-            rows = rows.cast_column(columns[0], kind(decode=False))
-    return rows.select_columns(list(columns))
-
-
-def _numbers(rows: Any, column: str) -> NDArray[np.int64]:
-    """Equal for rows of equal paths, else different; (num_rows,)."""
-    if rows.features[column].dtype != "string":
-        return np.arange(len(rows), dtype=np.int64)
-    paths = ["" if path is None else path for path in rows[column]]
-    return np.unique(np.array(paths, dtype=np.str_), return_inverse=True)[1].astype(np.int64)
-
-
-class _Spool:
-    """Temporary files for the clips that were asked for last."""
-
-    def __init__(self, keep: int) -> None:
-        if keep < 1:
-            raise VmrError(f"keep must be at least 1, got {keep}")
-        self._keep = keep
-        self._folder = Path(tempfile.mkdtemp(prefix="vmr-clips-"))
-        self._files: dict[int, Path] = {}  # in the order they were asked for
-        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
-
-    def put(self, number: int, suffix: str, read: Callable[[], bytes | None]) -> Path:
-        """The file of clip `number`, written if it is not there; a path without a file if `read` gives None."""
-        path = self._files.pop(number, None)
-        if path is None:
-            path = self._folder / f"{number}{suffix}"
-            content = read()
-            if content is not None:
-                path.write_bytes(content)
-        self._files[number] = path
-        if len(self._files) > self._keep:
-            oldest = next(iter(self._files))
-            self._files.pop(oldest).unlink(missing_ok=True)
-        return path

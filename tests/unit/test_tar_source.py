@@ -1,4 +1,4 @@
-"""Training pairs from tar shards and from data sets of the Hugging Face hub."""
+"""Training pairs from tar shards."""
 
 import io
 import json
@@ -10,31 +10,15 @@ import weakref
 import numpy as np
 import pytest
 
-from tests.video_matrix import Recipe, number_of, write_video
+from tests.unit.counted import SPEC, num_frames, num_frames_of
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.streamed_source import HubSource, TarSource, find_shards
-from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
+from vmr.data.tar_source import TarSource, find_shards
 from vmr.data.train_loader import TrainLoader
 from vmr.errors import AnnotationError, VmrError
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path_factory, monkeypatch):
-    folder = tmp_path_factory.mktemp("cache")
-    monkeypatch.setenv("VMR_CACHE", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def videos(tmp_path_factory) -> list[bytes]:
-    """Videos of 1, 2, 3 and 4 frames; which one a clip is of can be seen from its last frame's number."""
-    folder = tmp_path_factory.mktemp("videos")
-    recipes = [Recipe(num_frames=n, options={"preset": "ultrafast", "bf": "0"}) for n in (1, 2, 3, 4)]
-    return [write_video(folder / f"{n}.mp4", recipe).read_bytes() for n, recipe in enumerate(recipes)]
+pytestmark = pytest.mark.usefixtures("temporary")
 
 
 def write_shard(path, members):
@@ -47,17 +31,9 @@ def write_shard(path, members):
     return path
 
 
-def num_frames_of(pair) -> int:
-    """How many frames the video of a pair has, from the number in its last."""
-    spec = ClipSpec(4, 96, sampling="middle", crop="stretch", flip=False)
-    return 1 + number_of(read_train_clip(ClipJob(str(pair.path), spec, seed=(0,)))[-1])
-
-
-# Tar shards
-
-
 @pytest.fixture
-def shards(tmp_path, videos):
+def shards(tmp_path, counted_videos):
+    videos = counted_videos
     one = {
         "000.mp4": videos[0],
         "000.txt": "one frame\n",
@@ -96,7 +72,7 @@ def test_shards_are_gone_through_once(shards, monkeypatch):
     assert len(TarSource(shards, "video", "web")) == 4
 
 
-def test_few_temporary_files_are_kept_and_none_at_the_end(shards, cache):
+def test_few_temporary_files_are_kept_and_none_at_the_end(shards, temporary):
     source = TarSource(shards, "video", "web", keep=2)
     rng = np.random.default_rng(0)
     paths = [source.pair(index, rng).path for index in (0, 1, 0, 2)]
@@ -108,15 +84,15 @@ def test_few_temporary_files_are_kept_and_none_at_the_end(shards, cache):
     assert not folder.exists()
 
 
-def test_no_temporary_files_outlive_the_program(shards, cache):
+def test_no_temporary_files_outlive_the_program(shards, temporary):
     program = (
-        "import sys, numpy; from pathlib import Path; from vmr.data.streamed_source import TarSource;"
+        "import sys, numpy; from pathlib import Path; from vmr.data.tar_source import TarSource;"
         "source = TarSource([Path(name) for name in sys.argv[1:]], 'video', 'web');"
         "print(source.pair(0, numpy.random.default_rng(0)).path)"
     )
     run = subprocess.run([sys.executable, "-c", program, *map(str, shards)], capture_output=True, text=True, check=True)
-    assert run.stdout.startswith(str(cache))
-    assert list(cache.glob("vmr-clips-*")) == []
+    assert run.stdout.startswith(str(temporary))
+    assert list(temporary.glob("vmr-clips-*")) == []
 
 
 def test_a_shard_that_goes_away_is_a_clip_that_cannot_be_decoded(shards):
@@ -170,105 +146,17 @@ def test_naming_shards(tmp_path):
 def test_training_reads_shards(shards):
     """Each caption with its own video, decoded from a temporary file by another process; also when taken up again."""
     source = TarSource(shards, "video", "web", keep=16)
-    spec = ClipSpec(4, 96, sampling="middle", crop="stretch", flip=False)
     frames_of = {"one frame": 1, "two": 2, "deux": 2, "three": 3, "four": 4}
-    with TrainLoader([(source, 1.0)], spec, batch_size={"video": 3}, seed=0, num_workers=1) as loader:
+    with TrainLoader([(source, 1.0)], SPEC, batch_size={"video": 3}, seed=0, num_workers=1) as loader:
         batches = [batch for batch, _ in zip(loader.batches(), range(4), strict=False)]
         again = next(iter(loader.batches(batches[2].position)))
     for batch in batches:
-        found = [1 + number_of(clip[-1]) for clip in batch.video]
+        found = [num_frames(clip) for clip in batch.video]
         assert found == [frames_of[caption] for caption in batch.captions]
         assert found == (batch.ids + 1).tolist()
         assert batch.skipped == ()
     assert again.captions == batches[3].captions
     assert np.array_equal(again.video, batches[3].video)
-
-
-# Data sets of the hub, without it
-
-
-@pytest.fixture
-def datasets(monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    package = pytest.importorskip("datasets", reason="needs datasets, of the extra train")
-    package.disable_progress_bars()
-    monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "hf")
-    return package
-
-
-def test_rows_with_bytes(datasets, tmp_path, videos):
-    features = datasets.Features(
-        {"clip": datasets.Video(decode=False), "text": datasets.Value("string"), "other": datasets.Value("int64")}
-    )
-    clips = [{"bytes": content, "path": f"{n}.mp4"} for n, content in enumerate(videos)]
-    rows = datasets.Dataset.from_dict(
-        {"clip": clips, "text": ["one", "two", None, "four"], "other": [0, 1, 2, 3]}, features=features
-    )
-    rows.cast_column("clip", datasets.Video()).save_to_disk(tmp_path / "saved")
-    source = HubSource(str(tmp_path / "saved"), "train", "clip", "text")
-    assert (source.media, len(source), source.num_ids) == ("video", 4, 4)
-    rng = np.random.default_rng(0)
-    pairs = [source.pair(index, rng) for index in (3, 0, 1)]
-    assert [(pair.id, pair.caption, num_frames_of(pair)) for pair in pairs] == [
-        (3, "four", 4),
-        (0, "one", 1),
-        (1, "two", 2),
-    ]
-    without = source.pair(2, rng)
-    assert without.name.endswith("saved:train:2 (no caption)")
-    assert not without.path.exists()
-
-
-def test_rows_with_paths_in_parquet_files(datasets, tmp_path, videos):
-    folder = tmp_path / "v"
-    folder.mkdir()
-    (folder / "a.mp4").write_bytes(videos[1])
-    (tmp_path / "parquet").mkdir()
-    rows = datasets.Dataset.from_dict(
-        {"video": ["a.mp4", "b", "a.mp4"], "caption": [["x", "y"], ["z", " "], ["of the same video"]]}
-    )
-    rows.to_parquet(tmp_path / "parquet/train-00000.parquet")
-    source = HubSource(str(tmp_path / "parquet"), "train", "video", "caption", root=folder)
-    rng = np.random.default_rng(0)
-    pair = source.pair(0, rng)
-    assert (pair.path, num_frames_of(pair)) == (folder / "a.mp4", 2)
-    assert {source.pair(0, rng).caption for _ in range(50)} == {"x", "y"}
-    assert {source.pair(1, rng).caption for _ in range(20)} == {"z"}
-    assert source.pair(1, rng).path == folder / "b"
-    assert (len(source), source.num_ids) == (3, 2)
-    assert [source.pair(index, rng).id for index in range(3)] == [0, 1, 0]
-
-
-def test_pictures_in_rows(datasets, tmp_path):
-    pytest.importorskip("PIL", reason="needs Pillow to write a data set of pictures")
-    from PIL import Image
-
-    picture = io.BytesIO()
-    Image.new("RGB", (8, 6), (250, 0, 0)).save(picture, "PNG")
-    features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
-    rows = [{"bytes": picture.getvalue(), "path": None}]
-    datasets.Dataset.from_dict({"image": rows, "caption": ["red"]}, features=features).save_to_disk(tmp_path / "saved")
-    source = HubSource(str(tmp_path / "saved"), "train", "image", "caption", "image")
-    pair = source.pair(0, np.random.default_rng(0))
-    spec = ClipSpec(1, 4, sampling="middle", crop="stretch", flip=False)
-    clip = read_train_clip(ClipJob(str(pair.path), spec, seed=(0,), still=True))
-    assert clip.shape == (1, 3, 4, 4)
-    assert np.abs(clip[0].mean(axis=(1, 2)) - [250, 0, 0]).max() < 3
-
-
-def test_data_sets_that_are_not_there(datasets, tmp_path):
-    datasets.DatasetDict({"train": datasets.Dataset.from_dict({"video": ["a.mp4"], "caption": ["x"]})}).save_to_disk(
-        tmp_path / "saved"
-    )
-    with pytest.raises(VmrError, match=r"saved: no split 'test' \(it has train\)"):
-        HubSource(str(tmp_path / "saved"), "test", "video", "caption")
-    with pytest.raises(VmrError, match=r"saved: no column 'text' \(it has video, caption\)"):
-        HubSource(str(tmp_path / "saved"), "train", "video", "text")
-    for name in (str(tmp_path / "nowhere"), "nobody/nothing"):
-        with pytest.raises(VmrError, match=f"{name}: cannot load this data set") as caught:
-            HubSource(name, "train", "video", "caption")
-        assert "\n" not in str(caught.value)
-    assert len(HubSource(str(tmp_path / "saved"), "train", "video", "caption")) == 1
 
 
 def test_json_is_used(tmp_path):

@@ -1,0 +1,101 @@
+"""A training run of seconds on every kind of source that is walked another way, and the command that makes it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import yaml
+
+from vmr.train.checkpoint import list_checkpoints, step_of
+
+VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
+NONE = {"kind": "none", "ratio": 0.0}
+
+
+def write_config(folder: Path, footage: Path, *, num_steps: tuple[int, int], num_workers: int, run: dict) -> Path:
+    """Two stages of so many steps, on drawn shapes, on files that workers decode, and on a stream of rows of them."""
+    content = {
+        "model": {
+            "video": {
+                "width": 16, "num_layers": 2, "image_size": 32, "patch_size": 8, "num_frames": 2, "drop_path": 0.2,
+                "student": {"teacher_dim": 112},
+            },
+            "text": {
+                "vocab_size": 40, "width": 16, "num_layers": 3, "num_text_layers": 2, "num_heads": 2,
+                "feed_forward": 32, "max_positions": 24,
+            },
+            "embed_dim": 8,
+            "tokenizer": str(VOCABULARY),
+            "teacher": "efficientnet",
+        },
+        "data": {
+            "root": str(footage),
+            "sources": [
+                {"kind": "shapes", "num_clips": 50},
+                {"path": "test.json", "weight": 0.5},
+                {"kind": "hub", "path": str(write_rows(folder / "rows", footage)), "video_dir": ".", "stream": True,
+                 "shuffle_rows": 3, "weight": 0.5},
+            ],
+            "batch_size": {"video": 4},
+            "max_text_tokens": 24,
+            "num_workers": num_workers,
+        },
+        "stages": [
+            {"name": "masked", "num_steps": num_steps[0], "video_mask": {"kind": "attention", "ratio": 0.5}},
+            {
+                "name": "plain", "num_steps": num_steps[1], "weights": {"alignment": 0.0},
+                "video_mask": NONE, "image_mask": NONE,
+            },
+        ],
+        "run": {"ema": 0.9, "keep": 9, **run},
+    }  # fmt: skip
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def write_rows(folder: Path, footage: Path) -> Path:
+    """A data set of two parquet files with four rows each: the footage over and over, each row with its own caption."""
+    import datasets
+
+    folder.mkdir()
+    names = sorted(path.name for path in footage.glob("*.mp4"))
+    for number in range(2):
+        rows = range(4 * number, 4 * number + 4)
+        content = {"video": [names[row % len(names)] for row in rows], "caption": [f"clip {row}" for row in rows]}
+        datasets.Dataset.from_dict(content).to_parquet(folder / f"train-{number:05}.parquet")
+    return folder
+
+
+def start(config: Path, *arguments: object, world: int | None = None) -> subprocess.Popen:
+    """The command, in `world` processes under torchrun where it is given."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world else []
+    return subprocess.Popen(
+        [sys.executable, *torchrun, "-m", "vmr.cli.train", str(config), *map(str, arguments)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """All that it says; it must end well."""
+    printed, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
+    """SIGKILL to it and all that it started, as soon as there is a checkpoint of `step` or later."""
+    deadline = time.monotonic() + 200
+    while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        member.kill()
+    process.communicate()

@@ -1,0 +1,19 @@
+"""Which of the `counted_videos` a clip is of: the last frame shows its number."""
+
+import numpy as np
+
+from tests.video_matrix import number_of
+from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
+from vmr.data.train_source import Pair
+
+SPEC = ClipSpec(4, 96, sampling="middle", crop="stretch", flip=False)
+
+
+def num_frames(clip: np.ndarray) -> int:
+    """How many frames the video of a clip has, which was read as SPEC says."""
+    return 1 + number_of(clip[-1])
+
+
+def num_frames_of(pair: Pair) -> int:
+    """How many frames the video of a pair has."""
+    return num_frames(read_train_clip(ClipJob(str(pair.path), SPEC, seed=(0,))))

@@ -1,0 +1,147 @@
+"""Training pairs from data sets of the Hugging Face hub that are downloaded as they are read.
+
+An epoch is the shards (files) of the data set in an order that the seed decides, shared out among the ranks. Rows of a
+shard come in their own order; `vmr.data.walk` shuffles those that come close to each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vmr.data.hub_rows import HubRow, RowFiles, load_rows, read_row
+from vmr.data.records import Media, import_extra
+from vmr.data.train_source import Bookmark, Captioned
+from vmr.errors import VmrError
+
+_ID_BYTES = 6  # of ids: among a batch of 4096 two different clips share one once in 30 million batches
+
+
+class HubStream:
+    """A data set that need not fit on the disk; a TrainStream.
+
+    name, split, video_column, caption_column, media, root: as of `HubSource`, but no folder of `save_to_disk`; rows are
+    one video if their paths are equal, or their bytes. block: how many rows are shuffled among themselves. keep: how
+    many clips, besides those of two blocks, may lie in temporary files; more than are read ahead of training.
+
+    With fewer shards than ranks, each rank reads all shards and uses its share of their rows.
+
+    Raises as `HubSource`; a reader raises VmrError when no more can be read, or when a whole epoch holds no row.
+    """
+
+    notes = ()
+    num_ids = 1 << 8 * _ID_BYTES
+
+    def __init__(
+        self,
+        name: str,
+        split: str,
+        video_column: str,
+        caption_column: str,
+        media: Media = "video",
+        *,
+        root: str | Path = ".",
+        block: int = 1000,
+        keep: int = 2048,
+    ) -> None:
+        if block < 1:
+            raise VmrError(f"{name}: a stream is shuffled in blocks of at least 1 row, got {block}")
+        self.name = f"{name}:{split}"
+        self.media: Literal["video", "image"] = media
+        self.block = block
+        self._columns = (video_column, caption_column)
+        self._rows = load_rows(name, split, self._columns, stream=True)
+        self._root, self._keep = root, keep
+
+    def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> HubReader:
+        """Rank `rank`'s share of the rows, epoch after epoch, from the start or from a bookmark of such a reader."""
+        return HubReader(self, tuple(seed), rank, world, bookmark)
+
+    @property
+    def num_shards(self) -> int:
+        """How many files the data set has, which are read one after the other."""
+        return int(self._rows.num_shards)
+
+    def shard(self, number: int) -> Any:
+        """The rows of one file, an IterableDataset."""
+        return self._rows.shard(num_shards=self.num_shards, index=number)
+
+    def row(self, content: dict[str, Any]) -> HubRow:
+        """What a row of `shard` holds."""
+        return read_row(content, self._columns)
+
+    def files(self) -> RowFiles:
+        """Where a reader keeps its clips."""
+        return RowFiles(self._root, self.media, 2 * self.block + self._keep)
+
+
+class HubReader:
+    """One rank's way through a `HubStream`. A bookmark is the epoch, how many of its shards were read, and the place in
+    the one that is being read.
+    """
+
+    def __init__(
+        self, stream: HubStream, seed: tuple[int, ...], rank: int, world: int, bookmark: Bookmark | None
+    ) -> None:
+        self._stream, self._seed, self._rank, self._world = stream, seed, rank, world
+        self._place = bookmark or {"epoch": 0, "shards": 0, "within": None}
+        self._files = stream.files()
+        self._count = 0
+        self._rows = self._endless()
+
+    def read(self) -> Captioned:
+        """The next row of the shard, or the first of the next. Raises VmrError when it cannot be had."""
+        name = self._stream.name
+        try:
+            row = self._stream.row(next(self._rows))
+        except VmrError:
+            raise
+        except Exception as error:  # of any of the packages that a stream comes through
+            message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise VmrError(f"{name}: cannot read on ({message}); the same command goes on with the run") from error
+        self._count += 1
+        number = _fingerprint(row)
+        return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
+
+    def bookmark(self) -> Bookmark:
+        """The place behind the row that was read last."""
+        return self._place
+
+    def _endless(self) -> Iterator[dict[str, Any]]:
+        epoch, start, within = (self._place[key] for key in ("epoch", "shards", "within"))
+        while True:
+            is_whole, before = start == 0 and within is None, self._count
+            shards = self._order(epoch)
+            for done in range(start, len(shards)):
+                for row, behind in self._shard(shards[done], within):
+                    self._place = {"epoch": epoch, "shards": done, "within": behind}
+                    yield row
+                within = None
+            if is_whole and self._count == before:
+                raise VmrError(f"{self._stream.name}: has no rows for process {self._rank} of {self._world}")
+            epoch, start = epoch + 1, 0
+
+    def _order(self, epoch: int) -> list[int]:
+        """The shards that this rank reads in an epoch."""
+        shards: list[int] = np.random.default_rng((*self._seed, epoch)).permutation(self._stream.num_shards).tolist()
+        return shards[self._rank :: self._world] if len(shards) >= self._world else shards
+
+    def _shard(self, number: int, within: Any) -> Iterator[tuple[dict[str, Any], Any]]:
+        """The rows of a shard that this rank uses, each with the place behind it."""
+        rows = self._stream.shard(number)
+        if self._stream.num_shards < self._world:
+            rows = import_extra("datasets.distributed").split_dataset_by_node(rows, self._rank, self._world)
+        if within is not None:
+            rows.load_state_dict(within)
+        for row in rows:
+            yield row, rows.state_dict()
+
+
+def _fingerprint(row: HubRow) -> int:
+    """Equal for equal clips, and hardly ever for others."""
+    content = row.content if row.content is not None else (row.path or "").encode()
+    return int.from_bytes(hashlib.blake2b(content, digest_size=_ID_BYTES).digest(), "big")
