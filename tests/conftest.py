@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: its threads would spin while they wait, on the cores that other workers and commands need.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 REPOSITORY = Path(__file__).parent.parent
 CLIPS = REPOSITORY.parent / "shared" / "clips"
 

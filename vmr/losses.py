@@ -33,16 +33,13 @@ def similarity(video: Tensor, text: Tensor, temperature: Tensor | float) -> Tens
     return _scores(_video_rows(video), _text_rows(text), temperature)
 
 
-def match_targets(video_ids: Tensor, text_ids: Tensor | None = None) -> Tensor:
+def match_targets(ids: Tensor) -> Tensor:
     """What each row of scores should be: the mass 1 shared among the columns of the row's own id.
 
-    ids: integers (B,) and (B',), equal for what belongs together; `text_ids` are the videos' where they are not given.
-    Returns float32 (B, B'). A row whose id no column has is zero. The diagonal is the target of ids that are all
-    different.
+    ids: integers (B,), equal for what belongs together. Returns float32 (B, B), the identity where all are different.
     """
-    text_ids = video_ids if text_ids is None else text_ids
-    same = (video_ids[:, None] == text_ids[None, :]).float()
-    return same / same.sum(dim=1, keepdim=True).clamp(min=1.0)
+    same = (ids[:, None] == ids[None, :]).float()
+    return same / same.sum(dim=1, keepdim=True)
 
 
 def contrastive_loss(
