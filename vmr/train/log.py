@@ -6,6 +6,7 @@ or of an `event`. skipped.jsonl lists every clip that could not be decoded, by n
 
 import importlib
 import json
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from vmr.progress import progress_bar
 from vmr.train.config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
+WANDB_FILE = "wandb_id"
 WAITING = 0.2  # share of the time beyond which the line says that the loop waits for data
 
 
@@ -30,7 +32,7 @@ class RunLog:
     """The log of a run; a context manager. Only the main process makes one that is `active`.
 
     A run that is taken up from `first_step` forgets what was logged after it. Raises VmrError where Weights & Biases is
-    asked for but not installed.
+    asked for but not installed, or does not let the user in.
     """
 
     def __init__(
@@ -194,14 +196,22 @@ def _tensorboard_writer(out: Path, first_step: int) -> Any:
 
 
 class _WandbWriter:
-    """Weights & Biases, called as a TensorBoard writer is."""
+    """Weights & Biases, called as a TensorBoard writer is. A run that is taken up again is the same run there."""
 
     def __init__(self, project: str, out: Path, settings: Mapping[str, Any]) -> None:
         try:
             wandb: Any = importlib.import_module("wandb")
         except ImportError:
             raise VmrError("run.wandb needs wandb: pip install wandb") from None
-        self._run = wandb.init(project=project, name=out.name, dir=str(out), config=dict(settings))
+        file = out / WANDB_FILE
+        if not file.exists():
+            write_atomically(file, lambda temporary: temporary.write_text(uuid.uuid4().hex))
+        about = {"project": project, "name": out.name, "dir": str(out), "config": dict(settings)}
+        try:
+            self._run = wandb.init(**about, id=file.read_text(), resume="allow")
+        except wandb.Error as error:
+            message = " ".join(str(error).split())
+            raise VmrError(f"run.wandb: {message} Or set WANDB_MODE=offline, or leave run.wandb out.") from error
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         self._run.log({name: value}, step=step)
