@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import num_frames_of
+from vmr.data.hub_rows import HubData
 from vmr.data.hub_source import HubSource
 from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
 from vmr.errors import VmrError
@@ -22,7 +23,7 @@ def test_rows_with_bytes(datasets, tmp_path, counted_videos):
         {"clip": clips, "text": ["one", "two", None, "four"], "other": [0, 1, 2, 3]}, features=features
     )
     rows.cast_column("clip", datasets.Video()).save_to_disk(tmp_path / "saved")
-    source = HubSource(str(tmp_path / "saved"), "train", "clip", "text")
+    source = HubSource(HubData(str(tmp_path / "saved"), "train", "clip", "text"))
     assert (source.media, len(source), source.num_ids) == ("video", 4, 4)
     rng = np.random.default_rng(0)
     pairs = [source.pair(index, rng) for index in (3, 0, 1)]
@@ -45,7 +46,7 @@ def test_rows_with_paths_in_parquet_files(datasets, tmp_path, counted_videos):
         {"video": ["a.mp4", "b", "a.mp4"], "caption": [["x", "y"], ["z", " "], ["of the same video"]]}
     )
     rows.to_parquet(tmp_path / "parquet/train-00000.parquet")
-    source = HubSource(str(tmp_path / "parquet"), "train", "video", "caption", root=folder)
+    source = HubSource(HubData(str(tmp_path / "parquet"), root=folder))
     rng = np.random.default_rng(0)
     pair = source.pair(0, rng)
     assert (pair.path, num_frames_of(pair)) == (folder / "a.mp4", 2)
@@ -65,7 +66,7 @@ def test_pictures_in_rows(datasets, tmp_path):
     features = datasets.Features({"image": datasets.Image(), "caption": datasets.Value("string")})
     rows = [{"bytes": picture.getvalue(), "path": None}]
     datasets.Dataset.from_dict({"image": rows, "caption": ["red"]}, features=features).save_to_disk(tmp_path / "saved")
-    source = HubSource(str(tmp_path / "saved"), "train", "image", "caption", "image")
+    source = HubSource(HubData(str(tmp_path / "saved"), "train", "image", "caption", "image"))
     pair = source.pair(0, np.random.default_rng(0))
     spec = ClipSpec(1, 4, sampling="middle", crop="stretch", flip=False)
     clip = read_train_clip(ClipJob(str(pair.path), spec, seed=(0,), still=True))
@@ -78,11 +79,11 @@ def test_data_sets_that_are_not_there(datasets, tmp_path):
         tmp_path / "saved"
     )
     with pytest.raises(VmrError, match=r"saved: no split 'test' \(it has train\)"):
-        HubSource(str(tmp_path / "saved"), "test", "video", "caption")
+        HubSource(HubData(str(tmp_path / "saved"), "test"))
     with pytest.raises(VmrError, match=r"saved: no column 'text' \(it has video, caption\)"):
-        HubSource(str(tmp_path / "saved"), "train", "video", "text")
+        HubSource(HubData(str(tmp_path / "saved"), caption_column="text"))
     for name in (str(tmp_path / "nowhere"), "nobody/nothing"):
         with pytest.raises(VmrError, match=f"{name}: cannot load this data set") as caught:
-            HubSource(name, "train", "video", "caption")
+            HubSource(HubData(name))
         assert "\n" not in str(caught.value)
-    assert len(HubSource(str(tmp_path / "saved"), "train", "video", "caption")) == 1
+    assert len(HubSource(HubData(str(tmp_path / "saved")))) == 1

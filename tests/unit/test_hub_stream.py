@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import SPEC, num_frames, num_frames_of
+from vmr.data.hub_rows import HubData
 from vmr.data.hub_stream import HubStream
 from vmr.data.train_clips import ClipSpec
 from vmr.data.train_loader import TrainLoader
@@ -35,7 +36,7 @@ def shards(datasets, tmp_path, counted_videos):
 
 @pytest.fixture
 def stream(shards):
-    return HubStream(str(shards), "train", "video", "caption", block=8)
+    return HubStream(HubData(str(shards)), 8)
 
 
 def walk_of(stream, rank=0, world=1, position=None):
@@ -110,7 +111,7 @@ def test_batches_go_on_from_any_position(shards):
     """Through JSON, with another stream object, in and between blocks and epochs: 3 of 8 rows a batch, 30 an epoch."""
 
     def batches(position, count):
-        stream = HubStream(str(shards), "train", "video", "caption", block=8)
+        stream = HubStream(HubData(str(shards)), 8)
         with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, num_workers=0) as loader:
             return list(islice(loader.batches(position), count))
 
@@ -140,7 +141,7 @@ def test_rows_of_paths_and_rows_without_captions(datasets, tmp_path):
     (tmp_path / "data").mkdir()
     rows = {"video": ["a.mp4", "b", "a.mp4"], "caption": [["x", "y"], [" "], ["z"]]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data/train-0.parquet")
-    stream = HubStream(str(tmp_path / "data"), "train", "video", "caption", root=tmp_path)
+    stream = HubStream(HubData(str(tmp_path / "data"), root=tmp_path))
     reader = stream.reader((0,), 0, 1, None)
     first, without, again = (reader.read() for _ in range(3))
     assert (first.path, first.captions, again.captions) == (tmp_path / "a.mp4", ("x", "y"), ("z",))
@@ -152,16 +153,16 @@ def test_rows_of_paths_and_rows_without_captions(datasets, tmp_path):
 
 def test_streams_that_are_not_there(datasets, shards, tmp_path):
     with pytest.raises(VmrError, match=r"data: no column 'text' \(it has video, caption\)"):
-        HubStream(str(shards), "train", "video", "text")
+        HubStream(HubData(str(shards), caption_column="text"))
     for name, split in (("nobody/nothing", "train"), (str(shards), "validation")):
         with pytest.raises(VmrError, match=f"{name}: cannot load this data set") as caught:
-            HubStream(name, split, "video", "caption")
+            HubStream(HubData(name, split))
         assert "\n" not in str(caught.value)
     datasets.Dataset.from_dict({"video": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "saved")
-    with pytest.raises(VmrError, match="saved: was written by save_to_disk, and so needs no streaming"):
-        HubStream(str(tmp_path / "saved"), "train", "video", "caption")
+    with pytest.raises(VmrError, match="saved: was written by save_to_disk, so there is nothing to stream"):
+        HubStream(HubData(str(tmp_path / "saved")))
     with pytest.raises(VmrError, match="blocks of at least 1 row, got 0"):
-        HubStream(str(shards), "train", "video", "caption", block=0)
+        HubStream(HubData(str(shards)), 0)
 
 
 def test_a_stream_without_rows_ends_rather_than_waits(datasets, stream, tmp_path):
@@ -171,13 +172,13 @@ def test_a_stream_without_rows_ends_rather_than_waits(datasets, stream, tmp_path
     features = datasets.Features({"video": datasets.Value("string"), "caption": datasets.Value("string")})
     empty = datasets.Dataset.from_dict({"video": [], "caption": []}, features)
     empty.to_parquet(tmp_path / "empty/train-0.parquet")
-    stream = HubStream(str(tmp_path / "empty"), "train", "video", "caption")
+    stream = HubStream(HubData(str(tmp_path / "empty")))
     with pytest.raises(VmrError, match="empty:train: has no rows for process 0 of 1"):
         stream.reader((0,), 0, 1, None).read()
 
 
 def test_a_stream_that_breaks_off_says_so_in_one_line(shards):
-    stream = HubStream(str(shards), "train", "video", "caption", block=8)
+    stream = HubStream(HubData(str(shards)), 8)
     for number in (1, 3):
         (shards / f"train-{number:05}.parquet").write_bytes(b"not parquet")
     reader = stream.reader((0,), 0, 1, None)

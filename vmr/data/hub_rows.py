@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,50 +24,73 @@ class HubRow(NamedTuple):
     content: bytes | None
 
 
-def load_rows(name: str, split: str, columns: tuple[str, str], *, stream: bool) -> Any:
-    """The data set as `datasets` has it, with the columns of clips and captions only, and nothing in them decoded.
+@dataclass(frozen=True)
+class HubData:
+    """A data set, and what its columns mean.
 
-    stream: an IterableDataset, which is downloaded as it is read, rather than a Dataset, which is downloaded first.
-    Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
+    name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
+    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
+    text, or a list of texts to choose from.
     """
-    datasets = import_extra("datasets")
-    try:
-        if any(Path(name, file).is_file() for file in ("dataset_info.json", "dataset_dict.json")):
-            if stream:
-                raise VmrError(f"{name}: was written by save_to_disk, and so needs no streaming: leave out stream")
-            rows = datasets.load_from_disk(name)
-            rows = rows[split] if isinstance(rows, datasets.DatasetDict) else rows
-        else:
-            rows = datasets.load_dataset(name, split=split, streaming=stream)
-    except KeyError:
-        raise VmrError(f"{name}: no split '{split}' (it has {', '.join(rows)})") from None
-    except (OSError, ValueError, RuntimeError) as error:  # `datasets` derives its own from these
-        raise VmrError(f"{name}: cannot load this data set: {' '.join(str(error).split())}") from None
-    there = rows.column_names or list(next(iter(rows), {}))  # a stream may know them from its first row only
-    missing = [column for column in columns if column not in there]
-    if missing:
-        raise VmrError(f"{name}: no column '{missing[0]}' (it has {', '.join(there)})")
-    for kind in (datasets.Video, datasets.Image):
-        if rows.features is not None and isinstance(rows.features[columns[0]], kind):
-            rows = rows.cast_column(columns[0], kind(decode=False))
-    return rows.select_columns(list(columns))
 
+    name: str
+    split: str = "train"
+    video_column: str = "video"
+    caption_column: str = "caption"
+    media: Media = "video"
+    root: str | Path = "."
 
-def read_row(row: dict[str, Any], columns: tuple[str, str]) -> HubRow:
-    """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list."""
-    clip, captions = (row[column] for column in columns)
-    captions = captions if isinstance(captions, list) else [captions]
-    content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
-    if isinstance(content, str):
-        content, path = None, content
-    return HubRow(tuple(text for text in captions if text and text.strip()), path, content)
+    @property
+    def title(self) -> str:
+        """What to call it in logs."""
+        return f"{self.name}:{self.split}"
+
+    def load(self, *, stream: bool) -> Any:
+        """What `datasets` has, with the columns of clips and captions only, and nothing in them decoded.
+
+        stream: an IterableDataset, which is downloaded as it is read, rather than a Dataset, which is downloaded first.
+        Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
+        """
+        datasets = import_extra("datasets")
+        try:
+            if any(Path(self.name, file).is_file() for file in ("dataset_info.json", "dataset_dict.json")):
+                if stream:
+                    raise VmrError(f"{self.name}: was written by save_to_disk, so there is nothing to stream")
+                rows = datasets.load_from_disk(self.name)
+                rows = rows[self.split] if isinstance(rows, datasets.DatasetDict) else rows
+            else:
+                rows = datasets.load_dataset(self.name, split=self.split, streaming=stream)
+        except KeyError:
+            raise VmrError(f"{self.name}: no split '{self.split}' (it has {', '.join(rows)})") from None
+        except (OSError, ValueError, RuntimeError) as error:  # `datasets` derives its own from these
+            raise VmrError(f"{self.name}: cannot load this data set: {' '.join(str(error).split())}") from None
+        there = rows.column_names or list(next(iter(rows), {}))  # a stream may know them from its first row only
+        missing = [column for column in (self.video_column, self.caption_column) if column not in there]
+        if missing:
+            raise VmrError(f"{self.name}: no column '{missing[0]}' (it has {', '.join(there)})")
+        for kind in (datasets.Video, datasets.Image):
+            if rows.features is not None and isinstance(rows.features[self.video_column], kind):
+                rows = rows.cast_column(self.video_column, kind(decode=False))
+        return rows.select_columns([self.video_column, self.caption_column])
+
+    def read(self, row: dict[str, Any]) -> HubRow:
+        """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list."""
+        clip, captions = row[self.video_column], row[self.caption_column]
+        captions = captions if isinstance(captions, list) else [captions]
+        content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
+        if isinstance(content, str):
+            content, path = None, content
+        return HubRow(tuple(text for text in captions if text and text.strip()), path, content)
 
 
 class RowFiles:
-    """Makes clips in rows files to decode: those below `root` that paths lead to, or temporary ones of bytes."""
+    """Makes the clips of rows files to decode: those below `data.root` that paths lead to, or temporary ones of bytes.
 
-    def __init__(self, root: str | Path, media: Media, keep: int) -> None:
-        self._root, self._media = Path(root), media
+    keep: how many temporary files there may be, those asked for last.
+    """
+
+    def __init__(self, data: HubData, keep: int) -> None:
+        self._data = data
         self._spool = Spool(keep)
 
     def captioned(self, row: HubRow, number: int, name: str, id: int) -> Captioned:
@@ -74,6 +98,7 @@ class RowFiles:
         if not row.captions:
             return Captioned(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
         if row.content is None and row.path:
-            return Captioned(f"{name} ({row.path})", id, row.captions, locate(self._root, row.path, self._media))
+            path = locate(self._data.root, row.path, self._data.media)
+            return Captioned(f"{name} ({row.path})", id, row.captions, path)
         suffix = PurePosixPath(row.path or "").suffix
         return Captioned(name, id, row.captions, self._spool.put(number, suffix, lambda: row.content))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from vmr.data.hub_rows import HubRow, RowFiles, load_rows, read_row
-from vmr.data.records import Media, import_extra
+from vmr.data.hub_rows import HubData, HubRow, RowFiles
+from vmr.data.records import import_extra
 from vmr.data.train_source import Bookmark, Captioned
 from vmr.errors import VmrError
 
@@ -24,38 +23,24 @@ _ID_BYTES = 6  # of ids: among a batch of 4096 two different clips share one onc
 class HubStream:
     """A data set that need not fit on the disk; a TrainStream.
 
-    name, split, video_column, caption_column, media, root: as of `HubSource`, but no folder of `save_to_disk`; rows are
-    one video if their paths are equal, or their bytes. block: how many rows are shuffled among themselves. keep: how
-    many clips, besides those of two blocks, may lie in temporary files; more than are read ahead of training.
+    Rows are one video if their paths are equal, or their bytes. block: how many rows are shuffled among themselves.
+    keep: how many clips, besides those of two blocks, may lie in temporary files; more than are read ahead of training.
 
     With fewer shards than ranks, each rank reads all shards and uses its share of their rows.
 
-    Raises as `HubSource`; a reader raises VmrError when no more can be read, or when a whole epoch holds no row.
+    Raises as `HubData.load`; a reader raises VmrError when no more can be read, or when a whole epoch holds no row.
     """
 
     notes = ()
     num_ids = 1 << 8 * _ID_BYTES
 
-    def __init__(
-        self,
-        name: str,
-        split: str,
-        video_column: str,
-        caption_column: str,
-        media: Media = "video",
-        *,
-        root: str | Path = ".",
-        block: int = 1000,
-        keep: int = 2048,
-    ) -> None:
+    def __init__(self, data: HubData, block: int = 1000, keep: int = 2048) -> None:
         if block < 1:
-            raise VmrError(f"{name}: a stream is shuffled in blocks of at least 1 row, got {block}")
-        self.name = f"{name}:{split}"
-        self.media: Literal["video", "image"] = media
-        self.block = block
-        self._columns = (video_column, caption_column)
-        self._rows = load_rows(name, split, self._columns, stream=True)
-        self._root, self._keep = root, keep
+            raise VmrError(f"{data.name}: a stream is shuffled in blocks of at least 1 row, got {block}")
+        self.name, self.media = data.title, data.media
+        self.data, self.block = data, block
+        self._rows = data.load(stream=True)
+        self._keep = keep
 
     def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> HubReader:
         """Rank `rank`'s share of the rows, epoch after epoch, from the start or from a bookmark of such a reader."""
@@ -70,13 +55,9 @@ class HubStream:
         """The rows of one file, an IterableDataset."""
         return self._rows.shard(num_shards=self.num_shards, index=number)
 
-    def row(self, content: dict[str, Any]) -> HubRow:
-        """What a row of `shard` holds."""
-        return read_row(content, self._columns)
-
     def files(self) -> RowFiles:
         """Where a reader keeps its clips."""
-        return RowFiles(self._root, self.media, 2 * self.block + self._keep)
+        return RowFiles(self.data, 2 * self.block + self._keep)
 
 
 class HubReader:
@@ -97,7 +78,7 @@ class HubReader:
         """The next row of the shard, or the first of the next. Raises VmrError when it cannot be had."""
         name = self._stream.name
         try:
-            row = self._stream.row(next(self._rows))
+            row = self._stream.data.read(next(self._rows))
         except VmrError:
             raise
         except Exception as error:  # of any of the packages that a stream comes through

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from vmr.data.annotated_source import AnnotatedSource, load_table
+from vmr.data.hub_rows import HubData
 from vmr.data.hub_source import HubSource
 from vmr.data.hub_stream import HubStream
 from vmr.data.records import Media
@@ -150,10 +151,8 @@ def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource | TrainS
     if config.kind == "hub":
         name = str(path) if path.exists() else config.path
         columns, folder = (config.video_column, config.caption_column), root / (config.video_dir or ".")
-        if config.stream:
-            block = config.shuffle_rows
-            return HubStream(name, config.split, *columns, config.media, root=folder, block=block, keep=keep)
-        return HubSource(name, config.split, *columns, config.media, root=folder, keep=keep)
+        data = HubData(name, config.split, *columns, config.media, folder)
+        return HubStream(data, config.shuffle_rows, keep) if config.stream else HubSource(data, keep)
     only = root / config.only if config.only else None
     folder = root / config.video_dir if config.video_dir else path.parent
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
