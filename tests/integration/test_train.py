@@ -16,6 +16,8 @@ from tests.integration.tiny_run import finish, kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
+from vmr.models.upstream_video_text import tied_copies, upstream_name
+from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import SourceConfig
@@ -467,3 +469,30 @@ def test_going_on_with_a_saved_model(tiny, straight, tmp_path):
     assert all(torch.allclose(weights[name], saved[name], atol=1e-6) for name in same)
     events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert "weights loaded" in events[0]["event"]
+
+
+@pytest.mark.parametrize("part", ["all", "video"])
+def test_starting_from_a_file_of_upstreams(tiny, straight, tmp_path, part):
+    """A whole video-text checkpoint, or the vision weights of masked pre-training, which have no norm after pooling."""
+    saved = load_model(straight / "model", device="cpu").model.state_dict()
+    if part == "all":
+        content = {upstream_name(name, 2, "bert."): tensor for name, tensor in saved.items()}
+        content |= {copy: content[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
+        loaded = set(saved)
+    else:
+        loaded = {name for name in saved if name.startswith("video_encoder.") and "pool_norm" not in name}
+        content = {name.removeprefix("video_encoder."): saved[name] for name in loaded}
+    torch.save({"model": content, "epoch": 9}, tmp_path / "upstream.pth")
+    model = replace(tiny.model, **{"init" if part == "all" else "video_init": str(tmp_path / "upstream.pth")})
+    run = replace(tiny.run, out=str(tmp_path / "run"))
+    optimizer = replace(tiny.optimizer, learning_rate=1e-12)
+    weights = trained_weights(train(replace(tiny, model=model, optimizer=optimizer, run=run)))
+    same = {name for name in weights if torch.allclose(weights[name], saved[name], atol=1e-6)}
+    assert loaded <= same
+    fresh = ("text_proj.weight", "text_encoder.layers.0.expand.weight", "fusion.layers.0.expand.weight")
+    assert part == "all" or not same.intersection(fresh)
+
+
+def test_checkpoints_come_by_the_clock(tiny, tmp_path):
+    run = replace(tiny.run, out=str(tmp_path / "run"), checkpoint_minutes=1e-9)
+    assert [step_of(path) for path in list_checkpoints(train(replace(tiny, run=run)) / "checkpoints")] == [4, 3, 2, 1]
