@@ -112,6 +112,23 @@ def test_lists_are_replaced_and_can_be_added_to(tmp_path):
     assert [source.path for source in more.data.sources] == ["b.json", "c.json"]
 
 
+def test_nothing_of_a_list_is_left_when_it_is_replaced(tmp_path):
+    """Also by one of the same length, in a file and on the line, which the parser by itself would merge."""
+    write(
+        tmp_path,
+        first="data: {sources: [{path: a.json, only: y.txt, video_dir: v, weight: 3}]}\n"
+        "stages: [{name: s, learning_rate: 0.5, weights: {matching: 0.5}}]\n",
+    )
+    file = write(tmp_path, second="base: first.yaml\ndata: {sources: [{path: b.json}]}\nstages: [{num_steps: 7}]\n")
+    wanted = ([SourceConfig(path="b.json")], [StageConfig(num_steps=7)])
+    config = read_config(file)
+    assert (config.data.sources, config.stages) == wanted
+    for argument in (["--data.sources", '[{"path": "c.json"}]'], ['--data.sources=[{"path": "c.json"}]']):
+        assert read_config(tmp_path / "first.yaml", argument).data.sources == [SourceConfig(path="c.json")]
+    stages = read_config(tmp_path / "first.yaml", ["--stages", '[{"num_steps": 7}]']).stages
+    assert stages == [StageConfig(num_steps=7)]
+
+
 def test_a_vocabulary_is_looked_for_beside_the_config_that_names_it(tmp_path):
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "vocab.txt").write_text("\n".join(SPECIAL))

@@ -13,6 +13,7 @@ from vmr.errors import VmrError
 from vmr.train.config import StageConfig, TrainConfig
 
 _PACKAGE = Path(__file__).parent.parent
+_LISTS = ("data.sources", "stages")
 
 
 def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -23,14 +24,17 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
     Raises VmrError, in one line, for a file that is absent or no YAML, and for keys and values that do not exist.
     """
-    arguments = list(overrides)
+    arguments = [part for argument in overrides for part in [*_emptied(argument.partition("=")[0]), argument]]
     if file is not None:
         chain = _chain(Path(file))
         named = [(path, content["model"]["tokenizer"]) for path, content in chain if _names_tokenizer(content)]
         if named and (named[-1][0].parent / str(named[-1][1])).is_file():
             path, tokenizer = named[-1]
             arguments.insert(0, f"--model.tokenizer={(path.parent / tokenizer).resolve()}")
-        arguments = [f"--config={path}" for path, _ in chain] + arguments
+        for path, content in reversed(chain):
+            named_lists = [f"--{key}" for key in _LISTS if _holds(content, key)]
+            emptied = [part for option in named_lists for part in _emptied(option)]
+            arguments = [*emptied, f"--config={path}", *arguments]
     parser = ArgumentParser(
         prog="vmr-train CONFIG", description="Train a video-text model.", exit_on_error=False, allow_abbrev=False
     )
@@ -75,6 +79,16 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
         if content.get("base") is None:
             return chain
         file = file.parent / str(content["base"])
+
+
+def _emptied(option: str) -> list[str]:
+    """What to say before an option that gives a list anew: the parser keeps what items of the old one leave unsaid."""
+    return [f"{option}=[]"] if option.removeprefix("--") in _LISTS else []
+
+
+def _holds(content: dict[str, Any], key: str) -> bool:
+    section, _, rest = key.partition(".")
+    return section in content and (not rest or _holds(content[section], rest))
 
 
 def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
