@@ -14,7 +14,15 @@ from vmr.models.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
 from vmr.processes import ALONE
 from vmr.train.build import build_loader, build_objective, build_sources, learning_rate_factor, model_sizes
 from vmr.train.checkpoint import first_difference
-from vmr.train.config import ModelConfig, OptimizerConfig, RunConfig, StageConfig, TrainConfig, ValidationConfig
+from vmr.train.config import (
+    ModelConfig,
+    OptimizerConfig,
+    RunConfig,
+    StageConfig,
+    TrainConfig,
+    ValidationConfig,
+    completed,
+)
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig, SourceConfig
 from vmr.train.objective import LossWeights, MaskConfig
@@ -320,7 +328,18 @@ def test_essentials_are_what_a_resumed_run_must_share():
     other = replace(config, data=replace(config.data, batch_size=BatchSize(64)))
     assert first_difference(other.essentials(), essentials) == "data.batch_size.video is 64, there 32"
     longer = replace(config, stages=[StageConfig(num_steps=2000)])
-    assert str(first_difference(longer.essentials(), essentials)).startswith("stages is [{'name': 'train'")
+    assert first_difference(longer.essentials(), essentials) == "stages[0].num_steps is 2000, there 1000"
+    more = replace(config, stages=[*config.stages, StageConfig()])
+    assert first_difference(more.essentials(), essentials) == "stages are 2, there 1"
+
+
+def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
+    config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
+    older = config.essentials()
+    del older["data"]["sources"][1]["stream"], older["stages"][0]["cosine_steps"], older["optimizer"]["eps"]
+    assert completed(older) == config.essentials()
+    older["optimizer"]["from_the_future"] = 1
+    assert first_difference(config.essentials(), completed(older)) == "optimizer.from_the_future is None, there 1"
 
 
 def test_defaults_are_those_of_the_dataclasses():

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from vmr.data.files import sha256_of
 from vmr.errors import VmrError
 from vmr.processes import Processes
-from vmr.train.config import TrainConfig
+from vmr.train.config import TrainConfig, completed
 from vmr.train.distributed import fill, whole
 
 SCHEMA = "vmr-checkpoint/1"
@@ -142,7 +142,7 @@ def find_resumable(out: Path, folder: Path, config: TrainConfig, among: Processe
         return None
     if not config.run.resume:
         raise VmrError(f"{out}: holds a run already: name another run.out, or leave run.resume true to go on with it")
-    difference = first_difference(config.essentials(), found.state.config)
+    difference = first_difference(config.essentials(), completed(found.state.config))
     if difference is not None:
         raise VmrError(f"{out}: holds another run: {difference}: name another run.out, or use its config")
     if len(found.state.positions) != among.world:
@@ -151,13 +151,19 @@ def find_resumable(out: Path, folder: Path, config: TrainConfig, among: Processe
 
 
 def first_difference(own: Any, other: Any, key: str = "") -> str | None:
-    """Where two configs, as JSON, differ first: "run.seed is 1, there 0"."""
+    """Where two configs, as JSON, differ first: "stages[1].num_steps is 4, there 3"."""
     if isinstance(own, dict) and isinstance(other, dict):
         for name in [*own, *(name for name in other if name not in own)]:
             found = first_difference(own.get(name), other.get(name), f"{key}.{name}" if key else name)
             if found is not None:
                 return found
         return None
+    if isinstance(own, list) and isinstance(other, list):
+        pairs = enumerate(zip(own, other, strict=False))
+        found = next((d for n, pair in pairs if (d := first_difference(*pair, f"{key}[{n}]")) is not None), None)
+        if found is None and len(own) != len(other):
+            return f"{key} are {len(own)}, there {len(other)}"
+        return found
     return None if own == other else f"{key} is {own!r:.60}, there {other!r:.60}"
 
 

@@ -1,6 +1,7 @@
 """What a training run is: frozen dataclasses, whose docstrings are the help of `vmr-train CONFIG --help`."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,7 +11,7 @@ from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
 from vmr.models.text_encoder import TextConfig
 from vmr.models.tokenizer import MINILM
 from vmr.models.video_encoder import VideoMambaConfig
-from vmr.train.data_config import BatchSize, DataConfig, need
+from vmr.train.data_config import BatchSize, DataConfig, SourceConfig, need
 from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule
 
@@ -289,6 +290,23 @@ class TrainConfig:
         del content["validation"]
         content["model"]["tokenizer"] = Path(self.model.tokenizer).name  # wherever its folder has been moved
         return content
+
+
+def completed(essentials: Mapping[str, Any]) -> dict[str, Any]:
+    """Essentials that another version of vmr wrote, with what it did not know yet as it was then: the defaults."""
+    found = _filled(essentials, TrainConfig().essentials())
+    source, stage = (json.loads(json.dumps(asdict(default))) for default in (SourceConfig("shapes"), StageConfig()))
+    found["data"]["sources"] = [_filled(item, source) for item in found["data"]["sources"]]
+    found["stages"] = [_filled(item, stage) for item in found["stages"]]
+    return found
+
+
+def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {**defaults, **content}
+    for name, default in defaults.items():
+        if isinstance(default, dict) and isinstance(merged[name], dict):
+            merged[name] = _filled(merged[name], default)
+    return merged
 
 
 # How fast, how safe and how talkative a run is does not change what is learnt.
