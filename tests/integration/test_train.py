@@ -87,7 +87,9 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
     kill_after(start(config_file, "--run.out", out), out, 20)
     assert not (out / "checkpoints" / "step-00000040").exists()
+    assert list(out.glob(".clips-0/*/*.mp4"))  # of the stream; they go with the next run
     assert "goes on from" in finish(start(config_file, "--run.out", out))
+    assert not list(out.glob(".clips*"))
     same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
     # log lines are means since the last one, so those of step 30 on cover the same steps in both
     assert lines(out) == lines(straight)

@@ -8,6 +8,7 @@ import pytest
 from tests.unit.counted import num_frames_of
 from vmr.data.hub_rows import HubData
 from vmr.data.hub_source import HubSource
+from vmr.data.hub_stream import HubStream
 from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
 from vmr.errors import VmrError
 
@@ -33,7 +34,7 @@ def test_rows_with_bytes(datasets, tmp_path, counted_videos):
         (1, "two", 2),
     ]
     without = source.pair(2, rng)
-    assert without.name.endswith("saved:train:2 (no caption)")
+    assert without.name.endswith("saved:train:2 (2.mp4) (no caption)")
     assert not without.path.exists()
 
 
@@ -55,6 +56,49 @@ def test_rows_with_paths_in_parquet_files(datasets, tmp_path, counted_videos):
     assert source.pair(1, rng).path == folder / "b"
     assert (len(source), source.num_ids) == (3, 2)
     assert [source.pair(index, rng).id for index in range(3)] == [0, 1, 0]
+
+
+def test_paths_are_numbered_whatever_wrote_them(datasets, tmp_path):
+    """pandas writes long strings; a row without a path is no video, as are all of them."""
+    import pyarrow
+    from pyarrow import parquet
+
+    for kind in (pyarrow.string(), pyarrow.large_string()):
+        folder = tmp_path / str(kind)
+        folder.mkdir()
+        paths = pyarrow.array(["a.mp4", "b.mp4", None, "a.mp4", None], kind)
+        parquet.write_table(pyarrow.table({"video": paths, "caption": ["c"] * 5}), folder / "train-0.parquet")
+        source = HubSource(HubData(str(folder)))
+        ids = [source.pair(index, np.random.default_rng(0)).id for index in range(5)]
+        assert (ids, source.num_ids) == ([0, 1, 2, 0, 2], 3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ({"video": ["a.mp4"], "caption": [7]}, "column 'caption' holds int, expected a text or a list of texts"),
+        ({"video": [7], "caption": ["c"]}, "column 'video' holds int, expected a path, bytes or a dict of both"),
+        ({"video": [[1, 2]], "caption": ["c"]}, "column 'video' holds list, expected a path, bytes or a dict of both"),
+        ({"video": [{"bytes": b"", "path": 7}], "caption": ["c"]}, "column 'video' holds int, expected a path"),
+    ],
+)
+def test_columns_of_other_types(datasets, tmp_path, rows, message):
+    (tmp_path / "data").mkdir()
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data/train-0.parquet")
+    with pytest.raises(VmrError, match=f"data:train: {message}"):
+        HubSource(HubData(str(tmp_path / "data"))).pair(0, np.random.default_rng(0))
+    with pytest.raises(VmrError, match=f"data:train: {message}"):
+        HubStream(HubData(str(tmp_path / "data"))).reader((0,), 0, 1, None).read()
+
+
+def test_a_plain_dict_is_a_clip(datasets, tmp_path, counted_videos):
+    (tmp_path / "data").mkdir()
+    rows = {"video": [{"bytes": counted_videos[2], "path": "c.mp4"}], "caption": ["c"]}
+    datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "data/train-0.parquet")
+    source = HubSource(HubData(str(tmp_path / "data")))
+    pair = source.pair(0, np.random.default_rng(0))
+    assert num_frames_of(pair) == 3
+    assert pair.name.endswith("data:train:0 (c.mp4)")
 
 
 def test_pictures_in_rows(datasets, tmp_path):

@@ -1,6 +1,11 @@
 """Streams: every row once an epoch, each caption with its own video, and taken up again at the very next pair."""
 
 import json
+import re
+import shutil
+import threading
+import time
+import zipfile
 from collections import Counter
 from dataclasses import asdict
 from itertools import islice
@@ -9,8 +14,8 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import SPEC, num_frames, num_frames_of
-from vmr.data.hub_rows import HubData
-from vmr.data.hub_stream import HubStream
+from vmr.data.hub_rows import HubData, HubRow
+from vmr.data.hub_stream import HubReader, HubStream
 from vmr.data.train_clips import ClipSpec
 from vmr.data.train_loader import TrainLoader
 from vmr.data.walk import LoaderPosition, Walk
@@ -41,7 +46,8 @@ def stream(shards):
 
 def walk_of(stream, rank=0, world=1, position=None):
     position = position or LoaderPosition(0, (0,), (None,), seed=3, rank=rank, world=world, lengths=(0,))
-    return Walk(stream, 0, 0, ClipSpec(1, 2, flip=False), position, None)
+    spec = ClipSpec(1, 2, flip=False)
+    return Walk(stream, 0, 0, spec, position=position, pool=None, stopped=threading.Event())
 
 
 def captions(walk, count):
@@ -121,7 +127,7 @@ def test_batches_go_on_from_any_position(shards):
         assert [num_frames(clip) for clip in batch.video] == [int(text.split()[1]) for text in batch.captions]
         assert len(set(batch.ids.tolist())) == len({text.split()[1] for text in batch.captions})
     for stop in (1, 2, 3, 8, 10):
-        position = LoaderPosition(**json.loads(json.dumps(asdict(straight[stop - 1].position))))
+        position = LoaderPosition.of(json.loads(json.dumps(asdict(straight[stop - 1].position))))
         rest = batches(position, 2)
         assert [batch.captions for batch in rest] == [batch.captions for batch in straight[stop : stop + 2]]
         assert all(np.array_equal(one.video, two.video) for one, two in zip(rest, straight[stop:], strict=False))
@@ -151,6 +157,25 @@ def test_rows_of_paths_and_rows_without_captions(datasets, tmp_path):
     assert not without.path.exists()
 
 
+def test_clips_inside_an_archive(datasets, tmp_path, counted_videos):
+    """What `datasets` gives of one is an address, not bytes; one that names no member is a clip that is not there."""
+    (tmp_path / "data").mkdir()
+    with zipfile.ZipFile(tmp_path / "data/train.zip", "w") as archive:
+        for n, content in enumerate(counted_videos):
+            archive.writestr(f"{n}.mp4", content)
+        lines = [json.dumps({"file_name": f"{n}.mp4", "caption": f"{n}: {n + 1} frames"}) for n in range(4)]
+        archive.writestr("metadata.jsonl", "\n".join(lines))
+    stream = HubStream(HubData(str(tmp_path / "data"), root=tmp_path))
+    reader, seen = stream.reader((0,), 0, 1, None), {}
+    while len(seen) < 4:
+        pair = reader.read().pair(np.random.default_rng(0))
+        seen[pair.caption] = num_frames_of(pair)
+        assert re.search(r"train:[0-9a-f]{12} \(zip://\d\.mp4::.*train\.zip\)$", pair.name)
+    assert seen == {"0: 1 frames": 1, "1: 2 frames": 2, "2: 3 frames": 3, "3: 4 frames": 4}
+    row = HubRow(("gone",), f"zip://9.mp4::{tmp_path}/data/train.zip", None)
+    assert not stream.files().captioned(row, 0, "x", 0).path.exists()
+
+
 def test_streams_that_are_not_there(datasets, shards, tmp_path):
     with pytest.raises(VmrError, match=r"data: no column 'text' \(it has video, caption\)"):
         HubStream(HubData(str(shards), caption_column="text"))
@@ -175,6 +200,46 @@ def test_a_stream_without_rows_ends_rather_than_waits(datasets, stream, tmp_path
     stream = HubStream(HubData(str(tmp_path / "empty")))
     with pytest.raises(VmrError, match="empty:train: has no rows for process 0 of 1"):
         stream.reader((0,), 0, 1, None).read()
+
+
+def test_a_rank_may_draw_shards_without_rows(datasets, tmp_path):
+    (tmp_path / "half").mkdir()
+    features = datasets.Features({"video": datasets.Value("string"), "caption": datasets.Value("string")})
+    for number, rows in enumerate(([], ["a.mp4"])):
+        table = datasets.Dataset.from_dict({"video": rows, "caption": rows}, features)
+        table.to_parquet(tmp_path / f"half/train-{number}.parquet")
+    stream = HubStream(HubData(str(tmp_path / "half")))
+    assert [stream.reader((0,), rank, 2, None).read().captions for rank in range(2)] == [("a.mp4",), ("a.mp4",)]
+
+
+def test_a_stream_that_has_changed_is_not_gone_on_with(shards):
+    def loader():
+        return TrainLoader([(HubStream(HubData(str(shards)), 8), 1.0)], SPEC, batch_size={"video": 3}, seed=0)
+
+    with loader() as before:
+        position = next(before.batches()).position
+    shutil.copy(shards / "train-00000.parquet", shards / "train-00009.parquet")
+    with loader() as after, pytest.raises(VmrError, match="that of another run"):
+        after.batches(position)
+
+
+def test_closing_does_not_wait_for_a_block(shards, monkeypatch):
+    """Reading the block would take an hour."""
+    read = HubReader.read
+    monkeypatch.setattr(HubReader, "read", lambda reader: (time.sleep(0.1), read(reader))[1])
+    stream = HubStream(HubData(str(shards)), 36_000)
+    with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, num_workers=0) as loader:
+
+        def consume():
+            with pytest.raises(VmrError, match="closed"):
+                next(loader.batches())
+
+        consumer = threading.Thread(target=consume, daemon=True)
+        consumer.start()
+        time.sleep(0.5)
+        loader.close()
+        consumer.join(timeout=60)
+        assert not consumer.is_alive()
 
 
 def test_a_stream_that_breaks_off_says_so_in_one_line(shards):

@@ -158,7 +158,7 @@ def test_going_on_from_a_position(videos, pictures, tmp_path, num_workers: int, 
     assert [batch.media for batch in straight[:2]] == ["video", "image"]
     first = take(loader(*sources, **options), stop)
     saved = json.loads(json.dumps(asdict(first[-1].position)))
-    rest = take(loader(*sources, **options), 9 - stop, LoaderPosition(**saved))
+    rest = take(loader(*sources, **options), 9 - stop, LoaderPosition.of(saved))
     without_lists = [[replace(batch, skipped=()) for batch in batches] for batches in (first + rest, straight)]
     assert facts(without_lists[0]) == facts(without_lists[1])  # a new run names again what it finds broken
 

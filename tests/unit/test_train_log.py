@@ -32,11 +32,12 @@ def test_a_window_of_steps_that_were_all_left_out_says_nothing():
 def test_a_line_says_where_the_time_goes():
     record = {
         "step": 7, "stage": "masked", "loss": 1.5, "losses": {"matching": 1.5}, "learning_rate": 1e-3,
-        "temperature": 0.07, "grad_norm": 2.0, "step_s": 0.5, "waiting": 0.1,
+        "temperature": 0.07, "grad_norm": 2.0, "step_s": 0.5, "waiting": 0.1, "num_skipped": 0,
     }  # fmt: skip
     line = train_line(record)
     assert line == "step 7 masked: loss 1.500 (matching 1.500) lr 1.00e-03 temperature 0.0700 grad 2.00 0.50 s/step"
     assert train_line({**record, "waiting": 0.4}) == f"{line}, 40% of it waiting for data"
+    assert train_line({**record, "num_skipped": 3}) == f"{line}; 3 clips skipped so far, see skipped.jsonl"
 
 
 @pytest.fixture

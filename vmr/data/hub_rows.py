@@ -30,7 +30,8 @@ class HubData:
 
     name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
     `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
-    text, or a list of texts to choose from.
+    text, or a list of texts to choose from. subset: of a data set of several configurations. revision: of a repository,
+    a branch, tag or commit.
     """
 
     name: str
@@ -39,6 +40,8 @@ class HubData:
     caption_column: str = "caption"
     media: Media = "video"
     root: str | Path = "."
+    subset: str | None = None
+    revision: str | None = None
 
     @property
     def title(self) -> str:
@@ -57,14 +60,17 @@ class HubData:
                 if stream:
                     raise VmrError(f"{self.name}: was written by save_to_disk, so there is nothing to stream")
                 rows = datasets.load_from_disk(self.name)
-                rows = rows[self.split] if isinstance(rows, datasets.DatasetDict) else rows
+                if isinstance(rows, datasets.DatasetDict):
+                    if self.split not in rows:
+                        raise VmrError(f"{self.name}: no split '{self.split}' (it has {', '.join(rows)})")
+                    rows = rows[self.split]
             else:
-                rows = datasets.load_dataset(self.name, split=self.split, streaming=stream)
-        except KeyError:
-            raise VmrError(f"{self.name}: no split '{self.split}' (it has {', '.join(rows)})") from None
-        except (OSError, ValueError, RuntimeError) as error:  # `datasets` derives its own from these
+                rows = datasets.load_dataset(
+                    self.name, self.subset, split=self.split, revision=self.revision, streaming=stream
+                )
+            there = rows.column_names or list(next(iter(rows), {}))  # a stream may know them from its first row only
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # `datasets` derives its own from these
             raise VmrError(f"{self.name}: cannot load this data set: {' '.join(str(error).split())}") from None
-        there = rows.column_names or list(next(iter(rows), {}))  # a stream may know them from its first row only
         missing = [column for column in (self.video_column, self.caption_column) if column not in there]
         if missing:
             raise VmrError(f"{self.name}: no column '{missing[0]}' (it has {', '.join(there)})")
@@ -74,31 +80,58 @@ class HubData:
         return rows.select_columns([self.video_column, self.caption_column])
 
     def read(self, row: dict[str, Any]) -> HubRow:
-        """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list."""
+        """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list.
+
+        Raises VmrError for anything else.
+        """
         clip, captions = row[self.video_column], row[self.caption_column]
         captions = captions if isinstance(captions, list) else [captions]
         content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
         if isinstance(content, str):
             content, path = None, content
+        self._expect(self.caption_column, "a text or a list of texts", str, *captions)
+        self._expect(self.video_column, "a path, bytes or a dict of both", bytes, content)
+        self._expect(self.video_column, "a path, bytes or a dict of both", str, path)
         return HubRow(tuple(text for text in captions if text and text.strip()), path, content)
+
+    def _expect(self, column: str, expected: str, kind: type, *values: object) -> None:
+        for value in values:
+            if value is not None and not isinstance(value, kind):
+                raise VmrError(f"{self.title}: column '{column}' holds {type(value).__name__}, expected {expected}")
 
 
 class RowFiles:
-    """Makes the clips of rows files to decode: those below `data.root` that paths lead to, or temporary ones of bytes.
+    """Makes the clips of rows files to decode: those below `data.root` that paths lead to, or temporary ones.
 
-    keep: how many temporary files there may be, those asked for last.
+    Temporary are those of bytes and of paths that are addresses, such as "zip://a.mp4::b.zip"; for these see `Spool`.
     """
 
-    def __init__(self, data: HubData, keep: int) -> None:
+    def __init__(self, data: HubData, keep: int, folder: Path | None = None) -> None:
         self._data = data
-        self._spool = Spool(keep)
+        self._spool = Spool(keep, folder)
 
     def captioned(self, row: HubRow, number: int, name: str, id: int) -> Captioned:
-        """Row `number`. One that has no caption counts as a clip that cannot be decoded."""
+        """Row `number`. One that has no caption counts as a clip that cannot be decoded.
+
+        Raises OSError where an address cannot be read, but for a clip that is not there.
+        """
+        if row.path:
+            name = f"{name} ({row.path})"
         if not row.captions:
             return Captioned(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
-        if row.content is None and row.path:
-            path = locate(self._data.root, row.path, self._data.media)
-            return Captioned(f"{name} ({row.path})", id, row.captions, path)
-        suffix = PurePosixPath(row.path or "").suffix
-        return Captioned(name, id, row.captions, self._spool.put(number, suffix, lambda: row.content))
+        if row.content is None and row.path and "://" not in row.path:
+            return Captioned(name, id, row.captions, locate(self._data.root, row.path, self._data.media))
+        suffix = PurePosixPath((row.path or "").partition("::")[0]).suffix
+        return Captioned(name, id, row.captions, self._spool.put(number, suffix, lambda: _bytes_of(row)))
+
+
+def _bytes_of(row: HubRow) -> bytes | None:
+    """The clip itself, read from its address where it has one; None where there is none."""
+    if row.content is not None or not row.path:
+        return row.content
+    try:
+        with import_extra("fsspec").open(row.path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except (FileNotFoundError, KeyError):  # the latter from archives
+        return None

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.hub_rows import HubData, RowFiles
+from vmr.data.records import import_extra
 from vmr.data.train_source import Pair
 
 
 class HubSource:
     """A data set that is downloaded as a whole when first used, one pair for each row; a TrainSource.
 
-    Rows of equal paths are one video; rows of other types are one each. keep: as for `TarSource`. Raises as
-    `HubData.load`.
+    Rows of equal paths are one video; rows of other types are one each. keep, folder: as for `TarSource`. Raises as
+    `HubData.load`; `pair` also raises VmrError for a row of other types than `HubData.read` expects.
     """
 
     notes = ()
     group = 1
 
-    def __init__(self, data: HubData, keep: int = 2048) -> None:
+    def __init__(self, data: HubData, keep: int = 2048, folder: Path | None = None) -> None:
         self.name, self.media = data.title, data.media
         self._data = data
         self._rows = data.load(stream=False)
         self._ids = _numbers(self._rows, data.video_column)
         self.num_ids = int(self._ids.max()) + 1 if len(self._ids) else 0
-        self._files = RowFiles(data, keep)
+        self._files = RowFiles(data, keep, folder)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -40,7 +42,11 @@ class HubSource:
 
 def _numbers(rows: Any, column: str) -> NDArray[np.int64]:
     """Equal for rows of equal paths, else different; (num_rows,)."""
-    if rows.features[column].dtype != "string":
+    if getattr(rows.features[column], "dtype", None) not in ("string", "large_string"):
         return np.arange(len(rows), dtype=np.int64)
-    paths = ["" if path is None else path for path in rows[column]]
-    return np.unique(np.array(paths, dtype=np.str_), return_inverse=True)[1].astype(np.int64)
+    arrow = import_extra("pyarrow")
+    paths = rows.select_columns([column]).with_format("arrow")[:][column]
+    # large_string: all of it together may be longer than 2 GB.
+    distinct = paths.cast(arrow.large_string()).combine_chunks().fill_null("").dictionary_encode()
+    numbers: NDArray[np.int64] = distinct.indices.to_numpy().astype(np.int64)
+    return numbers

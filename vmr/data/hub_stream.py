@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from vmr.data.train_source import Bookmark, Captioned
 from vmr.errors import VmrError
 
 _ID_BYTES = 6  # of ids: among a batch of 4096 two different clips share one once in 30 million batches
+_EMPTY_EPOCHS = 20  # in a row: a rank may draw shards without rows for some, while others have rows
 
 
 class HubStream:
@@ -25,22 +27,23 @@ class HubStream:
 
     Rows are one video if their paths are equal, or their bytes. block: how many rows are shuffled among themselves.
     keep: how many clips, besides those of two blocks, may lie in temporary files; more than are read ahead of training.
+    folder: for these, see `Spool`.
 
     With fewer shards than ranks, each rank reads all shards and uses its share of their rows.
 
-    Raises as `HubData.load`; a reader raises VmrError when no more can be read, or when a whole epoch holds no row.
+    Raises as `HubData.load`; a reader raises VmrError when no more can be read, or no row is found.
     """
 
-    notes = ()
     num_ids = 1 << 8 * _ID_BYTES
 
-    def __init__(self, data: HubData, block: int = 1000, keep: int = 2048) -> None:
+    def __init__(self, data: HubData, block: int = 1000, keep: int = 2048, folder: Path | None = None) -> None:
         if block < 1:
             raise VmrError(f"{data.name}: a stream is shuffled in blocks of at least 1 row, got {block}")
         self.name, self.media = data.title, data.media
         self.data, self.block = data, block
         self._rows = data.load(stream=True)
-        self._keep = keep
+        self._keep, self._folder = keep, folder
+        self.notes = (f"{self.name}: {self.num_shards} files, streamed; {block} rows are read before the first step",)
 
     def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> HubReader:
         """Rank `rank`'s share of the rows, epoch after epoch, from the start or from a bookmark of such a reader."""
@@ -57,7 +60,7 @@ class HubStream:
 
     def files(self) -> RowFiles:
         """Where a reader keeps its clips."""
-        return RowFiles(self.data, 2 * self.block + self._keep)
+        return RowFiles(self.data, 2 * self.block + self._keep, self._folder)
 
 
 class HubReader:
@@ -79,14 +82,14 @@ class HubReader:
         name = self._stream.name
         try:
             row = self._stream.data.read(next(self._rows))
+            self._count += 1
+            number = _fingerprint(row)
+            return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
         except VmrError:
             raise
         except Exception as error:  # of any of the packages that a stream comes through
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise VmrError(f"{name}: cannot read on ({message}); the same command goes on with the run") from error
-        self._count += 1
-        number = _fingerprint(row)
-        return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
 
     def bookmark(self) -> Bookmark:
         """The place behind the row that was read last."""
@@ -94,17 +97,17 @@ class HubReader:
 
     def _endless(self) -> Iterator[dict[str, Any]]:
         epoch, start, within = (self._place[key] for key in ("epoch", "shards", "within"))
-        while True:
-            is_whole, before = start == 0 and within is None, self._count
+        last_found = epoch
+        while epoch - last_found <= _EMPTY_EPOCHS:
             shards = self._order(epoch)
             for done in range(start, len(shards)):
                 for row, behind in self._shard(shards[done], within):
+                    last_found = epoch
                     self._place = {"epoch": epoch, "shards": done, "within": behind}
                     yield row
                 within = None
-            if is_whole and self._count == before:
-                raise VmrError(f"{self._stream.name}: has no rows for process {self._rank} of {self._world}")
             epoch, start = epoch + 1, 0
+        raise VmrError(f"{self._stream.name}: has no rows for process {self._rank} of {self._world}")
 
     def _order(self, epoch: int) -> list[int]:
         """The shards that this rank reads in an epoch."""
@@ -124,5 +127,5 @@ class HubReader:
 
 def _fingerprint(row: HubRow) -> int:
     """Equal for equal clips, and hardly ever for others."""
-    content = row.content if row.content is not None else (row.path or "").encode()
+    content = row.content if row.content is not None else (row.path or "\n".join(row.captions)).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=_ID_BYTES).digest(), "big")

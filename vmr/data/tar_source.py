@@ -47,12 +47,15 @@ class TarSource:
 
     A sample is the files side by side in a shard whose names are the same up to the first dot: a video (or picture)
     and its caption as .txt, .caption, or a .json with "caption" (a text or a list). notes: how many samples lack one of
-    the two. keep: how many clips may lie in temporary files; more than are read ahead of training.
+    the two. keep: how many clips may lie in temporary files; more than are read ahead of training. folder: for these,
+    see `Spool`.
 
     Raises AnnotationError for a shard that is no plain tar file, or when no sample is whole.
     """
 
-    def __init__(self, shards: Sequence[Path], media: Media, name: str, keep: int = 2048) -> None:
+    def __init__(
+        self, shards: Sequence[Path], media: Media, name: str, keep: int = 2048, folder: Path | None = None
+    ) -> None:
         self.table = cached_table(
             shards, ["tar", media], lambda left_out: _samples(shards, media, left_out), by_contents=False
         )
@@ -63,7 +66,7 @@ class TarSource:
         left_out = ", ".join(self.table.left_out[:_NAMED])
         how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
         self.notes = (how_many,) if left_out else ()
-        self._spool = Spool(keep)
+        self._spool = Spool(keep, folder)
 
     def __len__(self) -> int:
         return len(self.table)

@@ -118,14 +118,17 @@ class TrainLoader:
         self._batch_size = dict(batch_size)
         self._num_workers, self._timeout_s = num_workers, timeout_s
         self._max_bad_share, self._prefetch = max_bad_share, prefetch
-        lengths = tuple(0 if isinstance(source, TrainStream) else len(source) for source in self._sources)
+        lengths = tuple(source.num_shards if isinstance(source, TrainStream) else len(source) for source, _ in sources)
         self._start = LoaderPosition(0, (0,) * len(sources), (None,) * len(sources), seed, rank, world, lengths)
         self._runs: list[_Run] = []
         weakref.finalize(self, _stop, self._runs)  # also when the interpreter ends, while threads can still be joined
 
-    def batches(self, position: LoaderPosition | None = None) -> Generator[TrainBatch, None, None]:
+    def batches(
+        self, position: LoaderPosition | None = None, *, pin_memory: bool = False
+    ) -> Generator[TrainBatch, None, None]:
         """Batches without end, from the first or from where `position` says: the same as if never interrupted.
 
+        pin_memory: have them lie in memory that is copied to a GPU while the program goes on.
         Raises VmrError for a position of a loader with another seed, rank, world or other sources; while it runs, when
         too many clips are bad, when a worker cannot start, and whatever a source raises.
         """
@@ -136,11 +139,12 @@ class TrainLoader:
                 "the saved position of the data is that of another run: "
                 "seed, number of processes and the sources with their lengths must be the same"
             )
-        return self._batches(position)
+        return self._batches(position, pin_memory)
 
-    def _batches(self, position: LoaderPosition) -> Generator[TrainBatch, None, None]:
+    def _batches(self, position: LoaderPosition, pin_memory: bool) -> Generator[TrainBatch, None, None]:
         pool = None if self._num_workers == 0 else ClipPool(self._num_workers, self._timeout_s)
-        run = _Run(self._assemble(position, pool), pool)
+        stopped = threading.Event()
+        run = _Run(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
         self._runs.append(run)
         try:
             while True:
@@ -163,9 +167,22 @@ class TrainLoader:
     ) -> None:
         self.close()
 
-    def _assemble(self, position: LoaderPosition, pool: ClipPool | None) -> Iterator[TrainBatch]:
+    def _assemble(
+        self, position: LoaderPosition, pool: ClipPool | None, pin_memory: bool, stopped: threading.Event
+    ) -> Iterator[TrainBatch]:
         """Runs in the thread of a `_Run`. Asks for the clips of later batches before it waits for those of one."""
-        walks = [self._walk(number, position, pool) for number in range(len(self._sources))]
+        walks = [
+            Walk(
+                source,
+                number,
+                self._offsets[number],
+                self._specs[source.media],
+                position=position,
+                pool=pool,
+                stopped=stopped,
+            )
+            for number, source in enumerate(self._sources)
+        ]
         health = _Health(self._max_bad_share)
         planned: deque[tuple[Media, list[Walk]]] = deque()
         number = position.batch
@@ -181,7 +198,7 @@ class TrainLoader:
             pairs, clips = zip(*(_good_clip(walk, health, skipped) for walk in of_rows), strict=True)
             yield TrainBatch(
                 media=media,
-                video=np.stack(clips),
+                video=_pinned(clips) if pin_memory else np.stack(clips),
                 captions=tuple(pair.caption for pair in pairs),
                 ids=np.array([pair.id for pair in pairs], np.int64),
                 position=replace(
@@ -201,9 +218,13 @@ class TrainLoader:
         rows = rng.choice(len(self._sources), self._batch_size[drawn.media], p=weights / weights.sum())
         return drawn.media, rows.tolist()
 
-    def _walk(self, number: int, position: LoaderPosition, pool: ClipPool | None) -> Walk:
-        source = self._sources[number]
-        return Walk(source, number, self._offsets[number], self._specs[source.media], position, pool)
+
+def _pinned(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The clips as one array in page-locked memory, which `torch.from_numpy` leaves where it is."""
+    import torch
+
+    pinned = torch.empty((len(clips), *clips[0].shape), dtype=torch.uint8, pin_memory=True).numpy()
+    return np.stack(clips, out=pinned)
 
 
 def _good_clip(walk: Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
@@ -247,11 +268,11 @@ class _Health:
 class _Run:
     """One loop over `TrainLoader.batches`: the thread that assembles batches and the workers that decode for it."""
 
-    def __init__(self, batches: Iterator[TrainBatch], pool: ClipPool | None) -> None:
+    def __init__(self, batches: Iterator[TrainBatch], pool: ClipPool | None, stopped: threading.Event) -> None:
         self._batches = batches
         self._pool = pool
         self._ready: queue.Queue[TrainBatch | BaseException] = queue.Queue(maxsize=1)
-        self._stopped = threading.Event()
+        self._stopped = stopped
         self._thread = threading.Thread(target=self._fill, daemon=True)
         self._thread.start()
 

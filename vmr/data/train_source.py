@@ -99,6 +99,10 @@ class TrainStream(Protocol):
         """Its ids are 0 to num_ids - 1."""
 
     @property
+    def num_shards(self) -> int:
+        """How many parts it is read in, by which a stream that has changed is known."""
+
+    @property
     def block(self) -> int:
         """How many clips that come one after the other training may take in another order; they are kept so long."""
 

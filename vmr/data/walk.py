@@ -10,10 +10,12 @@ Every random choice is a function of (seed, source, place), so a position is a f
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,11 +31,11 @@ PLAN, ORDER, CAPTION, CLIP = 1, 2, 3, 4  # what a random generator is for: keeps
 
 @dataclass(frozen=True)
 class LoaderPosition:
-    """Where the loader of one rank stands; `LoaderPosition(**json.loads(json.dumps(asdict(position))))` is the same.
+    """Where the loader of one rank stands; `LoaderPosition.of(json.loads(json.dumps(asdict(position))))` is the same.
 
     batch: the number of the next batch, from 0. taken: how many pairs of each source this rank has used up. bookmarks:
     of each stream the start of the block that it is in; None of other sources. The rest says whose position it is:
-    seed, rank and world as given to the loader, lengths of its sources, 0 for streams.
+    seed, rank and world as given to the loader, the pairs that each source has, or the shards of a stream.
     """
 
     batch: int
@@ -48,11 +50,20 @@ class LoaderPosition:
         for name in ("taken", "bookmarks", "lengths"):  # JSON makes lists of them
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> LoaderPosition:
+        """From what was saved. Raises VmrError for what another version of vmr made, if it had other fields."""
+        try:
+            return cls(**{"bookmarks": (None,) * len(content["lengths"]), **content})
+        except (TypeError, KeyError) as error:
+            raise VmrError(f"the saved position of the data is of another version of vmr: {error}") from error
+
 
 class Walk:
     """The pairs of a source: they are asked for ahead, and taken in the same order.
 
-    number: of the source among all. offset: added to its ids. pool: where files are decoded; None for here.
+    number: of the source among all. offset: added to its ids. pool: where files are decoded; None for here. stopped:
+    set when nobody waits for the pairs any more, which then ends the reading of a stream with a VmrError.
     """
 
     def __init__(
@@ -61,8 +72,10 @@ class Walk:
         number: int,
         offset: int,
         spec: ClipSpec,
+        *,
         position: LoaderPosition,
         pool: ClipPool | None,
+        stopped: threading.Event,
     ) -> None:
         self.number, self.source_name = number, source.name
         self.taken = position.taken[number]
@@ -71,7 +84,7 @@ class Walk:
         self._asked: deque[tuple[Pair, ClipJob, Future[Clip] | None]] = deque()
         self._order: _Order
         if isinstance(source, TrainStream):
-            self._group, self._order = 1, _Blockwise(source, number, position)
+            self._group, self._order = 1, _Blockwise(source, number, position, stopped)
         else:
             self._group, self._order = source.group, _Permuted(source, (position.seed, ORDER, number))
 
@@ -151,8 +164,8 @@ class _Block:
 class _Blockwise:
     """A stream, of which each block of so many clips is shuffled. As one block is used, the next is read."""
 
-    def __init__(self, stream: TrainStream, number: int, position: LoaderPosition) -> None:
-        self._size = stream.block
+    def __init__(self, stream: TrainStream, number: int, position: LoaderPosition, stopped: threading.Event) -> None:
+        self._size, self._stopped = stream.block, stopped
         self._seed = (position.seed, ORDER, number, position.rank)
         self._start = position.bookmarks[number]
         seed = (position.seed, ORDER, number)
@@ -179,6 +192,8 @@ class _Blockwise:
             self._blocks[number] = _Block(self._reader.bookmark(), order)
         block = self._blocks[number]
         while len(block.clips) < count:
+            if self._stopped.is_set():
+                raise VmrError("the loader was closed while a stream was read")
             block.clips.append(self._reader.read())
         return block
 

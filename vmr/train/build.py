@@ -1,5 +1,6 @@
 """From a config to what a run is made of: model, teacher, losses, data, optimiser. Whatever is wrong is said here."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from vmr.data.annotated_source import AnnotatedSource, load_table
 from vmr.data.hub_rows import HubData
 from vmr.data.hub_source import HubSource
 from vmr.data.hub_stream import HubStream
-from vmr.data.records import Media
+from vmr.data.records import Media, import_extra
 from vmr.data.shapes_source import ShapesSource
 from vmr.data.tar_source import TarSource, find_shards
 from vmr.data.train_loader import TrainLoader
@@ -129,8 +130,10 @@ def _start_video(model: VideoTextModel, file: str) -> LoadReport:
         raise ModelError(f"{file}: {error}") from error
 
 
-def build_sources(config: TrainConfig) -> list[Source]:
+def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
     """What is learnt from, with weights. Raises VmrError, AnnotationError for what is not there."""
+    if config.data.rand_augment:
+        import_extra("torchvision")
     if not config.data.sources:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
     others = [source.kind for source in config.data.sources if source.kind != "annotations"]
@@ -138,21 +141,23 @@ def build_sources(config: TrainConfig) -> list[Source]:
         raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has none that last: leave it null")
     sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
     ahead = (config.data.prefetch + 1) * max(max(size.video, size.image) for size in sizes)
-    root = Path(config.data.root)
-    return [(_source(root, source, max(2 * ahead, _SPOOLED)), source.weight) for source in config.data.sources]
+    keep = max(2 * ahead, _SPOOLED)
+    clips = Path(config.run.out) / f".clips-{rank}"
+    shutil.rmtree(clips, ignore_errors=True)  # what a run that was killed left there
+    return [(_source(Path(config.data.root), source, keep, clips), source.weight) for source in config.data.sources]
 
 
-def _source(root: Path, config: SourceConfig, keep: int) -> TrainSource | TrainStream:
+def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
     if config.path is None:
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     path = root / config.path
     if config.kind == "tar":
-        return TarSource(find_shards(path), config.media, config.path, keep)
+        return TarSource(find_shards(path), config.media, config.path, keep, clips)
     if config.kind == "hub":
         name = str(path) if path.exists() else config.path
         columns, folder = (config.video_column, config.caption_column), root / (config.video_dir or ".")
-        data = HubData(name, config.split, *columns, config.media, folder)
-        return HubStream(data, config.shuffle_rows, keep) if config.stream else HubSource(data, keep)
+        data = HubData(name, config.split, *columns, config.media, folder, config.subset, config.revision)
+        return HubStream(data, config.shuffle_rows, keep, clips) if config.stream else HubSource(data, keep, clips)
     only = root / config.only if config.only else None
     folder = root / config.video_dir if config.video_dir else path.parent
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)

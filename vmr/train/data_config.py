@@ -34,10 +34,13 @@ class SourceConfig:
         format: of annotations; auto looks at the file. See `vmr.data.formats`.
         only: a list of the videos to keep of annotations, relative to data.root.
         split: of a data set of the hub.
+        subset: of a data set of the hub that has several configurations.
+        revision: of a data set of the hub: a branch, tag or commit; default, its newest.
         video_column: of a data set of the hub.
         caption_column: of a data set of the hub.
         stream: read a data set of the hub as it is downloaded, for one that does not fit on the disk.
-        shuffle_rows: of such a stream: so many rows that follow each other are shuffled, and their clips kept so long.
+        shuffle_rows: of such a stream: so many rows that follow each other are shuffled. Clips that are no files of
+            their own are kept in run.out meanwhile, of twice as many rows and of those decoded ahead.
         parts: the kinds of scenes of shapes: pairs, order, passage, collision.
         num_clips: an epoch of shapes.
         seed: of shapes.
@@ -53,6 +56,8 @@ class SourceConfig:
     format: str = "auto"
     only: str | None = None
     split: str = "train"
+    subset: str | None = None
+    revision: str | None = None
     video_column: str = "video"
     caption_column: str = "caption"
     stream: bool = False

@@ -170,6 +170,8 @@ def train_line(record: Mapping[str, Any]) -> str:
     )
     if record["waiting"] > WAITING:
         line += f", {record['waiting']:.0%} of it waiting for data"
+    if record["num_skipped"]:
+        line += f"; {record['num_skipped']} clips skipped so far, see {SKIPPED_FILE}"
     return line
 
 

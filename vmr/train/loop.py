@@ -70,7 +70,7 @@ class Run:
         self.validate = validate
         self.preprocess = config.model.preprocess
         found = find_resumable(self.out, self.out / "checkpoints", config, among)
-        self._sources = build_sources(config)
+        self._sources = build_sources(config, among.rank)
         for stage in config.stages:
             self._loader(stage)  # what is wrong with it is said now
         self.objective, reports = build_objective(config, start=found is None)
@@ -83,7 +83,7 @@ class Run:
         events = [note for source, _ in self._sources for note in source.notes] + [str(report) for report in reports]
         if found is not None:
             self.state = found.state
-            self.position = LoaderPosition(**found.state.positions[among.rank])
+            self.position = LoaderPosition.of(found.state.positions[among.rank])
             self.weights.load(found.path, found.state.scaler)
             events += [f"left aside: {problem}" for problem in found.problems] + [f"goes on from {found.path}"]
         elif among.is_main:
@@ -118,7 +118,7 @@ class Run:
             self.objective.set_config(self.config.objective_of(stage))
             end = min(stop_at, self.state.step - first + stage.num_steps)
             with self._loader(stage) as loader:
-                batches = loader.batches(self.position)
+                batches = loader.batches(self.position, pin_memory=self.among.device.type == "cuda")
                 while self.state.step < end:
                     self._step(batches, window)
                     is_over, is_due = self.among.any(clock.is_over(), clock.is_due())
@@ -168,10 +168,7 @@ class Run:
         if self.config.data.rand_augment:
             rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.among.rank))
             pixels = np.stack([rand_augment(clip, rng) for clip in pixels])
-        video = torch.from_numpy(pixels)
-        if self.among.device.type == "cuda":
-            video = video.pin_memory()
-        video = video.to(self.among.device, non_blocking=True)
+        video = torch.from_numpy(pixels).to(self.among.device, non_blocking=True)
         captions = [clean_caption(caption) for caption in batch.captions]
         input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
         teacher = self.objective.teacher if is_taught(self.objective.config) else None
