@@ -179,7 +179,7 @@ class _Blockwise:
         return block.clips[int(block.order[step])].pair(rng)
 
     def bookmark(self, taken: int) -> Bookmark | None:
-        """The start of the block that the next pair is in."""
+        """The start of the block that the next pair is in; those before it are used up, and let go of."""
         current = taken // self._size
         for number in [number for number in self._blocks if number < current]:
             del self._blocks[number]
