@@ -174,6 +174,8 @@ def test_clips_inside_an_archive(datasets, tmp_path, counted_videos):
     assert seen == {"0: 1 frames": 1, "1: 2 frames": 2, "2: 3 frames": 3, "3: 4 frames": 4}
     row = HubRow(("gone",), f"zip://9.mp4::{tmp_path}/data/train.zip", None)
     assert not stream.files().captioned(row, 0, "x", 0).path.exists()
+    with pytest.raises(VmrError, match=r"nowhere://9\.mp4: cannot be read \(ValueError"):
+        stream.files().captioned(HubRow(("of no protocol",), "nowhere://9.mp4", None), 0, "x", 0)
 
 
 def test_streams_that_are_not_there(datasets, shards, tmp_path):

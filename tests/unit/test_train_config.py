@@ -135,6 +135,8 @@ def test_nothing_of_a_list_is_left_when_it_is_replaced(tmp_path):
         assert read_config(tmp_path / "first.yaml", argument).data.sources == [SourceConfig(path="c.json")]
     stages = read_config(tmp_path / "first.yaml", ["--stages", '[{"num_steps": 7}]']).stages
     assert stages == [StageConfig(num_steps=7)]
+    named_so = read_config(tmp_path / "first.yaml", ["--run.out", "stages"])  # a value, no option
+    assert (named_so.run.out, named_so.stages[0].name) == ("stages", "s")
 
 
 def test_a_vocabulary_is_looked_for_beside_the_config_that_names_it(tmp_path):

@@ -30,8 +30,8 @@ class HubData:
 
     name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
     `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
-    text, or a list of texts to choose from. subset: of a data set of several configurations. revision: of a repository,
-    a branch, tag or commit.
+    text, or a list of texts to choose from. media: what the clips are. subset: of a data set of several configurations.
+    revision: of a repository, a branch, tag or commit.
     """
 
     name: str
@@ -113,7 +113,7 @@ class RowFiles:
     def captioned(self, row: HubRow, number: int, name: str, id: int) -> Captioned:
         """Row `number`. One that has no caption counts as a clip that cannot be decoded.
 
-        Raises OSError where an address cannot be read, but for a clip that is not there.
+        Raises VmrError where an address cannot be read, but for a clip that is not there.
         """
         if row.path:
             name = f"{name} ({row.path})"
@@ -135,3 +135,6 @@ def _bytes_of(row: HubRow) -> bytes | None:
             return content
     except (FileNotFoundError, KeyError):  # the latter from archives
         return None
+    except Exception as error:  # of whatever package an address leads to
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise VmrError(f"{row.path}: cannot be read ({message}); the same command goes on with the run") from error

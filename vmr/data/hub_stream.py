@@ -81,15 +81,16 @@ class HubReader:
         """The next row of the shard, or the first of the next. Raises VmrError when it cannot be had."""
         name = self._stream.name
         try:
-            row = self._stream.data.read(next(self._rows))
-            self._count += 1
-            number = _fingerprint(row)
-            return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
+            content = next(self._rows)
         except VmrError:
             raise
         except Exception as error:  # of any of the packages that a stream comes through
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise VmrError(f"{name}: cannot read on ({message}); the same command goes on with the run") from error
+        row = self._stream.data.read(content)
+        self._count += 1
+        number = _fingerprint(row)
+        return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
 
     def bookmark(self) -> Bookmark:
         """The place behind the row that was read last."""

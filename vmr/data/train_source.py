@@ -48,8 +48,8 @@ class Captioned:
         return Pair(self.name, self.id, self.captions[rng.integers(len(self.captions))], self.path)
 
 
-class TrainSource(Protocol):
-    """Something that training reads pairs from in any order."""
+class TrainData(Protocol):
+    """What sources and streams have in common."""
 
     @property
     def name(self) -> str:
@@ -60,16 +60,20 @@ class TrainSource(Protocol):
         """Whether its clips have several frames or are still pictures."""
 
     @property
-    def group(self) -> int:
-        """How many pairs from one that `group` divides come together, in order; it divides the number of pairs."""
-
-    @property
     def notes(self) -> Sequence[str]:
         """What whoever trains on it should know, such as what of it was left out."""
 
     @property
     def num_ids(self) -> int:
-        """How many different videos it has: its ids are 0 to num_ids - 1."""
+        """Its ids are 0 to num_ids - 1, of which a source uses all."""
+
+
+class TrainSource(TrainData, Protocol):
+    """Something that training reads pairs from in any order."""
+
+    @property
+    def group(self) -> int:
+        """How many pairs from one that `group` divides come together, in order; it divides the number of pairs."""
 
     def __len__(self) -> int:
         """How many pairs an epoch has."""
@@ -79,24 +83,8 @@ class TrainSource(Protocol):
 
 
 @runtime_checkable
-class TrainStream(Protocol):
+class TrainStream(TrainData, Protocol):
     """Something whose pairs come one after the other; how many there are need not be known."""
-
-    @property
-    def name(self) -> str:
-        """What to call it in logs."""
-
-    @property
-    def media(self) -> Literal["video", "image"]:
-        """Whether its clips have several frames or are still pictures."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What whoever trains on it should know."""
-
-    @property
-    def num_ids(self) -> int:
-        """Its ids are 0 to num_ids - 1."""
 
     @property
     def num_shards(self) -> int:
@@ -107,14 +95,17 @@ class TrainStream(Protocol):
         """How many clips that come one after the other training may take in another order; they are kept so long."""
 
     def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> "StreamReader":
-        """What rank `rank` of `world` reads, from the start or from a bookmark; no other rank reads the same."""
+        """What rank `rank` of `world` reads, from the start or from a bookmark; no other rank reads the same.
+
+        seed: decides the order, the same for all ranks.
+        """
 
 
 class StreamReader(Protocol):
     """One rank's endless way through a stream."""
 
     def read(self) -> Captioned:
-        """The next clip."""
+        """The next clip. Raises VmrError where it cannot be had."""
 
     def bookmark(self) -> Bookmark:
         """The place behind the clip that was read last, for `TrainStream.reader`."""

@@ -131,7 +131,11 @@ def _start_video(model: VideoTextModel, file: str) -> LoadReport:
 
 
 def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
-    """What is learnt from, with weights. Raises VmrError, AnnotationError for what is not there."""
+    """What is learnt from, with weights; `rank` is of this process.
+
+    Clips that have to be unpacked lie in `.clips-RANK` of run.out, where those that a killed run left are removed.
+    Raises VmrError, AnnotationError for what is not there, MissingExtraError for a package that is not.
+    """
     if config.data.rand_augment:
         import_extra("torchvision")
     if not config.data.sources:

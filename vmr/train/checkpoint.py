@@ -159,11 +159,11 @@ def first_difference(own: Any, other: Any, key: str = "") -> str | None:
                 return found
         return None
     if isinstance(own, list) and isinstance(other, list):
-        pairs = enumerate(zip(own, other, strict=False))
-        found = next((d for n, pair in pairs if (d := first_difference(*pair, f"{key}[{n}]")) is not None), None)
-        if found is None and len(own) != len(other):
-            return f"{key} are {len(own)}, there {len(other)}"
-        return found
+        for number, pair in enumerate(zip(own, other, strict=False)):
+            found = first_difference(*pair, f"{key}[{number}]")
+            if found is not None:
+                return found
+        return None if len(own) == len(other) else f"{key} are {len(own)}, there {len(other)}"
     return None if own == other else f"{key} is {own!r:.60}, there {other!r:.60}"
 
 

@@ -13,7 +13,7 @@ from vmr.errors import VmrError
 from vmr.train.config import StageConfig, TrainConfig
 
 _PACKAGE = Path(__file__).parent.parent
-_LISTS = ("data.sources", "stages")
+_LISTS = ("--data.sources", "--stages")
 
 
 def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -24,7 +24,7 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
     Raises VmrError, in one line, for a file that is absent or no YAML, and for keys and values that do not exist.
     """
-    arguments = [part for argument in overrides for part in [*_emptied(argument.partition("=")[0]), argument]]
+    arguments = [part for given in overrides for part in [*_emptied([given.partition("=")[0]]), given]]
     if file is not None:
         chain = _chain(Path(file))
         named = [(path, content["model"]["tokenizer"]) for path, content in chain if _names_tokenizer(content)]
@@ -32,9 +32,8 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
             path, tokenizer = named[-1]
             arguments.insert(0, f"--model.tokenizer={(path.parent / tokenizer).resolve()}")
         for path, content in reversed(chain):
-            named_lists = [f"--{key}" for key in _LISTS if _holds(content, key)]
-            emptied = [part for option in named_lists for part in _emptied(option)]
-            arguments = [*emptied, f"--config={path}", *arguments]
+            options = [f"--{name}" for name in content] + [f"--data.{name}" for name in content.get("data", {})]
+            arguments = [*_emptied(options), f"--config={path}", *arguments]
     parser = ArgumentParser(
         prog="vmr-train CONFIG", description="Train a video-text model.", exit_on_error=False, allow_abbrev=False
     )
@@ -81,14 +80,9 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
         file = file.parent / str(content["base"])
 
 
-def _emptied(option: str) -> list[str]:
-    """What to say before an option that gives a list anew: the parser keeps what items of the old one leave unsaid."""
-    return [f"{option}=[]"] if option.removeprefix("--") in _LISTS else []
-
-
-def _holds(content: dict[str, Any], key: str) -> bool:
-    section, _, rest = key.partition(".")
-    return section in content and (not rest or _holds(content[section], rest))
+def _emptied(options: list[str]) -> list[str]:
+    """What to say before options that give lists anew: the parser keeps of old items what new ones leave unsaid."""
+    return [f"{option}=[]" for option in options if option in _LISTS]
 
 
 def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
