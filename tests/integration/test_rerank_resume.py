@@ -1,19 +1,17 @@
 """Re-ranking in processes of their own: killed at any moment, and two that share the work."""
 
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.integration.processes import finish, launch
 from vmr.retrieval.rerank_log import LOG_FILE
 
-REPOSITORY = Path(__file__).parent.parent.parent
 NUM_VIDEOS, NUM_TEXTS = 12, 40
 
 # argv: the folder of the log, the file of the result, seconds that a video takes
@@ -44,26 +42,10 @@ with joined(torch.device("cpu"), timedelta(minutes=4)) as among:
 """
 
 
-def start(*arguments: object, num_processes: int = 1) -> subprocess.Popen:
-    program = [sys.executable, "-c", PROGRAM]
-    if num_processes > 1:
-        script = Path(str(arguments[1]) + ".py")
-        script.write_text(PROGRAM)
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-        program = [*torchrun, str(num_processes), str(script)]
-    return subprocess.Popen(
-        [*program, *map(str, arguments)],
-        cwd=REPOSITORY,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> None:
-    printed, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, printed
+def start(*arguments: object, world: int | None = None) -> subprocess.Popen:
+    script = Path(f"{arguments[1]}.py")
+    script.write_text(PROGRAM)
+    return launch(script, *arguments, world=world)
 
 
 def result_of(path: Path, rank: int = 0) -> list[np.ndarray]:
@@ -122,7 +104,7 @@ def test_a_killed_run_goes_on_to_the_same_matrices(straight, tmp_path):
 
 def test_two_processes_have_the_result_of_one(straight, tmp_path):
     work, result = tmp_path / "work", tmp_path / "result"
-    finish(start(work, result, 0, num_processes=2))
+    finish(start(work, result, 0, world=2))
     assert asked_of(result, 0) == list(range(0, NUM_VIDEOS, 2))
     assert asked_of(result, 1) == list(range(1, NUM_VIDEOS, 2))
     for rank in (0, 1):

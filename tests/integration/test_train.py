@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.tiny_run import finish, kill_after, start, write_config
+from tests.integration.processes import finish
+from tests.integration.tiny_run import kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model

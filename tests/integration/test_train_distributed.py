@@ -15,7 +15,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
-from tests.integration.tiny_run import VOCABULARY, finish, kill_after, start, write_config
+from tests.integration.processes import finish
+from tests.integration.tiny_run import VOCABULARY, kill_after, start, write_config
 from vmr.losses import TokenDraws
 from vmr.models.student import StudentConfig
 from vmr.models.teachers import EfficientNetTeacher

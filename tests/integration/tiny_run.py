@@ -1,14 +1,13 @@
 """A training run of seconds on every kind of source that is walked another way, and the command that makes it."""
 
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import psutil
 import yaml
 
+from tests.integration.processes import launch
 from vmr.train.checkpoint import list_checkpoints, step_of
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
@@ -71,21 +70,7 @@ def write_rows(folder: Path, footage: Path) -> Path:
 
 def start(config: Path, *arguments: object, world: int | None = None) -> subprocess.Popen:
     """The command, in `world` processes under torchrun where it is given."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world else []
-    return subprocess.Popen(
-        [sys.executable, *torchrun, "-m", "vmr.cli.train", str(config), *map(str, arguments)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> str:
-    """All that it says; it must end well."""
-    printed, _ = process.communicate(timeout=250)
-    assert process.returncode == 0, printed
-    return printed
+    return launch("-m", "vmr.cli.train", config, *arguments, world=world)
 
 
 def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:

@@ -1,0 +1,26 @@
+"""Python programs in processes of their own, one or several that share the work."""
+
+import os
+import subprocess
+import sys
+
+from tests.conftest import REPOSITORY
+
+
+def launch(*command: object, world: int | None = None) -> subprocess.Popen:
+    """`python COMMAND` with one thread, in `world` processes under torchrun where it is given; it may import tests."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world else []
+    return subprocess.Popen(
+        [sys.executable, *torchrun, *map(str, command)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """All that it says; it must end well."""
+    printed, _ = process.communicate(timeout=250)
+    assert process.returncode == 0, printed
+    return printed
