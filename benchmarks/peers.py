@@ -3,6 +3,7 @@
 Shapes: B batch, T frames, N tokens, C width; in the scan L steps, D channels, N states.
 """
 
+from typing import NamedTuple
 from unittest import mock
 
 import torch
@@ -11,25 +12,40 @@ from torch import Tensor, nn
 
 from vmr.ops import ScanInputs
 
-WIDTH, NUM_LAYERS, NUM_HEADS = 192, 12, 3
 PATCH = 16
 
 
-class JointVit(nn.Module):
-    """A ViT whose tokens attend to those of all frames at once, by torch's fused attention."""
+class VitSize(NamedTuple):
+    """Width, layers and heads of a ViT."""
 
-    def __init__(self, num_frames: int, image_size: int) -> None:
+    width: int = 192
+    num_layers: int = 12
+    num_heads: int = 3
+
+
+TINY, BASE = VitSize(), VitSize(768, 12, 12)
+
+
+class JointVit(nn.Module):
+    """A ViT whose tokens attend to those of all frames at once.
+
+    By torch's fused attention, or with the whole matrix of weights written out as VideoMamba's paper has it.
+    """
+
+    def __init__(
+        self, num_frames: int, image_size: int, size: VitSize = TINY, *, materialised: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         num_tokens = num_frames * (image_size // PATCH) ** 2
-        self.patch_embed = nn.Conv3d(3, WIDTH, (1, PATCH, PATCH), stride=(1, PATCH, PATCH))
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
-        self.positions = nn.Parameter(torch.randn(1, 1 + num_tokens, WIDTH) * 0.02)
-        self.blocks = nn.ModuleList(VitBlock() for _ in range(NUM_LAYERS))
-        self.norm = nn.LayerNorm(WIDTH)
+        self.patch_embed = PatchEmbed(size.width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
+        self.positions = nn.Parameter(torch.randn(1, 1 + num_tokens, size.width) * 0.02)
+        self.blocks = nn.ModuleList(VitBlock(size, materialised=materialised) for _ in range(size.num_layers))
+        self.norm = nn.LayerNorm(size.width)
 
     def forward(self, video: Tensor) -> Tensor:
         """video: (B, T, 3, H, W) -> (B, 1 + N, C)."""
-        patches = self.patch_embed(video.transpose(1, 2)).flatten(2).transpose(1, 2)  # (B, N, C)
+        patches = self.patch_embed(video).flatten(1, 2)  # (B, N, C)
         x = torch.cat([self.cls_token.expand(len(video), -1, -1), patches], dim=1) + self.positions
         for block in self.blocks:
             x = block(x)
@@ -37,24 +53,107 @@ class JointVit(nn.Module):
         return out
 
 
-class VitBlock(nn.Module):
-    """Pre-norm attention and MLP."""
+class DividedVit(nn.Module):
+    """TimeSformer (Bertasius et al. 2021): attention over time, then over space, by torch's fused attention."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_frames: int, image_size: int, size: VitSize = TINY) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.widen, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        patches = (image_size // PATCH) ** 2
+        self.patch_embed = PatchEmbed(size.width)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, size.width))
+        self.positions = nn.Parameter(torch.randn(1, 1, patches, size.width) * 0.02)
+        self.times = nn.Parameter(torch.randn(1, num_frames, 1, size.width) * 0.02)
+        self.blocks = nn.ModuleList(DividedBlock(size) for _ in range(size.num_layers))
+        self.norm = nn.LayerNorm(size.width)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """video: (B, T, 3, H, W) -> (B, 1 + N, C)."""
+        x = self.patch_embed(video) + self.positions + self.times  # (B, T, S, C)
+        cls_token = self.cls_token.expand(len(video), -1, -1)
+        for block in self.blocks:
+            cls_token, x = block(cls_token, x)
+        out: Tensor = self.norm(torch.cat([cls_token, x.flatten(1, 2)], dim=1))
+        return out
+
+
+class PatchEmbed(nn.Module):
+    """One matrix product of the unfolded patches."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(3 * PATCH * PATCH, width)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """video: (B, T, 3, H, W) -> (B, T, S, C)."""
+        patches = video.unfold(3, PATCH, PATCH).unfold(4, PATCH, PATCH)  # (B, T, 3, H/P, W/P, P, P)
+        out: Tensor = self.proj(patches.permute(0, 1, 3, 4, 2, 5, 6).flatten(4).flatten(2, 3))
+        return out
+
+
+class Attention(nn.Module):
+    """Self-attention of the second last dimension."""
+
+    def __init__(self, size: VitSize, *, materialised: bool = False) -> None:
+        super().__init__()
+        self.num_heads, self.materialised = size.num_heads, materialised
+        self.qkv, self.out = nn.Linear(size.width, 3 * size.width), nn.Linear(size.width, size.width)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, N, C) -> (B, N, C)."""
         batch, num_tokens, width = x.shape
-        heads = self.qkv(self.norm1(x)).view(batch, num_tokens, 3, NUM_HEADS, width // NUM_HEADS)
+        heads = self.qkv(x).view(batch, num_tokens, 3, self.num_heads, width // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, N, C / heads) each
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)  # (B, N, C)
-        x = x + self.out(attended)
-        out: Tensor = x + self.narrow(F.gelu(self.widen(self.norm2(x))))
+        if self.materialised:
+            weights = ((query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)).softmax(dim=-1)
+            attended = weights @ value
+        else:
+            attended = F.scaled_dot_product_attention(query, key, value)
+        out: Tensor = self.out(attended.transpose(1, 2).flatten(2))
         return out
+
+
+class Mlp(nn.Sequential):
+    """Four times as wide inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+
+class VitBlock(nn.Module):
+    """Pre-norm attention and MLP."""
+
+    def __init__(self, size: VitSize, *, materialised: bool = False) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(size.width), nn.LayerNorm(size.width)
+        self.attention, self.mlp = Attention(size, materialised=materialised), Mlp(size.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, N, C) -> (B, N, C)."""
+        x = x + self.attention(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+class DividedBlock(nn.Module):
+    """Pre-norm attention over time, over space, and MLP; CLS looks at every frame, and its views are averaged."""
+
+    def __init__(self, size: VitSize) -> None:
+        super().__init__()
+        self.norm_time, self.norm1, self.norm2 = (nn.LayerNorm(size.width) for _ in range(3))
+        self.over_time, self.over_space, self.mlp = Attention(size), Attention(size), Mlp(size.width)
+        self.after_time = nn.Linear(size.width, size.width)
+
+    def forward(self, cls_token: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """cls_token: (B, 1, C), x: (B, T, S, C) -> the same."""
+        batch, frames, patches, width = x.shape
+        tracks = x.transpose(1, 2).flatten(0, 1)  # (B*S, T, C)
+        moved = self.after_time(self.over_time(self.norm_time(tracks)))
+        x = x + moved.view(batch, patches, frames, width).transpose(1, 2)
+        pictures = torch.cat([cls_token.repeat_interleave(frames, dim=0), x.flatten(0, 1)], dim=1)  # (B*T, 1 + S, C)
+        seen = self.over_space(self.norm1(pictures))
+        cls_token = cls_token + seen[:, :1].view(batch, frames, width).mean(dim=1, keepdim=True)
+        x = x + seen[:, 1:].reshape(x.shape)
+        return cls_token + self.mlp(self.norm2(cls_token)), x + self.mlp(self.norm2(x))
 
 
 def make_timesformer(num_frames: int, image_size: int) -> nn.Module:
@@ -65,10 +164,10 @@ def make_timesformer(num_frames: int, image_size: int) -> nn.Module:
         image_size=image_size,
         patch_size=PATCH,
         num_frames=num_frames,
-        hidden_size=WIDTH,
-        num_hidden_layers=NUM_LAYERS,
-        num_attention_heads=NUM_HEADS,
-        intermediate_size=4 * WIDTH,
+        hidden_size=TINY.width,
+        num_hidden_layers=TINY.num_layers,
+        num_attention_heads=TINY.num_heads,
+        intermediate_size=4 * TINY.width,
     )
     model: nn.Module = TimesformerModel(config)
     return model

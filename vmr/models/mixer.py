@@ -64,20 +64,24 @@ class BidirectionalMixer(nn.Module):
             out=workspace.pair("u", x),
             backend=self.backend,
         )
-        forward = self._scan_inputs(u, workspace.linear("dt_B_C", u, self.x_proj.weight), backward=False)
-        backward = self._scan_inputs(u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), backward=True)
+        forward = self._scan_inputs(u, workspace.linear("dt_B_C", u, self.x_proj.weight), workspace, backward=False)
+        backward = self._scan_inputs(
+            u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), workspace, backward=True
+        )
         with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is float32 whatever the products are
             y = bidirectional_scan(forward, backward, z, out=workspace.like("y", x), backend=self.backend)
         return workspace.linear("hidden", y, self.out_proj.weight)
 
-    def _scan_inputs(self, u: Tensor, projected: Tensor, *, backward: bool) -> ScanInputs:
+    def _scan_inputs(
+        self, u: Tensor, projected: Tensor, workspace: Workspace, *, backward: bool
+    ) -> ScanInputs:  # fmt: skip
         delta, B, C = torch.split(projected, [self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt_proj = self.dt_proj_b if backward else self.dt_proj
         A_log = self.A_b_log if backward else self.A_log
         return ScanInputs(
             u=u,
             delta=delta,  # (B, L, dt_rank)
-            A=-torch.exp(A_log.float()),
+            A=workspace.decay_rates(A_log),
             B=B,
             C=C,
             D=self.D_b if backward else self.D,

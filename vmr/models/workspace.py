@@ -1,8 +1,9 @@
 """Where the layers of a forward pass put their results, and how they multiply by their weights.
 
-A tensor of more than a few MB is fresh memory from the operating system, and faulting in its pages costs a matrix
-product half as much again (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast as `F.linear`). The layers
-of an encoder all have the same shapes, so without gradients they can share buffers whose pages are touched once.
+On a CPU a tensor of more than a few MB is fresh memory from the operating system, and faulting in its pages costs a
+matrix product half as much again (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast as `F.linear`). The
+layers of an encoder all have the same shapes, so without gradients they can share buffers whose pages are touched once;
+on a GPU they share them so that the peak of memory is one layer's.
 """
 
 from collections.abc import Iterable
@@ -27,6 +28,7 @@ class PackedWeights:
     def __init__(self, weights: Iterable[Tensor] = (), num_rows: int = 1) -> None:
         """weights: each (O, I). num_rows: how many rows they are likely to be multiplied with; others are possible."""
         self._entries: dict[int, tuple[Tensor, tuple[object, ...], Tensor]] = {}
+        self._decay_rates: dict[int, tuple[Tensor, tuple[object, ...], Tensor]] = {}
         for weight in weights:
             if _packable(weight):
                 packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), num_rows)
@@ -41,6 +43,13 @@ class PackedWeights:
         if _state(weight) != state:
             raise ModelError("the weights have changed since they were packed: call pack_products() again")
         return packed
+
+    def decay_rates(self, A_log: Tensor) -> Tensor:
+        """-exp(A_log) in float32, made anew when the parameter has changed."""
+        entry = self._decay_rates.get(id(A_log))
+        if entry is None or entry[1] != _state(A_log):
+            entry = self._decay_rates[id(A_log)] = A_log, _state(A_log), decay_rates(A_log.detach())
+        return entry[2]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedWeights":
         """Nothing: a copy of the model has weights of its own."""
@@ -60,6 +69,11 @@ def _state(weight: Tensor) -> tuple[object, ...]:
     return weight._version, weight.data_ptr(), weight.dtype
 
 
+def decay_rates(A_log: Tensor) -> Tensor:
+    """The scan's A, float32 and negative, from the parameter that upstream's files hold."""
+    return -torch.exp(A_log.float())
+
+
 class Workspace:
     """Owns nothing: every operation makes its own result, as autograd and compilers need it."""
 
@@ -77,15 +91,20 @@ class Workspace:
         """x (..., I) times weight (O, I) transposed -> (..., O)."""
         return F.linear(x, weight)
 
+    def decay_rates(self, A_log: Tensor) -> Tensor:
+        """A (D, N), float32, of the scan."""
+        return decay_rates(A_log)
+
 
 class ReusedWorkspace(Workspace):
     """Named buffers that every layer overwrites. For one forward pass without gradients, in one thread."""
 
     reuses_buffers = True
 
-    def __init__(self, packed: PackedWeights) -> None:
+    def __init__(self, packed: PackedWeights, device: torch.device) -> None:
         self._buffers: dict[str, Tensor] = {}
         self._packed = packed
+        self._device = device
 
     def like(self, name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """The buffer `name` in the shape of `tensor`, contiguous, with anything in it."""
@@ -106,14 +125,18 @@ class ReusedWorkspace(Workspace):
         torch.mm(x.flatten(0, -2), weight.to(x.dtype).t(), out=out.flatten(0, -2))
         return out
 
+    def decay_rates(self, A_log: Tensor) -> Tensor:
+        """A (D, N), float32, of the scan, remembered from pass to pass."""
+        return self._packed.decay_rates(A_log)
+
     def _get(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
         buffer = self._buffers.get(name)
         if buffer is None or buffer.shape != shape or buffer.dtype != dtype:
-            buffer = self._buffers[name] = torch.empty(shape, dtype=dtype)
+            buffer = self._buffers[name] = torch.empty(shape, dtype=dtype, device=self._device)
         return buffer
 
 
 def workspace_for(tensor: Tensor, packed: PackedWeights) -> Workspace:
-    """Buffers and packed weights where they help: on a CPU, without gradients, and not while a compiler is at work."""
-    helps = tensor.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    return ReusedWorkspace(packed) if helps else Workspace()
+    """Buffers and packed weights where they help: without gradients, and not while a compiler is at work."""
+    helps = tensor.device.type in ("cpu", "cuda") and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return ReusedWorkspace(packed, tensor.device) if helps else Workspace()

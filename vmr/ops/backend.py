@@ -4,7 +4,8 @@
 |---|---|---|
 | `reference` | the definition in plain PyTorch | anything |
 | `cpu` | the C++ kernel built with vmr (`vmr/ops/csrc`) | CPU tensors, float32 and bfloat16 |
-| `cuda` | `selective_scan_fn` of the mamba-ssm package | CUDA tensors |
+| `triton` | the Triton kernels (`vmr/ops/gpu`), compiled when first used | CUDA and ROCm tensors |
+| `cuda` | `selective_scan_fn` of the mamba-ssm package, for comparison; the scan alone | CUDA tensors |
 
 `auto` takes the fast backend of the tensors' device when it is there and the reference otherwise, and logs the choice
 once per process.
@@ -19,9 +20,16 @@ import torch
 
 from vmr.errors import VmrError
 from vmr.ops import cpu_kernel
+from vmr.ops.gpu import support as triton_kernels
 
-Backend = Literal["auto", "reference", "cpu", "cuda"]
-Choice = Literal["reference", "cpu", "cuda"]
+Backend = Literal["auto", "reference", "cpu", "triton", "cuda"]
+Choice = Literal["reference", "cpu", "triton", "cuda"]
+
+MAX_STATES = 64  # of one channel: small enough for the kernels' scratch space
+MAX_TAPS = 8  # of a convolution
+
+DTYPES = {"cpu": cpu_kernel.DTYPES, "triton": triton_kernels.DTYPES, "cuda": triton_kernels.DTYPES}
+LIMITS = {"cpu": cpu_kernel.LIMITS, "triton": triton_kernels.LIMITS, "cuda": triton_kernels.LIMITS}
 
 logger = logging.getLogger(__name__)
 
@@ -38,17 +46,17 @@ def choose_backend(requested: Backend, tensor: torch.Tensor, *, kernel_fits: boo
         VmrError: the backend asked for is unknown, absent, or not made for this device or dtype.
     """
     if requested == "auto":
-        return _choose_automatically(tensor.device.type, kernel_fits and tensor.dtype in cpu_kernel.DTYPES)
+        return _choose_automatically(tensor.device.type, tensor.dtype, kernel_fits)
     if requested == "reference":
         return "reference"
     if requested not in get_args(Choice):
         raise VmrError(f"backend {requested!r} is unknown; choose one of {', '.join(get_args(Backend))}")
     if reason := missing_reason(requested):
         raise VmrError(f"backend {requested!r} is absent: {reason}")
-    if tensor.device.type != requested:
+    if tensor.device.type != _device_type(requested):
         raise VmrError(f"backend {requested!r} got a tensor on {tensor.device}; move it there or use backend='auto'")
-    if requested == "cpu" and not (kernel_fits and tensor.dtype in cpu_kernel.DTYPES):
-        raise VmrError(f"backend 'cpu' takes {cpu_kernel.LIMITS}; use backend='reference'")
+    if not (kernel_fits and tensor.dtype in DTYPES[requested]):
+        raise VmrError(f"backend {requested!r} takes {LIMITS[requested]}; use backend='reference'")
     return requested
 
 
@@ -56,55 +64,72 @@ def missing_reason(backend: Choice) -> str:
     """Why `backend` cannot run here and what to install, or an empty string when it can."""
     if backend == "cpu":
         return cpu_kernel.missing_reason()
+    if backend == "triton":
+        return triton_kernels.missing_reason()
     if backend == "cuda":
-        return _cuda_missing_reason()
+        return _mamba_ssm_missing_reason()
     return ""
 
 
 def available_backends() -> dict[str, str]:
     """Each backend's name with "available (...)" or the reason why it is not, for people to read."""
-    details = {"reference": "available (plain PyTorch)", "cuda": "available (mamba-ssm)"}
-    return {
-        name: missing_reason(name) or details.get(name) or f"available ({cpu_kernel.describe()})"
-        for name in get_args(Choice)
+    describe = {
+        "reference": lambda: "plain PyTorch",
+        "cpu": cpu_kernel.describe,
+        "triton": triton_kernels.describe,
+        "cuda": lambda: "mamba-ssm",
     }
+    return {name: missing_reason(name) or f"available ({describe[name]()})" for name in get_args(Choice)}
 
 
-def _choose_automatically(device: str, kernel_fits: bool) -> Choice:
+def _device_type(backend: Choice) -> str:
+    """The type of the tensors that a backend works on."""
+    return "cpu" if backend == "cpu" or (backend == "triton" and triton_kernels.interpreted()) else "cuda"
+
+
+def _choose_automatically(device: str, dtype: torch.dtype, kernel_fits: bool) -> Choice:
     if torch.compiler.is_compiling():  # a log line inside the graph would break it in two
-        return _preferred(device, kernel_fits)[0]
-    return _choose_and_log(device, kernel_fits)
+        return _preferred(device, dtype, kernel_fits)[0]
+    return _choose_and_log(device, dtype, kernel_fits)
 
 
 @functools.cache
-def _choose_and_log(device: str, kernel_fits: bool) -> Choice:
-    choice, regret = _preferred(device, kernel_fits)
+def _choose_and_log(device: str, dtype: torch.dtype, kernel_fits: bool) -> Choice:
+    choice, regret = _preferred(device, dtype, kernel_fits)
+    _log_once(device, choice, regret)
+    return choice
+
+
+@functools.cache
+def _log_once(device: str, choice: Choice, regret: str) -> None:
     if regret:
         logger.warning("%s tensors: backend %s, which is slow: %s", device, choice, regret)
     else:
         logger.info("%s tensors: backend %s, %s", device, choice, available_backends()[choice])
-    return choice
 
 
-def _preferred(device: str, kernel_fits: bool) -> tuple[Choice, str]:
+def _preferred(device: str, dtype: torch.dtype, kernel_fits: bool) -> tuple[Choice, str]:
     """The choice for `auto`, and why the fast backend of this device was not taken, if so."""
-    if device == "cpu":
-        regret = missing_reason("cpu") if kernel_fits else f"the kernel takes {cpu_kernel.LIMITS}"
-        return ("reference", regret) if regret else ("cpu", "")
-    if device == "cuda":
-        regret = missing_reason("cuda")
-        return ("reference", regret) if regret else ("cuda", "")
-    return "reference", ""
+    best: Choice | None = {"cpu": "cpu", "cuda": "triton"}.get(device)  # type: ignore[assignment]
+    if best is None:
+        return "reference", ""
+    fits = kernel_fits and dtype in DTYPES[best]
+    regret = missing_reason(best) if fits else f"the kernels take {LIMITS[best]}"
+    return ("reference", regret) if regret else (best, "")
 
 
-def _cuda_missing_reason() -> str:
-    if not _mamba_ssm_importable():
-        return "the mamba-ssm package is not installed: pip install 'vmr[gpu]'"
-    return ""
+@functools.cache
+def _mamba_ssm_missing_reason() -> str:
+    """The package can be installed without its compiled scan, and is then of no use: the extension decides."""
+    if _found("selective_scan_cuda"):
+        return "" if _found("mamba_ssm") else "the mamba-ssm package is not installed"
+    if _found("mamba_ssm"):
+        return "mamba-ssm was installed without its compiled scan; reinstall it with MAMBA_KEEP_CUDA_BUILD=TRUE set"
+    return "the mamba-ssm package is not installed; vmr does not need it, backend 'triton' is the fast one"
 
 
-def _mamba_ssm_importable() -> bool:
+def _found(module: str) -> bool:
     try:
-        return importlib.util.find_spec("mamba_ssm") is not None
+        return importlib.util.find_spec(module) is not None
     except ValueError:  # a module put into sys.modules by hand has no spec, and is there all the same
         return True

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vmr.errors import VmrError
-from vmr.ops.backend import Backend, choose_backend
-from vmr.ops.cpu_kernel import MAX_TAPS
+from vmr.ops.backend import MAX_TAPS, Backend, Choice, choose_backend
 
 Pair = tuple[Tensor, Tensor]
 
@@ -29,7 +28,7 @@ def causal_conv_silu(
         weight: (D, K); the last tap meets the step itself.
         bias: (D,).
         reverse: convolve as if the sequence ran from its end to its start.
-        backend: `auto`, `reference` or `cpu`.
+        backend: `auto`, `reference`, `cpu` or `triton`.
 
     Returns:
         (B, L, D) in the dtype of `x`.
@@ -38,10 +37,15 @@ def causal_conv_silu(
         VmrError: shapes, dtypes or devices disagree, or the backend is absent.
     """
     _check(x, weight, bias)
-    if _use_kernel(backend, x, weight):
+    choice = _choose(backend, x, weight)
+    if choice == "cpu":
         from vmr.ops.conv_cpu import causal_conv_silu_cpu
 
         return causal_conv_silu_cpu(x, weight, bias, reverse=reverse)
+    if choice == "triton":
+        from vmr.ops.gpu.conv import causal_conv_silu_triton
+
+        return causal_conv_silu_triton(x, weight, bias, reverse=reverse)
     return causal_conv_silu_reference(x, weight, bias, reverse=reverse)
 
 
@@ -60,7 +64,7 @@ def bidirectional_conv_silu(
         forward: weight (D, K) and bias (D,) of the causal filter.
         backward: weight (D, K) and bias (D,) of the reversed filter.
         out: two (B, L, D) tensors, written and returned. Inference only.
-        backend: `auto`, `reference` or `cpu`.
+        backend: `auto`, `reference`, `cpu` or `triton`.
 
     Returns:
         two (B, L, D) tensors in the dtype of `x`.
@@ -74,10 +78,15 @@ def bidirectional_conv_silu(
         raise VmrError(f"conv: the two filters differ: {tuple(forward[0].shape)} and {tuple(backward[0].shape)}")
     for name, tensor in zip(("out[0]", "out[1]"), out or (), strict=False):
         _check_out(name, tensor, x, (*forward, *backward))
-    if _use_kernel(backend, x, forward[0]):
+    choice = _choose(backend, x, forward[0])
+    if choice == "cpu":
         from vmr.ops.conv_cpu import bidirectional_conv_silu_cpu
 
         return bidirectional_conv_silu_cpu(x, forward, backward, out=out)
+    if choice == "triton":
+        from vmr.ops.gpu.conv import bidirectional_conv_silu_triton
+
+        return bidirectional_conv_silu_triton(x, forward, backward, out=out)
     results = causal_conv_silu_reference(x, *forward), causal_conv_silu_reference(x, *backward, reverse=True)
     return results if out is None else (out[0].copy_(results[0]), out[1].copy_(results[1]))
 
@@ -95,9 +104,10 @@ def causal_conv_silu_reference(
     return F.silu(filtered).transpose(1, 2)
 
 
-def _use_kernel(backend: Backend, x: Tensor, weight: Tensor) -> bool:
+def _choose(backend: Backend, x: Tensor, weight: Tensor) -> Choice:
+    """The C++ kernels are not for compiled code: the compiler fuses the reference by itself."""
     choice = choose_backend(backend, x, kernel_fits=weight.shape[1] <= MAX_TAPS)
-    return choice == "cpu" and not torch.compiler.is_compiling()  # the compiler fuses the reference by itself
+    return "reference" if choice == "cpu" and torch.compiler.is_compiling() else choice
 
 
 def _check_out(name: str, out: Tensor, x: Tensor, filters: tuple[Tensor | None, ...]) -> None:

@@ -17,8 +17,6 @@ from vmr.errors import VmrError
 
 DTYPES = (torch.float32, torch.bfloat16)
 LIMITS = "float32 and bfloat16, at most 64 states and 8 taps"
-MAX_STATES = 64  # small enough for scratch space to stay in the caches
-MAX_TAPS = 8  # VMR_MAX_TAPS
 ABI_VERSION = 1  # VMR_ABI_VERSION
 CHUNK_ROWS = 64  # VMR_CHUNK_ROWS
 CHECKPOINT_LANES = 16  # VMR_CHECKPOINT_LANES

@@ -35,7 +35,7 @@ def add_rms_norm(
         dtype: dtype of `y`; that of `x` if not given.
         inplace: write the sum into `residual`. Inference only.
         out: (..., D) of that dtype, contiguous, written and returned as `y`. Inference only.
-        backend: `auto`, `reference` or `cpu`.
+        backend: `auto`, `reference`, `cpu` or `triton`.
 
     Returns:
         `y` (..., D) and the new residual stream (..., D) in float32 (float64 for float64).
@@ -56,6 +56,10 @@ def add_rms_norm(
         from vmr.ops.norm_cpu import add_rms_norm_cpu
 
         return add_rms_norm_cpu(x, residual, weight, eps, dtype=dtype, inplace=inplace, out=out)
+    if choice == "triton" and (residual is None or residual.dtype == torch.float32):
+        from vmr.ops.gpu.norm import add_rms_norm_triton
+
+        return add_rms_norm_triton(x, residual, weight, eps, dtype=dtype, inplace=inplace, out=out)
     y, stream = add_rms_norm_reference(x, residual, weight, eps, dtype=dtype)
     if inplace and residual is not None:
         stream = residual.copy_(stream)

@@ -9,8 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vmr.errors import VmrError
-from vmr.ops.backend import Backend, choose_backend
-from vmr.ops.cpu_kernel import MAX_STATES
+from vmr.ops.backend import MAX_STATES, Backend, choose_backend
 from vmr.ops.scan_inputs import ScanInputs
 
 REFERENCE_BLOCK = 64  # steps whose (D, N) states the reference holds at once
@@ -54,7 +53,7 @@ def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, 
         delta_weight: (D, R); delta is then projected as `delta @ delta_weight.T` first.
         addend: (B, L, D), added before the gate: the other direction's result.
         out: (B, L, D), written and returned; it may be `addend` itself. Inference only.
-        backend: `auto`, `reference`, `cpu` or `cuda`; see `vmr.ops.backend`.
+        backend: `auto`, `reference`, `cpu`, `triton` or `cuda`; see `vmr.ops.backend`.
 
     Returns:
         (B, L, D) in the dtype of `u`.
@@ -71,6 +70,10 @@ def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, 
         from vmr.ops.scan_cpu import selective_scan_cpu
 
         return selective_scan_cpu(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
+    if choice == "triton":
+        from vmr.ops.gpu.scan import scan_triton
+
+        return scan_triton([inputs], z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
     if choice == "cuda":
         from vmr.ops.scan_cuda import selective_scan_cuda
 
@@ -108,12 +111,32 @@ def bidirectional_scan(
     Raises:
         VmrError: as for `selective_scan`.
     """
+    forward.check(z)
+    if choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES) == "triton":
+        return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
     y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
     reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
     return _scan(
         backward, z=z, addend=y, reverse=True, delta_softplus=delta_softplus, out=reuse if out is None else out,
         backend=backend,
     )  # fmt: skip
+
+
+def _bidirectional_triton(
+    forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
+) -> Tensor:
+    """Both directions in one launch a pass."""
+    from vmr.ops.gpu.scan import scan_triton
+
+    backward.check()
+    if backward.u.shape != forward.u.shape or backward.A.shape != forward.A.shape:
+        raise VmrError(
+            f"bidirectional_scan: the directions differ: u {tuple(forward.u.shape)} and {tuple(backward.u.shape)}, "
+            f"A {tuple(forward.A.shape)} and {tuple(backward.A.shape)}"
+        )
+    if out is not None:
+        _check_out(out, (*forward, *backward, z))
+    return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)
 
 
 def _scan(

@@ -1,0 +1,1 @@
+"""The device check: is it right on this GPU, and how fast, beside its floors and its peers."""

@@ -1,0 +1,146 @@
+"""The device check: parity on this GPU, then times beside floors and peers.
+
+    python -m benchmarks.gpu --budget 520 --out gpu-check
+    python -m benchmarks.gpu --steps machine parity --out gpu-check
+
+Every step is a process of its own with its own limit, writes OUT/STEP.json at once, and may fail alone; the tables come
+last, and in OUT/report.md. Nothing is timed while parity fails, unless the steps are named. `--tune` writes the tile
+sizes found best into vmr/ops/gpu/tiles.json.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+# The limit of each step in seconds; the budget cuts the last ones short.
+STEPS = {
+    "machine": 40, "warm_up": 120, "parity": 120, "tuning": 150, "kernels": 60, "encoders_Ti": 90, "encoders_M": 120,
+    "training": 90, "compiled": 90,
+}  # fmt: skip
+NEEDS_PARITY = ("tuning", "kernels", "encoders_Ti", "encoders_M", "training")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the steps, print the tables; 0 if parity held."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", type=float, default=520.0, help="seconds for all of it (default: 520)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
+    parser.add_argument("--tune", action="store_true", help="write the best tile sizes into the package")
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)  # the child process
+    options = parser.parse_args(argv)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.step:
+        result = _measure(options.step, options.out, tune="tuning" in options.steps)
+        _write(options.out / f"{options.step}.json", result)
+        return 0
+    deadline = time.monotonic() + options.budget
+    seconds = {}
+    for step in options.steps:
+        if step in NEEDS_PARITY and "parity" in options.steps and _parity_failed(options.out):
+            seconds[step] = "not run: parity failed"
+            continue
+        seconds[step] = _run_step(step, options, deadline)
+        print(f"{step}: {seconds[step]}", flush=True)
+        if step == "tuning" and options.tune:
+            _keep_tiles(options.out)
+    _write(options.out / "steps.json", seconds)
+    from benchmarks.gpu.report import write_report
+
+    print(write_report(options.out))
+    return int("parity" in options.steps and _parity_failed(options.out))
+
+
+def _run_step(step: str, options: argparse.Namespace, deadline: float) -> str:
+    """Run the step as a process; says how long it took or how it failed."""
+    limit = min(STEPS[step], deadline - time.monotonic())
+    if limit < 10:
+        return "not run: the budget is spent"
+    (options.out / f"{step}.json").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "benchmarks.gpu", "--step", step, "--out", str(options.out)]
+    command += ["--steps", *options.steps]
+    start = time.monotonic()
+    with (options.out / f"{step}.log").open("wb") as log:
+        try:
+            status = subprocess.run(command, stdout=log, stderr=log, timeout=limit, check=False).returncode
+        except subprocess.TimeoutExpired:
+            return f"stopped at its limit of {limit:.0f} s"
+    if status:
+        return f"failed: {_last_line(options.out / f'{step}.log')}"
+    return f"{time.monotonic() - start:.0f} s"
+
+
+def _measure(step: str, out: Path, *, tune: bool) -> dict[str, Any]:
+    if step == "machine":
+        from benchmarks.gpu.machine import measure as machine
+
+        return machine()
+    if step == "warm_up":
+        from benchmarks.gpu.warm_up import measure as warm_up
+
+        return warm_up(tune=tune)
+    if step == "parity":
+        from benchmarks.gpu.parity import measure as parity
+
+        return parity()
+    if step == "tuning":
+        from benchmarks.gpu.tuning import measure as tuning
+
+        return tuning()
+    if step == "kernels":
+        from benchmarks.gpu.kernels import measure as kernels
+
+        return kernels(_read(out / "machine.json"))
+    if step == "training":
+        from benchmarks.gpu.training import measure as training
+
+        return training(_read(out / "machine.json"))
+    if step == "compiled":
+        from benchmarks.gpu.compiled import measure as compiled
+
+        return compiled()
+    from benchmarks.gpu.encoders import measure as encoders
+
+    return encoders(step.split("_")[1])
+
+
+def _parity_failed(out: Path) -> bool:
+    file = out / "parity.json"
+    return not file.exists() or bool(_read(file)["failed"])
+
+
+def _keep_tiles(out: Path) -> None:
+    """Add what was found best to the table that ships."""
+    from vmr.ops.gpu.tiles import TABLE
+
+    if not (out / "tuning.json").exists():
+        return
+    found = _read(out / "tuning.json")
+    table = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
+    table[found["architecture"]] = found["tiles"]
+    _write(TABLE, table)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(path: Path, content: object) -> None:
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else "no output"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

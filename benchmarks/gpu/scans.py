@@ -1,0 +1,47 @@
+"""Random scans on the GPU as the encoder makes them: columns of wider tensors, low-rank step sizes."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from vmr.ops import ScanInputs
+
+SIZES = {"Ti": (192, 24), "S": (384, 24), "M": (576, 32)}  # width, layers
+PATCHES = 196
+
+
+def tokens(num_frames: int) -> int:
+    """Of a clip of 224 px, CLS included."""
+    return 1 + PATCHES * num_frames
+
+
+def random_scan(
+    batch: int, length: int, channels: int, states: int = 16, *, rank: int | None = None, dtype: torch.dtype, seed: int = 0
+) -> tuple[ScanInputs, ScanInputs, Tensor]:  # fmt: skip
+    """Both directions, with step sizes from 0.001 to 0.1 as models start with, and the gate."""
+    random = torch.Generator(device="cuda").manual_seed(seed)
+    rank = math.ceil(channels / 32) if rank is None else rank
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=random, device="cuda")
+
+    xz = normal(batch, length, 2 * channels).to(dtype)
+    directions = []
+    for _ in range(2):
+        projected = normal(batch, length, rank + 2 * states).to(dtype)
+        low, B, C = projected.split([rank, states, states], dim=-1)
+        steps = torch.exp(torch.rand(channels, generator=random, device="cuda") * math.log(100.0) + math.log(1e-3))
+        directions.append(
+            ScanInputs(
+                u=normal(batch, length, channels).to(dtype),
+                delta=low,
+                A=-torch.rand(channels, states, generator=random, device="cuda") * states - 0.5,
+                B=B,
+                C=C,
+                D=normal(channels),
+                delta_bias=steps + torch.log(-torch.expm1(-steps)),  # the softplus of it is `steps`
+                delta_weight=normal(channels, rank) * rank**-0.5 * 0.3,
+            )
+        )
+    return directions[0], directions[1], xz[..., channels:]

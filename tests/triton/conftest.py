@@ -1,0 +1,18 @@
+"""The Triton kernels without a GPU: in Triton's interpreter, which is chosen before Triton is imported.
+
+    TRITON_INTERPRET=1 python -m pytest tests/triton
+
+The interpreter takes some 40 us an operation whatever its size, so sequences are short.
+"""
+
+import pytest
+
+from vmr.ops.gpu import support
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip, by name, where kernels could not run on CPU tensors."""
+    reason = support.missing_reason() if support.interpreted() else "set TRITON_INTERPRET=1 to run it"
+    for item in items:
+        if reason and "triton" in item.path.parts[-2]:
+            item.add_marker(pytest.mark.skip(reason=f"no Triton interpreter: {reason}"))

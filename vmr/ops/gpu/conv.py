@@ -1,0 +1,128 @@
+"""The depthwise convolution in Triton, in one direction or both, with gradients."""
+
+import triton
+from torch import Tensor
+import torch
+
+from vmr.ops.gpu.conv_kernels import conv_silu, conv_silu_backward
+from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
+
+Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
+Pair = tuple[Tensor, Tensor]
+
+ROWS, CHANNELS = 16, 128  # of a program's tile: 16-byte accesses in half precision, neighbours from the cache
+BACKWARD_ROWS = 8
+
+
+def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
+    """`causal_conv_silu` on checked tensors of one device."""
+    if torch.compiler.is_compiling() or needs_grad(x, weight, bias):
+        y: Tensor = _conv_op(x, weight, bias, None, None, reverse)[0]
+        return y
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    _forward(x, (weight, bias), None, (y, y), reverse=reverse)
+    return y
+
+
+def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
+    """`bidirectional_conv_silu` on checked tensors of one device."""
+    if torch.compiler.is_compiling() or needs_grad(x, *forward, *backward):
+        y, y_b = _conv_op(x, *forward, *backward, False)
+        return y, y_b
+    if out is None:
+        out = x.new_empty(x.shape), x.new_empty(x.shape)
+    _forward(x, forward, backward, out, reverse=False)
+    return out
+
+
+def _forward(x: Tensor, one: Filter, other: Filter | None, out: Pair, *, reverse: bool) -> None:
+    x = with_contiguous_channels(x)
+    batch, length, channels = x.shape
+    with on_device_of(x):
+        conv_silu[triton.cdiv(length, ROWS), triton.cdiv(channels, CHANNELS), batch](
+            x, *_parameters(one), *_parameters(other or one), *out, length, channels,
+            *_strides(x), *_strides(out[0]), *_strides(out[1]),
+            ROWS=ROWS, BD=CHANNELS, K=one[0].shape[1], REVERSE=reverse, BOTH=other is not None,
+            HAS_BIAS=one[1] is not None, num_warps=4,
+        )  # fmt: skip
+
+
+def _parameters(one: Filter) -> Pair:
+    weight, bias = one
+    weight = weight.detach().contiguous()
+    return weight, weight if bias is None else bias.detach().contiguous()
+
+
+def _strides(tensor: Tensor) -> tuple[int, int]:
+    return tensor.stride(1), tensor.stride(0)
+
+
+@torch.library.custom_op("vmr::conv_triton", mutates_args=())
+def _conv_op(
+    x: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """One result, or the other filter's as well, which is empty without one."""
+    y, y_b = x.new_empty(x.shape), x.new_empty(0 if weight_b is None else x.shape)
+    other = None if weight_b is None else (weight_b, bias_b)
+    _forward(x, (weight, bias), other, (y, y if other is None else y_b), reverse=reverse)
+    return y, y_b
+
+
+@_conv_op.register_fake
+def _(x, weight, bias, weight_b, bias_b, reverse):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape), x.new_empty(0 if weight_b is None else x.shape)
+
+
+@torch.library.custom_op("vmr::conv_triton_backward", mutates_args=())
+def _conv_backward_op(
+    grad: Tensor,
+    grad_b: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    weight_b: Tensor | None,
+    bias_b: Tensor | None,
+    reverse: bool,
+) -> list[Tensor]:
+    """The gradients in the order of the forward's tensors; an empty one stands for a tensor that is None."""
+    x, grad = with_contiguous_channels(x), with_contiguous_channels(grad)
+    both = weight_b is not None
+    grad_b = with_contiguous_channels(grad_b) if both else grad
+    (batch, length, channels), taps = x.shape, weight.shape[1]
+    tiles = triton.cdiv(length, BACKWARD_ROWS)
+    grad_x = x.new_empty(x.shape)
+    partial = x.new_empty(1 + both, batch, tiles, taps + 1, channels, dtype=torch.float32)
+    other = (weight, bias) if weight_b is None else (weight_b, bias_b)
+    with on_device_of(x):
+        conv_silu_backward[tiles, triton.cdiv(channels, CHANNELS), batch](
+            grad, grad_b, x, *_parameters((weight, bias)), *_parameters(other), grad_x, partial, length, channels,
+            *_strides(grad), *_strides(grad_b), *_strides(x),
+            ROWS=BACKWARD_ROWS, BD=CHANNELS, K=taps, REVERSE=reverse, BOTH=both, HAS_BIAS=bias is not None, num_warps=4,
+        )  # fmt: skip
+    gradients = [grad_x]
+    for sums, filter_weight, filter_bias in zip(
+        partial.sum((1, 2)), (weight, weight_b), (bias, bias_b), strict=False
+    ):  # (K + 1, D)
+        assert filter_weight is not None
+        gradients.append(sums[:taps].t().to(filter_weight.dtype, copy=True, memory_format=torch.contiguous_format))
+        gradients.append(x.new_empty(0) if filter_bias is None else sums[taps].to(filter_bias.dtype, copy=True))
+    return gradients + [x.new_empty(0) for _ in range(5 - len(gradients))]
+
+
+@_conv_backward_op.register_fake
+def _(grad, grad_b, *tensors):  # type: ignore[no-untyped-def]
+    return [grad.new_empty(0) if t is None else t.new_empty(t.shape) for t in tensors[:-1]]
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    *tensors, ctx.reverse = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _autograd_backward(ctx, grad, grad_b):  # type: ignore[no-untyped-def]
+    tensors = ctx.saved_tensors
+    gradients = _conv_backward_op(grad, grad_b, *tensors, ctx.reverse)
+    return (*(None if t is None else g for t, g in zip(tensors, gradients, strict=True)), None)
+
+
+_conv_op.register_autograd(_autograd_backward, setup_context=_setup_context)

@@ -1,0 +1,122 @@
+"""Residual add and RMSNorm in Triton, with gradients."""
+
+import torch
+import triton
+from torch import Tensor
+
+from vmr.ops.gpu.norm_kernels import add_rms_norm_backward, add_rms_norm_forward
+from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
+
+BACKWARD_PROGRAMS = 1024  # whose partial sums of the weight's gradient are added up: always in the same order
+
+
+def add_rms_norm_triton(
+    x: Tensor,
+    residual: Tensor | None,
+    weight: Tensor,
+    eps: float,
+    *,
+    dtype: torch.dtype,
+    inplace: bool,
+    out: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """`add_rms_norm` on checked tensors of one device."""
+    if torch.compiler.is_compiling() or needs_grad(x, residual, weight):
+        y, stream = _norm_op(x, residual, weight, eps, dtype)
+        return y, stream
+    y = torch.empty(x.shape, dtype=dtype, device=x.device) if out is None else out
+    if residual is None:  # the stream starts as x, which needs no copy where it is float32 already
+        stream = x.float()
+        _forward(stream, None, weight, None, y, eps)
+        return y, stream
+    stream = residual if inplace else torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    _forward(x, residual, weight, stream, y, eps)
+    return y, stream
+
+
+def _forward(
+    x: Tensor, residual: Tensor | None, weight: Tensor, stream: Tensor | None, y: Tensor, eps: float
+) -> None:  # fmt: skip
+    """Writes y, which is contiguous, and the sum into `stream`, which may be `residual`."""
+    channels = x.shape[-1]
+    rows, residual_rows = _as_rows(x), None if residual is None else _as_rows(residual)
+    into = y if stream is None else stream if residual is None or stream is not residual else residual_rows
+    assert into is not None
+    sums = into if into is residual_rows else into.view(-1, channels)
+    with on_device_of(x):
+        add_rms_norm_forward[(rows.shape[0],)](
+            rows, rows if residual_rows is None else residual_rows, weight, sums, y, channels, rows.stride(0),
+            0 if residual_rows is None else residual_rows.stride(0), sums.stride(0), eps,
+            BLOCK=triton.next_power_of_2(channels), HAS_RESIDUAL=residual is not None,
+            WRITE_STREAM=stream is not None, num_warps=_warps(channels),
+        )  # fmt: skip
+    if stream is residual and residual is not None and residual_rows is not None:
+        if residual_rows.data_ptr() != residual.data_ptr():  # it had to be copied to be rows
+            residual.copy_(residual_rows.view(residual.shape))
+
+
+def _as_rows(tensor: Tensor) -> Tensor:
+    """(..., D) as (rows, D) evenly spaced rows: a view wherever it can be one."""
+    return with_contiguous_channels(tensor).reshape(-1, tensor.shape[-1])
+
+
+def _warps(channels: int) -> int:
+    return 1 if channels <= 256 else 2 if channels <= 1024 else 8
+
+
+@torch.library.custom_op("vmr::add_rms_norm_triton", mutates_args=())
+def _norm_op(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    y = torch.empty(x.shape, dtype=dtype, device=x.device)
+    stream = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+    _forward(x, residual, weight, stream, y, eps)
+    return y, stream
+
+
+@_norm_op.register_fake
+def _(x, residual, weight, eps, dtype):  # type: ignore[no-untyped-def]
+    return x.new_empty(x.shape, dtype=dtype), x.new_empty(x.shape, dtype=torch.float32)
+
+
+@torch.library.custom_op("vmr::add_rms_norm_triton_backward", mutates_args=())
+def _norm_backward_op(
+    grad_y: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float, x_dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the sum, in float32 and in the dtype of x (empty where that is float32), and of the weight."""
+    channels = stream.shape[-1]
+    num_rows = stream.numel() // channels
+    each = triton.cdiv(num_rows, BACKWARD_PROGRAMS)
+    programs = triton.cdiv(num_rows, each)
+    grad_sum = torch.empty_like(stream)
+    grad_x = stream.new_empty(0 if x_dtype == torch.float32 else stream.shape, dtype=x_dtype)
+    partial = stream.new_empty(programs, channels)
+    with on_device_of(stream):
+        add_rms_norm_backward[(programs,)](
+            grad_y.contiguous(), grad_stream.contiguous(), stream, weight, grad_sum,
+            grad_x if grad_x.numel() else grad_sum, partial, num_rows, each, channels, eps,
+            BLOCK=triton.next_power_of_2(channels), WRITE_X=grad_x.numel() > 0, num_warps=_warps(channels),
+        )  # fmt: skip
+    return grad_sum, grad_x, partial.sum(0).to(weight.dtype)
+
+
+@_norm_backward_op.register_fake
+def _(grad_y, grad_stream, stream, weight, eps, x_dtype):  # type: ignore[no-untyped-def]
+    of_x = stream.new_empty(0 if x_dtype == torch.float32 else stream.shape, dtype=x_dtype)
+    return torch.empty_like(stream), of_x, weight.new_empty(weight.shape)
+
+
+def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
+    x, residual, weight, ctx.eps, _dtype = inputs
+    ctx.save_for_backward(output[1], weight)
+    ctx.x_dtype, ctx.has_residual = x.dtype, residual is not None
+
+
+def _autograd_backward(ctx, grad_y, grad_stream):  # type: ignore[no-untyped-def]
+    stream, weight = ctx.saved_tensors
+    grad_sum, grad_x, grad_weight = _norm_backward_op(grad_y, grad_stream, stream, weight, ctx.eps, ctx.x_dtype)
+    of_x = grad_x if ctx.x_dtype != torch.float32 else grad_sum
+    return of_x, grad_sum if ctx.has_residual else None, grad_weight, None, None
+
+
+_norm_op.register_autograd(_autograd_backward, setup_context=_setup_context)

@@ -1,0 +1,181 @@
+"""The gradients of a scan, chunk by chunk, given the state that each chunk starts from and the gradient at its end.
+
+Each chunk is walked forward once, to leave the state that every tile of T rows starts from, then tile by tile from its
+end. With g the gradient of `C h + D u` and p what the step after hands down:
+
+    q = C g + p,  p' = exp(delta A) q,  dC = sum_d g h,  dB = sum_d q delta u
+    d(delta u) = sum_n q B,  d(delta A) = q exp(delta A) h_before
+
+The sums over channels that dB and dC need are left per block of channels, to be added up in a fixed order afterwards.
+"""
+
+import triton
+import triton.language as tl
+
+from vmr.ops.gpu.walk import LOG2_E, load_B_C, row_at
+
+UNROLL = tl.constexpr(4)  # states a round of the forward walk: their addresses are then constants apart
+
+
+@triton.jit
+def _leave_tile_states(
+    u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
+):  # fmt: skip
+    for n in range(N):
+        h = tl.zeros((BD,), tl.float32)
+        if not FROM_ZERO:
+            h = tl.load(state + n * channels + d, mask=ok, other=0.0)
+        tl.store(tile_states + n * channels + d, h, mask=ok)
+    for tile in range(tl.cdiv(count, T) - 1):
+        steps = ()
+        drives = ()
+        for t in tl.static_range(T):
+            row = row_at(begin, count, tile * T + t, DESCENDING)
+            step = tl.load(delta + row * channels + d, mask=ok, other=0.0).to(tl.float32)
+            steps = steps + (step,)
+            drives = drives + (step * tl.load(u + row * stride_u + d, mask=ok, other=0.0).to(tl.float32),)
+        here = tile_states + tile * N * channels + d
+        for n in tl.range(0, N, loop_unroll_factor=UNROLL):
+            rate = tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E
+            h = tl.load(here + n * channels, mask=ok, other=0.0)
+            for t in tl.static_range(T):
+                B, _ = load_B_C(B_C + row_at(begin, count, tile * T + t, DESCENDING) * N + n)
+                h = tl.fma(tl.exp2(rate * steps[t]), h, drives[t] * B)
+            tl.store(here + (N + n) * channels, h, mask=ok)
+
+
+@triton.jit
+def _walk_back(
+    grad, u, delta, B_C, A, skip, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,
+    begin, count, channels, stride_u, d, ok,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
+):  # fmt: skip
+    tiles = tl.cdiv(count, T)
+    for back in range(tiles):
+        tile = tiles - 1 - back
+        first = tile * T
+        steps, drives, gs, d_steps, d_drives = (), (), (), (), ()
+        for t in tl.static_range(T):
+            row = row_at(begin, count, first + t, DESCENDING)
+            alive = ok & (first + t < count)
+            step = tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32)
+            steps = steps + (step,)
+            drives = drives + (step * tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
+            gs = gs + (tl.load(grad + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
+            d_steps = d_steps + (tl.zeros((BD,), tl.float32),)
+            d_drives = d_drives + (tl.zeros((BD,), tl.float32),)
+        for n in range(N):  # unrolled, it would need more registers than there are
+            A_n = tl.load(A + d * N + n, mask=ok, other=0.0)
+            rate = A_n * LOG2_E
+            h = tl.load(tile_states + (tile * N + n) * channels + d, mask=ok, other=0.0)
+            p = tl.load(adjoint + n * channels + d, mask=ok, other=0.0)
+            dA = tl.load(grad_A + n * channels + d, mask=ok, other=0.0)
+            decays, decayed, Bs, Cs = (), (), (), ()
+            for t in tl.static_range(T):
+                row = row_at(begin, count, first + t, DESCENDING)
+                B, C = load_B_C(B_C + row * N + n)
+                a = tl.exp2(rate * steps[t])
+                decays, decayed, Bs, Cs = decays + (a,), decayed + (a * h,), Bs + (B,), Cs + (C,)
+                h = tl.fma(drives[t], tl.broadcast_to(B, (BD,)), a * h)
+                dC = tl.sum(gs[t] * h, axis=0)
+                tl.store(grad_B_C + (row * N + n) * 2 + 1, dC, mask=first + t < count)
+            new_steps, new_drives = (), ()
+            for t in tl.static_range(T - 1, -1, -1):
+                row = row_at(begin, count, first + t, DESCENDING)
+                q = tl.fma(gs[t], tl.broadcast_to(Cs[t], (BD,)), p)
+                dB = tl.sum(q * drives[t], axis=0)
+                tl.store(grad_B_C + (row * N + n) * 2, dB, mask=first + t < count)
+                e = q * decayed[t]
+                dA = tl.fma(e, steps[t], dA)
+                new_steps = (tl.fma(e, A_n, d_steps[t]),) + new_steps
+                new_drives = (tl.fma(q, tl.broadcast_to(Bs[t], (BD,)), d_drives[t]),) + new_drives
+                p = decays[t] * q
+            d_steps, d_drives = new_steps, new_drives
+            tl.store(adjoint + n * channels + d, p, mask=ok)
+            tl.store(grad_A + n * channels + d, dA, mask=ok)
+        # What is only needed once a tile is read again, so that the loop above has registers enough.
+        skip_d = tl.zeros((BD,), tl.float32)
+        if HAS_SKIP:
+            skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
+        sum_skip = tl.load(grad_skip + d, mask=ok, other=0.0)
+        sum_bias = tl.load(grad_bias + d, mask=ok, other=0.0)
+        for t in tl.static_range(T):
+            row = row_at(begin, count, first + t, DESCENDING)
+            alive = ok & (first + t < count)
+            x = tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32)
+            du = tl.fma(d_drives[t], steps[t], skip_d * gs[t])
+            d_step = tl.fma(d_drives[t], x, d_steps[t])
+            if SOFTPLUS:  # its slope is 1 - exp(-softplus), by a series where that would cancel
+                s = steps[t]
+                d_step *= tl.where(s < 0.02, s * (1.0 - s * (0.5 - s / 6.0)), 1.0 - tl.exp2(s * -LOG2_E))
+            d_step = tl.where(alive, d_step, 0.0)
+            sum_skip = tl.fma(gs[t], x, sum_skip)
+            sum_bias += d_step
+            tl.store(grad_u + row * channels + d, du.to(grad_u.dtype.element_ty), mask=alive)
+            tl.store(grad_delta + row * channels + d, d_step.to(grad_delta.dtype.element_ty), mask=alive)
+        tl.store(grad_skip + d, sum_skip, mask=ok)
+        tl.store(grad_bias + d, sum_bias, mask=ok)
+
+
+@triton.jit
+def _chunk_backward(
+    grad, u, delta, B_C, A, skip, state, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip,
+    grad_bias, begin, count, channels, stride_u, d, ok,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
+    SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
+):  # fmt: skip
+    _leave_tile_states(
+        u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, FROM_ZERO
+    )
+    tl.debug_barrier()  # a warp that reads what its other lanes wrote
+    _walk_back(
+        grad, u, delta, B_C, A, skip, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,
+        begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, SOFTPLUS, HAS_SKIP,
+    )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=["length", "chunk", "max_tiles", "batch"])
+def scan_backward(
+    grad, u, delta, B_C, A, skip, u_b, delta_b, B_C_b, A_b, skip_b, state, adjoint, tile_states,
+    grad_u, grad_u_b, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, length, channels, chunk, max_tiles, batch,
+    stride_u, batch_stride_u, stride_u_b, batch_stride_u_b,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, FROM_ZERO: tl.constexpr,
+    SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
+):  # fmt: skip
+    """Gradients of one or both directions; programs: D / BD, chunks, directions * B.
+
+    grad (B, L, D), contiguous, is the gradient before the gate. `adjoint` (directions, B, chunks, N, D) is zero or
+    what chunks start from, and used up; grad_A, of the same shape, and grad_skip, grad_bias start as zeros; `tile_states` (directions, B, chunks,
+    max_tiles, N, D) is scratch. Written: grad_u, grad_u_b (B, L, D); grad_delta (directions, B, L, D); grad_B_C (blocks of channels,
+    directions, B, L, N, 2); grad_skip, grad_bias (directions, B, chunks, D).
+    """
+    d = tl.program_id(0) * BD + tl.arange(0, BD)
+    ok = d < channels
+    direction, b = tl.program_id(2) // batch, (tl.program_id(2) % batch).to(tl.int64)
+    item = tl.program_id(2).to(tl.int64)  # of what has the directions stacked
+    here = item * tl.num_programs(1) + tl.program_id(1)
+    begin = tl.program_id(1) * chunk
+    count = tl.minimum(chunk, length - begin)
+    grad += b * length * channels
+    state += here * N * channels
+    adjoint += here * N * channels
+    grad_A += here * N * channels
+    tile_states += here * max_tiles * N * channels
+    grad_delta += item * length * channels
+    grad_B_C += (tl.program_id(0).to(tl.int64) * tl.num_programs(2) + item) * length * N * 2
+    grad_skip += here * channels
+    grad_bias += here * channels
+    if direction == 0:
+        _chunk_backward(
+            grad, u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, skip, state, adjoint,
+            tile_states, grad_u + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count, channels, stride_u,
+            d, ok, N, T, BD, REVERSE, FROM_ZERO, SOFTPLUS, HAS_SKIP,
+        )  # fmt: skip
+    else:
+        _chunk_backward(
+            grad, u_b + b * batch_stride_u_b, delta_b + b * length * channels, B_C_b + b * length * N, A_b, skip_b,
+            state, adjoint, tile_states, grad_u_b + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count,
+            channels, stride_u_b, d, ok, N, T, BD, not REVERSE, FROM_ZERO, SOFTPLUS, HAS_SKIP,
+        )  # fmt: skip

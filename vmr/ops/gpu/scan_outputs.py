@@ -1,0 +1,97 @@
+"""The last pass of a scan, or all of it where there is one chunk: the outputs of a chunk whose first state is known.
+
+    y[l] = (C[l] h[l] + D u[l] + addend[l]) SiLU(z[l])
+
+Both directions of a bidirectional scan are walked one after the other by the same program: the second finds the first's
+rows, which the same lanes have just written, in the cache, adds to them, and gates the sum.
+"""
+
+import triton
+import triton.language as tl
+
+from vmr.ops.gpu.walk import LOG2_E, load_B_C, row_at, silu_gate
+
+
+@triton.jit
+def _walk_chunk(
+    u, delta, B_C, A, skip, state, addend, z, y, sums, begin, count, channels, stride_u, stride_addend, stride_z,
+    d, ok, N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
+    HAS_SKIP: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_Z: tl.constexpr, SAVE: tl.constexpr,
+):  # fmt: skip
+    rates = ()
+    h = ()
+    for n in tl.static_range(N):
+        rates = rates + (tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E,)
+        if FROM_ZERO:
+            h = h + (tl.zeros((BD,), tl.float32),)
+        else:
+            h = h + (tl.load(state + n * channels + d, mask=ok, other=0.0),)
+    skip_d = tl.zeros((BD,), tl.float32)
+    if HAS_SKIP:
+        skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
+    for first in range(0, count, T):
+        steps = ()
+        xs = ()
+        for t in tl.static_range(T):
+            row = row_at(begin, count, first + t, DESCENDING)
+            alive = ok & (first + t < count)
+            steps = steps + (tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
+            xs = xs + (tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
+        for t in tl.static_range(T):
+            row = row_at(begin, count, first + t, DESCENDING)
+            alive = ok & (first + t < count)
+            drive = steps[t] * xs[t]
+            out = skip_d * xs[t]
+            after = ()
+            for n in tl.static_range(N):
+                B, C = load_B_C(B_C + row * N + n)
+                h_n = tl.fma(tl.exp2(rates[n] * steps[t]), h[n], drive * B)
+                out = tl.fma(h_n, tl.broadcast_to(C, (BD,)), out)
+                after = after + (h_n,)
+            h = after
+            if HAS_ADDEND:
+                out += tl.load(addend + row * stride_addend + d, mask=alive, other=0.0).to(tl.float32)
+            if SAVE:
+                tl.store(sums + row * channels + d, out.to(sums.dtype.element_ty), mask=alive)
+            if HAS_Z:
+                gate = tl.load(z + row * stride_z + d, mask=alive, other=0.0).to(tl.float32)
+                out *= gate * silu_gate(gate)
+            tl.store(y + row * channels + d, out.to(y.dtype.element_ty), mask=alive)
+
+
+@triton.jit(do_not_specialize=["length", "chunk"])
+def scan_outputs(
+    u, delta, B_C, A, skip, u_b, delta_b, B_C_b, A_b, skip_b, state, addend, z, y, sums, length, channels, chunk,
+    stride_u, batch_stride_u, stride_u_b, batch_stride_u_b, stride_addend, batch_stride_addend, stride_z,
+    batch_stride_z,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, BOTH: tl.constexpr,
+    FROM_ZERO: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_Z: tl.constexpr,
+    SAVE: tl.constexpr,
+):  # fmt: skip
+    """y (B, L, D), and in `sums` what is there before the gate where SAVE; programs: D / BD, chunks, B.
+
+    REVERSE is the first direction's; the second, where BOTH, has the other. FROM_ZERO: there is one chunk and no state.
+    """
+    d = tl.program_id(0) * BD + tl.arange(0, BD)
+    ok = d < channels
+    c, b = tl.program_id(1), tl.program_id(2).to(tl.int64)
+    begin = c * chunk
+    count = tl.minimum(chunk, length - begin)
+    item = b * length
+    y += item * channels
+    sums += item * channels
+    z += b * batch_stride_z
+    here = state + (b * tl.num_programs(1) + c) * N * channels
+    _walk_chunk(
+        u + b * batch_stride_u, delta + item * channels, B_C + item * N, A, skip, here,
+        addend + b * batch_stride_addend, z, y, sums, begin, count, channels, stride_u, stride_addend, stride_z, d, ok,
+        N, T, BD, REVERSE, FROM_ZERO, HAS_SKIP, HAS_ADDEND, HAS_Z and not BOTH, SAVE and not BOTH,
+    )  # fmt: skip
+    if BOTH:
+        tl.debug_barrier()  # a warp that reads what its other lanes wrote
+        here += tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * N * channels
+        _walk_chunk(
+            u_b + b * batch_stride_u_b, delta_b + item * channels, B_C_b + item * N, A_b, skip_b, here,
+            y, z, y, sums, begin, count, channels, stride_u_b, channels, stride_z, d, ok,
+            N, T, BD, not REVERSE, FROM_ZERO, HAS_SKIP, True, HAS_Z, SAVE,
+        )  # fmt: skip

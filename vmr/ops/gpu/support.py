@@ -1,0 +1,72 @@
+"""Whether the Triton kernels can run here, and on what.
+
+Triton reads `TRITON_INTERPRET=1` when it is imported: its interpreter then runs the kernels on CPU tensors, slowly, for
+tests. `VMR_DISABLE_TRITON=1` does without the kernels.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+
+import torch
+from torch import Tensor
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+LIMITS = "float32, bfloat16 and float16, at most 64 states and 8 taps"
+OLDEST = (3, 3)  # what torch 2.7 brings; earlier ones cannot carry tuples of registers through a loop
+
+
+def interpreted() -> bool:
+    """Whether kernels run in Triton's interpreter, on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
+
+
+@functools.cache
+def missing_reason() -> str:
+    """Why the kernels cannot run here and what to do, or an empty string when they can."""
+    if os.environ.get("VMR_DISABLE_TRITON") == "1":
+        return "it is switched off by VMR_DISABLE_TRITON=1"
+    version = triton_version()
+    if not version:
+        return "Triton is not installed; on Linux it comes with torch, from version 2.7"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+        return f"Triton {version} is too old; install torch 2.7 or newer, which brings {OLDEST[0]}.{OLDEST[1]}"
+    if not interpreted() and not torch.cuda.is_available():
+        return "there is no CUDA or ROCm GPU that torch can use"
+    return ""
+
+
+@functools.cache
+def triton_version() -> str:
+    """As in "3.6.0"; empty without Triton."""
+    for package in ("triton", "pytorch-triton-rocm", "triton-windows"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package).split("+")[0]
+    return ""
+
+
+def describe() -> str:
+    """The version and the GPU, as in "Triton 3.6.0, NVIDIA H100"."""
+    where = "its interpreter, on the CPU" if interpreted() else torch.cuda.get_device_name()
+    return f"Triton {triton_version()}, {where}"
+
+
+def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Kernels go to the current device; this makes it the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def with_contiguous_channels(tensor: Tensor) -> Tensor:
+    """The tensor, copied only where its last dimension is not contiguous."""
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
+
+
+def parameter(tensor: Tensor) -> Tensor:
+    """A parameter as the scan reads it: float32 and contiguous."""
+    return tensor.detach().float().contiguous()
+
+
+def needs_grad(*tensors: Tensor | None) -> bool:
+    """Whether autograd is to follow an operation on these tensors."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
