@@ -51,8 +51,9 @@ def add_rms_norm(
         )
     if (inplace or out is not None) and _needs_grad(x, residual, weight):
         raise VmrError("add_rms_norm: inplace and out= are for inference; use torch.no_grad() or leave them away")
-    choice = choose_backend(backend, x)
-    if choice == "cpu" and not torch.compiler.is_compiling():  # the compiler fuses the reference by itself
+    # The compiler fuses the reference by itself.
+    choice = "reference" if torch.compiler.is_compiling() else choose_backend(backend, x)
+    if choice == "cpu":
         from vmr.ops.norm_cpu import add_rms_norm_cpu
 
         return add_rms_norm_cpu(x, residual, weight, eps, dtype=dtype, inplace=inplace, out=out)

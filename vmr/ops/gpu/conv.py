@@ -1,8 +1,10 @@
 """The depthwise convolution in Triton, in one direction or both, with gradients."""
 
+from typing import Any
+
+import torch
 import triton
 from torch import Tensor
-import torch
 
 from vmr.ops.gpu.conv_kernels import conv_silu, conv_silu_backward
 from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
@@ -17,7 +19,7 @@ BACKWARD_ROWS = 8
 def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
     """`causal_conv_silu` on checked tensors of one device."""
     if torch.compiler.is_compiling() or needs_grad(x, weight, bias):
-        y: Tensor = _conv_op(x, weight, bias, None, None, reverse)[0]
+        y: Tensor = _differentiable(x, weight, bias, None, None, reverse)[0]
         return y
     y = torch.empty_like(x, memory_format=torch.contiguous_format)
     _forward(x, (weight, bias), None, (y, y), reverse=reverse)
@@ -27,8 +29,7 @@ def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, r
 def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
     """`bidirectional_conv_silu` on checked tensors of one device."""
     if torch.compiler.is_compiling() or needs_grad(x, *forward, *backward):
-        y, y_b = _conv_op(x, *forward, *backward, False)
-        return y, y_b
+        return _differentiable(x, *forward, *backward, False)
     if out is None:
         out = x.new_empty(x.shape), x.new_empty(x.shape)
     _forward(x, forward, backward, out, reverse=False)
@@ -57,15 +58,37 @@ def _strides(tensor: Tensor) -> tuple[int, int]:
     return tensor.stride(1), tensor.stride(0)
 
 
+def _differentiable(*arguments: Any) -> Pair:
+    """x, two filters' weight and bias, reverse -> both results, the second empty without a second filter."""
+    operator = _conv_op if torch.compiler.is_compiling() else _Conv.apply
+    y, y_b = operator(*arguments)
+    return y, y_b
+
+
+class _Conv(torch.autograd.Function):
+    """For eager code: an operator of `torch.library` takes several times as long to call."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None,
+        reverse: bool,
+    ) -> Pair:  # fmt: skip
+        ctx.save_for_backward(x, weight, bias, weight_b, bias_b)
+        ctx.reverse = reverse
+        return _results(x, (weight, bias), None if weight_b is None else (weight_b, bias_b), reverse=reverse)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_b: Tensor) -> tuple[Tensor | None, ...]:
+        return *_gradients(grad, grad_b, *ctx.saved_tensors, reverse=ctx.reverse), None
+
+
 @torch.library.custom_op("vmr::conv_triton", mutates_args=())
 def _conv_op(
     x: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """One result, or the other filter's as well, which is empty without one."""
-    y, y_b = x.new_empty(x.shape), x.new_empty(0 if weight_b is None else x.shape)
-    other = None if weight_b is None else (weight_b, bias_b)
-    _forward(x, (weight, bias), other, (y, y if other is None else y_b), reverse=reverse)
-    return y, y_b
+    """For compiled code."""
+    return _results(x, (weight, bias), None if weight_b is None else (weight_b, bias_b), reverse=reverse)
 
 
 @_conv_op.register_fake
@@ -85,28 +108,8 @@ def _conv_backward_op(
     reverse: bool,
 ) -> list[Tensor]:
     """The gradients in the order of the forward's tensors; an empty one stands for a tensor that is None."""
-    x, grad = with_contiguous_channels(x), with_contiguous_channels(grad)
-    both = weight_b is not None
-    grad_b = with_contiguous_channels(grad_b) if both else grad
-    (batch, length, channels), taps = x.shape, weight.shape[1]
-    tiles = triton.cdiv(length, BACKWARD_ROWS)
-    grad_x = x.new_empty(x.shape)
-    partial = x.new_empty(1 + both, batch, tiles, taps + 1, channels, dtype=torch.float32)
-    other = (weight, bias) if weight_b is None else (weight_b, bias_b)
-    with on_device_of(x):
-        conv_silu_backward[tiles, triton.cdiv(channels, CHANNELS), batch](
-            grad, grad_b, x, *_parameters((weight, bias)), *_parameters(other), grad_x, partial, length, channels,
-            *_strides(grad), *_strides(grad_b), *_strides(x),
-            ROWS=BACKWARD_ROWS, BD=CHANNELS, K=taps, REVERSE=reverse, BOTH=both, HAS_BIAS=bias is not None, num_warps=4,
-        )  # fmt: skip
-    gradients = [grad_x]
-    for sums, filter_weight, filter_bias in zip(
-        partial.sum((1, 2)), (weight, weight_b), (bias, bias_b), strict=False
-    ):  # (K + 1, D)
-        assert filter_weight is not None
-        gradients.append(sums[:taps].t().to(filter_weight.dtype, copy=True, memory_format=torch.contiguous_format))
-        gradients.append(x.new_empty(0) if filter_bias is None else sums[taps].to(filter_bias.dtype, copy=True))
-    return gradients + [x.new_empty(0) for _ in range(5 - len(gradients))]
+    gradients = _gradients(grad, grad_b, x, weight, bias, weight_b, bias_b, reverse=reverse)
+    return [x.new_empty(0) if g is None else g.clone(memory_format=torch.contiguous_format) for g in gradients]
 
 
 @_conv_backward_op.register_fake
@@ -126,3 +129,43 @@ def _autograd_backward(ctx, grad, grad_b):  # type: ignore[no-untyped-def]
 
 
 _conv_op.register_autograd(_autograd_backward, setup_context=_setup_context)
+
+
+def _results(x: Tensor, one: Filter, other: Filter | None, *, reverse: bool) -> Pair:
+    y, y_b = x.new_empty(x.shape), x.new_empty(0 if other is None else x.shape)
+    _forward(x, one, other, (y, y if other is None else y_b), reverse=reverse)
+    return y, y_b
+
+
+def _gradients(
+    grad: Tensor,
+    grad_b: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    weight_b: Tensor | None,
+    bias_b: Tensor | None,
+    *,
+    reverse: bool,
+) -> list[Tensor | None]:
+    """Of x, and of both filters' weight and bias; None for what is None."""
+    x, grad = with_contiguous_channels(x), with_contiguous_channels(grad)
+    both = weight_b is not None
+    grad_b = with_contiguous_channels(grad_b) if both else grad
+    (batch, length, channels), taps = x.shape, weight.shape[1]
+    tiles = triton.cdiv(length, BACKWARD_ROWS)
+    grad_x = x.new_empty(x.shape)
+    partial = x.new_empty(1 + both, batch, tiles, taps + 1, channels, dtype=torch.float32)
+    other = (weight, bias) if weight_b is None else (weight_b, bias_b)
+    with on_device_of(x):
+        conv_silu_backward[tiles, triton.cdiv(channels, CHANNELS), batch](
+            grad, grad_b, x, *_parameters((weight, bias)), *_parameters(other), grad_x, partial, length, channels,
+            *_strides(grad), *_strides(grad_b), *_strides(x),
+            ROWS=BACKWARD_ROWS, BD=CHANNELS, K=taps, REVERSE=reverse, BOTH=both, HAS_BIAS=bias is not None, num_warps=4,
+        )  # fmt: skip
+    sums = partial.sum((1, 2))  # (directions, K + 1, D)
+    gradients: list[Tensor | None] = [grad_x]
+    for index, (filter_weight, filter_bias) in enumerate(((weight, bias), (weight_b, bias_b))):
+        gradients.append(None if filter_weight is None else sums[index, :taps].t().to(filter_weight.dtype))
+        gradients.append(None if filter_bias is None else sums[index, taps].to(filter_bias.dtype))
+    return gradients

@@ -1,4 +1,6 @@
-"""Residual add and RMSNorm in Triton, with gradients."""
+"""Residual add and RMSNorm in Triton, with gradients. Compiled code takes the reference, which the compiler fuses."""
+
+from typing import Any
 
 import torch
 import triton
@@ -21,8 +23,8 @@ def add_rms_norm_triton(
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`add_rms_norm` on checked tensors of one device."""
-    if torch.compiler.is_compiling() or needs_grad(x, residual, weight):
-        y, stream = _norm_op(x, residual, weight, eps, dtype)
+    if needs_grad(x, residual, weight):
+        y, stream = _AddRmsNorm.apply(x, residual, weight, eps, dtype)
         return y, stream
     y = torch.empty(x.shape, dtype=dtype, device=x.device) if out is None else out
     if residual is None:  # the stream starts as x, which needs no copy where it is float32 already
@@ -64,59 +66,34 @@ def _warps(channels: int) -> int:
     return 1 if channels <= 256 else 2 if channels <= 1024 else 8
 
 
-@torch.library.custom_op("vmr::add_rms_norm_triton", mutates_args=())
-def _norm_op(
-    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    y = torch.empty(x.shape, dtype=dtype, device=x.device)
-    stream = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-    _forward(x, residual, weight, stream, y, eps)
-    return y, stream
+class _AddRmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, dtype: torch.dtype
+    ) -> tuple[Tensor, Tensor]:
+        y = torch.empty(x.shape, dtype=dtype, device=x.device)
+        stream = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+        _forward(x, residual, weight, stream, y, eps)
+        ctx.save_for_backward(stream, weight)
+        ctx.eps, ctx.x_dtype, ctx.has_residual = eps, x.dtype, residual is not None
+        return y, stream
 
-
-@_norm_op.register_fake
-def _(x, residual, weight, eps, dtype):  # type: ignore[no-untyped-def]
-    return x.new_empty(x.shape, dtype=dtype), x.new_empty(x.shape, dtype=torch.float32)
-
-
-@torch.library.custom_op("vmr::add_rms_norm_triton_backward", mutates_args=())
-def _norm_backward_op(
-    grad_y: Tensor, grad_stream: Tensor, stream: Tensor, weight: Tensor, eps: float, x_dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of the sum, in float32 and in the dtype of x (empty where that is float32), and of the weight."""
-    channels = stream.shape[-1]
-    num_rows = stream.numel() // channels
-    each = triton.cdiv(num_rows, BACKWARD_PROGRAMS)
-    programs = triton.cdiv(num_rows, each)
-    grad_sum = torch.empty_like(stream)
-    grad_x = stream.new_empty(0 if x_dtype == torch.float32 else stream.shape, dtype=x_dtype)
-    partial = stream.new_empty(programs, channels)
-    with on_device_of(stream):
-        add_rms_norm_backward[(programs,)](
-            grad_y.contiguous(), grad_stream.contiguous(), stream, weight, grad_sum,
-            grad_x if grad_x.numel() else grad_sum, partial, num_rows, each, channels, eps,
-            BLOCK=triton.next_power_of_2(channels), WRITE_X=grad_x.numel() > 0, num_warps=_warps(channels),
-        )  # fmt: skip
-    return grad_sum, grad_x, partial.sum(0).to(weight.dtype)
-
-
-@_norm_backward_op.register_fake
-def _(grad_y, grad_stream, stream, weight, eps, x_dtype):  # type: ignore[no-untyped-def]
-    of_x = stream.new_empty(0 if x_dtype == torch.float32 else stream.shape, dtype=x_dtype)
-    return torch.empty_like(stream), of_x, weight.new_empty(weight.shape)
-
-
-def _setup_context(ctx, inputs, output):  # type: ignore[no-untyped-def]
-    x, residual, weight, ctx.eps, _dtype = inputs
-    ctx.save_for_backward(output[1], weight)
-    ctx.x_dtype, ctx.has_residual = x.dtype, residual is not None
-
-
-def _autograd_backward(ctx, grad_y, grad_stream):  # type: ignore[no-untyped-def]
-    stream, weight = ctx.saved_tensors
-    grad_sum, grad_x, grad_weight = _norm_backward_op(grad_y, grad_stream, stream, weight, ctx.eps, ctx.x_dtype)
-    of_x = grad_x if ctx.x_dtype != torch.float32 else grad_sum
-    return of_x, grad_sum if ctx.has_residual else None, grad_weight, None, None
-
-
-_norm_op.register_autograd(_autograd_backward, setup_context=_setup_context)
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_y: Tensor, grad_stream: Tensor) -> tuple[Tensor | None, ...]:
+        stream, weight = ctx.saved_tensors
+        channels = stream.shape[-1]
+        num_rows = stream.numel() // channels
+        each = triton.cdiv(num_rows, BACKWARD_PROGRAMS)
+        programs = triton.cdiv(num_rows, each)
+        grad_sum = torch.empty_like(stream)
+        in_half = ctx.x_dtype != torch.float32
+        grad_x = torch.empty(stream.shape, dtype=ctx.x_dtype, device=stream.device) if in_half else grad_sum
+        partial = stream.new_empty(programs, channels)
+        with on_device_of(stream):
+            add_rms_norm_backward[(programs,)](
+                grad_y.contiguous(), grad_stream.contiguous(), stream, weight, grad_sum, grad_x, partial, num_rows, each,
+                channels, ctx.eps, BLOCK=triton.next_power_of_2(channels), WRITE_X=in_half, num_warps=_warps(channels),
+            )  # fmt: skip
+        grad_weight = partial.sum(0).to(weight.dtype)
+        return grad_x, grad_sum if ctx.has_residual else None, grad_weight, None, None

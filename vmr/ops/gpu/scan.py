@@ -6,7 +6,7 @@ eighth of bfloat16's), and B and C in float32, in pairs. States and sums are flo
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from vmr.ops.gpu.tiles import Plan, backward_plan, forward_plan, forward_tile
 from vmr.ops.scan_inputs import ScanInputs
 
 CARRY_CHANNELS, CARRY_GROUP = 32, 16
+MAX_RANK = 128  # of the step sizes that their own kernel makes: a program holds all of it
 
 
 class Walked(NamedTuple):
@@ -55,9 +56,11 @@ def scan_triton(
     """
     first, second = directions[0], directions[1] if len(directions) > 1 else None
     every = (*first, *(second or (None,) * len(ScanInputs._fields)), z, addend)
-    if torch.compiler.is_compiling() or needs_grad(*every):
-        y, _ = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))
-        result: Tensor = y
+    if torch.compiler.is_compiling():
+        result: Tensor = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))[0]
+        return result
+    if needs_grad(*every):
+        result = _Scan.apply(delta_softplus, reverse, *every)
         return result
     writable = out is not None and out.is_contiguous()
     y = out if out is not None and writable else torch.empty_like(first.u, memory_format=torch.contiguous_format)
@@ -102,7 +105,7 @@ def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[
     half = u.dtype != torch.float32 and delta_softplus  # without the softplus there is no telling how large it is
     delta = u.new_empty(len(directions), batch, length, channels, dtype=torch.float16 if half else torch.float32)
     B_C = u.new_empty(len(directions), batch, length, states, 2, dtype=torch.float32)
-    if delta_softplus and all(one.delta_weight is not None for one in directions):
+    if delta_softplus and all(one.delta_weight is not None and one.delta.shape[-1] <= MAX_RANK for one in directions):
         _launch_step_sizes(directions, delta, B_C)
     else:
         for one, to_delta, to_B_C in zip(directions, delta, B_C, strict=True):
@@ -124,13 +127,14 @@ def _launch_step_sizes(directions: Sequence[ScanInputs], delta: Tensor, B_C: Ten
         tensors += [low, one.delta_weight.contiguous(), bias, B, C]
         strides += [*_strides(low), *_strides(B), *_strides(C)]
     (batch, length, rank), channels, states = directions[0].delta.shape, delta.shape[-1], B_C.shape[-2]
-    rows, block = 64, 64
     exact = delta.dtype == torch.float32 or torch.version.hip is not None  # ROCm has no tf32
-    step_sizes[triton.cdiv(batch * length, rows), triton.cdiv(channels, block), len(directions)](
+    # A program reads all of the weight: few large ones are best where they fill the GPU.
+    rows = 128 if batch * length >= 8192 and not exact else 32
+    step_sizes[triton.cdiv(batch * length, rows), triton.cdiv(channels, 192), len(directions)](
         *tensors, delta, B_C, batch * length, length, channels, rank, *strides,
-        N=states, N_BLOCK=triton.next_power_of_2(states), ROWS=rows, BD=block,
-        BR=16, HAS_BIAS=directions[0].delta_bias is not None, PRECISION="ieee" if exact else "tf32",
-        num_warps=4,
+        N=states, N_BLOCK=triton.next_power_of_2(states), ROWS=rows, BD=64, BR=max(16, triton.next_power_of_2(rank)),
+        BLOCKS=3, HAS_BIAS=directions[0].delta_bias is not None, PRECISION="ieee" if exact else "tf32",
+        num_warps=rows // 16, num_stages=1,
     )  # fmt: skip
 
 
@@ -171,6 +175,23 @@ def _strides(tensor: Tensor | None) -> tuple[int, int]:
     return (0, 0) if tensor is None else (tensor.stride(1), tensor.stride(0))
 
 
+class _Scan(torch.autograd.Function):
+    """For eager code: an operator of `torch.library` takes several times as long to call."""
+
+    @staticmethod
+    def forward(ctx: Any, delta_softplus: bool, reverse: bool, *tensors: Tensor | None) -> Tensor:
+        y, sums = _forward_saving(tensors, delta_softplus, reverse, save=True)
+        ctx.save_for_backward(sums, *tensors)
+        ctx.options = delta_softplus, reverse
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        sums, *tensors = ctx.saved_tensors
+        return None, None, *_gradients(grad, sums, tensors, *ctx.options)
+
+
 @torch.library.custom_op("vmr::scan_triton", mutates_args=())
 def _scan_op(
     u: Tensor,
@@ -195,14 +216,10 @@ def _scan_op(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The result, and the sum before the gate where `save` and there is a gate."""
-    every = (u, delta, A, B, C, D, delta_bias, delta_weight, u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_weight_b)
-    y = u.new_empty(u.shape)
-    sums = u.new_empty(u.shape if save and z is not None else 0)
-    _forward(
-        _bundled(every), z, addend, y, sums if sums.numel() else None, delta_softplus=delta_softplus, reverse=reverse
-    )
-    return y, sums
+    """For compiled code: the result, and the sum before the gate where `save` and there is a gate."""
+    one = (u, delta, A, B, C, D, delta_bias, delta_weight)
+    other = (u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_weight_b)
+    return _forward_saving((*one, *other, z, addend), delta_softplus, reverse, save=save)
 
 
 @_scan_op.register_fake
@@ -237,18 +254,10 @@ def _scan_backward_op(
     reverse: bool,
 ) -> list[Tensor]:
     """The gradients in the order of the forward's tensors; an empty one stands for a tensor that is None."""
-    every = (u, delta, A, B, C, D, delta_bias, delta_weight, u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_weight_b)
-    directions = _bundled(every)
-    with on_device_of(u):
-        grad_sums, grad_z = _through_gate(grad, sums, z)
-        found = _backward(grad_sums, directions, delta_softplus=delta_softplus, reverse=reverse)
-    gradients = [g for one in found for g in one]
-    gradients += [None] * (len(every) - len(gradients))
-    gradients += [grad_z, None if addend is None else grad_sums.to(addend.dtype, copy=True)]
-    wanted = (*every, z, addend)
-    return [
-        u.new_empty(0) if t is None or g is None else g.to(t.dtype) for t, g in zip(wanted, gradients, strict=True)
-    ]
+    one = (u, delta, A, B, C, D, delta_bias, delta_weight)
+    other = (u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_weight_b)
+    gradients = _gradients(grad, sums, (*one, *other, z, addend), delta_softplus, reverse)
+    return [u.new_empty(0) if g is None else g.clone(memory_format=torch.contiguous_format) for g in gradients]
 
 
 @_scan_backward_op.register_fake
@@ -268,6 +277,34 @@ def _autograd_backward(ctx, grad, _grad_sums):  # type: ignore[no-untyped-def]
 
 
 _scan_op.register_autograd(_autograd_backward, setup_context=_setup_context)
+
+
+def _forward_saving(
+    tensors: Sequence[Tensor | None], delta_softplus: bool, reverse: bool, *, save: bool
+) -> tuple[Tensor, Tensor]:
+    """tensors: two directions, then the gate and the addend -> the result and what the backward pass needs beside."""
+    *directions, z, addend = tensors
+    u = directions[0]
+    assert u is not None
+    y = u.new_empty(u.shape)
+    sums = u.new_empty(u.shape if save and z is not None else 0)
+    saved = sums if sums.numel() else None
+    _forward(_bundled(directions), z, addend, y, saved, delta_softplus=delta_softplus, reverse=reverse)
+    return y, sums
+
+
+def _gradients(
+    grad: Tensor, sums: Tensor, tensors: Sequence[Tensor | None], delta_softplus: bool, reverse: bool
+) -> list[Tensor | None]:
+    """The gradients in the order of the forward's tensors, None for a tensor that is None."""
+    *flat, z, addend = tensors
+    with on_device_of(grad):
+        grad_sums, grad_z = _through_gate(grad, sums, z)
+        found = _backward(grad_sums, _bundled(flat), delta_softplus=delta_softplus, reverse=reverse)
+    gradients = [g for one in found for g in one]
+    gradients += [None] * (len(flat) - len(gradients))
+    gradients += [grad_z, None if addend is None else grad_sums]
+    return [None if t is None or g is None else g.to(t.dtype) for t, g in zip(tensors, gradients, strict=True)]
 
 
 def _bundled(tensors: Sequence[Tensor | None]) -> list[ScanInputs]:
@@ -312,30 +349,27 @@ def _backward(
     grad_u = [grad.new_empty(grad.shape) for _ in walked]
     grad_delta = grad.new_empty(num, *grad.shape)
     grad_A, grad_B_C = first.A.new_zeros(chunk_shape), new(blocks, num, batch, length, states, 2)
-    grad_skip, grad_bias = first.A.new_zeros(2, num, batch, plan.count, channels)
+    grad_vectors = first.A.new_zeros(2, num, batch, plan.count, channels)  # of the skip connection and the bias
     scan_backward[blocks, plan.count, num * batch](
         grad, first.u, first.delta, first.B_C, first.A, first.A if first.skip is None else first.skip,
         second.u, second.delta, second.B_C, second.A, second.A if second.skip is None else second.skip,
         first.A if state is None else state, adjoint, tile_states, grad_u[0], grad_u[-1], grad_delta, grad_A,
-        grad_B_C, grad_skip, grad_bias, length, channels, plan.chunk, tiles, batch, *first.strides, *second.strides,
+        grad_B_C, *grad_vectors, length, channels, plan.chunk, tiles, batch, *first.strides, *second.strides,
         N=states, T=plan.rows, BD=plan.channels, REVERSE=reverse, FROM_ZERO=state is None, SOFTPLUS=delta_softplus,
         HAS_SKIP=first.skip is not None, num_warps=1,
     )  # fmt: skip
     grad_B, grad_C = grad_B_C.sum(0).unbind(-1)  # (directions, B, L, N) each
-    grad_A, grad_skip, grad_bias = grad_A.sum((1, 2)).transpose(1, 2), grad_skip.sum((1, 2)), grad_bias.sum((1, 2))
+    grad_A, (grad_skip, grad_bias) = grad_A.sum((1, 2)).transpose(1, 2), grad_vectors.sum((2, 3))
     found = []
     for i, one in enumerate(directions):
         grad_low, grad_weight = _through_projection(grad_delta[i], one)
-        found.append(
-            [grad_u[i], grad_low, grad_A[i].contiguous(), grad_B[i].contiguous(), grad_C[i].contiguous(),
-             grad_skip[i].clone(), grad_bias[i].clone(), grad_weight]
-        )  # fmt: skip
+        found.append([grad_u[i], grad_low, grad_A[i], grad_B[i], grad_C[i], grad_skip[i], grad_bias[i], grad_weight])
     return found
 
 
 def _through_projection(grad_delta: Tensor, one: ScanInputs) -> tuple[Tensor, Tensor | None]:
     """Gradients of `delta` and of `delta_weight`."""
     if one.delta_weight is None:
-        return grad_delta.clone(), None
+        return grad_delta, None
     low = one.delta.to(grad_delta.dtype)
     return grad_delta @ one.delta_weight.to(grad_delta.dtype), grad_delta.flatten(0, 1).t() @ low.flatten(0, 1)

@@ -12,37 +12,21 @@ The sums over channels that dB and dC need are left per block of channels, to be
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, load_B_C, row_at
-
-UNROLL = tl.constexpr(4)  # states a round of the forward walk: their addresses are then constants apart
+from vmr.ops.gpu.walk import LOG2_E, load_rows, row_at, unpack_B_C, walk_states
 
 
 @triton.jit
-def _leave_tile_states(
-    u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok,
-    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
-):  # fmt: skip
-    for n in range(N):
-        h = tl.zeros((BD,), tl.float32)
-        if not FROM_ZERO:
-            h = tl.load(state + n * channels + d, mask=ok, other=0.0)
-        tl.store(tile_states + n * channels + d, h, mask=ok)
-    for tile in range(tl.cdiv(count, T) - 1):
-        steps = ()
-        drives = ()
-        for t in tl.static_range(T):
-            row = row_at(begin, count, tile * T + t, DESCENDING)
-            step = tl.load(delta + row * channels + d, mask=ok, other=0.0).to(tl.float32)
-            steps = steps + (step,)
-            drives = drives + (step * tl.load(u + row * stride_u + d, mask=ok, other=0.0).to(tl.float32),)
-        here = tile_states + tile * N * channels + d
-        for n in tl.range(0, N, loop_unroll_factor=UNROLL):
-            rate = tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E
-            h = tl.load(here + n * channels, mask=ok, other=0.0)
-            for t in tl.static_range(T):
-                B, _ = load_B_C(B_C + row_at(begin, count, tile * T + t, DESCENDING) * N + n)
-                h = tl.fma(tl.exp2(rate * steps[t]), h, drives[t] * B)
-            tl.store(here + (N + n) * channels, h, mask=ok)
+def _load_state(A, B_C, tile_state, adjoint, grad_A, rows, n, channels, d, ok, N: tl.constexpr, T: tl.constexpr):
+    """What one state's round reads: its rate, its values at the tile's start, the gradients so far, B and C."""
+    alive = ok & (n < N)
+    A_n = tl.load(A + d * N + n, mask=alive, other=0.0)
+    h = tl.load(tile_state + n * channels + d, mask=alive, other=0.0)
+    p = tl.load(adjoint + n * channels + d, mask=alive, other=0.0)
+    dA = tl.load(grad_A + n * channels + d, mask=alive, other=0.0)
+    pairs = ()
+    for t in tl.static_range(T):
+        pairs = pairs + (tl.load(B_C + rows[t] * N + tl.minimum(n, N - 1)),)
+    return A_n, h, p, dA, pairs
 
 
 @triton.jit
@@ -54,57 +38,60 @@ def _walk_back(
 ):  # fmt: skip
     tiles = tl.cdiv(count, T)
     for back in range(tiles):
-        tile = tiles - 1 - back
-        first = tile * T
-        steps, drives, gs, d_steps, d_drives = (), (), (), (), ()
+        first = (tiles - 1 - back) * T
+        tile_state = tile_states + (tiles - 1 - back) * N * channels
+        steps, drives, gs, d_steps, d_drives, rows = (), (), (), (), (), ()
         for t in tl.static_range(T):
             row = row_at(begin, count, first + t, DESCENDING)
             alive = ok & (first + t < count)
             step = tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32)
+            rows = rows + (row,)
             steps = steps + (step,)
             drives = drives + (step * tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
             gs = gs + (tl.load(grad + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
             d_steps = d_steps + (tl.zeros((BD,), tl.float32),)
             d_drives = d_drives + (tl.zeros((BD,), tl.float32),)
+        A_n, h, p, dA, pairs = _load_state(A, B_C, tile_state, adjoint, grad_A, rows, 0, channels, d, ok, N, T)
         for n in range(N):  # unrolled, it would need more registers than there are
-            A_n = tl.load(A + d * N + n, mask=ok, other=0.0)
-            rate = A_n * LOG2_E
-            h = tl.load(tile_states + (tile * N + n) * channels + d, mask=ok, other=0.0)
-            p = tl.load(adjoint + n * channels + d, mask=ok, other=0.0)
-            dA = tl.load(grad_A + n * channels + d, mask=ok, other=0.0)
-            decays, decayed, Bs, Cs = (), (), (), ()
+            # The next round's operands, asked for a round ahead.
+            next_A, next_h, next_p, next_dA, next_pairs = _load_state(
+                A, B_C, tile_state, adjoint, grad_A, rows, n + 1, channels, d, ok, N, T
+            )
+            decays, decayed, dCs = (), (), ()
             for t in tl.static_range(T):
-                row = row_at(begin, count, first + t, DESCENDING)
-                B, C = load_B_C(B_C + row * N + n)
-                a = tl.exp2(rate * steps[t])
-                decays, decayed, Bs, Cs = decays + (a,), decayed + (a * h,), Bs + (B,), Cs + (C,)
+                B, _ = unpack_B_C(pairs[t])
+                a = tl.exp2(A_n * LOG2_E * steps[t])
+                decays, decayed = decays + (a,), decayed + (a * h,)
                 h = tl.fma(drives[t], tl.broadcast_to(B, (BD,)), a * h)
-                dC = tl.sum(gs[t] * h, axis=0)
-                tl.store(grad_B_C + (row * N + n) * 2 + 1, dC, mask=first + t < count)
-            new_steps, new_drives = (), ()
+                dCs = dCs + (tl.sum(gs[t] * h, axis=0),)
+            new_steps, new_drives, dBs = (), (), ()
             for t in tl.static_range(T - 1, -1, -1):
-                row = row_at(begin, count, first + t, DESCENDING)
-                q = tl.fma(gs[t], tl.broadcast_to(Cs[t], (BD,)), p)
-                dB = tl.sum(q * drives[t], axis=0)
-                tl.store(grad_B_C + (row * N + n) * 2, dB, mask=first + t < count)
+                B, C = unpack_B_C(pairs[t])
+                q = tl.fma(gs[t], tl.broadcast_to(C, (BD,)), p)
+                dBs = (tl.sum(q * drives[t], axis=0),) + dBs
                 e = q * decayed[t]
                 dA = tl.fma(e, steps[t], dA)
                 new_steps = (tl.fma(e, A_n, d_steps[t]),) + new_steps
-                new_drives = (tl.fma(q, tl.broadcast_to(Bs[t], (BD,)), d_drives[t]),) + new_drives
+                new_drives = (tl.fma(q, tl.broadcast_to(B, (BD,)), d_drives[t]),) + new_drives
                 p = decays[t] * q
             d_steps, d_drives = new_steps, new_drives
+            for t in tl.static_range(T):
+                to = grad_B_C + (rows[t] * N + n) * 2
+                tl.store(to, dBs[t], mask=first + t < count)
+                tl.store(to + 1, dCs[t], mask=first + t < count)
             tl.store(adjoint + n * channels + d, p, mask=ok)
             tl.store(grad_A + n * channels + d, dA, mask=ok)
+            A_n, h, p, dA, pairs = next_A, next_h, next_p, next_dA, next_pairs
         # What is only needed once a tile is read again, so that the loop above has registers enough.
         skip_d = tl.zeros((BD,), tl.float32)
         if HAS_SKIP:
             skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
         sum_skip = tl.load(grad_skip + d, mask=ok, other=0.0)
         sum_bias = tl.load(grad_bias + d, mask=ok, other=0.0)
+        xs = load_rows(u, begin, count, first, stride_u, d, ok, T, DESCENDING)
         for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
             alive = ok & (first + t < count)
-            x = tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32)
+            x = xs[t].to(tl.float32)
             du = tl.fma(d_drives[t], steps[t], skip_d * gs[t])
             d_step = tl.fma(d_drives[t], x, d_steps[t])
             if SOFTPLUS:  # its slope is 1 - exp(-softplus), by a series where that would cancel
@@ -113,8 +100,8 @@ def _walk_back(
             d_step = tl.where(alive, d_step, 0.0)
             sum_skip = tl.fma(gs[t], x, sum_skip)
             sum_bias += d_step
-            tl.store(grad_u + row * channels + d, du.to(grad_u.dtype.element_ty), mask=alive)
-            tl.store(grad_delta + row * channels + d, d_step.to(grad_delta.dtype.element_ty), mask=alive)
+            tl.store(grad_u + rows[t] * channels + d, du.to(grad_u.dtype.element_ty), mask=alive)
+            tl.store(grad_delta + rows[t] * channels + d, d_step.to(grad_delta.dtype.element_ty), mask=alive)
         tl.store(grad_skip + d, sum_skip, mask=ok)
         tl.store(grad_bias + d, sum_bias, mask=ok)
 
@@ -126,9 +113,10 @@ def _chunk_backward(
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
 ):  # fmt: skip
-    _leave_tile_states(
-        u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, FROM_ZERO
-    )
+    walk_states(
+        u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, False,
+        FROM_ZERO, True,
+    )  # fmt: skip
     tl.debug_barrier()  # a warp that reads what its other lanes wrote
     _walk_back(
         grad, u, delta, B_C, A, skip, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,

@@ -9,7 +9,7 @@ rows, which the same lanes have just written, in the cache, adds to them, and ga
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, load_B_C, row_at, silu_gate
+from vmr.ops.gpu.walk import load_rows, row_at, silu_gate, start_state, unpack_B_C
 
 
 @triton.jit
@@ -18,45 +18,52 @@ def _walk_chunk(
     d, ok, N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
     HAS_SKIP: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_Z: tl.constexpr, SAVE: tl.constexpr,
 ):  # fmt: skip
-    rates = ()
-    h = ()
-    for n in tl.static_range(N):
-        rates = rates + (tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E,)
-        if FROM_ZERO:
-            h = h + (tl.zeros((BD,), tl.float32),)
-        else:
-            h = h + (tl.load(state + n * channels + d, mask=ok, other=0.0),)
+    rates, h = start_state(A, state, channels, d, ok, N, BD, FROM_ZERO)
     skip_d = tl.zeros((BD,), tl.float32)
     if HAS_SKIP:
         skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
+    steps = load_rows(delta, begin, count, 0, channels, d, ok, T, DESCENDING)
+    xs = load_rows(u, begin, count, 0, stride_u, d, ok, T, DESCENDING)
+    added = load_rows(addend, begin, count, 0, stride_addend, d, ok, T if HAS_ADDEND else 0, DESCENDING)
+    gates = load_rows(z, begin, count, 0, stride_z, d, ok, T if HAS_Z else 0, DESCENDING)
     for first in range(0, count, T):
-        steps = ()
-        xs = ()
+        next_steps = load_rows(delta, begin, count, first + T, channels, d, ok, T, DESCENDING)
+        next_xs = load_rows(u, begin, count, first + T, stride_u, d, ok, T, DESCENDING)
+        next_added = load_rows(
+            addend, begin, count, first + T, stride_addend, d, ok, T if HAS_ADDEND else 0, DESCENDING
+        )
+        next_gates = load_rows(z, begin, count, first + T, stride_z, d, ok, T if HAS_Z else 0, DESCENDING)
+        outs = ()
         for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
-            alive = ok & (first + t < count)
-            steps = steps + (tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
-            xs = xs + (tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
-        for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
-            alive = ok & (first + t < count)
-            drive = steps[t] * xs[t]
-            out = skip_d * xs[t]
+            pairs = B_C + row_at(begin, count, first + t, DESCENDING) * N
+            step = steps[t].to(tl.float32)
+            x = xs[t].to(tl.float32)
+            drive = step * x
+            out = skip_d * x
             after = ()
             for n in tl.static_range(N):
-                B, C = load_B_C(B_C + row * N + n)
-                h_n = tl.fma(tl.exp2(rates[n] * steps[t]), h[n], drive * B)
+                B, C = unpack_B_C(tl.load(pairs + n))
+                h_n = tl.fma(tl.exp2(rates[n] * step), h[n], drive * B)
                 out = tl.fma(h_n, tl.broadcast_to(C, (BD,)), out)
                 after = after + (h_n,)
             h = after
+            outs = outs + (out,)
+        for t in tl.static_range(T):
+            row = row_at(begin, count, first + t, DESCENDING)
+            alive = ok & (first + t < count)
+            out = outs[t]
             if HAS_ADDEND:
-                out += tl.load(addend + row * stride_addend + d, mask=alive, other=0.0).to(tl.float32)
+                out += added[t].to(tl.float32)
             if SAVE:
                 tl.store(sums + row * channels + d, out.to(sums.dtype.element_ty), mask=alive)
             if HAS_Z:
-                gate = tl.load(z + row * stride_z + d, mask=alive, other=0.0).to(tl.float32)
+                gate = gates[t].to(tl.float32)
                 out *= gate * silu_gate(gate)
             tl.store(y + row * channels + d, out.to(y.dtype.element_ty), mask=alive)
+        steps = next_steps
+        xs = next_xs
+        added = next_added
+        gates = next_gates
 
 
 @triton.jit(do_not_specialize=["length", "chunk"])

@@ -10,42 +10,18 @@ gradient of the output in the place of u.
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, load_B_C, row_at
+from vmr.ops.gpu.walk import LOG2_E, row_at, walk_states
 
 
 @triton.jit
-def _walk_chunk(
+def _end_state(
     u, delta, B_C, A, state, total, begin, count, channels, stride_u, d, ok,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
 ):  # fmt: skip
-    rates = ()
-    h = ()
-    for n in tl.static_range(N):
-        rates = rates + (tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E,)
-        h = h + (tl.zeros((BD,), tl.float32),)
-    sum_delta = tl.zeros((BD,), tl.float32)
-    for first in range(0, count, T):
-        steps = ()
-        drives = ()
-        for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
-            alive = ok & (first + t < count)
-            step = tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32)
-            x = tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32)
-            steps = steps + (step,)
-            drives = drives + (x if ADJOINT else step * x,)
-        for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
-            sum_delta += steps[t]
-            after = ()
-            for n in tl.static_range(N):
-                B, C = load_B_C(B_C + row * N + n)
-                decay = tl.exp2(rates[n] * steps[t])
-                if ADJOINT:
-                    after = after + (decay * tl.fma(drives[t], tl.broadcast_to(C, (BD,)), h[n]),)
-                else:
-                    after = after + (tl.fma(decay, h[n], drives[t] * B),)
-            h = after
+    h, sum_delta = walk_states(
+        u, delta, B_C, A, state, state, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, ADJOINT,
+        True, False,
+    )  # fmt: skip
     for n in tl.static_range(N):
         tl.store(state + n * channels + d, h[n], mask=ok)
     tl.store(total + d, sum_delta, mask=ok)
@@ -70,12 +46,12 @@ def scan_states(
     begin = tl.program_id(1) * chunk
     count = tl.minimum(chunk, length - begin)
     if direction == 0:
-        _walk_chunk(
+        _end_state(
             u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, state, total, begin, count,
             channels, stride_u, d, ok, N, T, BD, REVERSE != ADJOINT, ADJOINT,
         )  # fmt: skip
     else:
-        _walk_chunk(
+        _end_state(
             u_b + b * batch_stride_u_b, delta_b + b * length * channels, B_C_b + b * length * N, A_b, state, total,
             begin, count, channels, stride_u_b, d, ok, N, T, BD, REVERSE == ADJOINT, ADJOINT,
         )  # fmt: skip

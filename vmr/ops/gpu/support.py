@@ -22,9 +22,14 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@functools.cache
+@torch.compiler.assume_constant_result  # what it asks of the system is not to be traced
 def missing_reason() -> str:
     """Why the kernels cannot run here and what to do, or an empty string when they can."""
+    return _missing_reason()
+
+
+@functools.cache
+def _missing_reason() -> str:
     if os.environ.get("VMR_DISABLE_TRITON") == "1":
         return "it is switched off by VMR_DISABLE_TRITON=1"
     version = triton_version()

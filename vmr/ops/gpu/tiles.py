@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+SHORTEST_CHUNK = 16  # rows; what a chunk costs beside its rows is as much as about eight of them
+
 TABLE = Path(__file__).with_name("tiles.json")
 
 
@@ -98,7 +100,7 @@ def _plan(
     if whole_programs >= whole * multiprocessors:
         return Plan(rows, block, length, 1)
     wanted = max(1, programs * multiprocessors // whole_programs)
-    chunk = max(-(-length // wanted), 2 * rows)
+    chunk = max(-(-length // wanted), SHORTEST_CHUNK)
     chunk = -(-chunk // rows) * rows
     return Plan(rows, block, chunk, -(-length // chunk))
 

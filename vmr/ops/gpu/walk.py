@@ -1,8 +1,11 @@
-"""What the scan's kernels share: how a chunk is walked and how B and C are read.
+"""What the scan's kernels share: how a chunk is walked, how B and C are read, and the walk that computes states.
 
 One program is one warp. It holds BD neighbouring channels of one batch item and walks one chunk of the sequence, T rows
 at a time. Tuples of vectors stand for registers: rows and states are indexed by constants only. "Backwards" is an
 address, nothing is flipped.
+
+A warp has few neighbours to hide behind, so the rows of a tile are loaded while the tile before them is computed, and
+what a tile writes is written at its end: a load does not move up past a store.
 
 Symbols: L sequence length, D channels, N states a channel; `count` rows of the chunk that starts at row `begin`.
 """
@@ -21,9 +24,18 @@ def row_at(begin, count, step, DESCENDING: tl.constexpr):
 
 
 @triton.jit
-def load_B_C(pairs):
-    """B and C of one row and state: two float32 in one load of 64 bits, whose halves are registers of their own."""
-    both = tl.load(pairs)
+def load_rows(x, begin, count, first, stride, d, ok, T: tl.constexpr, DESCENDING: tl.constexpr):
+    """T rows from step `first` on, as they are stored; 0 past the end."""
+    rows = ()
+    for t in tl.static_range(T):
+        row = row_at(begin, count, first + t, DESCENDING)
+        rows = rows + (tl.load(x + row * stride + d, mask=ok & (first + t < count), other=0.0),)
+    return rows
+
+
+@triton.jit
+def unpack_B_C(both):
+    """B and C of one row and state: two float32 that came in one load of 64 bits; its halves are two registers."""
     B = (both & 0xFFFFFFFF).to(tl.uint32).to(tl.float32, bitcast=True)
     C = (both >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
     return B, C
@@ -33,3 +45,59 @@ def load_B_C(pairs):
 def silu_gate(z):
     """The logistic function, by the hardware's exponential to the base 2."""
     return 1.0 / (1.0 + tl.exp2(z * -LOG2_E))
+
+
+@triton.jit
+def start_state(A, state, channels, d, ok, N: tl.constexpr, BD: tl.constexpr, FROM_ZERO: tl.constexpr):
+    """The decay rates, to the base 2, and the states that a chunk starts from: N vectors each."""
+    rates = ()
+    h = ()
+    for n in tl.static_range(N):
+        rates = rates + (tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E,)
+        if FROM_ZERO:
+            h = h + (tl.zeros((BD,), tl.float32),)
+        else:
+            h = h + (tl.load(state + n * channels + d, mask=ok, other=0.0),)
+    return rates, h
+
+
+@triton.jit
+def walk_states(
+    u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
+    FROM_ZERO: tl.constexpr, LEAVE: tl.constexpr,
+):  # fmt: skip
+    """The state after the chunk, N vectors, and the sum of its step sizes.
+
+    LEAVE writes the state that every tile starts from into `tile_states` (tiles, N, D). ADJOINT takes the gradient's
+    recurrence, p = exp(delta A) (p + C g), with g in the place of u.
+    """
+    rates, h = start_state(A, state, channels, d, ok, N, BD, FROM_ZERO)
+    total = tl.zeros((BD,), tl.float32)
+    steps = load_rows(delta, begin, count, 0, channels, d, ok, T, DESCENDING)
+    xs = load_rows(u, begin, count, 0, stride_u, d, ok, T, DESCENDING)
+    for first in range(0, count, T):
+        next_steps = load_rows(delta, begin, count, first + T, channels, d, ok, T, DESCENDING)
+        next_xs = load_rows(u, begin, count, first + T, stride_u, d, ok, T, DESCENDING)
+        if LEAVE:
+            for n in tl.static_range(N):
+                tl.store(tile_states + n * channels + d, h[n], mask=ok)
+            tile_states += N * channels
+        for t in tl.static_range(T):
+            pairs = B_C + row_at(begin, count, first + t, DESCENDING) * N
+            step = steps[t].to(tl.float32)
+            x = xs[t].to(tl.float32)
+            drive = x if ADJOINT else step * x
+            total += step
+            after = ()
+            for n in tl.static_range(N):
+                B, C = unpack_B_C(tl.load(pairs + n))
+                decay = tl.exp2(rates[n] * step)
+                if ADJOINT:
+                    after = after + (decay * tl.fma(drive, tl.broadcast_to(C, (BD,)), h[n]),)
+                else:
+                    after = after + (tl.fma(decay, h[n], drive * B),)
+            h = after
+        steps = next_steps
+        xs = next_xs
+    return h, total
