@@ -9,13 +9,15 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.scans import SIZES, random_scan, tokens
-from benchmarks.gpu.timing import median_ms
-from vmr.ops import ScanInputs, add_rms_norm, bidirectional_conv_silu, bidirectional_scan
-from vmr.ops.gpu.tiles import forward_plan
+from benchmarks.gpu.timing import captured, median_ms
+from vmr.ops import add_rms_norm, bidirectional_conv_silu, bidirectional_scan
+from vmr.ops.gpu.scan import gradients_of_sum
+from vmr.ops.gpu.tiles import backward_plan, forward_plan
 
 CASES = (("Ti", 1, tokens(8)), ("Ti", 1, tokens(64)), ("M", 1, tokens(8)), ("M", 1, tokens(64)), ("M", 8, tokens(8)))
 TRAINING = ("M", 32, 315)  # what an encoder sees of 8 frames of which 80 % are masked
 STATES = 16
+PROFILED = 5
 
 
 def measure(machine: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def measure(machine: dict[str, Any]) -> dict[str, Any]:
     for name, batch, length in (*CASES, TRAINING):
         rows += _forward(name, batch, length, machine)
     rows += _backward(*TRAINING, machine)
-    return {"rows": rows}
+    return {"rows": rows, "parts": _parts()}
 
 
 @torch.no_grad()
@@ -34,19 +36,17 @@ def _forward(name: str, batch: int, length: int, machine: dict[str, Any]) -> lis
     elements = batch * length * channels
     scans = [random_scan(batch, length, channels, dtype=dtype, seed=seed) for seed in range(3)]
     out = torch.empty(batch, length, channels, dtype=dtype, device="cuda")
-    chunks = forward_plan(batch, length, channels, STATES, out.device).count
-    scan_ms = median_ms([lambda s=s: bidirectional_scan(*s, out=out, backend="triton") for s in scans])
+    chunks = forward_plan(batch, length, channels, out.device).count
+    scan_ms = _median([lambda s=s: bidirectional_scan(*s, out=out, backend="triton") for s in scans])
     filters = [torch.randn(channels, 4, device="cuda"), torch.randn(channels, device="cuda")]
     pair = (torch.empty_like(out), torch.empty_like(out))
-    conv_ms = median_ms(
+    conv_ms = _median(
         [lambda s=s: bidirectional_conv_silu(s[2], filters, filters, out=pair, backend="triton") for s in scans]
     )
     hidden = torch.randn(batch, length, width, device="cuda", dtype=dtype)
     residual, weight = torch.randn(batch, length, width, device="cuda"), torch.ones(width, device="cuda")
     normed = torch.empty_like(hidden)
-    norm_ms = median_ms(
-        lambda: add_rms_norm(hidden, residual, weight, inplace=True, out=normed, backend="triton")
-    )
+    norm_ms = _median([lambda: add_rms_norm(hidden, residual, weight, inplace=True, out=normed, backend="triton")])
     passes = 2 if chunks > 1 else 1
     return [
         _row("scan", name, batch, length, scan_ms, 2 * elements * STATES * passes, 12 * elements, machine, chunks),
@@ -55,27 +55,46 @@ def _forward(name: str, batch: int, length: int, machine: dict[str, Any]) -> lis
     ]
 
 
+@torch.no_grad()
 def _backward(name: str, batch: int, length: int, machine: dict[str, Any]) -> list[dict[str, Any]]:
     channels = 2 * SIZES[name][0]
     elements = batch * length * channels
-    first, second, z = random_scan(batch, length, channels, dtype=torch.bfloat16)
-    leaves = [None if t is None else t.detach().requires_grad_() for t in (*first, *second, z)]
-    grad = torch.randn(batch, length, channels, device="cuda", dtype=torch.bfloat16)
+    scans = [random_scan(batch, length, channels, dtype=torch.bfloat16, seed=seed) for seed in range(2)]
+    grad = torch.randn(batch, length, channels, device="cuda").bfloat16()
+    ms = _median([lambda s=s: gradients_of_sum(grad, s[:2], delta_softplus=True, reverse=False) for s in scans])
+    chunks = backward_plan(2 * batch, length, channels, grad.device).count
+    passes = 4 if chunks > 1 else 2  # the states, once in order and once in each tile; with chunks, two more
+    return [_row("scan backward", name, batch, length, ms, 2 * elements * STATES * passes, 20 * elements, machine, chunks)]
 
-    def forward() -> torch.Tensor:
-        return bidirectional_scan(ScanInputs(*leaves[:8]), ScanInputs(*leaves[8:16]), leaves[16], backend="triton")
 
-    def step() -> None:
-        y = forward()
-        torch.autograd.grad(y, [t for t in leaves if t is not None], grad)
+def _parts() -> dict[str, dict[str, float]]:
+    """Microseconds of each kernel of the longest forward and of the training backward."""
+    channels = 2 * SIZES["M"][0]
+    long, short = (random_scan(*shape, channels, dtype=torch.bfloat16) for shape in ((1, tokens(64)), TRAINING[1:]))
+    grad = torch.randn(short[2].shape, device="cuda").bfloat16()
+    works = {
+        f"forward {(1, tokens(64), channels)}": lambda: bidirectional_scan(*long, backend="triton"),
+        f"forward {(*TRAINING[1:], channels)}": lambda: bidirectional_scan(*short, backend="triton"),
+        f"backward {(*TRAINING[1:], channels)}": lambda: gradients_of_sum(
+            grad, short[:2], delta_softplus=True, reverse=False
+        ),
+    }
+    found = {}
+    for name, work in works.items():
+        with torch.no_grad():
+            work()
+            with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+                for _ in range(PROFILED):
+                    work()
+                torch.cuda.synchronize()
+        events = sorted(profiler.key_averages(), key=lambda event: -event.self_device_time_total)
+        found[name] = {event.key: event.self_device_time_total / PROFILED for event in events if event.device_time_total}
+    return found
 
-    forward_ms = median_ms(forward)
-    both_ms = median_ms(step)
-    # The state once forward, once in each tile; bytes: four sequences in and out for each direction, and the gate.
-    return [
-        _row("scan, saving for the backward", name, batch, length, forward_ms, 2 * elements * 16, 14 * elements, machine),
-        _row("scan backward", name, batch, length, both_ms - forward_ms, 4 * elements * 16, 26 * elements, machine),
-    ]
+
+def _median(works: list[Any]) -> float:
+    """Of graphs: the kernels, without the time that Python takes to launch them."""
+    return median_ms([captured(work) for work in works])
 
 
 def _row(

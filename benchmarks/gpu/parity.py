@@ -5,6 +5,8 @@ Fresh random inputs for every case; the results that the kernels have to fill ar
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +29,22 @@ FORWARD = {torch.float32: 5e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 GRADIENT = {torch.float32: 3e-5, torch.bfloat16: 2e-2, torch.float16: 4e-3}
 GOLDEN = {torch.float32: 5e-6, torch.bfloat16: 3e-2, torch.float16: 4e-3}
 SHAPES = ((1, 1, 40, 16), (2, 2, 33, 8), (1, 63, 64, 4), (2, 197, 384, 16), (1, 1569, 384, 16), (1, 130, 48, 64))
+HALF_SHAPES = (SHAPES[0], *SHAPES[3:5])
 LONG = (1, 12545, 1152, 16)
+PROCESSES = 12  # most of the time is the compiler's
 
 Case = dict[str, Any]
 
 
 def measure() -> dict[str, Any]:
     """Every case with its error and its limit."""
-    cases = [*_scans(), *_single_scans(), *_long_scan(), *_convolutions(), *_norms(), *_deterministic(), *_encoder()]
+    jobs: list[tuple[Callable[..., list[Case]], tuple[Any, ...]]] = [(_scan, (torch.float32, shape)) for shape in SHAPES]
+    jobs += [(_scan, (dtype, shape)) for dtype in (torch.bfloat16, torch.float16) for shape in HALF_SHAPES]
+    jobs += [(_long_scan, (dtype,)) for dtype in FORWARD] + [(_encoder, (dtype,)) for dtype in FORWARD]
+    jobs += [(_single_scans, ()), (_convolutions, ()), (_norms, ()), (_deterministic, ())]
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
+        futures = [pool.submit(function, *arguments) for function, arguments in jobs]
+        cases = [case for future in futures for case in future.result()]
     return {"cases": cases, "failed": [case["name"] for case in cases if not case["error"] <= case["limit"]]}
 
 
@@ -58,27 +68,26 @@ def _reference(directions: list[ScanInputs], z: Tensor) -> Tensor:
     return y * F.silu(z)
 
 
-def _scans() -> list[Case]:
+def _scan(dtype: torch.dtype, shape: tuple[int, int, int, int]) -> list[Case]:
     cases = []
-    for dtype, shape in itertools.product(FORWARD, SHAPES):
-        batch, length, channels, states = shape
-        first, second, z = random_scan(batch, length, channels, states, dtype=dtype, seed=length)
-        ours, exact = (_leaves((*first, *second, z), kind) for kind in (None, torch.float64))
-        y = bidirectional_scan(ScanInputs(*ours[:8]), ScanInputs(*ours[8:16]), ours[16], backend="triton")
-        assert exact[16] is not None
-        expected = _reference([ScanInputs(*exact[:8]), ScanInputs(*exact[8:16])], exact[16])
-        # Half precision loses small gradients, which is what loss scaling is for.
-        scale = 256.0 if dtype == torch.float16 else 1.0
-        grad = torch.randn(y.shape, device="cuda").to(dtype) * scale
-        y.backward(grad)
-        expected.backward(grad.double())
-        with torch.no_grad():
-            out = torch.full_like(y, torch.nan)
-            bidirectional_scan(first, second, z, out=out, backend="triton")
-        name = f"scan {tuple(shape)} {dtype}"
-        cases.append(_case(f"{name} forward", max(relative_l2(y, expected), relative_l2(out, expected)), FORWARD[dtype]))
-        errors = [relative_l2(a.grad, e.grad) for a, e in zip(ours, exact, strict=True) if a is not None and e is not None]
-        cases.append(_case(f"{name} gradients", _worst(errors), GRADIENT[dtype]))
+    batch, length, channels, states = shape
+    first, second, z = random_scan(batch, length, channels, states, dtype=dtype, seed=length)
+    ours, exact = (_leaves((*first, *second, z), kind) for kind in (None, torch.float64))
+    y = bidirectional_scan(ScanInputs(*ours[:8]), ScanInputs(*ours[8:16]), ours[16], backend="triton")
+    assert exact[16] is not None
+    expected = _reference([ScanInputs(*exact[:8]), ScanInputs(*exact[8:16])], exact[16])
+    # Half precision loses small gradients, which is what loss scaling is for.
+    scale = 256.0 if dtype == torch.float16 else 1.0
+    grad = torch.randn(y.shape, device="cuda").to(dtype) * scale
+    y.backward(grad)
+    expected.backward(grad.double())
+    with torch.no_grad():
+        out = torch.full_like(y, torch.nan)
+        bidirectional_scan(first, second, z, out=out, backend="triton")
+    name = f"scan {tuple(shape)} {dtype}"
+    cases.append(_case(f"{name} forward", max(relative_l2(y, expected), relative_l2(out, expected)), FORWARD[dtype]))
+    errors = [relative_l2(a.grad, e.grad) for a, e in zip(ours, exact, strict=True) if a is not None and e is not None]
+    cases.append(_case(f"{name} gradients", _worst(errors), GRADIENT[dtype]))
     return cases
 
 
@@ -102,15 +111,12 @@ def _single_scans() -> list[Case]:
 
 
 @torch.no_grad()
-def _long_scan() -> list[Case]:
-    cases = []
-    for dtype, limit in FORWARD.items():
-        first, second, z = random_scan(*LONG, dtype=dtype)
-        expected = _reference([ScanInputs(*_cast(first)), ScanInputs(*_cast(second))], z.double())
-        out = torch.full(z.shape, torch.nan, dtype=dtype, device="cuda")
-        bidirectional_scan(first, second, z, out=out, backend="triton")
-        cases.append(_case(f"scan {LONG} {dtype} forward", relative_l2(out, expected), limit))
-    return cases
+def _long_scan(dtype: torch.dtype) -> list[Case]:
+    first, second, z = random_scan(*LONG, dtype=dtype)
+    expected = _reference([ScanInputs(*_cast(first)), ScanInputs(*_cast(second))], z.double())
+    out = torch.full(z.shape, torch.nan, dtype=dtype, device="cuda")
+    bidirectional_scan(first, second, z, out=out, backend="triton")
+    return [_case(f"scan {LONG} {dtype} forward", relative_l2(out, expected), FORWARD[dtype])]
 
 
 def _convolutions() -> list[Case]:
@@ -163,15 +169,15 @@ def _deterministic() -> list[Case]:
     return [_case("tensors that differ between two runs", float(different), 0.0)]
 
 
-def _encoder() -> list[Case]:
+def _encoder(dtype: torch.dtype) -> list[Case]:
     """Upstream's own values: every pooling, masks, student taps, and positions that are interpolated."""
     golden = np.load(Path(__file__).parents[2] / "tests" / "parity" / "encoder_golden.npz")
-    cases = []
-    for dtype, limit in GOLDEN.items():
-        for name, compute in _golden_cases(dtype).items():
-            expected = torch.from_numpy(golden[name]).cuda()
-            cases.append(_case(f"encoder {name} {dtype}", relative_l2(compute(), expected), limit))
-    return cases
+    return [
+        _case(
+            f"encoder {name} {dtype}", relative_l2(compute(), torch.from_numpy(golden[name]).cuda()), GOLDEN[dtype]
+        )
+        for name, compute in _golden_cases(dtype).items()
+    ]  # fmt: skip
 
 
 def _golden_cases(dtype: torch.dtype) -> dict[str, Callable[[], Tensor]]:

@@ -12,7 +12,7 @@ def write_report(out: Path) -> str:
     parts = [
         _machine(found.get("machine")), _steps(found.get("steps")), _parity(found.get("parity")),
         _tuning(found.get("tuning")), _kernels(found.get("kernels")),
-        *(_encoders(found.get(f"encoders_{size}")) for size in ("Ti", "M")),
+        _encoders([*found.get("encoders", {}).get("rows", ()), *found.get("peers", {}).get("rows", ())]),
         _training(found.get("training")), _compiled(found.get("compiled")),
     ]  # fmt: skip
     text = "\n\n".join(part for part in parts if part) + "\n"
@@ -86,16 +86,22 @@ def _kernels(kernels: dict[str, Any] | None) -> str:
         for r in kernels["rows"]
     ]  # fmt: skip
     header = ("operation", "model", "batch", "tokens", "chunks", "ms", "floor, ms", "times floor")
-    return "## Operations\n\n" + _table(header, rows)
+    parts = [
+        f"{name}, us: " + ", ".join(f"{kernel.split('(')[0][:40]} {us:.0f}" for kernel, us in list(found.items())[:8])
+        for name, found in kernels["parts"].items()
+    ]
+    return "\n\n".join(["## Operations", _table(header, rows), *parts])
 
 
-def _encoders(encoders: dict[str, Any] | None) -> str:
-    if encoders is None:
+def _encoders(measured: list[dict[str, Any]]) -> str:
+    if not measured:
         return ""
+    sizes = list(dict.fromkeys(row["size"] for row in measured))
+    measured = sorted(measured, key=lambda row: (sizes.index(row["size"]), row["batch"], row["frames"]))
     rows = [
         (r["size"], r["batch"], r["frames"], r["model"], *(_number(r.get(k)) for k in ("eager_ms", "graph_ms", "clips_s")),
          _number(r.get("extra_memory_mb")), r.get("absent", ""))
-        for r in encoders["rows"]
+        for r in measured
     ]  # fmt: skip
     header = ("size", "batch", "frames", "model", "eager, ms", "graph, ms", "clips/s", "memory beyond weights, MB", "")
     return "## Encoders\n\n" + _table(header, rows)
@@ -106,10 +112,10 @@ def _training(training: dict[str, Any] | None) -> str:
         return ""
     keys = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms", "floor_ms", "peak_memory_gb", "first_loss", "last_loss")
     rows = [
-        (r["backend"], r.get("batch", "-"), *(_number(r.get(key)) for key in keys), r.get("absent", ""))
+        (r["backend"], "yes" if r["graphs"] else "no", r.get("batch", "-"), *(_number(r.get(key)) for key in keys), r.get("absent", ""))
         for r in training["rows"]
     ]
-    return "## Training step, M, 8 frames, 80 % masked\n\n" + _table(("backend", "batch", *keys, ""), rows)
+    return "## Training step, M, 8 frames, 80 % masked\n\n" + _table(("backend", "graphs", "batch", *keys, ""), rows)
 
 
 def _compiled(compiled: dict[str, Any] | None) -> str:

@@ -183,3 +183,8 @@ def test_directions_that_do_not_belong_together_are_refused():
         bidirectional_scan(forward, backward, z, backend="triton")
     with pytest.raises(VmrError, match="'triton' takes float32, bfloat16 and float16, at most 64 states"):
         bidirectional_scan(forward._replace(u=forward.u.double()), backward, z, backend="triton")
+
+
+def test_as_many_states_as_there_may_be(monkeypatch):
+    use_tiles(monkeypatch, programs=2)
+    check_both_directions(3, 5, 64, 2)

@@ -6,6 +6,7 @@ image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
 Parameter names are those of upstream's checkpoints.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from vmr.errors import ModelError
+from vmr.models.layer_graphs import LayerGraphs
 from vmr.models.mixer import Block, DtInit, drop_path, stochastic_depth_rates
 from vmr.models.workspace import PackedWeights, Workspace
 from vmr.ops.backend import Backend
@@ -108,6 +110,7 @@ class VideoMambaBackbone(nn.Module):
         self.layers = nn.ModuleList(Block(config.width, rate, backend=backend) for rate in [0.0, *rates[:-1]])
         self.last_drop_path_rate = rates[-1]
         self.packed = PackedWeights()
+        self.layer_graphs: LayerGraphs | None = None
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.blocks:
             layer.mixer.reset_parameters(config.num_layers, config.dt_init)
@@ -138,23 +141,30 @@ class VideoMambaBackbone(nn.Module):
         return tokens[~mask].reshape(len(tokens), -1, tokens.shape[2])  # (B, 1 + kept, C)
 
     def run_layers(
-        self, tokens: Tensor, workspace: Workspace, taps: dict[int, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+        self, tokens: Tensor, workspace: Workspace, wanted: Collection[int] = ()
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
         """tokens: (B, L, C) -> the last layer's output, and the float32 residual stream it is yet to be added to.
 
-        Where `taps` is given, it gets the stream after each layer but the last, by the layer's index.
+        Also the streams after the layers that are `wanted`, by index; the last has none.
         """
-        hidden, residual = tokens, None
+        if self.layer_graphs is not None and tokens.is_cuda and torch.is_grad_enabled():
+            return self.layer_graphs(tokens, wanted)
+        hidden, residual, streams = tokens, None, {}
         dtype = self.compute_dtype(tokens)
         for index, block in enumerate(self.blocks):
             if torch.is_grad_enabled() and index < self.config.checkpointed_layers:
                 hidden, residual = checkpoint(block, hidden, residual, dtype, workspace, use_reentrant=False)
             else:
                 hidden, residual = block(hidden, residual, dtype, workspace)
-            if taps is not None and index > 0:
-                taps[index - 1] = residual.clone() if workspace.reuses_buffers else residual
+            if index - 1 in wanted:
+                streams[index - 1] = residual.clone() if workspace.reuses_buffers else residual
         assert residual is not None  # a config has at least one layer
-        return drop_path(hidden, self.last_drop_path_rate, training=self.training), residual
+        return drop_path(hidden, self.last_drop_path_rate, training=self.training), residual, streams
+
+    def graph_layers(self) -> Self:
+        """Train with the layers as CUDA graphs: on a GPU whose CPU cannot launch their kernels fast enough."""
+        self.layer_graphs = LayerGraphs(self)
+        return self
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """The dtype of the matrix products: autocast's where it is on, else that of the weights."""

@@ -45,7 +45,7 @@ class VideoMambaClassifier(VideoMambaBackbone):
         Raises ModelError if the video is not of the size this model takes.
         """
         tokens = self.embed_tokens(video)  # (B, 1 + N, C)
-        hidden, residual = self.run_layers(tokens, workspace_for(tokens, self.packed))
+        hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))
         stream: Tensor = residual[:, 0] + hidden[:, 0]  # (B, C): only CLS is read
         normed, _ = self.norm_f(stream, None, torch.float32, Workspace())
         logits: Tensor = self.head(normed.to(self.head.weight.dtype))

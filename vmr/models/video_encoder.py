@@ -104,12 +104,12 @@ class VideoMamba(VideoMambaBackbone):
         tokens = self.embed_tokens(video, mask)  # (B, 1 + N, C)
         workspace = workspace_for(tokens, self.packed)
         tapped = self.config.student if mask is not None else None
-        taps: dict[int, Tensor] | None = {} if tapped else None
-        hidden, residual = self.run_layers(tokens, workspace, taps)
+        layers = [] if tapped is None else tapped.tapped_layers(self.config.num_layers)
+        hidden, residual, taps = self.run_layers(tokens, workspace, layers[:-1])
         before_last = residual.clone() if tapped and workspace.reuses_buffers else residual
         normed, after_last = self.norm(hidden, residual, self.compute_dtype(tokens), workspace)
         student = None
-        if mask is not None and tapped is not None and taps is not None:
+        if mask is not None and tapped is not None:
             last = before_last if tapped.last_tap == "before_last_layer" else after_last
             student = self._decode_taps(tapped, taps, last, mask)
         cls_token, video_tokens = normed[:, :1], normed[:, 1:]

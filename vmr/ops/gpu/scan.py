@@ -19,10 +19,12 @@ from vmr.ops.gpu.scan_outputs import scan_outputs
 from vmr.ops.gpu.scan_states import carry_states, scan_states
 from vmr.ops.gpu.step_sizes import step_sizes
 from vmr.ops.gpu.support import needs_grad, on_device_of, parameter, with_contiguous_channels
-from vmr.ops.gpu.tiles import Plan, backward_plan, forward_plan, forward_tile
+from vmr.ops.gpu.tiles import Plan, backward_plan, forward_plan, multiprocessors
 from vmr.ops.scan_inputs import ScanInputs
 
 CARRY_CHANNELS, CARRY_GROUP = 32, 16
+STATES_AT_ONCE = 16  # of a channel: a program holds them, and their B and C, in registers
+SPLIT_BELOW = 8  # programs a multiprocessor: fewer leave room for the two directions side by side
 MAX_RANK = 128  # of the step sizes that their own kernel makes: a program holds all of it
 
 
@@ -54,6 +56,13 @@ def scan_triton(
 
     The first direction runs backwards where `reverse`, the second the other way.
     """
+    states = directions[0].A.shape[1]
+    if states > STATES_AT_ONCE:
+        *others, last = (_some_states(directions, start) for start in range(0, states, STATES_AT_ONCE))
+        options = {"delta_softplus": delta_softplus, "reverse": reverse}
+        for group in others:
+            addend = scan_triton(group, None, addend, **options)
+        return scan_triton(last, z, addend, **options, out=out)
     first, second = directions[0], directions[1] if len(directions) > 1 else None
     every = (*first, *(second or (None,) * len(ScanInputs._fields)), z, addend)
     if torch.compiler.is_compiling():
@@ -68,6 +77,15 @@ def scan_triton(
     return y if out is None or writable else out.copy_(y)
 
 
+def _some_states(directions: Sequence[ScanInputs], start: int) -> list[ScanInputs]:
+    """The scan of some of the states: the sum of such is the scan of all, if one of them has the skip connection."""
+    states = slice(start, start + STATES_AT_ONCE)
+    return [
+        one._replace(A=one.A[:, states], B=one.B[..., states], C=one.C[..., states], D=one.D if start == 0 else None)
+        for one in directions
+    ]
+
+
 def _forward(
     directions: Sequence[ScanInputs],
     z: Tensor | None,
@@ -80,7 +98,7 @@ def _forward(
 ) -> None:
     """Writes y (B, L, D), and in `sums` what is there before the gate."""
     (batch, length, channels), states = directions[0].u.shape, directions[0].A.shape[1]
-    plan = forward_plan(batch, length, channels, states, y.device)
+    plan = forward_plan(batch, length, channels, y.device)
     z, addend = (None if t is None else with_contiguous_channels(t) for t in (z, addend))
     with on_device_of(y):
         walked = _prepare(directions, delta_softplus=delta_softplus)
@@ -154,20 +172,38 @@ def _chunk_states(
     if plan.count == 1:
         return None
     first, second = walked[0], walked[-1]
-    (batch, length, channels), states = first.u.shape, first.A.shape[1]
+    (batch, _, channels), states = first.u.shape, first.A.shape[1]
     state = first.A.new_empty(len(walked), batch, plan.count, states, channels)
     total = first.A.new_empty(len(walked), batch, plan.count, channels)
-    sources = [(one.u, *one.strides) if grad is None else (grad, *_strides(grad)) for one in (first, second)]
-    constants = {"N": states, "REVERSE": reverse, "ADJOINT": grad is not None, "num_warps": 1}
-    scan_states[triton.cdiv(channels, plan.channels), plan.count, len(walked) * batch](
-        sources[0][0], first.delta, first.B_C, first.A, sources[1][0], second.delta, second.B_C, second.A,
-        state, total, length, channels, plan.chunk, batch, *sources[0][1:], *sources[1][1:],
-        T=plan.rows, BD=plan.channels, **constants,
-    )  # fmt: skip
+    _launch_states(walked, plan, (state, total, state), reverse=reverse, grad=grad)
     carry_states[triton.cdiv(channels, CARRY_CHANNELS), states, len(walked) * batch](
-        state, total, first.A, second.A, channels, plan.count, batch, BD=CARRY_CHANNELS, GROUP=CARRY_GROUP, **constants
-    )
+        state, total, first.A, second.A, channels, plan.count, batch, N=states, BD=CARRY_CHANNELS, GROUP=CARRY_GROUP,
+        REVERSE=reverse, ADJOINT=grad is not None, num_warps=1,
+    )  # fmt: skip
     return state
+
+
+def _launch_states(
+    walked: Sequence[Walked],
+    plan: Plan,
+    targets: tuple[Tensor, Tensor, Tensor],
+    *,
+    reverse: bool,
+    grad: Tensor | None = None,
+    leave: bool = False,
+) -> None:
+    """targets: the states and sums that `scan_states` writes, or where `leave`, reads, and the tiles' states."""
+    first, second = walked[0], walked[-1]
+    (batch, length, channels), both = first.u.shape, len(walked) > 1
+    blocks = triton.cdiv(channels, plan.channels)
+    split = both and blocks * plan.count * batch < SPLIT_BELOW * multiprocessors(first.u.device)
+    sources = [(one.u, *one.strides) if grad is None else (grad, *_strides(grad)) for one in (first, second)]
+    scan_states[blocks, plan.count, (1 + split) * batch](
+        sources[0][0], first.delta, first.B_C, first.A, sources[1][0], second.delta, second.B_C, second.A, *targets,
+        length, channels, plan.chunk, batch, *sources[0][1:], *sources[1][1:],
+        N=first.A.shape[1], T=plan.rows, BD=plan.channels, REVERSE=reverse, BOTH=both, SPLIT=split,
+        ADJOINT=grad is not None, LEAVE=leave, num_warps=1,
+    )  # fmt: skip
 
 
 def _strides(tensor: Tensor | None) -> tuple[int, int]:
@@ -300,7 +336,7 @@ def _gradients(
     *flat, z, addend = tensors
     with on_device_of(grad):
         grad_sums, grad_z = _through_gate(grad, sums, z)
-        found = _backward(grad_sums, _bundled(flat), delta_softplus=delta_softplus, reverse=reverse)
+        found = gradients_of_sum(grad_sums, _bundled(flat), delta_softplus=delta_softplus, reverse=reverse)
     gradients = [g for one in found for g in one]
     gradients += [None] * (len(flat) - len(gradients))
     gradients += [grad_z, None if addend is None else grad_sums]
@@ -329,7 +365,7 @@ def _through_gate(grad: Tensor, sums: Tensor, z: Tensor | None) -> tuple[Tensor,
     return grad_sums, grad_z
 
 
-def _backward(
+def gradients_of_sum(
     grad: Tensor, directions: Sequence[ScanInputs], *, delta_softplus: bool, reverse: bool
 ) -> list[list[Tensor | None]]:
     """The gradients of each direction's tensors, given that of the sum before the gate."""
@@ -337,15 +373,18 @@ def _backward(
     first, second = walked[0], walked[-1]
     (batch, length, channels), states, num = first.u.shape, first.A.shape[1], len(walked)
     plan = backward_plan(num * batch, length, channels, grad.device)
-    walk = Plan(*forward_tile(states, grad.device), plan.chunk, plan.count)
+    ahead = forward_plan(num * batch, length, channels, grad.device)
+    walk = Plan(ahead.rows, ahead.channels, plan.chunk, plan.count)  # the chunks of the way back, by the way there
     state = _chunk_states(walked, walk, reverse=reverse)
     adjoint = _chunk_states(walked, walk, reverse=reverse, grad=grad)
     blocks, tiles = triton.cdiv(channels, plan.channels), triton.cdiv(plan.chunk, plan.rows)
     new = first.A.new_empty
     chunk_shape = (num, batch, plan.count, states, channels)
-    if adjoint is None:
-        adjoint = first.A.new_zeros(chunk_shape)
+    if state is None or adjoint is None:
+        state, adjoint = first.A.new_zeros(2, *chunk_shape)
     tile_states = new(num, batch, plan.count, tiles, states, channels)
+    leaving = Plan(plan.rows, 32, plan.chunk, plan.count)
+    _launch_states(walked, leaving, (state, state, tile_states), reverse=reverse, leave=True)
     grad_u = [grad.new_empty(grad.shape) for _ in walked]
     grad_delta = grad.new_empty(num, *grad.shape)
     grad_A, grad_B_C = first.A.new_zeros(chunk_shape), new(blocks, num, batch, length, states, 2)
@@ -353,9 +392,9 @@ def _backward(
     scan_backward[blocks, plan.count, num * batch](
         grad, first.u, first.delta, first.B_C, first.A, first.A if first.skip is None else first.skip,
         second.u, second.delta, second.B_C, second.A, second.A if second.skip is None else second.skip,
-        first.A if state is None else state, adjoint, tile_states, grad_u[0], grad_u[-1], grad_delta, grad_A,
+        adjoint, tile_states, grad_u[0], grad_u[-1], grad_delta, grad_A,
         grad_B_C, *grad_vectors, length, channels, plan.chunk, tiles, batch, *first.strides, *second.strides,
-        N=states, T=plan.rows, BD=plan.channels, REVERSE=reverse, FROM_ZERO=state is None, SOFTPLUS=delta_softplus,
+        N=states, T=plan.rows, BD=plan.channels, REVERSE=reverse, SOFTPLUS=delta_softplus,
         HAS_SKIP=first.skip is not None, num_warps=1,
     )  # fmt: skip
     grad_B, grad_C = grad_B_C.sum(0).unbind(-1)  # (directions, B, L, N) each

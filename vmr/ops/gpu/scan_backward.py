@@ -1,7 +1,6 @@
-"""The gradients of a scan, chunk by chunk, given the state that each chunk starts from and the gradient at its end.
+"""The gradients of a scan, chunk by chunk, given the state that each tile starts from and the gradient at a chunk's end.
 
-Each chunk is walked forward once, to leave the state that every tile of T rows starts from, then tile by tile from its
-end. With g the gradient of `C h + D u` and p what the step after hands down:
+A chunk is walked tile by tile from its end; within a tile, the states of its T rows are computed again. With g the gradient of `C h + D u` and p what the step after hands down:
 
     q = C g + p,  p' = exp(delta A) q,  dC = sum_d g h,  dB = sum_d q delta u
     d(delta u) = sum_n q B,  d(delta A) = q exp(delta A) h_before
@@ -12,7 +11,7 @@ The sums over channels that dB and dC need are left per block of channels, to be
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, load_rows, row_at, unpack_B_C, walk_states
+from vmr.ops.gpu.walk import LOG2_E, load_rows, row_at, unpack_B_C
 
 
 @triton.jit
@@ -106,37 +105,18 @@ def _walk_back(
         tl.store(grad_bias + d, sum_bias, mask=ok)
 
 
-@triton.jit
-def _chunk_backward(
-    grad, u, delta, B_C, A, skip, state, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip,
-    grad_bias, begin, count, channels, stride_u, d, ok,
-    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, FROM_ZERO: tl.constexpr,
-    SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
-):  # fmt: skip
-    walk_states(
-        u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, False,
-        FROM_ZERO, True,
-    )  # fmt: skip
-    tl.debug_barrier()  # a warp that reads what its other lanes wrote
-    _walk_back(
-        grad, u, delta, B_C, A, skip, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,
-        begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, SOFTPLUS, HAS_SKIP,
-    )  # fmt: skip
-
-
 @triton.jit(do_not_specialize=["length", "chunk", "max_tiles", "batch"])
 def scan_backward(
-    grad, u, delta, B_C, A, skip, u_b, delta_b, B_C_b, A_b, skip_b, state, adjoint, tile_states,
+    grad, u, delta, B_C, A, skip, u_b, delta_b, B_C_b, A_b, skip_b, adjoint, tile_states,
     grad_u, grad_u_b, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, length, channels, chunk, max_tiles, batch,
     stride_u, batch_stride_u, stride_u_b, batch_stride_u_b,
-    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, FROM_ZERO: tl.constexpr,
-    SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one or both directions; programs: D / BD, chunks, directions * B.
 
     grad (B, L, D), contiguous, is the gradient before the gate. `adjoint` (directions, B, chunks, N, D) is zero or
-    what chunks start from, and used up; grad_A, of the same shape, and grad_skip, grad_bias start as zeros; `tile_states` (directions, B, chunks,
-    max_tiles, N, D) is scratch. Written: grad_u, grad_u_b (B, L, D); grad_delta (directions, B, L, D); grad_B_C (blocks of channels,
+    what chunks start from, and used up; grad_A, of the same shape, and grad_skip, grad_bias start as zeros; `tile_states` is (directions, B, chunks,
+    max_tiles, N, D). Written: grad_u, grad_u_b (B, L, D); grad_delta (directions, B, L, D); grad_B_C (blocks of channels,
     directions, B, L, N, 2); grad_skip, grad_bias (directions, B, chunks, D).
     """
     d = tl.program_id(0) * BD + tl.arange(0, BD)
@@ -147,7 +127,6 @@ def scan_backward(
     begin = tl.program_id(1) * chunk
     count = tl.minimum(chunk, length - begin)
     grad += b * length * channels
-    state += here * N * channels
     adjoint += here * N * channels
     grad_A += here * N * channels
     tile_states += here * max_tiles * N * channels
@@ -156,14 +135,14 @@ def scan_backward(
     grad_skip += here * channels
     grad_bias += here * channels
     if direction == 0:
-        _chunk_backward(
-            grad, u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, skip, state, adjoint,
+        _walk_back(
+            grad, u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, skip, adjoint,
             tile_states, grad_u + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count, channels, stride_u,
-            d, ok, N, T, BD, REVERSE, FROM_ZERO, SOFTPLUS, HAS_SKIP,
+            d, ok, N, T, BD, REVERSE, SOFTPLUS, HAS_SKIP,
         )  # fmt: skip
     else:
-        _chunk_backward(
+        _walk_back(
             grad, u_b + b * batch_stride_u_b, delta_b + b * length * channels, B_C_b + b * length * N, A_b, skip_b,
-            state, adjoint, tile_states, grad_u_b + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count,
-            channels, stride_u_b, d, ok, N, T, BD, not REVERSE, FROM_ZERO, SOFTPLUS, HAS_SKIP,
+            adjoint, tile_states, grad_u_b + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count,
+            channels, stride_u_b, d, ok, N, T, BD, not REVERSE, SOFTPLUS, HAS_SKIP,
         )  # fmt: skip

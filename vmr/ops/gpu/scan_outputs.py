@@ -9,7 +9,7 @@ rows, which the same lanes have just written, in the cache, adds to them, and ga
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import load_rows, row_at, silu_gate, start_state, unpack_B_C
+from vmr.ops.gpu.walk import load_pairs, load_rows, row_at, silu_gate, start_state, unpack_B_C
 
 
 @triton.jit
@@ -26,6 +26,7 @@ def _walk_chunk(
     xs = load_rows(u, begin, count, 0, stride_u, d, ok, T, DESCENDING)
     added = load_rows(addend, begin, count, 0, stride_addend, d, ok, T if HAS_ADDEND else 0, DESCENDING)
     gates = load_rows(z, begin, count, 0, stride_z, d, ok, T if HAS_Z else 0, DESCENDING)
+    pairs = load_pairs(B_C, begin, count, 0, N, DESCENDING)
     for first in range(0, count, T):
         next_steps = load_rows(delta, begin, count, first + T, channels, d, ok, T, DESCENDING)
         next_xs = load_rows(u, begin, count, first + T, stride_u, d, ok, T, DESCENDING)
@@ -35,18 +36,19 @@ def _walk_chunk(
         next_gates = load_rows(z, begin, count, first + T, stride_z, d, ok, T if HAS_Z else 0, DESCENDING)
         outs = ()
         for t in tl.static_range(T):
-            pairs = B_C + row_at(begin, count, first + t, DESCENDING) * N
+            next_pairs = load_pairs(B_C, begin, count, first + t + 1, N, DESCENDING)
             step = steps[t].to(tl.float32)
             x = xs[t].to(tl.float32)
             drive = step * x
             out = skip_d * x
             after = ()
             for n in tl.static_range(N):
-                B, C = unpack_B_C(tl.load(pairs + n))
+                B, C = unpack_B_C(pairs[n])
                 h_n = tl.fma(tl.exp2(rates[n] * step), h[n], drive * B)
                 out = tl.fma(h_n, tl.broadcast_to(C, (BD,)), out)
                 after = after + (h_n,)
             h = after
+            pairs = next_pairs
             outs = outs + (out,)
         for t in tl.static_range(T):
             row = row_at(begin, count, first + t, DESCENDING)

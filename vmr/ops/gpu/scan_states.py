@@ -14,47 +14,55 @@ from vmr.ops.gpu.walk import LOG2_E, row_at, walk_states
 
 
 @triton.jit
-def _end_state(
-    u, delta, B_C, A, state, total, begin, count, channels, stride_u, d, ok,
+def _walk(
+    u, delta, B_C, A, state, total, tile_states, direction, b, batch, length, channels, chunk, stride_u, batch_stride_u,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
+    LEAVE: tl.constexpr,
 ):  # fmt: skip
+    d = tl.program_id(0) * BD + tl.arange(0, BD)
+    ok = d < channels
+    c = tl.program_id(1)
+    here = (direction * batch + b) * tl.num_programs(1) + c
+    state += here * N * channels
+    tile_states += here * tl.cdiv(chunk, T) * N * channels
+    begin = c * chunk
     h, sum_delta = walk_states(
-        u, delta, B_C, A, state, state, begin, count, channels, stride_u, d, ok, N, T, BD, DESCENDING, ADJOINT,
-        True, False,
+        u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, state, tile_states, begin,
+        tl.minimum(chunk, length - begin), channels, stride_u, d, ok, N, T, BD, DESCENDING, ADJOINT, LEAVE,
     )  # fmt: skip
-    for n in tl.static_range(N):
-        tl.store(state + n * channels + d, h[n], mask=ok)
-    tl.store(total + d, sum_delta, mask=ok)
+    if not LEAVE:
+        for n in tl.static_range(N):
+            tl.store(state + n * channels + d, h[n], mask=ok)
+        tl.store(total + here * channels + d, sum_delta, mask=ok)
 
 
 @triton.jit(do_not_specialize=["length", "chunk", "batch"])
 def scan_states(
-    u, delta, B_C, A, u_b, delta_b, B_C_b, A_b, state, total, length, channels, chunk, batch,
+    u, delta, B_C, A, u_b, delta_b, B_C_b, A_b, state, total, tile_states, length, channels, chunk, batch,
     stride_u, batch_stride_u, stride_u_b, batch_stride_u_b,
-    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, ADJOINT: tl.constexpr,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, BOTH: tl.constexpr,
+    SPLIT: tl.constexpr, ADJOINT: tl.constexpr, LEAVE: tl.constexpr,
 ):  # fmt: skip
-    """state (directions, B, chunks, N, D), total (directions, B, chunks, D); programs: D / BD, chunks, directions * B.
+    """state (directions, B, chunks, N, D), total (directions, B, chunks, D); programs: D / BD, chunks, B.
 
-    REVERSE is the first direction's; the second, where there is one, has the other.
+    LEAVE reads `state`, what the chunks start from, and writes what their tiles of T rows start from for the backward
+    pass: tile_states (directions, B, chunks, tiles, N, D).
+
+    REVERSE is the first direction's; the second, where BOTH, has the other. A program walks both, or where SPLIT one of
+    them, and there are as many programs again.
     """
-    d = tl.program_id(0) * BD + tl.arange(0, BD)
-    ok = d < channels
-    direction, b = tl.program_id(2) // batch, (tl.program_id(2) % batch).to(tl.int64)
-    here = tl.program_id(2).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
-    state += here * N * channels
-    total += here * channels
-    begin = tl.program_id(1) * chunk
-    count = tl.minimum(chunk, length - begin)
-    if direction == 0:
-        _end_state(
-            u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, state, total, begin, count,
-            channels, stride_u, d, ok, N, T, BD, REVERSE != ADJOINT, ADJOINT,
+    b = (tl.program_id(2) % batch).to(tl.int64)
+    if not SPLIT or tl.program_id(2) < batch:
+        _walk(
+            u, delta, B_C, A, state, total, tile_states, 0, b, batch, length, channels, chunk, stride_u, batch_stride_u,
+            N, T, BD, REVERSE != ADJOINT, ADJOINT, LEAVE,
         )  # fmt: skip
-    else:
-        _end_state(
-            u_b + b * batch_stride_u_b, delta_b + b * length * channels, B_C_b + b * length * N, A_b, state, total,
-            begin, count, channels, stride_u_b, d, ok, N, T, BD, REVERSE == ADJOINT, ADJOINT,
-        )  # fmt: skip
+    if BOTH:
+        if not SPLIT or tl.program_id(2) >= batch:
+            _walk(
+                u_b, delta_b, B_C_b, A_b, state, total, tile_states, 1, b, batch, length, channels, chunk, stride_u_b,
+                batch_stride_u_b, N, T, BD, REVERSE == ADJOINT, ADJOINT, LEAVE,
+            )  # fmt: skip
 
 
 @triton.jit

@@ -28,13 +28,13 @@ class Tiles:
         backward_rows, backward_channels, backward_programs, backward_whole: the same for the gradients.
     """
 
-    rows: int = 4
+    rows: int = 2
     channels: int = 64
-    programs: int = 16
+    programs: int = 12
     whole: int = 4
     backward_rows: int = 4
-    backward_channels: int = 128
-    backward_programs: int = 8
+    backward_channels: int = 64
+    backward_programs: int = 12
     backward_whole: int = 4
 
 
@@ -48,26 +48,17 @@ class Plan:
     count: int
 
 
-def forward_plan(batch: int, length: int, channels: int, states: int, device: torch.device) -> Plan:
+def forward_plan(batch: int, length: int, channels: int, device: torch.device) -> Plan:
     """For the outputs of `batch` sequences."""
     tiles = tiles_of(device)
-    rows, block = forward_tile(states, device)
-    return _plan(rows, block, tiles.programs, tiles.whole, batch, length, channels, device)
-
-
-def forward_tile(states: int, device: torch.device) -> tuple[int, int]:
-    """Rows and channels of a program that goes forward, whose states are registers: many of them leave less room."""
-    tiles = tiles_of(device)
-    return (tiles.rows, tiles.channels) if states <= 16 else (min(tiles.rows, 2), 32)
+    return _plan(tiles.rows, tiles.channels, tiles.programs, tiles.whole, batch, length, channels, device)
 
 
 def backward_plan(sequences: int, length: int, channels: int, device: torch.device) -> Plan:
     """For the gradients of `sequences` walks: the batch, times two where there are two directions."""
     tiles = tiles_of(device)
-    return _plan(
-        tiles.backward_rows, tiles.backward_channels, tiles.backward_programs, tiles.backward_whole,
-        sequences, length, channels, device,
-    )  # fmt: skip
+    rows, block = tiles.backward_rows, tiles.backward_channels
+    return _plan(rows, block, tiles.backward_programs, tiles.backward_whole, sequences, length, channels, device)
 
 
 @functools.cache
@@ -87,7 +78,7 @@ def architecture(device: torch.device) -> str:
 
 
 @functools.cache
-def _multiprocessors(device: torch.device) -> int:
+def multiprocessors(device: torch.device) -> int:
     """On the interpreter's CPU as few as make short test sequences end up in one chunk or several."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
@@ -96,10 +87,10 @@ def _plan(
     rows: int, block: int, programs: int, whole: int, walks: int, length: int, channels: int, device: torch.device
 ) -> Plan:  # fmt: skip
     whole_programs = walks * -(-channels // block)
-    multiprocessors = _multiprocessors(device)
-    if whole_programs >= whole * multiprocessors:
+    available = multiprocessors(device)
+    if whole_programs >= whole * available:
         return Plan(rows, block, length, 1)
-    wanted = max(1, programs * multiprocessors // whole_programs)
+    wanted = max(1, programs * available // whole_programs)
     chunk = max(-(-length // wanted), SHORTEST_CHUNK)
     chunk = -(-chunk // rows) * rows
     return Plan(rows, block, chunk, -(-length // chunk))

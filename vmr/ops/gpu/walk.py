@@ -4,8 +4,9 @@ One program is one warp. It holds BD neighbouring channels of one batch item and
 at a time. Tuples of vectors stand for registers: rows and states are indexed by constants only. "Backwards" is an
 address, nothing is flipped.
 
-A warp has few neighbours to hide behind, so the rows of a tile are loaded while the tile before them is computed, and
-what a tile writes is written at its end: a load does not move up past a store.
+A warp has few neighbours to hide behind, and a load that waits for its turn costs more than all that a row computes:
+the rows of a tile are loaded while the tile before them is computed, B and C while the row before them is, and what a
+tile writes is written at its end, since a load does not move up past a store.
 
 Symbols: L sequence length, D channels, N states a channel; `count` rows of the chunk that starts at row `begin`.
 """
@@ -34,8 +35,18 @@ def load_rows(x, begin, count, first, stride, d, ok, T: tl.constexpr, DESCENDING
 
 
 @triton.jit
+def load_pairs(B_C, begin, count, step, N: tl.constexpr, DESCENDING: tl.constexpr):
+    """B and C of one step for every state, as they are stored: two float32 in 64 bits, N scalars."""
+    row = row_at(begin, count, step, DESCENDING)
+    pairs = ()
+    for n in tl.static_range(N):
+        pairs = pairs + (tl.load(B_C + row * N + n),)
+    return pairs
+
+
+@triton.jit
 def unpack_B_C(both):
-    """B and C of one row and state: two float32 that came in one load of 64 bits; its halves are two registers."""
+    """B and C of one row and state, in float32: the halves of a 64-bit register are two registers."""
     B = (both & 0xFFFFFFFF).to(tl.uint32).to(tl.float32, bitcast=True)
     C = (both >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
     return B, C
@@ -65,17 +76,18 @@ def start_state(A, state, channels, d, ok, N: tl.constexpr, BD: tl.constexpr, FR
 def walk_states(
     u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
-    FROM_ZERO: tl.constexpr, LEAVE: tl.constexpr,
+    LEAVE: tl.constexpr,
 ):  # fmt: skip
-    """The state after the chunk, N vectors, and the sum of its step sizes.
+    """The state after a chunk that starts from zero, N vectors, and the sum of its step sizes.
 
-    LEAVE writes the state that every tile starts from into `tile_states` (tiles, N, D). ADJOINT takes the gradient's
+    LEAVE starts from `state` (N, D) instead and writes the state that every tile starts from into `tile_states` (tiles, N, D). ADJOINT takes the gradient's
     recurrence, p = exp(delta A) (p + C g), with g in the place of u.
     """
-    rates, h = start_state(A, state, channels, d, ok, N, BD, FROM_ZERO)
+    rates, h = start_state(A, state, channels, d, ok, N, BD, not LEAVE)
     total = tl.zeros((BD,), tl.float32)
     steps = load_rows(delta, begin, count, 0, channels, d, ok, T, DESCENDING)
     xs = load_rows(u, begin, count, 0, stride_u, d, ok, T, DESCENDING)
+    pairs = load_pairs(B_C, begin, count, 0, N, DESCENDING)
     for first in range(0, count, T):
         next_steps = load_rows(delta, begin, count, first + T, channels, d, ok, T, DESCENDING)
         next_xs = load_rows(u, begin, count, first + T, stride_u, d, ok, T, DESCENDING)
@@ -84,20 +96,21 @@ def walk_states(
                 tl.store(tile_states + n * channels + d, h[n], mask=ok)
             tile_states += N * channels
         for t in tl.static_range(T):
-            pairs = B_C + row_at(begin, count, first + t, DESCENDING) * N
+            next_pairs = load_pairs(B_C, begin, count, first + t + 1, N, DESCENDING)
             step = steps[t].to(tl.float32)
             x = xs[t].to(tl.float32)
             drive = x if ADJOINT else step * x
             total += step
             after = ()
             for n in tl.static_range(N):
-                B, C = unpack_B_C(tl.load(pairs + n))
+                B, C = unpack_B_C(pairs[n])
                 decay = tl.exp2(rates[n] * step)
                 if ADJOINT:
                     after = after + (decay * tl.fma(drive, tl.broadcast_to(C, (BD,)), h[n]),)
                 else:
                     after = after + (tl.fma(decay, h[n], drive * B),)
             h = after
+            pairs = next_pairs
         steps = next_steps
         xs = next_xs
     return h, total
