@@ -152,7 +152,7 @@ def _launch_step_sizes(directions: Sequence[ScanInputs], delta: Tensor, B_C: Ten
         *tensors, delta, B_C, batch * length, length, channels, rank, *strides,
         N=states, N_BLOCK=triton.next_power_of_2(states), ROWS=rows, BD=64, BR=max(16, triton.next_power_of_2(rank)),
         BLOCKS=3, HAS_BIAS=directions[0].delta_bias is not None, PRECISION="ieee" if exact else "tf32",
-        num_warps=rows // 16, num_stages=1,
+        num_warps=8 if rows == 128 else 4, num_stages=1,
     )  # fmt: skip
 
 
