@@ -9,6 +9,7 @@ sizes found best into vmr/ops/gpu/tiles.json.
 """
 
 import argparse
+import importlib
 import json
 import os
 import subprocess
@@ -25,6 +26,7 @@ STEPS = {
     "encoders": 90, "peers": 150,
 }  # fmt: skip
 TOGETHER = ("warm_up", "parity", "compiled")  # what the compiler and the CPU take time for, and nothing that is timed
+MODULES = {"peers": "encoders", "encoders": "encoders"}  # the others are called as their modules
 NEEDS_PARITY = ("tuning", "kernels", "training", "encoders", "peers")
 
 
@@ -91,37 +93,15 @@ def _run_step(step: str, options: argparse.Namespace, deadline: float) -> str:
 
 
 def _measure(step: str, out: Path, *, tune: bool) -> dict[str, Any]:
-    if step == "machine":
-        from benchmarks.gpu.machine import measure as machine
-
-        return machine()
+    """What a step finds; each is a module of this package with a function `measure`."""
+    measure = importlib.import_module(f"benchmarks.gpu.{MODULES.get(step, step)}").measure
+    if step in ("kernels", "training"):
+        return dict(measure(_read(out / "machine.json")))
     if step == "warm_up":
-        from benchmarks.gpu.warm_up import measure as warm_up
-
-        return warm_up(tune=tune)
-    if step == "parity":
-        from benchmarks.gpu.parity import measure as parity
-
-        return parity()
-    if step == "tuning":
-        from benchmarks.gpu.tuning import measure as tuning
-
-        return tuning()
-    if step == "kernels":
-        from benchmarks.gpu.kernels import measure as kernels
-
-        return kernels(_read(out / "machine.json"))
-    if step == "training":
-        from benchmarks.gpu.training import measure as training
-
-        return training(_read(out / "machine.json"))
-    if step == "compiled":
-        from benchmarks.gpu.compiled import measure as compiled
-
-        return compiled()
-    from benchmarks.gpu.encoders import measure as encoders
-
-    return encoders(peers=step == "peers")
+        return dict(measure(tune=tune))
+    if MODULES.get(step):
+        return dict(measure(peers=step == "peers"))
+    return dict(measure())
 
 
 def _parity_failed(out: Path) -> bool:

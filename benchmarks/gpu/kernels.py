@@ -64,7 +64,8 @@ def _backward(name: str, batch: int, length: int, machine: dict[str, Any]) -> li
     ms = _median([lambda s=s: gradients_of_sum(grad, s[:2], delta_softplus=True, reverse=False) for s in scans])
     chunks = backward_plan(2 * batch, length, channels, grad.device).count
     passes = 4 if chunks > 1 else 2  # the states, once in order and once in each tile; with chunks, two more
-    return [_row("scan backward", name, batch, length, ms, 2 * elements * STATES * passes, 20 * elements, machine, chunks)]
+    exponentials = 2 * elements * STATES * passes
+    return [_row("scan backward", name, batch, length, ms, exponentials, 20 * elements, machine, chunks)]
 
 
 def _parts() -> dict[str, dict[str, float]]:
@@ -88,7 +89,7 @@ def _parts() -> dict[str, dict[str, float]]:
                     work()
                 torch.cuda.synchronize()
         events = sorted(profiler.key_averages(), key=lambda event: -event.self_device_time_total)
-        found[name] = {event.key: event.self_device_time_total / PROFILED for event in events if event.device_time_total}
+        found[name] = {e.key: e.self_device_time_total / PROFILED for e in events if e.self_device_time_total}
     return found
 
 
@@ -97,7 +98,7 @@ def _median(works: list[Any]) -> float:
     return median_ms([captured(work) for work in works])
 
 
-def _row(
+def _row(  # noqa: PLR0917 - a line of the table
     what: str, name: str, batch: int, length: int, ms: float, exponentials: int, num_bytes: int,
     machine: dict[str, Any], chunks: int = 1,
 ) -> dict[str, Any]:  # fmt: skip

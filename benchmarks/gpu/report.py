@@ -54,13 +54,15 @@ def _parity(parity: dict[str, Any] | None) -> str:
     failed = [case for case in parity["cases"] if case["name"] in parity["failed"]]
     lines = [f"- {case['name']}: {case['error']:.2e}, limit {case['limit']:.0e}" for case in failed]
     title = f"## Parity: {len(parity['cases']) - len(failed)} of {len(parity['cases'])} cases hold"
-    return "\n\n".join([title, *(["\n".join(lines)] if lines else []), _table(("what", "cases", "worst", "limit"), rows)])
+    table = _table(("what", "cases", "worst", "limit"), rows)
+    return "\n\n".join(part for part in (title, "\n".join(lines), table) if part)
 
 
 def _kind(name: str) -> str:
-    dtype = name.split("torch.")[1].split()[0] if "torch." in name else ""
-    what = "gradients" if name.endswith("gradients") else "forward"
-    return f"{name.split()[0]}, {what}, {dtype}".rstrip(", ")
+    words = name.replace(",", "").split()
+    dtype = next((word.removeprefix("torch.") for word in words if word.startswith("torch.")), "")
+    what = "gradients" if words[-1] == "gradients" else "forward"
+    return f"{words[0]}, {what}, {dtype}".rstrip(", ")
 
 
 def _tuning(tuning: dict[str, Any] | None) -> str:
@@ -98,11 +100,11 @@ def _encoders(measured: list[dict[str, Any]]) -> str:
         return ""
     sizes = list(dict.fromkeys(row["size"] for row in measured))
     measured = sorted(measured, key=lambda row: (sizes.index(row["size"]), row["batch"], row["frames"]))
+    keys = ("eager_ms", "graph_ms", "clips_s", "extra_memory_mb")
     rows = [
-        (r["size"], r["batch"], r["frames"], r["model"], *(_number(r.get(k)) for k in ("eager_ms", "graph_ms", "clips_s")),
-         _number(r.get("extra_memory_mb")), r.get("absent", ""))
+        (r["size"], r["batch"], r["frames"], r["model"], *(_number(r.get(key)) for key in keys), r.get("absent", ""))
         for r in measured
-    ]  # fmt: skip
+    ]
     header = ("size", "batch", "frames", "model", "eager, ms", "graph, ms", "clips/s", "memory beyond weights, MB", "")
     return "## Encoders\n\n" + _table(header, rows)
 
@@ -110,11 +112,11 @@ def _encoders(measured: list[dict[str, Any]]) -> str:
 def _training(training: dict[str, Any] | None) -> str:
     if training is None:
         return ""
-    keys = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms", "floor_ms", "peak_memory_gb", "first_loss", "last_loss")
-    rows = [
-        (r["backend"], "yes" if r["graphs"] else "no", r.get("batch", "-"), *(_number(r.get(key)) for key in keys), r.get("absent", ""))
-        for r in training["rows"]
-    ]
+    keys = ("forward_ms", "backward_ms", "optimizer_ms", "step_ms", "floor_ms", "peak_memory_gb", "last_loss")
+    rows = []
+    for r in training["rows"]:
+        numbers = (_number(r.get(key)) for key in keys)
+        rows.append((r["backend"], "yes" if r["graphs"] else "no", r.get("batch", "-"), *numbers, r.get("absent", "")))
     return "## Training step, M, 8 frames, 80 % masked\n\n" + _table(("backend", "graphs", "batch", *keys, ""), rows)
 
 

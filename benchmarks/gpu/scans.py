@@ -17,7 +17,8 @@ def tokens(num_frames: int) -> int:
 
 
 def random_scan(
-    batch: int, length: int, channels: int, states: int = 16, *, rank: int | None = None, dtype: torch.dtype, seed: int = 0
+    batch: int, length: int, channels: int, states: int = 16, *, dtype: torch.dtype, rank: int | None = None,
+    seed: int = 0,
 ) -> tuple[ScanInputs, ScanInputs, Tensor]:  # fmt: skip
     """Both directions, with step sizes from 0.001 to 0.1 as models start with, and the gate."""
     random = torch.Generator(device="cuda").manual_seed(seed)

@@ -1,9 +1,11 @@
 """Step 5: a training step like UMT's: the student of VideoMamba-M sees a fifth of the patches of 8 frames, in bfloat16.
 
-With the layers as CUDA graphs and without. UTA to given teacher features and VTC to given text vectors, the backward pass, and fused AdamW. The teacher's own pass
-and the text encoder are not part of it. `floor` adds up what the scans' exponentials and the matrix products take.
+With the layers as CUDA graphs and without. UTA to given teacher features and VTC to given text vectors, the backward
+pass, and fused AdamW; the teacher's own pass and the text encoder are not part of it. `floor` adds up what the scans'
+exponentials and the matrix products take.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -72,7 +74,7 @@ def _step(backend: str, batch: int, *, graphs: bool) -> dict[str, Any]:
         optimizer.zero_grad()
         events[3].record()
         torch.cuda.synchronize()
-        times.append([a.elapsed_time(b) for a, b in zip(events, events[1:], strict=False)])
+        times.append([a.elapsed_time(b) for a, b in itertools.pairwise(events)])
         losses.append(loss.item())
     forward, backward, update = torch.tensor(times[WARM_UP:]).median(dim=0).values.tolist()
     return {

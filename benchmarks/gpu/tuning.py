@@ -1,4 +1,4 @@
-"""Step 3: the scan's tile sizes, tried at the sizes that matter; the best go into `vmr/ops/gpu/tiles.json` with `--tune`.
+"""Step 3: the scan's tile sizes, tried at the sizes that matter; with `--tune` the best go into the table that ships.
 
 What is chosen is one setting for all sizes of a kind: the one whose times, each divided by the best at that size, have
 the lowest geometric mean.
@@ -40,7 +40,8 @@ def measure() -> dict[str, Any]:
     for kind, settings, sizes in (("forward", FORWARD, FORWARD_SIZES), ("backward", BACKWARD, BACKWARD_SIZES)):
         times = [[_time(kind, size, setting) for size in sizes] for setting in settings]
         least = [min(column) for column in zip(*times, strict=True)]
-        means = [math.exp(sum(math.log(t / low) for t, low in zip(row, least, strict=True)) / len(row)) for row in times]
+        logs = [[math.log(t / low) for t, low in zip(row, least, strict=True)] for row in times]
+        means = [sum(row) / len(row) for row in logs]
         chosen = settings[means.index(min(means))]
         best = replace(best, **chosen)
         tables[kind] = {"sizes": sizes, "settings": settings, "ms": times, "chosen": chosen}

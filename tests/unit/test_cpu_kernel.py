@@ -78,7 +78,7 @@ def test_library_of_another_version(monkeypatch):
 
 def test_described_for_people():
     backends = available_backends()
-    assert list(backends) == ["reference", "cpu", "cuda"]
+    assert list(backends) == ["reference", "cpu", "triton", "cuda"]
     assert backends["cpu"].startswith("available (") and f"{torch.get_num_threads()} thread" in backends["cpu"]
     assert "OpenMP from torch" in backends["cpu"] or sys.platform == "darwin"
 

@@ -241,10 +241,12 @@ def fake_mamba_ssm(monkeypatch):
         return y.transpose(1, 2)
 
     names = ("mamba_ssm", "mamba_ssm.ops", "mamba_ssm.ops.selective_scan_interface")
-    for name in names:
+    for name in (*names, "selective_scan_cuda"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     sys.modules[names[-1]].selective_scan_fn = selective_scan_fn
-    return calls
+    backend._mamba_ssm_missing_reason.cache_clear()
+    yield calls
+    backend._mamba_ssm_missing_reason.cache_clear()
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -272,6 +274,11 @@ def test_dispatcher_reaches_the_cuda_adapter(fake_mamba_ssm, monkeypatch):
     assert backend.missing_reason("cuda") == ""
 
 
+def test_a_package_without_its_compiled_scan_counts_as_absent(fake_mamba_ssm, monkeypatch):
+    monkeypatch.delitem(sys.modules, "selective_scan_cuda")
+    assert "without its compiled scan" in backend.missing_reason("cuda")
+
+
 def test_misfits_are_named():
     inputs, z, addend = random_scan(5, 4, 3)
     for field, wrong in (("delta", torch.zeros(1, 5, 3)), ("B", torch.zeros(1, 4, 3)), ("D", torch.zeros(5))):
@@ -293,9 +300,9 @@ def test_misfits_are_named():
 
 def test_backends_asked_for_by_name():
     inputs, _, _ = random_scan(5, 4, 3)
-    with pytest.raises(VmrError, match="unknown; choose one of auto, reference, cpu, cuda"):
+    with pytest.raises(VmrError, match="unknown; choose one of auto, reference, cpu, triton, cuda"):
         scan(inputs, backend="tpu")
-    with pytest.raises(VmrError, match=r"mamba-ssm package is not installed: pip install 'vmr\[gpu\]'"):
+    with pytest.raises(VmrError, match="backend 'cuda' is absent: the mamba-ssm package is not installed"):
         scan(inputs, backend="cuda")
 
 

@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from vmr.models.video_text import VideoTextModel
 
 
-def info(model: str | None = None) -> None:
+def info(model: str | None = None, check_gpu: bool = False) -> None:
     """Say what this installation can do here, or what a model is.
 
     Args:
         model: name or path of a model to load and describe; default, this machine's backends and the models known
+        check_gpu: run the GPU kernels on this machine, compare them with their definitions and time them
     """
+    if check_gpu:
+        _check_gpu()
+        return
     if model is None:
         _print_machine()
         return
@@ -46,6 +50,33 @@ def _print_machine() -> None:
     backends = [(f"backend {name}", state) for name, state in available_backends().items()]
     print_table("vmr on this machine", ("", ""), [*versions, *backends])
     print_table("models, by name or path", ("", ""), KNOWN.items())
+
+
+def _check_gpu() -> None:
+    """Every kernel's error beside what it may be, then the speed; an error if one is wrong."""
+    from vmr.errors import VmrError
+    from vmr.ops.gpu import support
+
+    if reason := support.missing_reason():
+        raise VmrError(f"the GPU kernels cannot run here: {reason}")
+    from vmr.ops.gpu.check import check_kernels, time_scan
+    from vmr.progress import spinner
+
+    with spinner(True, "compiling and comparing the kernels"):
+        checks = check_kernels()
+    rows = [(c.name, f"{c.error:.1e}", f"{c.limit:.0e}", "ok" if c.holds else "WRONG") for c in checks]
+    print_table(support.describe(), ("relative to float64", "error", "at most", ""), rows)
+    if wrong := [check.name for check in checks if not check.holds]:
+        raise VmrError(
+            f"wrong on this GPU: {'; '.join(wrong)}. Set VMR_DISABLE_TRITON=1 to do without the kernels, and please "
+            "report it with this output"
+        )
+    if not support.interpreted():
+        times = time_scan()
+        print(
+            f"scan of VideoMamba-M, 8 frames, bfloat16: {times['triton']:.2f} ms, "
+            f"{times['reference'] / times['triton']:.0f} times as fast as plain PyTorch"
+        )
 
 
 def _print_released(released: "ReleasedModel") -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 MAX_GRAPHS = 8  # each keeps the memory of one pass; the one that was used longest ago goes
-MAX_PIXELS = 64 * 224 * 224  # of a batch: a larger one keeps the GPU busy by itself
+MAX_VALUES = 64 * 3 * 224 * 224  # of a batch: a larger one keeps the GPU busy by itself
 
 Result = TypeVar("Result")
 
@@ -26,7 +26,7 @@ class _Graph(NamedTuple):
 
 
 class CudaGraphs(Generic[Result]):
-    """A function of one tensor without gradients, replayed where that helps.
+    """A function of one tensor, replayed where that helps: on a GPU, without gradients, and not for large batches.
 
     The function may hand out any nesting of tuples of tensors. It must compute on the GPU alone: what it decides by
     looking at values is decided once, at capture.
@@ -36,11 +36,12 @@ class CudaGraphs(Generic[Result]):
         """module: owns the weights that `function` reads; a graph made with weights that changed since is remade."""
         self._function = function
         self._parameters = [*module.parameters(), *module.buffers()]
+        self._counts_changes = not any(p.is_inference() for p in self._parameters)
         self._graphs: OrderedDict[object, _Graph | None] = OrderedDict()
 
     def __call__(self, x: Tensor) -> Result:
-        """x: (B, T, 3, H, W) or whatever the function takes; its last two sizes and the others but the third count."""
-        if not x.is_cuda or torch.is_grad_enabled() or x.numel() > 3 * MAX_PIXELS or torch.compiler.is_compiling():
+        """x: what the function takes, (B, T, 3, H, W) for a video encoder -> what the function gives."""
+        if not (x.is_cuda and self._counts_changes) or torch.is_grad_enabled() or x.numel() > MAX_VALUES:
             return self._function(x)
         key = (x.shape, x.dtype, x.device)
         if key not in self._graphs:

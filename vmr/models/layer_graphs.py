@@ -1,11 +1,11 @@
 """Training with an encoder's layers as CUDA graphs: their hundreds of kernels become one launch forward, one backward.
 
-A layer is some ten small kernels forward and thirty backward. With a batch of masked clips a GPU is done with one before
-Python can launch the next.
+A layer is some ten small kernels forward and thirty backward. With a batch of masked clips a GPU is done with one
+before Python can launch the next.
 """
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,9 @@ class LayerGraphs:
         sample = tokens.detach().clone().requires_grad_(tokens.requires_grad)
         autocast = torch.is_autocast_enabled("cuda")
         with torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False):  # a cached cast is outside the graph
-            graphed: Callable[[Tensor], tuple[Tensor, ...]] = torch.cuda.make_graphed_callables(layers, (sample,))
-        return graphed
+            return cast(
+                Callable[[Tensor], tuple[Tensor, ...]], torch.cuda.make_graphed_callables(layers, (sample,))
+            )  # fmt: skip
 
 
 class _Layers(nn.Module):

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
+from vmr.models.cuda_graphs import CudaGraphs
 from vmr.models.encoder import MatchingSizes, Preprocess, ReadTexts, VideoFeatures, fingerprint
 from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD
 from vmr.models.tokenizer import CaptionTokenizer, check_texts, clean_caption
@@ -57,6 +58,7 @@ class VideoTextEncoder:
         self.model = model.eval().to(self.device)
         if self.device.type == "cpu":
             self.model.video_encoder.pack_products()
+        self._encode = CudaGraphs(self.model.encode_video, self.model.video_encoder)
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.max_text_tokens = max_text_tokens
@@ -119,7 +121,7 @@ class VideoTextEncoder:
     @torch.inference_mode()
     def video_features(self, video: Tensor) -> VideoFeatures:
         """video: uint8 in [0, 255], (B, T, 3, S, S) -> vectors (B, D) and tokens (B, N, C) of one pass."""
-        encoded = self.model.encode_video(self.preprocess(video.to(self.device)))
+        encoded = self._encode(self.preprocess(_on_device(video, self.device)))
         return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
 
     def video_tokens(self, video: Tensor) -> Tensor:
@@ -199,6 +201,13 @@ class VideoTextEncoder:
             ids, mask = self.tokenizer(captions, self.max_text_tokens)
             batches.append((ids.to(self.device), mask.to(self.device)))
         return batches
+
+
+def _on_device(video: Tensor, device: torch.device) -> Tensor:
+    """The copy to a GPU leaves from pinned memory, so that it runs while the CPU goes on."""
+    if device.type == "cuda" and not video.is_cuda:
+        return video.pin_memory().to(device, non_blocking=True)
+    return video.to(device)
 
 
 def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_text_tokens: int) -> None:

@@ -46,6 +46,8 @@ class PackedWeights:
 
     def decay_rates(self, A_log: Tensor) -> Tensor:
         """-exp(A_log) in float32, made anew when the parameter has changed."""
+        if A_log.is_inference():  # made in inference mode: changes are not counted
+            return decay_rates(A_log)
         entry = self._decay_rates.get(id(A_log))
         if entry is None or entry[1] != _state(A_log):
             entry = self._decay_rates[id(A_log)] = A_log, _state(A_log), decay_rates(A_log.detach())

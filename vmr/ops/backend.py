@@ -14,6 +14,7 @@ once per process.
 import functools
 import importlib.util
 import logging
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
@@ -65,7 +66,8 @@ def missing_reason(backend: Choice) -> str:
     if backend == "cpu":
         return cpu_kernel.missing_reason()
     if backend == "triton":
-        return triton_kernels.missing_reason()
+        reason: str = triton_kernels.missing_reason()
+        return reason
     if backend == "cuda":
         return _mamba_ssm_missing_reason()
     return ""
@@ -73,7 +75,7 @@ def missing_reason(backend: Choice) -> str:
 
 def available_backends() -> dict[str, str]:
     """Each backend's name with "available (...)" or the reason why it is not, for people to read."""
-    describe = {
+    describe: dict[str, Callable[[], str]] = {
         "reference": lambda: "plain PyTorch",
         "cpu": cpu_kernel.describe,
         "triton": triton_kernels.describe,

@@ -159,6 +159,8 @@ class RunConfig:
         validate_every: steps from one validation to the next; null for none.
         ema: decay of the moving average of the weights, which is then what is validated and saved; null for none.
         compile: run the encoders through torch.compile.
+        cuda_graphs: run the layers of the video encoder as CUDA graphs: on one GPU, where launching their kernels takes
+            longer than computing them.
         parallel: under torchrun, ddp (each process has all weights) or fsdp (each has a part).
         skip_bad_steps: how many steps may be left out because a loss or gradient is not finite.
         wandb: project on Weights & Biases, null for none.
@@ -179,6 +181,7 @@ class RunConfig:
     validate_every: int | None = None
     ema: float | None = None
     compile: bool = False
+    cuda_graphs: bool = False
     parallel: Parallel = "ddp"
     skip_bad_steps: int = 0
     wandb: str | None = None
@@ -192,6 +195,7 @@ class RunConfig:
             need(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
         need(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
         need(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
+        need(not (self.compile and self.cuda_graphs), "run.compile and run.cuda_graphs exclude each other: choose one")
         need(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
         for name, choices in {"precision": Precision, "parallel": Parallel}.items():
             value = getattr(self, name)
@@ -315,6 +319,6 @@ _INESSENTIAL = {
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",
-        "skip_bad_steps", "wandb", "resume", "stop_after_steps", "max_minutes",
+        "skip_bad_steps", "wandb", "resume", "stop_after_steps", "max_minutes", "cuda_graphs",
     ),
 }  # fmt: skip

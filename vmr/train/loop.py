@@ -100,6 +100,10 @@ class Run:
             shard_average(average, self.among)
         parallelised = Parallelised(self.objective, run.parallel, self.among)
         optimizer = build_optimizer(self.config, self.objective)
+        if run.cuda_graphs:
+            if self.among.device.type != "cuda" or self.among.world > 1:
+                raise VmrError("run.cuda_graphs is for one process with a GPU; leave it out here")
+            model.video_encoder.graph_layers()
         if run.compile:
             for module in (model.video_encoder, model.text_encoder, model.fusion):
                 module.compile()

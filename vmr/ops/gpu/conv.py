@@ -69,18 +69,16 @@ class _Conv(torch.autograd.Function):
     """For eager code: an operator of `torch.library` takes several times as long to call."""
 
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None,
-        reverse: bool,
-    ) -> Pair:  # fmt: skip
-        ctx.save_for_backward(x, weight, bias, weight_b, bias_b)
-        ctx.reverse = reverse
-        return _results(x, (weight, bias), None if weight_b is None else (weight_b, bias_b), reverse=reverse)
+    def forward(ctx: Any, x: Tensor, *arguments: Any) -> Pair:
+        *filters, ctx.reverse = arguments
+        ctx.save_for_backward(x, *filters)
+        return _results(x, *_paired(*filters), reverse=ctx.reverse)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_b: Tensor) -> tuple[Tensor | None, ...]:
-        return *_gradients(grad, grad_b, *ctx.saved_tensors, reverse=ctx.reverse), None
+        x, *filters = ctx.saved_tensors
+        return *_gradients((grad, grad_b), x, *_paired(*filters), reverse=ctx.reverse), None
 
 
 @torch.library.custom_op("vmr::conv_triton", mutates_args=())
@@ -88,7 +86,7 @@ def _conv_op(
     x: Tensor, weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None, reverse: bool
 ) -> tuple[Tensor, Tensor]:
     """For compiled code."""
-    return _results(x, (weight, bias), None if weight_b is None else (weight_b, bias_b), reverse=reverse)
+    return _results(x, *_paired(weight, bias, weight_b, bias_b), reverse=reverse)
 
 
 @_conv_op.register_fake
@@ -97,7 +95,7 @@ def _(x, weight, bias, weight_b, bias_b, reverse):  # type: ignore[no-untyped-de
 
 
 @torch.library.custom_op("vmr::conv_triton_backward", mutates_args=())
-def _conv_backward_op(
+def _conv_backward_op(  # noqa: PLR0917 - an operator's arguments are flat
     grad: Tensor,
     grad_b: Tensor,
     x: Tensor,
@@ -108,7 +106,7 @@ def _conv_backward_op(
     reverse: bool,
 ) -> list[Tensor]:
     """The gradients in the order of the forward's tensors; an empty one stands for a tensor that is None."""
-    gradients = _gradients(grad, grad_b, x, weight, bias, weight_b, bias_b, reverse=reverse)
+    gradients = _gradients((grad, grad_b), x, *_paired(weight, bias, weight_b, bias_b), reverse=reverse)
     return [x.new_empty(0) if g is None else g.clone(memory_format=torch.contiguous_format) for g in gradients]
 
 
@@ -137,35 +135,32 @@ def _results(x: Tensor, one: Filter, other: Filter | None, *, reverse: bool) -> 
     return y, y_b
 
 
+def _paired(
+    weight: Tensor, bias: Tensor | None, weight_b: Tensor | None, bias_b: Tensor | None
+) -> tuple[Filter, Filter | None]:
+    return (weight, bias), None if weight_b is None else (weight_b, bias_b)
+
+
 def _gradients(
-    grad: Tensor,
-    grad_b: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    weight_b: Tensor | None,
-    bias_b: Tensor | None,
-    *,
-    reverse: bool,
-) -> list[Tensor | None]:
+    grads: Pair, x: Tensor, one: Filter, other: Filter | None, *, reverse: bool
+) -> list[Tensor | None]:  # fmt: skip
     """Of x, and of both filters' weight and bias; None for what is None."""
-    x, grad = with_contiguous_channels(x), with_contiguous_channels(grad)
-    both = weight_b is not None
-    grad_b = with_contiguous_channels(grad_b) if both else grad
-    (batch, length, channels), taps = x.shape, weight.shape[1]
+    x, grad = with_contiguous_channels(x), with_contiguous_channels(grads[0])
+    grad_b = grad if other is None else with_contiguous_channels(grads[1])
+    (batch, length, channels), taps = x.shape, one[0].shape[1]
     tiles = triton.cdiv(length, BACKWARD_ROWS)
     grad_x = x.new_empty(x.shape)
-    partial = x.new_empty(1 + both, batch, tiles, taps + 1, channels, dtype=torch.float32)
-    other = (weight, bias) if weight_b is None else (weight_b, bias_b)
+    partial = x.new_empty(1 if other is None else 2, batch, tiles, taps + 1, channels, dtype=torch.float32)
     with on_device_of(x):
         conv_silu_backward[tiles, triton.cdiv(channels, CHANNELS), batch](
-            grad, grad_b, x, *_parameters((weight, bias)), *_parameters(other), grad_x, partial, length, channels,
+            grad, grad_b, x, *_parameters(one), *_parameters(other or one), grad_x, partial, length, channels,
             *_strides(grad), *_strides(grad_b), *_strides(x),
-            ROWS=BACKWARD_ROWS, BD=CHANNELS, K=taps, REVERSE=reverse, BOTH=both, HAS_BIAS=bias is not None, num_warps=4,
+            ROWS=BACKWARD_ROWS, BD=CHANNELS, K=taps, REVERSE=reverse, BOTH=other is not None,
+            HAS_BIAS=one[1] is not None, num_warps=4,
         )  # fmt: skip
+    gradients: list[Tensor | None] = [grad_x, None, None, None, None]
     sums = partial.sum((1, 2))  # (directions, K + 1, D)
-    gradients: list[Tensor | None] = [grad_x]
-    for index, (filter_weight, filter_bias) in enumerate(((weight, bias), (weight_b, bias_b))):
-        gradients.append(None if filter_weight is None else sums[index, :taps].t().to(filter_weight.dtype))
-        gradients.append(None if filter_bias is None else sums[index, taps].to(filter_bias.dtype))
+    for index, (weight, bias) in enumerate((one,) if other is None else (one, other)):
+        gradients[1 + 2 * index] = sums[index, :taps].t().to(weight.dtype)
+        gradients[2 + 2 * index] = None if bias is None else sums[index, taps].to(bias.dtype)
     return gradients

@@ -42,9 +42,10 @@ def _forward(
     """Writes y, which is contiguous, and the sum into `stream`, which may be `residual`."""
     channels = x.shape[-1]
     rows, residual_rows = _as_rows(x), None if residual is None else _as_rows(residual)
-    into = y if stream is None else stream if residual is None or stream is not residual else residual_rows
-    assert into is not None
-    sums = into if into is residual_rows else into.view(-1, channels)
+    if residual_rows is not None and stream is residual:
+        sums = residual_rows
+    else:
+        sums = (y if stream is None else stream).view(-1, channels)
     with on_device_of(x):
         add_rms_norm_forward[(rows.shape[0],)](
             rows, rows if residual_rows is None else residual_rows, weight, sums, y, channels, rows.stride(0),
@@ -52,9 +53,8 @@ def _forward(
             BLOCK=triton.next_power_of_2(channels), HAS_RESIDUAL=residual is not None,
             WRITE_STREAM=stream is not None, num_warps=_warps(channels),
         )  # fmt: skip
-    if stream is residual and residual is not None and residual_rows is not None:
-        if residual_rows.data_ptr() != residual.data_ptr():  # it had to be copied to be rows
-            residual.copy_(residual_rows.view(residual.shape))
+    if residual is not None and stream is residual and sums.data_ptr() != residual.data_ptr():
+        residual.copy_(sums.view(residual.shape))  # it had to be copied to be rows
 
 
 def _as_rows(tensor: Tensor) -> Tensor:
@@ -92,8 +92,9 @@ class _AddRmsNorm(torch.autograd.Function):
         partial = stream.new_empty(programs, channels)
         with on_device_of(stream):
             add_rms_norm_backward[(programs,)](
-                grad_y.contiguous(), grad_stream.contiguous(), stream, weight, grad_sum, grad_x, partial, num_rows, each,
-                channels, ctx.eps, BLOCK=triton.next_power_of_2(channels), WRITE_X=in_half, num_warps=_warps(channels),
+                grad_y.contiguous(), grad_stream.contiguous(), stream, weight, grad_sum, grad_x, partial, num_rows,
+                each, channels, ctx.eps, BLOCK=triton.next_power_of_2(channels), WRITE_X=in_half,
+                num_warps=_warps(channels),
             )  # fmt: skip
         grad_weight = partial.sum(0).to(weight.dtype)
         return grad_x, grad_sum if ctx.has_residual else None, grad_weight, None, None

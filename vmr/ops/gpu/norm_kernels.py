@@ -1,6 +1,6 @@
 """Residual add and RMSNorm, one row a program, and their gradients.
 
-    residual' = residual + x,  y = residual' / sqrt(mean(residual'^2) + eps) * weight
+residual' = residual + x,  y = residual' / sqrt(mean(residual'^2) + eps) * weight
 """
 
 import triton

@@ -59,17 +59,17 @@ def scan_triton(
     states = directions[0].A.shape[1]
     if states > STATES_AT_ONCE:
         *others, last = (_some_states(directions, start) for start in range(0, states, STATES_AT_ONCE))
-        options = {"delta_softplus": delta_softplus, "reverse": reverse}
         for group in others:
-            addend = scan_triton(group, None, addend, **options)
-        return scan_triton(last, z, addend, **options, out=out)
+            addend = scan_triton(group, None, addend, delta_softplus=delta_softplus, reverse=reverse)
+        return scan_triton(last, z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
     first, second = directions[0], directions[1] if len(directions) > 1 else None
     every = (*first, *(second or (None,) * len(ScanInputs._fields)), z, addend)
+    result: Tensor
     if torch.compiler.is_compiling():
-        result: Tensor = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))[0]
+        result, _ = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))
         return result
     if needs_grad(*every):
-        result = _Scan.apply(delta_softplus, reverse, *every)
+        result = _Scan.apply(delta_softplus, reverse, *every)  # type: ignore[no-untyped-call]
         return result
     writable = out is not None and out.is_contiguous()
     y = out if out is not None and writable else torch.empty_like(first.u, memory_format=torch.contiguous_format)
@@ -229,7 +229,7 @@ class _Scan(torch.autograd.Function):
 
 
 @torch.library.custom_op("vmr::scan_triton", mutates_args=())
-def _scan_op(
+def _scan_op(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -265,7 +265,7 @@ def _(u, *others):  # type: ignore[no-untyped-def]
 
 
 @torch.library.custom_op("vmr::scan_triton_backward", mutates_args=())
-def _scan_backward_op(
+def _scan_backward_op(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
     grad: Tensor,
     sums: Tensor,
     u: Tensor,

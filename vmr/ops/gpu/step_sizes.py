@@ -9,6 +9,7 @@ import triton.language as tl
 
 from vmr.ops.gpu.walk import LOG2_E
 
+
 @triton.jit
 def softplus(x):
     """log(1 + exp(x)) = max(x, 0) + log(1 + t) with t = exp(-|x|), to a relative 3e-7.

@@ -22,7 +22,7 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@torch.compiler.assume_constant_result  # what it asks of the system is not to be traced
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # what it asks of the system is not traced
 def missing_reason() -> str:
     """Why the kernels cannot run here and what to do, or an empty string when they can."""
     return _missing_reason()

@@ -83,7 +83,7 @@ def multiprocessors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-def _plan(
+def _plan(  # noqa: PLR0917 - the sizes of one launch
     rows: int, block: int, programs: int, whole: int, walks: int, length: int, channels: int, device: torch.device
 ) -> Plan:  # fmt: skip
     whole_programs = walks * -(-channels // block)
@@ -94,5 +94,3 @@ def _plan(
     chunk = max(-(-length // wanted), SHORTEST_CHUNK)
     chunk = -(-chunk // rows) * rows
     return Plan(rows, block, chunk, -(-length // chunk))
-
-
