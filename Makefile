@@ -12,6 +12,7 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	TRITON_INTERPRET=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 8 tests/triton
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -186,15 +186,16 @@ def test_a_video_without_one_decodable_frame(matrix, tmp_path):
 
 
 def test_an_unknown_reader_is_refused_with_the_choices(matrix):
-    with pytest.raises(VmrError, match="no video reader 'cv2': choose pyav, decord, torchcodec"):
+    with pytest.raises(VmrError, match="no video reader 'cv2': choose pyav, decord, torchcodec, torchcodec-cuda"):
         VideoReader(matrix["h264_gop12"], reader="cv2")
 
 
-@pytest.mark.parametrize("reader", ["decord", "torchcodec"])
+@pytest.mark.parametrize("reader", ["decord", "torchcodec", "torchcodec-cuda"])
 def test_a_reader_that_is_not_installed_names_what_to_install(matrix, reader):
-    if importlib.util.find_spec(reader):
-        pytest.skip(f"{reader} is installed")
-    with pytest.raises(VmrError, match=f"pip install {reader}$"):
+    package = reader.removesuffix("-cuda")
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(VmrError, match=f"pip install {package}$"):
         VideoReader(matrix["h264_gop12"], reader=reader)
 
 

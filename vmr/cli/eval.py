@@ -64,7 +64,7 @@ def score(
         estimate: say what re-ranking would take, and stop
         cache: folder of what was embedded earlier; default, $VMR_CACHE or ~/.cache/vmr
         no_cache: embed everything anew and keep nothing; an interrupted evaluation starts from the beginning
-        reader: pyav, decord or torchcodec
+        reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU)
         workers: decoding processes; default, one a core
         timeout: seconds a file may go without delivering frames before it is given up
     """

@@ -27,7 +27,7 @@ def build(
         encoder: name or path of a model; vmr-info lists them
         window: seconds that one row of the index covers; null makes each video one row
         stride: seconds from one window to the next; default, half a window
-        reader: pyav, decord or torchcodec
+        reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU)
         workers: decoding processes; default, one a core
         timeout: seconds a file may go without delivering frames before it is given up
         overwrite: replace an index that is there already

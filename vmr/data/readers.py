@@ -14,7 +14,7 @@ from vmr.data.frame_index import VideoFile, frame_times, scan_packets
 from vmr.data.pictures import resized_rgb
 from vmr.errors import VideoError, VmrError
 
-READERS = ("pyav", "decord", "torchcodec")
+READERS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
 _FRAMES_PER_CALL = 16  # decoded at full size before they are scaled, so few at a time
 
 
@@ -23,7 +23,7 @@ def check_reader(reader: str) -> None:
     if reader not in READERS:
         raise VmrError(f"no video reader {reader!r}: choose {', '.join(READERS)}")
     if reader != "pyav":
-        _import(reader)
+        _import(reader.removesuffix("-cuda"))
 
 
 def _import(package: str) -> Any:
@@ -78,9 +78,13 @@ class DecordReader:
 
 
 class TorchCodecReader:
-    """Torchcodec in its exact mode. It imports torch and needs the FFmpeg libraries of the system."""
+    """Torchcodec in its exact mode. It imports torch and needs the FFmpeg libraries of the system.
 
-    def __init__(self, path: str, num_threads: int = 1) -> None:
+    device: "cpu", or "cuda" for the decoding units of a GPU, whose pictures then come back to be scaled; a build of
+    torchcodec for CUDA is needed, and each decoding process takes a few hundred MB of the card.
+    """
+
+    def __init__(self, path: str, num_threads: int = 1, device: str = "cpu") -> None:
         file = VideoFile(path, num_threads)  # also says in one line what is wrong with a file that is no video
         try:
             table, time_base = scan_packets(file), file.stream.time_base
@@ -90,7 +94,7 @@ class TorchCodecReader:
         _import("torchcodec")
         try:
             self._video = _import("torchcodec.decoders").VideoDecoder(
-                path, seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=num_threads
+                path, seek_mode="exact", dimension_order="NHWC", num_ffmpeg_threads=num_threads, device=device
             )
             about = self._video.metadata
             self.height, self.width = self._video[0].shape[:2]
@@ -108,7 +112,7 @@ class TorchCodecReader:
         """The pictures at increasing, distinct `indices`, each (*size, 3) RGB."""
         for start in range(0, len(indices), _FRAMES_PER_CALL):
             try:
-                batch = self._video.get_frames_at(indices[start : start + _FRAMES_PER_CALL]).data.numpy()
+                batch = self._video.get_frames_at(indices[start : start + _FRAMES_PER_CALL]).data.cpu().numpy()
             except (RuntimeError, IndexError) as error:
                 raise VideoError(self._path, f"torchcodec stopped decoding ({_first_line(error)})") from None
             for rgb in batch:

@@ -100,4 +100,6 @@ def _open_reader(path: str, reader: str, num_threads: int, count_frames: bool) -
     if reader == "pyav":
         return PyAVReader(path, num_threads, count_frames)
     check_reader(reader)
-    return DecordReader(path, num_threads) if reader == "decord" else TorchCodecReader(path, num_threads)
+    if reader == "decord":
+        return DecordReader(path, num_threads)
+    return TorchCodecReader(path, num_threads, device="cuda" if reader.endswith("-cuda") else "cpu")

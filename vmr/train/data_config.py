@@ -107,7 +107,7 @@ class DataConfig:
         flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
         rand_augment: RandAugment with upstream's settings; needs torchvision.
         frame_cache: a folder that keeps decoded frames, for small sets of files.
-        reader: pyav, decord or torchcodec.
+        reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU).
         num_workers: decoding processes; null for one a core, at most 8.
         timeout_s: seconds a file may go without delivering frames before it is given up.
         max_bad_share: the run stops when more clips than this share cannot be decoded.
