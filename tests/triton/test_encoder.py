@@ -1,4 +1,4 @@
-"""A whole encoder on the Triton kernels, in the interpreter: upstream's values, gradients, checkpoints, DDP and FSDP2."""
+"""A whole encoder on the Triton kernels, in the interpreter: upstream's values, gradients, two processes."""
 
 import socket
 from pathlib import Path

@@ -1,4 +1,5 @@
-"""The operations of `vmr.ops` in Triton, for CUDA and ROCm: one file a kernel, and `scan`, `conv`, `norm` to call them.
+"""The operations of `vmr.ops` on GPUs, by the Triton that torch brings, compiled when first used.
 
-Nothing but `vmr.ops` imports from here. The kernels are compiled when first used, by the Triton that torch brings.
+`scan`, `conv` and `norm` launch the `kernels`; `support` says whether they can run, `tiles` how large their programs
+are, `check` whether they are right. Imports torch and `vmr.ops`; `vmr.ops` alone chooses it.
 """

@@ -49,11 +49,11 @@ def check_kernels() -> list[Check]:
 
 
 def time_scan(length: int = 1569, channels: int = 1152) -> dict[str, float]:
-    """Milliseconds of a bidirectional scan of VideoMamba-M at 8 frames in bfloat16, by the kernels and by the reference."""
+    """Milliseconds of VideoMamba-M's bidirectional scan, 8 frames in bfloat16, by the kernels and by the reference."""
     first, second, z = _random_scans(torch.device("cuda"), length, channels, torch.bfloat16)
     return {
-        backend: _milliseconds(lambda backend=backend: bidirectional_scan(first, second, z, backend=backend), repeats)
-        for backend, repeats in (("triton", REPEATS), ("reference", 1))
+        "triton": _milliseconds(lambda: bidirectional_scan(first, second, z, backend="triton"), REPEATS),
+        "reference": _milliseconds(lambda: bidirectional_scan(first, second, z, backend="reference"), 1),
     }
 
 
@@ -87,7 +87,9 @@ def _leaves(tensors: tuple[Tensor | None, ...], dtype: torch.dtype | None = None
     return [t.detach().to(dtype or t.dtype).clone().requires_grad_() for t in tensors if t is not None]
 
 
-def _compare(ours: list[Tensor], results: tuple[Tensor, ...], exact: list[Tensor], expected: tuple[Tensor, ...]) -> float:
+def _compare(
+    ours: list[Tensor], results: tuple[Tensor, ...], exact: list[Tensor], expected: tuple[Tensor, ...]
+) -> float:
     """The worst relative error of the results and of the gradients, by random gradients of the results."""
     pairs = list(zip(results, expected, strict=True))
     grads = [torch.randn(y.shape, device=y.device).to(y.dtype) * 64 for y, _ in pairs]  # small ones would drown in fp16
@@ -125,8 +127,8 @@ def _convolution(device: torch.device, length: int, channels: int, dtype: torch.
 
 
 def _norm(device: torch.device, length: int, channels: int, dtype: torch.dtype) -> float:
-    x, residual = torch.randn(2, length, channels, device=device).to(dtype), torch.randn(2, length, channels, device=device)
-    weight = torch.rand(channels, device=device)
+    x, residual = (torch.randn(2, length, channels, device=device) for _ in range(2))
+    x, weight = x.to(dtype), torch.rand(channels, device=device)
     ours, exact = _leaves((x, residual, weight)), _leaves((x, residual, weight), torch.float64)
     results = add_rms_norm(ours[0], ours[1], ours[2], backend="triton")
     return _compare(ours, results, exact, add_rms_norm_reference(exact[0], exact[1], exact[2]))

@@ -6,7 +6,7 @@ import torch
 import triton
 from torch import Tensor
 
-from vmr.ops.gpu.conv_kernels import conv_silu, conv_silu_backward
+from vmr.ops.gpu.kernels.conv_silu import conv_silu, conv_silu_backward
 from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
 
 Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)

@@ -13,11 +13,11 @@ import torch.nn.functional as F
 import triton
 from torch import Tensor
 
-from vmr.ops.gpu.gate_backward import gate_backward
-from vmr.ops.gpu.scan_backward import scan_backward
-from vmr.ops.gpu.scan_outputs import scan_outputs
-from vmr.ops.gpu.scan_states import carry_states, scan_states
-from vmr.ops.gpu.step_sizes import step_sizes
+from vmr.ops.gpu.kernels.gate_backward import gate_backward
+from vmr.ops.gpu.kernels.scan_backward import scan_backward
+from vmr.ops.gpu.kernels.scan_outputs import scan_outputs
+from vmr.ops.gpu.kernels.scan_states import carry_states, scan_states
+from vmr.ops.gpu.kernels.step_sizes import step_sizes
 from vmr.ops.gpu.support import needs_grad, on_device_of, parameter, with_contiguous_channels
 from vmr.ops.gpu.tiles import Plan, backward_plan, forward_plan, multiprocessors
 from vmr.ops.scan_inputs import ScanInputs
@@ -69,7 +69,7 @@ def scan_triton(
         result, _ = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))
         return result
     if needs_grad(*every):
-        result = _Scan.apply(delta_softplus, reverse, *every)  # type: ignore[no-untyped-call]
+        result = _Scan.apply(delta_softplus, reverse, *every)
         return result
     writable = out is not None and out.is_contiguous()
     y = out if out is not None and writable else torch.empty_like(first.u, memory_format=torch.contiguous_format)

@@ -9,7 +9,7 @@ rows, which the same lanes have just written, in the cache, adds to them, and ga
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import load_pairs, load_rows, row_at, silu_gate, start_state, unpack_B_C
+from vmr.ops.gpu.kernels.walk import load_pairs, load_rows, row_at, silu_gate, start_state, unpack_B_C
 
 
 @triton.jit

@@ -9,7 +9,7 @@ A program holds ROWS rows of BD channels; a shifted row is a shifted address, an
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import silu_gate
+from vmr.ops.gpu.kernels.walk import silu_gate
 
 
 @triton.jit

@@ -10,7 +10,7 @@ gradient of the output in the place of u.
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, row_at, walk_states
+from vmr.ops.gpu.kernels.walk import LOG2_E, row_at, walk_states
 
 
 @triton.jit

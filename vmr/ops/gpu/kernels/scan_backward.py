@@ -1,6 +1,7 @@
-"""The gradients of a scan, chunk by chunk, given the state that each tile starts from and the gradient at a chunk's end.
+"""The gradients of a scan, given the state that each tile of T rows starts from and the gradient at each chunk's end.
 
-A chunk is walked tile by tile from its end; within a tile, the states of its T rows are computed again. With g the gradient of `C h + D u` and p what the step after hands down:
+A chunk is walked tile by tile from its end; within a tile, the states of its rows are computed again. With g the
+gradient of `C h + D u` and p what the step after hands down:
 
     q = C g + p,  p' = exp(delta A) q,  dC = sum_d g h,  dB = sum_d q delta u
     d(delta u) = sum_n q B,  d(delta A) = q exp(delta A) h_before
@@ -11,7 +12,7 @@ The sums over channels that dB and dC need are left per block of channels, to be
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E, load_rows, row_at, unpack_B_C
+from vmr.ops.gpu.kernels.walk import LOG2_E, load_rows, row_at, unpack_B_C
 
 
 @triton.jit
@@ -110,14 +111,17 @@ def scan_backward(
     grad, u, delta, B_C, A, skip, u_b, delta_b, B_C_b, A_b, skip_b, adjoint, tile_states,
     grad_u, grad_u_b, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, length, channels, chunk, max_tiles, batch,
     stride_u, batch_stride_u, stride_u_b, batch_stride_u_b,
-    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
+    N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, SOFTPLUS: tl.constexpr,
+    HAS_SKIP: tl.constexpr,
 ):  # fmt: skip
     """Gradients of one or both directions; programs: D / BD, chunks, directions * B.
 
     grad (B, L, D), contiguous, is the gradient before the gate. `adjoint` (directions, B, chunks, N, D) is zero or
-    what chunks start from, and used up; grad_A, of the same shape, and grad_skip, grad_bias start as zeros; `tile_states` is (directions, B, chunks,
-    max_tiles, N, D). Written: grad_u, grad_u_b (B, L, D); grad_delta (directions, B, L, D); grad_B_C (blocks of channels,
-    directions, B, L, N, 2); grad_skip, grad_bias (directions, B, chunks, D).
+    what chunks start from, and used up; `tile_states` is (directions, B, chunks, max_tiles, N, D).
+
+    Written: grad_u, grad_u_b (B, L, D); grad_delta (directions, B, L, D); grad_B_C (blocks of channels, directions, B,
+    L, N, 2). Added to, so that they have to start as zeros: grad_A, in the shape of `adjoint`; grad_skip, grad_bias
+    (directions, B, chunks, D).
     """
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     ok = d < channels
@@ -137,12 +141,12 @@ def scan_backward(
     if direction == 0:
         _walk_back(
             grad, u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, skip, adjoint,
-            tile_states, grad_u + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count, channels, stride_u,
-            d, ok, N, T, BD, REVERSE, SOFTPLUS, HAS_SKIP,
+            tile_states, grad_u + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin,
+            count, channels, stride_u, d, ok, N, T, BD, REVERSE, SOFTPLUS, HAS_SKIP,
         )  # fmt: skip
     else:
         _walk_back(
             grad, u_b + b * batch_stride_u_b, delta_b + b * length * channels, B_C_b + b * length * N, A_b, skip_b,
-            adjoint, tile_states, grad_u_b + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias, begin, count,
-            channels, stride_u_b, d, ok, N, T, BD, not REVERSE, SOFTPLUS, HAS_SKIP,
+            adjoint, tile_states, grad_u_b + b * length * channels, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,
+            begin, count, channels, stride_u_b, d, ok, N, T, BD, not REVERSE, SOFTPLUS, HAS_SKIP,
         )  # fmt: skip

@@ -7,7 +7,7 @@ multiply-adds an element in every walk.
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import LOG2_E
+from vmr.ops.gpu.kernels.walk import LOG2_E
 
 
 @triton.jit

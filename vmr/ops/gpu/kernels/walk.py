@@ -80,8 +80,8 @@ def walk_states(
 ):  # fmt: skip
     """The state after a chunk that starts from zero, N vectors, and the sum of its step sizes.
 
-    LEAVE starts from `state` (N, D) instead and writes the state that every tile starts from into `tile_states` (tiles, N, D). ADJOINT takes the gradient's
-    recurrence, p = exp(delta A) (p + C g), with g in the place of u.
+    LEAVE starts from `state` (N, D) instead and writes the state that every tile starts from into `tile_states` (tiles,
+    N, D). ADJOINT takes the gradient's recurrence, p = exp(delta A) (p + C g), with g in the place of u.
     """
     rates, h = start_state(A, state, channels, d, ok, N, BD, not LEAVE)
     total = tl.zeros((BD,), tl.float32)

@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.walk import silu_gate
+from vmr.ops.gpu.kernels.walk import silu_gate
 
 
 @triton.jit(do_not_specialize=["length", "items"])
