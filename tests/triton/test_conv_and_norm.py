@@ -90,6 +90,9 @@ def test_norm_in_place_writes_over_the_stream():
     y, stream = add_rms_norm(x, residual, weight, inplace=True, out=out, backend="triton")
     assert y is out and stream.data_ptr() == residual.data_ptr()
     assert torch.allclose(stream, stream_exact) and relative_l2(y, y_exact) <= 1e-2
+    twice = weight.repeat_interleave(2)[::2]
+    y, _ = add_rms_norm(x, None, twice, dtype=torch.float32, backend="triton")
+    assert relative_l2(y, add_rms_norm_reference(x, None, weight, dtype=torch.float32)[0]) <= 5e-6
     spread = torch.randn(2, 80, 3).transpose(1, 2)[..., ::2]
     total = spread + x
     _, stream = add_rms_norm(x, spread, weight, inplace=True, backend="triton")

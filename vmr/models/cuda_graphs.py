@@ -4,6 +4,7 @@ A clip of eight frames is some ten kernels a layer, each done sooner than Python
 captured the second time that a shape is seen, so that what comes once costs nothing, and replayed from then on.
 """
 
+import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -14,6 +15,8 @@ from torch.utils import _pytree as pytree
 
 MAX_GRAPHS = 8  # each keeps the memory of one pass; the one that was used longest ago goes
 MAX_VALUES = 64 * 3 * 224 * 224  # of a batch: a larger one keeps the GPU busy by itself
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -36,12 +39,12 @@ class CudaGraphs(Generic[Result]):
         """module: owns the weights that `function` reads; a graph made with weights that changed since is remade."""
         self._function = function
         self._parameters = [*module.parameters(), *module.buffers()]
-        self._counts_changes = not any(p.is_inference() for p in self._parameters)
+        self._captures = not any(p.is_inference() for p in self._parameters)  # else changes would go unnoticed
         self._graphs: OrderedDict[object, _Graph | None] = OrderedDict()
 
     def __call__(self, x: Tensor) -> Result:
         """x: what the function takes, (B, T, 3, H, W) for a video encoder -> what the function gives."""
-        if not (x.is_cuda and self._counts_changes) or torch.is_grad_enabled() or x.numel() > MAX_VALUES:
+        if not (x.is_cuda and self._captures) or torch.is_grad_enabled() or x.numel() > MAX_VALUES:
             return self._function(x)
         key = (x.shape, x.dtype, x.device)
         if key not in self._graphs:
@@ -49,7 +52,14 @@ class CudaGraphs(Generic[Result]):
             return self._function(x)
         entry = self._graphs[key]
         if entry is None or entry.weights != self._weights():
-            entry = self._capture(x)
+            try:
+                entry = self._capture(x)
+            except RuntimeError as error:
+                logger.warning(
+                    "a CUDA graph could not be made, so that passes are launched kernel by kernel: %s", error
+                )
+                self._captures = False
+                return self._function(x)
             self._remember(key, entry)
         self._graphs.move_to_end(key)
         entry.given.copy_(x)
@@ -58,7 +68,9 @@ class CudaGraphs(Generic[Result]):
         return result
 
     def _capture(self, x: Tensor) -> _Graph:
-        given = x.clone()
+        with torch.inference_mode(False):  # a tensor of inference mode could not be written to outside of it
+            given = torch.empty_like(x)
+        given.copy_(x)
         self._function(given)  # whatever is made or compiled at first use, after the weights changed
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):

@@ -112,7 +112,9 @@ def bidirectional_scan(
         VmrError: as for `selective_scan`.
     """
     forward.check(z)
-    if choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES) == "triton":
+    backward.check(z)
+    choice = choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES)
+    if choice == "triton" and _shapes(forward) == _shapes(backward):
         return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
     y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
     reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
@@ -122,18 +124,16 @@ def bidirectional_scan(
     )  # fmt: skip
 
 
+def _shapes(inputs: ScanInputs) -> list[torch.Size | None]:
+    return [None if tensor is None else tensor.shape for tensor in inputs]
+
+
 def _bidirectional_triton(
     forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
 ) -> Tensor:
     """Both directions in one launch a pass."""
     from vmr.ops.gpu.scan import scan_triton
 
-    backward.check()
-    if backward.u.shape != forward.u.shape or backward.A.shape != forward.A.shape:
-        raise VmrError(
-            f"bidirectional_scan: the directions differ: u {tuple(forward.u.shape)} and {tuple(backward.u.shape)}, "
-            f"A {tuple(forward.A.shape)} and {tuple(backward.A.shape)}"
-        )
     if out is not None:
         _check_out(out, (*forward, *backward, z))
     return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)

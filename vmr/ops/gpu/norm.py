@@ -48,8 +48,8 @@ def _forward(
         sums = (y if stream is None else stream).view(-1, channels)
     with on_device_of(x):
         add_rms_norm_forward[(rows.shape[0],)](
-            rows, rows if residual_rows is None else residual_rows, weight, sums, y, channels, rows.stride(0),
-            0 if residual_rows is None else residual_rows.stride(0), sums.stride(0), eps,
+            rows, rows if residual_rows is None else residual_rows, weight.contiguous(), sums, y, channels,
+            rows.stride(0), 0 if residual_rows is None else residual_rows.stride(0), sums.stride(0), eps,
             BLOCK=triton.next_power_of_2(channels), HAS_RESIDUAL=residual is not None,
             WRITE_STREAM=stream is not None, num_warps=_warps(channels),
         )  # fmt: skip
@@ -74,7 +74,7 @@ class _AddRmsNorm(torch.autograd.Function):
         y = torch.empty(x.shape, dtype=dtype, device=x.device)
         stream = torch.empty(x.shape, dtype=torch.float32, device=x.device)
         _forward(x, residual, weight, stream, y, eps)
-        ctx.save_for_backward(stream, weight)
+        ctx.save_for_backward(stream, weight.contiguous())
         ctx.eps, ctx.x_dtype, ctx.has_residual = eps, x.dtype, residual is not None
         return y, stream
 

@@ -35,7 +35,7 @@ class Walked(NamedTuple):
     delta: Tensor  # (B, L, D) step sizes, contiguous, float16 or float32
     B_C: Tensor  # (B, L, N) B and C as two float32 in an int64
     A: Tensor  # (D, N) float32
-    skip: Tensor | None  # (D,)
+    skip: Tensor | None  # (D,) contiguous
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -54,7 +54,8 @@ def scan_triton(
 ) -> Tensor:
     """`selective_scan` of one direction, or `bidirectional_scan` of two, on checked tensors of one device.
 
-    The first direction runs backwards where `reverse`, the second the other way.
+    The first direction runs backwards where `reverse`, the second the other way. Two have the same shapes, and the same
+    tensors are None in both.
     """
     states = directions[0].A.shape[1]
     if states > STATES_AT_ONCE:
@@ -130,8 +131,9 @@ def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[
             to_delta.copy_(_plain_step_sizes(one, delta_softplus))
             torch.stack((one.B.float(), one.C.float()), dim=-1, out=to_B_C)
     pairs = B_C.view(torch.int64).squeeze(-1)
+    skips = [None if one.D is None else one.D.contiguous() for one in directions]
     return [
-        Walked(with_contiguous_channels(one.u), delta[i], pairs[i], parameter(one.A), one.D)
+        Walked(with_contiguous_channels(one.u), delta[i], pairs[i], parameter(one.A), skips[i])
         for i, one in enumerate(directions)
     ]
 
@@ -141,8 +143,8 @@ def _launch_step_sizes(directions: Sequence[ScanInputs], delta: Tensor, B_C: Ten
     for one in (directions[0], directions[-1]):
         assert one.delta_weight is not None
         low, B, C = (with_contiguous_channels(t) for t in (one.delta, one.B, one.C))
-        bias = one.delta_weight if one.delta_bias is None else one.delta_bias
-        tensors += [low, one.delta_weight.contiguous(), bias, B, C]
+        weight = one.delta_weight.contiguous()
+        tensors += [low, weight, weight if one.delta_bias is None else one.delta_bias.contiguous(), B, C]
         strides += [*_strides(low), *_strides(B), *_strides(C)]
     (batch, length, rank), channels, states = directions[0].delta.shape, delta.shape[-1], B_C.shape[-2]
     exact = delta.dtype == torch.float32 or torch.version.hip is not None  # ROCm has no tf32
