@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vmr.ops import cpu_kernel
-from vmr.ops.cpu_kernel import address, parameter, rows, with_contiguous_channels
+from vmr.ops.cpu_kernel import address, parameter, rows
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
 Pair = tuple[Tensor, Tensor]
@@ -15,7 +16,7 @@ Pair = tuple[Tensor, Tensor]
 
 def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
     """`causal_conv_silu` on checked CPU tensors."""
-    if cpu_kernel.needs_grad(x, weight, bias):
+    if needs_grad(x, weight, bias):
         y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
         return y.to(x.dtype)
     return _filter_one(x, weight, bias, reverse)
@@ -23,7 +24,7 @@ def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, reve
 
 def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
     """`bidirectional_conv_silu` on checked CPU tensors."""
-    if cpu_kernel.needs_grad(x, *forward, *backward):
+    if needs_grad(x, *forward, *backward):
         return causal_conv_silu_cpu(x, *forward, reverse=False), causal_conv_silu_cpu(x, *backward, reverse=True)
     x = with_contiguous_channels(x)
     y = (torch.empty(x.shape, dtype=x.dtype), torch.empty(x.shape, dtype=x.dtype)) if out is None else out

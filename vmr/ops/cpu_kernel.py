@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vmr.errors import VmrError
+from vmr.ops.tensors import with_contiguous_channels
 
 DTYPES = (torch.float32, torch.bfloat16)
 LIMITS = "float32 and bfloat16, at most 64 states and 8 taps"
@@ -148,11 +149,6 @@ def dtype_code(tensor: Tensor) -> int:
     return DTYPES.index(tensor.dtype)
 
 
-def with_contiguous_channels(tensor: Tensor) -> Tensor:
-    """The tensor, copied only where its last dimension is not contiguous."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-
 def sequence(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     """A (B, L, channels) tensor as the library reads it: of this dtype, with contiguous channels."""
     if tensor is None:
@@ -178,11 +174,6 @@ def parameter(tensor: Tensor | None) -> Tensor | None:
 def address(tensor: Tensor | None) -> int | None:
     """A tensor's address; null for None."""
     return None if tensor is None else tensor.data_ptr()
-
-
-def needs_grad(*tensors: Tensor | None) -> bool:
-    """Whether autograd is to follow an operation on these tensors."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _load() -> tuple[ctypes.CDLL | None, str]:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from vmr.ops import cpu_kernel
-from vmr.ops.cpu_kernel import address, rows, with_contiguous_channels
+from vmr.ops.cpu_kernel import address, rows
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 
 def add_rms_norm_cpu(
@@ -21,7 +22,7 @@ def add_rms_norm_cpu(
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """`add_rms_norm` on checked CPU tensors."""
-    if cpu_kernel.needs_grad(x, residual, weight):
+    if needs_grad(x, residual, weight):
         y, stream = _AddRmsNorm.apply(x.float(), residual, weight.float(), eps)
         return y.to(dtype), stream
     return _run(x, residual, weight, eps, dtype, inplace=inplace, out=out)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vmr.errors import VmrError
 from vmr.ops.backend import Backend, choose_backend
+from vmr.ops.tensors import needs_grad
 
 
 def add_rms_norm(
@@ -49,7 +50,7 @@ def add_rms_norm(
         raise VmrError(
             f"add_rms_norm: out is {tuple(out.shape)} {out.dtype}; needs contiguous {tuple(x.shape)} {dtype}"
         )
-    if (inplace or out is not None) and _needs_grad(x, residual, weight):
+    if (inplace or out is not None) and needs_grad(x, residual, weight):
         raise VmrError("add_rms_norm: inplace and out= are for inference; use torch.no_grad() or leave them away")
     # The compiler fuses the reference by itself.
     choice = "reference" if torch.compiler.is_compiling() else choose_backend(backend, x)
@@ -76,10 +77,6 @@ def add_rms_norm_reference(
         stream = residual + stream
     scale = torch.rsqrt(stream.square().mean(-1, keepdim=True) + eps)
     return (stream * scale * weight.to(stream.dtype)).to(dtype or x.dtype), stream
-
-
-def _needs_grad(*tensors: Tensor | None) -> bool:
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _check(x: Tensor, residual: Tensor | None, weight: Tensor) -> None:

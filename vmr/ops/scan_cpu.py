@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vmr.ops import cpu_kernel
-from vmr.ops.cpu_kernel import address, parameter, rows, sequence, with_contiguous_channels
+from vmr.ops.cpu_kernel import address, parameter, rows, sequence
 from vmr.ops.scan_inputs import ScanInputs
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 
 def selective_scan_cpu(
@@ -25,7 +26,7 @@ def selective_scan_cpu(
     out: Tensor | None = None,
 ) -> Tensor:
     """`selective_scan` on checked CPU tensors."""
-    if torch.compiler.is_compiling() or cpu_kernel.needs_grad(*inputs, z, addend):
+    if torch.compiler.is_compiling() or needs_grad(*inputs, z, addend):
         return _differentiable(inputs, z, addend, delta_softplus, reverse)
     u = inputs.u
     writable = out is not None and (out.stride(-1) == 1 or out.shape[-1] == 1)
@@ -44,7 +45,7 @@ def _differentiable(
     if delta_weight is not None:
         delta = F.linear(delta, delta_weight)  # (B, L, R) -> (B, L, D)
     z, addend = (None if t is None else t.float() for t in (z, addend))
-    save_states = cpu_kernel.needs_grad(*inputs, z, addend)
+    save_states = needs_grad(*inputs, z, addend)
     y, _ = _scan_op(u, delta, A, B, C, D, z, delta_bias, addend, delta_softplus, reverse, save_states)
     result: Tensor = y.to(inputs.u.dtype)
     return result

@@ -7,7 +7,8 @@ import triton
 from torch import Tensor
 
 from vmr.ops.gpu.kernels.conv_silu import conv_silu, conv_silu_backward
-from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
+from vmr.ops.gpu.support import on_device_of
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
 Pair = tuple[Tensor, Tensor]

@@ -7,7 +7,8 @@ import triton
 from torch import Tensor
 
 from vmr.ops.gpu.kernels.add_rms_norm import add_rms_norm_backward, add_rms_norm_forward
-from vmr.ops.gpu.support import needs_grad, on_device_of, with_contiguous_channels
+from vmr.ops.gpu.support import on_device_of
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 BACKWARD_PROGRAMS = 1024  # whose partial sums of the weight's gradient are added up: always in the same order
 

@@ -18,9 +18,10 @@ from vmr.ops.gpu.kernels.scan_backward import scan_backward
 from vmr.ops.gpu.kernels.scan_outputs import scan_outputs
 from vmr.ops.gpu.kernels.scan_states import carry_states, scan_states
 from vmr.ops.gpu.kernels.step_sizes import step_sizes
-from vmr.ops.gpu.support import needs_grad, on_device_of, parameter, with_contiguous_channels
+from vmr.ops.gpu.support import on_device_of, parameter
 from vmr.ops.gpu.tiles import Plan, backward_plan, forward_plan, multiprocessors
 from vmr.ops.scan_inputs import ScanInputs
+from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 CARRY_CHANNELS, CARRY_GROUP = 32, 16
 STATES_AT_ONCE = 16  # of a channel: a program holds them, and their B and C, in registers

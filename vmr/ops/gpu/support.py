@@ -62,16 +62,6 @@ def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-def with_contiguous_channels(tensor: Tensor) -> Tensor:
-    """The tensor, copied only where its last dimension is not contiguous."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
-
-
 def parameter(tensor: Tensor) -> Tensor:
     """A parameter as the scan reads it: float32 and contiguous."""
     return tensor.detach().float().contiguous()
-
-
-def needs_grad(*tensors: Tensor | None) -> bool:
-    """Whether autograd is to follow an operation on these tensors."""
-    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
