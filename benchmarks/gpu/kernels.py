@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu.scans import SIZES, random_scan, tokens
 from benchmarks.gpu.timing import captured, median_ms
 from vmr.ops import add_rms_norm, bidirectional_conv_silu, bidirectional_scan
-from vmr.ops.gpu.scan import gradients_of_sum
+from vmr.ops.gpu.scan_passes import gradients_of_sum
 from vmr.ops.gpu.tiles import backward_plan, forward_plan
 
 CASES = (("Ti", 1, tokens(8)), ("Ti", 1, tokens(64)), ("M", 1, tokens(8)), ("M", 1, tokens(64)), ("M", 8, tokens(8)))

@@ -16,7 +16,7 @@ from benchmarks.gpu.scans import random_scan
 from benchmarks.gpu.timing import captured, median_ms
 from vmr.ops import bidirectional_scan
 from vmr.ops.gpu import tiles
-from vmr.ops.gpu.scan import gradients_of_sum
+from vmr.ops.gpu.scan_passes import gradients_of_sum
 from vmr.ops.gpu.tiles import Tiles, architecture
 
 FORWARD_SIZES = ((1, 12545, 1152), (1, 1569, 384), (8, 1569, 1152), (32, 315, 1152))

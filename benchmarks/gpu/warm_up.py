@@ -35,7 +35,7 @@ def _compile(job: tuple[str, tuple[int, int], int]) -> str:
     """One kernel's worth: with one chunk (`whole` 0) or several, at the widths of Ti and M."""
     from vmr.ops import ScanInputs, bidirectional_scan
     from vmr.ops.gpu import tiles
-    from vmr.ops.gpu.scan import gradients_of_sum
+    from vmr.ops.gpu.scan_passes import gradients_of_sum
 
     kind, (rows, channels), whole = job
     if kind == "backward":
