@@ -35,10 +35,10 @@ class CudaGraphs(Generic[Result]):
     looking at values is decided once, at capture.
     """
 
-    def __init__(self, function: Callable[[Tensor], Result], module: nn.Module) -> None:
-        """module: owns the weights that `function` reads; a graph made with weights that changed since is remade."""
+    def __init__(self, function: Callable[[Tensor], Result], *modules: nn.Module) -> None:
+        """modules: own the weights that `function` reads; a graph made with weights that changed since is remade."""
         self._function = function
-        self._parameters = [*module.parameters(), *module.buffers()]
+        self._parameters = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
         self._captures = not any(p.is_inference() for p in self._parameters)  # else changes would go unnoticed
         self._graphs: OrderedDict[object, _Graph | None] = OrderedDict()
 

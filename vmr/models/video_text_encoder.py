@@ -58,7 +58,7 @@ class VideoTextEncoder:
         self.model = model.eval().to(self.device)
         if self.device.type == "cpu":
             self.model.video_encoder.pack_products()
-        self._encode = CudaGraphs(self.model.encode_video, self.model.video_encoder)
+        self._encode = CudaGraphs(self.model.encode_video, self.model.video_encoder, self.model.video_proj)
         self.tokenizer = tokenizer
         self.preprocess = preprocess
         self.max_text_tokens = max_text_tokens
