@@ -4,14 +4,15 @@
     python -m benchmarks.gpu --steps machine parity --out gpu-check
 
 Every step is a process of its own with its own limit, writes OUT/STEP.json at once, and may fail alone; the tables come
-last, and in OUT/report.md. Nothing is timed while parity fails, unless the steps are named. `--tune` writes the tile
-sizes found best into vmr/ops/gpu/tiles.json.
+last, and in OUT/report.md. Nothing is timed while parity fails, unless it is left out of the steps. `--tune` writes the
+tile sizes found best into vmr/ops/gpu/tiles.json.
 """
 
 import argparse
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds = {}
     for group in _groups(options.steps):
         if group[0] in NEEDS_PARITY and "parity" in options.steps and _parity_failed(options.out):
-            seconds |= dict.fromkeys(group, "not run: parity failed")
+            seconds |= dict.fromkeys(group, "not run: parity did not hold, or was not found out")
             continue
         with ThreadPoolExecutor(len(group)) as pool:
             seconds |= zip(group, pool.map(lambda step: _run_step(step, options, deadline), group), strict=True)
@@ -76,9 +77,9 @@ def _groups(steps: Sequence[str]) -> list[list[str]]:
 def _run_step(step: str, options: argparse.Namespace, deadline: float) -> str:
     """Run the step as a process; says how long it took or how it failed."""
     limit = min(STEPS[step], deadline - time.monotonic())
+    (options.out / f"{step}.json").unlink(missing_ok=True)
     if limit < 10:
         return "not run: the budget is spent"
-    (options.out / f"{step}.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu", "--step", step, "--out", str(options.out)]
     command += ["--steps", *options.steps]
     start = time.monotonic()
@@ -133,8 +134,10 @@ def _write(path: Path, content: object) -> None:
 
 
 def _last_line(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1][:300] if lines else "no output"
+    """The last line that names an error, since PyTorch adds advice below it."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return (named or lines or ["no output"])[-1][:300]
 
 
 if __name__ == "__main__":

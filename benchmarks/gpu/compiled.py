@@ -1,4 +1,4 @@
-"""Step 7: `torch.compile(fullgraph=True)` and CUDA graphs through the public model, equal to the eager pass."""
+"""`torch.compile(fullgraph=True)` and CUDA graphs through the public model, equal to the eager pass."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Step 5: VideoMamba against attention of its size: clips a second and peak memory, at equal batch.
+"""VideoMamba against attention of its size: clips a second and peak memory, at equal batch.
 
 The paper's "6x faster, 40x less memory" is over joint attention whose matrix is written out. Here it stands beside the
 same with fused attention, and beside divided attention, which the name TimeSformer means.

@@ -1,7 +1,7 @@
-"""Step 4: times of the operations at the encoder's sizes, beside their floors.
+"""Times of the operations at the encoder's sizes, beside their floors.
 
 A floor is what the card takes for the exponentials (two passes where the sequence is cut into chunks) or for the bytes
-that have to be moved at least, whichever is more, at the rates that step 1 measured.
+that have to be moved at least, whichever is more, at the rates that `machine` measured.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from vmr.ops.gpu.scan_passes import gradients_of_sum
 from vmr.ops.gpu.tiles import backward_plan, forward_plan
 
 CASES = (("Ti", 1, tokens(8)), ("Ti", 1, tokens(64)), ("M", 1, tokens(8)), ("M", 1, tokens(64)), ("M", 8, tokens(8)))
-TRAINING = ("M", 32, 315)  # what an encoder sees of 8 frames of which 80 % are masked
+TRAINING = ("M", 32, 315)  # about what an encoder sees of 8 frames of which 80 % are masked
 STATES = 16
 PROFILED = 5
 

@@ -1,4 +1,4 @@
-"""Step 1: which machine this is, and what it can do at most: bytes, products and exponentials in a second."""
+"""Which machine this is, and what it can do at most: bytes, products and exponentials in a second."""
 
 import platform
 from typing import Any

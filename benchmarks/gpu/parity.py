@@ -1,4 +1,4 @@
-"""Step 2: the Triton kernels and the encoder on this card against float64 and against upstream's golden values.
+"""The Triton kernels and the encoder on this card against float64 and against upstream's golden values.
 
 Fresh random inputs for every case; the results that the kernels have to fill are filled with NaN before.
 """

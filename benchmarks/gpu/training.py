@@ -1,4 +1,4 @@
-"""Step 5: a training step like UMT's: the student of VideoMamba-M sees a fifth of the patches of 8 frames, in bfloat16.
+"""A training step like UMT's: the student of VideoMamba-M sees a fifth of the patches of 8 frames, in bfloat16.
 
 With the layers as CUDA graphs and without. UTA to given teacher features and VTC to given text vectors, the backward
 pass, and fused AdamW; the teacher's own pass and the text encoder are not part of it. `floor` adds up what the scans'

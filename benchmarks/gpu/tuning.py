@@ -1,4 +1,4 @@
-"""Step 3: the scan's tile sizes, tried at the sizes that matter; with `--tune` the best go into the table that ships.
+"""The scan's tile sizes, tried at the sizes that matter; with `--tune` the best go into the table that ships.
 
 What is chosen is one setting for all sizes of a kind: the one whose times, each divided by the best at that size, have
 the lowest geometric mean.

@@ -1,4 +1,4 @@
-"""Step 0: compile every kernel that the other steps use, in several processes, into Triton's cache."""
+"""Compile every kernel that the other steps use, in several processes, into Triton's cache."""
 
 import time
 from concurrent.futures import ProcessPoolExecutor

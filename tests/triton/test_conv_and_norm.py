@@ -64,6 +64,32 @@ def test_one_direction(reverse, has_bias):
         assert torch.equal(causal_conv_silu(*ours, reverse=reverse, backend="triton"), y)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_bias_in_one_direction_only(first):
+    weight, bias, weight_b, _ = filters(5, 4)
+    given = (torch.randn(2, 9, 5), weight, bias if first else None, weight_b, None if first else bias)
+    ours, exact = cast(given, torch.float32, grad=True), cast(given, torch.float64, grad=True)
+    y = bidirectional_conv_silu(ours[0], (ours[1], ours[2]), (ours[3], ours[4]), backend="triton")
+    expected = exact_results(exact[0], exact[1:])
+    assert all(relative_l2(a, e) <= 5e-6 for a, e in zip(y, expected, strict=True))
+    (y[0] * 2 + y[1]).sum().backward()
+    (expected[0] * 2 + expected[1]).sum().backward()
+    assert max(errors(ours, exact)) <= 3e-5
+
+
+def test_compiled_code_writes_where_it_is_told():
+    weight, bias, weight_b, bias_b = filters(5, 4)
+    x, out = torch.randn(2, 9, 5), (torch.full((2, 9, 5), torch.nan), torch.full((2, 9, 5), torch.nan))
+
+    def convolve(x, *out):
+        return bidirectional_conv_silu(x, (weight, bias), (weight_b, bias_b), out=out, backend="triton")
+
+    with torch.no_grad():
+        torch.compile(convolve, fullgraph=True, backend="aot_eager")(x, *out)
+    expected = exact_results(x, (weight, bias, weight_b, bias_b))
+    assert all(relative_l2(a, e) <= 5e-6 for a, e in zip(out, expected, strict=True))
+
+
 @pytest.mark.parametrize("dtype", LIMITS)
 @pytest.mark.parametrize("channels", [5, 192, 300])
 @pytest.mark.parametrize("first", [False, True])

@@ -171,6 +171,28 @@ def test_directions_that_are_given_different_things():
         assert relative_l2(bidirectional_scan(forward, second, z, backend="triton"), expected) <= 5e-6
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("A", [-3e38, -float("inf")])
+def test_the_lowest_decay_rates(A, reverse):
+    inputs, z, addend = random_scan(5, 3, 4)
+    inputs = inputs._replace(A=torch.full_like(inputs.A, A))
+    tensors = cast((*inputs, z, addend), torch.float32, grad=True)
+    u, delta, rates, B, C, D, bias, _, gate, added = tensors
+    y = selective_scan(u, delta, rates, B, C, D, gate, bias, True, reverse, addend=added, backend="triton")
+    y.sum().backward()
+    assert relative_l2(y, definition([inputs], z, addend, reverse=reverse)) <= 5e-6
+    assert all(t.grad.isfinite().all() for t in (u, delta, B, C, D, gate, added))
+
+
+def test_step_sizes_too_large_for_half_precision_stay_finite():
+    inputs, _, _ = random_scan(4, 3, 2, rank=2)
+    halves = {name: getattr(inputs, name).bfloat16() for name in ("u", "delta", "B", "C")}
+    inputs = inputs._replace(**halves, delta_bias=torch.full((3,), 1e5))
+    u, delta, A, B, C, D, bias, weight = inputs
+    y = selective_scan(u, delta, A, B, C, D, None, bias, True, delta_weight=weight, backend="triton")
+    assert y.isfinite().all()
+
+
 def test_the_operator_is_sound():
     from vmr.ops.gpu.scan import _scan_op
 

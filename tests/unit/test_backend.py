@@ -68,6 +68,17 @@ def test_without_a_triton_that_will_do(monkeypatch, version, reason):
     assert backend._preferred("cpu", torch.float32, True)[0] in ("cpu", "reference")  # as it was
 
 
+def test_a_gpu_that_does_not_answer_is_no_matter_to_the_cpu(a_gpu, monkeypatch):
+    def fail():
+        raise RuntimeError("CUDA error: all devices are busy\nand more")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", fail)
+    assert backend._choose_automatically("cpu", torch.float32, True) in ("cpu", "reference")
+    assert backend.available_backends()["triton"] == (
+        "available (Triton 3.6.0, a GPU that does not answer: CUDA error: all devices are busy)"
+    )
+
+
 def test_switched_off(a_gpu, monkeypatch):
     monkeypatch.setenv("VMR_DISABLE_TRITON", "1")
     assert support.missing_reason() == "it is switched off by VMR_DISABLE_TRITON=1"

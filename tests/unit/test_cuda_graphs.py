@@ -1,6 +1,7 @@
 """What CUDA graphs do without a GPU: nothing. With one: the same values, for other inputs and other weights too."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -26,6 +27,22 @@ def test_on_a_cpu_the_function_is_called_as_it_is():
         for _ in range(3):
             assert torch.equal(graphs(video).pooled, model(video).pooled)
     assert not graphs._graphs
+
+
+def test_every_change_of_the_weights_is_noticed():
+    model = tiny_encoder()
+    graphs = CudaGraphs(model, model)
+    seen = [graphs._weights()]
+    for change in (
+        model.pool_norm.weight.data_ptr,  # changes nothing
+        lambda: model.cast_products(torch.bfloat16),
+        model.blocks[3].norm.double,
+        lambda: model.load_state_dict({k: v.clone() for k, v in model.state_dict().items()}, assign=True),
+        lambda: model.blocks[2].mixer.D.detach().mul_(2.0),
+    ):
+        change()
+        seen.append(graphs._weights())
+    assert [a == b for a, b in itertools.pairwise(seen)] == [True, False, False, False, False]
 
 
 def test_layers_to_be_captured_compute_what_the_model_does():

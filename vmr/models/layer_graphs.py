@@ -46,7 +46,10 @@ class LayerGraphs:
         layers = _Layers(self._backbone, wanted)
         sample = tokens.detach().clone().requires_grad_(tokens.requires_grad)
         autocast = torch.is_autocast_enabled("cuda")
-        with torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False):  # a cached cast is outside the graph
+        with (
+            torch.cuda.device(tokens.device),
+            torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False),
+        ):  # a cached cast is outside the graph
             return cast(
                 Callable[[Tensor], tuple[Tensor, ...]], torch.cuda.make_graphed_callables(layers, (sample,))
             )  # fmt: skip

@@ -75,13 +75,17 @@ def missing_reason(backend: Choice) -> str:
 
 def available_backends() -> dict[str, str]:
     """Each backend's name with "available (...)" or the reason why it is not, for people to read."""
-    describe: dict[str, Callable[[], str]] = {
+    return {name: missing_reason(name) or _describe(name) for name in get_args(Choice)}
+
+
+def _describe(backend: Choice) -> str:
+    describe: dict[Choice, Callable[[], str]] = {
         "reference": lambda: "plain PyTorch",
         "cpu": cpu_kernel.describe,
         "triton": triton_kernels.describe,
         "cuda": lambda: "mamba-ssm",
     }
-    return {name: missing_reason(name) or f"available ({describe[name]()})" for name in get_args(Choice)}
+    return f"available ({describe[backend]()})"
 
 
 def _device_type(backend: Choice) -> str:
@@ -107,7 +111,7 @@ def _log_once(device: str, choice: Choice, regret: str) -> None:
     if regret:
         logger.warning("%s tensors: backend %s, which is slow: %s", device, choice, regret)
     else:
-        logger.info("%s tensors: backend %s, %s", device, choice, available_backends()[choice])
+        logger.info("%s tensors: backend %s, %s", device, choice, _describe(choice))
 
 
 def _preferred(device: str, dtype: torch.dtype, kernel_fits: bool) -> tuple[Choice, str]:

@@ -114,7 +114,7 @@ def bidirectional_scan(
     forward.check(z)
     backward.check(z)
     choice = choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES)
-    if choice == "triton" and _shapes(forward) == _shapes(backward):
+    if choice == "triton" and _layout(forward) == _layout(backward):
         return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
     y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
     reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
@@ -124,8 +124,9 @@ def bidirectional_scan(
     )  # fmt: skip
 
 
-def _shapes(inputs: ScanInputs) -> list[torch.Size | None]:
-    return [None if tensor is None else tensor.shape for tensor in inputs]
+def _layout(inputs: ScanInputs) -> list[object]:
+    """What two directions must have in common to be walked by one launch."""
+    return [inputs.u.dtype, *(None if tensor is None else tensor.shape for tensor in inputs)]
 
 
 def _bidirectional_triton(

@@ -103,6 +103,8 @@ class Run:
         if run.cuda_graphs:
             if self.among.device.type != "cuda" or self.among.world > 1:
                 raise VmrError("run.cuda_graphs is for one process with a GPU; leave it out here")
+            if model.video_encoder.config.checkpointed_layers:
+                raise VmrError("run.cuda_graphs keeps all activations: set checkpointed_layers to 0, or leave it out")
             model.video_encoder.graph_layers()
         if run.compile:
             for module in (model.video_encoder, model.text_encoder, model.fusion):

@@ -29,12 +29,20 @@ def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, r
 
 def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
     """`bidirectional_conv_silu` on checked tensors of one device."""
+    forward, backward = _with_bias(forward, backward), _with_bias(backward, forward)
     if torch.compiler.is_compiling() or needs_grad(x, *forward, *backward):
-        return _differentiable(x, *forward, *backward, False)
+        results = _differentiable(x, *forward, *backward, False)
+        return results if out is None else (out[0].copy_(results[0]), out[1].copy_(results[1]))
     if out is None:
         out = x.new_empty(x.shape), x.new_empty(x.shape)
     _forward(x, forward, backward, out, reverse=False)
     return out
+
+
+def _with_bias(one: Filter, other: Filter) -> Filter:
+    """The filter with a bias of zeros where only the other has a bias: a launch has both or none."""
+    weight, bias = one
+    return (weight, torch.zeros_like(other[1])) if bias is None and other[1] is not None else one
 
 
 def _forward(x: Tensor, one: Filter, other: Filter | None, out: Pair, *, reverse: bool) -> None:

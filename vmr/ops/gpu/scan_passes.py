@@ -2,7 +2,8 @@
 
 Tensors are (B, L, channels) with contiguous channels, columns of wider ones included. What the kernels walk is made
 first: step sizes after the softplus, in float16 for sequences of half precision (its relative error of 2^-11 is an
-eighth of bfloat16's), and B and C in float32, in pairs. States and sums are float32.
+eighth of bfloat16's; below 6e-5 it grows, and below 3e-8 nothing is left), and B and C in float32, in pairs. States are
+float32, and so are sums within a pass; what one pass hands to the next is in the dtype of the sequences.
 """
 
 from collections.abc import Sequence
@@ -84,7 +85,7 @@ def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[
         _launch_step_sizes(directions, delta, B_C)
     else:
         for one, to_delta, to_B_C in zip(directions, delta, B_C, strict=True):
-            to_delta.copy_(_plain_step_sizes(one, delta_softplus))
+            to_delta.copy_(_plain_step_sizes(one, delta_softplus).clamp(max=torch.finfo(delta.dtype).max))
             torch.stack((one.B.float(), one.C.float()), dim=-1, out=to_B_C)
     pairs = B_C.view(torch.int64).squeeze(-1)
     skips = [None if one.D is None else one.D.contiguous() for one in directions]
@@ -117,7 +118,8 @@ def _launch_step_sizes(directions: Sequence[ScanInputs], delta: Tensor, B_C: Ten
 def _plain_step_sizes(one: ScanInputs, delta_softplus: bool) -> Tensor:
     delta = one.delta.float()
     if one.delta_weight is not None:
-        delta = F.linear(delta, one.delta_weight.float())  # (B, L, R) -> (B, L, D)
+        with torch.autocast(delta.device.type, enabled=False):
+            delta = F.linear(delta, one.delta_weight.float())  # (B, L, R) -> (B, L, D)
     if one.delta_bias is not None:
         delta = delta + one.delta_bias.float()
     return F.softplus(delta) if delta_softplus else delta
@@ -229,5 +231,6 @@ def _through_projection(grad_delta: Tensor, one: ScanInputs) -> tuple[Tensor, Te
     """Gradients of `delta` and of `delta_weight`."""
     if one.delta_weight is None:
         return grad_delta, None
-    low = one.delta.to(grad_delta.dtype)
-    return grad_delta @ one.delta_weight.to(grad_delta.dtype), grad_delta.flatten(0, 1).t() @ low.flatten(0, 1)
+    low, weight = one.delta.to(grad_delta.dtype), one.delta_weight.to(grad_delta.dtype)
+    with torch.autocast(low.device.type, enabled=False):
+        return grad_delta @ weight, grad_delta.flatten(0, 1).t() @ low.flatten(0, 1)

@@ -6,7 +6,9 @@ tests. `VMR_DISABLE_TRITON=1` does without the kernels.
 
 import contextlib
 import functools
+import importlib
 import importlib.metadata
+import importlib.util
 import os
 
 import torch
@@ -45,16 +47,24 @@ def _missing_reason() -> str:
 @functools.cache
 def triton_version() -> str:
     """As in "3.6.0"; empty without Triton."""
-    for package in ("triton", "pytorch-triton-rocm", "triton-windows"):
+    if importlib.util.find_spec("triton") is None:
+        return ""
+    for package in ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm", "triton-windows"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             return importlib.metadata.version(package).split("+")[0]
-    return ""
+    return str(importlib.import_module("triton").__version__)
 
 
 def describe() -> str:
     """The version and the GPU, as in "Triton 3.6.0, NVIDIA H100"."""
-    where = "its interpreter, on the CPU" if interpreted() else torch.cuda.get_device_name()
-    return f"Triton {triton_version()}, {where}"
+    return f"Triton {triton_version()}, {'its interpreter, on the CPU' if interpreted() else _gpu_name()}"
+
+
+def _gpu_name() -> str:
+    try:
+        return torch.cuda.get_device_name()
+    except RuntimeError as error:  # it is there, and busy or broken
+        return f"a GPU that does not answer: {str(error).splitlines()[0]}"
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:

@@ -12,14 +12,14 @@ The sums over channels that dB and dC need are left per block of channels, to be
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.kernels.walk import LOG2_E, load_rows, row_at, unpack_B_C
+from vmr.ops.gpu.kernels.walk import LOG2_E, load_decay, load_rows, row_at, unpack_B_C
 
 
 @triton.jit
 def _load_state(A, B_C, tile_state, adjoint, grad_A, rows, n, channels, d, ok, N: tl.constexpr, T: tl.constexpr):
     """What one state's round reads: its rate, its values at the tile's start, the gradients so far, B and C."""
     alive = ok & (n < N)
-    A_n = tl.load(A + d * N + n, mask=alive, other=0.0)
+    A_n = load_decay(A + d * N + n, alive)
     h = tl.load(tile_state + n * channels + d, mask=alive, other=0.0)
     p = tl.load(adjoint + n * channels + d, mask=alive, other=0.0)
     dA = tl.load(grad_A + n * channels + d, mask=alive, other=0.0)

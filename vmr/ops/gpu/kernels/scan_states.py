@@ -10,7 +10,7 @@ gradient of the output in the place of u.
 import triton
 import triton.language as tl
 
-from vmr.ops.gpu.kernels.walk import LOG2_E, row_at, walk_states
+from vmr.ops.gpu.kernels.walk import LOG2_E, load_decay, row_at, walk_states
 
 
 @triton.jit
@@ -68,7 +68,7 @@ def scan_states(
 @triton.jit
 def _carry(state, total, A, channels, chunks, n, d, ok, N: tl.constexpr, BD: tl.constexpr, GROUP: tl.constexpr,
            DESCENDING: tl.constexpr):  # fmt: skip
-    rate = tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E
+    rate = load_decay(A + d * N + n, ok) * LOG2_E
     h = tl.zeros((BD,), tl.float32)
     for first in range(0, chunks, GROUP):  # a group's loads before its stores, else each would wait for the last
         added = ()

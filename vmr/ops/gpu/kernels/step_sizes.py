@@ -9,6 +9,8 @@ import triton.language as tl
 
 from vmr.ops.gpu.kernels.walk import LOG2_E
 
+LARGEST_HALF = tl.constexpr(65504.0)
+
 
 @triton.jit
 def softplus(x):
@@ -54,8 +56,11 @@ def _project(
         sums = tl.dot(x, w.to(tl.float32), input_precision=PRECISION)
         if HAS_BIAS:
             sums += tl.load(bias + d, mask=ok, other=0.0).to(tl.float32)[None, :]
+        steps = softplus(sums)
+        if delta.dtype.element_ty == tl.float16:
+            steps = tl.where(steps > LARGEST_HALF, LARGEST_HALF, steps)
         to = delta + (local[:, None] * channels + d[None, :])
-        tl.store(to, softplus(sums).to(delta.dtype.element_ty), mask=alive[:, None] & ok[None, :])
+        tl.store(to, steps.to(delta.dtype.element_ty), mask=alive[:, None] & ok[None, :])
     if tl.program_id(1) == 0:
         n = tl.arange(0, N_BLOCK)
         ok = alive[:, None] & (n < N)[None, :]
@@ -82,7 +87,7 @@ def step_sizes(
     """delta (directions, B, L, D) and B_C (directions, B, L, N, 2); programs: rows / ROWS, D / BD / BLOCKS, directions.
 
     low (B, L, R), B and C (B, L, N) are columns as they come; weight (D, R); `items` is B * L. PRECISION is that of the
-    product: "ieee" for float32, "tf32" where half precision comes in, which it holds exactly.
+    product: "ieee" for float32; "tf32" where half precision comes in, which it holds exactly, rounding the weight.
     """
     if tl.program_id(2) == 0:
         _project(

@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+LOWEST_A = tl.constexpr(-2e38)
 
 
 @triton.jit
@@ -59,12 +60,18 @@ def silu_gate(z):
 
 
 @triton.jit
+def load_decay(A, ok):
+    """A, kept so far from the end of float32 that A log2(e) is finite: times a step of 0 it must be 0."""
+    return tl.maximum(tl.load(A, mask=ok, other=0.0), LOWEST_A, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
 def start_state(A, state, channels, d, ok, N: tl.constexpr, BD: tl.constexpr, FROM_ZERO: tl.constexpr):
     """The decay rates, to the base 2, and the states that a chunk starts from: N vectors each."""
     rates = ()
     h = ()
     for n in tl.static_range(N):
-        rates = rates + (tl.load(A + d * N + n, mask=ok, other=0.0) * LOG2_E,)
+        rates = rates + (load_decay(A + d * N + n, ok) * LOG2_E,)
         if FROM_ZERO:
             h = h + (tl.zeros((BD,), tl.float32),)
         else:
