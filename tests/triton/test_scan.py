@@ -219,6 +219,13 @@ def test_compiled_whole_it_has_the_same_gradients():
     assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
 
 
+def test_more_sequences_than_a_launch_can_number_are_refused():
+    inputs, _, _ = random_scan(1, 1, 1)
+    many = inputs._replace(**{name: getattr(inputs, name).expand(40000, -1, -1) for name in ("u", "delta", "B", "C")})
+    with pytest.raises(VmrError, match="at most 32767 sequences at once, not 40000: use smaller batches"):
+        bidirectional_scan(many, many, backend="triton")
+
+
 def test_directions_that_do_not_belong_together_are_refused():
     forward, z, _ = random_scan(5, 4, 4)
     backward, _, _ = random_scan(6, 4, 4)

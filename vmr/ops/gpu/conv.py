@@ -7,7 +7,7 @@ import triton
 from torch import Tensor
 
 from vmr.ops.gpu.kernels.conv_silu import conv_silu, conv_silu_backward
-from vmr.ops.gpu.support import on_device_of
+from vmr.ops.gpu.support import check_batch, on_device_of
 from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
 Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
@@ -18,7 +18,8 @@ BACKWARD_ROWS = 8
 
 
 def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
-    """`causal_conv_silu` on checked tensors of one device."""
+    """`causal_conv_silu` on checked tensors of one device. Raises VmrError for too many sequences."""
+    check_batch(x)
     if torch.compiler.is_compiling() or needs_grad(x, weight, bias):
         y: Tensor = _differentiable(x, weight, bias, None, None, reverse)[0]
         return y
@@ -28,7 +29,8 @@ def causal_conv_silu_triton(x: Tensor, weight: Tensor, bias: Tensor | None, *, r
 
 
 def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
-    """`bidirectional_conv_silu` on checked tensors of one device."""
+    """`bidirectional_conv_silu` on checked tensors of one device. Raises VmrError for too many sequences."""
+    check_batch(x)
     forward, backward = _with_bias(forward, backward), _with_bias(backward, forward)
     if torch.compiler.is_compiling() or needs_grad(x, *forward, *backward):
         results = _differentiable(x, *forward, *backward, False)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from vmr.ops.gpu.scan_passes import gradients_of_sum, gradients_through_gate, run_forward
-from vmr.ops.gpu.support import on_device_of
+from vmr.ops.gpu.support import check_batch, on_device_of
 from vmr.ops.scan_inputs import ScanInputs
 from vmr.ops.tensors import needs_grad
 
@@ -26,8 +26,9 @@ def scan_triton(
     """`selective_scan` of one direction, or `bidirectional_scan` of two, on checked tensors of one device.
 
     The first direction runs backwards where `reverse`, the second the other way. Two have the same shapes, and the same
-    tensors are None in both.
+    tensors are None in both. Raises VmrError for too many sequences.
     """
+    check_batch(directions[0].u)
     states = directions[0].A.shape[1]
     if states > STATES_AT_ONCE:
         *others, last = (_some_states(directions, start) for start in range(0, states, STATES_AT_ONCE))

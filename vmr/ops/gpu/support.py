@@ -14,8 +14,11 @@ import os
 import torch
 from torch import Tensor
 
+from vmr.errors import VmrError
+
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LIMITS = "float32, bfloat16 and float16, at most 64 states and 8 taps"
+MAX_BATCH = 32767
 OLDEST = (3, 3)  # what torch 2.7 brings; earlier ones cannot carry tuples of registers through a loop
 
 
@@ -65,6 +68,14 @@ def _gpu_name() -> str:
         return torch.cuda.get_device_name()
     except RuntimeError as error:  # it is there, and busy or broken
         return f"a GPU that does not answer: {str(error).splitlines()[0]}"
+
+
+def check_batch(x: Tensor) -> None:
+    """Raise VmrError if x (B, L, D) holds more sequences than a launch can number, both directions counted."""
+    if len(x) > MAX_BATCH:
+        raise VmrError(
+            f"the Triton kernels take at most {MAX_BATCH} sequences at once, not {len(x)}: use smaller batches"
+        )
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
