@@ -79,6 +79,22 @@ def test_a_gpu_that_does_not_answer_is_no_matter_to_the_cpu(a_gpu, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(
+    ("triton", "numpy", "reason"),
+    [
+        ("3.3.1", "2.3.5", "the interpreter of Triton 3.3.1 does not run these kernels; use Triton 3.4 or newer"),
+        ("3.6.0", "2.4.0", "the interpreter of Triton 3.6.0 does not run on NumPy 2.4.0; use Triton 3.7 or NumPy 2.3"),
+        ("3.6.0", "2.3.5", ""),
+        ("3.10.0", "2.4.0", ""),
+    ],
+)
+def test_interpreters_that_cannot_run_here(monkeypatch, triton, numpy, reason):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(support, "triton_version", lambda: triton)
+    monkeypatch.setattr(support.importlib.metadata, "version", lambda _: numpy)
+    assert support.missing_reason() == reason
+
+
 def test_switched_off(a_gpu, monkeypatch):
     monkeypatch.setenv("VMR_DISABLE_TRITON", "1")
     assert support.missing_reason() == "it is switched off by VMR_DISABLE_TRITON=1"

@@ -40,11 +40,25 @@ def _missing_reason() -> str:
     version = triton_version()
     if not version:
         return "Triton is not installed; on Linux it comes with torch, from version 2.7"
-    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+    if _numbers(version) < OLDEST:
         return f"Triton {version} is too old; install torch 2.7 or newer, which brings {OLDEST[0]}.{OLDEST[1]}"
-    if not interpreted() and not torch.cuda.is_available():
-        return "there is no CUDA or ROCm GPU that torch can use"
+    if interpreted():
+        return _interpreter_missing_reason(version)
+    return "" if torch.cuda.is_available() else "there is no CUDA or ROCm GPU that torch can use"
+
+
+def _interpreter_missing_reason(version: str) -> str:
+    """Before 3.4 it lacks a type that the kernels use; before 3.7 its loops fail on NumPy 2.4."""
+    numpy = importlib.metadata.version("numpy")
+    if _numbers(version) < (3, 4):
+        return f"the interpreter of Triton {version} does not run these kernels; use Triton 3.4 or newer"
+    if _numbers(version) < (3, 7) and _numbers(numpy) >= (2, 4):
+        return f"the interpreter of Triton {version} does not run on NumPy {numpy}; use Triton 3.7 or NumPy 2.3"
     return ""
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 @functools.cache
