@@ -23,6 +23,13 @@ def test_where_it_cannot_run_one_line_says_why(variable):
     assert done.stderr.startswith("error: the GPU kernels cannot run here: ") and done.stderr.count("\n") == 1
 
 
+def test_a_model_beside_it_is_refused():
+    command = [sys.executable, "-c", "from vmr.cli.info import main; main(['offline', '--check-gpu'])"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: --check-gpu is about this machine, not about a model: leave out 'offline'\n"
+
+
 @pytest.mark.skipif(not support.triton_version(), reason="Triton is not installed")
 def test_every_operation_is_compared_in_every_dtype():
     done = run(TRITON_INTERPRET="1")

@@ -22,6 +22,10 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         check_gpu: run the GPU kernels on this machine, compare them with their definitions and time them
     """
     if check_gpu:
+        if model is not None:
+            from vmr.errors import VmrError
+
+            raise VmrError(f"--check-gpu is about this machine, not about a model: leave out {model!r}")
         _check_gpu()
         return
     if model is None:

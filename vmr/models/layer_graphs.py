@@ -46,13 +46,11 @@ class LayerGraphs:
         layers = _Layers(self._backbone, wanted)
         sample = tokens.detach().clone().requires_grad_(tokens.requires_grad)
         autocast = torch.is_autocast_enabled("cuda")
-        with (
-            torch.cuda.device(tokens.device),
-            torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False),
-        ):  # a cached cast is outside the graph
-            return cast(
-                Callable[[Tensor], tuple[Tensor, ...]], torch.cuda.make_graphed_callables(layers, (sample,))
-            )  # fmt: skip
+        # Without autocast's cache: a cast that it remembers would stand outside the graph.
+        cast_anew = torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False)
+        with torch.cuda.device(tokens.device), cast_anew:
+            graphed = torch.cuda.make_graphed_callables(layers, (sample,))
+        return cast(Callable[[Tensor], tuple[Tensor, ...]], graphed)
 
 
 class _Layers(nn.Module):
