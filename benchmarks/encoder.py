@@ -21,7 +21,7 @@ from torch import nn
 
 from benchmarks.common import Work, environment, measure_in_turns
 from benchmarks.peers import JointVit, make_timesformer, run_with_textbook_scan
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 IMAGE_SIZE = 224
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -175,13 +175,13 @@ def make_timesformer(num_frames: int, image_size: int) -> nn.Module:
 
 def run_with_textbook_scan(model: nn.Module, video: Tensor) -> object:
     """Encode with the scan as papers print it, in place of whatever backend the model has."""
-    with mock.patch("vmr.models.mixer.bidirectional_scan", textbook_bidirectional_scan):
+    with mock.patch("vmr.models.videomamba.mixer.bidirectional_scan", textbook_bidirectional_scan):
         return model(video)
 
 
 def run_with_mambapy_scan(model: nn.Module, video: Tensor) -> object:
     """Encode with mamba.py's parallel scan, which keeps all states for the backward pass."""
-    with mock.patch("vmr.models.mixer.bidirectional_scan", mambapy_bidirectional_scan):
+    with mock.patch("vmr.models.videomamba.mixer.bidirectional_scan", mambapy_bidirectional_scan):
         return model(video)
 
 

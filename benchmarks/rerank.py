@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from benchmarks import rerank_engine
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
 from benchmarks.rerank_engine import UPSTREAM_BATCH, Workload
-from vmr.models.fusion import FusionEncoder
-from vmr.models.text_encoder import TextConfig
-from vmr.retrieval.rerank_plan import parse_size
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.fusion import FusionEncoder
+from vmr.retrieval.reranking.plan import parse_size
 
 OURS, PEER = "once a video", "once a pair"
 VIDEO_WIDTH = 576  # VideoMamba-M

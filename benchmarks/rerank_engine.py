@@ -25,14 +25,14 @@ from torch import Tensor
 
 from benchmarks.common import environment, peak_memory
 from vmr.models.encoder import Preprocess
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.video_text_encoder import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
-from vmr.retrieval.rerank import Candidates, Scores
-from vmr.retrieval.rerank_engine import rerank_videos
-from vmr.retrieval.rerank_plan import size_text
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.retrieval.reranking.candidates import Candidates, Scores
+from vmr.retrieval.reranking.engine import rerank_videos
+from vmr.retrieval.reranking.plan import size_text
 
 UPSTREAM_BATCH = 32
 SAMPLED_VIDEOS = 3  # by the peer

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
 from benchmarks.peers import run_with_mambapy_scan
-from vmr.models.video_encoder import VideoFeatures, VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoFeatures, VideoMamba, VideoMambaConfig
 
 OURS, PEER = "vmr", "mamba.py's parallel scan"
 

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.annotations import RetrievalSet
-from vmr.data.clips import FrameSpec
+from vmr.data.annotations.retrieval_set import RetrievalSet
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, VmrError
-from vmr.eval.columns import CONTROLS, INDEX_PREFIX
-from vmr.eval.examples import Example, pick_examples
-from vmr.eval.metrics import query_indices
-from vmr.eval.normalisation import dual_softmax, qb_norm
+from vmr.eval.metrics.columns import CONTROLS, INDEX_PREFIX
+from vmr.eval.metrics.normalisation import dual_softmax, qb_norm
+from vmr.eval.metrics.ranks import query_indices
+from vmr.eval.metrics.scoring import Column, Scores, measure
 from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.protocols.protocol import Protocol
-from vmr.eval.reference import reference_rows
-from vmr.eval.report import ProtocolInfo, Report
-from vmr.eval.scoring import Column, Scores, measure
+from vmr.eval.report.examples import Example, pick_examples
+from vmr.eval.report.reference import reference_rows
+from vmr.eval.report.report import ProtocolInfo, Report
 from vmr.eval.videos import SeenVideos, see_videos
 from vmr.models.encoder import Encoder, Matcher, TextLimited
 from vmr.processes import ALONE, Processes
@@ -30,7 +30,7 @@ from vmr.retrieval.embed import embed_texts, frame_spec
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.gallery import Gallery
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.rerank_engine import rerank_videos
+from vmr.retrieval.reranking.engine import rerank_videos
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Options:
     normalise: add the columns of DSL and QB-Norm, which use the other test queries.
     index_kinds: kinds of approximate index (see `vmr.retrieval.gallery.FACTORIES`), each of which gets a column.
     limit: of videos, for a smoke run. memory_bytes: bound of a process while it matches.
-    reader, num_workers, timeout_s: of decoding, see `vmr.data.decode_pool`.
+    reader, num_workers, timeout_s: of decoding, see `vmr.data.decoding.pool`.
     """
 
     rerank_depth: int | None = None
@@ -76,8 +76,8 @@ def evaluate(
     it, and counts both what was asked and what was scored. The videos are searched in a `Gallery`, which is exact
     unless `options` ask for more kinds.
 
-    The report has a column for each kind of score, see `vmr.eval.columns`: `embedding`; `vtm`; those that `options`
-    add; and where the data needs time `static` and `shuffled`.
+    The report has a column for each kind of score, see `vmr.eval.metrics.columns`: `embedding`; `vtm`; those that
+    `options` add; and where the data needs time `static` and `shuffled`.
 
     index: takes the videos' vectors from an index that was built with the same encoder. cache: features of earlier
     evaluations; with one, matching that was interrupted goes on where it was. among: processes that share the matching.

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vmr.data.annotations import RetrievalSet
-from vmr.data.clips import FrameSpec
+from vmr.data.annotations.retrieval_set import RetrievalSet
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
 from vmr.eval.controls import WithoutMotion
 from vmr.models.encoder import Encoder

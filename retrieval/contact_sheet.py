@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vmr.data.sampling import window_indices
-from vmr.data.video import VideoReader
+from vmr.data.decoding.sampling import window_indices
+from vmr.data.decoding.video import VideoReader
 from vmr.errors import MissingExtraError
 from vmr.retrieval.index import Hit
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
-from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
+from vmr.data.decoding.pool import DecodedVideo, DecodeFailure, DecodePool
+from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_clip
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.models.encoder import Encoder, Matcher, TextLimited
-from vmr.models.tokenizer import check_texts
+from vmr.models.text.tokenizer import check_texts
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import Content, FeatureCache, Features, state_of, texts_key, video_key
 

@@ -25,10 +25,10 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vmr.data.clips import FrameSpec
-from vmr.data.files import sha256_of, write_atomically
-from vmr.data.records import cache_folder
+from vmr.data.annotations.records import cache_folder
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
+from vmr.files import sha256_of, write_atomically
 
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"

@@ -18,9 +18,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from vmr.data.clips import FrameSpec
-from vmr.data.files import find_videos, is_unicode, sha256_of, write_atomically
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, MissingExtraError, VmrError
+from vmr.files import find_videos, is_unicode, sha256_of, write_atomically
 from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder
 from vmr.progress import spinner

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from vmr.data.files import write_atomically
 from vmr.errors import IndexFileError
+from vmr.files import write_atomically
 
 SCHEMA = "vmr-index/1"
 FILE_NAME = "manifest.json"

@@ -14,7 +14,7 @@ from vmr.errors import VmrError
 from vmr.version import __version__
 
 if TYPE_CHECKING:
-    from vmr.data.video import VideoReader
+    from vmr.data.decoding.video import VideoReader
     from vmr.models.catalogue import load_model
     from vmr.retrieval.embed import read_video
     from vmr.retrieval.index import build_index, open_index
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["VideoReader", "VmrError", "__version__", "build_index", "load_model", "open_index", "read_video"]
 
 _HOME = {
-    "VideoReader": "vmr.data.video",
+    "VideoReader": "vmr.data.decoding.video",
     "build_index": "vmr.retrieval.index",
     "load_model": "vmr.models.catalogue",
     "open_index": "vmr.retrieval.index",

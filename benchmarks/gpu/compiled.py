@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.parity import relative_l2
-from vmr.models.cuda_graphs import CudaGraphs
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.cuda_graphs import CudaGraphs
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 
 def measure() -> dict[str, Any]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.timing import captured, median_ms, peak_mb
 from benchmarks.peers import BASE, TINY, DividedVit, JointVit
-from vmr.models.backbone import Size
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.backbone import Size
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.ops import available_backends
 
 IMAGE_SIZE = 224

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from benchmarks.gpu.scans import random_scan
 from tests.parity.fill import make_input, make_mask, small_encoder_weights
-from vmr.models.student import StudentConfig
-from vmr.models.upstream import load_upstream
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.upstream.vision import load_upstream
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 from vmr.ops import ScanInputs, add_rms_norm, bidirectional_conv_silu, bidirectional_scan, selective_scan
 from vmr.ops.causal_conv import causal_conv_silu_reference
 from vmr.ops.rms_norm import add_rms_norm_reference

@@ -14,8 +14,8 @@ from torch import nn
 from benchmarks.gpu.scans import PATCHES, SIZES
 from benchmarks.gpu.timing import WARM_UP
 from vmr.losses import alignment_loss, contrastive_loss
-from vmr.models.student import StudentConfig
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 from vmr.ops import available_backends
 
 NUM_FRAMES, MASKED, TEACHER_DIM, EMBED_DIM = 8, 0.8, 512, 512

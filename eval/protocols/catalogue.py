@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from vmr.data.annotations import SHAPES, unknown_dataset
-from vmr.data.shapes_split import TEST_CLIPS
-from vmr.data.shapes_world import VERSION
+from vmr.data.annotations.retrieval_set import SHAPES, unknown_dataset
+from vmr.data.shapes.split import TEST_CLIPS
+from vmr.data.shapes.world import VERSION
 from vmr.errors import VmrError
 from vmr.eval.protocols.protocol import Protocol, Source, TrainSplit
 

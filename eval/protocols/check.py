@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vmr.data.row_formats import read_ids
+from vmr.data.annotations.rows import read_ids
 from vmr.errors import AnnotationError
 from vmr.eval.protocols.locate import DataFolder, find_annotations, media_id
 from vmr.eval.protocols.protocol import Protocol, ids_hash, pairs_hash

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vmr.data.annotations import RetrievalSet, VideoItem, load_retrieval_set
+from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem, load_retrieval_set
 from vmr.errors import AnnotationError
 from vmr.eval.protocols.catalogue import FILE, SHAPES_PROTOCOLS, protocol
 from vmr.eval.protocols.locate import MAX_DEPTH, DataFolder, find_annotations

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Literal
 
-from vmr.data.formats import KINDS
-from vmr.data.sampling import check_rule
+from vmr.data.annotations.formats import KINDS
+from vmr.data.decoding.sampling import check_rule
 from vmr.errors import VmrError
 
 OWN_KINDS = ("choices", "labels")  # formats of tests that no training set has; see `vmr.eval.protocols.reading`
@@ -30,7 +30,7 @@ _DESCRIPTIVE = ("title", "where", "note", "source")  # fields whose wording deci
 class Source:
     """A file that a protocol's captions can be read from. Raises VmrError for values that make no sense.
 
-    file: its name, in whatever folder. kind: its format, one of `vmr.data.formats.KINDS` or OWN_KINDS.
+    file: its name, in whatever folder. kind: its format, one of `vmr.data.annotations.formats.KINDS` or OWN_KINDS.
     only: names of files that list the videos of the split, any of which is needed; () where the file holds no others.
     num_videos, num_texts: what it holds after that; None where that is not known for sure.
     videos_sha256, texts_sha256: of its videos' ids and of its pairs, as `ids_hash` and `pairs_hash` compute them from
@@ -78,8 +78,8 @@ class Protocol:
     captions: "all" of a video, each a query of its own; the "first" of each alone; or "shared": equal captions are one
     query, and each video that has it is right.
     media: what is retrieved. max_text_tokens: how many tokens of a caption count, those at its ends included; None for
-    the encoder's own limit. sampling: which frames, see `vmr.data.sampling.sample_indices`. num_frames: None for the
-    encoder's own number. rerank_depth: candidates of a query that are matched again, where they are.
+    the encoder's own limit. sampling: which frames, see `vmr.data.decoding.sampling.sample_indices`. num_frames: None
+    for the encoder's own number. rerank_depth: candidates of a query that are matched again, where they are.
     needs_time: whether its texts cannot be told apart by single frames.
     where: to get the files from. note: what it is, and what it is easily confused with. source: of these facts.
     """

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmr.data.annotations import Choice
-from vmr.data.files import is_unicode
-from vmr.data.formats import read_annotations
-from vmr.data.records import Record, id_of
-from vmr.data.row_formats import json_items
+from vmr.data.annotations.formats import read_annotations
+from vmr.data.annotations.records import Record, id_of
+from vmr.data.annotations.retrieval_set import Choice
+from vmr.data.annotations.rows import json_items
 from vmr.errors import AnnotationError
 from vmr.eval.protocols.locate import Found, media_id
 from vmr.eval.protocols.protocol import Protocol, ids_hash, pairs_hash
+from vmr.files import is_unicode
 
 
 @dataclass

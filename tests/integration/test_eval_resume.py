@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_video_text_encoder import PREPROCESS, tiny_model
-from vmr.data.shapes import make_shapes
+from vmr.data.shapes.files import make_shapes
 from vmr.models.saved_model import save_model
-from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.text.tokenizer import CaptionTokenizer
 
 NUM_VIDEOS = 60
 TIMES = ("command", "date")

@@ -7,7 +7,7 @@ import pytest
 
 SCRIPT = """
 import torch
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 model = VideoMamba(VideoMambaConfig.of_size("tiny", num_frames={frames})).eval()
 with torch.no_grad():

@@ -13,7 +13,7 @@ import pytest
 
 from tests.unit.test_video_text_encoder import PREPROCESS, tiny_model
 from vmr.models.saved_model import save_model
-from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.text.tokenizer import CaptionTokenizer
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -66,11 +66,11 @@ def test_the_wheel_holds_vmr_alone(wheel):
 def test_the_wheel_is_complete(wheel):
     for name in (
         "vmr/retrieval/index.py",
-        "vmr/eval/metrics.py",
+        "vmr/eval/metrics/ranks.py",
         "vmr/configs/eval/msrvtt_clip.yaml",
         "vmr/eval/protocols/msrvtt.yaml",
         "vmr/eval/templates/report.html.j2",
-        "vmr/data/decode_worker.py",
+        "vmr/data/decoding/worker.py",
         "vmr/py.typed",
         "vmr/models/shipped/videomamba-nano-shapes/config.json",
         "vmr/models/shipped/videomamba-nano-shapes/report.json",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_report import make_examples, make_report
-from vmr.eval.report_html import save_html
+from vmr.eval.report.html import save_html
 
 SECTIONS = {
     "alarms": "Alarms",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.processes import finish, launch
-from vmr.retrieval.rerank_log import LOG_FILE
+from vmr.retrieval.reranking.log import LOG_FILE
 
 NUM_VIDEOS, NUM_TEXTS = 12, 40
 
@@ -23,7 +23,7 @@ import torch
 from datetime import timedelta
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.processes import joined
-from vmr.retrieval.rerank_engine import rerank_videos
+from vmr.retrieval.reranking.engine import rerank_videos
 
 work, result, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
 matcher = make_encoder(tiny_model())

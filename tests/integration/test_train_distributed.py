@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from tests.integration.processes import finish
 from tests.integration.tiny_run import VOCABULARY, kill_after, start, write_config
 from vmr.losses import TokenDraws
-from vmr.models.student import StudentConfig
 from vmr.models.teachers import EfficientNetTeacher
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
 from vmr.train.distributed import Parallelised, gradient_norm, whole
 from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig

@@ -9,7 +9,7 @@ from tests.integration.test_commands import refused, run
 from tests.unit.test_catalogue import put_into_cache
 from tests.unit.test_video_text_encoder import PREPROCESS, make_encoder, save_as_upstream, tiny_model
 from vmr.models.saved_model import save_model
-from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.text.tokenizer import CaptionTokenizer
 
 
 @pytest.fixture(scope="module")

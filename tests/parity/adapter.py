@@ -12,22 +12,22 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vmr import losses
-from vmr.data.resize import resize_bicubic
-from vmr.data.sampling import middle_indices
-from vmr.eval.metrics import retrieval_metrics
-from vmr.models.bert_weights import load_bert
-from vmr.models.classifier import ClassifierConfig, VideoMambaClassifier
-from vmr.models.fusion import FusionEncoder, MaskedLMHead
-from vmr.models.student import StudentConfig
+from vmr.data.decoding.resize import resize_bicubic
+from vmr.data.decoding.sampling import middle_indices
+from vmr.eval.metrics.ranks import retrieval_metrics
 from vmr.models.teachers import ClipTeacher, Teacher
-from vmr.models.text_encoder import TextConfig, TextEncoder
-from vmr.models.tokenizer import CaptionTokenizer, clean_caption
-from vmr.models.upstream import inflate_image_weights, load_upstream
-from vmr.models.upstream_video_text import load_video_text, read_video_text, upstream_name
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.text.bert_weights import load_bert
+from vmr.models.text.encoder import TextConfig, TextEncoder
+from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
+from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
+from vmr.models.upstream.video_text import load_video_text, read_video_text, upstream_name
+from vmr.models.upstream.vision import inflate_image_weights, load_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
+from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 from vmr.ops.backend import Backend
-from vmr.retrieval.rerank import rerank
+from vmr.retrieval.reranking.candidates import rerank
 from vmr.train.objective import Batch, Draws, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup

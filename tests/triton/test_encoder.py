@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.parity.adapter import Adapter
 from tests.parity.fill import make_input, make_mask, small_encoder_weights
 from tests.unit.scan_cases import relative_l2
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.ops.backend import Backend
 
 SMALL = {"embed_dim": 64, "depth": 4, "img_size": 64, "num_frames": 4, "clip_output_dim": 32, "clip_return_layer": 3}

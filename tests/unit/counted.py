@@ -3,8 +3,8 @@
 import numpy as np
 
 from tests.video_matrix import number_of
-from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
-from vmr.data.train_source import Pair
+from vmr.data.sources.source import Pair
+from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip
 
 SPEC = ClipSpec(4, 96, sampling="middle", crop="stretch", flip=False)
 

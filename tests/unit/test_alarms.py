@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from vmr.errors import VmrError
-from vmr.eval import alarms as module
-from vmr.eval.alarms import alarms
-from vmr.eval.metrics import DirectionRanks, bidirectional_ranks
-from vmr.retrieval.rerank import NOT_RERANKED
+from vmr.eval.metrics import alarms as module
+from vmr.eval.metrics.alarms import alarms
+from vmr.eval.metrics.ranks import DirectionRanks, bidirectional_ranks
+from vmr.retrieval.reranking.candidates import NOT_RERANKED
 
 
 def noise(rows, columns, seed=0):

@@ -11,10 +11,10 @@ from tests.video_matrix import Recipe, number_of, write_video
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.annotated_source import AnnotatedSource, load_table, locate
-from vmr.data.train_clips import ClipSpec
-from vmr.data.train_loader import TrainLoader
-from vmr.data.train_source import Pair, TrainSource
+from vmr.data.sources.annotated import AnnotatedSource, load_table, locate
+from vmr.data.sources.source import Pair, TrainSource
+from vmr.data.training.clips import ClipSpec
+from vmr.data.training.loader import TrainLoader
 from vmr.errors import AnnotationError, VmrError
 
 

@@ -8,10 +8,10 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from tests.video_matrix import RECIPES, number_of, picture, write_video
-from vmr.data.augment import flip_allowed, rand_augment, random_box, random_flip, resize_clip
-from vmr.data.clips import FrameSpec, read_clip
-from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
-from vmr.data.video import VideoReader
+from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.video import VideoReader
+from vmr.data.training.augment import flip_allowed, rand_augment, random_box, random_flip, resize_clip
+from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.errors import VideoError, VmrError
 
 

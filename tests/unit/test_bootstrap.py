@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vmr.errors import VmrError
-from vmr.eval import bootstrap
-from vmr.eval.bootstrap import intervals, paired_difference, share_interval
-from vmr.eval.metrics import DirectionRanks, bidirectional_summary, summary
+from vmr.eval.metrics import bootstrap
+from vmr.eval.metrics.bootstrap import intervals, paired_difference, share_interval
+from vmr.eval.metrics.ranks import DirectionRanks, bidirectional_summary, summary
 
 KEYS = ("R@1", "R@5", "R@10", "MdR", "MnR")
 

@@ -22,11 +22,11 @@ from tests.unit.test_video_text_encoder import (
 )
 from vmr.errors import MissingExtraError, ModelError
 from vmr.models.catalogue import KNOWN, SHIPPED, load_model
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.hub import download_file
-from vmr.models.released import RELEASED, download
 from vmr.models.saved_model import save_model
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_text_encoder import VideoTextEncoder
+from vmr.models.text.tokenizer import CaptionTokenizer
+from vmr.models.upstream.released import RELEASED, download
 
 
 def refused(name: object, **options) -> str:

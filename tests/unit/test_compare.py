@@ -8,10 +8,10 @@ import pytest
 from tests.unit.test_report import make_report
 from vmr.cli.eval_compare import compare as compare_command
 from vmr.errors import VmrError
-from vmr.eval.bootstrap import paired_difference
-from vmr.eval.compare import compare
-from vmr.eval.metrics import DirectionRanks, bidirectional_summary
-from vmr.eval.report import ProtocolInfo, Report
+from vmr.eval.metrics.bootstrap import paired_difference
+from vmr.eval.metrics.ranks import DirectionRanks, bidirectional_summary
+from vmr.eval.report.compare import compare
+from vmr.eval.report.report import ProtocolInfo, Report
 
 NUM = 40
 

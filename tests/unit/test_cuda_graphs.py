@@ -6,11 +6,11 @@ import itertools
 import pytest
 import torch
 
-from vmr.models.cuda_graphs import MAX_GRAPHS, CudaGraphs
-from vmr.models.layer_graphs import _Layers
-from vmr.models.student import StudentConfig
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
-from vmr.models.workspace import Workspace
+from vmr.models.videomamba.cuda_graphs import MAX_GRAPHS, CudaGraphs
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.layer_graphs import _Layers
+from vmr.models.videomamba.student import StudentConfig
+from vmr.models.videomamba.workspace import Workspace
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

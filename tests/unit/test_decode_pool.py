@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from tests.video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
-from vmr.data.clips import DecodedSegment, FrameSpec, read_clip
-from vmr.data.decode_pool import DecodedVideo, DecodeFailure, DecodePool
-from vmr.data.video import VideoReader
+from vmr.data.decoding.pool import DecodedVideo, DecodeFailure, DecodePool
+from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_clip
+from vmr.data.decoding.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
 SPEC = FrameSpec(num_frames=4, size=96, resize="stretch")
@@ -41,7 +41,7 @@ def workers_of(parent):
     return {
         child.pid
         for child in found
-        if child.status() == psutil.STATUS_ZOMBIE or "decode_worker" in " ".join(child.cmdline())
+        if child.status() == psutil.STATUS_ZOMBIE or "decoding.worker" in " ".join(child.cmdline())
     }
 
 
@@ -286,8 +286,8 @@ def test_a_worker_that_cannot_start_says_why_at_once(videos, tmp_path, monkeypat
 
 
 SCRIPT = """
-from vmr.data.clips import FrameSpec
-from vmr.data.decode_pool import DecodePool
+from vmr.data.decoding.segments import FrameSpec
+from vmr.data.decoding.pool import DecodePool
 import sys
 print("started")
 with DecodePool(FrameSpec(num_frames=2, size=32), num_workers=2) as pool:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from tests.unit.test_video_text_encoder import make_encoder, tiny_model
-from vmr.data.clips import FrameSpec
-from vmr.data.decode_pool import DecodePool
-from vmr.data.files import sha256_of
+from vmr.data.decoding.pool import DecodePool
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.eval.controls import CONTROLS, WithoutMotion
+from vmr.files import sha256_of
 from vmr.models.encoder import Matcher, VideoFeatures
-from vmr.models.video_text_encoder import VideoTextEncoder
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.retrieval.embed import embed_texts, embed_videos, embed_videos_with, frame_spec, read_video
 from vmr.retrieval.feature_cache import ARRAYS, FeatureCache
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmr.data.clips import FrameSpec
-from vmr.data.records import cache_folder
+from vmr.data.annotations.records import cache_folder
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
 from vmr.retrieval.feature_cache import ARRAYS, DATABASE, Content, FeatureCache, Features, texts_key, video_key
 

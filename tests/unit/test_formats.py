@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.conftest import CLIPS
-from vmr.data import row_formats
-from vmr.data.formats import KINDS, read_annotations
-from vmr.data.records import Record
+from vmr.data.annotations import rows as row_formats
+from vmr.data.annotations.formats import KINDS, read_annotations
+from vmr.data.annotations.records import Record
 from vmr.errors import AnnotationError
 
 

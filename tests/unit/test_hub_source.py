@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import num_frames_of
-from vmr.data.hub_rows import HubData
-from vmr.data.hub_source import HubSource
-from vmr.data.hub_stream import HubStream
-from vmr.data.train_clips import ClipJob, ClipSpec, read_train_clip
+from vmr.data.sources.hub import HubSource
+from vmr.data.sources.hub_rows import HubData
+from vmr.data.sources.hub_stream import HubStream
+from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip
 from vmr.errors import VmrError
 
 pytestmark = pytest.mark.usefixtures("temporary")

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import SPEC, num_frames, num_frames_of
-from vmr.data.hub_rows import HubData, HubRow
-from vmr.data.hub_stream import HubReader, HubStream
-from vmr.data.train_clips import ClipSpec
-from vmr.data.train_loader import TrainLoader
-from vmr.data.walk import LoaderPosition, Walk
+from vmr.data.sources.hub_rows import HubData, HubRow
+from vmr.data.sources.hub_stream import HubReader, HubStream
+from vmr.data.training.clips import ClipSpec
+from vmr.data.training.loader import TrainLoader
+from vmr.data.training.order import LoaderPosition, Walk
 from vmr.errors import VmrError
 
 pytestmark = pytest.mark.usefixtures("temporary")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vmr.errors import VmrError
-from vmr.eval import metrics
-from vmr.eval.metrics import (
+from vmr.eval.metrics import ranks as metrics
+from vmr.eval.metrics.ranks import (
     DirectionRanks,
     bidirectional_metrics,
     bidirectional_ranks,

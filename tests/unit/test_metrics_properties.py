@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from vmr.eval.metrics import bidirectional_metrics, bidirectional_ranks, query_indices, ranks, retrieval_metrics
+from vmr.eval.metrics.ranks import bidirectional_metrics, bidirectional_ranks, query_indices, ranks, retrieval_metrics
 
 # Few distinct values, so that most matrices have ties; all are exact in floating point.
 OTHER_SCORES = [-math.inf, -2.0, -0.5, 0.0, 0.25, 1.0, 8.0, math.inf, math.nan]

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmr.data.annotations import Choice
+from vmr.data.annotations.retrieval_set import Choice
 from vmr.errors import VmrError
-from vmr.eval.multiple_choice import choice_accuracy, choice_hits
+from vmr.eval.metrics.multiple_choice import choice_accuracy, choice_hits
 
 SCORES = np.array(
     [

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from vmr.errors import VmrError
-from vmr.eval.metrics import bidirectional_metrics, ranks
-from vmr.eval.normalisation import dual_softmax, qb_norm
+from vmr.eval.metrics.normalisation import dual_softmax, qb_norm
+from vmr.eval.metrics.ranks import bidirectional_metrics, ranks
 
 cosines = arrays(
     np.float64,

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from vmr.errors import ModelError
-from vmr.models.student import StudentConfig
 from vmr.models.teachers import EfficientNetTeacher
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig
 
 CONFIG = VideoTextConfig(

@@ -9,7 +9,7 @@ import torch
 from vmr.errors import ModelError, VmrError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import fingerprint
-from vmr.models.offline import OfflineEncoder, imagenet_class_names
+from vmr.models.families.offline import OfflineEncoder, imagenet_class_names
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def test_no_texts_give_no_vectors(offline):
 
 def test_conse_by_hand(offline, monkeypatch):
     """Two classes at p = 0.81 and 0.16, power 0.75 -> weights 0.8538 and 0.2530, in all 1.1068 -> 0.7714 and 0.2286."""
-    monkeypatch.setattr("vmr.models.offline.TOP_CLASSES", 2)
+    monkeypatch.setattr("vmr.models.families.offline.TOP_CLASSES", 2)
     probabilities = torch.full((1, 1000), 0.03 / 998)
     probabilities[0, 10], probabilities[0, 20] = 0.81, 0.16
     monkeypatch.setattr(offline, "classifier", lambda images: probabilities.log().expand(len(images), -1))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from vmr.errors import VmrError
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.train.optimizer import EXEMPT, parameter_groups
 
 SHAPES = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from vmr.data.annotations import Choice, VideoItem
+from vmr.data.annotations.retrieval_set import Choice, VideoItem
 from vmr.errors import AnnotationError, VmrError
 from vmr.eval.protocols.catalogue import FILE, PROTOCOLS, protocol, read_protocol
 from vmr.eval.protocols.check import check_data

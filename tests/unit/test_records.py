@@ -10,8 +10,8 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data import records as module
-from vmr.data.records import Record, RecordTable, cached_table, id_of
+from vmr.data.annotations import records as module
+from vmr.data.annotations.records import Record, RecordTable, cached_table, id_of
 from vmr.errors import AnnotationError
 
 
@@ -195,7 +195,7 @@ def test_errors_name_the_file(tmp_path):
 MEASURE = """
 import sys
 import numpy, pyarrow.ipc
-from vmr.data.records import RecordTable
+from vmr.data.annotations.records import RecordTable
 
 def anonymous_mb():
     lines = open("/proc/self/status").read().splitlines()

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from vmr.errors import VmrError
-from vmr.eval.columns import ColumnInfo, column_info
-from vmr.eval.environment import Commit
-from vmr.eval.examples import Example, pick_examples
-from vmr.eval.frame_strips import FrameStrips
-from vmr.eval.metrics import bidirectional_ranks, bidirectional_summary
-from vmr.eval.reference import reference_rows
-from vmr.eval.report import ProtocolInfo, Report
-from vmr.eval.report_html import to_html
-from vmr.eval.report_markdown import to_markdown
-from vmr.eval.report_tables import curve_table, reference_table, score_table
+from vmr.eval.metrics.columns import ColumnInfo, column_info
+from vmr.eval.metrics.ranks import bidirectional_ranks, bidirectional_summary
+from vmr.eval.report.environment import Commit
+from vmr.eval.report.examples import Example, pick_examples
+from vmr.eval.report.frame_strips import FrameStrips
+from vmr.eval.report.html import to_html
+from vmr.eval.report.markdown import to_markdown
+from vmr.eval.report.reference import reference_rows
+from vmr.eval.report.report import ProtocolInfo, Report
+from vmr.eval.report.tables import curve_table, reference_table, score_table
 from vmr.retrieval.manifest import Failure
 
 TEXTS = ("a dog | barks", "a <b>cat</b> sleeps", "a man runs")
@@ -253,7 +253,7 @@ def test_strips_are_frames_side_by_side(footage):
 
     from PIL import Image
 
-    from vmr.data.clips import FrameSpec, read_clip
+    from vmr.data.decoding.segments import FrameSpec, read_clip
 
     strip = FrameStrips({"bikes": footage / "bikes.mp4"}).of("bikes")
     picture = np.asarray(Image.open(io.BytesIO(b64decode(strip.uri.partition(",")[2]))), dtype=float)
@@ -287,7 +287,7 @@ def test_multiple_choice_has_neither_directions_nor_ranks():
 def test_reports_are_read_and_written_without_torch(tmp_path):
     make_report().save(tmp_path / "a.json")
     code = (
-        "import sys; from vmr.eval import compare, report_html; from vmr.eval.report import Report;"
+        "import sys; from vmr.eval import compare, report_html; from vmr.eval.report.report import Report;"
         f"report = Report.load({str(tmp_path / 'a.json')!r});"
         "report_html.to_html(report); compare.compare(report, report); assert 'torch' not in sys.modules"
     )

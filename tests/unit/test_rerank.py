@@ -5,13 +5,13 @@ import sqlite3
 import numpy as np
 import pytest
 
-import vmr.retrieval.rerank
+import vmr.retrieval.reranking.candidates
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
-from vmr.retrieval import rerank_plan
-from vmr.retrieval.rerank import NOT_RERANKED, Candidates, rerank
-from vmr.retrieval.rerank_engine import rerank_videos
-from vmr.retrieval.rerank_log import LOG_FILE, RerankLog
+from vmr.retrieval.reranking import plan as rerank_plan
+from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates, rerank
+from vmr.retrieval.reranking.engine import rerank_videos
+from vmr.retrieval.reranking.log import LOG_FILE, RerankLog
 
 # text 0 prefers videos 0, 2; text 1 prefers 1, 0; text 2 prefers 2, 1
 SCORES = np.array([[0.9, 0.1, 0.5], [0.4, 0.8, 0.3], [0.1, 0.6, 0.7]], np.float32)
@@ -92,7 +92,7 @@ def test_scores_that_are_not_numbers():
 def test_candidates_of_a_few_rows_at_a_time(monkeypatch):
     scores = np.random.default_rng(0).integers(0, 5, (40, 30)).astype(np.float32)  # with ties
     whole = Candidates(scores, 7)
-    monkeypatch.setattr(vmr.retrieval.rerank, "_SORTED_AT_ONCE", 64)
+    monkeypatch.setattr(vmr.retrieval.reranking.candidates, "_SORTED_AT_ONCE", 64)
     parts = Candidates(scores, 7)
     assert np.array_equal(whole.by_text, parts.by_text) and np.array_equal(whole.by_video, parts.by_video)
     assert (whole.by_text.sum(1) == 7).all() and (whole.by_video.sum(0) == 7).all()

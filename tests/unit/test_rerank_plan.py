@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.models.encoder import MatchingSizes
-from vmr.retrieval.rerank import rerank
-from vmr.retrieval.rerank_plan import (
+from vmr.retrieval.reranking.candidates import rerank
+from vmr.retrieval.reranking.plan import (
     SCRATCH_BYTES,
     batches,
     estimate,
@@ -162,7 +162,7 @@ def test_what_is_resident_grows_with_what_is_written():
     # in a process of its own, which has no memory left over from earlier work
     script = (
         "import numpy as np\n"
-        "from vmr.retrieval.rerank_plan import resident_bytes\n"
+        "from vmr.retrieval.reranking.plan import resident_bytes\n"
         "before = resident_bytes()\n"
         "block = np.ones(64 * 2**20, np.uint8)\n"
         "print(resident_bytes() - before)\n"

@@ -6,9 +6,9 @@ import torch
 from torch.nn.functional import interpolate
 
 from tests.video_matrix import write_video
-from vmr.data.clips import FrameSpec, read_clip
-from vmr.data.resize import resize_bicubic
-from vmr.data.video import VideoReader
+from vmr.data.decoding.resize import resize_bicubic
+from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.video import VideoReader
 from vmr.errors import VmrError
 
 

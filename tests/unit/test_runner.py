@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
-from vmr.data.annotations import Choice, RetrievalSet, VideoItem, load_annotations
-from vmr.data.clips import read_clip
+from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations
+from vmr.data.decoding.segments import read_clip
 from vmr.errors import ModelError, VmrError
 from vmr.eval.controls import CONTROLS, WithoutMotion
-from vmr.eval.metrics import bidirectional_metrics
+from vmr.eval.metrics.ranks import bidirectional_metrics
 from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.runner import Options, evaluate
 from vmr.retrieval.embed import embed_texts, embed_videos, frame_spec

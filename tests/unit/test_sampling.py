@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from vmr.data.sampling import (
+from vmr.data.decoding.sampling import (
     check_rule,
     fps_indices,
     middle_indices,

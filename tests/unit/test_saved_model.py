@@ -17,9 +17,9 @@ from tests.unit.test_video_text_encoder import CONFIG, PREPROCESS, make_encoder,
 from vmr.errors import ModelError
 from vmr.models import saved_model
 from vmr.models.saved_model import load_saved, save_model
-from vmr.models.student import StudentConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_encoder import VideoMamba
+from vmr.models.text.tokenizer import CaptionTokenizer
+from vmr.models.videomamba.encoder import VideoMamba
+from vmr.models.videomamba.student import StudentConfig
 
 TEXTS = ["two dogs run", "a man talks in a car"]
 

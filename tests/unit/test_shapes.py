@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from vmr.cli.data import Part
-from vmr.data import shapes
-from vmr.data.annotations import SHAPES, load_annotations, load_retrieval_set
-from vmr.data.clips import FrameSpec, read_clip
-from vmr.data.shapes import ShapesSummary, make_shapes
-from vmr.data.shapes_source import ShapesSource
-from vmr.data.shapes_split import PARTS, held_out_scenes, held_out_seed
-from vmr.data.shapes_world import render
-from vmr.data.video import VideoReader
+from vmr.data.annotations.retrieval_set import SHAPES, load_annotations, load_retrieval_set
+from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.video import VideoReader
+from vmr.data.shapes import files as shapes
+from vmr.data.shapes.files import ShapesSummary, make_shapes
+from vmr.data.shapes.split import PARTS, held_out_scenes, held_out_seed
+from vmr.data.shapes.world import render
+from vmr.data.sources.shapes import ShapesSource
 from vmr.errors import AnnotationError, VmrError
 
 
@@ -88,7 +88,7 @@ def test_same_seed_same_bytes(tmp_path):
 def test_bytes_do_not_depend_on_what_memory_held_before(tmp_path):
     # glibc fills fresh memory with a pattern made from MALLOC_PERTURB_, so an encoder that reads memory it never set
     # shows itself in every run; other C libraries ignore the variable.
-    program = "import sys; from vmr.data.shapes import make_shapes; make_shapes(sys.argv[1], num_clips=8)"
+    program = "import sys; from vmr.data.shapes.files import make_shapes; make_shapes(sys.argv[1], num_clips=8)"
     for pattern in ("1", "165"):
         subprocess.run(
             [sys.executable, "-c", program, tmp_path / pattern],

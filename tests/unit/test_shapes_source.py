@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmr.data.shapes_source import ShapesSource
-from vmr.data.shapes_split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, split_pairs, train_pairs
-from vmr.data.shapes_world import KINDS, RELATIONS, render
-from vmr.data.train_source import Pair
+from vmr.data.shapes.split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, split_pairs, train_pairs
+from vmr.data.shapes.world import KINDS, RELATIONS, render
+from vmr.data.sources.shapes import ShapesSource
+from vmr.data.sources.source import Pair
 from vmr.errors import VmrError
 
 

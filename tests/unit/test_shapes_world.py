@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmr.data.shapes_world import (
+from vmr.data.shapes.world import (
     COLORS,
     DIRECTIONS,
     KINDS,

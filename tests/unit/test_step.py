@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.processes import Processes
 from vmr.train.distributed import Parallelised
 from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig

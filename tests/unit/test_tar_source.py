@@ -14,8 +14,8 @@ from tests.unit.counted import SPEC, num_frames, num_frames_of
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.tar_source import TarSource, find_shards
-from vmr.data.train_loader import TrainLoader
+from vmr.data.sources.tar import TarSource, find_shards
+from vmr.data.training.loader import TrainLoader
 from vmr.errors import AnnotationError, VmrError
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -86,7 +86,7 @@ def test_few_temporary_files_are_kept_and_none_at_the_end(shards, temporary):
 
 def test_no_temporary_files_outlive_the_program(shards, temporary):
     program = (
-        "import sys, numpy; from pathlib import Path; from vmr.data.tar_source import TarSource;"
+        "import sys, numpy; from pathlib import Path; from vmr.data.sources.tar import TarSource;"
         "source = TarSource([Path(name) for name in sys.argv[1:]], 'video', 'web');"
         "print(source.pair(0, numpy.random.default_rng(0)).path)"
     )

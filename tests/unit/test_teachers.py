@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.pip_weights import load_efficientnet_lite0
-from vmr.models.student import StudentConfig
+from vmr.models.families.pip_weights import load_efficientnet_lite0
 from vmr.models.teachers import ClipTeacher, EfficientNetTeacher, Teacher, check_teacher, load_teacher
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")

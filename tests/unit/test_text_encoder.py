@@ -5,9 +5,9 @@ import torch
 from transformers import BertConfig, BertModel
 
 from vmr.errors import ModelError
-from vmr.models.bert_weights import load_bert
-from vmr.models.fusion import FusionEncoder, MaskedLMHead
-from vmr.models.text_encoder import TextConfig, TextEncoder
+from vmr.models.text.bert_weights import load_bert
+from vmr.models.text.encoder import TextConfig, TextEncoder
+from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
 
 CONFIG = TextConfig(vocab_size=50, width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64)
 VIDEO_WIDTH = 24

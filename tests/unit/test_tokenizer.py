@@ -5,8 +5,8 @@ import torch
 from transformers import AutoTokenizer
 
 from vmr.errors import ModelError
-from vmr.models.pip_weights import minilm_folder
-from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s"]
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from vmr.errors import VmrError
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
 from vmr.processes import ALONE
 from vmr.train.build import build_loader, build_objective, build_sources, learning_rate_factor, model_sizes
 from vmr.train.checkpoint import first_difference
@@ -87,8 +87,8 @@ def test_shapes_nano_is_small_and_reads_all_its_captions():
 
 
 def test_shapes_vocabulary_is_the_words_of_the_captions():
-    from vmr.data.shapes_source import ShapesSource
-    from vmr.data.shapes_world import KINDS
+    from vmr.data.shapes.world import KINDS
+    from vmr.data.sources.shapes import ShapesSource
 
     source = ShapesSource(KINDS, num_clips=2000)
     captions = [caption for index in range(2000) for caption in source.scene(index).captions]

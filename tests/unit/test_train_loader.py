@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from tests.video_matrix import Recipe, number_of, picture, write_unreadable, write_video
-from vmr.data.train_clips import ClipSpec
-from vmr.data.train_loader import LoaderPosition, TrainLoader
-from vmr.data.train_source import Pair
+from vmr.data.sources.source import Pair
+from vmr.data.training.clips import ClipSpec
+from vmr.data.training.loader import LoaderPosition, TrainLoader
 from vmr.errors import VmrError
 
 READABLE = ClipSpec(2, 96, crop="stretch", flip=False)  # the number in the picture can be read
@@ -398,9 +398,9 @@ def test_closing_ends_a_loop_that_waits_in_another_thread(hanging):
 SCRIPT = """
 import sys
 from pathlib import Path
-from vmr.data.train_clips import ClipSpec
-from vmr.data.train_loader import TrainLoader
-from vmr.data.train_source import Pair
+from vmr.data.training.clips import ClipSpec
+from vmr.data.training.loader import TrainLoader
+from vmr.data.sources.source import Pair
 
 class Source:
     name, media, num_ids, group = "files", "video", len(sys.argv) - 1, 1

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.backbone import SIZES, Size
-from vmr.models.checkpoint_file import read_checkpoint
-from vmr.models.classifier import ClassifierConfig, VideoMambaClassifier
-from vmr.models.student import StudentConfig
-from vmr.models.upstream import infer_config, inflate_image_weights, load_upstream
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.upstream.checkpoint_file import read_checkpoint
+from vmr.models.upstream.vision import infer_config, inflate_image_weights, load_upstream
+from vmr.models.videomamba.backbone import SIZES, Size
+from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
 
 CONFIG = VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=4, student=StudentConfig(teacher_dim=8))
 NUM_KEYS = 12 + 2 * 17

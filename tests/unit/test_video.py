@@ -20,9 +20,9 @@ from tests.video_matrix import (
     write_unreadable,
     write_video,
 )
-from vmr.data.frame_index import CountingDecoder
-from vmr.data.pictures import upright_rgb
-from vmr.data.video import VideoReader
+from vmr.data.decoding.frame_index import CountingDecoder
+from vmr.data.decoding.pictures import upright_rgb
+from vmr.data.decoding.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
 DAMAGED = {"avi_truncated", "mp4_truncated", "mkv_truncated"}
@@ -236,5 +236,5 @@ def test_real_clips_are_read_as_a_plain_decode_shows_them():
 
 
 def test_reading_a_video_does_not_import_torch():
-    program = "import sys, vmr.data.decode_worker, vmr.data.decode_pool; sys.exit('torch' in sys.modules)"
+    program = "import sys, vmr.data.decoding.worker, vmr.data.decoding.pool; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

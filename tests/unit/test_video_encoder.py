@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.backbone import BackboneConfig
-from vmr.models.classifier import ClassifierConfig, VideoMambaClassifier
-from vmr.models.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
-from vmr.models.mixer import drop_path, stochastic_depth_rates
-from vmr.models.pooling import PoolType, pool_tokens
-from vmr.models.student import StudentConfig, sinusoid
-from vmr.models.video_encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.backbone import BackboneConfig
+from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
+from vmr.models.videomamba.mixer import drop_path, stochastic_depth_rates
+from vmr.models.videomamba.pooling import PoolType, pool_tokens
+from vmr.models.videomamba.student import StudentConfig, sinusoid
 
 # B = 2 videos of T = 4 frames, 2 x 2 patches each: N = 16 patch tokens of width C = 32
 SMALL = VideoMambaConfig(width=32, num_layers=3, image_size=32, num_frames=4)

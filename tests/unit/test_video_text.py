@@ -5,9 +5,9 @@ import torch
 
 from vmr.errors import ModelError
 from vmr.losses import similarity
-from vmr.models.text_encoder import TextConfig
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
+from vmr.models.videomamba.encoder import VideoMambaConfig
 
 CONFIG = VideoTextConfig(
     VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=2),

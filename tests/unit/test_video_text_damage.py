@@ -28,8 +28,8 @@ from tests.unit.test_video_text_import import (
     with_teacher,
 )
 from vmr.errors import ModelError
-from vmr.models.released import MIDDLE
-from vmr.models.upstream_video_text import UpstreamVideoText, infer_video_text_config, read_video_text
+from vmr.models.upstream.released import MIDDLE
+from vmr.models.upstream.video_text import UpstreamVideoText, infer_video_text_config, read_video_text
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 
 

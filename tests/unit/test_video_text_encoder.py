@@ -10,14 +10,14 @@ from torch.nn.functional import normalize
 
 from tests.parity.fill import small_teacher_weights
 from vmr.errors import ModelError, VmrError
-from vmr.models import video_text_encoder
 from vmr.models.encoder import Encoder, Preprocess
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.upstream_video_text import tied_copies, upstream_name
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.families import video_text as video_text_encoder
+from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
+from vmr.models.upstream.video_text import tied_copies, upstream_name
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.video_text_encoder import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.videomamba.encoder import VideoMambaConfig
 
 CONFIG = VideoTextConfig(
     video=VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=2),

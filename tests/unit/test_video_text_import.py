@@ -16,20 +16,20 @@ from torch import Tensor
 from tests.conftest import REPOSITORY
 from tests.parity.fill import small_teacher_weights, small_video_text_weights
 from vmr.errors import ModelError
-from vmr.models.interpolation import interpolate_positions, interpolate_time
-from vmr.models.released import MIDDLE
-from vmr.models.student import StudentConfig
-from vmr.models.text_encoder import TextConfig
-from vmr.models.upstream import LoadReport
-from vmr.models.upstream_video_text import (
+from vmr.models.text.encoder import TextConfig
+from vmr.models.upstream.released import MIDDLE
+from vmr.models.upstream.video_text import (
     infer_video_text_config,
     load_video_text,
     read_video_text,
     tied_copies,
     upstream_name,
 )
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.upstream.vision import LoadReport
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
+from vmr.models.videomamba.student import StudentConfig
 
 VIDEO = VideoMambaConfig(
     width=64, num_layers=4, image_size=64, num_frames=4, student=StudentConfig(teacher_dim=32, num_taps=1)

@@ -32,8 +32,8 @@ def make(
         seed: of the training clips; the test clips are the same for everybody
         split: what to make
     """
-    from vmr.data.shapes import make_shapes
-    from vmr.data.shapes_split import PARTS
+    from vmr.data.shapes.files import make_shapes
+    from vmr.data.shapes.split import PARTS
 
     made = make_shapes(dir, PARTS if part == "all" else (part,), n, seed, split, progress=True)
     if made.num_train:

@@ -54,9 +54,9 @@ def check(
         check_protocol(file, data_dir, report)
         return
 
-    from vmr.data.doctor import PROBLEMS, diagnose
-    from vmr.data.files import require_folder, require_writable, write_atomically
-    from vmr.data.formats import read_annotations
+    from vmr.data.annotations.doctor import PROBLEMS, diagnose
+    from vmr.data.annotations.formats import read_annotations
+    from vmr.files import require_folder, require_writable, write_atomically
 
     folder = Path(file).parent if video_dir is None else Path(video_dir)
     for path in (folder, folder if test_dir is None else Path(test_dir)):
@@ -95,7 +95,7 @@ def check(
 
 def _token_counter() -> Callable[[Sequence[str]], list[int]]:
     """Counts the tokens of captions as our models read them: cleaned, between [CLS] and [SEP]."""
-    from vmr.models.tokenizer import CaptionTokenizer, clean_caption
+    from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 
     tokenizer = CaptionTokenizer()
 

@@ -29,9 +29,9 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
         out: folder for the index, the picture and the reports
     """
     import vmr
-    from vmr.data.annotations import RetrievalSet, VideoItem
-    from vmr.data.files import find_videos
+    from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem
     from vmr.eval.runner import evaluate
+    from vmr.files import find_videos
     from vmr.retrieval.contact_sheet import save_contact_sheet
 
     folder = Path(out)
@@ -61,8 +61,8 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
 def _score_motion(folder: Path) -> None:
     """Score the model that comes with vmr on a hundred clips whose captions one frame does not decide."""
     import vmr
-    from vmr.data.annotations import load_annotations
-    from vmr.data.shapes import make_shapes
+    from vmr.data.annotations.retrieval_set import load_annotations
+    from vmr.data.shapes.files import make_shapes
     from vmr.eval.runner import evaluate
 
     shapes = folder / "shapes"

@@ -16,7 +16,7 @@ PATIENCE = timedelta(days=7)  # for the slowest of the processes that torchrun s
 
 if TYPE_CHECKING:
     from vmr.eval.protocols.load import Loaded
-    from vmr.eval.report import Report
+    from vmr.eval.report.report import Report
 
 
 def score(
@@ -68,8 +68,8 @@ def score(
         workers: decoding processes; default, one a core
         timeout: seconds a file may go without delivering frames before it is given up
     """
-    from vmr.data.files import require_writable
     from vmr.eval.protocols.load import load_dataset
+    from vmr.files import require_writable
 
     for file in (out, markdown, html):
         if file is not None:
@@ -86,7 +86,7 @@ def score(
     from vmr.progress import spinner
     from vmr.retrieval.feature_cache import FeatureCache
     from vmr.retrieval.index import open_index
-    from vmr.retrieval.rerank_plan import parse_size
+    from vmr.retrieval.reranking.plan import parse_size
 
     options = Options(
         rerank_depth=rerank,
@@ -130,13 +130,13 @@ def _tell(report: "Report", loaded: "Loaded", out: str | None, markdown: str | N
         report.save(out)
         print(f"report: {out}")
     if markdown is not None:
-        from vmr.eval.report import write_text
-        from vmr.eval.report_markdown import to_markdown
+        from vmr.eval.report.markdown import to_markdown
+        from vmr.eval.report.report import write_text
 
         write_text(markdown, to_markdown(report))
         print(f"report: {markdown}")
     if html is not None:
-        from vmr.eval.report_html import save_html
+        from vmr.eval.report.html import save_html
 
         save_html(report, html, {video.id: video.path for video in loaded.data.videos if video.path is not None})
         print(f"report: {html}")

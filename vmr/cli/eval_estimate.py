@@ -15,7 +15,7 @@ def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> 
     """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
     from vmr.eval.runner import prepare
     from vmr.models.encoder import Matcher
-    from vmr.retrieval.rerank_plan import estimate, measure_speed, size_text
+    from vmr.retrieval.reranking.plan import estimate, measure_speed, size_text
 
     data, encoder = prepare(loaded.data, encoder, loaded.protocol, options)
     if not isinstance(encoder, Matcher):

@@ -9,8 +9,8 @@ from vmr.cli.output import print_table
 
 if TYPE_CHECKING:
     from vmr.models.encoder import Encoder
-    from vmr.models.released import ReleasedModel
-    from vmr.models.upstream import LoadReport
+    from vmr.models.upstream.released import ReleasedModel
+    from vmr.models.upstream.vision import LoadReport
     from vmr.models.video_text import VideoTextModel
 
 
@@ -32,7 +32,7 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         _print_machine()
         return
     from vmr.models.catalogue import load_model, shows_progress
-    from vmr.models.released import RELEASED
+    from vmr.models.upstream.released import RELEASED
     from vmr.progress import spinner
 
     if model in RELEASED:
@@ -97,7 +97,7 @@ def _print_released(released: "ReleasedModel") -> None:
 
 def _print_encoder(encoder: "Encoder") -> None:
     """What a loaded model is."""
-    from vmr.models.video_text_encoder import VideoTextEncoder
+    from vmr.models.families.video_text import VideoTextEncoder
 
     wanted = encoder.preprocess
     rows = [

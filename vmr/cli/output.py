@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from vmr.eval.report import Report
-    from vmr.eval.report_tables import Cell
+    from vmr.eval.report.report import Report
+    from vmr.eval.report.tables import Cell
     from vmr.retrieval.index import Hit
     from vmr.retrieval.manifest import Failure
 
@@ -47,8 +47,8 @@ def print_hits_json(hits: Sequence["Hit"]) -> None:
 
 def print_report(report: "Report") -> None:
     """The scores of an evaluation, a table for each kind of score, what they are over, and what others published."""
-    from vmr.eval.report import DIRECTIONS
-    from vmr.eval.report_tables import other_scores, reference_table, score_table, warnings
+    from vmr.eval.report.report import DIRECTIONS
+    from vmr.eval.report.tables import other_scores, reference_table, score_table, warnings
 
     for warning in warnings(report):
         print(f"WARNING: {printable(warning)}", file=sys.stderr)

@@ -45,10 +45,10 @@ def make_validate(config: "ValidationConfig") -> "Validate":
 
     The data set is read at once. Raises VmrError if it is not there, or has no such metric that is better when higher.
     """
-    from vmr.eval.metrics import RECALL_AT, DirectionRanks
+    from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
+    from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
     from vmr.eval.runner import Options, evaluate
-    from vmr.eval.scoring import CHOICE_METRIC
 
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # no columns of controls and matching in the midst of training

@@ -7,7 +7,7 @@ import torch
 
 from vmr.errors import ModelError
 from vmr.models.encoder import Encoder
-from vmr.models.released import RELEASED, ReleasedModel, check_sizes, download
+from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -57,12 +57,12 @@ def load_model(
             raise ModelError(f"{key} is {value}, but must be at least 1")
     chosen = _device(device)
     if name == "offline":
-        from vmr.models.offline import OfflineEncoder
+        from vmr.models.families.offline import OfflineEncoder
 
         _refuse(name, **sizes)
         return OfflineEncoder(chosen)
     if name.startswith("open_clip:"):
-        from vmr.models.clip import OpenClipEncoder
+        from vmr.models.families.open_clip import OpenClipEncoder
 
         _refuse(name, image_size=image_size, num_heads=num_heads)
         return OpenClipEncoder(name, num_frames or 8, device=chosen)
@@ -84,8 +84,8 @@ def load_model(
 def _load_released(
     released: ReleasedModel, device: torch.device, *, num_frames: int | None, image_size: int | None
 ) -> Encoder:
-    from vmr.models.tokenizer import CaptionTokenizer
-    from vmr.models.video_text_encoder import VideoTextEncoder
+    from vmr.models.families.video_text import VideoTextEncoder
+    from vmr.models.text.tokenizer import CaptionTokenizer
 
     tokenizer = CaptionTokenizer()  # before the download, for which it would be a pity
     encoder = VideoTextEncoder.from_upstream(
@@ -118,7 +118,7 @@ def _load_path(
         raise ModelError(f"{path}: no such file or folder")
     if path.suffix not in WEIGHT_SUFFIXES:
         raise ModelError(f"{path}: not a model: name a folder saved by vmr, or a file in {' '.join(WEIGHT_SUFFIXES)}")
-    from vmr.models.video_text_encoder import VideoTextEncoder
+    from vmr.models.families.video_text import VideoTextEncoder
 
     return VideoTextEncoder.from_upstream(
         path,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.backbone import check_mask
+from vmr.models.videomamba.backbone import check_mask
 
 MaskKind = Literal["attention", "tube", "random", "none"]
 

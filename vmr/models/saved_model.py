@@ -24,11 +24,11 @@ from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.encoder import Preprocess
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.upstream import match_weights, size_text
+from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
+from vmr.models.text.tokenizer import CaptionTokenizer
+from vmr.models.upstream.vision import match_weights, size_text
 from vmr.models.video_text import VideoTextModel
 from vmr.models.video_text_config import VideoTextConfig
-from vmr.models.video_text_encoder import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.version import __version__
 
 SCHEMA = "vmr-model/1"

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from vmr.errors import MissingExtraError, ModelError
-from vmr.models.backbone import check_mask
-from vmr.models.clip import PREFIX as OPEN_CLIP
-from vmr.models.clip import OpenClipEncoder
-from vmr.models.pip_weights import load_efficientnet_lite0
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.families.open_clip import PREFIX as OPEN_CLIP
+from vmr.models.families.open_clip import OpenClipEncoder
+from vmr.models.families.pip_weights import load_efficientnet_lite0
+from vmr.models.videomamba.backbone import check_mask
+from vmr.models.videomamba.encoder import VideoMambaConfig
 
 RGB = tuple[float, float, float]
 Pixels = Literal["clip", "imagenet"]

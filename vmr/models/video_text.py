@@ -19,12 +19,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.fusion import FusionEncoder, MaskedLMHead, VideoMemory
-from vmr.models.text_encoder import TextEncoder
-from vmr.models.upstream import LoadReport
-from vmr.models.upstream_video_text import infer_video_text_config, load_video_text, read_video_text
-from vmr.models.video_encoder import VideoMamba
+from vmr.models.text.encoder import TextEncoder
+from vmr.models.text.fusion import FusionEncoder, MaskedLMHead, VideoMemory
+from vmr.models.upstream.video_text import infer_video_text_config, load_video_text, read_video_text
+from vmr.models.upstream.vision import LoadReport
 from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.videomamba.encoder import VideoMamba
 from vmr.ops.backend import Backend
 
 __all__ = ["TextEncoding", "VideoEncoding", "VideoTextConfig", "VideoTextModel", "mean_frame_vector"]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from vmr.errors import ModelError
-from vmr.models.text_encoder import TextConfig
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
+from vmr.models.videomamba.encoder import VideoMambaConfig
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,26 @@ from pathlib import Path
 
 import torch
 
-from vmr.data.annotated_source import AnnotatedSource, load_table
-from vmr.data.hub_rows import HubData
-from vmr.data.hub_source import HubSource
-from vmr.data.hub_stream import HubStream
-from vmr.data.records import Media, import_extra
-from vmr.data.shapes_source import ShapesSource
-from vmr.data.tar_source import TarSource, find_shards
-from vmr.data.train_loader import TrainLoader
-from vmr.data.train_source import TrainSource, TrainStream
+from vmr.data.annotations.records import Media, import_extra
+from vmr.data.sources.annotated import AnnotatedSource, load_table
+from vmr.data.sources.hub import HubSource
+from vmr.data.sources.hub_rows import HubData
+from vmr.data.sources.hub_stream import HubStream
+from vmr.data.sources.shapes import ShapesSource
+from vmr.data.sources.source import TrainSource, TrainStream
+from vmr.data.sources.tar import TarSource, find_shards
+from vmr.data.training.loader import TrainLoader
 from vmr.errors import ModelError, VmrError
-from vmr.models.bert_weights import bert_config, load_bert
-from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.families.video_text import check_input
 from vmr.models.saved_model import load_saved
 from vmr.models.teachers import Teacher, load_teacher
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import CaptionTokenizer
-from vmr.models.upstream import LoadReport, load_upstream, match_weights
-from vmr.models.upstream_video_text import load_video_text, read_video_text
+from vmr.models.text.bert_weights import bert_config, load_bert
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import CaptionTokenizer
+from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.upstream.video_text import load_video_text, read_video_text
+from vmr.models.upstream.vision import LoadReport, load_upstream, match_weights
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.video_text_encoder import check_input
 from vmr.processes import Processes
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.data_config import SourceConfig

@@ -23,8 +23,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vmr.data.files import sha256_of
 from vmr.errors import VmrError
+from vmr.files import sha256_of
 from vmr.processes import Processes
 from vmr.train.config import TrainConfig, completed
 from vmr.train.distributed import fill, whole

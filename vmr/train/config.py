@@ -8,9 +8,9 @@ from typing import Any, Literal, get_args
 
 from vmr.models.encoder import Preprocess
 from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
-from vmr.models.text_encoder import TextConfig
-from vmr.models.tokenizer import MINILM
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.text.encoder import TextConfig
+from vmr.models.text.tokenizer import MINILM
+from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig, SourceConfig, need
 from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr.data.augment import FlipRule
-from vmr.data.records import Media
-from vmr.data.shapes_split import Difference
-from vmr.data.train_clips import ClipSpec, Crop
+from vmr.data.annotations.records import Media
+from vmr.data.shapes.split import Difference
+from vmr.data.training.augment import FlipRule
+from vmr.data.training.clips import ClipSpec, Crop
 from vmr.errors import VmrError
-from vmr.models.video_encoder import VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMambaConfig
 
 SourceKind = Literal["annotations", "tar", "hub", "shapes"]
 
@@ -31,7 +31,7 @@ class SourceConfig:
         media: video or image.
         weight: how often a pair is taken from this source rather than another; they need not sum to 1.
         video_dir: the folder of the clips that annotations name, relative to data.root; default, the annotations' own.
-        format: of annotations; auto looks at the file. See `vmr.data.formats`.
+        format: of annotations; auto looks at the file. See `vmr.data.annotations.formats`.
         only: a list of the videos to keep of annotations, relative to data.root.
         split: of a data set of the hub.
         subset: of a data set of the hub that has several configurations.

@@ -17,9 +17,9 @@ from typing import Any
 from rich.progress import TaskID
 from typing_extensions import Self
 
-from vmr.data.files import write_atomically
-from vmr.data.train_loader import Skipped
+from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
+from vmr.files import write_atomically
 from vmr.progress import progress_bar
 from vmr.train.config import RunConfig
 

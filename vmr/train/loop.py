@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-from vmr.data.augment import rand_augment
-from vmr.data.train_loader import TrainBatch, TrainLoader
-from vmr.data.walk import LoaderPosition
+from vmr.data.training.augment import rand_augment
+from vmr.data.training.loader import TrainBatch, TrainLoader
+from vmr.data.training.order import LoaderPosition
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model
-from vmr.models.tokenizer import clean_caption
-from vmr.models.video_text_encoder import VideoTextEncoder
+from vmr.models.text.tokenizer import clean_caption
 from vmr.processes import Processes
 from vmr.train.build import (
     build_loader,

@@ -29,10 +29,10 @@ from vmr.losses import (
     sample_negatives,
     similarity,
 )
-from vmr.models.fusion import VideoMemory
 from vmr.models.masks import MaskKind, draw_mask, select_visible
 from vmr.models.teachers import Teacher, check_teacher
-from vmr.models.tokenizer import CaptionTokenizer
+from vmr.models.text.fusion import VideoMemory
+from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
 
 

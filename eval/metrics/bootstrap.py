@@ -1,0 +1,154 @@
+"""How far a metric would move with other queries of the same kind: percentile bootstrap over the queries.
+
+A resample draws as many queries as there are, with replacement (Efron & Tibshirani 1993, chapter 13). All metrics are
+functions of how often each rank occurs, and how often each occurs in a resample is multinomial: drawing those counts
+is drawing the queries, exactly, and costs one number per distinct rank instead of one per query.
+
+Queries are taken to be independent. Several captions of one video are not quite, so where a protocol has many captions
+a video its text-to-video intervals are on the narrow side. The gallery is held fixed.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.errors import VmrError
+from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks, summary
+
+NUM_RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+# Counts are drawn in blocks of about this many numbers, so that the working memory stays at some 100 MB.
+_BLOCK_ELEMENTS = 1 << 21
+
+Floats = NDArray[np.float64]
+
+
+class Difference(NamedTuple):
+    """How two results on the same queries differ in one metric, in the metric's unit."""
+
+    value: float
+    """of a minus of b: above 0, a has the higher recall, or the worse rank"""
+    low: float
+    high: float
+    """The interval of `value`."""
+    share_not_above: float
+    """The share of resamples, in [0, 1], whose difference is 0 or less."""
+
+
+def intervals(
+    ranks: DirectionRanks, *, num_resamples: int = NUM_RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """Return the interval (low, high) of every metric of `bidirectional_summary`, under the same keys.
+
+    The queries of the two directions are resampled apart from each other. confidence: in (0, 1). The same arguments
+    give the same numbers. Raises VmrError where a direction has no query, a rank is below 1, or a setting is out of
+    range.
+    """
+    _check(num_resamples, confidence)
+    resampled: dict[str, Floats] = {}
+    for number, (way, row) in enumerate(ranks._asdict().items()):
+        random = np.random.default_rng([seed, number])
+        (metrics,) = _resampled_metrics(_columns(row), num_resamples, random)
+        resampled |= {f"{way}/{key}": values for key, values in metrics.items()}
+    resampled["rsum"] = sum((values for key, values in resampled.items() if "/R@" in key), np.zeros(num_resamples))
+    return {key: _interval(values, confidence) for key, values in resampled.items()}
+
+
+def paired_difference(
+    a: NDArray[np.integer],
+    b: NDArray[np.integer],
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Return how `a` differs from `b` in R@1, R@5, R@10, MdR and MnR.
+
+    a, b: ranks of the same queries in the same order, from 1, (num_queries,). Each resample draws the queries once
+    for both, so that what makes a query hard for both does not widen the interval. Raises VmrError as
+    `intervals` does, and where the numbers of queries differ.
+    """
+    _check(num_resamples, confidence)
+    if len(a) != len(b):
+        raise VmrError(f"{len(a)} ranks against {len(b)}: a paired difference needs the same queries")
+    of_a, of_b = _resampled_metrics(_columns(a, b), num_resamples, np.random.default_rng(seed))
+    values_of_a, values_of_b = summary(a), summary(b)
+    differences = {}
+    for key in of_a:
+        resampled = of_a[key] - of_b[key]
+        low, high = _interval(resampled, confidence)
+        value = values_of_a[key] - values_of_b[key]
+        differences[key] = Difference(value, low, high, float(np.mean(resampled <= 0)))
+    return differences
+
+
+def share_interval(
+    hits: NDArray[np.bool_], *, num_resamples: int = NUM_RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
+) -> tuple[float, float]:
+    """Return the interval of the percentage of `hits`, (num_queries,), that are true: [0, 100]."""
+    _check(num_resamples, confidence)
+    if not len(hits):
+        raise VmrError("no queries to resample")
+    num_hits = np.random.default_rng(seed).binomial(len(hits), np.mean(hits), num_resamples)
+    return _interval(100.0 * num_hits / len(hits), confidence)
+
+
+def _check(num_resamples: int, confidence: float) -> None:
+    if num_resamples < 1:
+        raise VmrError(f"num_resamples is {num_resamples}: expected at least 1")
+    if not 0 < confidence < 1:
+        raise VmrError(f"confidence is {confidence}: expected a number between 0 and 1, such as 0.95")
+
+
+def _columns(*rows: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Rows of ranks (num_queries,) -> (num_queries, num_rows), checked."""
+    columns = np.stack([np.asarray(row, dtype=np.int64) for row in rows], axis=1)
+    if not len(columns):
+        raise VmrError("no queries to resample")
+    if columns.min() < 1:
+        raise VmrError(f"a rank is {columns.min()}: ranks count from 1")
+    return columns
+
+
+def _resampled_metrics(
+    columns: NDArray[np.int64], num_resamples: int, random: np.random.Generator
+) -> list[dict[str, Floats]]:
+    """The metrics (num_resamples,) of each column of ranks (num_queries, num_columns), resampled together."""
+    distinct, counts = np.unique(columns, axis=0, return_counts=True)  # (num_distinct, num_columns), (num_distinct,)
+    parts: list[list[dict[str, Floats]]] = [[] for _ in range(columns.shape[1])]
+    for drawn in _draws(counts, num_resamples, random):
+        for part, values in zip(parts, distinct.T, strict=True):
+            part.append(_metrics_of_counts(values, drawn))
+    return [{key: np.concatenate([block[key] for block in part]) for key in part[0]} for part in parts]
+
+
+def _draws(counts: NDArray[np.int64], num_resamples: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """How often each distinct row occurs in each resample: blocks (some resamples, num_distinct)."""
+    num_queries = int(counts.sum())
+    per_block = max(1, _BLOCK_ELEMENTS // len(counts))
+    for start in range(0, num_resamples, per_block):
+        yield random.multinomial(num_queries, counts / num_queries, size=min(per_block, num_resamples - start))
+
+
+def _metrics_of_counts(values: NDArray[np.int64], counts: NDArray[np.int64]) -> dict[str, Floats]:
+    """`summary` of many rows at once: value values[n] (num_values,) occurs counts[r, n] times in row r."""
+    order = np.argsort(values, kind="stable")
+    values, counts = values[order], counts[:, order]
+    up_to = np.cumsum(counts, axis=1)  # (num_rows, num_values): how many are at most values[n]
+    total = int(up_to[0, -1])
+    metrics = {}
+    for k in RECALL_AT:
+        last = int(np.searchsorted(values, k, side="right")) - 1
+        metrics[f"R@{k}"] = 100.0 * up_to[:, last] / total if last >= 0 else np.zeros(len(counts))
+    lower, upper = (values[np.argmax(up_to > place, axis=1)] for place in ((total - 1) // 2, total // 2))
+    metrics["MdR"] = (lower + upper) / 2
+    metrics["MnR"] = counts @ values / total
+    return metrics
+
+
+def _interval(values: Floats, confidence: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)

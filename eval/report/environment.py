@@ -1,0 +1,84 @@
+"""On what and by which code a report was made: commit, machine, library versions. Imports no torch."""
+
+import os
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+PACKAGES = ("vmr", "torch", "numpy", "av", "transformers", "timm", "open_clip_torch", "faiss-cpu", "faiss-gpu")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """The git commit of the code. dirty: whether tracked files differ from it."""
+
+    id: str
+    dirty: bool
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine. num_cores: those this process may use; gpu: None where torch has none or was not imported."""
+
+    cpu: str
+    num_cores: int
+    memory_bytes: int
+    gpu: str | None
+
+
+@cache
+def commit() -> Commit | None:
+    """Of the checkout that vmr runs from; None where it runs from an installed package or git is missing."""
+    root = Path(__file__).resolve().parents[2]  # eval/ stands at the top of a checkout
+    if not (root / ".git").exists():
+        return None
+    # A lock would make a git command of the user's, at the same moment, fail.
+    git = ("git", "--no-optional-locks", "-C", str(root))
+    try:
+        head = _output(*git, "rev-parse", "HEAD")
+        changes = _output(*git, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return Commit(head, bool(changes))
+
+
+def hardware() -> Hardware:
+    """What is found of this machine without asking more than the operating system, and torch where it is in use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Hardware(_cpu_name(), cores, memory_bytes, _gpu_name())
+
+
+def versions() -> dict[str, str]:
+    """The platform, Python, and those of PACKAGES that are installed."""
+    found = {"platform": platform.platform(), "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _gpu_name() -> str | None:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return None
+    return str(torch.cuda.get_device_name())
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()

@@ -1,0 +1,102 @@
+"""A report as one self-contained HTML page: no network, no JavaScript. Needs jinja2, matplotlib, pillow; no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vmr.errors import MissingExtraError
+from vmr.eval.report import plots as report_plots
+from vmr.eval.report.examples import GROUPS
+from vmr.eval.report.frame_strips import FrameStrips
+from vmr.eval.report.report import DIRECTIONS, Report, write_text
+from vmr.eval.report.tables import (
+    column_title,
+    curve_table,
+    environment_facts,
+    other_scores,
+    protocol_facts,
+    reference_table,
+    score_table,
+    warnings,
+)
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def save_html(report: Report, path: str | Path, videos: Mapping[str, Path] | None = None) -> None:
+    """Writes the page, the whole file or nothing; arguments and errors as `to_html`."""
+    write_text(path, to_html(report, videos))
+
+
+def to_html(report: Report, videos: Mapping[str, Path] | None = None) -> str:
+    """The whole report as a page.
+
+    videos: video id -> file, for the frames of the worst and best queries; a video without a file, or whose file cannot
+    be read, is shown as a placeholder that names it. Raises MissingExtraError where a package is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "report") from error
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        warnings=warnings(report),
+        columns=[_column(report, kind) for kind in report.scores],
+        reference=[table for table in (reference_table(report, way) for way in DIRECTIONS) if report.reference],
+        curves=report_plots.recall_curves(report),
+        curve_tables=[table for table in (curve_table(report, way) for way in DIRECTIONS) if table.rows],
+        histogram=report_plots.rank_histogram(report),
+        examples=_examples(report, FrameStrips(videos or {}, report.num_frames)),
+        protocol=protocol_facts(report),
+        environment=environment_facts(report),
+    )
+
+
+def _column(report: Report, kind: str) -> dict[str, Any]:
+    info = report.columns[kind]
+    metrics, intervals = report.scores[kind], report.intervals.get(kind, {})
+    head = next((name for name in ("text_to_video/R@1", "accuracy") if name in metrics), next(iter(metrics), ""))
+    return {
+        "kind": kind,
+        "title": column_title(kind, info),
+        "marks": info.marks,
+        "about": info.about,
+        "table": score_table(report, kind),
+        "others": other_scores(report, kind),
+        "head": head.replace("_", " ").replace("/", " "),
+        "value": metrics.get(head),
+        "interval": intervals.get(head),
+    }
+
+
+def _examples(report: Report, strips: FrameStrips) -> list[dict[str, Any]]:
+    """Column -> group -> the queries, each with the strips of its own video and of those that were retrieved."""
+    return [
+        {
+            "kind": kind,
+            "groups": {
+                group: [
+                    {
+                        "text": example.text,
+                        "rank": example.rank,
+                        "own": strips.of(example.video),
+                        "retrieved": [
+                            {"strip": strips.of(video), "score": score, "right": video == example.video}
+                            for video, score in example.retrieved
+                        ],
+                    }
+                    for example in examples
+                    if example.group == group
+                ]
+                for group in GROUPS
+            },
+        }
+        for kind, examples in report.examples.items()
+    ]

@@ -1,0 +1,155 @@
+"""The tables of a report, the same for Markdown and HTML. Imports no torch."""
+
+from dataclasses import dataclass
+
+from vmr.eval.metrics.columns import CONTROLS, ColumnInfo
+from vmr.eval.report.reference import ReferenceRow
+from vmr.eval.report.report import DIRECTIONS, Report
+
+CURVE_AT = (1, 5, 10, 20, 50, 100)
+THIS_REPORT = "this report"  # the source of our own rows beside published ones
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a cell says, and in small beside it, such as an interval; empty where there is none."""
+
+    text: str
+    small: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The first cell of each row names the row."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def column_title(kind: str, info: ColumnInfo) -> str:
+    """A column's name with what must be said beside it: `embedding+dsl (uses the other test queries)`."""
+    return f"{kind} ({info.marks})" if info.marks else kind
+
+
+def score_table(report: Report, kind: str) -> Table:
+    """A column: a row for each direction, a cell for each metric."""
+    metrics = report.scores[kind]
+    names = list(dict.fromkeys(metric.split("/")[1] for metric in metrics if "/" in metric))
+    rows = tuple(
+        (Cell(label), *(_score_cell(report, kind, f"{direction}/{name}") for name in names))
+        for direction, label in DIRECTIONS.items()
+        if any(metric.startswith(f"{direction}/") for metric in metrics)
+    )
+    return Table(f"{column_title(kind, report.columns[kind])} scores", ("", *names), rows)
+
+
+def other_scores(report: Report, kind: str) -> tuple[tuple[str, Cell], ...]:
+    """The metrics of a column that have no direction: `rsum`, `accuracy`."""
+    return tuple((metric, _score_cell(report, kind, metric)) for metric in report.scores[kind] if "/" not in metric)
+
+
+def _score_cell(report: Report, kind: str, metric: str) -> Cell:
+    if metric not in report.scores[kind]:
+        return Cell("-")
+    interval = report.intervals.get(kind, {}).get(metric)
+    small = f"{interval[0]:.1f} to {interval[1]:.1f}" if interval else ""
+    return Cell(f"{report.scores[kind][metric]:.1f}", small)
+
+
+def reference_table(report: Report, direction: str) -> Table:
+    """Our columns (but the controls) and published results in one direction, each row with the kind of its scores."""
+    recalls = ("R@1", "R@5", "R@10")
+    ours = tuple(
+        (
+            Cell(report.encoder),
+            Cell(kind, info.marks),
+            Cell(
+                "-"
+                if report.complete and not report.partial
+                else f"over {report.num_videos} of {report.num_videos_asked}"
+            ),
+            *(Cell(f"{report.scores[kind][f'{direction}/{name}']:.1f}") for name in recalls),
+            Cell(THIS_REPORT),
+        )
+        for kind, info in report.columns.items()
+        if f"{direction}/R@1" in report.scores[kind] and kind not in CONTROLS
+    )
+    theirs = tuple(_reference_cells(row) for row in report.reference if row.direction == direction)
+    header = ("model", "kind of score", "setting", *recalls, "source")
+    return Table(f"{DIRECTIONS[direction].capitalize()}, beside published results", header, (*ours, *theirs))
+
+
+def _reference_cells(row: ReferenceRow) -> tuple[Cell, ...]:
+    recalls = (Cell("-" if recall is None else f"{recall:.1f}") for recall in row.recalls)
+    return (Cell(row.model), Cell(row.kind), Cell(row.setting), *recalls, Cell(row.source))
+
+
+def curve_table(report: Report, direction: str) -> Table:
+    """R@K over K of every column whose ranks are known: the recall curve in numbers."""
+    rows = tuple(
+        (Cell(kind), *(Cell(f"{recall_at(ranks[direction], k):.1f}") for k in CURVE_AT))
+        for kind, ranks in report.ranks.items()
+        if ranks.get(direction)
+    )
+    header = ("", *(f"R@{k}" for k in CURVE_AT))
+    return Table(f"Recall in percent, {DIRECTIONS[direction]}", header, rows)
+
+
+def recall_at(ranks: tuple[int, ...], k: int) -> float:
+    """The share of queries whose rank is at most k, in percent."""
+    return 100.0 * sum(rank <= k for rank in ranks) / len(ranks)
+
+
+def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
+    """What was measured, as name and value."""
+    protocol = report.protocol
+    followed: tuple[tuple[str, str], ...] = ()
+    if protocol is not None:
+        followed = (
+            ("protocol", f"{protocol.name}, version {protocol.version}: {protocol.title}"),
+            ("protocol hash", protocol.hash),
+            ("what it is", protocol.note),
+        )
+    facts = (
+        *followed,
+        ("data set", report.dataset),
+        ("scored", report.coverage),
+        ("frames", f"{report.num_frames}, sampled by rule {report.sampling}, read by {report.reader}"),
+        ("re-ranked", f"{report.rerank_depth} candidates of each query" if report.rerank_depth else "no"),
+    )
+    return tuple((name, value) for name, value in facts if value)
+
+
+def environment_facts(report: Report) -> tuple[tuple[str, str], ...]:
+    """By what it was measured, as name and value."""
+    machine = report.hardware
+    return (
+        ("command", report.command),
+        ("date", report.date),
+        ("encoder", f"{report.encoder}: {report.about}"),
+        ("fingerprint", report.fingerprint),
+        ("commit", _commit_words(report)),
+        ("processor", f"{machine.cpu}, {machine.num_cores} cores"),
+        ("memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
+        ("GPU", machine.gpu or "none in use"),
+        *report.versions.items(),
+    )
+
+
+def _commit_words(report: Report) -> str:
+    commit = report.commit
+    if commit is None:
+        return "not a checkout"
+    return f"{commit.id}, with changes that are not in it" if commit.dirty else commit.id
+
+
+def warnings(report: Report) -> tuple[str, ...]:
+    """What must be read before any number: alarms, that only a part was asked for, that videos are missing."""
+    partial = f"PARTIAL: a smoke run over the first {report.limit} videos, not a result on {report.dataset}."
+    missing = f"The scores are over {report.coverage}."
+    return (
+        *report.alarms,
+        *((partial,) if report.partial else ()),
+        *((missing,) if not report.complete else ()),
+    )

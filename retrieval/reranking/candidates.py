@@ -1,0 +1,105 @@
+"""Re-ranking: the best candidates of a query, scored again by a model that reads the text while looking at the video.
+
+Shapes: Q texts, V videos. Scores are higher for what fits better. `vmr.retrieval.reranking.engine` does this for a real
+model in bounded memory, resumably and on several processes; what it computes is defined here.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.errors import VmrError
+
+NOT_RERANKED = -100.0
+"""The score of a pair that is no candidate, as upstream's: below any logit of a sane model, the same for all."""
+
+Scores = NDArray[np.float32]
+Match = Callable[[int, NDArray[np.int64]], Scores]
+"""match(video, texts): the number of one video and of M texts -> logits (M,)."""
+
+_SORTED_AT_ONCE = 1 << 20  # scores whose order is in memory at a time
+
+
+class Reranked(NamedTuple):
+    """New scores of the candidates, `NOT_RERANKED` elsewhere. The two directions have candidates of their own."""
+
+    text_to_video: Scores
+    """(Q, V)"""
+    video_to_text: Scores
+    """(V, Q)"""
+
+
+def rerank(scores: Scores, match: Match, k: int) -> Reranked:
+    """Scores the k best videos of every text, and the k best texts of every video, again.
+
+    Upstream evaluates so with k = 128. scores: (Q, V), by which candidates are chosen; -inf for a pair that an
+    approximate search did not find. match: called once for each video with every text that needs it, in increasing
+    order, so that what a video costs is paid once and a pair that both directions ask for is scored once. Raises
+    VmrError for a k below 1, a score that is NaN, and where a logit is not finite.
+    """
+    return Candidates(scores, k).score(match)
+
+
+class Candidates:
+    """The pairs that re-ranking scores: of equal scores the first are taken, and what was not found is none.
+
+    by_text: bool (Q, V), the k best videos of every text. by_video: bool (Q, V), the k best texts of every video.
+    Raises VmrError as `rerank` does.
+    """
+
+    def __init__(self, scores: Scores, k: int) -> None:
+        if k < 1:
+            raise VmrError(f"k is {k}: re-ranking needs at least one candidate a query")
+        if num_broken := int(np.isnan(scores).sum()):
+            raise VmrError(f"{num_broken} of {scores.size} scores are NaN: nothing can be re-ranked by them")
+        self.by_text = _best(scores, k)
+        self.by_video = _best(scores.T, k).T
+
+    @property
+    def num_videos(self) -> int:
+        """V."""
+        return int(self.by_text.shape[1])
+
+    @property
+    def num_pairs(self) -> int:
+        """How many logits there are to compute; a pair that both directions ask for is one."""
+        return sum(len(self.texts_of(video)) for video in range(self.num_videos))
+
+    def texts_of(self, video: int) -> NDArray[np.int64]:
+        """The texts that a video is matched with, in increasing order."""
+        return np.flatnonzero(self.by_text[:, video] | self.by_video[:, video])
+
+    def score(self, match: Match) -> Reranked:
+        """Asks `match` for the logits of every video that has texts, in increasing order."""
+        num_texts, num_videos = self.by_text.shape
+        text_to_video = np.full((num_texts, num_videos), NOT_RERANKED, np.float32)
+        video_to_text = np.full((num_videos, num_texts), NOT_RERANKED, np.float32)
+        for video in range(num_videos):
+            texts = self.texts_of(video)
+            if len(texts):
+                logits = require_finite(match(video, texts), video)
+                asked_by_text, asked_by_video = self.by_text[texts, video], self.by_video[texts, video]
+                text_to_video[texts[asked_by_text], video] = logits[asked_by_text]
+                video_to_text[video, texts[asked_by_video]] = logits[asked_by_video]
+        return Reranked(text_to_video, video_to_text)
+
+
+def require_finite(logits: Scores, video: int) -> Scores:
+    """The logits of a video as they are. Raises VmrError where one is not finite."""
+    if not np.isfinite(logits).all():
+        raise VmrError(f"video {video} has matching logits that are not finite: check the model's weights")
+    return logits
+
+
+def _best(scores: Scores, k: int) -> NDArray[np.bool_]:
+    """Which items are among the k best of their row, a few rows at a time."""
+    chosen = np.zeros(scores.shape, dtype=bool)
+    rows_at_once = max(1, _SORTED_AT_ONCE // max(1, scores.shape[1]))
+    for start in range(0, len(scores), rows_at_once):
+        rows = scores[start : start + rows_at_once]
+        best = np.argsort(-rows, axis=1, kind="stable")[:, :k]
+        np.put_along_axis(chosen[start : start + rows_at_once], best, True, axis=1)
+        chosen[start : start + rows_at_once] &= rows > -np.inf
+    return chosen

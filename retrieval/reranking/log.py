@@ -1,0 +1,74 @@
+"""The log of a re-ranking: the logits of every video that is done, on disk as soon as they are."""
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+
+from vmr.errors import VmrError
+from vmr.retrieval.reranking.candidates import Scores
+
+LOG_FILE = "rerank.sqlite"
+
+_PATIENCE_S = 600.0  # several processes write, each for a moment
+_TABLES = """
+CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, tokens_at_once INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS logits (run TEXT, video INTEGER, logits BLOB NOT NULL, PRIMARY KEY (run, video));
+"""
+
+
+class RerankLog:
+    """Logits by run and video in `rerank.sqlite` of a folder. A transaction a video: a kill loses one at most.
+
+    run: a hash of all that decides the logits; other runs in the same file are left alone. Raises VmrError, naming the
+    file, where it cannot be written or is damaged. Processes may share it.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._path, self._run = folder / LOG_FILE, run
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self._path, timeout=_PATIENCE_S)
+            self._connection.executescript(_TABLES)
+        except (sqlite3.Error, OSError) as error:
+            raise self._refusal(error) from error
+
+    def agree(self, tokens_at_once: int) -> int:
+        """The batch size of this run: that of its first part, so that the logits are the same to the last bit.
+
+        tokens_at_once: what there is memory for now. If that is less than what the run began with, it starts anew.
+        """
+        try:
+            row = self._connection.execute("SELECT tokens_at_once FROM runs WHERE run = ?", (self._run,)).fetchone()
+            if row is not None and row[0] <= tokens_at_once:
+                return int(row[0])
+            with self._connection:
+                self._connection.execute("DELETE FROM logits WHERE run = ?", (self._run,))
+                self._connection.execute("INSERT OR REPLACE INTO runs VALUES (?, ?)", (self._run, tokens_at_once))
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+        return tokens_at_once
+
+    def read(self) -> dict[int, Scores]:
+        """The logits of every video that is done."""
+        try:
+            rows = self._connection.execute("SELECT video, logits FROM logits WHERE run = ?", (self._run,)).fetchall()
+            return {int(video): np.frombuffer(data, "<f4").astype(np.float32) for video, data in rows}
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            raise self._refusal(error) from error
+
+    def append(self, video: int, logits: Scores) -> None:
+        """Returns when they are on disk."""
+        try:
+            with self._connection:
+                row = (self._run, video, logits.astype("<f4").tobytes())
+                self._connection.execute("INSERT OR REPLACE INTO logits VALUES (?, ?, ?)", row)
+        except sqlite3.Error as error:
+            raise self._refusal(error) from error
+
+    def close(self) -> None:
+        """Nothing is lost where this is never called."""
+        self._connection.close()
+
+    def _refusal(self, error: Exception) -> VmrError:
+        return VmrError(f"{self._path}: cannot be used as the log of re-ranking: {error}; remove it to start anew")

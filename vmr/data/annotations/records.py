@@ -1,0 +1,279 @@
+"""Captions of a training set as a memory-mapped Arrow table: read from disk as needed, shared by all processes.
+
+A list of Python objects costs gigabytes at ten million captions, in every process anew; pages of a mapped file cost
+nothing that the system cannot take back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import tempfile
+import time
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import chain, islice
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from vmr.errors import AnnotationError, MissingExtraError
+from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_unicode, sha256_of, write_atomically
+
+Media = Literal["video", "image"]
+
+_VERSION = 2  # of the table's layout and of what the readers of formats make of a file
+_BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search
+_NAMED = 100  # names kept of what was left out
+_FRESH_S = 2.0  # a file changed so recently may change again without its time of change telling
+
+
+@dataclass(frozen=True)
+class Record:
+    """A video or picture and its captions. Raises AnnotationError for times that make no moment.
+
+    path: relative to the folder of the videos, or absolute; it may lack its suffix. id: what the data set calls it.
+    start_s, end_s: the moment that the captions are about, in seconds; None where they are about the whole.
+    offset, size: for a member of a tar file, where in the file at `path` its bytes lie; None for a file of its own.
+    """
+
+    path: str
+    id: str
+    captions: tuple[str, ...]
+    media: Media = "video"
+    start_s: float | None = None
+    end_s: float | None = None
+    offset: int | None = None
+    size: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.start_s is None) != (self.end_s is None):
+            raise AnnotationError(f"{self.path}: a moment needs both start_s and end_s")
+        if self.start_s is not None and self.end_s is not None and not 0 <= self.start_s <= self.end_s < float("inf"):
+            raise AnnotationError(f"{self.path}: no moment lasts from {self.start_s} s to {self.end_s} s")
+
+
+def id_of(path: str) -> str:
+    """Reduce "all/video9770.mp4" and "video9770" to the id they share: the name without the suffix of its kind."""
+    name = PurePosixPath(path)
+    return name.stem if name.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES else name.name
+
+
+class RecordTable:
+    """A sequence of records on disk. `build` writes one, `open` maps it, `cached` does whichever is needed.
+
+    media: what all its records are. num_videos: how many different ones; several records may be of the same video.
+    has_moments: whether captions of any are about a moment.
+    num_left_out, left_out: what the source of the records holds but cannot be used, and the first of it by name.
+    """
+
+    def __init__(self, path: Path, reader: Any) -> None:
+        about = json.loads(reader.schema.metadata[b"vmr"])
+        self.path = path
+        self.media: Media = about["media"]
+        self.num_captions: int = about["num_captions"]
+        self.num_videos: int = about["num_videos"]
+        self.has_moments: bool = about["has_moments"]
+        self.num_left_out: int = about["num_left_out"]
+        self.left_out: tuple[str, ...] = tuple(about["left_out"])
+        self._num_records: int = about["num_records"]
+        self._batches = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+
+    @classmethod
+    def build(cls, records: Iterable[Record], path: str | Path, left_out: Sequence[str] = ()) -> RecordTable:
+        """Write `records` to `path`, whole or not at all, and open it.
+
+        left_out: names to keep with the table; it may grow while the records are read.
+
+        Raises AnnotationError, writing nothing, when there are none, when videos and pictures are mixed, or when a
+        caption is blank.
+        """
+        path = Path(path)
+        write_atomically(path, lambda temporary: _write(iter(records), temporary, left_out))
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | Path) -> RecordTable:
+        """Map the table at `path`. Raises AnnotationError if it is not one of this version."""
+        arrow = import_extra("pyarrow")
+        try:
+            reader = arrow.ipc.open_file(arrow.memory_map(os.fspath(path)))
+        except (OSError, arrow.ArrowInvalid) as error:
+            raise AnnotationError(f"{path}: not a table of records: {str(error).splitlines()[0]}") from None
+        metadata = json.loads((reader.schema.metadata or {}).get(b"vmr", b"{}"))
+        if metadata.get("version") != _VERSION:
+            raise AnnotationError(f"{path}: not a table of records of version {_VERSION}: remove it to have it rebuilt")
+        return cls(Path(path), reader)
+
+    def __len__(self) -> int:
+        return self._num_records
+
+    def __getitem__(self, index: int) -> Record:
+        batch, row = self._place(index)
+        values = {name: batch.column(name)[row].as_py() for name in _COLUMNS}
+        return Record(**{**values, "captions": tuple(values["captions"])}, media=self.media)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self[index] for index in range(len(self)))
+
+    def video_number(self, index: int) -> int:
+        """A number in [0, num_videos) that is equal for records of the same video (and moment) and no others."""
+        batch, row = self._place(index)
+        number: int = batch.column("video")[row].as_py()
+        return number
+
+    def _place(self, index: int) -> tuple[Any, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.path}: record {index} of {len(self)}")
+        number, row = divmod(index, _BATCH)
+        return self._batches[number], row
+
+
+_COLUMNS = tuple(field.name for field in fields(Record) if field.name != "media")
+
+
+def import_extra(package: str) -> Any:
+    """A package of the extra `train`. Raises MissingExtraError if it is not installed."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingExtraError(package, "train") from None
+
+
+def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> None:
+    """Write in two passes: which rows share a video is known only after the last one."""
+    arrow = import_extra("pyarrow")
+    first = next(records, None)
+    if first is None:
+        raise AnnotationError("there are no captions in it")
+    kinds = {"path": arrow.string(), "id": arrow.string(), "captions": arrow.list_(arrow.string())}
+    kinds |= dict.fromkeys(("start_s", "end_s"), arrow.float64()) | dict.fromkeys(("offset", "size"), arrow.int64())
+    schema = arrow.schema([(name, kinds[name]) for name in _COLUMNS])
+    hashes, num_captions, has_moments = array("Q"), 0, False
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".records.", suffix=".tmp") as rows:
+        with arrow.ipc.new_file(rows, schema) as sink:
+            for batch in _batches(chain([first], records)):
+                for record in batch:
+                    _check(record, first.media)
+                    hashes.append(_hash(record))
+                    num_captions += len(record.captions)
+                    has_moments |= record.start_s is not None
+                columns = [[getattr(record, name) for record in batch] for name in _COLUMNS]
+                arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+                sink.write_batch(arrow.record_batch(arrays, schema=schema))
+        rows.flush()
+        numbers, num_videos = _numbered(np.frombuffer(hashes, np.uint64))
+        about = {
+            "version": _VERSION,
+            "media": first.media,
+            "num_records": len(hashes),
+            "num_videos": num_videos,
+            "num_captions": num_captions,
+            "has_moments": has_moments,
+            "num_left_out": len(left_out),
+            "left_out": list(left_out[:_NAMED]),
+        }
+        final = schema.append(arrow.field("video", arrow.int64())).with_metadata({"vmr": json.dumps(about)})
+        with arrow.memory_map(rows.name) as source, arrow.ipc.new_file(os.fspath(path), final) as sink:
+            reader = arrow.ipc.open_file(source)
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                videos = arrow.array(numbers[number * _BATCH : number * _BATCH + len(batch)], arrow.int64())
+                sink.write_batch(arrow.record_batch([*batch.columns, videos], schema=final))
+
+
+def _numbered(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], int]:
+    """Different values by number, in order of appearance, and how many there are."""
+    _, first_place, where = np.unique(hashes, return_index=True, return_inverse=True)
+    number_of = np.empty(len(first_place), np.int64)
+    number_of[np.argsort(first_place)] = np.arange(len(first_place))
+    return number_of[where], len(first_place)
+
+
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    while batch := list(islice(records, _BATCH)):
+        yield batch
+
+
+def _check(record: Record, media: Media) -> None:
+    if record.media != media:
+        raise AnnotationError(f"{record.path}: {record.media} in a file of {media}s: keep them apart, in two files")
+    if not all(map(is_unicode, (record.path, record.id, *record.captions))):
+        raise AnnotationError(f"{record.path!r}: it or a caption of it holds half a surrogate pair")
+    if not record.captions or not all(caption.strip() for caption in record.captions):
+        raise AnnotationError(f"{record.path}: a blank caption; `vmr-data check` lists all of them")
+
+
+def _hash(record: Record) -> int:
+    what = repr((record.path, record.offset, record.start_s, record.end_s)).encode()
+    return int.from_bytes(hashlib.blake2b(what, digest_size=8).digest(), "little")
+
+
+def cache_folder() -> Path:
+    """Where vmr keeps what it can make again: $VMR_CACHE, or ~/.cache/vmr."""
+    return Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
+
+
+def cached_table(
+    files: Sequence[Path],
+    how: Sequence[str],
+    read: Callable[[list[str]], Iterable[Record]],
+    *,
+    by_contents: bool = True,
+) -> RecordTable:
+    """The table of what `read` makes of `files`, built at most once; processes that want it at once wait for one.
+
+    read: is given a list, to which it adds the names of what it leaves out. how: all else that it depends on.
+    by_contents: a file counts as the same while its SHA-256 is (which is taken again when its size or time of change is
+    new); otherwise, for files too large to read, while its path, size and time of change are.
+
+    Raises AnnotationError, with the first file's name, as `read` and `RecordTable.build` do.
+    """
+    try:
+        states = [_contents(file) if by_contents else _state(file) for file in files]
+    except OSError as error:
+        raise AnnotationError(f"{error.filename}: cannot read this file: {error.strerror}") from None
+    key = hashlib.sha256(json.dumps([_VERSION, *how, states]).encode()).hexdigest()
+    path = cache_folder() / "records" / f"{files[0].stem}-{key[:24]}.arrow"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.exists():
+                left_out: list[str] = []
+                try:
+                    return RecordTable.build(read(left_out), path, left_out)
+                except AnnotationError as error:
+                    named = str(error).startswith(tuple(map(str, files)))
+                    raise AnnotationError(str(error) if named else f"{files[0]}: {error}") from None
+    return RecordTable.open(path)
+
+
+def _state(file: Path) -> list[str | int]:
+    """What tells without reading a file that it is still the one it was: path, size, time of change."""
+    status = file.stat()
+    return [str(file.resolve()), status.st_size, status.st_mtime_ns]
+
+
+def _contents(file: Path) -> str:
+    """The SHA-256 of a file, remembered until the file changes."""
+    state = _state(file)
+    memo = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(str(state[0]))).hexdigest()}.json"
+    try:
+        *noted, digest = json.loads(memo.read_text())
+        if noted == state:
+            return str(digest)
+    except (OSError, ValueError, TypeError):
+        pass  # never noted, or badly
+    digest = sha256_of(file)
+    if time.time() - int(state[2]) / 1e9 > _FRESH_S:
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memo, lambda temporary: temporary.write_text(json.dumps([*state, digest])))
+    return digest

@@ -1,0 +1,61 @@
+"""Still pictures, and other frames that are in memory, as if they came from a video."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import av
+import numpy as np
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from vmr.data.decoding.pictures import orientation, resized_rgb, upright_rgb
+from vmr.errors import VideoError
+
+
+class Frames:
+    """Frames (n, 3, H, W) in memory or mapped into it, as a `FrameSource`.
+
+    They stand outside of time: no sampling rule trims them.
+    """
+
+    fps = math.inf
+    duration_s = 0.0
+
+    def __init__(self, path: str, frames: NDArray[np.uint8]) -> None:
+        self.path = path
+        self._frames = frames
+        self.num_frames, _, self.height, self.width = frames.shape
+
+    def frames_at(
+        self, indices: Sequence[int], size: tuple[int, int] | None = None, crop: tuple[int, int, int, int] | None = None
+    ) -> NDArray[np.uint8]:
+        """See `VideoReader.frames_at`."""
+        frames = self._frames[list(indices)]
+        if size is not None:
+            scaled = [resized_rgb(frame.transpose(1, 2, 0), size) for frame in frames]
+            frames = np.stack(scaled).transpose(0, 3, 1, 2)
+        top, left, height, width = crop or (0, 0, *frames.shape[2:])
+        return frames[:, :, top : top + height, left : left + width]
+
+
+def read_still(path: str) -> NDArray[np.uint8]:
+    """An upright picture as one frame, uint8 RGB in [0, 255], (1, 3, H, W). Raises VideoError for what is not one."""
+    # Without a pattern "%03d" in a name is part of the name; the rest as for videos: `vmr.data.decoding.frame_index`.
+    options = {"protocol_whitelist": "file", "pattern_type": "none"}
+    try:
+        with av.open(f"file:{path}", options=options) as container:
+            kind = container.format.name
+            if kind != "image2" and not kind.endswith("_pipe"):
+                raise VideoError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"err_detect": "explode"}  # half a JPEG would be half grey
+            frame = next(container.decode(stream))
+    except FileNotFoundError:
+        raise VideoError(path, "no such file") from None
+    except (FFmpegError, StopIteration, IndexError):
+        raise VideoError(path, "not a picture that FFmpeg can read") from None
+    turned = orientation(frame)[0] % 2
+    size = (frame.width, frame.height) if turned else (frame.height, frame.width)
+    return upright_rgb(frame, size).transpose(2, 0, 1)[None]

@@ -1,0 +1,169 @@
+"""The synthetic benchmark as files: lossless videos of moving shapes, and annotation files in the family's format."""
+
+import json
+import shutil
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vmr.data.annotations.records import cache_folder
+from vmr.data.shapes.split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, kind_of, train_seed
+from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Frames, Scene, render
+from vmr.data.sources.shapes import ShapesSource
+from vmr.errors import VmrError
+from vmr.progress import progress_bar
+
+FPS = 8
+
+ShapesSplit = Literal["both", "train", "test"]
+
+
+@dataclass(frozen=True)
+class ShapesSummary:
+    """What `make_shapes` wrote: the folder and the number of clips in its train.json and test.json, if any."""
+
+    out_dir: Path
+    num_train: int
+    num_test: int
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """A clip to write: its place in the folder, its sentence, its part of the benchmark, how to draw it."""
+
+    video: str
+    caption: str
+    part: str
+    scene: Scene
+    seed: tuple[int, ...]
+
+
+def make_shapes(
+    out_dir: str | Path,
+    parts: Sequence[str] = ("pairs",),
+    num_clips: int = 200,
+    seed: int = 0,
+    split: ShapesSplit = "both",
+    progress: bool = False,
+) -> ShapesSummary:
+    """Write clips of the benchmark to `out_dir`: 64 x 64 px, 8 frames, lossless H.264, and what they show.
+
+    parts: of PARTS. num_clips: how many clips to train on, of the parts in turn and as `ShapesSource` draws them
+    ("twins" are trained on as "pairs"), and at most how many of each part's TEST_CLIPS to test on, the first ones.
+    seed: of the training clips; the test clips are the same for everybody.
+
+    train.json and test.json are lists of {"video": "train/00000.mp4", "caption": "...", "part": "..."} with paths
+    relative to `out_dir`; meta.json says how they were made. The videos decode to the pixels that `render` draws; the
+    same arguments give the same bytes with the same versions of numpy and PyAV.
+
+    `out_dir` appears only when it is complete. Raises VmrError when it exists and is not an empty folder, for an
+    unknown part, and for numbers that make no sense.
+    """
+    out_dir = Path(out_dir).resolve()
+    _require_absent_or_empty(out_dir)
+    for part in parts:
+        if part not in PARTS:
+            raise VmrError(f"shapes has no part '{part}': one of {', '.join(PARTS)}")
+    source = ShapesSource(tuple(dict.fromkeys(map(kind_of, parts))), num_clips, seed)
+    clips = {"train": _train_clips(source)} if split != "test" else {}
+    if split != "train":
+        clips["test"] = [clip for part in dict.fromkeys(parts) for clip in _test_clips(part)[:num_clips]]
+    meta = {"name": "shapes", "version": VERSION, "seed": seed, "parts": list(parts)}
+    meta |= {"size_px": SIZE, "num_frames": NUM_FRAMES, "fps": FPS}
+    meta |= {f"num_{name}": len(chosen) for name, chosen in clips.items()}
+
+    # Written beside its final place and renamed at the end, so that a killed run leaves no half data set there.
+    unfinished = out_dir.with_name(f".{out_dir.name}.{uuid.uuid4().hex}.part")
+    try:
+        unfinished.mkdir(parents=True)
+        _write(unfinished, clips, meta, progress)
+        if out_dir.exists():
+            out_dir.rmdir()
+        unfinished.rename(out_dir)
+    except OSError as error:
+        raise VmrError(f"{out_dir}: cannot write the data set: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return ShapesSummary(out_dir, len(clips.get("train", ())), len(clips.get("test", ())))
+
+
+def shapes_test_folder(part: str = "pairs", progress: bool = False) -> Path:
+    """The folder of a whole test part, with its test.json: rendered on first use, then kept.
+
+    It is kept in $VMR_CACHE, or ~/.cache/vmr where that is not set, under the version of the benchmark. A folder that
+    lacks a file is rendered anew. Raises VmrError when the cache cannot be written.
+    """
+    folder = cache_folder() / f"shapes-v{VERSION}" / part
+    if _is_complete(folder, part):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        make_shapes(folder, (part,), TEST_CLIPS[part], split="test", progress=progress)
+    except VmrError as error:
+        if not _is_complete(folder, part):  # else another process was faster
+            raise VmrError(f"{error}; set VMR_CACHE to a folder that can be written") from error
+    return folder
+
+
+def _is_complete(folder: Path, part: str) -> bool:
+    try:
+        rows = json.loads((folder / "test.json").read_text(encoding="utf-8"))
+        sizes = [(folder / row["video"]).stat().st_size for row in rows]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    return len(sizes) == TEST_CLIPS[part] and all(sizes)
+
+
+def _train_clips(source: ShapesSource) -> list[_Clip]:
+    clips = []
+    for index in range(len(source)):
+        rng = np.random.default_rng((VERSION, source.seed, index))
+        caption, part = source.pair(index, rng).caption, source.part(index)
+        clips.append(_Clip(f"train/{index:05}.mp4", caption, part, source.scene(index), train_seed(source.seed, index)))
+    return clips
+
+
+def _test_clips(part: str) -> list[_Clip]:
+    return [
+        _Clip(f"test/{part}-{number:04}.mp4", scene.captions[0], part, scene, held_out_seed(part, number))
+        for number, scene in enumerate(held_out_scenes(part))
+    ]
+
+
+def _require_absent_or_empty(out_dir: Path) -> None:
+    if out_dir.exists() and not out_dir.is_dir():
+        raise VmrError(f"{out_dir}: is a file; name a new folder for the data set")
+    if out_dir.is_dir() and any(out_dir.iterdir()):
+        raise VmrError(f"{out_dir}: not empty; name a new folder, or remove what is in this one")
+
+
+def _write(out_dir: Path, clips: dict[str, list[_Clip]], meta: dict[str, Any], progress: bool) -> None:
+    """Write all files of the data set."""
+    for name in clips:
+        (out_dir / name).mkdir()
+    with progress_bar(progress) as bar:
+        for clip in bar.track([clip for chosen in clips.values() for clip in chosen], description="drawing"):
+            _write_video(out_dir / clip.video, render(clip.scene, clip.seed))
+    rows = {
+        name: [{"video": clip.video, "caption": clip.caption, "part": clip.part} for clip in chosen]
+        for name, chosen in clips.items()
+    }
+    for name, content in {**rows, "meta": meta}.items():
+        (out_dir / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_video(file: Path, frames: Frames) -> None:
+    """Encode (T, 3, H, W) frames without loss: H.264 of RGB at quantiser 0, in mp4."""
+    import av
+
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = frames.shape[3], frames.shape[2], "rgb24"
+        stream.codec_context.thread_count = 1  # the number of threads changes the bytes
+        for frame in frames.transpose(0, 2, 3, 1):  # (H, W, 3)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())

@@ -1,0 +1,52 @@
+"""Training pairs from data sets of the Hugging Face hub that are downloaded first, and then read in any order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.data.annotations.records import import_extra
+from vmr.data.sources.hub_rows import HubData, RowFiles
+from vmr.data.sources.source import Pair
+
+
+class HubSource:
+    """A data set that is downloaded as a whole when first used, one pair for each row; a TrainSource.
+
+    Rows of equal paths are one video; rows of other types are one each. keep, folder: as for `TarSource`. Raises as
+    `HubData.load`; `pair` also raises VmrError for a row of other types than `HubData.read` expects.
+    """
+
+    notes = ()
+    group = 1
+
+    def __init__(self, data: HubData, keep: int = 2048, folder: Path | None = None) -> None:
+        self.name, self.media = data.title, data.media
+        self._data = data
+        self._rows = data.load(stream=False)
+        self._ids = _numbers(self._rows, data.video_column)
+        self.num_ids = int(self._ids.max()) + 1 if len(self._ids) else 0
+        self._files = RowFiles(data, keep, folder)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def pair(self, index: int, rng: np.random.Generator) -> Pair:
+        """Row `index` with one of its captions. A row that has none counts as a clip that cannot be decoded."""
+        row = self._data.read(self._rows[index])
+        return self._files.captioned(row, index, f"{self.name}:{index}", int(self._ids[index])).pair(rng)
+
+
+def _numbers(rows: Any, column: str) -> NDArray[np.int64]:
+    """Equal for rows of equal paths, else different; (num_rows,)."""
+    if getattr(rows.features[column], "dtype", None) not in ("string", "large_string"):
+        return np.arange(len(rows), dtype=np.int64)
+    arrow = import_extra("pyarrow")
+    paths = rows.select_columns([column]).with_format("arrow")[:][column]
+    # large_string: all of it together may be longer than 2 GB.
+    distinct = paths.cast(arrow.large_string()).combine_chunks().fill_null("").dictionary_encode()
+    numbers: NDArray[np.int64] = distinct.indices.to_numpy().astype(np.int64)
+    return numbers

@@ -1,0 +1,140 @@
+"""Rows of a data set of the Hugging Face hub, or of a folder in one of its formats: a clip and its captions each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from vmr.data.annotations.records import Media, import_extra
+from vmr.data.sources.annotated import locate
+from vmr.data.sources.source import Captioned
+from vmr.data.sources.spool import Spool
+from vmr.errors import VmrError
+
+
+class HubRow(NamedTuple):
+    """captions: those that are not empty. path: of the clip's file, or what its bytes were called. content: its bytes.
+
+    A row may lack its clip, having neither, and its captions.
+    """
+
+    captions: tuple[str, ...]
+    path: str | None
+    content: bytes | None
+
+
+@dataclass(frozen=True)
+class HubData:
+    """A data set, and what its columns mean.
+
+    name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
+    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
+    text, or a list of texts to choose from. media: what the clips are. subset: of a data set of several configurations.
+    revision: of a repository, a branch, tag or commit.
+    """
+
+    name: str
+    split: str = "train"
+    video_column: str = "video"
+    caption_column: str = "caption"
+    media: Media = "video"
+    root: str | Path = "."
+    subset: str | None = None
+    revision: str | None = None
+
+    @property
+    def title(self) -> str:
+        """What to call it in logs."""
+        return f"{self.name}:{self.split}"
+
+    def load(self, *, stream: bool) -> Any:
+        """What `datasets` has, with the columns of clips and captions only, and nothing in them decoded.
+
+        stream: an IterableDataset, which is downloaded as it is read, rather than a Dataset, which is downloaded first.
+        Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
+        """
+        datasets = import_extra("datasets")
+        try:
+            if any(Path(self.name, file).is_file() for file in ("dataset_info.json", "dataset_dict.json")):
+                if stream:
+                    raise VmrError(f"{self.name}: was written by save_to_disk, so there is nothing to stream")
+                rows = datasets.load_from_disk(self.name)
+                if isinstance(rows, datasets.DatasetDict):
+                    if self.split not in rows:
+                        raise VmrError(f"{self.name}: no split '{self.split}' (it has {', '.join(rows)})")
+                    rows = rows[self.split]
+            else:
+                rows = datasets.load_dataset(
+                    self.name, self.subset, split=self.split, revision=self.revision, streaming=stream
+                )
+            there = rows.column_names or list(next(iter(rows), {}))  # a stream may know them from its first row only
+        except (OSError, ValueError, RuntimeError, KeyError) as error:  # `datasets` derives its own from these
+            raise VmrError(f"{self.name}: cannot load this data set: {' '.join(str(error).split())}") from None
+        missing = [column for column in (self.video_column, self.caption_column) if column not in there]
+        if missing:
+            raise VmrError(f"{self.name}: no column '{missing[0]}' (it has {', '.join(there)})")
+        for kind in (datasets.Video, datasets.Image):
+            if rows.features is not None and isinstance(rows.features[self.video_column], kind):
+                rows = rows.cast_column(self.video_column, kind(decode=False))
+        return rows.select_columns([self.video_column, self.caption_column])
+
+    def read(self, row: dict[str, Any]) -> HubRow:
+        """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list.
+
+        Raises VmrError for anything else.
+        """
+        clip, captions = row[self.video_column], row[self.caption_column]
+        captions = captions if isinstance(captions, list) else [captions]
+        content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
+        if isinstance(content, str):
+            content, path = None, content
+        self._expect(self.caption_column, "a text or a list of texts", str, *captions)
+        self._expect(self.video_column, "a path, bytes or a dict of both", bytes, content)
+        self._expect(self.video_column, "a path, bytes or a dict of both", str, path)
+        return HubRow(tuple(text for text in captions if text and text.strip()), path, content)
+
+    def _expect(self, column: str, expected: str, kind: type, *values: object) -> None:
+        for value in values:
+            if value is not None and not isinstance(value, kind):
+                raise VmrError(f"{self.title}: column '{column}' holds {type(value).__name__}, expected {expected}")
+
+
+class RowFiles:
+    """Makes the clips of rows files to decode: those below `data.root` that paths lead to, or temporary ones.
+
+    Temporary are those of bytes and of paths that are addresses, such as "zip://a.mp4::b.zip"; for these see `Spool`.
+    """
+
+    def __init__(self, data: HubData, keep: int, folder: Path | None = None) -> None:
+        self._data = data
+        self._spool = Spool(keep, folder)
+
+    def captioned(self, row: HubRow, number: int, name: str, id: int) -> Captioned:
+        """Row `number`. One that has no caption counts as a clip that cannot be decoded.
+
+        Raises VmrError where an address cannot be read, but for a clip that is not there.
+        """
+        if row.path:
+            name = f"{name} ({row.path})"
+        if not row.captions:
+            return Captioned(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
+        if row.content is None and row.path and "://" not in row.path:
+            return Captioned(name, id, row.captions, locate(self._data.root, row.path, self._data.media))
+        suffix = PurePosixPath((row.path or "").partition("::")[0]).suffix
+        return Captioned(name, id, row.captions, self._spool.put(number, suffix, lambda: _bytes_of(row)))
+
+
+def _bytes_of(row: HubRow) -> bytes | None:
+    """The clip itself, read from its address where it has one; None where there is none."""
+    if row.content is not None or not row.path:
+        return row.content
+    try:
+        with import_extra("fsspec").open(row.path, "rb") as file:
+            content: bytes = file.read()
+            return content
+    except (FileNotFoundError, KeyError):  # the latter from archives
+        return None
+    except Exception as error:  # of whatever package an address leads to
+        message = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise VmrError(f"{row.path}: cannot be read ({message}); the same command goes on with the run") from error

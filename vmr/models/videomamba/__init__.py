@@ -1,0 +1,4 @@
+"""The VideoMamba encoder: backbone, mixer, pooling, the student head of training, and CUDA graphs.
+
+Imports `vmr.ops` only.
+"""

@@ -1,0 +1,52 @@
+"""VideoMamba as a classifier of videos (Kinetics, Something-Something) or images (ImageNet).
+
+Shapes: B batch, T frames, H = W pixels, C width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vmr.errors import ModelError
+from vmr.models.videomamba.backbone import BackboneConfig, VideoMambaBackbone
+from vmr.models.videomamba.mixer import RMSNorm
+from vmr.models.videomamba.workspace import Workspace, workspace_for
+from vmr.ops.backend import Backend
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(BackboneConfig):
+    """A backbone's sizes, and `num_classes`: 400 and 174 for the published video models, 1000 for the image ones."""
+
+    num_classes: int = 400
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_classes < 1:
+            raise ModelError(f"num_classes is {self.num_classes}, but must be at least 1")
+
+
+class VideoMambaClassifier(VideoMambaBackbone):
+    """Reads the class off the CLS token. `backend` is that of `vmr.ops.backend`."""
+
+    config: ClassifierConfig
+
+    def __init__(self, config: ClassifierConfig, *, backend: Backend = "auto") -> None:
+        super().__init__(config, backend=backend)
+        self.norm_f = RMSNorm(config.width, backend=backend)
+        self.head = nn.Linear(config.width, config.num_classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, video: Tensor) -> Tensor:
+        """video: (B, T, 3, H, W), normalised as the weights expect; T = 1 for images -> logits (B, num_classes).
+
+        Raises ModelError if the video is not of the size this model takes.
+        """
+        tokens = self.embed_tokens(video)  # (B, 1 + N, C)
+        hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))
+        stream: Tensor = residual[:, 0] + hidden[:, 0]  # (B, C): only CLS is read
+        normed, _ = self.norm_f(stream, None, torch.float32, Workspace())
+        logits: Tensor = self.head(normed.to(self.head.weight.dtype))
+        return logits

@@ -1,0 +1,189 @@
+"""The bidirectional Mamba mixer of VideoMamba and the residual block around it.
+
+Symbols, as in the Mamba paper (Gu & Dao 2023, section 3):
+B batch, L tokens, d_model width of the residual stream, d_inner = expand * d_model, d_state states per channel (N),
+dt_rank rank of delta (R), d_conv taps of the short filter (K).
+
+Both directions share the input and output projections; each has its own filter, delta, A, B, C and D. Attribute names
+are those of upstream's checkpoints, where the suffix `_b` marks the direction from the last token to the first.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vmr.models.videomamba.workspace import Workspace
+from vmr.ops import ScanInputs, add_rms_norm, bidirectional_conv_silu, bidirectional_scan
+from vmr.ops.backend import Backend
+
+DtInit = Literal["intended", "upstream"]
+
+NORM_EPS = 1e-5
+DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3.6)
+
+
+class BidirectionalMixer(nn.Module):
+    """Mix tokens by a selective scan from the left and one from the right (Li et al. 2024, "VideoMamba", section 3.2).
+
+    The two scans are summed, not averaged, and share the gate. `backend` is that of `vmr.ops.backend`.
+    """
+
+    def __init__(
+        self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2, backend: Backend = "auto"
+    ) -> None:
+        super().__init__()
+        d_inner = expand * d_model
+        self.d_state = d_state
+        self.dt_rank = math.ceil(d_model / 16)
+        self.backend = backend
+        rows = self.dt_rank + 2 * d_state
+        self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
+        # The convolutions and dt_proj hold parameters only: vmr.ops applies them, fused with what follows.
+        self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
+        self.conv1d_b = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
+        self.x_proj = nn.Linear(d_inner, rows, bias=False)
+        self.x_proj_b = nn.Linear(d_inner, rows, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, d_inner)
+        self.dt_proj_b = nn.Linear(self.dt_rank, d_inner)
+        self.A_log = nn.Parameter(torch.empty(d_inner, d_state))
+        self.A_b_log = nn.Parameter(torch.empty(d_inner, d_state))
+        self.D = nn.Parameter(torch.empty(d_inner))
+        self.D_b = nn.Parameter(torch.empty(d_inner))
+        self.out_proj = nn.Linear(d_inner, d_model, bias=False)
+
+    def forward(self, hidden: Tensor, workspace: Workspace) -> Tensor:
+        """hidden: (B, L, d_model) -> (B, L, d_model), a buffer of `workspace` where that reuses any."""
+        xz = workspace.linear("xz", hidden, self.in_proj.weight)
+        x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
+        u, u_b = bidirectional_conv_silu(
+            x,
+            (self.conv1d.weight.squeeze(1), self.conv1d.bias),
+            (self.conv1d_b.weight.squeeze(1), self.conv1d_b.bias),
+            out=workspace.pair("u", x),
+            backend=self.backend,
+        )
+        forward = self._scan_inputs(u, workspace.linear("dt_B_C", u, self.x_proj.weight), workspace, backward=False)
+        backward = self._scan_inputs(
+            u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), workspace, backward=True
+        )
+        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is float32 whatever the products are
+            y = bidirectional_scan(forward, backward, z, out=workspace.like("y", x), backend=self.backend)
+        return workspace.linear("hidden", y, self.out_proj.weight)
+
+    def _scan_inputs(
+        self, u: Tensor, projected: Tensor, workspace: Workspace, *, backward: bool
+    ) -> ScanInputs:  # fmt: skip
+        delta, B, C = torch.split(projected, [self.dt_rank, self.d_state, self.d_state], dim=-1)
+        dt_proj = self.dt_proj_b if backward else self.dt_proj
+        A_log = self.A_b_log if backward else self.A_log
+        return ScanInputs(
+            u=u,
+            delta=delta,  # (B, L, dt_rank)
+            A=workspace.decay_rates(A_log),
+            B=B,
+            C=C,
+            D=self.D_b if backward else self.D,
+            delta_bias=dt_proj.bias,
+            delta_weight=dt_proj.weight,
+        )
+
+    @torch.no_grad()
+    def reset_parameters(self, num_layers: int, dt_init: DtInit) -> None:
+        """Fresh weights for one of `num_layers` mixers.
+
+        Upstream's own linear-layer initialisation runs over Mamba's and zeroes the bias of `dt_proj`, so that its step
+        sizes all start near softplus(0) = 0.69. `intended` draws them from 0.001 to 0.1 as Mamba does; `upstream`
+        repeats the accident.
+        """
+        for linear in (self.in_proj, self.x_proj, self.x_proj_b):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
+        self.out_proj.weight /= math.sqrt(num_layers)  # one addition to the residual stream per layer
+        for conv in (self.conv1d, self.conv1d_b):
+            conv.reset_parameters()
+        for A_log, D in ((self.A_log, self.D), (self.A_b_log, self.D_b)):
+            A_log.copy_(torch.arange(1, self.d_state + 1).log().expand_as(A_log))  # S4D-real
+            D.fill_(1.0)
+        for dt_proj in (self.dt_proj, self.dt_proj_b):
+            if dt_init == "upstream":
+                nn.init.trunc_normal_(dt_proj.weight, std=0.02)
+                nn.init.zeros_(dt_proj.bias)
+            else:
+                nn.init.uniform_(dt_proj.weight, -(self.dt_rank**-0.5), self.dt_rank**-0.5)
+                dt_proj.bias.copy_(_inverse_softplus(_log_uniform(dt_proj.bias, DT_MIN, DT_MAX)))
+
+
+class RMSNorm(nn.Module):
+    """Adds to the float32 residual stream and normalises the sum, in one pass over memory."""
+
+    def __init__(self, width: int, *, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.backend = backend
+
+    def forward(
+        self, hidden: Tensor, residual: Tensor | None, dtype: torch.dtype, workspace: Workspace
+    ) -> tuple[Tensor, Tensor]:
+        """hidden, residual: (B, L, C) -> the normalised sum in `dtype`, and the sum in float32.
+
+        A workspace that reuses buffers gets the former, and the latter is written over `residual`.
+        """
+        return add_rms_norm(
+            hidden,
+            residual,
+            self.weight,
+            NORM_EPS,
+            dtype=dtype,
+            inplace=workspace.reuses_buffers,
+            out=workspace.like("normed", hidden, dtype),
+            backend=self.backend,
+        )
+
+
+class Block(nn.Module):
+    """residual += hidden; hidden = mixer(norm(residual)).
+
+    The addition belongs to the output of the block before, so `drop_path_rate` is the rate at which that one is left
+    out (upstream's placement); the first block has nothing to leave out.
+    """
+
+    def __init__(self, width: int, drop_path_rate: float, *, backend: Backend = "auto") -> None:
+        super().__init__()
+        self.mixer = BidirectionalMixer(width, backend=backend)
+        self.norm = RMSNorm(width, backend=backend)
+        self.drop_path_rate = drop_path_rate
+
+    def forward(
+        self, hidden: Tensor, residual: Tensor | None, dtype: torch.dtype, workspace: Workspace
+    ) -> tuple[Tensor, Tensor]:
+        """hidden: (B, L, C) and the float32 residual stream, None at the first block -> the next two of them."""
+        if residual is not None:
+            hidden = drop_path(hidden, self.drop_path_rate, training=self.training)
+        normed, residual = self.norm(hidden, residual, dtype, workspace)
+        return self.mixer(normed, workspace), residual
+
+
+def drop_path(hidden: Tensor, rate: float, *, training: bool) -> Tensor:
+    """Leave out the whole of a sample's `hidden` (B, L, C) with probability `rate`, scaling up the rest.
+
+    Stochastic depth (Huang et al. 2016).
+    """
+    if rate == 0.0 or not training:
+        return hidden
+    kept = torch.rand(hidden.shape[0], 1, 1, device=hidden.device) >= rate
+    return hidden * (kept / (1.0 - rate)).to(hidden.dtype)
+
+
+def stochastic_depth_rates(rate: float, num_layers: int) -> list[float]:
+    """The rate at which each layer's output is left out: 0 for the first, rising evenly to `rate` for the last."""
+    return [rate * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
+
+
+def _log_uniform(like: Tensor, low: float, high: float) -> Tensor:
+    return torch.exp(torch.empty_like(like).uniform_(math.log(low), math.log(high)))
+
+
+def _inverse_softplus(y: Tensor) -> Tensor:
+    return y + torch.log(-torch.expm1(-y))
