@@ -8,8 +8,8 @@ import torch
 
 from tests.integration.test_commands import run
 from tests.unit.test_train_config import CONFIGS
+from vmr.data.shapes.drawing import render
 from vmr.data.shapes.split import held_out_scenes, held_out_seed
-from vmr.data.shapes.world import render
 from vmr.models.catalogue import SHIPPED, load_model
 from vmr.train.config import completed
 from vmr.train.config_file import read_config

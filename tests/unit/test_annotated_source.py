@@ -11,7 +11,8 @@ from tests.video_matrix import Recipe, number_of, write_video
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.sources.annotated import AnnotatedSource, load_table, locate
+from vmr.data.annotations.locator import locate
+from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.source import Pair, TrainSource
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.loader import TrainLoader

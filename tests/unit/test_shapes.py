@@ -14,9 +14,9 @@ from vmr.data.annotations.retrieval_set import SHAPES, load_annotations, load_re
 from vmr.data.decoding.segments import FrameSpec, read_clip
 from vmr.data.decoding.video import VideoReader
 from vmr.data.shapes import files as shapes
+from vmr.data.shapes.drawing import render
 from vmr.data.shapes.files import ShapesSummary, make_shapes
 from vmr.data.shapes.split import PARTS, held_out_scenes, held_out_seed
-from vmr.data.shapes.world import render
 from vmr.data.sources.shapes import ShapesSource
 from vmr.errors import AnnotationError, VmrError
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vmr.data.shapes.drawing import render
 from vmr.data.shapes.split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, split_pairs, train_pairs
-from vmr.data.shapes.world import KINDS, RELATIONS, render
+from vmr.data.shapes.world import KINDS, RELATIONS
 from vmr.data.sources.shapes import ShapesSource
 from vmr.data.sources.source import Pair
 from vmr.errors import VmrError

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vmr.data.shapes.drawing import cover, render
 from vmr.data.shapes.world import (
     COLORS,
     DIRECTIONS,
@@ -16,9 +17,7 @@ from vmr.data.shapes.world import (
     SHAPES,
     Scene,
     ShapeObject,
-    cover,
     draw_layout,
-    render,
     shape_object,
 )
 from vmr.errors import VmrError
@@ -102,8 +101,8 @@ def test_objects_have_words_of_their_own():
         (lambda: ShapeObject("pink", "circle", "left", "slowly"), "unknown color 'pink': one of red, green"),
         (lambda: ShapeObject("red", "circle", "left", "fast"), "unknown manner 'fast': one of slowly, quickly, enters"),
         (lambda: Scene(RED_LEFT, BLUE_UP, "while"), "unknown relation 'while': one of and, before, after, bounce"),
-        (lambda: Scene(RED_LEFT, BLUE_OUT), "objects that enter or leave do so at once, both of them"),
-        (lambda: Scene(RED_IN, BLUE_OUT, "before"), "objects that enter or leave do so at once"),
+        (lambda: Scene(RED_LEFT, BLUE_OUT), "objects that enter or leave must both do so, at the same time"),
+        (lambda: Scene(RED_IN, BLUE_OUT, "before"), "objects that enter or leave must both do so"),
         (lambda: two(("up", "slowly"), ("up", "quickly"), relation="bounce"), "both move up do not meet"),
     ],
 )

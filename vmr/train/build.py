@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from vmr.data.annotations.records import Media, import_extra
+from vmr.data.extras import import_extra
+from vmr.data.media import Media
 from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from vmr.data.annotations.records import Media
+from vmr.data.media import Media
 from vmr.data.shapes.split import Difference
 from vmr.data.training.augment import FlipRule
 from vmr.data.training.clips import ClipSpec, Crop

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from vmr.data.annotations.records import Media, Record
+from vmr.data.annotations.locator import locate
+from vmr.data.annotations.records import Record
 from vmr.data.decoding.pool import Clip, ClipPool, DecodeFailure
 from vmr.data.decoding.segments import with_video
-from vmr.data.sources.annotated import locate
+from vmr.data.media import Media
 from vmr.data.training.clips import ClipJob, ClipSpec
 from vmr.errors import VideoError
 from vmr.files import sha256_of

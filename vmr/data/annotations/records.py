@@ -7,7 +7,6 @@ nothing that the system cannot take back.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import tempfile
@@ -17,16 +16,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vmr.errors import AnnotationError, MissingExtraError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_unicode, sha256_of, write_atomically
-
-Media = Literal["video", "image"]
+from vmr.data.extras import import_extra
+from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Media
+from vmr.errors import AnnotationError
+from vmr.files import is_unicode, sha256_of, write_atomically
 
 _VERSION = 2  # of the table's layout and of what the readers of formats make of a file
 _BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search
@@ -136,16 +135,6 @@ class RecordTable:
 
 
 _COLUMNS = tuple(field.name for field in fields(Record) if field.name != "media")
-
-
-def import_extra(package: str) -> Any:
-    """A package of the extra `train`. Raises MissingExtraError if it is not installed."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise MissingExtraError(package, "train") from None
 
 
 def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> None:

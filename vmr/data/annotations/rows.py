@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from vmr.data.annotations.records import Media, Record, id_of
+from vmr.data.annotations.records import Record, id_of
+from vmr.data.media import Media
 from vmr.errors import AnnotationError
 
 _BLOCK = 1 << 20  # characters

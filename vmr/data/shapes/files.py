@@ -1,4 +1,4 @@
-"""The synthetic benchmark as files: lossless videos of moving shapes, and annotation files in the family's format."""
+"""The synthetic benchmark as files: lossless videos of moving shapes, and annotation files as JSON lists."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 
 from vmr.data.annotations.records import cache_folder
-from vmr.data.shapes.split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, kind_of, train_seed
-from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Frames, Scene, render
-from vmr.data.sources.shapes import ShapesSource
+from vmr.data.shapes.drawing import ClipPixels, render
+from vmr.data.shapes.split import PARTS, TEST_CLIPS, TrainScenes, held_out_scenes, held_out_seed, kind_of
+from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Scene
 from vmr.errors import VmrError
 from vmr.progress import progress_bar
 
@@ -24,7 +24,13 @@ ShapesSplit = Literal["both", "train", "test"]
 
 @dataclass(frozen=True)
 class ShapesSummary:
-    """What `make_shapes` wrote: the folder and the number of clips in its train.json and test.json, if any."""
+    """What `make_shapes` wrote.
+
+    Attributes:
+        out_dir: the folder.
+        num_train: the number of clips in train.json, 0 where there is none.
+        num_test: the number of clips in test.json, 0 where there is none.
+    """
 
     out_dir: Path
     num_train: int
@@ -33,7 +39,7 @@ class ShapesSummary:
 
 @dataclass(frozen=True)
 class _Clip:
-    """A clip to write: its place in the folder, its sentence, its part of the benchmark, how to draw it."""
+    """A clip to write: its path in the folder, its caption, its part of the benchmark, and how to draw it."""
 
     video: str
     caption: str
@@ -50,33 +56,38 @@ def make_shapes(
     split: ShapesSplit = "both",
     progress: bool = False,
 ) -> ShapesSummary:
-    """Write clips of the benchmark to `out_dir`: 64 x 64 px, 8 frames, lossless H.264, and what they show.
-
-    parts: of PARTS. num_clips: how many clips to train on, of the parts in turn and as `ShapesSource` draws them
-    ("twins" are trained on as "pairs"), and at most how many of each part's TEST_CLIPS to test on, the first ones.
-    seed: of the training clips; the test clips are the same for everybody.
+    """Write clips of the benchmark to a folder: 64 x 64 px, 8 frames, lossless H.264, with their captions.
 
     train.json and test.json are lists of {"video": "train/00000.mp4", "caption": "...", "part": "..."} with paths
-    relative to `out_dir`; meta.json says how they were made. The videos decode to the pixels that `render` draws; the
-    same arguments give the same bytes with the same versions of numpy and PyAV.
+    relative to the folder; meta.json says how the clips were made. The videos decode to exactly the pixels that
+    `render` draws. The same arguments give the same bytes with the same versions of numpy and PyAV.
 
-    `out_dir` appears only when it is complete. Raises VmrError when it exists and is not an empty folder, for an
-    unknown part, and for numbers that make no sense.
+    Args:
+        out_dir: the folder, which must be absent or empty. It appears only when it is complete.
+        parts: some of PARTS. The training clips belong to these parts in turn ("twins" count as "pairs").
+        num_clips: the number of training clips, and the most test clips of each part; the first ones are taken.
+        seed: of the training clips. The test clips are the same for everybody.
+        split: which of the two to write.
+        progress: whether to show a progress bar.
+
+    Raises:
+        VmrError: the folder exists and is not an empty folder, or it cannot be written, a part is unknown, or a number
+            makes no sense.
     """
     out_dir = Path(out_dir).resolve()
     _require_absent_or_empty(out_dir)
     for part in parts:
         if part not in PARTS:
             raise VmrError(f"shapes has no part '{part}': one of {', '.join(PARTS)}")
-    source = ShapesSource(tuple(dict.fromkeys(map(kind_of, parts))), num_clips, seed)
-    clips = {"train": _train_clips(source)} if split != "test" else {}
+    scenes = TrainScenes(tuple(dict.fromkeys(map(kind_of, parts))), num_clips, seed)
+    clips = {"train": _train_clips(scenes)} if split != "test" else {}
     if split != "train":
         clips["test"] = [clip for part in dict.fromkeys(parts) for clip in _test_clips(part)[:num_clips]]
     meta = {"name": "shapes", "version": VERSION, "seed": seed, "parts": list(parts)}
     meta |= {"size_px": SIZE, "num_frames": NUM_FRAMES, "fps": FPS}
     meta |= {f"num_{name}": len(chosen) for name, chosen in clips.items()}
 
-    # Written beside its final place and renamed at the end, so that a killed run leaves no half data set there.
+    # The folder is written beside its final place and renamed at the end: a killed run leaves no half data set there.
     unfinished = out_dir.with_name(f".{out_dir.name}.{uuid.uuid4().hex}.part")
     try:
         unfinished.mkdir(parents=True)
@@ -92,10 +103,17 @@ def make_shapes(
 
 
 def shapes_test_folder(part: str = "pairs", progress: bool = False) -> Path:
-    """The folder of a whole test part, with its test.json: rendered on first use, then kept.
+    """Return the folder of a whole test part, with its test.json; it is rendered on first use and then kept.
 
-    It is kept in $VMR_CACHE, or ~/.cache/vmr where that is not set, under the version of the benchmark. A folder that
-    lacks a file is rendered anew. Raises VmrError when the cache cannot be written.
+    The folder lies below $VMR_CACHE, or ~/.cache/vmr where that is not set, under the version of the benchmark. A
+    folder that lacks a file is rendered again.
+
+    Args:
+        part: one of PARTS.
+        progress: whether to show a progress bar while the part is rendered.
+
+    Raises:
+        VmrError: the cache folder cannot be written.
     """
     folder = cache_folder() / f"shapes-v{VERSION}" / part
     if _is_complete(folder, part):
@@ -104,7 +122,7 @@ def shapes_test_folder(part: str = "pairs", progress: bool = False) -> Path:
     try:
         make_shapes(folder, (part,), TEST_CLIPS[part], split="test", progress=progress)
     except VmrError as error:
-        if not _is_complete(folder, part):  # else another process was faster
+        if not _is_complete(folder, part):  # otherwise another process was faster
             raise VmrError(f"{error}; set VMR_CACHE to a folder that can be written") from error
     return folder
 
@@ -118,12 +136,12 @@ def _is_complete(folder: Path, part: str) -> bool:
     return len(sizes) == TEST_CLIPS[part] and all(sizes)
 
 
-def _train_clips(source: ShapesSource) -> list[_Clip]:
+def _train_clips(scenes: TrainScenes) -> list[_Clip]:
     clips = []
-    for index in range(len(source)):
-        rng = np.random.default_rng((VERSION, source.seed, index))
-        caption, part = source.pair(index, rng).caption, source.part(index)
-        clips.append(_Clip(f"train/{index:05}.mp4", caption, part, source.scene(index), train_seed(source.seed, index)))
+    for index in range(len(scenes)):
+        caption = scenes.caption(index, np.random.default_rng((VERSION, scenes.seed, index)))
+        video = f"train/{index:05}.mp4"
+        clips.append(_Clip(video, caption, scenes.part(index), scenes[index], scenes.render_seed(index)))
     return clips
 
 
@@ -156,7 +174,7 @@ def _write(out_dir: Path, clips: dict[str, list[_Clip]], meta: dict[str, Any], p
         (out_dir / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_video(file: Path, frames: Frames) -> None:
+def _write_video(file: Path, frames: ClipPixels) -> None:
     """Encode (T, 3, H, W) frames without loss: H.264 of RGB at quantiser 0, in mp4."""
     import av
 

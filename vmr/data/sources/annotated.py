@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from vmr.data.annotations.formats import read_annotations
-from vmr.data.annotations.records import Media, RecordTable, cached_table
+from vmr.data.annotations.locator import locate
+from vmr.data.annotations.records import RecordTable, cached_table
+from vmr.data.media import Media
 from vmr.data.sources.source import Pair
 from vmr.errors import AnnotationError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, require_folder
+from vmr.files import require_folder
 
 
 def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = None) -> RecordTable:
@@ -21,21 +23,6 @@ def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = N
     file = Path(file)
     files = [file] if only is None else [file, Path(only)]
     return cached_table(files, ["annotations", kind], lambda left_out: read_annotations(file, kind, only))
-
-
-def locate(root: str | Path, path: str, media: Media) -> Path:
-    """The file that `path` of a record means, below `root` or absolute.
-
-    A path without the suffix of a video (or picture) gets the first usual one that leads to a file. Where none does,
-    the path is returned as it is: that there is no such file is found when it is decoded.
-    """
-    suffixes = VIDEO_SUFFIXES if media == "video" else IMAGE_SUFFIXES
-    named = Path(root, path)
-    if named.suffix.lower() in suffixes or named.is_file():
-        return named
-    # Not with_suffix: "clip.12_30" has no suffix. A few of DiDeMo's names end in a dot.
-    guesses = (named.with_name(named.name.rstrip(".") + suffix) for suffix in suffixes)
-    return next((guess for guess in guesses if guess.is_file()), named)
 
 
 class AnnotatedSource:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.annotations.records import import_extra
+from vmr.data.extras import import_extra
 from vmr.data.sources.hub_rows import HubData, RowFiles
 from vmr.data.sources.source import Pair
 

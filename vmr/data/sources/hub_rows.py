@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from vmr.data.annotations.records import Media, import_extra
-from vmr.data.sources.annotated import locate
+from vmr.data.annotations.locator import locate
+from vmr.data.extras import import_extra
+from vmr.data.media import Media
 from vmr.data.sources.source import Captioned
 from vmr.data.sources.spool import Spool
 from vmr.errors import VmrError

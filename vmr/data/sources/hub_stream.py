@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vmr.data.annotations.records import import_extra
+from vmr.data.extras import import_extra
 from vmr.data.sources.hub_rows import HubData, HubRow, RowFiles
 from vmr.data.sources.source import Bookmark, Captioned
 from vmr.errors import VmrError

@@ -1,30 +1,36 @@
-"""Training clips of the synthetic benchmark, drawn when they are asked for."""
+"""Training clips of the synthetic benchmark, drawn when they are needed."""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Literal, get_args
 
 import numpy as np
 
-from vmr.data.shapes.split import Difference, train_scene, train_seed
-from vmr.data.shapes.world import KINDS, Scene, render
+from vmr.data.media import Media
+from vmr.data.shapes.drawing import render
+from vmr.data.shapes.split import TRAIN_CLIPS, Difference, TrainScenes
+from vmr.data.shapes.world import Scene
 from vmr.data.sources.source import Pair
-from vmr.errors import VmrError
-
-TRAIN_CLIPS = 20_000
 
 
 class ShapesSource:
-    """Scenes of moving shapes whose pairs of objects no test clip has; a TrainSource.
+    """Clips of moving shapes whose pairs of objects no test clip shows; a TrainSource.
 
-    parts: the kinds of scenes, of KINDS, in turn. num_clips: an epoch. group: so many clips that come together show
-    objects that differ in nothing but `difference`: motion or shape; 1 for no such thing. Clip `index` follows from
-    the seed and the index alone; the random generator says which of its two objects the caption mentions first.
-    Raises VmrError for an unknown or repeated part, an unknown difference and for numbers that make no sense.
+    Clip `index` follows from the seed and the index alone. The random generator of `pair` decides only which of the two
+    objects the caption mentions first.
+
+    Args:
+        parts: the kinds of scenes, of `vmr.data.shapes.world.KINDS`, which take turns.
+        num_clips: clips in an epoch.
+        seed: of the sequence of clips, at least 0.
+        group: this many clips that come together show objects that are alike apart from `difference`; 1 for no groups.
+        difference: what the objects of a group differ in, "motion" or "shape".
+
+    Raises:
+        VmrError: a part is unknown or repeated, the difference is unknown, or a number makes no sense.
     """
 
     name = "shapes"
-    media: Literal["video"] = "video"
+    media: Media = "video"
     notes = ()
 
     def __init__(
@@ -35,38 +41,22 @@ class ShapesSource:
         group: int = 1,
         difference: Difference = "motion",
     ) -> None:
-        for part in parts:
-            if part not in KINDS:
-                raise VmrError(f"shapes has no training part '{part}': one of {', '.join(KINDS)}")
-        if not parts or len(set(parts)) < len(parts):
-            raise VmrError(f"shapes needs different training parts, got {', '.join(parts) or 'none'}")
-        if num_clips < 1 or seed < 0:
-            raise VmrError(f"shapes needs num_clips of 1 or more and a seed of 0 or more, got {num_clips} and {seed}")
-        if group < 1 or num_clips % group or (group > 1 and len(parts) > 1):
-            raise VmrError(f"shapes needs a group of 1 or more that divides num_clips, of one part, got {group}")
-        if difference not in get_args(Difference):
-            raise VmrError(f"shapes has no clips that differ in '{difference}': {' or '.join(get_args(Difference))}")
-        self.parts = tuple(parts)
+        self._scenes = TrainScenes(tuple(parts), num_clips, seed, group, difference)
         self.group = group
-        self.difference: Difference = difference
         self.num_ids = num_clips
-        self.seed = seed
 
     def __len__(self) -> int:
-        return self.num_ids
+        return len(self._scenes)
 
     def scene(self, index: int) -> Scene:
-        """The scene of clip `index`; an IndexError for one outside [0, len)."""
-        if not 0 <= index < self.num_ids:
-            raise IndexError(f"shapes: clip {index} of {self.num_ids}")
-        return train_scene(self.part(index), self.seed, index, self.group, self.difference)
+        """Return the scene of clip `index`. Raises IndexError outside of [0, len)."""
+        return self._scenes[index]
 
     def part(self, index: int) -> str:
-        """The part that clip `index` belongs to."""
-        return self.parts[index % len(self.parts)]
+        """Return the part that clip `index` belongs to."""
+        return self._scenes.part(index)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Clip `index` and one of its two captions."""
-        scene = self.scene(index)
-        make = partial(render, scene, train_seed(self.seed, index))
-        return Pair(f"shapes:{self.part(index)}:{index}", index, scene.captions[rng.integers(2)], make=make)
+        """Return clip `index` with one of its two captions, which `rng` chooses."""
+        make = partial(render, self._scenes[index], self._scenes.render_seed(index))
+        return Pair(f"shapes:{self.part(index)}:{index}", index, self._scenes.caption(index, rng), make=make)

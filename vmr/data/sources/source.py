@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.media import Media
 from vmr.errors import VmrError
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
@@ -56,7 +57,7 @@ class TrainData(Protocol):
         """What to call it in logs."""
 
     @property
-    def media(self) -> Literal["video", "image"]:
+    def media(self) -> Media:
         """Whether its clips have several frames or are still pictures."""
 
     @property

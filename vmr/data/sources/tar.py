@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from vmr.data.annotations.records import Media, Record, cached_table
+from vmr.data.annotations.records import Record, cached_table
+from vmr.data.media import SUFFIXES, Media
 from vmr.data.sources.source import Pair
 from vmr.data.sources.spool import Spool
 from vmr.errors import AnnotationError, VmrError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _CAPTIONS = (".txt", ".caption", ".json")  # in this order, where a sample has several
 _NAMED = 3  # of the samples that are left out
@@ -101,8 +101,7 @@ def _key(name: str) -> str:
 
 def _sample(archive: tarfile.TarFile, shard: Path, media: Media, members: list[tarfile.TarInfo]) -> Record | None:
     """The record of one sample; None if it has no video or no caption."""
-    suffixes = VIDEO_SUFFIXES if media == "video" else IMAGE_SUFFIXES
-    clips = [member for member in members if PurePosixPath(member.name).suffix.lower() in suffixes]
+    clips = [member for member in members if PurePosixPath(member.name).suffix.lower() in SUFFIXES[media]]
     if len(clips) > 1:
         raise AnnotationError(
             f"{shard}: {clips[0].name} and {clips[1].name} are one sample: names must differ before their first dot"

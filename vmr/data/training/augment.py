@@ -5,7 +5,6 @@ Shapes: T frames, H x W pixels in, S x S out. The rules are those of OpenGVLab/V
 All randomness comes from the generator that is handed in.
 """
 
-import importlib
 import math
 import re
 from typing import Literal
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.resize import resize_bicubic
-from vmr.errors import MissingExtraError, VmrError
+from vmr.data.extras import import_extra
+from vmr.errors import VmrError
 
 Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
 FlipRule = bool | Literal["unless_sided"]
@@ -79,10 +79,7 @@ def rand_augment(video: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     """
     import torch
 
-    try:
-        transforms = importlib.import_module("torchvision.transforms")
-    except ModuleNotFoundError:
-        raise MissingExtraError("torchvision", "train") from None
+    transforms = import_extra("torchvision").transforms
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1] != 3:
         raise VmrError(f"a video to augment must be uint8 (T, 3, S, S), got {video.dtype} {video.shape}")
     with torch.random.fork_rng(devices=[]):

@@ -23,9 +23,9 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.annotations.records import Media
 from vmr.data.decoding.other_readers import check_reader
 from vmr.data.decoding.pool import ClipPool, DecodeFailure
+from vmr.data.media import Media
 from vmr.data.sources.source import Pair, TrainSource, TrainStream
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.order import PLAN, LoaderPosition, Walk
