@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vmr.data.annotations.locator import DataFolder, media_id
 from vmr.data.annotations.rows import read_ids
 from vmr.errors import AnnotationError
-from vmr.eval.protocols.locate import DataFolder, find_annotations, media_id
 from vmr.eval.protocols.protocol import Protocol, ids_hash, pairs_hash
-from vmr.eval.protocols.reading import differences, read_texts
+from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 
 @dataclass(frozen=True)

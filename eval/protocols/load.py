@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmr.data.annotations.locator import MAX_DEPTH, DataFolder
 from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem, load_retrieval_set
 from vmr.errors import AnnotationError
 from vmr.eval.protocols.catalogue import FILE, SHAPES_PROTOCOLS, protocol
-from vmr.eval.protocols.locate import MAX_DEPTH, DataFolder, find_annotations
 from vmr.eval.protocols.protocol import Protocol
-from vmr.eval.protocols.reading import differences, read_texts
+from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 
 @dataclass(frozen=True)

@@ -5,24 +5,66 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from vmr.data.annotations.formats import read_annotations
+from vmr.data.annotations.json_list import json_items
+from vmr.data.annotations.locator import MAX_DEPTH, DataFolder, media_id
 from vmr.data.annotations.records import Record, id_of
 from vmr.data.annotations.retrieval_set import Choice
-from vmr.data.annotations.rows import json_items
+from vmr.data.annotations.rows import check_caption, check_path, values_of
 from vmr.errors import AnnotationError
-from vmr.eval.protocols.locate import Found, media_id
-from vmr.eval.protocols.protocol import Protocol, ids_hash, pairs_hash
-from vmr.files import is_unicode
+from vmr.eval.protocols.protocol import Protocol, Source, ids_hash, pairs_hash
+
+
+@dataclass(frozen=True)
+class Found:
+    """The files that a protocol will be read from.
+
+    Attributes:
+        source: which of the protocol's sources they are.
+        file: the captions.
+        only: the list of the split; None where the source needs none.
+    """
+
+    source: Source
+    file: Path
+    only: Path | None
+
+
+def find_annotations(protocol: Protocol, folder: DataFolder) -> Found:
+    """Find the first of a protocol's sources that is there with all files that it needs.
+
+    Args:
+        protocol: the protocol.
+        folder: where to look.
+
+    Raises:
+        AnnotationError: there is none; the message says what was looked for.
+    """
+    lacking: list[str] = []
+    for source in protocol.sources:
+        file = folder.find([source.file])
+        if file is None:
+            continue
+        only = folder.find(source.only, beside=file)
+        if only is not None or not source.only:
+            return Found(source, file, only)
+        lacking.append(f"{file} is there, but no list of the split beside it ({' or '.join(source.only)})")
+    names = ", ".join(source.file for source in protocol.sources)
+    problem = lacking[0] if lacking else f"none of {names}"
+    raise AnnotationError(f"{folder.path}: {problem} within {MAX_DEPTH} folder levels; {protocol.where}")
 
 
 @dataclass
 class Texts:
-    """The texts of an evaluation, and the videos they are about, none of which has been looked for yet.
+    """The texts of an evaluation, and the videos they are about, whose files have not been looked for yet.
 
-    names[i]: of video i, as the file has it; ids[i]: without folders and suffix. videos_of[i]: of texts[i], see
-    `RetrievalSet.video_of_text`.
+    Attributes:
+        names: of each video, as the annotation file has it.
+        ids: of each video, without folders and suffix.
+        texts: letter by letter.
+        videos_of: the videos of each text, as in `RetrievalSet.video_of_text`.
+        choices: the questions of a multiple-choice test.
     """
 
     names: list[str] = field(default_factory=list)
@@ -34,12 +76,12 @@ class Texts:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """(id of a video, text) of each text and each video that it is about."""
+        """(id of a video, text) for each text and each video that it is about."""
         every = zip(self.texts, self.videos_of, strict=True)
-        return [(self.ids[video], text) for text, of in every for video in (of if isinstance(of, tuple) else (of,))]
+        return [(self.ids[video], text) for text, videos in every for video in _as_tuple(videos)]
 
     def add_video(self, name: str) -> int:
-        """The number of a video, which is new where its id is."""
+        """Return the number of a video, which is added if its id is new."""
         number = self._number_of.setdefault(media_id(name), len(self.ids))
         if number == len(self.ids):
             self.names.append(name)
@@ -47,16 +89,24 @@ class Texts:
         return number
 
     def add_text(self, text: str, videos: int | tuple[int, ...]) -> int:
-        """The number of a new text."""
+        """Add a text about some videos, and return its number."""
         self.texts.append(text)
         self.videos_of.append(videos)
         return len(self.texts) - 1
 
 
 def read_texts(protocol: Protocol, found: Found) -> Texts:
-    """The texts of a protocol, in the order of the file, letter by letter.
+    """Read the texts of a protocol.
 
-    Raises AnnotationError, naming the file, for what does not follow its format, and for a blank caption.
+    Args:
+        protocol: says which captions of a video count.
+        found: the files to read.
+
+    Returns:
+        The texts in the order of the file, letter by letter.
+
+    Raises:
+        AnnotationError: a file does not follow its format, or a caption is blank. The message names the file.
     """
     if found.source.kind == "choices":
         return _read_choices(found.file)
@@ -66,7 +116,7 @@ def read_texts(protocol: Protocol, found: Found) -> Texts:
     for record in _records(found):
         video = texts.add_video(record.path)
         for caption in record.captions:
-            _check_caption(caption, f"{found.file}: {record.path}")
+            check_caption(caption, f"{found.file}: {record.path}")
             if protocol.captions == "first" and video in captioned:
                 break
             captioned.add(video)
@@ -81,7 +131,16 @@ def read_texts(protocol: Protocol, found: Found) -> Texts:
 
 
 def differences(protocol: Protocol, found: Found, texts: Texts) -> list[str]:
-    """What sets the texts read apart from the published ones: nothing, or a line for the counts or for the hash."""
+    """Compare texts with the published ones, by counts and then by hash.
+
+    Args:
+        protocol: the protocol.
+        found: the files that the texts were read from.
+        texts: what was read.
+
+    Returns:
+        One line for each difference; none where the texts are the published ones.
+    """
     source, counts = found.source, (len(texts.texts), len(texts.ids))
     expected = (source.num_texts, source.num_videos)
     if any(want is not None and have != want for have, want in zip(counts, expected, strict=True)):
@@ -112,7 +171,7 @@ def _read_labels(file: Path) -> Iterator[Record]:
     """Rows of {"video": path or [path, ...], "caption": label}: several videos are right for a label they share."""
     for number, row in enumerate(json_items(file), start=1):
         where = f"{file}: row {number}"
-        video, caption = _values(row, ("video", "caption"), where)
+        video, caption = values_of(row, ("video", "caption"), where)
         videos = video if isinstance(video, list) else [video]
         if not videos or not all(isinstance(name, str) and name.strip() for name in videos):
             raise AnnotationError(f'{where}: "video" is {video!r:.60}: expected a path or a list of paths')
@@ -127,9 +186,8 @@ def _read_choices(file: Path) -> Texts:
     texts = Texts()
     for number, row in enumerate(json_items(file), start=1):
         where = f"{file}: row {number}"
-        name, captions, answer = _values(row, ("video", "caption", "answer"), where)
-        if not isinstance(name, str) or not name.strip():
-            raise AnnotationError(f'{where}: "video" is {name!r:.60}: expected a path')
+        name, captions, answer = values_of(row, ("video", "caption", "answer"), where)
+        check_path(name, "video", where)
         if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
             raise AnnotationError(f'{where}: "caption" is {captions!r:.60}: expected a list of texts')
         if type(answer) is not int or not 0 <= answer < len(captions):
@@ -139,26 +197,10 @@ def _read_choices(file: Path) -> Texts:
         video = texts.add_video(name)
         numbers = []
         for place, text in enumerate(captions):
-            _check_caption(text, where)
+            check_caption(text, where)
             numbers.append(texts.add_text(text, video if place == answer else ()))
         texts.choices.append(Choice(video, tuple(numbers), answer))
     return texts
-
-
-def _values(row: Any, keys: tuple[str, ...], where: str) -> list[Any]:
-    if not isinstance(row, dict):
-        raise AnnotationError(f"{where} is {row!r:.60}: expected an object with {', '.join(keys)}")
-    for key in keys:
-        if key not in row:
-            raise AnnotationError(f'{where} has no "{key}" (its keys: {", ".join(row) or "none"})')
-    return [row[key] for key in keys]
-
-
-def _check_caption(caption: str, where: str) -> None:
-    if not caption.strip():
-        raise AnnotationError(f"{where}: a blank caption: write one or remove the row")
-    if not is_unicode(caption):
-        raise AnnotationError(f"{where}: {caption!r:.60} holds half a surrogate pair")
 
 
 def _as_tuple(videos: int | tuple[int, ...]) -> tuple[int, ...]:

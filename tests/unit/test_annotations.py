@@ -45,6 +45,21 @@ def test_missing_videos_have_no_path(tmp_path):
     assert [item.path for item in loaded.videos] == [tmp_path / "here.mp4", None, None]
 
 
+def test_other_keys_of_a_row_are_ignored(tmp_path):
+    """Also those that mean something in training: an evaluation is over whole videos."""
+    touch(tmp_path / "a.mp4")
+    row = {"video": "a.mp4", "caption": "c", "image": "a.png", "start_s": "soon", "end_s": -1}
+    loaded = load_annotations(write_rows(tmp_path / "t.json", [row]), tmp_path)
+    assert (loaded.texts, loaded.videos) == (("c",), (VideoItem("a.mp4", tmp_path / "a.mp4"),))
+
+
+def test_a_name_that_lost_its_suffix_but_not_the_dot(tmp_path):
+    touch(tmp_path / "a.mov", tmp_path / "b..mov")
+    rows = [{"video": name, "caption": "c"} for name in ("a.", "b.", "c.")]
+    loaded = load_annotations(write_rows(tmp_path / "t.json", rows), tmp_path)
+    assert [item.path for item in loaded.videos] == [tmp_path / "a.mov", tmp_path / "b..mov", None]
+
+
 def test_absolute_paths_and_ids_with_dots(tmp_path):
     touch(tmp_path / "far/x.webm", tmp_path / "near/clip.12_30.mkv", tmp_path / "near/sub/y.mp4")
     rows = [{"video": name, "caption": "c"} for name in (str(tmp_path / "far/x.webm"), "clip.12_30", "sub/y.mp4")]
@@ -62,17 +77,18 @@ GOOD_ROW = {"video": "a.mp4", "caption": "a cat"}
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ({"video": "a"}, "holds a dict: expected a list"),
+        ({"video": "a"}, "holds an object: expected a list of rows"),
         ([], "an empty list"),
         ([GOOD_ROW, "a.mp4"], "row 2 is 'a.mp4': expected an object"),
         ([GOOD_ROW, {"image": "a.png", "caption": "c"}], r'row 2 has no "video" \(its keys: image, caption\)'),
         ([{"video": "a.mp4"}], r'row 1 has no "caption" \(its keys: video\)'),
         ([{"video": 7, "caption": "c"}], 'row 1: "video" is 7: expected a path'),
         ([{"video": " ", "caption": "c"}], "row 1: \"video\" is ' ': expected a path"),
-        ([{"video": "a.mp4", "caption": 7}], 'row 1: "caption" is 7: expected a string or a list'),
-        ([{"video": "a.mp4", "caption": ["c", None]}], 'row 1: "caption" is .* expected a string or a list'),
-        ([{"video": "a.mp4", "caption": []}], 'row 1: "caption" is an empty list'),
-        ([{"video": "a.mp4", "caption": ["c", " \n"]}], 'row 1: "caption" is blank'),
+        ([{"video": "a.mp4", "caption": 7}], 'row 1: "caption" is 7: expected a text or a list of texts'),
+        ([{"video": "a.mp4", "caption": ["c", None]}], 'row 1: "caption" is .* expected a text or a list of texts'),
+        ([{"video": "a.mp4", "caption": []}], 'row 1: "caption" is \\[\\]: expected a text or a list of texts'),
+        ([{"video": "a.mp4", "caption": ["c", " \n"]}], "row 1: a blank caption: write one"),
+        ([{"video": "a.mp4", "caption": "\ud800"}], "row 1: .* holds half a surrogate pair"),
         ([{"video": "b.mp4", "caption": "c"}], "none of its 1 videos is in .*, first: b.mp4"),
     ],
 )
@@ -88,7 +104,7 @@ def test_bad_rows_are_named_in_one_line(tmp_path, rows, message):
 def test_broken_json_names_the_line(tmp_path):
     file = tmp_path / "bad.json"
     file.write_text('[\n{"video": "a.mp4"\n"caption": "c"}]')
-    with pytest.raises(AnnotationError, match=r"bad\.json: line 3 is not JSON"):
+    with pytest.raises(AnnotationError, match=r"bad\.json: row 1 is not JSON: Expecting ',' delimiter \(line 3\)"):
         load_annotations(file, tmp_path)
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.conftest import CLIPS
-from vmr.data.annotations import rows as row_formats
+from vmr.data.annotations import json_list
 from vmr.data.annotations.formats import KINDS, read_annotations
 from vmr.data.annotations.records import Record
 from vmr.errors import AnnotationError
@@ -48,17 +48,46 @@ def test_paragraphs_are_joined_where_the_kind_says_so(tmp_path):
     assert read(file, "json_paragraphs")[0].captions == ("A man runs. He stops.",)
 
 
-@pytest.mark.parametrize("block", [1, 2, 7, 1000])
-def test_json_lists_in_pieces(tmp_path, monkeypatch, block):
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_json_lists_in_pieces(tmp_path, monkeypatch, size):
     """Wherever a piece of the file ends: within a character of a text, a number, a word, an escape."""
-    monkeypatch.setattr(row_formats, "_BLOCK", block)
+    monkeypatch.setattr(json_list, "_PIECE", size)
     rows = [
         {"video": f"{n}.mp4", "caption": 'say "é\\u00e9 \\n"', "x": [n, -1.5e3, True, None, {"y": {}}]}
         for n in range(9)
     ]
     file = write(tmp_path / "t.json", json.dumps(rows, indent=1))
-    assert list(row_formats.json_items(file)) == rows
+    assert list(json_list.json_items(file)) == rows
     assert [record.path for record in read(file)] == [f"{n}.mp4" for n in range(9)]
+
+
+def test_json_lists_hold_what_json_has(tmp_path):
+    """Numbers of any size, NaN, and half a surrogate pair, which other parsers refuse or change without a word."""
+    text = '[{"x": [1e400, -Infinity, 123456789012345678901234567890, 1.0, 1, -0.0], "caption": "\\ud800 \\u732b"}]\n'
+    (row,) = json_list.json_items(write(tmp_path / "t.json", text))
+    assert row == json.loads(text)[0]
+    assert [type(number) for number in row["x"]] == [float, float, int, float, int, float]
+    assert row["caption"] == "\ud800 猫"
+    (number,) = json_list.json_items(write(tmp_path / "n.json", "[NaN]"))
+    assert number != number
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_a_row_that_is_not_json_is_named_with_its_line(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(json_list, "_PIECE", size)
+    for text, message in {
+        '[\n1,\n{"a": 1,\n "b" 2}\n]': "row 2 is not JSON: Expecting ':' delimiter (line 4)",
+        "[\n1,\n2\n3]": "row 3 is not JSON: expected a comma before it, or ] (line 4)",
+        "[1, 2]\n\n[3]": "row 3 is not JSON: the list has ended before it (line 3)",
+        "[1,\n": "row 2 is not JSON: Expecting value (line 2)",
+        '{"a": 1}': "holds an object: expected a list of rows",
+        "": "holds no JSON: expected a list of rows",
+        "[]": "an empty list: there are no rows in it",
+    }.items():
+        file = write(tmp_path / "t.json", text)
+        with pytest.raises(AnnotationError) as caught:
+            list(json_list.json_items(file))
+        assert str(caught.value) == f"{file}: {message}"
 
 
 def test_json_lines(tmp_path):
@@ -199,7 +228,7 @@ def test_a_split_that_does_not_fit(tmp_path):
         ("t.json", {"sentences": []}, '"sentences" is .*: expected a list that is not empty'),
         ("t.json", {"v_x": {"sentences": "text"}}, 'v_x: "sentences" is .*: expected a list'),
         ("t.json", {"a": ["c"], "b": "c", "c": [1]}, r't\.json: "c" is \[1\]: expected a text'),
-        ("t.json", [{"videoID": "x"}], r'row 1 has no "enCap" \(it has videoID\)'),
+        ("t.json", [{"videoID": "x"}], r'row 1 has no "enCap" \(its keys: videoID\)'),
         ("t.json", [{"video": "x", "description": "y", "times": [], "caption": "z"}], "could be json or didemo"),
         ("t.jsonl", '{"video": "a", "caption": "c"}\n{', "line 2 is not JSON"),
         ("t.csv", "a,b,c\n1,2,3\n", "cannot tell its format by its first line"),
@@ -211,7 +240,7 @@ def test_a_split_that_does_not_fit(tmp_path):
         ("t.csv", "video,caption\na.mp4,a cat, a dog\n", "line 2 has 3 values for 2 columns; quote"),
         ("t.csv", "video,caption\na.mp4\n", "line 2 has 1 values for 2 columns"),
         ("t.csv", "video,caption\n,c\n", 'line 2 has no "video" or "image"'),
-        ("t.csv", f'video,caption\na.mp4,"{"x" * 200_000}"\n', "is no line of a table: field larger"),
+        ("t.csv", f'video,caption\na.mp4,"{"x" * 200_000}"\n', "is no row of a table: field larger"),
         ("t.csv", "videoid,page_dir,name,video,caption\n1,2,3,4,5\n", "could be csv or webvid .*: say which"),
         ("t.csv", "a\t1\t2\t3\t4\tc\n", "line 1 is not LSMDC's"),
         ("t.csv", "F_0.1\t1\t2\t3\t4\tc\nF_0.2\tc\n", "line 2 is not LSMDC's"),

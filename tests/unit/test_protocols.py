@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from vmr.data.annotations.locator import media_id
 from vmr.data.annotations.retrieval_set import Choice, VideoItem
 from vmr.errors import AnnotationError, VmrError
 from vmr.eval.protocols.catalogue import FILE, PROTOCOLS, protocol, read_protocol
 from vmr.eval.protocols.check import check_data
 from vmr.eval.protocols.load import load_dataset
-from vmr.eval.protocols.locate import media_id
 from vmr.eval.protocols.protocol import Protocol, Source, pairs_hash
 
 CSV = 'key,vid_key,video_id,sentence\nret0,msr0,video7,a cat\nret1,msr1,video8,"A dog, runs "\n'

@@ -1,6 +1,6 @@
-"""Annotation files of training sets: from whatever a data set ships to records.
+"""Annotation files: from whatever file a data set ships to records.
 
-What the published files look like, and how the field reads them: MSRVTT, MSVD, ActivityNet and DiDeMo as in
+Published files are read as the field reads them: MSRVTT, MSVD, ActivityNet and DiDeMo as in
 albanie/collaborative-experts, LSMDC and WebVid as in m-bain/frozen-in-time, VATEX as released.
 """
 
@@ -13,23 +13,23 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vmr.data.annotations.json_list import first_character, json_items
 from vmr.data.annotations.records import Record, id_of
 from vmr.data.annotations.rows import (
-    first_character,
     header_of,
-    json_items,
     paragraph,
     read_csv,
     read_ids,
     read_json,
     read_json_lines,
-    read_lines,
     read_lsmdc,
     read_sentence_csv,
     read_webvid,
     some,
     texts,
+    values_of,
 )
+from vmr.data.annotations.text_files import read_lines
 from vmr.errors import AnnotationError
 
 _DIDEMO_SEGMENT_S = 5.0  # DiDeMo's annotators chose among pieces of so many seconds
@@ -38,16 +38,24 @@ _TABLES = (".csv", ".tsv", ".txt")
 
 
 def read_annotations(file: str | Path, kind: str = "auto", only: str | Path | None = None) -> Iterator[Record]:
-    """The records of an annotation file, in its order; a video with its captions in several places may come as several.
+    """Read an annotation file.
 
-    kind: one of KINDS; "auto" looks at the file. "json" takes a list of texts for several captions, "json_paragraphs"
-    for one in parts. "activitynet" and "didemo" join the sentences about a video to one caption, as in retrieval by
-    paragraphs; "activitynet_sentences" and "didemo_sentences" give each its moment.
-    only: a list of the videos to keep (a split): one name a line, or a table with the column video_id.
+    Args:
+        file: the file.
+        kind: its format, one of KINDS; "auto" looks at the file. "json" takes a list of texts for several captions,
+            "json_paragraphs" for the parts of one caption. "activitynet" and "didemo" join the sentences about a video
+            to one caption, as in paragraph retrieval; "activitynet_sentences" and "didemo_sentences" keep each
+            sentence and its moment.
+        only: a list of the videos to keep (a split): one name a line, or a table with the column video_id.
 
-    Raises AnnotationError, naming the file and the row or key, for what does not follow the format (some of it only
-    when the row is reached), for a file that could be of several kinds, and at the end for videos in `only` that the
-    file lacks. Captions are kept letter by letter, blank ones too.
+    Returns:
+        The records in the order of the file. A video whose captions are in several places may come several times.
+        Captions are kept letter by letter, also blank ones.
+
+    Raises:
+        AnnotationError: the file does not follow the format (some of this is found only when the row is reached), it
+            could be of several kinds, or it lacks videos that `only` names (found at the end). The message names the
+            file and the row or key.
     """
     file = Path(file)
     if kind == "auto":
@@ -67,13 +75,13 @@ def _not_empty(records: Iterator[Record], file: Path) -> Iterator[Record]:
 
 
 def _keep(records: Iterator[Record], file: Path, only: Path, names: list[str]) -> Iterator[Record]:
-    """A listed name with a suffix means that file, one without any file of that id."""
+    """Keep the listed videos: a name with a suffix means that file, a name without suffix any file of that id."""
     wanted = {PurePosixPath(name).name for name in names}
     ids = {id_of(name) for name in names}
     found = set()
     for record in records:
         name = PurePosixPath(record.path).name
-        # A record without a suffix of its own is whatever file its id leads to.
+        # A record without a suffix means whatever file has its id.
         if name in wanted or record.id in wanted or (name == record.id and name in ids):
             found.add(record.id)
             yield record
@@ -124,7 +132,7 @@ def _kind_of_json(file: Path) -> str:
         kinds = [kind for kind, needed in _KEYS_OF_ROW.items() if any(need <= keys for need in needed)]
         if len(kinds) > 1:
             raise AnnotationError(f"{file}: could be {' or '.join(kinds)} (keys {some(keys)}): say which")
-        return kinds[0] if kinds else "json"  # whose reader says what is wrong with the row
+        return kinds[0] if kinds else "json"  # its reader says what is wrong with the row
     content = _load(file)
     if isinstance(content.get("sentences"), list):
         return "msrvtt"
@@ -146,8 +154,7 @@ _KEYS_OF_ROW = {
 }
 
 
-# Files of published data sets: small enough to be read as a whole.
-
+# Files of published data sets are small enough to be read as a whole.
 
 _NAMES: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 
@@ -168,12 +175,10 @@ def _load(file: Path, expected: type = dict) -> Any:
 
 
 def _value(row: Any, key: str, kind: type, where: str) -> Any:
-    if not isinstance(row, dict) or key not in row:
-        seen = some(row) if isinstance(row, dict) else repr(row)[:60]
-        raise AnnotationError(f'{where} has no "{key}" (it has {seen})')
-    if not isinstance(row[key], kind) or not row[key]:
-        raise AnnotationError(f'{where}: "{key}" is {row[key]!r:.60}: expected {_NAMES[kind]} that is not empty')
-    return row[key]
+    (value,) = values_of(row, (key,), where)
+    if not isinstance(value, kind) or not value:
+        raise AnnotationError(f'{where}: "{key}" is {value!r:.60}: expected {_NAMES[kind]} that is not empty')
+    return value
 
 
 def _read_msrvtt(file: Path) -> Iterator[Record]:
@@ -229,7 +234,7 @@ def _read_didemo(file: Path, sentences: bool = False) -> Iterator[Record]:
             of_video.setdefault(video, []).append(text)
             continue
         spans = Counter(_span(time, where) for time in _value(row, "times", list, where))
-        ((first, last), _), *_ = spans.most_common(1)  # of those named as often, the one named first
+        ((first, last), _), *_ = spans.most_common(1)  # of those named equally often, the one that was named first
         start_s, end_s = first * _DIDEMO_SEGMENT_S, (last + 1) * _DIDEMO_SEGMENT_S
         yield Record(video, id_of(video), (text,), "video", start_s, end_s)
     for video, spoken in of_video.items():
@@ -237,7 +242,7 @@ def _read_didemo(file: Path, sentences: bool = False) -> Iterator[Record]:
 
 
 def _span(time: Any, where: str) -> tuple[float, float]:
-    """A pair of numbers in their order: a few of ActivityNet's moments end before they begin."""
+    """A pair of numbers, the smaller one first: a few of ActivityNet's moments end before they begin."""
     if not (isinstance(time, list) and len(time) == 2 and all(isinstance(t, int | float) and t >= 0 for t in time)):
         raise AnnotationError(f"{where}: {time!r:.60} is no start and end")
     return min(time), max(time)
@@ -258,3 +263,4 @@ KINDS: dict[str, Callable[[Path], Iterator[Record]]] = {
     "didemo_sentences": partial(_read_didemo, sentences=True),
     "lsmdc": read_lsmdc,
 }
+"""The formats by name, each with the function that reads it."""

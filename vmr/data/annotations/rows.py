@@ -1,6 +1,7 @@
 """Annotation files that hold one row after another: JSON lists, JSON lines, CSV, WebVid's CSV, LSMDC's tables.
 
-They are read a row at a time, so that a list of ten million rows never stands in memory as a whole.
+They are read a row at a time, so that a list of ten million rows never lies in memory as a whole. Every function here
+raises AnnotationError for what does not follow the format; its message names the file and the row or line.
 """
 
 from __future__ import annotations
@@ -8,31 +9,40 @@ from __future__ import annotations
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vmr.data.annotations.json_list import json_items
 from vmr.data.annotations.records import Record, id_of
+from vmr.data.annotations.text_files import read_lines
 from vmr.data.media import Media
 from vmr.errors import AnnotationError
+from vmr.files import is_unicode
 
-_BLOCK = 1 << 20  # characters
-_LONGEST_ROW = 1 << 24  # characters; a row that is not complete by then is no JSON
 _LSMDC_COLUMNS = 6  # clip, start and end as aligned, start and end as cut out, sentence
 
 
-def read_json(file: Path, paragraphs: bool = False) -> Iterator[Record]:
-    """A JSON list of {"video" or "image", "caption": text or [text, ...]}, upstream's format.
+def read_json(file: Path, *, paragraphs: bool = False, whole_videos: bool = False) -> Iterator[Record]:
+    """Read a JSON list of {"video" or "image": path, "caption": text or [text, ...]}, upstream's format.
 
-    paragraphs: a list of texts is one caption in parts, as upstream reads ActivityNet and DiDeMo.
+    Args:
+        file: the list. Rows may also have "start_s" and "end_s", the moment that the captions are about.
+        paragraphs: whether a list of texts is one caption in parts, as upstream reads ActivityNet and DiDeMo.
+        whole_videos: whether each row must name a video; then "image", "start_s" and "end_s" are ignored, like all
+            other keys.
+
+    Yields:
+        One record for each row.
     """
     for number, row in enumerate(json_items(file), start=1):
-        yield _record(row, f"{file}: row {number}", paragraphs)
+        where = f"{file}: row {number}"
+        yield _video_record(row, where) if whole_videos else _record(row, where, paragraphs)
 
 
 def read_json_lines(file: Path) -> Iterator[Record]:
-    """Such an object on each line; empty lines are skipped."""
+    """Read one object, as in `read_json`, from each line; empty lines are skipped."""
     for number, line in enumerate(read_lines(file), start=1):
         if line.strip():
             try:
@@ -44,13 +54,13 @@ def read_json_lines(file: Path) -> Iterator[Record]:
 
 
 def read_csv(file: Path) -> Iterator[Record]:
-    """A table with the columns "video" or "image", and "caption"; others are ignored, save start_s and end_s."""
+    """Read a table with the columns "video" or "image", and "caption"; it may also have "start_s" and "end_s"."""
     for where, row in csv_rows(file, ("caption",)):
         yield _record({name: value for name, value in row.items() if value or name == "caption"}, where, False)
 
 
 def read_webvid(file: Path) -> Iterator[Record]:
-    """WebVid's table: a video is page_dir/videoid.mp4, its caption the column "name"."""
+    """Read WebVid's table: the video is page_dir/videoid.mp4, and the caption is the column "name"."""
     for where, row in csv_rows(file, ("videoid", "page_dir", "name")):
         if not row["videoid"]:
             raise AnnotationError(f'{where}: "videoid" is empty')
@@ -60,7 +70,7 @@ def read_webvid(file: Path) -> Iterator[Record]:
 
 
 def read_sentence_csv(file: Path) -> Iterator[Record]:
-    """MSRVTT's table of the JSFusion test split: columns video_id and sentence; the videos' suffix is not said."""
+    """Read MSRVTT's table of the JSFusion test split: columns video_id (without suffix) and sentence."""
     for where, row in csv_rows(file, ("video_id", "sentence")):
         if not row["video_id"]:
             raise AnnotationError(f'{where}: "video_id" is empty')
@@ -68,9 +78,9 @@ def read_sentence_csv(file: Path) -> Iterator[Record]:
 
 
 def read_lsmdc(file: Path) -> Iterator[Record]:
-    """LSMDC's tables without a header: six columns parted by tabs, first the clip and last the sentence.
+    """Read LSMDC's tables: no header, six columns separated by tabs, the clip first and the sentence last.
 
-    Clips are files of their own, in a folder for each film: `FILM_00.01.02.345-00.01.05.678` is in FILM.
+    Each clip is a file, in a folder for its film: `FILM_00.01.02.345-00.01.05.678` is in FILM.
     """
     for number, line in enumerate(read_lines(file), start=1):
         columns = line.rstrip("\r\n").split("\t")
@@ -79,13 +89,20 @@ def read_lsmdc(file: Path) -> Iterator[Record]:
         film, _, time = columns[0].rpartition("_")
         if len(columns) != _LSMDC_COLUMNS or not film or not time:
             raise AnnotationError(
-                f"{file}: line {number} is not LSMDC's: expected clip, four times and a sentence, parted by tabs"
+                f"{file}: line {number} is not LSMDC's: expected clip, four times and a sentence, separated by tabs"
             )
         yield Record(f"{film}/{columns[0]}", columns[0], (columns[-1],))
 
 
 def read_ids(file: Path) -> list[str]:
-    """The videos that a list of a split names: one a line, or the column "video_id" (or the only one) of a table."""
+    """Read the list of a split.
+
+    Args:
+        file: one video a line, or a table with the column "video_id", or with this column alone.
+
+    Returns:
+        The videos, as the list names them.
+    """
     lines = [line.strip() for line in read_lines(file) if line.strip()]
     if lines and "," in lines[0]:
         return [row["video_id"] for _, row in csv_rows(file, ("video_id",))]
@@ -93,6 +110,12 @@ def read_ids(file: Path) -> list[str]:
     if not ids or any("\t" in line or line.startswith(("{", "[")) for line in ids):
         raise AnnotationError(f"{file}: not a list of videos: expected one name a line, or a column video_id")
     return ids
+
+
+def _video_record(row: Any, where: str) -> Record:
+    video, captions = values_of(row, ("video", "caption"), where)
+    check_path(video, "video", where)
+    return Record(str(PurePosixPath(video)), id_of(video), texts(captions, "caption", where))
 
 
 def _record(row: Any, where: str, paragraphs: bool) -> Record:
@@ -104,8 +127,7 @@ def _record(row: Any, where: str, paragraphs: bool) -> Record:
         problem = 'both "video" and "image"' if len(media) > 1 else f"no {lacks}"
         raise AnnotationError(f"{where} has {problem} (its keys: {', '.join(map(str, row)) or 'none'})")
     path = row[media[0]]
-    if not isinstance(path, str) or not path.strip():
-        raise AnnotationError(f'{where}: "{media[0]}" is {path!r:.60}: expected a path')
+    check_path(path, media[0], where)
     captions = texts(row["caption"], "caption", where)
     if paragraphs:
         captions = (paragraph(captions),)
@@ -116,14 +138,56 @@ def _record(row: Any, where: str, paragraphs: bool) -> Record:
         raise AnnotationError(f"{where}: {error}") from None
 
 
+def values_of(row: Any, keys: Sequence[str], where: str) -> list[Any]:
+    """Return the values of some keys of a row.
+
+    Args:
+        row: one item of a JSON file.
+        keys: those that it must have.
+        where: file and row, with which the message of the error begins.
+
+    Raises:
+        AnnotationError: the row is no object, or lacks a key.
+    """
+    if not isinstance(row, dict):
+        raise AnnotationError(f"{where} is {row!r:.60}: expected an object with {', '.join(keys)}")
+    for key in keys:
+        if key not in row:
+            raise AnnotationError(f'{where} has no "{key}" (its keys: {some(row)})')
+    return [row[key] for key in keys]
+
+
+def check_path(value: Any, key: str, where: str) -> None:
+    """Raise AnnotationError unless the value of a key is a path. where: file and row, for the message."""
+    if not isinstance(value, str) or not value.strip():
+        raise AnnotationError(f'{where}: "{key}" is {value!r:.60}: expected a path')
+
+
+def check_caption(caption: str, where: str) -> None:
+    """Raise AnnotationError for a caption that cannot be a query. where: file and row, for the message."""
+    if not caption.strip():
+        raise AnnotationError(f"{where}: a blank caption: write one or remove the row")
+    if not is_unicode(caption):
+        raise AnnotationError(f"{where}: {caption!r:.60} holds half a surrogate pair")
+
+
 def some(names: Iterable[Any]) -> str:
-    """The first few names, for a message."""
+    """Return the first few of some names, for a message."""
     first = list(islice(map(str, names), 9))
     return ", ".join([*first[:8], "..."] if len(first) > 8 else first) or "none"
 
 
 def texts(value: Any, key: str, where: str) -> tuple[str, ...]:
-    """A text or a list of texts, as a tuple. They may be blank: the doctor lists those, the table refuses them."""
+    """Return a text, or a list of texts, as a tuple.
+
+    Args:
+        value: what a row holds. Texts may be blank: the doctor lists those, and `RecordTable` refuses them.
+        key: its key, for the message.
+        where: file and row, for the message.
+
+    Raises:
+        AnnotationError: the value is something else, or an empty list.
+    """
     values = value if isinstance(value, list) else [value]
     if not values or not all(isinstance(text, str) for text in values):
         raise AnnotationError(f'{where}: "{key}" is {value!r:.60}: expected a text or a list of texts')
@@ -131,7 +195,7 @@ def texts(value: Any, key: str, where: str) -> tuple[str, ...]:
 
 
 def paragraph(sentences: tuple[str, ...]) -> str:
-    """Sentences as one caption (upstream: joined by a space)."""
+    """Join sentences to one caption, by a space as upstream does."""
     return " ".join(sentence.strip() for sentence in sentences)
 
 
@@ -147,29 +211,15 @@ def _seconds(value: Any, key: str, where: str) -> float | None:
     return seconds
 
 
-def read_lines(file: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file with their ends, whether or not it starts with a byte order mark."""
-    return _open_text(file, by_lines=True)
-
-
-def _open_text(file: Path, by_lines: bool) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            if by_lines:
-                yield from stream
-            else:
-                while block := stream.read(_BLOCK):
-                    yield block
-    except UnicodeDecodeError:
-        raise AnnotationError(f"{file}: not UTF-8 text") from None
-    except OSError as error:
-        raise AnnotationError(f"{file}: cannot read this annotation file: {error.strerror}") from None
-
-
 def csv_rows(file: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, str]]]:
-    """Where a row of a table stands, for messages, and its values by column, which the first line names.
+    """Read a table whose first line names its columns.
 
-    Tabs part the columns if the first line has any, commas otherwise.
+    Args:
+        file: columns are separated by tabs if the first line has any, otherwise by commas.
+        needed: columns that it must have.
+
+    Yields:
+        File and line of a row, for messages, and its values by column.
     """
     header = header_of(file)
     missing = [name for name in needed if name not in header]
@@ -189,86 +239,13 @@ def csv_rows(file: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, di
                 )
             yield where, dict(zip(header, row, strict=True))
     except csv.Error as error:  # a quote that never closes, a value of a hundred thousand characters
-        raise AnnotationError(f"{file}: line {reader.line_num} is no line of a table: {error}") from None
+        raise AnnotationError(f"{file}: line {reader.line_num} is no row of a table: {error}") from None
 
 
 def header_of(file: Path) -> list[str]:
-    """The values of the first line of a table, parted by tabs if it has any and otherwise by commas."""
+    """Return the values in the first line of a table, separated by tabs if it has any, otherwise by commas."""
     first = next(iter(read_lines(file)), "")
     try:
         return [name.strip() for name in next(csv.reader([first], delimiter="\t" if "\t" in first else ","), [])]
     except csv.Error:
         return []
-
-
-def json_items(file: Path) -> Iterator[Any]:
-    """The items of a JSON list, one at a time. Raises AnnotationError, naming the row, where it is not one."""
-    stream = _JsonText(file)
-    if stream.peek() != "[":
-        raise AnnotationError(f"{file}: expected a list of rows")
-    stream.skip()
-    if stream.peek() == "]":
-        raise AnnotationError(f"{file}: an empty list")
-    while True:
-        yield stream.value()
-        mark = stream.peek()
-        if mark not in (",", "]"):
-            raise AnnotationError(f"{file}: row {stream.num_values + 1} is not JSON: expected a comma before it, or ]")
-        if mark == "]":
-            return
-        stream.skip()
-
-
-def first_character(file: Path) -> str:
-    """The first character of a file that is no space; "" if there is none."""
-    return _JsonText(file).peek()
-
-
-class _JsonText:
-    """The part of a JSON file that has been read but not yet understood."""
-
-    def __init__(self, file: Path) -> None:
-        self.num_values = 0
-        self._file = file
-        self._decoder = json.JSONDecoder()
-        self._blocks = _open_text(file, by_lines=False)
-        self._text = ""
-        self._at = 0
-
-    def peek(self) -> str:
-        """The next character that is no space; "" at the end of the file."""
-        while True:
-            while self._at < len(self._text) and self._text[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
-                return ""
-
-    def skip(self) -> None:
-        """Go past the character that `peek` gave."""
-        self._at += 1
-
-    def value(self) -> Any:
-        """The value that begins here."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._text, self._at)
-                self._at, self.num_values = end, self.num_values + 1
-                return value
-            except (ValueError, RecursionError) as error:
-                if len(self._text) - self._at > _LONGEST_ROW or not self._more():
-                    reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-                    raise AnnotationError(f"{self._file}: row {self.num_values + 1} is not JSON: {reason}") from None
-
-    def _more(self) -> bool:
-        """Read as much again as is left, at least a block, so that a long value is not tried at every block of it."""
-        rest = self._text[self._at :]
-        wanted, read = max(len(rest), 1), 0
-        parts = [rest]
-        while read < wanted and (block := next(self._blocks, "")):
-            parts.append(block)
-            read += len(block)
-        self._text, self._at = "".join(parts), 0
-        return read > 0

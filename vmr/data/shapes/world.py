@@ -268,7 +268,7 @@ def _reach(shape: str, direction: Floats) -> float:
 def _touching(scene: Scene, radii: Floats, away: Floats) -> float:
     """The distance along `away` from the centre of `second` to that of `first` when the two touch.
 
-    Two convex bodies are apart when a normal n separates them: distance * (n . away) > the sum of their reaches along n.
+    Two convex bodies are apart when a normal n separates them: distance * (n . away) > their reaches along n together.
     """
     facing = _NORMALS @ away
     ahead = facing > 1e-9

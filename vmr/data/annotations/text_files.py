@@ -1,0 +1,37 @@
+"""Text files read a line or a piece at a time, with errors that name the file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from vmr.errors import AnnotationError
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file with their ends.
+
+    Args:
+        file: it may start with a byte order mark, as some published files do.
+
+    Raises:
+        AnnotationError: the file cannot be read, or is not UTF-8 text.
+    """
+    return _read(file, lambda stream: stream.readline())
+
+
+def read_pieces(file: Path, size: int) -> Iterator[str]:
+    """Yield the text of a UTF-8 file in pieces of `size` characters; otherwise like `read_lines`."""
+    return _read(file, lambda stream: stream.read(size))
+
+
+def _read(file: Path, next_part: Callable[[IO[str]], str]) -> Iterator[str]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            while part := next_part(stream):
+                yield part
+    except UnicodeDecodeError:
+        raise AnnotationError(f"{file}: not UTF-8 text") from None
+    except OSError as error:
+        raise AnnotationError(f"{file}: cannot read this annotation file: {error.strerror}") from None
