@@ -21,8 +21,8 @@ from vmr.models.upstream.video_text import tied_copies, upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
-from vmr.train.data_config import SourceConfig
 from vmr.train.loop import train
+from vmr.train.source_config import AnnotatedSourceConfig, ShapesSourceConfig, TarSourceConfig
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
@@ -38,7 +38,7 @@ def config_file(footage, annotations, tmp_path_factory) -> Path:
 def tiny(config_file) -> TrainConfig:
     """The same run, of shapes alone and without worker processes, in one stage of four steps."""
     config = read_config(config_file)
-    data = replace(config.data, sources=[SourceConfig("shapes", num_clips=50)], num_workers=0)
+    data = replace(config.data, sources=[ShapesSourceConfig(num_clips=50)], num_workers=0)
     return replace(config, data=data, stages=[replace(config.stages[0], num_steps=4)])
 
 
@@ -254,7 +254,11 @@ def test_broken_files_are_skipped_by_name(tiny, footage, tmp_path):
     rows = [{"video": name, "caption": f"caption {number}"} for number, name in enumerate(names)]
     (folder / "train.json").write_text(json.dumps(rows))
     data = replace(
-        tiny.data, root=str(folder), sources=[SourceConfig(path="train.json")], num_workers=2, max_bad_share=0.6
+        tiny.data,
+        root=str(folder),
+        sources=[AnnotatedSourceConfig(path="train.json")],
+        num_workers=2,
+        max_bad_share=0.6,
     )
     stages = [replace(tiny.stages[0], name=name) for name in ("one", "two")]  # each meets all of them
     config = replace(tiny, data=data, stages=stages, run=replace(tiny.run, out=str(tmp_path / "run"), log_every=1))
@@ -273,7 +277,7 @@ def test_broken_files_of_one_name_in_two_sources_are_both_listed(tiny, footage, 
         (tmp_path / source / "broken.mp4").write_text(source)
         rows = [{"video": name, "caption": "a red circle"} for name in ("good.mp4", "good.mp4", "broken.mp4")]
         (tmp_path / f"{source}.json").write_text(json.dumps(rows))
-    sources = [SourceConfig(path=f"{source}.json", video_dir=source) for source in ("one", "two")]
+    sources = [AnnotatedSourceConfig(path=f"{source}.json", video_dir=source) for source in ("one", "two")]
     data = replace(tiny.data, root=str(tmp_path), sources=sources, max_bad_share=0.9)
     train(replace(tiny, data=data, run=replace(tiny.run, out=str(tmp_path / "run"))))
     skipped = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
@@ -290,7 +294,7 @@ def test_shards_are_trained_on_and_what_they_lack_is_said(tiny, footage, tmp_pat
             shard.add(footage / name, f"{number}.mp4")
             if number:
                 shard.add(tmp_path / "caption.txt", f"{number}.txt")
-    data = replace(tiny.data, root=str(tmp_path), sources=[SourceConfig("tar", path="clips.tar")])
+    data = replace(tiny.data, root=str(tmp_path), sources=[TarSourceConfig(path="clips.tar")])
     out = tmp_path / "run"
     train(replace(tiny, data=data, run=replace(tiny.run, out=str(out))))
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -308,7 +312,7 @@ def test_images_and_videos_are_mixed(tiny, tmp_path):
         Image.new("RGB", (40, 50), (40 * number, 90, 20)).save(tmp_path / f"{number}.png")
     rows = [{"image": f"{number}.png", "caption": "a red circle moves up"} for number in range(6)]
     (tmp_path / "images.json").write_text(json.dumps(rows))
-    images = SourceConfig(path="images.json", media="image")
+    images = AnnotatedSourceConfig(path="images.json", media="image")
     mixed = replace(tiny.data, root=str(tmp_path), sources=[*tiny.data.sources, images])
     batches = replace(mixed, batch_size=replace(mixed.batch_size, image=3))
     train(replace(tiny, data=batches, run=replace(tiny.run, out=str(tmp_path / "mixed"), seed=1)))

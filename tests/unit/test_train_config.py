@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from vmr.errors import VmrError
 from vmr.models.text.encoder import TextConfig
@@ -24,8 +25,9 @@ from vmr.train.config import (
     completed,
 )
 from vmr.train.config_file import read_config, save_config
-from vmr.train.data_config import BatchSize, DataConfig, SourceConfig
+from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.objective import LossWeights, MaskConfig
+from vmr.train.source_config import AnnotatedSourceConfig, HubSourceConfig, ShapesSourceConfig, TarSourceConfig
 
 CONFIGS = Path(__file__).parent.parent.parent / "configs"
 SHIPPED = sorted((CONFIGS / "train").glob("*.yaml"))
@@ -99,6 +101,48 @@ def test_shapes_vocabulary_is_the_words_of_the_captions():
 # -- files ---------------------------------------------------------------------------------------------------------
 
 
+# What sources of all kinds had in common, with the defaults, when they were one dataclass: what saved configs say.
+SHARED = {
+    "path": None, "media": "video", "weight": 1.0, "video_dir": None, "format": "auto", "only": None, "split": "train",
+    "subset": None, "revision": None, "video_column": "video", "caption_column": "caption", "stream": False,
+    "shuffle_rows": 1000, "parts": ["pairs"], "num_clips": 20000, "seed": 0, "group": 1, "difference": "motion",
+}  # fmt: skip
+SAVED_SOURCES = [
+    {"kind": "annotations", **SHARED, "path": "a.json", "only": "b.txt"},
+    {"kind": "tar", **SHARED, "path": "c", "weight": 2.0},
+    {"kind": "hub", **SHARED, "path": "d", "stream": True, "shuffle_rows": 7},
+    {"kind": "shapes", **SHARED, "parts": ["order"], "num_clips": 50},
+]
+TODAYS_SOURCES = [
+    AnnotatedSourceConfig(path="a.json", only="b.txt"),
+    TarSourceConfig(path="c", weight=2.0),
+    HubSourceConfig(path="d", stream=True, shuffle_buffer=7),
+    ShapesSourceConfig(parts=("order",), num_clips=50),
+]
+
+
+def test_sources_saved_with_the_keys_of_all_kinds_are_read(tmp_path):
+    file = write(tmp_path, config=yaml.safe_dump({"data": {"sources": SAVED_SOURCES}, "optimizer": {"eps": 1e-9}}))
+    config = read_config(file)
+    assert (config.data.sources, config.optimizer.eps) == (TODAYS_SOURCES, 1e-9)
+    for option in (["--data.sources", json.dumps(SAVED_SOURCES)], [f"--data.sources={json.dumps(SAVED_SOURCES)}"]):
+        assert read_config(None, option).data.sources == TODAYS_SOURCES
+    more = read_config(file, ["--data.sources+", json.dumps(SAVED_SOURCES[3])])
+    assert more.data.sources == [*TODAYS_SOURCES, TODAYS_SOURCES[3]]
+    with pytest.raises(VmrError, match=r"kind tar has no key 'stream'; its keys are kind, path, media, weight$"):
+        read_config(file, ["--data.sources+", json.dumps({**SAVED_SOURCES[1], "stream": True})])
+
+
+def test_help_lists_the_keys_of_each_kind(capsys):
+    for name, key in (("AnnotatedSourceConfig", "only"), ("HubSourceConfig", "shuffle_buffer")):
+        with pytest.raises(SystemExit):
+            read_config(None, ["--data.sources.help", name])
+        assert f"--data.sources.{key} " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        read_config(None, ["--help"])
+    assert "HubSourceConfig" in capsys.readouterr().out
+
+
 def test_a_file_lists_only_what_differs_from_its_base(tmp_path):
     (tmp_path / "deep").mkdir()
     write(tmp_path, first="run: {seed: 1, keep: 3}\nmodel: {video: {width: 64, student: {teacher_dim: 7}}}\n")
@@ -128,11 +172,11 @@ def test_nothing_of_a_list_is_left_when_it_is_replaced(tmp_path):
         "stages: [{name: s, learning_rate: 0.5, weights: {matching: 0.5}}]\n",
     )
     file = write(tmp_path, second="base: first.yaml\ndata: {sources: [{path: b.json}]}\nstages: [{num_steps: 7}]\n")
-    wanted = ([SourceConfig(path="b.json")], [StageConfig(num_steps=7)])
+    wanted = ([AnnotatedSourceConfig(path="b.json")], [StageConfig(num_steps=7)])
     config = read_config(file)
     assert (config.data.sources, config.stages) == wanted
     for argument in (["--data.sources", '[{"path": "c.json"}]'], ['--data.sources=[{"path": "c.json"}]']):
-        assert read_config(tmp_path / "first.yaml", argument).data.sources == [SourceConfig(path="c.json")]
+        assert read_config(tmp_path / "first.yaml", argument).data.sources == [AnnotatedSourceConfig(path="c.json")]
     stages = read_config(tmp_path / "first.yaml", ["--stages", '[{"num_steps": 7}]']).stages
     assert stages == [StageConfig(num_steps=7)]
     named_so = read_config(tmp_path / "first.yaml", ["--run.out", "stages"])  # a value, no option
@@ -176,11 +220,20 @@ def test_flip_has_three_values(tmp_path):
         ("model: {init: a, text_init: minilm}", "model.init starts all of it"),
         ("model: {text: {width: 24, num_heads: 12}, text_init: minilm}", "text_init brings its own sizes"),
         ("data: {sources: [{path: a.json, weight: 0}]}", "weight is 0"),
-        ("data: {sources: [{kind: annotations}]}", "every other kind needs one"),
-        ("data: {sources: [{kind: shapes, path: a.json}]}", "shapes take no path"),
-        ("data: {sources: [{path: a.json, stream: true}]}", "only data sets of the hub can be streams"),
-        ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_rows is 0"),
-        ("data: {sources: [{kind: folder, path: a}]}", "folder"),
+        ("data: {sources: [{kind: annotations}]}", "kind annotations needs the key 'path'"),
+        (
+            "data: {sources: [{kind: shapes, path: a.json}]}",
+            "config.yaml: data.sources: kind shapes has no key 'path'; its keys are",
+        ),
+        (
+            "data: {sources: [{path: a.json, stream: true}]}",
+            "kind annotations has no key 'stream'; its keys are kind",
+        ),
+        ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_buffer is 0"),
+        (
+            "data: {sources: [{kind: folder, path: a}]}",
+            "no kind 'folder': use one of annotations, tar",
+        ),
         ("data: {flip: sometimes}", "data.flip"),
         ("data: {max_text_tokens: 1}", "max_text_tokens"),
         ("optimizer: {learning_rate: 0}", "learning_rate is 0"),
@@ -287,7 +340,7 @@ def test_a_stage_may_end_before_its_rate_has_fallen():
 
 
 def test_a_stage_may_leave_sources_to_a_later_one():
-    drawn = [SourceConfig("shapes", num_clips=50), SourceConfig("shapes", num_clips=50, seed=1)]
+    drawn = [ShapesSourceConfig(num_clips=50), ShapesSourceConfig(num_clips=50, seed=1)]
     stages = [StageConfig("a", 3, source_weights=[1, 0]), StageConfig("b", 3)]
     config = TrainConfig(data=DataConfig(sources=drawn, num_workers=0, batch_size=BatchSize(8)), stages=stages)
     sources = build_sources(config)
@@ -317,7 +370,7 @@ def test_sizes_come_with_the_pretrained_bert():
 
 
 def test_essentials_are_what_a_resumed_run_must_share():
-    config = TrainConfig(data=DataConfig(sources=[SourceConfig("shapes")]))
+    config = TrainConfig(data=DataConfig(sources=[ShapesSourceConfig()]))
     essentials = config.essentials()
     assert json.loads(json.dumps(essentials)) == essentials
     same = replace(
@@ -338,8 +391,12 @@ def test_essentials_are_what_a_resumed_run_must_share():
 def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
     config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
     older = config.essentials()
-    del older["data"]["sources"][1]["stream"], older["stages"][0]["cosine_steps"], older["optimizer"]["eps"]
+    del older["data"]["sources"][1]["parts"], older["stages"][0]["cosine_steps"], older["optimizer"]["eps"]
     assert completed(older) == config.essentials()
+    older["data"]["sources"] = SAVED_SOURCES
+    todays = replace(config, data=replace(config.data, sources=TODAYS_SOURCES), stages=[StageConfig()])
+    assert completed(older)["data"]["sources"] == todays.essentials()["data"]["sources"]
+    older = config.essentials()
     older["optimizer"]["from_the_future"] = 1
     assert first_difference(config.essentials(), completed(older)) == "optimizer.from_the_future is None, there 1"
 

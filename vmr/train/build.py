@@ -29,10 +29,10 @@ from vmr.models.upstream.vision import LoadReport, load_upstream, match_weights
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.processes import Processes
 from vmr.train.config import StageConfig, TrainConfig
-from vmr.train.data_config import SourceConfig
 from vmr.train.objective import Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
+from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
 
 # Parts that training needs and retrieval does not: a saved model may lack them, or have them for nothing.
 _FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
@@ -153,16 +153,24 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
 
 
 def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
-    if config.path is None:
+    """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
+    if isinstance(config, ShapesSourceConfig):
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     path = root / config.path
-    if config.kind == "tar":
+    if isinstance(config, TarSourceConfig):
         return TarSource(find_shards(path), config.media, config.path, keep, clips)
-    if config.kind == "hub":
-        name = str(path) if path.exists() else config.path
-        columns, folder = (config.video_column, config.caption_column), root / (config.video_dir or ".")
-        data = HubData(name, config.split, *columns, config.media, folder, config.subset, config.revision)
-        return HubStream(data, config.shuffle_rows, keep, clips) if config.stream else HubSource(data, keep, clips)
+    if isinstance(config, HubSourceConfig):
+        data = HubData(
+            name=str(path) if path.exists() else config.path,
+            split=config.split,
+            video_column=config.video_column,
+            caption_column=config.caption_column,
+            media=config.media,
+            root=root / (config.video_dir or "."),
+            subset=config.subset,
+            revision=config.revision,
+        )
+        return HubStream(data, config.shuffle_buffer, keep, clips) if config.stream else HubSource(data, keep, clips)
     only = root / config.only if config.only else None
     folder = root / config.video_dir if config.video_dir else path.parent
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)

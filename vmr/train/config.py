@@ -11,9 +11,10 @@ from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.encoder import VideoMambaConfig
-from vmr.train.data_config import BatchSize, DataConfig, SourceConfig, need
+from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule
+from vmr.train.source_config import completed_source, need
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
@@ -299,8 +300,8 @@ class TrainConfig:
 def completed(essentials: Mapping[str, Any]) -> dict[str, Any]:
     """Essentials that another version of vmr wrote, with what it did not know yet as it was then: the defaults."""
     found = _filled(essentials, TrainConfig().essentials())
-    source, stage = (json.loads(json.dumps(asdict(default))) for default in (SourceConfig("shapes"), StageConfig()))
-    found["data"]["sources"] = [_filled(item, source) for item in found["data"]["sources"]]
+    stage = json.loads(json.dumps(asdict(StageConfig())))
+    found["data"]["sources"] = [completed_source(item) for item in found["data"]["sources"]]
     found["stages"] = [_filled(item, stage) for item in found["stages"]]
     return found
 

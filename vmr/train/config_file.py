@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from vmr.errors import VmrError
 from vmr.train.config import StageConfig, TrainConfig
+from vmr.train.source_config import read_source
 
 _PACKAGE = Path(__file__).parent.parent
 _LISTS = ("--data.sources", "--stages")
@@ -24,7 +25,8 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
 
     Raises VmrError, in one line, for a file that is absent or no YAML, and for keys and values that do not exist.
     """
-    arguments = [part for given in overrides for part in [*_emptied([given.partition("=")[0]]), given]]
+    given = _read_sources(list(overrides))
+    arguments = [part for option in given for part in [*_emptied([option.partition("=")[0]]), option]]
     if file is not None:
         chain = _chain(Path(file))
         named = [(path, content["model"]["tokenizer"]) for path, content in chain if _names_tokenizer(content)]
@@ -33,7 +35,7 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
             arguments.insert(0, f"--model.tokenizer={(path.parent / tokenizer).resolve()}")
         for path, content in reversed(chain):
             options = [f"--{name}" for name in content] + [f"--data.{name}" for name in content.get("data", {})]
-            arguments = [*_emptied(options), f"--config={path}", *arguments]
+            arguments = [*_emptied(options), f"--config={_parsable(path, content)}", *arguments]
     parser = ArgumentParser(
         prog="vmr-train CONFIG", description="Train a video-text model.", exit_on_error=False, allow_abbrev=False
     )
@@ -78,6 +80,37 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
         if content.get("base") is None:
             return chain
         file = file.parent / str(content["base"])
+
+
+def _parsable(file: Path, content: dict[str, Any]) -> str:
+    """What to give to the parser: the file, or its content where sources are said in keys that the parser refuses."""
+    sources = content.get("data", {}).get("sources", [])
+    try:
+        read = [read_source(source) for source in sources]
+    except VmrError as error:
+        raise VmrError(f"{file}: {error}") from None
+    if read == sources:
+        return str(file)
+    return yaml.safe_dump({**content, "data": {**content["data"], "sources": read}})
+
+
+def _read_sources(options: list[str]) -> list[str]:
+    """Command line options, in which sources are said in keys that the parser takes."""
+    read = list(options)
+    for place, option in enumerate(options):
+        name, equals, value = option.partition("=")
+        if not equals and place:
+            name, value = options[place - 1], option
+        if name in ("--data.sources", "--data.sources+"):
+            try:
+                content = yaml.safe_load(value)
+            except yaml.YAMLError:
+                continue  # the parser says what is wrong
+            if isinstance(content, list | dict):
+                items = content if isinstance(content, list) else [content]
+                text = json.dumps([read_source(item) for item in items])
+                read[place] = f"{name}={text}" if equals else text
+    return read
 
 
 def _emptied(options: list[str]) -> list[str]:

@@ -1,79 +1,11 @@
-"""Where a training run's pairs come from, as its config says it; see `vmr.train.config`."""
+"""What a training run learns from, as its config says it; see `vmr.train.config`."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
-from vmr.data.media import Media
-from vmr.data.shapes.split import Difference
 from vmr.data.training.augment import FlipRule
 from vmr.data.training.clips import ClipSpec, Crop
-from vmr.errors import VmrError
 from vmr.models.videomamba.encoder import VideoMambaConfig
-
-SourceKind = Literal["annotations", "tar", "hub", "shapes"]
-
-
-def need(holds: bool, message: str) -> None:
-    """Raises VmrError with the message unless the condition holds."""
-    if not holds:
-        raise VmrError(message)
-
-
-@dataclass(frozen=True)
-class SourceConfig:
-    """Where pairs of clips and captions come from.
-
-    Attributes:
-        kind: annotations (a file, and a folder of clips), tar (WebDataset shards), hub (a data set of Hugging Face, by
-            name or in a folder), or shapes (drawn as they are needed).
-        path: the annotation file, the shards (a folder, or a pattern such as "{0000..0099}.tar"), or the data set;
-            relative to data.root.
-        media: video or image.
-        weight: how often a pair is taken from this source rather than another; they need not sum to 1.
-        video_dir: the folder of the clips that annotations name, relative to data.root; default, the annotations' own.
-        format: of annotations; auto looks at the file. See `vmr.data.annotations.formats`.
-        only: a list of the videos to keep of annotations, relative to data.root.
-        split: of a data set of the hub.
-        subset: of a data set of the hub that has several configurations.
-        revision: of a data set of the hub: a branch, tag or commit; default, its newest.
-        video_column: of a data set of the hub.
-        caption_column: of a data set of the hub.
-        stream: read a data set of the hub as it is downloaded, for one that does not fit on the disk.
-        shuffle_rows: of such a stream: so many rows that follow each other are shuffled. Clips that are no files of
-            their own are kept in run.out meanwhile, of twice as many rows and of those decoded ahead.
-        parts: the kinds of scenes of shapes: pairs, order, passage, collision.
-        num_clips: an epoch of shapes.
-        seed: of shapes.
-        group: of shapes: so many clips of a batch show objects that differ in nothing but the difference.
-        difference: of shapes: motion, or shape.
-    """
-
-    kind: SourceKind = "annotations"
-    path: str | None = None
-    media: Media = "video"
-    weight: float = 1.0
-    video_dir: str | None = None
-    format: str = "auto"
-    only: str | None = None
-    split: str = "train"
-    subset: str | None = None
-    revision: str | None = None
-    video_column: str = "video"
-    caption_column: str = "caption"
-    stream: bool = False
-    shuffle_rows: int = 1000
-    parts: tuple[str, ...] = ("pairs",)
-    num_clips: int = 20_000
-    seed: int = 0
-    group: int = 1
-    difference: Difference = "motion"
-
-    def __post_init__(self) -> None:
-        need(self.weight > 0, f"data.sources: weight is {self.weight}, but must be above 0")
-        need(self.kind == "hub" or not self.stream, "data.sources: only data sets of the hub can be streams")
-        need(self.shuffle_rows >= 1, f"data.sources: shuffle_rows is {self.shuffle_rows}, but must be at least 1")
-        drawn = self.kind == "shapes"
-        need(drawn == (self.path is None), "data.sources: shapes take no path, and every other kind needs one")
+from vmr.train.source_config import SourceConfig, need
 
 
 @dataclass(frozen=True)
@@ -94,10 +26,12 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What is learnt from. Frames and pixels of a clip are those of model.video.
+    """What the model learns from. Frames and pixels of a clip are those of model.video.
 
     Attributes:
-        sources: a mixture.
+        sources: a list of sources, which are mixed. Each has a kind - annotations, tar, hub or shapes - and the keys of
+            this kind. --data.sources.help KIND lists them, where KIND is AnnotatedSourceConfig, TarSourceConfig,
+            HubSourceConfig or ShapesSourceConfig.
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
@@ -133,7 +67,7 @@ class DataConfig:
         need(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
 
     def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
-        """What the decoder delivers for a model."""
+        """Return what the decoder delivers for a model."""
         return ClipSpec(
             num_frames=video.num_frames,
             size=video.image_size,

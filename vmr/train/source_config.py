@@ -1,0 +1,226 @@
+"""Where a training run's pairs of clips and captions come from, as its config says it: one dataclass for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from vmr.data.media import Media
+from vmr.data.shapes.split import TRAIN_CLIPS, Difference
+from vmr.errors import VmrError
+
+
+def need(holds: bool, message: str) -> None:
+    """Raise VmrError with the message unless the condition holds."""
+    if not holds:
+        raise VmrError(message)
+
+
+def _check_weight(weight: float) -> None:
+    need(weight > 0, f"data.sources: weight is {weight}, but must be above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatedSourceConfig:
+    """An annotation file, and a folder of clips.
+
+    Attributes:
+        kind: annotations, which is the default.
+        path: the annotation file, relative to data.root.
+        media: video or image.
+        weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
+        video_dir: the folder of the clips, relative to data.root; null for the folder of the annotation file.
+        format: of the annotation file; auto looks at the file. See `vmr.data.annotations.formats`.
+        only: a list of the videos to keep, relative to data.root; null for all.
+    """
+
+    kind: Literal["annotations"] = "annotations"
+    path: str
+    media: Media = "video"
+    weight: float = 1.0
+    video_dir: str | None = None
+    format: str = "auto"
+    only: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TarSourceConfig:
+    """WebDataset shards: tar files of clips with their captions.
+
+    Attributes:
+        kind: tar.
+        path: a folder of shards, or a pattern such as "{0000..0099}.tar"; relative to data.root.
+        media: video or image.
+        weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
+    """
+
+    kind: Literal["tar"] = "tar"
+    path: str
+    media: Media = "video"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSourceConfig:
+    """A data set of the Hugging Face hub, or a folder in one of its formats.
+
+    Attributes:
+        kind: hub.
+        path: the name of the data set on the hub, or a folder, relative to data.root.
+        media: video or image.
+        weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
+        video_dir: the folder of the clips where rows hold paths, relative to data.root; null for data.root.
+        split: of the data set.
+        subset: of a data set that has several configurations.
+        revision: a branch, tag or commit; null for the newest.
+        video_column: the column of clips: videos, images, bytes or paths.
+        caption_column: the column of captions: a text, or a list of texts to choose from.
+        stream: read the data set while it is downloaded, for one that does not fit on the disk.
+        shuffle_buffer: of such a stream, how many rows that follow each other are shuffled. Clips that are not files of
+            their own are kept in run.out meanwhile - those of twice as many rows, and those that are decoded ahead.
+    """
+
+    kind: Literal["hub"] = "hub"
+    path: str
+    media: Media = "video"
+    weight: float = 1.0
+    video_dir: str | None = None
+    split: str = "train"
+    subset: str | None = None
+    revision: str | None = None
+    video_column: str = "video"
+    caption_column: str = "caption"
+    stream: bool = False
+    shuffle_buffer: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+        size = self.shuffle_buffer
+        need(size >= 1, f"data.sources: shuffle_buffer is {size}, but must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapesSourceConfig:
+    """The synthetic benchmark: clips of moving shapes, drawn as they are needed.
+
+    Attributes:
+        kind: shapes.
+        weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
+        parts: the kinds of scenes: pairs, order, passage, collision.
+        num_clips: clips in an epoch.
+        seed: of the clips.
+        group: this many clips of a batch show objects that are alike apart from the difference; 1 for no groups.
+        difference: motion, or shape.
+    """
+
+    kind: Literal["shapes"] = "shapes"
+    weight: float = 1.0
+    parts: tuple[str, ...] = ("pairs",)
+    num_clips: int = TRAIN_CLIPS
+    seed: int = 0
+    group: int = 1
+    difference: Difference = "motion"
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+SourceConfig: TypeAlias = AnnotatedSourceConfig | TarSourceConfig | HubSourceConfig | ShapesSourceConfig
+"""A source of any kind; the key `kind` says which."""
+
+SOURCE_KINDS: dict[str, type[SourceConfig]] = {
+    "annotations": AnnotatedSourceConfig,
+    "tar": TarSourceConfig,
+    "hub": HubSourceConfig,
+    "shapes": ShapesSourceConfig,
+}
+
+_OLD_NAMES = {"shuffle_rows": "shuffle_buffer"}
+# Sources of all kinds once had the same keys, with these defaults, and configs and checkpoints were saved with all of
+# them. They are still read: a key that a kind does not have is left out where it says nothing.
+_SHARED_DEFAULTS: dict[str, Any] = {
+    "path": None,
+    "media": "video",
+    "video_dir": None,
+    "format": "auto",
+    "only": None,
+    "split": "train",
+    "subset": None,
+    "revision": None,
+    "video_column": "video",
+    "caption_column": "caption",
+    "stream": False,
+    "shuffle_buffer": 1000,
+    "parts": ["pairs"],
+    "num_clips": 20_000,
+    "seed": 0,
+    "group": 1,
+    "difference": "motion",
+}
+
+
+def read_source(content: Any) -> dict[str, Any]:
+    """Check what a config says about one source, before the parser sees it, whose message would be about every kind.
+
+    Args:
+        content: as YAML or JSON has it.
+
+    Returns:
+        The same, without keys of other kinds that say nothing, and with today's names of keys.
+
+    Raises:
+        VmrError: the kind is unknown, a key is not one of its kind, a key is missing, or a value makes no sense. The
+            message is one line.
+    """
+    need(isinstance(content, Mapping), f"data.sources: {content!r:.60} is no source: expected keys, as in kind: shapes")
+    kind = content.get("kind", "annotations")
+    need(kind in SOURCE_KINDS, f"data.sources: there is no kind {kind!r:.60}: use one of {', '.join(SOURCE_KINDS)}")
+    known, said = _keys_of(kind), {}
+    for name, value in content.items():
+        key = _OLD_NAMES.get(name, name)
+        if key in known:
+            said[key] = value
+            continue
+        plain = list(value) if isinstance(value, tuple) else value
+        says_nothing = key in _SHARED_DEFAULTS and plain == _SHARED_DEFAULTS[key]
+        need(says_nothing, f"data.sources: kind {kind} has no key {name!r}; its keys are {', '.join(known)}")
+    need("path" not in known or said.get("path") is not None, f"data.sources: kind {kind} needs the key 'path'")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(SOURCE_KINDS[kind])
+    try:
+        SOURCE_KINDS[kind](**parser.parse_object(said).as_dict())
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise VmrError(f"data.sources: kind {kind}: {' '.join(str(error).split())}") from None
+    return said
+
+
+def completed_source(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring a source in a checkpoint to today's keys.
+
+    Args:
+        saved: a `SourceConfig` as JSON has it, maybe of an older version of vmr.
+
+    Returns:
+        The keys of its kind, those that the older version did not know with their defaults; and keys that no version
+        up to this one knows.
+    """
+    kind = saved.get("kind", "annotations")
+    known = _keys_of(kind) if kind in SOURCE_KINDS else []
+    renamed = {_OLD_NAMES.get(name, name): value for name, value in saved.items()}
+    kept = {name: value for name, value in renamed.items() if name in known or name not in _SHARED_DEFAULTS}
+    defaults = {field.name: field.default for field in fields(SOURCE_KINDS[kind])} if known else {}
+    filled = {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+    return {**{name: value for name, value in filled.items() if value is not MISSING}, **kept}
+
+
+def _keys_of(kind: str) -> list[str]:
+    return [field.name for field in fields(SOURCE_KINDS[kind])]
