@@ -11,11 +11,8 @@ Its folder belongs on a local disk: SQLite's write-ahead log does not work acros
 import hashlib
 import io
 import json
-import os
 import re
 import sqlite3
-import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,10 +22,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vmr.data.annotations.records import cache_folder
-from vmr.data.decoding.segments import FrameSpec
+from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.errors import VmrError
-from vmr.files import sha256_of, write_atomically
+from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
 
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"
@@ -36,23 +32,14 @@ ARRAYS = "arrays"
 _VERSION = 1  # of what decoding and embedding make of equal keys
 _READY = 1
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL);
+{HASHES_TABLE};
 CREATE TABLE IF NOT EXISTS videos (
     key TEXT PRIMARY KEY, spans BLOB NOT NULL, vectors BLOB NOT NULL, checksum TEXT NOT NULL, tokens TEXT);
 CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, vectors TEXT NOT NULL);
 PRAGMA user_version = {_READY};
 """
 _BUSY_S = 60.0  # another process may be writing
-_FRESH_S = 2.0  # a file changed so recently may change again without its time of change telling
 _OWN_ARRAY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.tmp")
-
-
-@dataclass(frozen=True)
-class Content:
-    """What a file held when it was looked at; state is what tells, without reading it, that it still does."""
-
-    sha256: str
-    state: str
 
 
 @dataclass(frozen=True)
@@ -83,15 +70,14 @@ class FeatureCache:
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = cache_folder() / "features" if folder is None else Path(folder)
 
-    def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, Content | None]]:
+    def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, FileContent | None]]:
         """Each path with what its file holds, read only where that is not remembered.
 
         None for what is no regular file or cannot be read: it has no features that could be kept.
         """
         with self._database() as database:
             for path in paths:
-                state = state_of(path)
-                yield path, None if state is None else _content(database, path, state)
+                yield path, hash_file(path, database)
 
     def find(self, keys: Iterable[str], with_tokens: bool = False) -> dict[str, Features]:
         """What is known, by key of `video_key`; with_tokens: only of videos whose tokens are there too."""
@@ -213,38 +199,17 @@ class FeatureCache:
         return [file for file in (self.folder / ARRAYS).glob("*") if _OWN_ARRAY.fullmatch(file.name)]
 
 
-def video_key(content: Content, frames: FrameSpec, fingerprint: str) -> str:
-    """What a video's features are known by."""
-    return _digest("video", content.sha256, asdict(frames), fingerprint)
+def video_key(
+    content: FileContent, frames: FrameSpec, segmenter: Segmenter | None, reader: str, fingerprint: str
+) -> str:
+    """Return what a video's features are known by: all that decides them."""
+    windows = {"window_s": None, "stride_s": None} | ({} if segmenter is None else dict(segmenter.settings))
+    return _digest("video", content.sha256, {**asdict(frames), **windows, "reader": reader}, fingerprint)
 
 
 def texts_key(texts: Sequence[str], max_text_tokens: int | None, fingerprint: str) -> str:
     """What the vectors of a list of texts are known by; max_text_tokens: see `vmr.models.encoder.TextLimited`."""
     return _digest("texts", list(texts), max_text_tokens, fingerprint)
-
-
-def state_of(path: str) -> str | None:
-    """Size, time of change and inode of a file; None for what is no regular file or cannot be looked at."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}" if stat.S_ISREG(status.st_mode) else None
-
-
-def _content(database: sqlite3.Connection, path: str, state: str) -> Content | None:
-    place = os.fsencode(Path(path).absolute())
-    row = database.execute("SELECT sha256 FROM files WHERE path = ? AND state = ?", (place, state)).fetchone()
-    if row is not None:
-        return Content(row[0], state)
-    try:
-        content = Content(sha256_of(Path(path)), state)
-    except OSError:
-        return None
-    if time.time() - int(state.split()[1]) / 1e9 > _FRESH_S:
-        with database:
-            database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (place, state, content.sha256))
-    return content
 
 
 def _digest(*parts: str | int | list[str] | Mapping[str, object] | None) -> str:

@@ -1,43 +1,28 @@
-"""The gallery of a data set in FAISS: what an evaluation measures is what a search is served.
+"""The gallery of a data set: what an evaluation measures is what a search is served.
 
 Shapes: Q queries, N items (videos) of the gallery, R rows (vectors; several windows may be of one item), D dimensions.
 Scores are inner products; vectors of videos are not unit vectors, see `vmr.models.encoder.Encoder`.
 """
 
-import math
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.errors import IndexFileError, MissingExtraError, ModelError, VmrError
+from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.store import FaissStore
 
-FACTORIES = {
-    "flat": "Flat",
-    "sq8": "SQ8",
-    "hnsw": "HNSW32,Flat",
-    "ivf_flat": "IVF{n},Flat",
-    "ivf_sq8": "IVF{n},SQ8",
-}
-"""Short names of kinds. flat: every score, exact. sq8: a byte a dimension, every score. hnsw: a graph that is walked
-from neighbour to neighbour. ivf_...: n lists of which a search reads some, see `num_lists` and `num_probes`."""
-
-EF_SEARCH = 128  # of HNSW: candidates held while the graph is walked, and so items found; the depth of re-ranking
-POINTS_PER_LIST = 39  # with fewer, FAISS warns that the lists are not well trained
 SCORES_AT_ONCE = 1 << 22  # of a block of queries: 12 bytes each while FAISS answers
 
 Scores = NDArray[np.float32]
 
 
 class Gallery:
-    """Items to be found, in a FAISS index. `of_index` makes one of an index that was built earlier.
+    """Items to be found, in a vector store. `of_index` makes one of an index that was built earlier.
 
     factory: a short name of FACTORIES or any string that FAISS's index_factory knows. is_exact: whether every score is
     the inner product itself. paths_missing, num_others: see `of_index`. kept: int64, which of the items asked for the
@@ -53,17 +38,18 @@ class Gallery:
         if not len(vectors):
             raise VmrError("the gallery is empty: there is nothing to search")
         items = np.arange(len(vectors)) if item_of_row is None else item_of_row
-        self.factory = factory_string(factory, len(vectors))
         self.num_items = int(items[-1]) + 1
         self.kept: NDArray[np.int64] = np.arange(self.num_items)
         self.paths_missing: tuple[str, ...] = ()
         self.num_others = 0
         self._first_rows = np.flatnonzero(np.diff(items, prepend=-1))  # of each item
-        self.is_exact = self.factory == "Flat"
+        store = FaissStore(vectors.shape[1], factory)
+        self.is_exact = store.is_exact
         # The products of equal vectors can differ in the last bit with their place in a block, which would decide ties.
         # An exact index holds each vector once; an approximate one holds what it would be given in earnest.
         rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
-        self._index, self._default_k = _built(self.factory, rows)
+        store.add(np.arange(len(rows)), rows)
+        self._store, self.factory = store, store.factory
 
     @classmethod
     def of_index(
@@ -107,74 +93,23 @@ class Gallery:
         Raises ModelError for queries that are not finite or of another width.
         """
         queries = _checked(queries, "query")
-        if queries.shape[1] != self._index.d:
-            raise ModelError(f"queries of {queries.shape[1]} dimensions, but the gallery has {self._index.d}")
-        num_rows = self._index.ntotal
+        if queries.shape[1] != self._store.dim:
+            raise ModelError(f"queries of {queries.shape[1]} dimensions, but the gallery has {self._store.dim}")
+        num_rows = len(self._store)
         if k is not None and k < 1:
             raise VmrError(f"k is {k}: ask for at least 1 result")
-        k = min(num_rows, k or self._default_k) if not self.is_exact else num_rows
+        k = min(num_rows, k or self._store.default_k) if not self.is_exact else num_rows
         distinct, place_of_query = _distinct(queries)
         scores = np.empty((len(distinct), self.num_items), np.float32)
         block = max(1, SCORES_AT_ONCE // len(self._place_of_row))
         for start in range(0, len(distinct), block):
-            found, ids = self._index.search(distinct[start : start + block], k)
+            found, ids = self._store.search(distinct[start : start + block], k)
             of_place = np.full((len(found), num_rows + 1), -np.inf, np.float32)
             np.put_along_axis(of_place, ids % (num_rows + 1), found, axis=1)  # FAISS says -1 for "no more": the last
             of_place[:, -1] = -np.inf
             of_row = of_place[:, self._place_of_row]  # (block, R)
             scores[start : start + block] = np.maximum.reduceat(of_row, self._first_rows, axis=1)
         return scores[place_of_query]
-
-
-def factory_string(kind: str, num_rows: int) -> str:
-    """A short name of FACTORIES in FAISS's own words, for so many rows; any other string as it is."""
-    return FACTORIES.get(kind.lower(), kind).replace("{n}", str(num_lists(num_rows)))
-
-
-def num_lists(num_rows: int) -> int:
-    """Lists of an inverted file: 4 sqrt(R), FAISS's own advice, but no more than can be trained on the rows."""
-    return max(1, min(round(4 * math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))
-
-
-def num_probes(num_lists: int) -> int:
-    """Lists that a search reads: sqrt(n), so that the reading costs about what finding the lists does."""
-    return max(1, round(math.sqrt(num_lists)))
-
-
-def _built(factory: str, rows: Scores) -> tuple[Any, int]:
-    """A trained FAISS index of the rows, its search parameters set, and how many rows a search is to ask it for."""
-    faiss = _faiss()
-    try:
-        index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        lists = faiss.try_extract_index_ivf(index)
-        if lists is not None and lists.nlist > len(rows):
-            raise VmrError(f"{factory}: {lists.nlist} lists need as many vectors, the gallery has {len(rows)}")
-        with _one_thread(faiss):
-            index.train(rows)
-            index.add(rows)
-        if lists is not None:
-            lists.nprobe = num_probes(lists.nlist)
-        elif "HNSW" in factory:
-            faiss.ParameterSpace().set_index_parameter(index, "efSearch", EF_SEARCH)
-            return index, EF_SEARCH
-    except RuntimeError as error:
-        reason = re.split(r"Error: |\.cpp:\d+: ", " ".join(str(error).split()))[-1]
-        raise VmrError(
-            f"{factory}: FAISS cannot make this index of {len(rows)} vectors of {rows.shape[1]} dimensions ({reason}); "
-            f"short names are {', '.join(FACTORIES)}"
-        ) from error
-    return index, len(rows)
-
-
-@contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
-    """Building in one thread: a graph depends on the order in which its points come. Searches use them all."""
-    num_threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(num_threads)
 
 
 def _checked(vectors: Scores, what: str) -> Scores:
@@ -195,11 +130,3 @@ def _distinct(vectors: Scores) -> tuple[Scores, NDArray[np.int64]]:
         return vectors, np.empty(0, np.int64)
     distinct, places = np.unique(vectors, axis=0, return_inverse=True)
     return np.ascontiguousarray(distinct), places.reshape(-1)  # NumPy 2.0 alone keeps an axis
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError("faiss", "index") from error
-    return faiss

@@ -56,7 +56,12 @@ class Manifest:
     @property
     def num_videos(self) -> int:
         """Videos with at least one row."""
-        return len({row.video for row in self.rows})
+        return len(self.videos)
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The videos with at least one row, relative to `root`, in order."""
+        return tuple(dict.fromkeys(row.video for row in self.rows))
 
     def save(self, folder: Path) -> None:
         """Commits the index: after this call, and not before, a reader sees it."""
