@@ -123,7 +123,7 @@ def evaluate(
             depth,
             memory_bytes=options.memory_bytes,
             work=_work_folder(cache, scored, protocol, encoder),
-            among=among,
+            processes=among,
             progress=progress,
         )
         kinds["vtm"] = Scores(reranked.text_to_video, reranked.video_to_text)

@@ -1,4 +1,4 @@
-"""The gallery of a data set: what an evaluation measures is what a search is served.
+"""The gallery of a data set: an evaluation searches it in the same store that serves searches.
 
 Shapes: Q queries, N items (videos) of the gallery, R rows (vectors; several windows may be of one item), D dimensions.
 Scores are inner products; vectors of videos are not unit vectors, see `vmr.models.encoder.Encoder`.
@@ -24,16 +24,24 @@ Scores = NDArray[np.float32]
 class Gallery:
     """Items to be found, in a vector store. `of_index` makes one of an index that was built earlier.
 
-    factory: a short name of FACTORIES or any string that FAISS's index_factory knows. is_exact: whether every score is
-    the inner product itself. paths_missing, num_others: see `of_index`. kept: int64, which of the items asked for the
-    gallery holds, in its order; all of them unless some are missing from an index.
+    Args:
+        vectors: float32 (R, D).
+        factory: a short name of `vmr.retrieval.store.FACTORIES`, or any string that FAISS's index_factory knows.
+        item_of_row: int64 (R,), increasing and without gaps; None for one row an item.
+
+    Attributes:
+        factory: the kind of index in FAISS's own words.
+        is_exact: whether every score is the inner product itself.
+        num_items: N.
+        kept: int64, which of the items asked for the gallery holds, in its order; all, unless an index lacks some.
+        paths_missing: see `of_index`.
+
+    Raises:
+        ModelError: a vector is not finite.
+        VmrError: there is no vector, or FAISS cannot make an index of this kind of them.
     """
 
     def __init__(self, vectors: Scores, factory: str = "Flat", item_of_row: NDArray[np.int64] | None = None) -> None:
-        """vectors: float32 (R, D); item_of_row: int64 (R,), increasing and without gaps (default: a row an item).
-
-        Raises ModelError for vectors that are not finite, VmrError for a factory that FAISS cannot build of them.
-        """
         vectors = _checked(vectors, "gallery")
         if not len(vectors):
             raise VmrError("the gallery is empty: there is nothing to search")
@@ -41,12 +49,11 @@ class Gallery:
         self.num_items = int(items[-1]) + 1
         self.kept: NDArray[np.int64] = np.arange(self.num_items)
         self.paths_missing: tuple[str, ...] = ()
-        self.num_others = 0
         self._first_rows = np.flatnonzero(np.diff(items, prepend=-1))  # of each item
         store = FaissStore(vectors.shape[1], factory)
         self.is_exact = store.is_exact
         # The products of equal vectors can differ in the last bit with their place in a block, which would decide ties.
-        # An exact index holds each vector once; an approximate one holds what it would be given in earnest.
+        # So an exact index holds each vector once; an approximate one holds what it would hold in use.
         rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
         store.add(np.arange(len(rows)), rows)
         self._store, self.factory = store, store.factory
@@ -55,11 +62,19 @@ class Gallery:
     def of_index(
         cls, index: VideoIndex, paths: Sequence[str | Path], encoder: Encoder, factory: str = "Flat"
     ) -> "Gallery":
-        """The videos at `paths`, as an index holds them; a video's score is its best window's.
+        """Make a gallery of videos as an index holds them; the score of a video is that of its best window.
 
-        Those that the index lacks are left out and listed in `paths_missing`; `kept` are the others' places in `paths`.
-        Videos that only the index holds are left out and counted in `num_others`. encoder: whose queries will be
-        asked. Raises IndexFileError where the index is another encoder's, or holds none of the videos.
+        Videos that only the index holds are left out.
+
+        Args:
+            index: the index.
+            paths: the videos. Those that the index lacks are left out and listed in `paths_missing`; `kept` are the
+                places of the others in `paths`.
+            encoder: whose queries will be searched for.
+            factory: the kind of index to search in.
+
+        Raises:
+            IndexFileError: the index was made by another encoder, or holds none of the videos.
         """
         manifest = index.manifest
         if encoder.fingerprint != manifest.fingerprint:
@@ -82,15 +97,21 @@ class Gallery:
         gallery = cls(vectors, factory, item_of_row)
         gallery.kept = np.array(kept, dtype=np.int64)
         gallery.paths_missing = tuple(str(path) for path, some in zip(paths, rows, strict=True) if not some)
-        gallery.num_others = len(rows_of_video) - len({os.path.realpath(paths[place]) for place in kept})
         return gallery
 
     def search_all(self, queries: Scores, k: int | None = None) -> Scores:
-        """queries: float32 (Q, D) -> scores (Q, N): an item's best row's, -inf for an item that was not found.
+        """Score all items for each query.
 
-        k: how many rows to ask for. An exact gallery finds everything whatever k; the others by default as much as
-        costs no more than the search itself: EF_SEARCH rows of a graph, all that the kind looks at of any other.
-        Raises ModelError for queries that are not finite or of another width.
+        Args:
+            queries: float32 (Q, D).
+            k: how many rows to ask the store for; None for what it finds at no more than the cost of the search. An
+                exact gallery finds everything whatever k is.
+
+        Returns:
+            Scores (Q, N), of an item's best row; -inf for an item that was not found.
+
+        Raises:
+            ModelError: queries are not finite, or of another width.
         """
         queries = _checked(queries, "query")
         if queries.shape[1] != self._store.dim:
@@ -113,7 +134,7 @@ class Gallery:
 
 
 def _checked(vectors: Scores, what: str) -> Scores:
-    """float32, contiguous, finite. Raises ModelError that names the first row that is not."""
+    """Return contiguous float32; raise ModelError, naming the first row, if some are not finite."""
     vectors = np.ascontiguousarray(vectors, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
@@ -125,7 +146,7 @@ def _checked(vectors: Scores, what: str) -> Scores:
 
 
 def _distinct(vectors: Scores) -> tuple[Scores, NDArray[np.int64]]:
-    """The different rows, and for each row given its place among them."""
+    """Return the different rows, and for each row given its place among them."""
     if not len(vectors):
         return vectors, np.empty(0, np.int64)
     distinct, places = np.unique(vectors, axis=0, return_inverse=True)

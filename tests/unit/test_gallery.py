@@ -151,7 +151,6 @@ def test_the_gallery_of_an_index(windowed, videos, offline):
     gallery = Gallery.of_index(windowed, paths, offline)
     assert gallery.kept.tolist() == [0, 1, 3]
     assert gallery.paths_missing == (str(videos / "gone.mp4"),)
-    assert gallery.num_others == 1
     queries = offline.encode_text(["a man in a car", "a cyclist"]).numpy()
     rows = windowed.vectors
     best = {}

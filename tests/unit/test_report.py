@@ -287,7 +287,8 @@ def test_multiple_choice_has_neither_directions_nor_ranks():
 def test_reports_are_read_and_written_without_torch(tmp_path):
     make_report().save(tmp_path / "a.json")
     code = (
-        "import sys; from vmr.eval.report import compare, html as report_html; from vmr.eval.report.report import Report;"
+        "import sys; from vmr.eval.report import compare, html as report_html;"
+        "from vmr.eval.report.report import Report;"
         f"report = Report.load({str(tmp_path / 'a.json')!r});"
         "report_html.to_html(report); compare.compare(report, report); assert 'torch' not in sys.modules"
     )
