@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vmr.data.annotations.records import cache_folder
 from vmr.data.shapes.drawing import ClipPixels, render
 from vmr.data.shapes.split import PARTS, TEST_CLIPS, TrainScenes, held_out_scenes, held_out_seed, kind_of
 from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Scene
 from vmr.errors import VmrError
+from vmr.files import cache_folder
 from vmr.progress import progress_bar
 
 FPS = 8
