@@ -165,7 +165,7 @@ def test_each_process_has_its_place_in_the_data(straight):
     assert [position["rank"] for position in state["positions"]] == [0, 1]
     assert [position["batch"] for position in state["positions"]] == [16, 16]
     assert [sum(position["taken"]) for position in state["positions"]] == [32, 32]  # 2 pairs a step each
-    assert all(position["bookmarks"][2]["within"] for position in state["positions"])  # within a file of the stream
+    assert all(position["stream_states"][2]["within"] for position in state["positions"])  # within a file of the stream
 
 
 def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):

@@ -36,7 +36,7 @@ def write_config(folder: Path, footage: Path, *, num_steps: tuple[int, int], num
                 {"kind": "shapes", "num_clips": 50},
                 {"path": "test.json", "weight": 0.5},
                 {"kind": "hub", "path": str(write_rows(folder / "rows", footage)), "stream": True,
-                 "shuffle_rows": 3, "weight": 0.5},
+                 "shuffle_buffer": 3, "weight": 0.5},
             ],
             "batch_size": {"video": 4},
             "max_text_tokens": 24,

@@ -52,8 +52,8 @@ def walk_of(stream, rank=0, world=1, position=None):
 
 def captions(walk, count):
     for _ in range(count):
-        walk.ask()
-    return [walk.take()[0].caption for _ in range(count)]
+        walk.submit()
+    return [walk.next()[0].caption for _ in range(count)]
 
 
 def row_of(caption):
@@ -70,7 +70,7 @@ def test_every_row_comes_once_an_epoch_in_another_order(stream):
     assert all(first[start : start + 2] == [first[start], first[start] + 1] for start in starts)
 
 
-def test_a_walk_shuffles_blocks(stream):
+def test_a_walk_shuffles_a_buffer_at_a_time(stream):
     """Places 8 to 15 are the rows that a reader gives as its 9th to 16th, in another order; they go on over epochs."""
     walk, reader = walk_of(stream), stream.reader((3, 2, 0), 0, 1, None)
     for _ in range(6):
@@ -93,7 +93,7 @@ def test_ranks_share_an_epoch_out(stream, world):
     for reader in readers:
         while True:
             clip = reader.read()
-            if reader.bookmark()["epoch"] > 0:
+            if reader.state_dict()["epoch"] > 0:
                 break
             seen[row_of(clip.captions[0])] += 1
     assert set(seen.values()) == {1}
@@ -101,20 +101,20 @@ def test_ranks_share_an_epoch_out(stream, world):
 
 
 @pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2), (5, 6)])
-def test_a_reader_goes_on_from_any_bookmark(stream, rank, world):
+def test_a_reader_goes_on_from_any_state(stream, rank, world):
     reader = stream.reader((1,), rank, world, None)
-    marks, rows = [reader.bookmark()], []
+    states, rows = [reader.state_dict()], []
     for _ in range(40):
         rows.append(row_of(reader.read().captions[0]))
-        marks.append(json.loads(json.dumps(reader.bookmark())))
+        states.append(json.loads(json.dumps(reader.state_dict())))
     for start in range(38):
-        again = stream.reader((1,), rank, world, marks[start])
-        assert again.bookmark() == marks[start]
+        again = stream.reader((1,), rank, world, states[start])
+        assert again.state_dict() == states[start]
         assert [row_of(again.read().captions[0]) for _ in range(2)] == rows[start : start + 2]
 
 
 def test_batches_go_on_from_any_position(shards):
-    """Through JSON, with another stream object, in and between blocks and epochs: 3 of 8 rows a batch, 30 an epoch."""
+    """Through JSON, with another stream object, in and between buffers and epochs: 3 of 8 rows a batch, 30 an epoch."""
 
     def batches(position, count):
         stream = HubStream(HubData(str(shards)), 8)
@@ -133,13 +133,24 @@ def test_batches_go_on_from_any_position(shards):
         assert all(np.array_equal(one.video, two.video) for one, two in zip(rest, straight[stop:], strict=False))
 
 
+def test_positions_saved_under_the_old_name_are_read(shards):
+    """Checkpoints called the states of streams "bookmarks"; the oldest, made before there were streams, lack them."""
+    state = {"epoch": 1, "shards": 2, "within": None}
+    saved = {"batch": 4, "taken": [12], "bookmarks": [state], "seed": 0, "rank": 0, "world": 1, "lengths": [5]}
+    position = LoaderPosition.of(saved)
+    assert position == LoaderPosition(4, (12,), (state,), seed=0, rank=0, world=1, lengths=(5,))
+    assert LoaderPosition.of(json.loads(json.dumps(asdict(position)))) == position
+    del saved["bookmarks"]
+    assert LoaderPosition.of(saved).stream_states == (None,)
+
+
 def test_two_loops_over_one_stream_do_not_mix_their_clips(stream):
     walks = [walk_of(stream, rank, 2) for rank in range(2)]
     for _ in range(12):
         for walk in walks:
-            walk.ask()
+            walk.submit()
     for walk in walks:
-        for pair, *_ in walk._asked:
+        for pair, *_ in walk._submitted:
             assert num_frames_of(pair) == int(pair.caption.split()[1])
 
 
@@ -188,7 +199,7 @@ def test_streams_that_are_not_there(datasets, shards, tmp_path):
     datasets.Dataset.from_dict({"video": ["a"], "caption": ["b"]}).save_to_disk(tmp_path / "saved")
     with pytest.raises(VmrError, match="saved: was written by save_to_disk, so there is nothing to stream"):
         HubStream(HubData(str(tmp_path / "saved")))
-    with pytest.raises(VmrError, match="blocks of at least 1 row, got 0"):
+    with pytest.raises(VmrError, match="the shuffle buffer of a stream has at least 1 row, got 0"):
         HubStream(HubData(str(shards)), 0)
 
 
@@ -225,8 +236,8 @@ def test_a_stream_that_has_changed_is_not_gone_on_with(shards):
         after.batches(position)
 
 
-def test_closing_does_not_wait_for_a_block(shards, monkeypatch):
-    """Reading the block would take an hour."""
+def test_closing_does_not_wait_for_a_buffer(shards, monkeypatch):
+    """Reading the buffer would take an hour."""
     read = HubReader.read
     monkeypatch.setattr(HubReader, "read", lambda reader: (time.sleep(0.1), read(reader))[1])
     stream = HubStream(HubData(str(shards)), 36_000)

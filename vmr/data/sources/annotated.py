@@ -16,9 +16,15 @@ from vmr.files import require_folder
 
 
 def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = None) -> RecordTable:
-    """The records of an annotation file, see `read_annotations`, as a table that is built once.
+    """Return the records of an annotation file as a table, which is built once and kept in the cache folder.
 
-    It lies in the cache folder and serves for as long as the files hold what they hold.
+    Args:
+        file: as of `read_annotations`, and so are the others.
+        kind: its format.
+        only: a list of the videos to keep.
+
+    Raises:
+        AnnotationError: as `read_annotations` and `RecordTable.build` raise.
     """
     file = Path(file)
     files = [file] if only is None else [file, Path(only)]
@@ -26,11 +32,20 @@ def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = N
 
 
 class AnnotatedSource:
-    """The records of `table` in training, one pair each; a TrainSource. Its files are under `root`.
+    """The records of a table, one pair for each; a TrainSource.
 
-    Records of the same video have the same id. That a file is missing or broken is found when it is decoded: a
-    million files are not looked at before training starts. Raises AnnotationError when the table holds the other
-    media, or captions of moments, and VmrError when `root` is no folder.
+    Records of the same video have the same id. A file that is missing or broken is found when it is decoded: a million
+    files are not looked at before training starts.
+
+    Args:
+        table: from `load_table`.
+        root: the folder of the files.
+        media: what the files are.
+        name: what to call this source in logs.
+
+    Raises:
+        AnnotationError: the table holds the other media, or captions of moments.
+        VmrError: `root` is not a folder.
     """
 
     notes = ()
@@ -54,7 +69,7 @@ class AnnotatedSource:
         return len(self.table)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Record `index` with one of its captions."""
+        """Return record `index` with one of its captions, which `rng` chooses."""
         record = self.table[index]
         caption = record.captions[rng.integers(len(record.captions))]
         path = locate(self.root, record.path, self.media)

@@ -1,4 +1,4 @@
-"""Training pairs from data sets of the Hugging Face hub that are downloaded first, and then read in any order."""
+"""Training pairs from data sets of the Hugging Face hub that are downloaded as a whole, and then read in any order."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ from vmr.data.sources.source import Pair
 
 
 class HubSource:
-    """A data set that is downloaded as a whole when first used, one pair for each row; a TrainSource.
+    """A data set with one pair for each row, downloaded when it is first used; a TrainSource.
 
-    Rows of equal paths are one video; rows of other types are one each. keep, folder: as for `TarSource`. Raises as
-    `HubData.load`; `pair` also raises VmrError for a row of other types than `HubData.read` expects.
+    Rows with equal paths are the same video; rows whose clips are not paths are a video each.
+
+    Args:
+        data: the data set.
+        keep: how many clips may lie in temporary files; it must be more than are decoded ahead.
+        folder: of the temporary files, see `Spool`.
+
+    Raises:
+        VmrError: as `HubData.load` raises. `pair` raises it for a row that `HubData.read` refuses.
+        MissingExtraError: `datasets` is not installed.
     """
 
     notes = ()
@@ -35,18 +43,18 @@ class HubSource:
         return len(self._rows)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Row `index` with one of its captions. A row that has none counts as a clip that cannot be decoded."""
+        """Return row `index` with one of its captions. A row without any counts as a clip that cannot be decoded."""
         row = self._data.read(self._rows[index])
         return self._files.captioned(row, index, f"{self.name}:{index}", int(self._ids[index])).pair(rng)
 
 
 def _numbers(rows: Any, column: str) -> NDArray[np.int64]:
-    """Equal for rows of equal paths, else different; (num_rows,)."""
+    """Numbers that are equal for rows with equal paths, (num_rows,)."""
     if getattr(rows.features[column], "dtype", None) not in ("string", "large_string"):
         return np.arange(len(rows), dtype=np.int64)
     arrow = import_extra("pyarrow")
     paths = rows.select_columns([column]).with_format("arrow")[:][column]
-    # large_string: all of it together may be longer than 2 GB.
+    # large_string, because all paths together may be longer than 2 GB.
     distinct = paths.cast(arrow.large_string()).combine_chunks().fill_null("").dictionary_encode()
     numbers: NDArray[np.int64] = distinct.indices.to_numpy().astype(np.int64)
     return numbers

@@ -1,4 +1,4 @@
-"""Rows of a data set of the Hugging Face hub, or of a folder in one of its formats: a clip and its captions each."""
+"""Rows of a data set of the Hugging Face hub, or of a folder in one of its formats: each is a clip and its captions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from typing import Any, NamedTuple
 from vmr.data.annotations.locator import locate
 from vmr.data.extras import import_extra
 from vmr.data.media import Media
-from vmr.data.sources.source import Captioned
+from vmr.data.sources.source import CaptionedClip
 from vmr.data.sources.spool import Spool
 from vmr.errors import VmrError
 
 
 class HubRow(NamedTuple):
-    """captions: those that are not empty. path: of the clip's file, or what its bytes were called. content: its bytes.
+    """What one row holds.
 
-    A row may lack its clip, having neither, and its captions.
+    Attributes:
+        captions: those that are not empty; a row may have none.
+        path: of the file of the clip, or the name that its bytes had; None for neither.
+        content: the bytes of the clip; None where the row has none.
     """
 
     captions: tuple[str, ...]
@@ -29,10 +32,16 @@ class HubRow(NamedTuple):
 class HubData:
     """A data set, and what its columns mean.
 
-    name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
-    `save_to_disk` wrote. video_column: of type Video or Image, bytes, or paths relative to `root`. caption_column: a
-    text, or a list of texts to choose from. media: what the clips are. subset: of a data set of several configurations.
-    revision: of a repository, a branch, tag or commit.
+    Attributes:
+        name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
+            `save_to_disk` wrote.
+        split: of the data set.
+        video_column: a column of type Video or Image, of bytes, or of paths relative to `root`.
+        caption_column: a column of texts, or of lists of texts to choose from.
+        media: what the clips are.
+        root: the folder of the clips where rows hold paths.
+        subset: of a data set that has several configurations.
+        revision: of a repository, a branch, tag or commit.
     """
 
     name: str
@@ -50,10 +59,15 @@ class HubData:
         return f"{self.name}:{self.split}"
 
     def load(self, *, stream: bool) -> Any:
-        """What `datasets` has, with the columns of clips and captions only, and nothing in them decoded.
+        """Load the columns of clips and captions; nothing in them is decoded.
 
-        stream: an IterableDataset, which is downloaded as it is read, rather than a Dataset, which is downloaded first.
-        Raises MissingExtraError without `datasets`, VmrError for a data set, split or column that is not there.
+        Args:
+            stream: whether to return an IterableDataset, which is downloaded while it is read, rather than a Dataset,
+                which is downloaded first.
+
+        Raises:
+            MissingExtraError: `datasets` is not installed.
+            VmrError: there is no such data set, split or column.
         """
         datasets = import_extra("datasets")
         try:
@@ -81,9 +95,13 @@ class HubData:
         return rows.select_columns([self.video_column, self.caption_column])
 
     def read(self, row: dict[str, Any]) -> HubRow:
-        """What a row holds, whether its clip is a path, bytes, or a dict of both, and its caption a text or a list.
+        """Read a row.
 
-        Raises VmrError for anything else.
+        Args:
+            row: its clip may be a path, bytes, or a dict of both, and its caption a text or a list of texts.
+
+        Raises:
+            VmrError: it holds something else.
         """
         clip, captions = row[self.video_column], row[self.caption_column]
         captions = captions if isinstance(captions, list) else [captions]
@@ -102,32 +120,47 @@ class HubData:
 
 
 class RowFiles:
-    """Makes the clips of rows files to decode: those below `data.root` that paths lead to, or temporary ones.
+    """Files to decode for the clips of rows: those that paths lead to below `data.root`, or temporary files.
 
-    Temporary are those of bytes and of paths that are addresses, such as "zip://a.mp4::b.zip"; for these see `Spool`.
+    Clips that are bytes, and clips whose paths are addresses such as "zip://a.mp4::b.zip", become temporary files.
+
+    Args:
+        data: the data set.
+        keep: how many temporary files there may be, see `Spool`.
+        folder: of the temporary files, see `Spool`.
     """
 
     def __init__(self, data: HubData, keep: int, folder: Path | None = None) -> None:
         self._data = data
         self._spool = Spool(keep, folder)
 
-    def captioned(self, row: HubRow, number: int, name: str, id: int) -> Captioned:
-        """Row `number`. One that has no caption counts as a clip that cannot be decoded.
+    def captioned(self, row: HubRow, number: int, name: str, id: int) -> CaptionedClip:
+        """Return the file of a row with its captions.
 
-        Raises VmrError where an address cannot be read, but for a clip that is not there.
+        A row without a caption, and a row whose clip is not there, gets a path without a file, so that it counts as a
+        clip that cannot be decoded.
+
+        Args:
+            row: the row.
+            number: different for each row of the data set.
+            name: what to call it in a list of failures.
+            id: of the video.
+
+        Raises:
+            VmrError: an address cannot be read for another reason than that there is no such clip.
         """
         if row.path:
             name = f"{name} ({row.path})"
         if not row.captions:
-            return Captioned(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
+            return CaptionedClip(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
         if row.content is None and row.path and "://" not in row.path:
-            return Captioned(name, id, row.captions, locate(self._data.root, row.path, self._data.media))
+            return CaptionedClip(name, id, row.captions, locate(self._data.root, row.path, self._data.media))
         suffix = PurePosixPath((row.path or "").partition("::")[0]).suffix
-        return Captioned(name, id, row.captions, self._spool.put(number, suffix, lambda: _bytes_of(row)))
+        return CaptionedClip(name, id, row.captions, self._spool.put(number, suffix, lambda: _bytes_of(row)))
 
 
 def _bytes_of(row: HubRow) -> bytes | None:
-    """The clip itself, read from its address where it has one; None where there is none."""
+    """The bytes of the clip, read from its address if it has one; None if there is no clip."""
     if row.content is not None or not row.path:
         return row.content
     try:

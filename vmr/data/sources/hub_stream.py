@@ -1,7 +1,7 @@
 """Training pairs from data sets of the Hugging Face hub that are downloaded as they are read.
 
-An epoch is the shards (files) of the data set in an order that the seed decides, shared out among the ranks. Rows of a
-shard come in their own order; `vmr.data.training.order` shuffles those that come close to each other.
+In an epoch the shards (files) of the data set come in an order that the seed decides, and each process reads some of
+them. Rows of a shard come in their own order; `vmr.data.training.order` shuffles rows that come close to each other.
 """
 
 from __future__ import annotations
@@ -15,70 +15,85 @@ import numpy as np
 
 from vmr.data.extras import import_extra
 from vmr.data.sources.hub_rows import HubData, HubRow, RowFiles
-from vmr.data.sources.source import Bookmark, Captioned
+from vmr.data.sources.source import CaptionedClip, StreamState
 from vmr.errors import VmrError
 
-_ID_BYTES = 6  # of ids: among a batch of 4096 two different clips share one once in 30 million batches
-_EMPTY_EPOCHS = 20  # in a row: a rank may draw shards without rows for some, while others have rows
+_ID_BYTES = 6  # two different clips of a batch of 4096 have the same id once in 30 million batches
+_EMPTY_EPOCHS = 20  # in a row, after which a process gives up: in some epochs it may get only shards without rows
 
 
 class HubStream:
     """A data set that need not fit on the disk; a TrainStream.
 
-    Rows are one video if their paths are equal, or their bytes. block: how many rows are shuffled among themselves.
-    keep: how many clips, besides those of two blocks, may lie in temporary files; more than are read ahead of training.
-    folder: for these, see `Spool`.
+    Rows whose paths, or bytes, are equal are the same video. With fewer shards than processes, each process reads all
+    shards and uses its share of their rows. A reader raises VmrError when it can read no more, or finds no row.
 
-    With fewer shards than ranks, each rank reads all shards and uses its share of their rows.
+    Args:
+        data: the data set.
+        shuffle_buffer: how many rows that follow each other are shuffled.
+        keep: how many clips may lie in temporary files besides those of two such buffers; it must be more than are
+            decoded ahead.
+        folder: of the temporary files, see `Spool`.
 
-    Raises as `HubData.load`; a reader raises VmrError when no more can be read, or no row is found.
+    Raises:
+        VmrError: a number makes no sense, or as `HubData.load` raises.
+        MissingExtraError: `datasets` is not installed.
     """
 
     num_ids = 1 << 8 * _ID_BYTES
 
-    def __init__(self, data: HubData, block: int = 1000, keep: int = 2048, folder: Path | None = None) -> None:
-        if block < 1:
-            raise VmrError(f"{data.name}: a stream is shuffled in blocks of at least 1 row, got {block}")
+    def __init__(self, data: HubData, shuffle_buffer: int = 1000, keep: int = 2048, folder: Path | None = None) -> None:
+        if shuffle_buffer < 1:
+            raise VmrError(f"{data.name}: the shuffle buffer of a stream has at least 1 row, got {shuffle_buffer}")
         self.name, self.media = data.title, data.media
-        self.data, self.block = data, block
+        self.data, self.shuffle_buffer = data, shuffle_buffer
         self._rows = data.load(stream=True)
         self._keep, self._folder = keep, folder
-        self.notes = (f"{self.name}: {self.num_shards} files, streamed; {block} rows are read before the first step",)
+        read_first = f"{shuffle_buffer} rows are read before the first step"
+        self.notes = (f"{self.name}: {self.num_shards} files, streamed; {read_first}",)
 
-    def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> HubReader:
-        """Rank `rank`'s share of the rows, epoch after epoch, from the start or from a bookmark of such a reader."""
-        return HubReader(self, tuple(seed), rank, world, bookmark)
+    def reader(self, seed: Sequence[int], rank: int, world: int, state: StreamState | None) -> HubReader:
+        """Return the reader of one process, see `TrainStream.reader`."""
+        return HubReader(self, tuple(seed), rank, world, state)
 
     @property
     def num_shards(self) -> int:
-        """How many files the data set has, which are read one after the other."""
+        """The number of files of the data set."""
         return int(self._rows.num_shards)
 
     def shard(self, number: int) -> Any:
-        """The rows of one file, an IterableDataset."""
+        """Return the rows of one file, as an IterableDataset."""
         return self._rows.shard(num_shards=self.num_shards, index=number)
 
     def files(self) -> RowFiles:
-        """Where a reader keeps its clips."""
-        return RowFiles(self.data, 2 * self.block + self._keep, self._folder)
+        """Return a place for the clips of one reader."""
+        return RowFiles(self.data, 2 * self.shuffle_buffer + self._keep, self._folder)
 
 
 class HubReader:
-    """One rank's way through a `HubStream`. A bookmark is the epoch, how many of its shards were read, and the place in
-    the one that is being read.
+    """Reads the rows of a `HubStream` that belong to one process, epoch after epoch; a StreamReader.
+
+    Its state is the epoch, how many shards of the epoch were read, and the place within the shard that is being read.
+
+    Args:
+        stream: the stream.
+        seed: as of `TrainStream.reader`, and so are the others.
+        rank: of the process.
+        world: how many processes there are.
+        state: where to start; None for the start of the stream.
     """
 
     def __init__(
-        self, stream: HubStream, seed: tuple[int, ...], rank: int, world: int, bookmark: Bookmark | None
+        self, stream: HubStream, seed: tuple[int, ...], rank: int, world: int, state: StreamState | None
     ) -> None:
         self._stream, self._seed, self._rank, self._world = stream, seed, rank, world
-        self._place = bookmark or {"epoch": 0, "shards": 0, "within": None}
+        self._place = state or {"epoch": 0, "shards": 0, "within": None}
         self._files = stream.files()
         self._count = 0
         self._rows = self._endless()
 
-    def read(self) -> Captioned:
-        """The next row of the shard, or the first of the next. Raises VmrError when it cannot be had."""
+    def read(self) -> CaptionedClip:
+        """Return the next row of the shard, or the first row of the next one. Raises VmrError if it cannot be read."""
         name = self._stream.name
         try:
             content = next(self._rows)
@@ -92,8 +107,8 @@ class HubReader:
         number = _fingerprint(row)
         return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
 
-    def bookmark(self) -> Bookmark:
-        """The place behind the row that was read last."""
+    def state_dict(self) -> StreamState:
+        """Return the place after the row that was read last."""
         return self._place
 
     def _endless(self) -> Iterator[dict[str, Any]]:
@@ -102,21 +117,21 @@ class HubReader:
         while epoch - last_found <= _EMPTY_EPOCHS:
             shards = self._order(epoch)
             for done in range(start, len(shards)):
-                for row, behind in self._shard(shards[done], within):
+                for row, after in self._shard(shards[done], within):
                     last_found = epoch
-                    self._place = {"epoch": epoch, "shards": done, "within": behind}
+                    self._place = {"epoch": epoch, "shards": done, "within": after}
                     yield row
                 within = None
             epoch, start = epoch + 1, 0
         raise VmrError(f"{self._stream.name}: has no rows for process {self._rank} of {self._world}")
 
     def _order(self, epoch: int) -> list[int]:
-        """The shards that this rank reads in an epoch."""
+        """The shards that this process reads in an epoch, in this order."""
         shards: list[int] = np.random.default_rng((*self._seed, epoch)).permutation(self._stream.num_shards).tolist()
         return shards[self._rank :: self._world] if len(shards) >= self._world else shards
 
     def _shard(self, number: int, within: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-        """The rows of a shard that this rank uses, each with the place behind it."""
+        """The rows of a shard that this process uses, each with the place after it."""
         rows = self._stream.shard(number)
         if self._stream.num_shards < self._world:
             rows = import_extra("datasets.distributed").split_dataset_by_node(rows, self._rank, self._world)

@@ -1,4 +1,4 @@
-"""What training reads: pairs of a video and a caption, from whatever holds them, by number or one after the other."""
+"""What training reads: pairs of a clip and a caption, from a source by number, or from a stream one after the other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,16 +12,26 @@ from vmr.data.media import Media
 from vmr.errors import VmrError
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
-Bookmark = dict[str, Any]  # as JSON has it
+"""make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
+
+StreamState = dict[str, Any]
+"""Where the reader of a stream is, as JSON has it."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A video and a caption of it. Raises VmrError unless exactly one of `path` and `make` is given.
+    """A clip and a caption of it.
 
-    name: what to call it in a list of failures. id: equal ids are the same video; unique within a source, to which a
-    loader of several adds an offset. path: the file to decode. make: make(num_frames, size) draws the clip in its
-    place, uint8 in [0, 255], (T, 3, size, size); it is handed to worker processes, so it can be pickled.
+    Attributes:
+        name: what to call it in a list of failures.
+        id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
+            an offset to the ids of each.
+        caption: letter by letter.
+        path: the file to decode; None where `make` is given.
+        make: draws the clip; None where `path` is given.
+
+    Raises:
+        VmrError: both or none of `path` and `make` are given.
     """
 
     name: str
@@ -36,8 +46,15 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Captioned:
-    """A file with all of its captions, of which training takes one at a time; name and id as of a `Pair`."""
+class CaptionedClip:
+    """A file with all of its captions, of which training takes one at a time.
+
+    Attributes:
+        name: as of a `Pair`.
+        id: as of a `Pair`.
+        captions: at least one.
+        path: the file to decode.
+    """
 
     name: str
     id: int
@@ -45,7 +62,7 @@ class Captioned:
     path: Path
 
     def pair(self, rng: np.random.Generator) -> Pair:
-        """The file with the caption that `rng` chooses."""
+        """Return the file with one of its captions, which `rng` chooses."""
         return Pair(self.name, self.id, self.captions[rng.integers(len(self.captions))], self.path)
 
 
@@ -62,51 +79,63 @@ class TrainData(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What whoever trains on it should know, such as what of it was left out."""
+        """What the user should know, such as how much was left out; one line each."""
 
     @property
     def num_ids(self) -> int:
-        """Its ids are 0 to num_ids - 1, of which a source uses all."""
+        """Ids are from 0 to num_ids - 1. A source uses all of them, a stream need not."""
 
 
 class TrainSource(TrainData, Protocol):
-    """Something that training reads pairs from in any order."""
+    """Pairs that training reads in any order."""
 
     @property
     def group(self) -> int:
-        """How many pairs from one that `group` divides come together, in order; it divides the number of pairs."""
+        """How many pairs, from one whose number `group` divides, come together and in order.
+
+        It divides the number of pairs; 1 for no groups.
+        """
 
     def __len__(self) -> int:
-        """How many pairs an epoch has."""
+        """Return the number of pairs in an epoch."""
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Pair `index` of 0 to len - 1; `rng` chooses among several captions and nothing else."""
+        """Return a pair.
+
+        Args:
+            index: from 0 to len - 1.
+            rng: chooses among several captions, and nothing else.
+        """
 
 
 @runtime_checkable
 class TrainStream(TrainData, Protocol):
-    """Something whose pairs come one after the other; how many there are need not be known."""
+    """Pairs that come one after the other; their number need not be known."""
 
     @property
     def num_shards(self) -> int:
-        """How many parts it is read in, by which a stream that has changed is known."""
+        """The number of files that the stream is read from. A saved position is of no use if it has changed."""
 
     @property
-    def block(self) -> int:
-        """How many clips that come one after the other training may take in another order; they are kept so long."""
+    def shuffle_buffer(self) -> int:
+        """How many clips that come one after the other are shuffled; their files are kept while they are."""
 
-    def reader(self, seed: Sequence[int], rank: int, world: int, bookmark: Bookmark | None) -> "StreamReader":
-        """What rank `rank` of `world` reads, from the start or from a bookmark; no other rank reads the same.
+    def reader(self, seed: Sequence[int], rank: int, world: int, state: StreamState | None) -> "StreamReader":
+        """Return the reader of one process; no other process reads the same clips.
 
-        seed: decides the order, the same for all ranks.
+        Args:
+            seed: decides the order; the same for all processes.
+            rank: of the process.
+            world: how many processes there are.
+            state: from `StreamReader.state_dict`, to go on from there; None for the start.
         """
 
 
 class StreamReader(Protocol):
-    """One rank's endless way through a stream."""
+    """Reads the clips of a stream that belong to one process, without end."""
 
-    def read(self) -> Captioned:
-        """The next clip. Raises VmrError where it cannot be had."""
+    def read(self) -> CaptionedClip:
+        """Return the next clip. Raises VmrError if it cannot be read."""
 
-    def bookmark(self) -> Bookmark:
-        """The place behind the clip that was read last, for `TrainStream.reader`."""
+    def state_dict(self) -> StreamState:
+        """Return the place after the clip that was read last, for `TrainStream.reader`."""

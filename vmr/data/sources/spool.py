@@ -1,7 +1,7 @@
 """Temporary files for clips that are bytes in something larger.
 
-Such a clip is written to a file of its own when its turn comes, so that it is decoded like any other: sought in,
-cropped, and given up on in time.
+Such a clip is written to a file of its own when it is needed, so that it is decoded like any other: with seeking,
+cropping and a time limit.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from vmr.errors import VmrError
 
 
 class Spool:
-    """Temporary files for the clips that were asked for last, `keep` of them.
+    """Temporary files for the clips that were needed last.
 
-    folder: where a folder for them is made, default the system's; both go with this object or the program. What a
-    killed program left in `folder` is for its owner to remove.
+    The files are removed together with this object, or when the program ends. What a killed program leaves behind must
+    be removed by the owner of `folder`.
+
+    Args:
+        keep: how many files there may be.
+        folder: a folder for the files is made in here; None for the system's folder of temporary files.
+
+    Raises:
+        VmrError: `keep` is less than 1.
     """
 
     def __init__(self, keep: int, folder: Path | None = None) -> None:
@@ -28,10 +35,19 @@ class Spool:
             raise VmrError(f"keep must be at least 1, got {keep}")
         self._keep, self._parent = keep, folder
         self._folder: Path | None = None  # until there is a clip
-        self._files: dict[int, Path] = {}  # in the order they were asked for
+        self._files: dict[int, Path] = {}  # in the order in which they were needed last
 
     def put(self, number: int, suffix: str, read: Callable[[], bytes | None]) -> Path:
-        """The file of clip `number`, written if it is not there; a path without a file if `read` gives None."""
+        """Return the file of a clip, which is written if it is not there.
+
+        Args:
+            number: of the clip.
+            suffix: of the file.
+            read: returns the bytes of the clip; None if there is no such clip.
+
+        Returns:
+            The file; a path without a file if there is no such clip.
+        """
         folder = self._folder = self._folder or self._make()
         path = self._files.pop(number, None)
         if path is None:

@@ -1,4 +1,4 @@
-"""Training pairs from WebDataset's tar shards, in any order: where the members of a shard lie is looked up once."""
+"""Training pairs from WebDataset's tar shards, in any order: a table says where in a shard each member lies."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ _NAMED = 3  # of the samples that are left out
 
 
 def find_shards(pattern: str | Path) -> list[Path]:
-    """The tar files of a folder, or those that a pattern names: "*" and the like, "{0000..0099}" for numbers.
+    """Find tar files.
 
-    Raises VmrError if there is none, or if one that is numbered is not there.
+    Args:
+        pattern: a folder, or a pattern with "*" and the like, or with "{0000..0099}" for numbers.
+
+    Raises:
+        VmrError: there is none, or one of those that are numbered is not there.
     """
     if Path(pattern).is_dir():
         shards = sorted(Path(pattern).glob("*.tar"))
@@ -45,12 +49,19 @@ def find_shards(pattern: str | Path) -> list[Path]:
 class TarSource:
     """Clips in WebDataset shards, one pair for each sample; a TrainSource.
 
-    A sample is the files side by side in a shard whose names are the same up to the first dot: a video (or picture)
-    and its caption as .txt, .caption, or a .json with "caption" (a text or a list). notes: how many samples lack one of
-    the two. keep: how many clips may lie in temporary files; more than are read ahead of training. folder: for these,
-    see `Spool`.
+    A sample is the files next to each other in a shard whose names are equal up to the first dot: a video (or picture)
+    and its caption as .txt, .caption, or a .json with "caption" (a text or a list). A sample that lacks one of the two
+    is left out; `notes` says how many are.
 
-    Raises AnnotationError for a shard that is no plain tar file, or when no sample is whole.
+    Args:
+        shards: the tar files.
+        media: what the clips are.
+        name: what to call this source in logs.
+        keep: how many clips may lie in temporary files; it must be more than are decoded ahead.
+        folder: of the temporary files, see `Spool`.
+
+    Raises:
+        AnnotationError: a shard is not an uncompressed tar file, or no sample is complete.
     """
 
     def __init__(
@@ -72,7 +83,7 @@ class TarSource:
         return len(self.table)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Sample `index` with one of its captions."""
+        """Return sample `index` with one of its captions, which `rng` chooses."""
         record = self.table[index]
         caption = record.captions[rng.integers(len(record.captions))]
         path = self._spool.put(index, PurePosixPath(record.id).suffix, lambda: _member(record))
@@ -100,7 +111,7 @@ def _key(name: str) -> str:
 
 
 def _sample(archive: tarfile.TarFile, shard: Path, media: Media, members: list[tarfile.TarInfo]) -> Record | None:
-    """The record of one sample; None if it has no video or no caption."""
+    """The record of one sample; None if it lacks its clip or its caption."""
     clips = [member for member in members if PurePosixPath(member.name).suffix.lower() in SUFFIXES[media]]
     if len(clips) > 1:
         raise AnnotationError(
@@ -142,4 +153,4 @@ def _member(record: Record) -> bytes | None:
             shard.seek(record.offset)
             return shard.read(record.size)
     except OSError:
-        return None  # a shard that has gone: no such file, says the decoder of each of its clips
+        return None  # the shard was removed: decoding says of each of its clips that there is no such file

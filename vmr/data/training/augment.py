@@ -2,7 +2,7 @@
 
 Shapes: T frames, H x W pixels in, S x S out. The rules are those of OpenGVLab/VideoMamba at f3427e42
 (dataset/__init__.py): torchvision's RandomResizedCrop with scale 0.5 to 1, then a horizontal flip of one clip in two.
-All randomness comes from the generator that is handed in.
+All randomness comes from the generator that is an argument.
 """
 
 import math
@@ -16,13 +16,15 @@ from vmr.data.decoding.resize import resize_bicubic
 from vmr.data.extras import import_extra
 from vmr.errors import VmrError
 
-Box = tuple[int, int, int, int]  # top, left, height, width, in pixels
+Box = tuple[int, int, int, int]
+"""Top, left, height and width, in pixels."""
+
 FlipRule = bool | Literal["unless_sided"]
 
 _SCALE = (0.5, 1.0)  # share of the picture's area
 _RATIO = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
-# Words that are no longer true in a mirror. "counter-clockwise" and "left-handed" are found by their parts.
+# Words that are not true of the mirrored picture. "counter-clockwise" and "left-handed" are found by their parts.
 _SIDED = {
     *("left", "leftmost", "leftward", "leftwards", "lefthand", "clockwise", "counterclockwise"),
     *("right", "rightmost", "rightward", "rightwards", "righthand", "anticlockwise"),
@@ -30,10 +32,15 @@ _SIDED = {
 
 
 def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
-    """The part of an H x W picture that a training clip shows, drawn as torchvision's RandomResizedCrop draws it.
+    """Draw the part of a picture that a training clip shows, as torchvision's RandomResizedCrop draws it.
 
-    Half to all of the area, width over height between 3/4 and 4/3, uniform in its logarithm. A picture in which ten
-    draws find no place gives its middle instead, as much of it as the ratio allows.
+    It has half to all of the area, and its width over height is between 3/4 and 4/3, uniform in the logarithm. If ten
+    draws do not fit into the picture, its middle is taken, as much of it as the ratio allows.
+
+    Args:
+        height: H.
+        width: W.
+        rng: where the random choices come from.
     """
     for _ in range(_TRIES):
         area = height * width * rng.uniform(*_SCALE)
@@ -47,23 +54,35 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
 
 
 def resize_clip(frames: NDArray[np.uint8], size: int, *, antialias: bool = False) -> NDArray[np.uint8]:
-    """frames: uint8 (T, 3, H, W) -> (T, 3, size, size), bicubic; antialias False is upstream's.
+    """Resize a clip with bicubic interpolation.
 
-    One frame at a time: what it makes on the way then fits a processor's cache, which at 720p takes half the time.
+    It is done one frame at a time, because the intermediate results then fit into the processor's cache, which halves
+    the time at 720p.
+
+    Args:
+        frames: uint8 (T, 3, H, W).
+        size: S.
+        antialias: whether to smooth when the picture becomes smaller; False is upstream's.
+
+    Returns:
+        uint8 (T, 3, S, S).
     """
     return np.stack([resize_bicubic(frame, (size, size), antialias=antialias) for frame in frames])
 
 
 def random_flip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """frames: (T, 3, H, W), mirrored left to right, all of them, one time in two."""
+    """Mirror all frames left to right, in one call of two. frames: (T, 3, H, W)."""
     return frames[..., ::-1] if rng.random() < 0.5 else frames
 
 
 def flip_allowed(caption: str, rule: FlipRule) -> bool:
-    """Whether a clip with this caption may be mirrored.
+    """Tell whether a clip with this caption may be mirrored.
 
-    rule: True, False, or "unless_sided": not if the caption holds a word that tells left from right ("left",
-    "rightmost", "clockwise", ...) in any sense: "he left" costs a flip, a wrong pair costs more.
+    Args:
+        caption: of the clip.
+        rule: True, False, or "unless_sided": not if the caption holds a word that tells left from right ("left",
+            "rightmost", "clockwise", ...). The sense of the word does not matter: "he left" prevents a flip too, which
+            costs less than a wrong pair.
     """
     if isinstance(rule, bool):
         return rule
@@ -71,11 +90,21 @@ def flip_allowed(caption: str, rule: FlipRule) -> bool:
 
 
 def rand_augment(video: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """torchvision's RandAugment with its defaults (two operations of magnitude 9), the same for all frames.
+    """Apply torchvision's RandAugment with its defaults (two operations of magnitude 9), the same to all frames.
 
-    video: uint8 (T, 3, S, S), a row of a batch -> the same. Upstream applies it before the crop, here it comes after.
-    It draws from torch's global generator, seeded from `rng` and put back afterwards: call it from the thread that
-    trains. Raises MissingExtraError without torchvision.
+    Upstream applies it before the crop; here it comes after the crop. torchvision draws from torch's global generator,
+    which is seeded from `rng` and restored afterwards: call this from the thread that trains.
+
+    Args:
+        video: uint8 (T, 3, S, S), one row of a batch.
+        rng: where the random choices come from.
+
+    Returns:
+        uint8 (T, 3, S, S).
+
+    Raises:
+        MissingExtraError: torchvision is not installed.
+        VmrError: the video has another shape or type.
     """
     import torch
 

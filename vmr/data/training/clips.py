@@ -1,6 +1,7 @@
-"""The frames of a training clip: which are taken, and what of them is shown (without torch: workers start fast).
+"""The frames of a training clip: which frames are taken, and which part of the picture they show.
 
-Shapes: T frames of S x S pixels. Everything random follows from the seed of the job.
+Shapes: T frames of S x S pixels. Everything random follows from the seed of the job. This module imports no torch, so
+that decoding processes start fast.
 """
 
 from __future__ import annotations
@@ -23,23 +24,31 @@ from vmr.data.training.frame_cache import cached_frames
 from vmr.errors import VmrError
 
 Crop = Literal["random", "center", "stretch", "upstream"]
-CACHED_FRAMES = 8  # kept for each frame of a clip, so that random sampling still has a choice
-_CACHED_SIDE = 8 / 7  # short side kept, over the side of a clip: 256 pixels for 224
+CACHED_FRAMES = 8
+"""How many frames the frame cache keeps for each frame of a clip, so that random sampling still has a choice."""
+
+_CACHED_SIDE = 8 / 7  # the short side of cached frames, over the side of a clip: 256 pixels for 224
 
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What a training clip is. Raises VmrError for values that make no sense.
+    """What a training clip is.
 
-    num_frames: T, for videos; a still picture is one frame. size: S, in pixels.
-    sampling: "rand" (a random frame of each of T equal intervals), "middle", "trimmedN" or "rand_trimmedN", see
-    `sample_indices`.
-    crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and keeps
-    the middle, "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
-    flip: mirror one clip in two: True, False, or "unless_sided", see `flip_allowed`.
-    antialias: of the random crop; False is upstream's. reader: see `VideoReader`.
-    cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T of each video,
-    from which "rand" and "middle" then choose.
+    Attributes:
+        num_frames: T, for videos; a still picture is one frame.
+        size: S, in pixels.
+        sampling: "rand" (a random frame of each of T equal intervals), "middle", "trimmedN" or "rand_trimmedN", see
+            `sample_indices`.
+        crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and
+            keeps the middle; "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
+        flip: whether one clip in two is mirrored: True, False, or "unless_sided", see `flip_allowed`.
+        antialias: of the random crop; False is upstream's.
+        reader: the library that decodes, see `VideoReader`.
+        cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T of each
+            video, among which "rand" and "middle" then choose. None keeps none.
+
+    Raises:
+        VmrError: a value makes no sense.
     """
 
     num_frames: int
@@ -70,10 +79,14 @@ class ClipSpec:
 
 @dataclass(frozen=True)
 class ClipJob:
-    """One training clip to decode: the same job gives the same clip, wherever and whenever.
+    """One training clip to decode. The same job always gives the same clip.
 
-    path: a video, or a still picture (jpg, png, webp, bmp) if `still`. seed: for `numpy.random.default_rng`. may_flip:
-    what `flip_allowed` says of the caption.
+    Attributes:
+        path: a video, or a still picture (jpg, png, webp, bmp) if `still`.
+        spec: what the clip is.
+        seed: for `numpy.random.default_rng`.
+        may_flip: what `flip_allowed` says about the caption.
+        still: whether the file is a still picture.
     """
 
     kind: ClassVar[str] = "vmr.data.training.clips:serve_clip"
@@ -105,9 +118,16 @@ def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) ->
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
-    """uint8 RGB in [0, 255], (T, 3, S, S). Raises VideoError if the file cannot be read.
+    """Decode a training clip.
 
-    A damaged video gives what can be decoded of it, a damaged picture is refused.
+    Args:
+        job: the clip. A damaged video gives what can be decoded of it; a damaged picture is refused.
+
+    Returns:
+        uint8 RGB in [0, 255], (T, 3, S, S).
+
+    Raises:
+        VideoError: the file cannot be read.
     """
     spec = job.spec
     if job.still:
@@ -120,9 +140,17 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
 
 
 def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
-    """As `read_train_clip`, of a clip that `make` draws; job.path only names it.
+    """Draw a training clip, and augment it as `read_train_clip` does.
 
-    Raises VmrError if what it draws has another shape or type.
+    Args:
+        make: draws the frames.
+        job: the clip; its path only names it.
+
+    Returns:
+        uint8 RGB in [0, 255], (T, 3, S, S).
+
+    Raises:
+        VmrError: what `make` draws has another shape or type.
     """
     wanted = (job.spec.num_frames, 3, job.spec.size, job.spec.size)
     frames = make(job.spec.num_frames, job.spec.size)
@@ -131,11 +159,11 @@ def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
     return _cut(Frames(job.path, frames), job)
 
 
-class _Video(FrameSource, Timed, Protocol):
-    """What a clip is cut from."""
+class _Frames(FrameSource, Timed, Protocol):
+    """What a clip is cut from: frames at times."""
 
 
-def _cut(video: _Video, job: ClipJob) -> NDArray[np.uint8]:
+def _cut(video: _Frames, job: ClipJob) -> NDArray[np.uint8]:
     spec, rng = job.spec, np.random.default_rng(job.seed)
     indices = sample_indices(spec.sampling, spec.num_frames, video, rng)
     if spec.crop == "random":

@@ -1,9 +1,9 @@
-"""Decoded frames kept on disk, for data sets that are small and read in many epochs.
+"""Decoded frames kept on disk, for small data sets that are read in many epochs.
 
-A video becomes one .npy file of `num_frames` evenly spaced frames (all, of a shorter video), scaled down to a short
-side of `short_side` pixels where it is longer: uint8, uncompressed, so that a clip reads only the frames it takes.
-Size per video: num_frames * 3 * short side * long side bytes, such as 64 * 3 * 256 * 341 = 17 MB. A video that changes
-gets a new file; nothing is ever deleted.
+A video becomes one .npy file of `num_frames` evenly spaced frames (all frames of a shorter video). They are scaled down
+so that their short side is at most `short_side` pixels, and kept as uncompressed uint8, so that a clip reads only the
+frames that it takes. The size of a file is num_frames * 3 * short side * long side bytes, such as 64 * 3 * 256 * 341 =
+17 MB. A video that has changed gets a new file; nothing is ever deleted.
 """
 
 import contextlib
@@ -20,10 +20,22 @@ from vmr.files import write_atomically
 
 
 def cached_frames(path: str, folder: str, num_frames: int, short_side: int, reader: str) -> NDArray[np.uint8]:
-    """The frames kept of a video, uint8 RGB (n, 3, h, w) with n at most num_frames; decoded first if need be.
+    """Return the cached frames of a video, which is decoded if it is not in the cache.
 
-    Several processes may ask at once. A folder that cannot be written to costs the time saved and nothing else. Raises
-    VideoError if the video cannot be read.
+    Several processes may do so at once. If the folder cannot be written to, the video is decoded every time.
+
+    Args:
+        path: the video.
+        folder: of the cache.
+        num_frames: the most frames to keep.
+        short_side: the longest short side of the frames, in pixels.
+        reader: the library that decodes, see `VideoReader`.
+
+    Returns:
+        uint8 RGB (n, 3, h, w), where n is at most num_frames.
+
+    Raises:
+        VideoError: the video cannot be read.
     """
     place = Path(path)
     try:
@@ -33,7 +45,7 @@ def cached_frames(path: str, folder: str, num_frames: int, short_side: int, read
     facts = (str(place.absolute()), about.st_size, about.st_mtime_ns, num_frames, short_side, reader)
     key = hashlib.sha256(repr(facts).encode()).hexdigest()
     file = Path(folder) / key[:2] / f"{key}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):  # absent, or not whole: make it again
+    with contextlib.suppress(OSError, ValueError, EOFError):  # absent or incomplete: make it again
         kept: NDArray[np.uint8] = np.load(file, mmap_mode="r")
         return kept
     frames = with_video(path, reader, lambda video: _decode(video, num_frames, short_side))

@@ -1,11 +1,10 @@
-"""Training batches from sources of pairs, in an order that only the seed decides and that can be taken up again.
+"""Training batches from sources of pairs. The seed alone decides their order, and it can be resumed.
 
 Shapes: B clips of T frames of S x S pixels.
 
-Each source is walked through, see `vmr.data.training.order`. A clip that cannot be decoded takes its place
-with it: the next pair of the walk, with its own caption, fills the row of the batch. Upstream loads another video and keeps the caption.
-
-Neither the number of workers nor their speed changes a batch.
+The order within each source is that of `vmr.data.training.order`. In place of a clip that cannot be decoded, the next
+pair of the same source fills the row of the batch, with its own caption. (Upstream loads another video, but keeps the
+caption.) Neither the number of workers nor their speed changes a batch.
 """
 
 from __future__ import annotations
@@ -33,14 +32,20 @@ from vmr.data.training.clips import ClipSpec
 from vmr.data.training.order import PLAN, LoaderPosition, Walk
 from vmr.errors import VmrError
 
-_RECENT = 1000  # clips over which the share of bad ones is taken,
-_ENOUGH = 50  # once there are so many
-_NAMED = 3  # of the bad ones, when there are too many
+_RECENT = 1000  # clips, the last ones, over which the share of failures is taken
+_ENOUGH = 50  # clips that there must be before that share counts
+_NAMED = 3  # failures that the message names when there are too many
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A clip that could not be decoded, and the source it is of; reason is one line."""
+    """A clip that could not be decoded.
+
+    Attributes:
+        source: the name of its source.
+        name: what the source calls the clip.
+        reason: one line.
+    """
 
     source: str
     name: str
@@ -51,9 +56,15 @@ class Skipped:
 class TrainBatch:
     """B clips of one media type with their captions.
 
-    video: uint8 RGB in [0, 255], (B, T, 3, S, S), T = 1 for images. ids: int64 (B,), equal for the same video and for
-    nothing else. position: behind this batch. skipped: clips found bad on the way to this batch, each named once in a
-    run of `TrainLoader.batches`. waited_s: how long whoever asked for the batch waited for it.
+    Attributes:
+        media: what the clips are.
+        video: uint8 RGB in [0, 255], (B, T, 3, S, S); T = 1 for images.
+        captions: B texts.
+        ids: int64 (B,), equal for the same video and for nothing else.
+        position: after this batch.
+        skipped: clips that could not be decoded on the way to this batch, each named once in a loop over
+            `TrainLoader.batches`.
+        waited_s: how many seconds the consumer waited for this batch.
     """
 
     media: Media
@@ -66,18 +77,28 @@ class TrainBatch:
 
 
 class TrainLoader:
-    """Decodes, draws and batches the pairs of several sources; a context manager, which ends what it started.
+    """Decodes, draws and batches the pairs of several sources.
 
-    sources: with weights, which need not sum to 1; none of weight 0 is drawn from. A batch is of one media type, drawn
-    with the weight of all its sources together, and each of its rows from one of these, drawn by weight; all ranks draw
-    the same.
-    batch_size: B per rank, for each media type there is. seed: at least 0. rank, world: of this process among all.
-    num_workers: decoding processes, None for the number of CPUs but at most 8; 0 decodes in a thread of this process,
-    without a time limit. Clips that a source draws itself are drawn in that thread. timeout_s: see `DecodePool`.
-    max_bad_share: in [0, 1); the loader stops when more than this share of the last 1000 clips is bad, or of all of at
-    least 50. prefetch: batches that are decoded ahead, at least 1.
+    It is a context manager, which ends the threads and processes that were started. A batch is of one media type, which
+    is drawn with the weight of all its sources together; the source of each of its rows is drawn among these by weight.
+    All processes draw the same.
 
-    Raises VmrError for values that make no sense.
+    Args:
+        sources: with weights, which need not sum to 1. A source of weight 0 is not used.
+        spec: what a clip is.
+        batch_size: B per process, for each media type among the sources.
+        seed: of all random choices, at least 0.
+        rank: of this process.
+        world: how many processes there are.
+        num_workers: decoding processes; None for one a CPU, but at most 8. 0 decodes in a thread of this process,
+            without a time limit. Clips that a source draws itself are drawn in that thread in any case.
+        timeout_s: seconds that a file may go without delivering frames before it counts as unreadable.
+        max_bad_share: in [0, 1). The loader stops when more than this share of the last 1000 clips (or of all clips,
+            once there are 50) cannot be decoded.
+        prefetch: how many batches are decoded ahead, at least 1.
+
+    Raises:
+        VmrError: a value makes no sense, a source has no pairs, or the reader is not installed.
     """
 
     def __init__(
@@ -122,21 +143,26 @@ class TrainLoader:
         self._max_bad_share, self._prefetch = max_bad_share, prefetch
         lengths = tuple(source.num_shards if isinstance(source, TrainStream) else len(source) for source, _ in sources)
         self._start = LoaderPosition(0, (0,) * len(sources), (None,) * len(sources), seed, rank, world, lengths)
-        self._runs: list[_Run] = []
+        self._runs: list[_BatchThread] = []
         weakref.finalize(self, _stop, self._runs)  # also when the interpreter ends, while threads can still be joined
 
     def batches(
         self, position: LoaderPosition | None = None, *, pin_memory: bool = False
     ) -> Generator[TrainBatch, None, None]:
-        """Batches without end, from the first or from where `position` says: the same as if never interrupted.
+        """Yield batches without end.
 
-        pin_memory: have them lie in memory that is copied to a GPU while the program goes on.
-        Raises VmrError for a position of a loader with another seed, rank, world or other sources; while it runs, when
-        too many clips are bad, when a worker cannot start, and whatever a source raises.
+        Args:
+            position: where to start, from an earlier batch; None for the first batch. The batches are the same as if
+                the loop had never been interrupted.
+            pin_memory: whether the clips lie in page-locked memory, which is copied to a GPU while the program goes on.
+
+        Raises:
+            VmrError: the position is that of a loader with another seed, rank, world or other sources. Later: too many
+                clips cannot be decoded, or a worker cannot start. Sources raise errors of their own.
         """
         position = position or self._start
         start = self._start
-        if replace(position, batch=0, taken=start.taken, bookmarks=start.bookmarks) != start:
+        if replace(position, batch=0, taken=start.taken, stream_states=start.stream_states) != start:
             raise VmrError(
                 "the saved position of the data is that of another run: "
                 "seed, number of processes and the sources with their lengths must be the same"
@@ -150,7 +176,7 @@ class TrainLoader:
             else ClipPool(DecodeOptions(num_workers=self._num_workers, timeout_s=self._timeout_s))
         )
         stopped = threading.Event()
-        run = _Run(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
+        run = _BatchThread(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
         self._runs.append(run)
         try:
             while True:
@@ -162,7 +188,7 @@ class TrainLoader:
             self._runs.remove(run)
 
     def close(self) -> None:
-        """End the threads and workers of every loop over `batches`; harmless when they have ended already."""
+        """End the threads and workers of every loop over `batches`. Does nothing if they have ended."""
         _stop(self._runs)
 
     def __enter__(self) -> TrainLoader:
@@ -176,7 +202,7 @@ class TrainLoader:
     def _assemble(
         self, position: LoaderPosition, pool: ClipPool | None, pin_memory: bool, stopped: threading.Event
     ) -> Iterator[TrainBatch]:
-        """Runs in the thread of a `_Run`. Asks for the clips of later batches before it waits for those of one."""
+        """Runs in a `_BatchThread`. It submits the clips of later batches before it waits for those of a batch."""
         walks = [
             Walk(
                 source,
@@ -189,7 +215,7 @@ class TrainLoader:
             )
             for number, source in enumerate(self._sources)
         ]
-        health = _Health(self._max_bad_share)
+        failures = _FailureCount(self._max_bad_share)
         planned: deque[tuple[Media, list[Walk]]] = deque()
         number = position.batch
         while True:
@@ -197,11 +223,11 @@ class TrainLoader:
                 media, rows = self._plan(number + len(planned))
                 planned.append((media, [walks[row] for row in rows]))
                 for walk in planned[-1][1]:
-                    walk.ask()
+                    walk.submit()
             media, of_rows = planned.popleft()
             number += 1
             skipped: list[Skipped] = []
-            pairs, clips = zip(*(_good_clip(walk, health, skipped) for walk in of_rows), strict=True)
+            pairs, clips = zip(*(_next_clip(walk, failures, skipped) for walk in of_rows), strict=True)
             yield TrainBatch(
                 media=media,
                 video=_pinned(clips) if pin_memory else np.stack(clips),
@@ -211,13 +237,13 @@ class TrainLoader:
                     position,
                     batch=number,
                     taken=tuple(walk.taken for walk in walks),
-                    bookmarks=tuple(walk.bookmark() for walk in walks),
+                    stream_states=tuple(walk.stream_state() for walk in walks),
                 ),
                 skipped=tuple(skipped),
             )
 
     def _plan(self, batch: int) -> tuple[Media, list[int]]:
-        """The media type of a batch, and for each of its rows the number of the source."""
+        """The media type of a batch, and the number of the source of each of its rows."""
         rng = np.random.default_rng((self._start.seed, PLAN, batch))
         drawn = self._sources[rng.choice(len(self._sources), p=self._weights / self._weights.sum())]
         weights = self._weights * [source.media == drawn.media for source in self._sources]
@@ -233,31 +259,31 @@ def _pinned(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
     return np.stack(clips, out=pinned)
 
 
-def _good_clip(walk: Walk, health: _Health, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
-    """The next pair of a walk that can be decoded; those before it that cannot are put on the list."""
+def _next_clip(walk: Walk, failures: _FailureCount, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
+    """The next pair of a walk that can be decoded; those before it that cannot are added to `skipped`."""
     while True:
-        pair, clip = walk.take()
+        pair, clip = walk.next()
         if not isinstance(clip, DecodeFailure):
-            health.good()
+            failures.add_success()
             return pair, clip
-        walk.ask()  # another in its place: as many are asked for as rows are planned
-        if health.bad(walk.number, pair.name, clip.reason):
+        walk.submit()  # another one in its place: as many are submitted as there are rows to fill
+        if failures.add_failure(walk.number, pair.name, clip.reason):
             skipped.append(Skipped(walk.source_name, pair.name, clip.reason))
 
 
-class _Health:
-    """How many clips are bad, and which."""
+class _FailureCount:
+    """Counts the clips that can and cannot be decoded, and remembers which cannot."""
 
     def __init__(self, max_bad_share: float) -> None:
         self._max_bad_share = max_bad_share
         self._recent: deque[bool] = deque(maxlen=_RECENT)
         self._reasons: dict[tuple[int, str], str] = {}
 
-    def good(self) -> None:
+    def add_success(self) -> None:
         self._recent.append(False)
 
-    def bad(self, source: int, name: str, reason: str) -> bool:
-        """Note a bad clip; whether it is new. Raises VmrError when there are too many."""
+    def add_failure(self, source: int, name: str, reason: str) -> bool:
+        """Count a failure and return whether this clip failed for the first time. Raises VmrError for too many."""
         is_new = (source, name) not in self._reasons
         self._reasons.setdefault((source, name), reason)
         self._recent.append(True)
@@ -271,8 +297,8 @@ class _Health:
         return is_new
 
 
-class _Run:
-    """One loop over `TrainLoader.batches`: the thread that assembles batches and the workers that decode for it."""
+class _BatchThread:
+    """The thread that assembles the batches of one loop over `TrainLoader.batches`, and the workers that decode."""
 
     def __init__(self, batches: Iterator[TrainBatch], pool: ClipPool | None, stopped: threading.Event) -> None:
         self._batches = batches
@@ -290,7 +316,7 @@ class _Run:
         return item
 
     def stop(self) -> None:
-        """End the workers and the thread; whoever waits for a batch is told."""
+        """End the workers and the thread; a consumer that waits for a batch gets an error."""
         self._stopped.set()
         if self._pool is not None:
             self._pool.close()
@@ -306,7 +332,7 @@ class _Run:
                 self._put(batch)
                 if self._stopped.is_set():
                     return
-        except BaseException as error:  # told to whoever iterates: nobody looks into a thread
+        except BaseException as error:  # it is raised where the batches are consumed
             self._put(error)
 
     def _put(self, item: TrainBatch | BaseException) -> None:
@@ -316,6 +342,6 @@ class _Run:
                 return
 
 
-def _stop(runs: list[_Run]) -> None:
+def _stop(runs: list[_BatchThread]) -> None:
     for run in list(runs):
         run.stop()

@@ -1,10 +1,11 @@
-"""One rank's way through one source of training pairs: only the seed decides it, and it can be taken up again.
+"""The order in which one process uses the pairs of one source. The seed alone decides it, and it can be resumed.
 
-A source that can be read in any order is walked in epochs, each a permutation of its pairs. The epochs laid end to end
-are one endless row of places; rank r of w takes places r, r + w, r + 2w, ... (where pairs come in groups, the groups of
-these numbers). Of a stream, each rank reads what is its own, and shuffles it block by block.
+A source that can be read in any order is read in epochs, each a permutation of its pairs. All epochs, one after the
+other, form one endless sequence of places. Process r of w uses places r, r + w, r + 2w, ... (where pairs come in
+groups, the groups with these numbers). Of a stream, each process reads its own clips and shuffles them one buffer at a
+time.
 
-Every random choice is a function of (seed, source, place), so a position is a few counts, and a stream's bookmark.
+Every random choice is a function of (seed, source, place). So a position is a few counts and the states of the streams.
 """
 
 from __future__ import annotations
@@ -21,50 +22,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.worker_process import DecodeFailure
-from vmr.data.sources.source import Bookmark, Captioned, MakeClip, Pair, StreamReader, TrainSource, TrainStream
+from vmr.data.sources.source import (
+    CaptionedClip,
+    MakeClip,
+    Pair,
+    StreamReader,
+    StreamState,
+    TrainSource,
+    TrainStream,
+)
 from vmr.data.training.augment import flip_allowed
 from vmr.data.training.clip_pool import Clip, ClipPool
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.errors import VideoError, VmrError
 
-PLAN, ORDER, CAPTION, CLIP = 1, 2, 3, 4  # what a random generator is for: keeps their numbers apart
+# What a random generator is for. It is part of its seed, so that no two generators draw the same numbers.
+PLAN, ORDER, CAPTION, CLIP = 1, 2, 3, 4
+
+_OLD_NAMES = {"bookmarks": "stream_states"}  # of fields in checkpoints
 
 
 @dataclass(frozen=True)
 class LoaderPosition:
-    """Where the loader of one rank stands; `LoaderPosition.of(json.loads(json.dumps(asdict(position))))` is the same.
+    """Where the loader of one process is; `LoaderPosition.of(json.loads(json.dumps(asdict(position))))` is the same.
 
-    batch: the number of the next batch, from 0. taken: how many pairs of each source this rank has used up. bookmarks:
-    of each stream the start of the block that it is in; None of other sources. The rest says whose position it is:
-    seed, rank and world as given to the loader, the pairs that each source has, or the shards of a stream.
+    Attributes:
+        batch: the number of the next batch, from 0.
+        taken: how many pairs of each source this process has used.
+        stream_states: for each source that is a stream, the state of its reader at the start of the buffer that the
+            next pair is in; None for other sources.
+        seed: of the loader whose position this is, and so are rank and world.
+        rank: of the process.
+        world: how many processes there are.
+        lengths: the number of pairs of each source, or of shards of each stream.
     """
 
     batch: int
     taken: tuple[int, ...]
-    bookmarks: tuple[Bookmark | None, ...]
+    stream_states: tuple[StreamState | None, ...]
     seed: int
     rank: int
     world: int
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in ("taken", "bookmarks", "lengths"):  # JSON makes lists of them
+        for name in ("taken", "stream_states", "lengths"):  # JSON makes lists of them
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> LoaderPosition:
-        """From what was saved. Raises VmrError for what another version of vmr made, if it had other fields."""
+        """Read a position from a checkpoint.
+
+        Args:
+            content: `asdict` of a position, maybe of an older version of vmr.
+
+        Raises:
+            VmrError: another version of vmr saved other fields.
+        """
+        renamed = {_OLD_NAMES.get(name, name): value for name, value in content.items()}
         try:
-            return cls(**{"bookmarks": (None,) * len(content["lengths"]), **content})
+            return cls(**{"stream_states": (None,) * len(renamed["lengths"]), **renamed})
         except (TypeError, KeyError) as error:
             raise VmrError(f"the saved position of the data is of another version of vmr: {error}") from error
 
 
 class Walk:
-    """The pairs of a source: they are asked for ahead, and taken in the same order.
+    """The pairs of one source for one process: they are submitted for decoding ahead, and come in the same order.
 
-    number: of the source among all. offset: added to its ids. pool: where files are decoded; None for here. stopped:
-    set when nobody waits for the pairs any more, which then ends the reading of a stream with a VmrError.
+    Attributes:
+        number: of the source among all sources of the loader.
+        source_name: the name of the source.
+        taken: how many pairs were used.
+
+    Args:
+        source: the source.
+        number: of the source among all sources of the loader.
+        offset: added to the ids of the source.
+        spec: what a clip is.
+        position: where to start.
+        pool: decodes the files; None to decode them in this process.
+        stopped: set when nobody needs the pairs any more; reading of a stream then ends with a VmrError.
     """
 
     def __init__(
@@ -82,16 +119,16 @@ class Walk:
         self.taken = position.taken[number]
         self._source, self._offset, self._spec, self._pool = source, offset, spec, pool
         self._position = position
-        self._asked: deque[tuple[Pair, ClipJob, Future[Clip] | None]] = deque()
+        self._submitted: deque[tuple[Pair, ClipJob, Future[Clip] | None]] = deque()
         self._order: _Order
         if isinstance(source, TrainStream):
-            self._group, self._order = 1, _Blockwise(source, number, position, stopped)
+            self._group, self._order = 1, _BufferedOrder(source, number, position, stopped)
         else:
-            self._group, self._order = source.group, _Permuted(source, (position.seed, ORDER, number))
+            self._group, self._order = source.group, _EpochOrder(source, (position.seed, ORDER, number))
 
-    def ask(self) -> None:
-        """Have one more pair of the walk decoded."""
-        here, count = self._position, self.taken + len(self._asked)
+    def submit(self) -> None:
+        """Have one more pair decoded."""
+        here, count = self._position, self.taken + len(self._submitted)
         group, within = divmod(count, self._group)
         place = (group * here.world + here.rank) * self._group + within
         pair = self._order.pair(count, place, np.random.default_rng((here.seed, CAPTION, self.number, place)))
@@ -107,32 +144,32 @@ class Walk:
             still=self._source.media == "image",
         )
         future = None if self._pool is None or pair.make is not None else self._pool.submit(job)
-        self._asked.append((replace(pair, id=pair.id + self._offset), job, future))
+        self._submitted.append((replace(pair, id=pair.id + self._offset), job, future))
 
-    def take(self) -> tuple[Pair, Clip]:
-        """The next pair that was asked for, and its clip or why there is none."""
-        pair, job, future = self._asked.popleft()
+    def next(self) -> tuple[Pair, Clip]:
+        """Return the next pair that was submitted, and its clip or why there is none."""
+        pair, job, future = self._submitted.popleft()
         self.taken += 1
         if future is not None:
             return pair, future.result()
         return pair, _decode(job) if pair.make is None else _render(pair.make, job)
 
-    def bookmark(self) -> Bookmark | None:
-        """What, with `taken`, this walk can be taken up again from."""
-        return self._order.bookmark(self.taken)
+    def stream_state(self) -> StreamState | None:
+        """Return what, together with `taken`, this walk can be resumed from; None if the source is not a stream."""
+        return self._order.stream_state(self.taken)
 
 
 class _Order(Protocol):
     """Which pair comes when."""
 
     def pair(self, count: int, place: int, rng: np.random.Generator) -> Pair:
-        """This rank's pair number `count`, at `place` among those of all ranks; `rng` chooses the caption."""
+        """Pair number `count` of this process, at `place` among those of all processes; `rng` chooses the caption."""
 
-    def bookmark(self, taken: int) -> Bookmark | None:
-        """Where to go on from when so many pairs were used up; none before it is asked for any more."""
+    def stream_state(self, taken: int) -> StreamState | None:
+        """Where to resume from when so many pairs were used; pairs before that one are not needed any more."""
 
 
-class _Permuted:
+class _EpochOrder:
     """Epochs of a source that can be read in any order, each a permutation of its groups."""
 
     def __init__(self, source: TrainSource, seed: tuple[int, ...]) -> None:
@@ -151,56 +188,58 @@ class _Permuted:
             self._epoch = epoch
         return self._source.pair(int(self._indices[step]), rng)
 
-    def bookmark(self, taken: int) -> None:
-        """None: a place is all there is to know."""
+    def stream_state(self, taken: int) -> None:
+        """None: the count of pairs says everything."""
 
 
 @dataclass
-class _Block:
-    start: Bookmark
+class _Buffer:
+    """Clips of a stream that are shuffled. start: the state of the reader before the first of them."""
+
+    start: StreamState
     order: NDArray[np.int64]
-    clips: list[Captioned] = field(default_factory=list)
+    clips: list[CaptionedClip] = field(default_factory=list)
 
 
-class _Blockwise:
-    """A stream, of which each block of so many clips is shuffled. As one block is used, the next is read."""
+class _BufferedOrder:
+    """A stream that is shuffled one buffer at a time. While one buffer is used, the next one is read."""
 
     def __init__(self, stream: TrainStream, number: int, position: LoaderPosition, stopped: threading.Event) -> None:
-        self._size, self._stopped = stream.block, stopped
+        self._size, self._stopped = stream.shuffle_buffer, stopped
         self._seed = (position.seed, ORDER, number, position.rank)
-        self._start = position.bookmarks[number]
+        self._start = position.stream_states[number]
         seed = (position.seed, ORDER, number)
         self._reader: StreamReader = stream.reader(seed, position.rank, position.world, self._start)
-        self._blocks: dict[int, _Block] = {}
+        self._buffers: dict[int, _Buffer] = {}
 
     def pair(self, count: int, place: int, rng: np.random.Generator) -> Pair:
         number, step = divmod(count, self._size)
-        block = self._read(number, self._size)
-        self._read(number + 1, step + 1)
-        return block.clips[int(block.order[step])].pair(rng)
+        buffer = self._fill(number, self._size)
+        self._fill(number + 1, step + 1)
+        return buffer.clips[int(buffer.order[step])].pair(rng)
 
-    def bookmark(self, taken: int) -> Bookmark | None:
-        """The start of the block that the next pair is in; those before it are used up, and let go of."""
+    def stream_state(self, taken: int) -> StreamState | None:
+        """The start of the buffer that the next pair is in; the buffers before it are dropped."""
         current = taken // self._size
-        for number in [number for number in self._blocks if number < current]:
-            del self._blocks[number]
-        return self._blocks[current].start if current in self._blocks else self._start
+        for number in [number for number in self._buffers if number < current]:
+            del self._buffers[number]
+        return self._buffers[current].start if current in self._buffers else self._start
 
-    def _read(self, number: int, count: int) -> _Block:
-        """Block `number`, with so many of its clips at least; the one before it must be whole."""
-        if number not in self._blocks:
+    def _fill(self, number: int, count: int) -> _Buffer:
+        """Buffer `number` with at least `count` clips; the buffer before it must be full."""
+        if number not in self._buffers:
             order = np.random.default_rng((*self._seed, number)).permutation(self._size)
-            self._blocks[number] = _Block(self._reader.bookmark(), order)
-        block = self._blocks[number]
-        while len(block.clips) < count:
+            self._buffers[number] = _Buffer(self._reader.state_dict(), order)
+        buffer = self._buffers[number]
+        while len(buffer.clips) < count:
             if self._stopped.is_set():
                 raise VmrError("the loader was closed while a stream was read")
-            block.clips.append(self._reader.read())
-        return block
+            buffer.clips.append(self._reader.read())
+        return buffer
 
 
 def _decode(job: ClipJob) -> Clip:
-    """In this process, what a worker would say."""
+    """Decode in this process, with the result that a worker process would give."""
     try:
         return read_train_clip(job)
     except VideoError as error:
