@@ -1,4 +1,4 @@
-"""All protocols by name: those of published data sets, the synthetic benchmark, and a user's own file."""
+"""All protocols by name: those of published data sets, those of the synthetic benchmark, and a user's own files."""
 
 from __future__ import annotations
 
@@ -14,28 +14,48 @@ from vmr.errors import VmrError
 from vmr.eval.protocols.protocol import Protocol, Source, TrainSplit
 
 
-def protocol(name: str) -> Protocol:
-    """The protocol of that name. Raises AnnotationError, with the nearest name, where there is none."""
-    if name in PROTOCOLS:
-        return PROTOCOLS[name]
-    if name in SHAPES_PROTOCOLS:
-        return SHAPES_PROTOCOLS[name]
-    raise unknown_dataset(name, [*PROTOCOLS, *SHAPES_PROTOCOLS])
+def load_protocol(name: str | Path) -> Protocol:
+    """Return a protocol.
+
+    Args:
+        name: of a published data set or of a part of the synthetic benchmark, or the path of a protocol file (.yaml).
+
+    Raises:
+        AnnotationError: there is no such protocol; the message names the nearest one.
+        VmrError: the file is no protocol, or has the name of a protocol that comes with vmr.
+    """
+    if str(name).lower().endswith((".yaml", ".yml")):
+        read = read_protocol(Path(name))
+        if read.name in (FILE.name, *PROTOCOLS, *SHAPES_PROTOCOLS):
+            raise VmrError(f"{name}: vmr has a protocol '{read.name}' of its own: give the file another name")
+        return read
+    found = {**PROTOCOLS, **SHAPES_PROTOCOLS}.get(str(name))
+    if found is None:
+        raise unknown_dataset(str(name), [*PROTOCOLS, *SHAPES_PROTOCOLS])
+    return found
 
 
 def read_protocol(file: Path) -> Protocol:
-    """The protocol in a YAML file, which is named after it. Raises VmrError, naming the file, for what is not one."""
+    """Read a protocol from a YAML file, see `vmr.eval.protocols` for an example; it is named after the file.
+
+    Args:
+        file: the file.
+
+    Raises:
+        VmrError: the file cannot be read, or is no protocol. The message names the file.
+    """
     try:
         fields: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-        read = Protocol(
+        return Protocol(
             name=file.stem,
             sources=tuple(Source(**{**one, "only": tuple(one.get("only", ()))}) for one in fields.pop("sources")),
             train_splits=tuple(TrainSplit(**one) for one in fields.pop("train_splits", ())),
             **fields,
         )
-    except (VmrError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
-        raise VmrError(f"{file}: not a protocol: {error}") from None
-    return read
+    except OSError as error:
+        raise VmrError(f"{file}: cannot read this protocol: {error.strerror}") from None
+    except (VmrError, TypeError, KeyError, AttributeError, ValueError, yaml.YAMLError) as error:
+        raise VmrError(f"{file}: not a protocol: {' '.join(str(error).split())}") from None
 
 
 FILE = Protocol(
@@ -46,6 +66,7 @@ FILE = Protocol(
     "over the same file alone.",
     source="this toolkit",
 )
+"""The protocol of every annotation file of a user's own."""
 
 PROTOCOLS: dict[str, Protocol] = {
     path.stem: read_protocol(path) for path in sorted(Path(__file__).parent.glob("*.yaml"), key=lambda path: path.stem)

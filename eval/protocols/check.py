@@ -1,4 +1,4 @@
-"""What of a data set is there, what is missing, what differs from the published one. Opens no video."""
+"""Checking a data set: what is there, what is missing, what differs from the published one. No video is opened."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 @dataclass(frozen=True)
 class Inventory:
-    """A data set on this machine.
+    """What of a data set is in a folder.
 
-    file, only: the annotation file and the list of the split; None where not found (or, `only`, not needed).
-    num_videos, num_texts, videos_sha256, texts_sha256: what the file holds; 0 and None where it cannot be read.
-    expected_texts_sha256: of the official file; None where it is not known.
-    present, missing: ids of the videos whose files are there, or not. problems: all that keeps an evaluation from being
-    the published one, save the missing videos. train_splits: of each list the protocol knows, what was found of it.
+    Attributes:
+        protocol: of the data set.
+        data_dir: the folder.
+        file: the annotation file; None where it was not found.
+        only: the list of the split; None where it was not found or is not needed.
+        num_videos: how many videos the file names; 0 where it cannot be read.
+        num_texts: how many texts it holds; 0 where it cannot be read.
+        videos_sha256: `ids_hash` of its videos; None where it cannot be read.
+        texts_sha256: `pairs_hash` of its pairs; None where it cannot be read.
+        expected_texts_sha256: of the official file; None where that is not known.
+        present: ids of the videos whose files are there.
+        missing: ids of the other videos.
+        problems: why an evaluation would not be the published one, apart from missing videos; one line each.
+        train_splits: (name, what was found) of each training list that the protocol knows.
     """
 
     protocol: Protocol
@@ -44,7 +53,7 @@ class Inventory:
         return not self.problems and not self.missing
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as JSON types."""
+        """Return the same as JSON types."""
         paths = {name: None if path is None else str(path) for name, path in (("file", self.file), ("only", self.only))}
         about = {"protocol": self.protocol.name, "version": self.protocol.version, "hash": self.protocol.hash}
         kept = {name: value for name, value in asdict(self).items() if name not in ("protocol", "data_dir", *paths)}
@@ -52,7 +61,15 @@ class Inventory:
 
 
 def check_data(protocol: Protocol, data_dir: str | Path) -> Inventory:
-    """Look a data set over. Raises AnnotationError only when `data_dir` is not a folder that can be listed."""
+    """Find out what of a data set is in a folder.
+
+    Args:
+        protocol: of the data set.
+        data_dir: the folder.
+
+    Raises:
+        AnnotationError: `data_dir` is not a folder, or it cannot be listed. All else that is wrong is in the result.
+    """
     folder = DataFolder(data_dir)
     splits = _train_splits(protocol, folder)
     try:
@@ -84,7 +101,7 @@ def check_data(protocol: Protocol, data_dir: str | Path) -> Inventory:
 
 
 def _train_splits(protocol: Protocol, folder: DataFolder) -> tuple[tuple[str, str], ...]:
-    """(name, what was found) of each training list. Evaluation needs none, so that none is a problem."""
+    """(name, what was found) of each training list. An evaluation needs none, so a missing one is no problem."""
     lines = []
     for split in protocol.train_splits:
         file = folder.find([split.file])

@@ -1,4 +1,4 @@
-"""The front door of an evaluation: from a name and a folder to texts, videos, and the protocol they are scored by."""
+"""Loading a data set for an evaluation: from a name and a folder to texts, videos, and the protocol with the rules."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pathlib import Path
 from vmr.data.annotations.locator import MAX_DEPTH, DataFolder
 from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem, load_retrieval_set
 from vmr.errors import AnnotationError
-from vmr.eval.protocols.catalogue import FILE, SHAPES_PROTOCOLS, protocol
+from vmr.eval.protocols.catalogue import FILE, SHAPES_PROTOCOLS, load_protocol
 from vmr.eval.protocols.protocol import Protocol
 from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What is to be scored, and by which rules."""
+    """What to score, and by which rules.
+
+    Attributes:
+        data: texts and videos.
+        protocol: the rules.
+    """
 
     data: RetrievalSet
     protocol: Protocol
@@ -24,20 +29,28 @@ class Loaded:
 def load_dataset(
     dataset: str | Path, video_dir: str | Path | None = None, data_dir: str | Path | None = None
 ) -> Loaded:
-    """Load a published data set by the name of its protocol, a part of the synthetic benchmark, or a .json file.
+    """Load a data set for an evaluation.
 
-    A published data set is read from `data_dir` and up to MAX_DEPTH levels of folders below it, so every usual layout
-    will do; a .json file has its videos under `video_dir`, or beside it. A video whose file is not found has the path
-    None.
+    Args:
+        dataset: the name of a protocol, a protocol file of one's own (.yaml), a part of the synthetic benchmark, or an
+            annotation file (.json).
+        video_dir: with an annotation file, the folder of its videos; by default the folder of the file.
+        data_dir: with a protocol, the folder of its videos and annotations. They are looked for in this folder and up
+            to MAX_DEPTH levels of folders below it, so that every usual layout will do.
 
-    Raises AnnotationError when the name is unknown, a folder is missing or of no use, the annotation file is missing,
-    damaged, or not the published one (by counts or by hash), or when not one of the videos is found.
+    Returns:
+        The data set and its protocol. A video whose file is not found has no path.
+
+    Raises:
+        AnnotationError: the name is unknown, a folder is missing or makes no sense, the annotation file is missing,
+            damaged, or not the published one (by counts or by hash), or none of the videos is found.
+        VmrError: a protocol file is not one.
     """
     name = str(dataset)
     if name.lower().endswith(".json"):
         return Loaded(load_retrieval_set(dataset, video_dir, data_dir), FILE)
-    chosen = protocol(name)
-    if name in SHAPES_PROTOCOLS:
+    chosen = load_protocol(dataset)
+    if chosen.name in SHAPES_PROTOCOLS:
         return Loaded(load_retrieval_set(name, video_dir, data_dir), chosen)
     if data_dir is None or video_dir is not None:
         raise AnnotationError(f"data set '{name}' needs data_dir alone, the folder of its videos and annotations")
@@ -53,7 +66,7 @@ def load_dataset(
             f"{data_dir}: none of the {len(videos)} {chosen.media}s of {chosen.title} within {MAX_DEPTH} folder "
             f"levels, first: {texts.ids[0]}; {chosen.where}"
         )
-    return Loaded(
-        RetrievalSet(name, tuple(texts.texts), tuple(texts.videos_of), videos, chosen.needs_time, tuple(texts.choices)),
-        chosen,
+    data = RetrievalSet(
+        chosen.name, tuple(texts.texts), tuple(texts.videos_of), videos, chosen.needs_time, tuple(texts.choices)
     )
+    return Loaded(data, chosen)

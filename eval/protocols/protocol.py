@@ -1,4 +1,4 @@
-"""What a number was counted over, and how: one frozen record a protocol. Imports no torch."""
+"""What makes up a protocol: what a score is counted over, and by which rules. Imports no torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from vmr.data.annotations.formats import KINDS
 from vmr.data.decoding.sampling import check_rule
 from vmr.errors import VmrError
 
-OWN_KINDS = ("choices", "labels")  # formats of tests that no training set has; see `vmr.eval.protocols.reading`
+OWN_KINDS = ("choices", "labels")
+"""Formats of annotation files that only tests have; see `vmr.eval.protocols.reading`."""
+
 CAPTIONS = ("all", "first", "shared")
+"""Which captions of a video are queries; see `Protocol`."""
 
 RULES = {
     "captions": "handed to the encoder letter by letter; it cleans and tokenizes them as in its training",
@@ -21,20 +24,27 @@ RULES = {
     "scores": "cosines, or means of frame cosines, not divided by a temperature; ties count against the query",
     "re-ranking": "the raw matching logit of the rerank_depth best of each query, in each direction; the rest below",
 }
-"""What all protocols have in common. A change here is a change of every protocol, and of its hash."""
+"""What all protocols have in common. A change here changes every protocol and its hash."""
 
-_DESCRIPTIVE = ("title", "where", "note", "source")  # fields whose wording decides no number
+_DESCRIPTIVE = ("title", "where", "note", "source")  # fields whose wording changes no score
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file that a protocol's captions can be read from. Raises VmrError for values that make no sense.
+    """A file that a protocol's captions can be read from.
 
-    file: its name, in whatever folder. kind: its format, one of `vmr.data.annotations.formats.KINDS` or OWN_KINDS.
-    only: names of files that list the videos of the split, any of which is needed; () where the file holds no others.
-    num_videos, num_texts: what it holds after that; None where that is not known for sure.
-    videos_sha256, texts_sha256: of its videos' ids and of its pairs, as `ids_hash` and `pairs_hash` compute them from
-    the official file; None where that was not at hand.
+    Attributes:
+        file: its name; it may be in any folder of the data set.
+        kind: its format, one of `vmr.data.annotations.formats.KINDS` or OWN_KINDS.
+        only: names of files that list the videos of the split, one of which is needed; () where the file holds the
+            captions of these videos alone.
+        num_videos: how many videos of the split it names; None where that is not known for sure.
+        num_texts: how many texts it holds about them; None where that is not known for sure.
+        videos_sha256: `ids_hash` of the videos in the official file; None where that was not available.
+        texts_sha256: `pairs_hash` of the pairs in the official file; None where that was not available.
+
+    Raises:
+        VmrError: a value makes no sense.
     """
 
     file: str
@@ -54,9 +64,16 @@ class Source:
 
 @dataclass(frozen=True)
 class TrainSplit:
-    """A list of videos that the field trains on before this evaluation; the evaluation itself needs it not.
+    """A list of the videos that models are trained on before this evaluation. The evaluation does not need it.
 
-    name: what papers call it. file: that lists them. num_videos, videos_sha256: as in `Source`.
+    Attributes:
+        name: what papers call it.
+        file: the name of the list.
+        num_videos: how many videos it names.
+        videos_sha256: as in `Source`.
+
+    Raises:
+        VmrError: a value makes no sense.
     """
 
     name: str
@@ -71,17 +88,29 @@ class TrainSplit:
 
 @dataclass(frozen=True)
 class Protocol:
-    """An evaluation that two people can agree on. Raises VmrError for values that make no sense.
+    """The rules of an evaluation, so that two people who follow them get scores that compare.
 
-    name: what `vmr-eval --dataset` calls it. title: what papers call it. version: raised when its rules change.
-    sources: the files it can be read from, the preferred first; () where the user brings the file.
-    captions: "all" of a video, each a query of its own; the "first" of each alone; or "shared": equal captions are one
-    query, and each video that has it is right.
-    media: what is retrieved. max_text_tokens: how many tokens of a caption count, those at its ends included; None for
-    the encoder's own limit. sampling: which frames, see `vmr.data.decoding.sampling.sample_indices`. num_frames: None
-    for the encoder's own number. rerank_depth: candidates of a query that are matched again, where they are.
-    needs_time: whether its texts cannot be told apart by single frames.
-    where: to get the files from. note: what it is, and what it is easily confused with. source: of these facts.
+    Attributes:
+        name: what `vmr-eval --dataset` calls it.
+        title: what papers call it.
+        version: raised when the rules change.
+        note: what it is, and what it is easily confused with.
+        source: where these facts are from.
+        sources: the files that the captions can be read from, the preferred one first; () where the user gives a file.
+        where: where to get the files.
+        captions: "all": each caption of a video is a query. "first": only the first caption of each video. "shared":
+            equal captions are one query, and each video that has the caption is right.
+        media: what is retrieved.
+        max_text_tokens: how many tokens of a caption count, including those at its ends; None for the encoder's own
+            limit.
+        sampling: which frames are taken, see `vmr.data.decoding.sampling.sample_indices`.
+        num_frames: how many frames are taken; None for the encoder's own number.
+        rerank_depth: how many candidates of each query are re-ranked, where an evaluation re-ranks.
+        needs_time: whether single frames do not tell the texts apart.
+        train_splits: lists of training videos.
+
+    Raises:
+        VmrError: a value makes no sense.
     """
 
     name: str
@@ -122,33 +151,33 @@ class Protocol:
 
     @property
     def num_videos(self) -> int | None:
-        """How many videos the preferred file names; None where that is not known."""
+        """The number of videos that the preferred file names; None where that is not known."""
         return self.sources[0].num_videos if self.sources else None
 
     @property
     def num_texts(self) -> int | None:
-        """How many texts the preferred file holds; None where that is not known."""
+        """The number of texts that the preferred file holds; None where that is not known."""
         return self.sources[0].num_texts if self.sources else None
 
     @property
     def texts_sha256(self) -> str | None:
-        """Of the pairs in the preferred file; None where that is not known."""
+        """`pairs_hash` of the preferred file; None where that is not known."""
         return self.sources[0].texts_sha256 if self.sources else None
 
     @cached_property
     def hash(self) -> str:
-        """16 hex digits that are equal for protocols of equal rules, RULES among them; wording does not count."""
+        """16 hex digits that are equal for protocols with equal rules, including RULES; wording does not count."""
         fields = {name: value for name, value in asdict(self).items() if name not in _DESCRIPTIVE}
         return _sha256_of(fields | {"rules": RULES})[:16]
 
 
 def ids_hash(ids: list[str]) -> str:
-    """SHA-256, in hex, of the sorted ids of videos."""
+    """Return the SHA-256, in hex, of the sorted ids of videos."""
     return _sha256_of(sorted(ids))
 
 
 def pairs_hash(pairs: list[tuple[str, str]]) -> str:
-    """SHA-256, in hex, of the sorted (id of a video, caption) pairs, letter by letter."""
+    """Return the SHA-256, in hex, of the sorted (id of a video, caption) pairs, letter by letter."""
     return _sha256_of(sorted(pairs))
 
 

@@ -379,7 +379,7 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--data.root", "nowhere"], "nowhere/test.json"),
         (["--data.sources", '[{"path": "absent.json"}]'], "absent.json"),
         (["--data.sources", "[]"], "data.sources: name one at least"),
-        (["--data.frame_cache", "cache"], "data.frame_cache keeps frames of files, and shapes has none that last"),
+        (["--data.frame_cache", "cache"], "data.frame_cache keeps frames of files, and shapes has no lasting files"),
         (["--model.text.num_layers", 2], "2 text layers of 2 leave none"),
         (["--data.sources", '[{"kind": "shapes", "parts": ["pair"]}]'], "no training part 'pair'"),
         (["--data.max_text_tokens", 25], "max_text_tokens is 25"),

@@ -1,14 +1,16 @@
 """Protocols: the shipped ones, finding their files in any layout, reading them, and telling what differs."""
 
 import json
+import re
 from dataclasses import replace
+from textwrap import dedent
 
 import pytest
 
 from vmr.data.annotations.locator import media_id
 from vmr.data.annotations.retrieval_set import Choice, VideoItem
 from vmr.errors import AnnotationError, VmrError
-from vmr.eval.protocols.catalogue import FILE, PROTOCOLS, protocol, read_protocol
+from vmr.eval.protocols.catalogue import FILE, PROTOCOLS, load_protocol, read_protocol
 from vmr.eval.protocols.check import check_data
 from vmr.eval.protocols.load import load_dataset
 from vmr.eval.protocols.protocol import Protocol, Source, pairs_hash
@@ -68,7 +70,7 @@ TWO_ROWS = Source("test.csv", "msrvtt", num_videos=2, num_texts=2)
     ],
 )
 def test_published_counts_and_rules(name, num_videos, num_texts, tokens, sampling, captions, media):
-    known = protocol(name)
+    known = load_protocol(name)
     assert (known.name, known.num_videos, known.num_texts) == (name, num_videos, num_texts)
     assert (known.max_text_tokens, known.sampling, known.captions) == (tokens, sampling, captions)
     assert (known.media, known.num_frames, known.rerank_depth) == (media, 1 if media == "image" else None, 128)
@@ -79,7 +81,7 @@ def test_no_protocol_is_left_untested_and_no_two_are_alike():
     marks = test_published_counts_and_rules.pytestmark
     assert {row[0] for mark in marks for row in mark.args[1]} == set(PROTOCOLS)
     assert len({known.hash for known in PROTOCOLS.values()}) == len(PROTOCOLS)
-    assert [split.name for split in protocol("msrvtt").train_splits] == ["9k", "7k"]
+    assert [split.name for split in load_protocol("msrvtt").train_splits] == ["9k", "7k"]
 
 
 def test_hash_is_of_the_rules_and_not_of_the_wording():
@@ -125,6 +127,36 @@ def test_a_file_that_is_no_protocol_is_named(tmp_path):
     for name, text in texts.items():
         with pytest.raises(VmrError, match=rf"{name}: not a protocol: "):
             read_protocol(write(tmp_path / name, text))
+
+
+def test_a_protocol_file_of_ones_own(tmp_path):
+    """By its path, from outside the package; its name is that of the file, and may not be taken."""
+    text = "title: Mine\nversion: 3\nnote: n\nsource: s\nwhere: w\ncaptions: first\n"
+    text += "sources: [{file: t.json, kind: json}]\n"
+    file = write(tmp_path / "rules/mine.yaml", text)
+    rows = [{"video": "a.mp4", "caption": ["one", "two"]}, {"video": "b.mp4", "caption": "three"}]
+    write(tmp_path / "data/t.json", rows)
+    touch(tmp_path / "data/videos/b.mp4")
+    expected = Protocol("mine", "Mine", 3, "n", "s", (Source("t.json", "json"),), where="w", captions="first")
+    for name in (file, str(file)):
+        assert load_protocol(name) == expected
+        loaded = load_dataset(name, data_dir=tmp_path / "data")
+        assert (loaded.protocol, loaded.data.name, loaded.data.texts) == (expected, "mine", ("one", "three"))
+        assert loaded.data.videos == (VideoItem("a", None), VideoItem("b", tmp_path / "data/videos/b.mp4"))
+    with pytest.raises(AnnotationError, match=r"mine\.yaml' needs data_dir alone"):
+        load_dataset(file)
+    with pytest.raises(VmrError, match=r"gone\.yaml: cannot read this protocol: No such file"):
+        load_protocol(tmp_path / "gone.yaml")
+    with pytest.raises(VmrError, match=r"msrvtt\.yaml: vmr has a protocol 'msrvtt' of its own: give the file another"):
+        load_protocol(write(tmp_path / "msrvtt.yaml", text))
+
+
+def test_the_example_in_the_documentation_is_a_protocol(tmp_path):
+    import vmr.eval.protocols
+
+    (example,) = re.findall(r"A whole example:\n\n(.*?)\n\n", vmr.eval.protocols.__doc__, re.DOTALL)
+    read = load_protocol(write(tmp_path / "mine.yaml", dedent(example)))
+    assert (read.title, read.num_videos, read.max_text_tokens) == ("My clips", 500, 32)
 
 
 # Finding files
@@ -368,7 +400,7 @@ REAL = [("msrvtt", 1000, 1000), ("msvd", 670, 27763), ("activitynet", 4917, 4917
 
 @pytest.mark.parametrize(("name", "num_videos", "num_texts"), [*REAL, ("msvd-one", 670, 670)])
 def test_the_real_files_are_the_published_ones(clips, name, num_videos, num_texts):
-    found = check_data(protocol(name), clips / "annotations" / name.removesuffix("-one"))
+    found = check_data(load_protocol(name), clips / "annotations" / name.removesuffix("-one"))
     assert (found.num_videos, found.num_texts, found.problems) == (num_videos, num_texts, ())
     assert found.texts_sha256 == found.expected_texts_sha256 is not None
     assert len(set(found.missing)) == num_videos  # not one of the videos is there
@@ -399,7 +431,7 @@ def test_an_evaluation_of_the_real_files(clips, tmp_path, name, num_videos, num_
 
 
 def test_training_lists_are_told(clips):
-    assert dict(check_data(protocol("msrvtt"), clips / "annotations/msrvtt").train_splits) == {
+    assert dict(check_data(load_protocol("msrvtt"), clips / "annotations/msrvtt").train_splits) == {
         "9k": f"{clips}/annotations/msrvtt/MSRVTT_train.9k.csv: 9000 videos",
         "7k": f"{clips}/annotations/msrvtt/MSRVTT_train.7k.csv: 7010 videos",
     }

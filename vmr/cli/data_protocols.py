@@ -33,11 +33,11 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         data_dir: the folder of its videos and annotations, in any layout
         report: JSON file to write, with every missing video by name
     """
-    from vmr.eval.protocols.catalogue import SHAPES_PROTOCOLS, protocol
+    from vmr.eval.protocols.catalogue import SHAPES_PROTOCOLS, load_protocol
     from vmr.eval.protocols.check import check_data
     from vmr.files import require_writable, write_atomically
 
-    chosen = protocol(name)
+    chosen = load_protocol(name)
     if name in SHAPES_PROTOCOLS:
         raise AnnotationError(f"data set '{name}' is {chosen.where}: there is nothing to check")
     if report is not None:

@@ -1,4 +1,4 @@
-"""From a config to what a run is made of: model, teacher, losses, data, optimiser. Whatever is wrong is said here."""
+"""From a config to the parts of a run: model, teacher, losses, data, optimiser. What does not fit is found here."""
 
 import shutil
 from dataclasses import replace
@@ -34,19 +34,28 @@ from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
 from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
 
-# Parts that training needs and retrieval does not: a saved model may lack them, or have them for nothing.
+# Parts that training needs and retrieval does not: a saved model may lack them, or have some that are not trained here.
 _FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
 
-_SPOOLED = 2048  # clips of tar shards and hub rows that may lie in temporary files, or twice what is read ahead
+_SPOOLED = 2048  # the fewest clips of tar shards and hub rows that may lie in temporary files
 
 Source = tuple[TrainSource | TrainStream, float]
+"""A source and its weight."""
 
 
 def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, list[LoadReport]]:
-    """The model in its first stage, and what it was started from.
+    """Build the model with its losses, set to the first stage.
 
-    start: fill it with the weights that the config names; not needed for a run that is resumed.
-    Raises ModelError, MissingExtraError: sizes, files, tokeniser, teacher and losses do not fit each other.
+    Args:
+        config: of the run.
+        start: whether to fill the model with the weights that the config names; a resumed run does not need it.
+
+    Returns:
+        The objective, and what was loaded from each file of weights.
+
+    Raises:
+        ModelError: sizes, files, tokeniser, teacher and losses do not fit each other.
+        MissingExtraError: a package is not installed.
     """
     tokenizer = CaptionTokenizer(config.model.tokenizer)
     sizes = model_sizes(config)
@@ -68,7 +77,7 @@ def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, lis
 
 
 def model_sizes(config: TrainConfig) -> VideoTextConfig:
-    """The sizes of the model. It guesses masked words if any stage has it do so."""
+    """Return the sizes of the model. It has a masked-language head if any stage needs one."""
     model = config.model
     text = model.text or (bert_config(model.text_init) if model.text_init else TextConfig())
     guesses = any(config.objective_of(stage).weights.masked_lm for stage in config.stages)
@@ -76,7 +85,7 @@ def model_sizes(config: TrainConfig) -> VideoTextConfig:
 
 
 def build_teacher(config: TrainConfig) -> Teacher | None:
-    """The teacher, if any stage has a use for it. Raises ModelError, MissingExtraError as `load_teacher`."""
+    """Return the teacher, or None if no stage needs it. Raises ModelError, MissingExtraError as `load_teacher`."""
     model = config.model
     if model.teacher is None or not any(is_taught(config.objective_of(stage)) for stage in config.stages):
         return None
@@ -85,12 +94,24 @@ def build_teacher(config: TrainConfig) -> Teacher | None:
 
 
 def is_taught(objective: ObjectiveConfig) -> bool:
-    """Whether these losses and masks ask a teacher."""
+    """Tell whether these losses and masks need a teacher."""
     return bool(objective.weights.alignment) or "attention" in (objective.video_mask.kind, objective.image_mask.kind)
 
 
 def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTokenizer) -> list[LoadReport]:
-    """Fill a model with the weights that its config names. Raises ModelError where any of them do not fit."""
+    """Fill a model with the weights that its config names.
+
+    Args:
+        model: the model.
+        config: of the run.
+        tokenizer: of the run; a saved model must have the same vocabulary.
+
+    Returns:
+        What was loaded from each file.
+
+    Raises:
+        ModelError: some of the weights do not fit.
+    """
     named = config.model
     if named.init is not None:
         if Path(named.init).is_dir():
@@ -122,7 +143,7 @@ def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTo
 
 
 def _start_video(model: VideoTextModel, file: str) -> LoadReport:
-    """Masked pre-training has student outputs and no pooling norm, classifiers have neither."""
+    """Checkpoints of masked pre-training have student outputs and no pooling norm; classifiers have neither."""
     weights = find_state_dict(read_checkpoint(file), file)
     fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
     try:
@@ -132,10 +153,21 @@ def _start_video(model: VideoTextModel, file: str) -> LoadReport:
 
 
 def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
-    """What is learnt from, with weights; `rank` is of this process.
+    """Open the sources of a run.
 
-    Clips that have to be unpacked lie in `.clips-RANK` of run.out, where those that a killed run left are removed.
-    Raises VmrError, AnnotationError for what is not there, MissingExtraError for a package that is not.
+    Clips that have to be unpacked lie in `.clips-RANK` of run.out; those that a killed run left there are removed.
+
+    Args:
+        config: of the run.
+        rank: of this process.
+
+    Returns:
+        The sources with their weights.
+
+    Raises:
+        VmrError: there is no source, or something that a source needs is not there.
+        AnnotationError: an annotation file is refused.
+        MissingExtraError: a package is not installed.
     """
     if config.data.rand_augment:
         import_extra("torchvision")
@@ -143,7 +175,7 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
     others = [source.kind for source in config.data.sources if source.kind != "annotations"]
     if config.data.frame_cache is not None and others:
-        raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has none that last: leave it null")
+        raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has no lasting files: leave it null")
     sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
     ahead = (config.data.prefetch + 1) * max(max(size.video, size.image) for size in sizes)
     keep = max(2 * ahead, _SPOOLED)
@@ -177,7 +209,17 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
 
 
 def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, among: Processes) -> TrainLoader:
-    """Batches of a stage, for this process. Raises VmrError for settings that make no sense."""
+    """Return the batches of a stage for this process.
+
+    Args:
+        config: of the run.
+        sources: from `build_sources`.
+        stage: of the run.
+        among: the processes of the run.
+
+    Raises:
+        VmrError: settings make no sense, or the processes cannot share a batch evenly.
+    """
     batch_size = stage.batch_size or config.data.batch_size
     if stage.source_weights is not None:
         sources = [(source, weight) for (source, _), weight in zip(sources, stage.source_weights, strict=True)]
@@ -201,9 +243,14 @@ def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig,
 
 
 def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.AdamW:
-    """AdamW over the model's parameters; each group keeps its full learning rate as `full_lr`.
+    """Return AdamW over the parameters of the model; each group keeps its full learning rate as `full_lr`.
 
-    Raises VmrError for rates that are out of range or fit no parameter.
+    Args:
+        config: of the run.
+        objective: from `build_objective`.
+
+    Raises:
+        VmrError: a rate is out of range, or belongs to no parameter.
     """
     settings = config.optimizer
     groups = parameter_groups(
@@ -220,7 +267,7 @@ def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.Ad
 
 
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
-    """What the full learning rates are multiplied with at a step; every stage has its own warm-up and cosine."""
+    """Return the factor of the full learning rates at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
     num_steps = stage.cosine_steps or stage.num_steps
     factor = cosine_with_warmup(config.warmup_of(stage), num_steps, config.optimizer.min_ratio)(step_in_stage)

@@ -35,8 +35,8 @@ class DataConfig:
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
-        sampling: rand (a random frame of each of equal parts), rand_upstream (never a part's last), middle, or, over
-            the first N seconds, rand_trimmedN or trimmedN.
+        sampling: rand (a random frame of each of equal parts), rand_upstream (the same, but never the last frame of a
+            part), middle, or, over the first N seconds, rand_trimmedN or trimmedN.
         crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
         flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
         rand_augment: RandAugment with upstream's settings; needs torchvision.

@@ -1,7 +1,7 @@
 """Captions of a training set as a memory-mapped Arrow table: read from disk as needed, shared by all processes.
 
-A list of Python objects costs gigabytes at ten million captions, in every process anew; pages of a mapped file cost
-nothing that the system cannot take back.
+A list of Python objects takes gigabytes of memory for ten million captions, in every process. Of a mapped file, the
+system can free every page that it needs for something else.
 """
 
 from __future__ import annotations
@@ -27,18 +27,27 @@ from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Media
 from vmr.errors import AnnotationError
 from vmr.files import cache_folder, hash_file, is_unicode, remembered_hashes, sha256_of, write_atomically
 
-_VERSION = 2  # of the table's layout and of what the readers of formats make of a file
-_BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search
-_NAMED = 100  # names kept of what was left out
+_VERSION = 2  # raise it when the layout of the table changes, or what the readers of formats make of a file
+_BATCH = 1 << 15  # records in each batch but the last, so that the batch of a row is known without a search
+_NAMED = 100  # names that are kept of what was left out
 
 
 @dataclass(frozen=True)
 class Record:
-    """A video or picture and its captions. Raises AnnotationError for times that make no moment.
+    """A video or picture and its captions.
 
-    path: relative to the folder of the videos, or absolute; it may lack its suffix. id: what the data set calls it.
-    start_s, end_s: the moment that the captions are about, in seconds; None where they are about the whole.
-    offset, size: for a member of a tar file, where in the file at `path` its bytes lie; None for a file of its own.
+    Attributes:
+        path: relative to the folder of the videos, or absolute; it may lack its suffix.
+        id: what the data set calls it.
+        captions: letter by letter.
+        media: what it is.
+        start_s: where the moment that the captions are about begins, in seconds; None for the whole video.
+        end_s: where that moment ends; None for the whole video.
+        offset: of a member of a tar file, where in the file at `path` its bytes begin; None for a file of its own.
+        size: of a member of a tar file, in bytes; None for a file of its own.
+
+    Raises:
+        AnnotationError: the times are not those of a moment.
     """
 
     path: str
@@ -58,17 +67,22 @@ class Record:
 
 
 def id_of(path: str) -> str:
-    """Reduce "all/video9770.mp4" and "video9770" to the id they share: the name without the suffix of its kind."""
+    """Reduce "all/video9770.mp4" and "video9770" to the id that they share: the name without a suffix of its kind."""
     name = PurePosixPath(path)
     return name.stem if name.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES else name.name
 
 
 class RecordTable:
-    """A sequence of records on disk. `build` writes one, `open` maps it, `cached` does whichever is needed.
+    """A sequence of records on disk. `build` writes one and `open` maps it; `cached_table` does what is needed.
 
-    media: what all its records are. num_videos: how many different ones; several records may be of the same video.
-    has_moments: whether captions of any are about a moment.
-    num_left_out, left_out: what the source of the records holds but cannot be used, and the first of it by name.
+    Attributes:
+        path: of the file.
+        media: what all records are.
+        num_captions: of all records together.
+        num_videos: how many different videos there are; several records may be of the same video.
+        has_moments: whether the captions of any record are about a moment.
+        num_left_out: how much of the source of the records could not be used.
+        left_out: the names of the first of it.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
@@ -85,12 +99,16 @@ class RecordTable:
 
     @classmethod
     def build(cls, records: Iterable[Record], path: str | Path, left_out: Sequence[str] = ()) -> RecordTable:
-        """Write `records` to `path`, whole or not at all, and open it.
+        """Write records to a file, whole or not at all, and open it.
 
-        left_out: names to keep with the table; it may grow while the records are read.
+        Args:
+            records: the records.
+            path: the file to write.
+            left_out: names of what is left out, to keep with the table. The list may grow while records are read.
 
-        Raises AnnotationError, writing nothing, when there are none, when videos and pictures are mixed, or when a
-        caption is blank.
+        Raises:
+            AnnotationError: there are no records, videos and pictures are mixed, or a caption is blank. Nothing is
+                written then.
         """
         path = Path(path)
         write_atomically(path, lambda temporary: _write(iter(records), temporary, left_out))
@@ -98,7 +116,7 @@ class RecordTable:
 
     @classmethod
     def open(cls, path: str | Path) -> RecordTable:
-        """Map the table at `path`. Raises AnnotationError if it is not one of this version."""
+        """Map the table at `path`. Raises AnnotationError if it is not a table of this version."""
         arrow = import_extra("pyarrow")
         try:
             reader = arrow.ipc.open_file(arrow.memory_map(os.fspath(path)))
@@ -121,7 +139,7 @@ class RecordTable:
         return (self[index] for index in range(len(self)))
 
     def video_number(self, index: int) -> int:
-        """A number in [0, num_videos) that is equal for records of the same video (and moment) and no others."""
+        """Return a number in [0, num_videos) that is equal for records of the same video (and moment) only."""
         batch, row = self._place(index)
         number: int = batch.column("video")[row].as_py()
         return number
@@ -137,7 +155,7 @@ _COLUMNS = tuple(field.name for field in fields(Record) if field.name != "media"
 
 
 def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> None:
-    """Write in two passes: which rows share a video is known only after the last one."""
+    """Write in two passes, because which rows are of the same video is known only after the last row."""
     arrow = import_extra("pyarrow")
     first = next(records, None)
     if first is None:
@@ -179,7 +197,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
 
 
 def _numbered(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], int]:
-    """Different values by number, in order of appearance, and how many there are."""
+    """Replace each value by its number among the different values, in order of appearance; and count these."""
     _, first_place, where = np.unique(hashes, return_index=True, return_inverse=True)
     number_of = np.empty(len(first_place), np.int64)
     number_of[np.argsort(first_place)] = np.arange(len(first_place))
@@ -212,13 +230,20 @@ def cached_table(
     *,
     by_contents: bool = True,
 ) -> RecordTable:
-    """The table of what `read` makes of `files`, built at most once; processes that want it at once wait for one.
+    """Return the table of the records in some files. It is built once and kept in the cache folder.
 
-    read: is given a list, to which it adds the names of what it leaves out. how: all else that it depends on.
-    by_contents: a file counts as the same while its SHA-256 is (which is taken again when its size or time of change is
-    new); otherwise, for files too large to read, while its path, size and time of change are.
+    Of several processes that need it at the same time, one builds it and the others wait.
 
-    Raises AnnotationError, with the first file's name, as `read` and `RecordTable.build` do.
+    Args:
+        files: the files that the records are read from.
+        how: everything else that the records depend on.
+        read: reads the records. Its argument is a list, to which it adds the names of what it leaves out.
+        by_contents: whether a file counts as unchanged while its SHA-256 is the same (it is computed again when size or
+            modification time have changed). Otherwise, for files too large to read, while its path, size and
+            modification time are the same.
+
+    Raises:
+        AnnotationError: as `read` and `RecordTable.build` raise; the message names a file.
     """
     states = _contents(files) if by_contents else [_place_and_state(file) for file in files]
     key = hashlib.sha256(json.dumps([_VERSION, *how, states]).encode()).hexdigest()

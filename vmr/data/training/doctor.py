@@ -1,7 +1,7 @@
-"""The data set doctor: what of a training set is missing, broken, doubled, or also in the test set.
+"""The data set doctor: it finds what of a training set is missing, broken, repeated, or also in the test set.
 
-Every file is decoded once, as training would, in processes that may hang or crash. Files are told apart by SHA-256,
-taken only of those whose sizes are equal.
+Every file is decoded once, as in training, in worker processes, so that a file may make its decoder hang or crash.
+Contents are compared by SHA-256, which is computed only for files of equal size.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from vmr.files import sha256_of
 from vmr.progress import progress_bar
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
+"""How many tokens the model makes of each caption, including those at its ends."""
 
-# What can be wrong, and what it means.
 PROBLEMS = {
     "missing": "there is no such file",
     "unreadable": "the file cannot be decoded",
@@ -45,16 +45,26 @@ PROBLEMS = {
     "test_content": "a video of the test set, by its bytes",
     "test_missing": "a video of the test set that is not there: its bytes were not compared",
 }
-MAX_BAD_SHARE = 0.25  # missing or unreadable; the default at which `TrainLoader` stops
+"""What can be wrong, and what it means."""
+
+MAX_BAD_SHARE = 0.25
+"""The share of missing and unreadable files above which training is spoilt: by default, `TrainLoader` stops there."""
+
 _SPOILING = ("empty_caption", "test_id", "test_content")
-_SIZE = 32  # pixels; how large the frames are makes no difference
+_SIZE = 32  # pixels; the size of the frames makes no difference
 _CAPTIONS_AT_ONCE = 1024
 _JOBS_AHEAD = 64
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong. kind: of PROBLEMS. name: the video, as the annotation file spells it."""
+    """One thing that is wrong.
+
+    Attributes:
+        kind: a key of PROBLEMS.
+        name: the video, as the annotation file spells it.
+        detail: one line.
+    """
 
     kind: str
     name: str
@@ -63,7 +73,14 @@ class Finding:
 
 @dataclass
 class Diagnosis:
-    """What the doctor found, and over how much."""
+    """What the doctor found.
+
+    Attributes:
+        num_records: how many records were looked at.
+        num_captions: how many captions.
+        num_files: how many files.
+        findings: what is wrong.
+    """
 
     num_records: int = 0
     num_captions: int = 0
@@ -71,16 +88,16 @@ class Diagnosis:
     findings: list[Finding] = field(default_factory=list)
 
     def of(self, kind: str) -> list[Finding]:
-        """The findings of one kind of PROBLEMS."""
+        """Return the findings of one kind, a key of PROBLEMS."""
         return [finding for finding in self.findings if finding.kind == kind]
 
     @property
     def spoiled_by(self) -> list[str]:
-        """Why training on this would be spoilt; empty if it would not.
+        """Why training on this set would be spoilt, one line each; empty if it would not.
 
-        That is: a video of the test set in it, a caption without a word (which the table of records refuses, or which
-        teaches nothing), or more than MAX_BAD_SHARE of the files missing or unreadable, which stops training. The rest
-        costs a little and is for a person to judge.
+        It is spoilt by a video of the test set, by a caption without a word (which teaches nothing, or which the table
+        of records refuses), and by more than MAX_BAD_SHARE of the files missing or unreadable, which stops training.
+        All other findings cost a little and are for a person to judge.
         """
         reasons = [f"{PROBLEMS[kind]}: {len(self.of(kind))}" for kind in _SPOILING if self.of(kind)]
         num_bad = len(self.of("missing")) + len(self.of("unreadable"))
@@ -89,7 +106,7 @@ class Diagnosis:
         return reasons
 
     def as_dict(self) -> dict[str, Any]:
-        """For a report: every finding by name."""
+        """Return all findings as JSON types, for a report."""
         return {
             "num_records": self.num_records,
             "num_captions": self.num_captions,
@@ -131,9 +148,17 @@ def diagnose(
 ) -> Diagnosis:
     """Look at every caption and every file of a training set.
 
-    count_tokens: as many tokens as the model would make of each caption, those at its ends included. test: the records
-    of the test set, whose files are under `test_dir`, or under `video_dir` too. num_workers, timeout_s: see
-    `DecodePool`. Raises what reading the records raises.
+    Args:
+        records: the training set. Errors of reading it are raised.
+        video_dir: the folder of its files.
+        count_tokens: counts tokens as the model does.
+        max_tokens: how many tokens of a caption the model reads, including those at its ends.
+        num_frames: how many frames of a video training takes.
+        test: the test set, whose videos must not be in the training set.
+        test_dir: the folder of its files; None for `video_dir`.
+        num_workers: decoding processes; None for one a CPU, but at most 8.
+        timeout_s: seconds that a file may go without delivering frames before it counts as unreadable.
+        progress: whether to show a progress bar.
     """
     found = Diagnosis()
     files = _read_records(records, Path(video_dir), count_tokens, max_tokens, found)
@@ -160,7 +185,7 @@ def _file(record: Record, video_dir: Path) -> _File:
 def _read_records(
     records: Iterable[Record], video_dir: Path, count_tokens: CountTokens, max_tokens: int, found: Diagnosis
 ) -> list[_File]:
-    """The files there are, once each; what is wrong with the captions goes to `found`."""
+    """The files that records name, once each; what is wrong with captions is added to `found`."""
     files: dict[str, _File] = {}
 
     def captions() -> Iterator[tuple[str, str]]:
@@ -257,12 +282,12 @@ def _compare_contents(files: Sequence[tuple[_File, bool]], found: Diagnosis) -> 
         first = first_in_train.setdefault(digest, file)
         if first is not file:
             found.findings.append(Finding("same_content", file.name, f"the same bytes as {first.name}"))
-        if digest in in_test and in_test[digest].id != file.id:  # by its id it has been named already
+        if digest in in_test and in_test[digest].id != file.id:  # otherwise it has been named already, by its id
             found.findings.append(Finding("test_content", file.name, f"in the test set as {in_test[digest].name}"))
 
 
 def _digest(path: Path) -> str:
-    """The SHA-256 of a file; "" if it cannot be read, which decoding has said already."""
+    """The SHA-256 of a file; "" if it cannot be read, which decoding has found already."""
     try:
         return sha256_of(path)
     except OSError:
