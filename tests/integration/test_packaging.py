@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -111,7 +112,8 @@ def scores(videos: list[Path], texts: list[str]) -> NDArray[np.float32]:
     encoder: vmr.Encoder = vmr.load_model("offline")
     embedding = vmr.embed_videos(videos, encoder, cache=vmr.FeatureCache("cache"))
     rows = np.concatenate([video.vectors for video in embedding.videos])
-    return vmr.embed_texts(texts, encoder) @ rows.T
+    products: NDArray[np.float32] = vmr.embed_texts(texts, encoder) @ rows.T
+    return products
 
 
 def store(dim: int) -> vmr.VectorStore:
@@ -120,16 +122,17 @@ def store(dim: int) -> vmr.VectorStore:
 
 
 def test_a_typed_script_of_a_user(built, tmp_path):
-    built.extractall(tmp_path / "installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    built.extractall(packages)
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
     (tmp_path / "script.py").write_text(SCRIPT)
     (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
 
     def check() -> str:
-        command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", "script.py"]
-        environment = {**os.environ, "MYPYPATH": str(tmp_path / "installed")}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        ).stdout
+        python = ["--python-executable", tmp_path / "venv" / "bin" / "python"]
+        command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", *python, "script.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
 
     assert "Success" in (said := check()), said
     (tmp_path / "script.py").write_text(SCRIPT.replace("k=3", 'k="three"'))
