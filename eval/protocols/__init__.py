@@ -18,6 +18,7 @@ A whole example:
 
 A file in this folder becomes a protocol that everybody has: `vmr-data list` lists it, and a row in the table of
 tests/unit/test_protocols.py must state its counts. A file anywhere else is used by its path: `load_dataset("mine.yaml",
-data_dir="clips")`, or `vmr-eval --dataset mine.yaml --data-dir clips`. `vmr-data check mine.yaml --data-dir clips` says
-which files were found, and the hashes of what they hold, which can be pinned as `videos_sha256` and `texts_sha256`.
+data_dir="clips")`, or `vmr-eval --dataset mine.yaml --data-dir clips`. `vmr-data check mine.yaml --data-dir clips
+--report found.json` says which files were found, and writes the hashes of what they hold, which can be pinned as
+`videos_sha256` and `texts_sha256`.
 """

@@ -159,11 +159,6 @@ class Protocol:
         """The number of texts that the preferred file holds; None where that is not known."""
         return self.sources[0].num_texts if self.sources else None
 
-    @property
-    def texts_sha256(self) -> str | None:
-        """`pairs_hash` of the preferred file; None where that is not known."""
-        return self.sources[0].texts_sha256 if self.sources else None
-
     @cached_property
     def hash(self) -> str:
         """16 hex digits that are equal for protocols with equal rules, including RULES; wording does not count."""
