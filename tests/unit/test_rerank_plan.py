@@ -10,7 +10,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from tests.models import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.models.encoder import MatchingSizes
 from vmr.retrieval.reranking.candidates import rerank
