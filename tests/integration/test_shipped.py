@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.integration.test_commands import run
-from tests.unit.test_train_config import CONFIGS
+from tests.integration.commands import run
+from tests.paths import CONFIGS
 from vmr.data.shapes.split import held_out_scenes, held_out_seed
 from vmr.data.shapes.world import render
 from vmr.models.catalogue import SHIPPED, load_model

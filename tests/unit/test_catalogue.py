@@ -12,14 +12,8 @@ import pytest
 import torch
 from huggingface_hub.utils.logging import get_verbosity
 
-from tests.unit.test_video_text_encoder import (
-    CONFIG,
-    PREPROCESS,
-    make_encoder,
-    make_video,
-    save_as_upstream,
-    tiny_model,
-)
+from tests.models import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
+from tests.upstream_checkpoints import put_into_cache, save_as_upstream
 from vmr.errors import MissingExtraError, ModelError
 from vmr.models.catalogue import KNOWN, SHIPPED, load_model
 from vmr.models.families.video_text import VideoTextEncoder
@@ -43,18 +37,6 @@ def hub(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setitem(RELEASED, "videomamba-m-5m", replace(RELEASED["videomamba-m-5m"], config=CONFIG))
     return put_into_cache(tmp_path, "videomamba-m-5m")
-
-
-def put_into_cache(cache: Path, name: str) -> Path:
-    """A tiny checkpoint laid where huggingface_hub keeps the file of that released model."""
-    repository = cache / "models--OpenGVLab--VideoMamba"
-    commit = "0" * 40
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    path = repository / "snapshots" / commit / RELEASED[name].file
-    path.parent.mkdir(parents=True)
-    save_as_upstream(tiny_model(), path)
-    return path
 
 
 def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):

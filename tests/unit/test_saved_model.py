@@ -13,7 +13,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.unit.test_video_text_encoder import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
+from tests.models import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
 from vmr.errors import ModelError
 from vmr.models import saved_model
 from vmr.models.saved_model import load_saved, save_model

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.paths import CONFIGS
 from vmr.errors import VmrError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
@@ -27,7 +28,6 @@ from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig, SourceConfig
 from vmr.train.objective import LossWeights, MaskConfig
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
 SHIPPED = sorted((CONFIGS / "train").glob("*.yaml"))
 UNMASKED = MaskConfig("none", 0.0)
 

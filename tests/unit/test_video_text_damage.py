@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.parity.fill import small_video_text_weights
-from tests.unit.test_video_text_import import (
+from tests.upstream_checkpoints import (
     BERT,
     COPIES,
     HEAD,

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.conftest import REPOSITORY
 from tests.parity.fill import small_teacher_weights, small_video_text_weights
+from tests.paths import REPOSITORY
+from tests.upstream_checkpoints import (
+    CONFIG,
+    COPIES,
+    HEAD,
+    SETTINGS,
+    TEXT,
+    VIDEO,
+    assert_refused,
+    make_model,
+    released_weights,
+    save_training,
+    with_teacher,
+)
 from vmr.errors import ModelError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.upstream.released import MIDDLE
@@ -22,33 +34,12 @@ from vmr.models.upstream.video_text import (
     infer_video_text_config,
     load_video_text,
     read_video_text,
-    tied_copies,
     upstream_name,
 )
 from vmr.models.upstream.vision import LoadReport
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
-from vmr.models.videomamba.student import StudentConfig
-
-VIDEO = VideoMambaConfig(
-    width=64, num_layers=4, image_size=64, num_frames=4, student=StudentConfig(teacher_dim=32, num_taps=1)
-)
-TEXT = TextConfig(
-    vocab_size=1000, width=64, num_layers=4, num_text_layers=2, num_heads=4, feed_forward=128, max_positions=64
-)
-CONFIG = VideoTextConfig(VIDEO, TEXT, embed_dim=32, masked_lm=True)
-SETTINGS = {
-    "model": {
-        "vision_encoder": {"depth": 4, "num_attention_heads": 16},
-        "text_encoder": {"config": [{"num_attention_heads": 4}], "fusion_layer": 2, "name": "bert"},
-    },
-    "lr": 1e-4,
-}
-BERT = "text_encoder.bert.encoder.layer"
-POSITION_IDS = "text_encoder.bert.embeddings.position_ids"
-HEAD = "text_encoder.cls.predictions"
-COPIES = (f"{HEAD}.decoder.weight", f"{HEAD}.decoder.bias")
 
 # One of each kind, by hand: the table itself is also what these tests rename with.
 NAMES = {
@@ -82,53 +73,10 @@ NAMES = {
 }
 
 
-def with_teacher(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return weights | small_teacher_weights()
-
-
 def as_retrieval(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """As upstream's retrieval stage loads and saves them: no teacher, no head, and no `bert.` in any key."""
     kept = {key: tensor for key, tensor in weights.items() if not key.startswith(("clip_teacher.", f"{HEAD}."))}
     return {key.replace("bert.", ""): tensor for key, tensor in kept.items()}
-
-
-def save_training(path: Path, weights: dict[str, Tensor], settings: dict[str, Any], **more: Any) -> None:
-    """As upstream saves: beside the weights an optimiser, and a pickled config whose class is unknown to readers."""
-    easydict: Any = type("EasyDict", (dict,), {"__module__": "utils.easydict"})
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        record = easydict({name: convert(item) for name, item in value.items()})
-        vars(record).update(record)  # upstream's class keeps its items as attributes as well
-        return record
-
-    layer = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    module = types.ModuleType("utils.easydict")
-    module.EasyDict = easydict  # type: ignore[attr-defined]
-    content = {
-        "model": weights,
-        "optimizer": optimizer.state_dict(),
-        "scheduler": {"last_epoch": 3, "_last_lr": [1e-4]},
-        "scaler": {"scale": 65536.0, "_growth_tracker": 7},
-        "config": convert(settings),
-        "epoch": 9,
-        "global_step": 1234,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "utils", types.ModuleType("utils"))
-        patch.setitem(sys.modules, "utils.easydict", module)
-        torch.save(content | more, path)
-
-
-def make_model(config: VideoTextConfig = CONFIG) -> VideoTextModel:
-    torch.manual_seed(0)
-    return VideoTextModel(config)
 
 
 def assert_holds(model: VideoTextModel, weights: dict[str, Tensor], bert_prefix: str = "bert.") -> None:
@@ -140,34 +88,6 @@ def assert_accounted(report: LoadReport, weights: dict[str, Tensor]) -> None:
     accounted = [*report.loaded, *report.fitted, *report.ignored]
     assert sorted(accounted) == sorted(weights)
     assert report.fresh == ()
-
-
-def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextConfig = CONFIG) -> None:
-    """Refused in one line, and the model is as it was."""
-    model = make_model(config)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ModelError) as caught:
-        load_video_text(model, model.config, read_video_text(weights))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-
-
-def released_weights() -> dict[str, Tensor]:
-    """A file of the released sizes whose weights are one 0 each."""
-    with torch.device("meta"):
-        model = VideoTextModel(MIDDLE)
-    shapes = {upstream_name(key, 9): tensor.shape for key, tensor in model.state_dict().items()}
-    shapes |= {copy: shapes[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
-    block = "clip_teacher.transformer.resblocks."
-    for key, tensor in small_teacher_weights().items():
-        if not key.startswith(block):
-            shapes[key] = tensor.shape
-        elif key.startswith(f"{block}0."):
-            shapes |= {key.replace(f"{block}0.", f"{block}{index}."): tensor.shape for index in range(12)}
-    weights = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
-    return weights | {POSITION_IDS: torch.arange(512)[None]}
 
 
 def test_names_are_upstreams() -> None:
