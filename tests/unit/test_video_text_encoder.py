@@ -13,9 +13,10 @@ from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder, Preprocess
 from vmr.models.families import video_text as video_text_encoder
 from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.text.bert_names import tied_copies
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.video_text import tied_copies, upstream_name
+from vmr.models.upstream.video_text import upstream_name
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 

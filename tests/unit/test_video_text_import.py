@@ -16,20 +16,21 @@ from torch import Tensor
 from tests.conftest import REPOSITORY
 from tests.parity.fill import small_teacher_weights, small_video_text_weights
 from vmr.errors import ModelError
+from vmr.models.text.bert_names import tied_copies
 from vmr.models.text.encoder import TextConfig
 from vmr.models.upstream.released import MIDDLE
 from vmr.models.upstream.video_text import (
     infer_video_text_config,
     load_video_text,
     read_video_text,
-    tied_copies,
     upstream_name,
+    video_text_from_upstream,
 )
-from vmr.models.upstream.vision import LoadReport
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 from vmr.models.videomamba.student import StudentConfig
+from vmr.models.weights import LoadReport
 
 VIDEO = VideoMambaConfig(
     width=64, num_layers=4, image_size=64, num_frames=4, student=StudentConfig(teacher_dim=32, num_taps=1)
@@ -147,7 +148,7 @@ def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextCo
     model = make_model(config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ModelError) as caught:
-        load_video_text(model, model.config, read_video_text(weights))
+        load_video_text(model, read_video_text(weights))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     for name, tensor in model.state_dict().items():
@@ -175,15 +176,17 @@ def test_names_are_upstreams() -> None:
         assert upstream_name(ours, 2) == theirs
     assert upstream_name("fusion.layers.0.expand.bias", 9, "") == "text_encoder.encoder.layer.9.intermediate.dense.bias"
     assert upstream_name("masked_lm_head.bias", 9, "") == "text_encoder.cls.predictions.bias"
-    with pytest.raises(ModelError, match=r"fusion\.layers\.0\.gate\.weight: upstream's models have no such weight"):
+    with pytest.raises(ModelError, match=r"fusion\.layers\.0\.gate\.weight: BERT has no such weight"):
         upstream_name("fusion.layers.0.gate.weight", 2)
+    with pytest.raises(ModelError, match=r"gate\.weight: upstream's models have no such weight"):
+        upstream_name("gate.weight", 2)
 
 
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_training_save_loads_whole(tmp_path: Path, teacher: bool) -> None:
     weights = with_teacher(small_video_text_weights()) if teacher else small_video_text_weights()
     save_training(tmp_path / "ckpt_09.pth", weights, SETTINGS)
-    model, report = VideoTextModel.from_upstream(tmp_path / "ckpt_09.pth")
+    model, report = video_text_from_upstream(tmp_path / "ckpt_09.pth")
     assert "utils.easydict" not in sys.modules
     assert model.config == CONFIG
     assert_holds(model, weights)
@@ -205,7 +208,7 @@ def test_other_layouts(tmp_path: Path, layout: str) -> None:
         save_file(weights, file)
     else:
         torch.save({"module": weights, "epoch": 1} if layout == "module" else weights, file)
-    model, report = VideoTextModel.from_upstream(file, num_heads=4)
+    model, report = video_text_from_upstream(file, num_heads=4)
     assert_holds(model, weights)
     assert_accounted(report, weights)
 
@@ -213,7 +216,7 @@ def test_other_layouts(tmp_path: Path, layout: str) -> None:
 def test_a_retrieval_checkpoint_has_other_names_and_no_head(tmp_path: Path) -> None:
     weights = as_retrieval(with_teacher(small_video_text_weights()))
     save_training(tmp_path / "ckpt_best.pth", weights, SETTINGS)
-    model, report = VideoTextModel.from_upstream(tmp_path / "ckpt_best.pth")
+    model, report = video_text_from_upstream(tmp_path / "ckpt_best.pth")
     assert model.masked_lm_head is None
     assert_holds(model, weights, "")
     assert_accounted(report, weights)
@@ -266,7 +269,7 @@ def test_other_files_are_not_video_text_checkpoints(tmp_path: Path) -> None:
     def refused(content: dict[str, Any]) -> str:
         torch.save(content, file)
         with pytest.raises(ModelError) as caught:
-            VideoTextModel.from_upstream(file, num_heads=4)
+            video_text_from_upstream(file, num_heads=4)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -289,7 +292,7 @@ def test_other_files_are_not_video_text_checkpoints(tmp_path: Path) -> None:
 def test_what_distributed_training_saves_loads(tmp_path: Path) -> None:
     weights = small_video_text_weights()
     torch.save({"model": {f"module.{key}": tensor for key, tensor in weights.items()}}, tmp_path / "m.pth")
-    model, report = VideoTextModel.from_upstream(tmp_path / "m.pth", num_heads=4)
+    model, report = video_text_from_upstream(tmp_path / "m.pth", num_heads=4)
     assert_holds(model, weights)
     assert_accounted(report, weights)
 
@@ -310,7 +313,7 @@ def test_parts_that_the_model_lacks_are_ignored_by_name() -> None:
     weights = small_video_text_weights()
     bare_video = VideoMambaConfig(width=64, num_layers=4, image_size=64, num_frames=4)
     model = make_model(VideoTextConfig(bare_video, TEXT, embed_dim=32, masked_lm=False))
-    report = load_video_text(model, model.config, read_video_text(weights))
+    report = load_video_text(model, read_video_text(weights))
     assert_holds(model, weights)
     assert_accounted(report, weights)
     rules = list(report.ignored.values())
@@ -328,7 +331,7 @@ def test_another_cut_between_text_and_fusion_is_refused() -> None:
 
 def test_positions_are_interpolated_to_other_frames_and_sizes() -> None:
     weights = small_video_text_weights()
-    model, report = VideoTextModel.from_upstream(weights, num_frames=8, image_size=96, num_heads=4)
+    model, report = video_text_from_upstream(weights, num_frames=8, image_size=96, num_heads=4)
     assert report.fitted == {
         "vision_encoder.pos_embed": "interpolated from 1x17x64 to 1x37x64",  # 1 + 6 * 6
         "vision_encoder.temporal_pos_embedding": "interpolated from 1x4x64 to 1x8x64",
@@ -356,7 +359,7 @@ def test_a_file_of_the_released_size_loads_whole(layout: str, num_keys: int, nam
     weights = as_retrieval(weights) if layout == "retrieval" else weights
     assert len(weights) == num_keys
     assert hashlib.sha256("\n".join(sorted(weights)).encode()).hexdigest()[:16] == names
-    model, report = VideoTextModel.from_upstream(weights)
+    model, report = video_text_from_upstream(weights)
     assert model.config == replace(MIDDLE, masked_lm=layout == "pretraining")
     assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
     assert_accounted(report, weights)

@@ -15,6 +15,12 @@ from typing_extensions import Self
 
 from vmr.errors import VmrError
 
+RGB = tuple[float, float, float]
+"""One number for each of the channels red, green and blue."""
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -29,8 +35,8 @@ class Preprocess:
     num_frames: int
     size: int
     resize: Literal["crop", "stretch", "upstream"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: RGB
+    std: RGB
 
     def __call__(self, video: Tensor) -> Tensor:
         """video: uint8 in [0, 255], (B, T, 3, S, S), as the decoder delivers it -> float32, same shape, normalised.

@@ -26,9 +26,8 @@ from vmr.errors import ModelError
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.vision import match_weights, size_text
-from vmr.models.video_text import VideoTextModel
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.weights import match_weights, shape_text
 from vmr.version import __version__
 
 SCHEMA = "vmr-model/1"
@@ -166,7 +165,7 @@ def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | Non
     model.config = replace(model.config, video=model.video_encoder.config)
     after = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     changed = [key for key in after if after[key] != before[key]]
-    return {key: f"interpolated from {size_text(before[key])} to {size_text(after[key])}" for key in changed}
+    return {key: f"interpolated from {shape_text(before[key])} to {shape_text(after[key])}" for key in changed}
 
 
 @contextmanager

@@ -8,7 +8,6 @@ A teacher sees each frame alone. Its CLS vectors are averaged over the frames of
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,18 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from vmr.errors import MissingExtraError, ModelError
-from vmr.models.families.open_clip import PREFIX as OPEN_CLIP
-from vmr.models.families.open_clip import OpenClipEncoder
-from vmr.models.families.pip_weights import load_efficientnet_lite0
-from vmr.models.videomamba.backbone import check_mask
+from vmr.errors import ModelError
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB
+from vmr.models.open_clip_weights import PREFIX as OPEN_CLIP
+from vmr.models.open_clip_weights import import_open_clip, load_open_clip, open_clip_preprocess
+from vmr.models.pip_weights import load_efficientnet_lite0
 from vmr.models.videomamba.encoder import VideoMambaConfig
 
-RGB = tuple[float, float, float]
 Pixels = Literal["clip", "imagenet"]
 
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 EFFICIENTNET = "efficientnet"
 PIXELS_AT_ONCE = 1 << 18  # 64 frames of 64 px: on a CPU, 512 of them at once leave the cache and take 2.5 times as long
 EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, those of a student with patches of 16
@@ -128,48 +124,12 @@ class ClipTeacher(Teacher):
             std=std,
         )
 
-    @classmethod
-    def from_upstream(cls, weights: Mapping[str, Tensor], *, num_heads: int, num_features: int = 1) -> "ClipTeacher":
-        """The teacher as upstream stores it, fed as upstream feeds it: with the student's ImageNet-normalised pixels.
-
-        weights: its state dict, or that of a full video-text model, which holds it under `clip_teacher.`. Sizes are
-        read off the shapes; `num_heads` is in none of them (OpenAI's towers have one to 64 channels). Raises
-        ModelError where keys are missing, left over or misshapen.
-        """
-        prefix = "clip_teacher."
-        is_full_model = any(key.startswith(prefix) for key in weights)
-        state = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if not is_full_model or key.startswith(prefix)
-        }
-        return cls(_upstream_vit(state, num_heads), num_features=num_features, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
-    @torch.no_grad()
-    def forward(self, video: Tensor, mask: Tensor | None = None) -> TeacherOutput:
-        """Features of all patches, or, with a mask, of a teacher that is itself shown the kept patches only.
-
-        Args:
-            video: float (B, T, 3, S, S) from `normalize`.
-            mask: bool (B, 1 + T*N), True = dropped, as many in every frame. The features are then
-                (K, B, 1 + kept, D), the attention (B*T, kept / T).
-
-        Raises:
-            ModelError: the video or the mask does not have this shape.
-        """
-        frames = self._frames(video)
-        kept = None if mask is None else _kept_patches(mask, video.shape[0], video.shape[1], self.grid_size**2)
-        features, attention = self.encode_frames(frames, kept)
-        return TeacherOutput(join_frames(features, len(video)), attention)
-
-    def encode_frames(self, frames: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S); kept: bool (B*T, N) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+    def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """frames: (B*T, 3, S, S) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
         vit: Any = self.network
         x = vit.conv1(frames).flatten(2).transpose(1, 2)  # (B*T, N, C)
         cls_token = vit.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = vit.ln_pre(torch.cat([cls_token, x], dim=1) + vit.positional_embedding.to(x.dtype))  # (B*T, 1 + N, C)
-        if kept is not None:
-            x = torch.cat([x[:, :1], x[:, 1:][kept].unflatten(0, (len(x), -1))], dim=1)
         blocks = list(vit.transformer.resblocks)
         for block in blocks[: -self.num_features]:
             x = block(x)
@@ -235,11 +195,12 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
             raise ModelError(f"teacher {name}: hands out 1 layer, not {num_features}: set num_taps to 1")
         teacher = EfficientNetTeacher(grid_size)
     elif name.startswith(OPEN_CLIP):
-        encoder = OpenClipEncoder(name)
-        mean, std = encoder.preprocess.mean, encoder.preprocess.std
+        model, _ = load_open_clip(name)
+        preprocess = open_clip_preprocess(model, name, num_frames=1)  # a teacher sees each frame alone
+        mean, std = preprocess.mean, preprocess.std
         if pixels == "imagenet":
             mean, std = IMAGENET_MEAN, IMAGENET_STD
-        teacher = ClipTeacher(encoder.model.visual, num_features=num_features, mean=mean, std=std)
+        teacher = ClipTeacher(model.visual, num_features=num_features, mean=mean, std=std)
     else:
         raise ModelError(f"unknown teacher {name!r}: use {EFFICIENTNET} or {OPEN_CLIP}MODEL/WEIGHTS")
     _check_grid(teacher, grid_size)
@@ -272,16 +233,6 @@ def _check_grid(teacher: Teacher, grid_size: int) -> None:
         )
 
 
-def _kept_patches(mask: Tensor, batch: int, num_frames: int, num_patches: int) -> Tensor:
-    """mask (B, 1 + T*N), True = dropped -> bool (B*T, N), True = kept; ModelError if frames keep different numbers."""
-    check_mask(mask, batch, 1 + num_frames * num_patches)
-    kept = ~mask[:, 1:].reshape(batch * num_frames, num_patches)
-    per_frame = kept.sum(dim=1)
-    if bool((per_frame != per_frame[0]).any()):
-        raise ModelError("teacher: mask must keep as many patches in every frame")
-    return kept
-
-
 def _cls_attention(block: Any, x: Tensor) -> Tensor:
     """The attention of CLS in a block whose input is x (B*T, 1 + N, C), averaged over heads -> (B*T, N)."""
     normed = block.ln_1(x)
@@ -289,17 +240,9 @@ def _cls_attention(block: Any, x: Tensor) -> Tensor:
     return weights[:, 0, 1:]
 
 
-def _open_clip_transformer() -> Any:
-    try:
-        from open_clip import transformer
-    except ImportError as error:
-        raise MissingExtraError("open_clip_torch", "clip") from error
-    return transformer
-
-
 def _check_vit(visual: Any, num_features: int) -> None:
     kind = type(visual).__name__
-    if not isinstance(visual, _open_clip_transformer().VisionTransformer):
+    if not isinstance(visual, import_open_clip().transformer.VisionTransformer):
         raise ModelError(f"teacher: its image tower is a {kind}, not open_clip's own ViT: use ViT-B-16 or the like")
     block = visual.transformer.resblocks[-1]
     plain = isinstance(getattr(block, "attn", None), nn.MultiheadAttention) and block.attn.batch_first
@@ -310,36 +253,3 @@ def _check_vit(visual: Any, num_features: int) -> None:
         raise ModelError(f"teacher: its image tower takes images of {visual.image_size}, which are not square")
     if not 1 <= num_features <= len(visual.transformer.resblocks):
         raise ModelError(f"teacher: num_features is {num_features}; it has {len(visual.transformer.resblocks)} blocks")
-
-
-def _upstream_vit(state: dict[str, Tensor], num_heads: int) -> nn.Module:
-    """open_clip's ViT with QuickGELU, filled with upstream's weights, whose keys are open_clip's."""
-    transformer = _open_clip_transformer()
-    needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
-    for key in needed:
-        if key not in state:
-            raise ModelError(f"teacher: not the weights of a CLIP image tower: no {key} among {len(state)} keys")
-    patch_filter = state["conv1.weight"]
-    if patch_filter.ndim == 5:
-        if patch_filter.shape[2] != 1:
-            raise ModelError(f"teacher: its patches span {patch_filter.shape[2]} frames; only 1 is supported")
-        patch_filter = patch_filter[:, :, 0]
-    width, patch_size = patch_filter.shape[0], patch_filter.shape[-1]
-    if width % num_heads:
-        raise ModelError(f"teacher: {num_heads} heads do not divide its width {width}")
-    grid_size = round((len(state["positional_embedding"]) - 1) ** 0.5)
-    vit: nn.Module = transformer.VisionTransformer(
-        image_size=grid_size * patch_size,
-        patch_size=patch_size,
-        width=width,
-        layers=len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")}),
-        heads=num_heads,
-        mlp_ratio=len(state["transformer.resblocks.0.mlp.c_fc.weight"]) / width,
-        output_dim=state["proj"].shape[1],
-        act_layer=transformer.QuickGELU,
-    )
-    try:
-        vit.load_state_dict({**state, "conv1.weight": patch_filter}, strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"teacher: weights do not fit: {' '.join(str(error).split())[:300]}") from error
-    return vit

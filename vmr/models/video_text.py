@@ -9,27 +9,41 @@ Shapes: B videos or texts, T frames, N video tokens, C video width, L text token
                                  fusion -> logits (B, 2) (VTM), words (B, L, vocab_size) (MLM)
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.text.encoder import TextEncoder
+from vmr.models.text.encoder import TextConfig, TextEncoder
 from vmr.models.text.fusion import FusionEncoder, MaskedLMHead, VideoMemory
-from vmr.models.upstream.video_text import infer_video_text_config, load_video_text, read_video_text
-from vmr.models.upstream.vision import LoadReport
-from vmr.models.video_text_config import VideoTextConfig
-from vmr.models.videomamba.encoder import VideoMamba
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.ops.backend import Backend
 
-__all__ = ["TextEncoding", "VideoEncoding", "VideoTextConfig", "VideoTextModel", "mean_frame_vector"]
-
 INITIAL_TEMPERATURE = 0.07
+
+
+@dataclass(frozen=True)
+class VideoTextConfig:
+    """Sizes of the two encoders and of the space they share.
+
+    Attributes:
+        video: the video encoder.
+        text: BERT, both halves.
+        embed_dim: dimensions of the shared space.
+        masked_lm: whether the model can guess masked words; training needs it, retrieval does not.
+    """
+
+    video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    embed_dim: int = 512
+    masked_lm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.embed_dim < 1:
+            raise ModelError(f"embed_dim is {self.embed_dim}, but must be at least 1")
 
 
 class VideoEncoding(NamedTuple):
@@ -66,39 +80,6 @@ class VideoTextModel(nn.Module):
         self.text_proj = nn.Linear(config.text.width, config.embed_dim)
         self.matching_head = nn.Linear(config.text.width, 2)
         self.temperature = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
-
-    @classmethod
-    def from_upstream(
-        cls,
-        weights: str | Path | Mapping[str, Any],
-        *,
-        num_frames: int | None = None,
-        image_size: int | None = None,
-        num_heads: int | None = None,
-        backend: Backend = "auto",
-    ) -> tuple["VideoTextModel", LoadReport]:
-        """A released checkpoint, and what became of each of its keys.
-
-        Args:
-            weights: a checkpoint file of upstream's, or its content, in any of the layouts that upstream writes.
-            num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
-            image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
-            num_heads: attention heads of BERT, which no weight tells; needed for unusual widths only.
-            backend: that of `vmr.ops.backend`.
-
-        Raises:
-            ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
-        """
-        checkpoint = read_video_text(weights)
-        config = infer_video_text_config(checkpoint, num_heads=num_heads)
-        video = replace(
-            config.video,
-            num_frames=num_frames or config.video.num_frames,
-            image_size=image_size or config.video.image_size,
-        )
-        config = replace(config, video=video)
-        model = cls(config, backend=backend)
-        return model.eval(), load_video_text(model, config, checkpoint)
 
     def encode_video(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = True) -> VideoEncoding:
         """Encode a batch of videos, or of images (T = 1).

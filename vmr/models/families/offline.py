@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.models.encoder import Preprocess, fingerprint
-from vmr.models.families.pip_weights import load_efficientnet_lite0, load_minilm
+from vmr.models.pip_weights import load_efficientnet_lite0, load_minilm
 
 # The recipe's constants: they depend on no test set.
 PROBABILITY_POWER = 0.75

@@ -15,12 +15,20 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
-from vmr.models.encoder import MatchingSizes, Preprocess, ReadTexts, VideoFeatures, fingerprint
-from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD
+from vmr.models.encoder import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MatchingSizes,
+    Preprocess,
+    ReadTexts,
+    VideoFeatures,
+    fingerprint,
+)
 from vmr.models.text.tokenizer import CaptionTokenizer, check_texts, clean_caption
-from vmr.models.upstream.vision import LoadReport
+from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs
+from vmr.models.weights import LoadReport
 
 MAX_TEXT_TOKENS = 150  # what upstream reads of ActivityNet's paragraphs, its longest captions
 TEXTS_AT_ONCE = 64
@@ -91,11 +99,11 @@ class VideoTextEncoder:
     ) -> "VideoTextEncoder":
         """A checkpoint file of upstream's, with upstream's preprocessing.
 
-        num_frames, image_size, num_heads: see `VideoTextModel.from_upstream`, which also says what raises ModelError.
+        num_frames, image_size, num_heads: see `video_text_from_upstream`, which also says what raises ModelError.
         tokenizer: default, BERT's uncased vocabulary; MissingExtraError where it is not installed.
         """
         tokenizer = CaptionTokenizer() if tokenizer is None else tokenizer
-        model, report = VideoTextModel.from_upstream(
+        model, report = video_text_from_upstream(
             path, num_frames=num_frames, image_size=image_size, num_heads=num_heads
         )
         video = model.config.video

@@ -17,14 +17,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.hub import download_file, local_path
+from vmr.models.pip_weights import minilm_folder
+from vmr.models.text.bert_names import bert_name, tied_copies
 from vmr.models.text.encoder import NORM_EPS, TextConfig, TextEncoder
 from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
 from vmr.models.text.tokenizer import MINILM
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
-from vmr.models.upstream.video_text import check_ties, tied_copies, upstream_name
-from vmr.models.upstream.vision import LoadReport, match_weights
+from vmr.models.weights import LoadReport, check_ties, match_weights
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIZES = {
@@ -94,7 +94,7 @@ def load_bert(
     model = nn.ModuleDict({part: module for part, module in parts.items() if module is not None})
     state = model.state_dict()
     num_text_layers = len(text_encoder.layers)
-    ours = {upstream_name(key, num_text_layers, prefix).removeprefix("text_encoder."): key for key in state}
+    ours = {bert_name(key, num_text_layers, prefix): key for key in state}
     wanted = {key: state[own] for key, own in ours.items()}
 
     ties = tied_copies("", prefix)

@@ -92,7 +92,7 @@ def _read_vocabulary(source: str) -> list[str]:
 
 def _vocabulary_file(source: str) -> Path:
     if source == MINILM:
-        from vmr.models.families.pip_weights import minilm_folder
+        from vmr.models.pip_weights import minilm_folder
 
         return minilm_folder() / "vocab.txt"
     path = local_path(source, suffixes=(".txt",))

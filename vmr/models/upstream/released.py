@@ -10,7 +10,7 @@ from pathlib import Path
 from vmr.errors import ModelError
 from vmr.models.hub import download_file
 from vmr.models.upstream.published import SCORES_SOURCE, PublishedScore, published_scores
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.video_text import VideoTextConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 

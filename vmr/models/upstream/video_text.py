@@ -10,26 +10,20 @@ every weight of the model comes from the file. Errors and reports name keys as t
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmr.errors import ModelError
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.text.bert_names import bert_name, tied_copies
 from vmr.models.text.encoder import TextConfig
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
-from vmr.models.upstream.vision import (
-    LoadReport,
-    check_complete,
-    check_depth,
-    count_numbered,
-    infer_config,
-    match_weights,
-    naming,
-    sized,
-)
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.upstream.vision import check_depth, count_numbered, fit_tensor, infer_config, sized
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.weights import LoadReport, check_complete, check_ties, error_prefix, match_weights
+from vmr.ops.backend import Backend
 
 # Of the published BERTs (base, large), by width.
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
@@ -37,34 +31,14 @@ LAYERS_OF_WIDTH = {768: 12, 1024: 24}
 TEXT_LAYERS_OF_WIDTH = {768: 9}
 """Those before fusion, in the released models."""
 
-# Ours -> upstream's. A name is renamed by the first entry that it starts with.
+_BERT_PARTS = ("text_encoder.", "fusion.", "masked_lm_head.")
+# Ours -> upstream's, besides the parts of BERT. A name is renamed by the first entry that it starts with.
 _PARTS = {
     "video_encoder.": "vision_encoder.",
     "video_proj.": "vision_proj.",
     "text_proj.": "text_proj.",
     "matching_head.": "itm_head.",
     "temperature": "temp",
-    "text_encoder.embeddings.word.": "text_encoder.bert.embeddings.word_embeddings.",
-    "text_encoder.embeddings.position.": "text_encoder.bert.embeddings.position_embeddings.",
-    "text_encoder.embeddings.token_type.": "text_encoder.bert.embeddings.token_type_embeddings.",
-    "text_encoder.embeddings.norm.": "text_encoder.bert.embeddings.LayerNorm.",
-    "masked_lm_head.dense.": "text_encoder.cls.predictions.transform.dense.",
-    "masked_lm_head.norm.": "text_encoder.cls.predictions.transform.LayerNorm.",
-    "masked_lm_head.bias": "text_encoder.cls.predictions.bias",
-}
-_ATTENTION = {
-    "attention.query": "attention.self.query",
-    "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value",
-    "attention.out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-}
-_LAYER_PARTS = {
-    **_ATTENTION,
-    **{f"cross_{ours}": f"cross{theirs}" for ours, theirs in _ATTENTION.items()},
-    "expand": "intermediate.dense",
-    "contract": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
 }
 _TEACHER = (
     "class_embedding", "positional_embedding", "proj", "conv1.weight",
@@ -75,7 +49,6 @@ _TEACHER_BLOCK = (
     "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
     "ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias",
 )  # fmt: skip
-_LAYER = re.compile(r"(text_encoder|fusion)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
 @dataclass(frozen=True)
@@ -101,14 +74,46 @@ def upstream_name(name: str, num_text_layers: int, bert_prefix: str = "bert.") -
     Upstream numbers BERT's layers through, so the first fusion layer is its layer `num_text_layers`. `bert_prefix` is
     "" for retrieval checkpoints. Raises ModelError for a weight that upstream's models do not have.
     """
-    layer = _LAYER.fullmatch(name)
-    if layer and layer[3] in _LAYER_PARTS:
-        index = int(layer[2]) + (num_text_layers if layer[1] == "fusion" else 0)
-        return f"text_encoder.{bert_prefix}encoder.layer.{index}.{_LAYER_PARTS[layer[3]]}.{layer[4]}"
+    if name.startswith(_BERT_PARTS):
+        return f"text_encoder.{bert_name(name, num_text_layers, bert_prefix)}"
     for ours, theirs in _PARTS.items():
         if name.startswith(ours):
-            return theirs.replace(".bert.", f".{bert_prefix}") + name.removeprefix(ours)
+            return theirs + name.removeprefix(ours)
     raise ModelError(f"{name}: upstream's models have no such weight")
+
+
+def video_text_from_upstream(
+    weights: str | Path | Mapping[str, Any],
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+    num_heads: int | None = None,
+    backend: Backend = "auto",
+) -> tuple[VideoTextModel, LoadReport]:
+    """Build the model of a video-text checkpoint and fill it.
+
+    Args:
+        weights: a checkpoint file of upstream's, or its content, in any of the layouts that upstream writes.
+        num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
+        image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
+        num_heads: attention heads of BERT, which no weight tells; needed for unusual widths only.
+        backend: implementation of the kernels, as in `vmr.ops.backend`.
+
+    Returns:
+        The model, in evaluation mode, and what became of each key of the checkpoint.
+
+    Raises:
+        ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
+    """
+    checkpoint = read_video_text(weights)
+    config = infer_video_text_config(checkpoint, num_heads=num_heads)
+    video = replace(
+        config.video,
+        num_frames=num_frames or config.video.num_frames,
+        image_size=image_size or config.video.image_size,
+    )
+    model = VideoTextModel(replace(config, video=video), backend=backend).eval()
+    return model, load_video_text(model, checkpoint)
 
 
 def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideoText:
@@ -152,7 +157,7 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
     feed_forward, _ = sized(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
     embed_dim, _ = sized(source, weights, "text_proj.weight", None, width)
     heads = _find_num_heads(checkpoint, width) if num_heads is None else num_heads
-    with naming(source):
+    with error_prefix(source):
         return VideoTextConfig(
             video=video,
             text=TextConfig(vocab_size, width, num_layers, num_text_layers, heads, feed_forward, max_positions),
@@ -161,7 +166,7 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
         )
 
 
-def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: UpstreamVideoText) -> LoadReport:
+def load_video_text(model: VideoTextModel, checkpoint: UpstreamVideoText) -> LoadReport:
     """Fill a VideoTextModel, made of `config`, with a checkpoint; it is not touched unless everything fits.
 
     Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
@@ -171,6 +176,7 @@ def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: Upstr
         ModelError: keys are missing, left over, of a shape that nothing fits, or not finite; the masked language
             modelling head or the teacher is there in part only; or a copy of a tied weight differs from it.
     """
+    config = model.config
     source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
     state = model.state_dict()
     ours = {upstream_name(name, config.text.num_text_layers, bert): name for name in state}
@@ -181,27 +187,9 @@ def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: Upstr
     _check_teacher(source, available)
     check_ties(source, available, ties)
     ignored = {key: rule for key in available if (rule := _ignore_rule(key, bert, ties, wanted))}
-    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=True)
+    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=fit_tensor)
     model.load_state_dict({ours[key]: tensor for key, tensor in matched.items()})
     return report
-
-
-def tied_copies(root: str, bert_prefix: str) -> dict[str, str]:
-    """Keys that repeat another weight -> that weight; `root` is what stands before BERT's names."""
-    return {
-        f"{root}cls.predictions.decoder.weight": f"{root}{bert_prefix}embeddings.word_embeddings.weight",
-        f"{root}cls.predictions.decoder.bias": f"{root}cls.predictions.bias",
-    }
-
-
-def check_ties(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
-    """Raise ModelError if a copy in the file differs from the weight that it repeats; the model keeps one of them."""
-    for key, original in ties.items():
-        if key not in weights or original not in weights:
-            continue
-        copy, kept = weights[key], weights[original]
-        if copy.shape != kept.shape or not bool((copy == kept).all()):
-            raise ModelError(f"{source}: {key} differs from {original}, to which it should be tied")
 
 
 def _ignore_rule(key: str, bert_prefix: str, ties: Mapping[str, str], wanted: Mapping[str, Tensor]) -> str:

@@ -11,51 +11,26 @@ final norm `norm`, classifiers `norm_f`.
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
 from vmr.models.videomamba.student import StudentConfig
+from vmr.models.weights import LoadReport, error_prefix, match_weights, shape_text
 
 K710_TO_K400 = (710, 400)  # Kinetics-710 lists the classes of Kinetics-400 first, in the same order
 
 _PREFIXES = ("backbone.", "encoder.")
 _ENCODER_IN_FULL_MODEL = "vision_encoder."
 _NOT_VISION = ("text_encoder.", "clip_teacher.", "vision_proj.", "text_proj.", "itm_head.", "temp")
-
-
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of every key of a file, and of every weight of the model."""
-
-    source: str
-    loaded: tuple[str, ...]
-    """weights taken as they are"""
-    fitted: dict[str, str]
-    """weights made to fit, with what was done"""
-    ignored: dict[str, str]
-    """keys of the file left aside, with the rule that says so"""
-    fresh: tuple[str, ...]
-    """weights the file does not have, left as they were, as the caller allowed"""
-
-    def __str__(self) -> str:
-        parts = [f"{self.source}: {len(self.loaded) + len(self.fitted)} weights loaded"]
-        if self.fitted:
-            parts.append(", ".join(f"{key} {how}" for key, how in self.fitted.items()))
-        if self.ignored:
-            parts.append(f"{len(self.ignored)} keys ignored ({', '.join(sorted(set(self.ignored.values())))})")
-        if self.fresh:
-            parts.append(f"{len(self.fresh)} weights left fresh, first: {self.fresh[0]}")
-        return "; ".join(parts)
 
 
 def load_upstream(
@@ -78,12 +53,12 @@ def load_upstream(
     source = str(weights) if isinstance(weights, str | Path) else "state dict"
     content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
     state_dict = find_state_dict(content, source)
-    with naming(source):
+    with error_prefix(source):
         available, ignored = select_vision_keys(state_dict)
     wanted = model.state_dict()
     ignored.update(_take_unused(available, model, tuple(fresh)))
     may_lack = [key for key in wanted if key.startswith(tuple(fresh)) or _is_image_without_time(key, available)]
-    matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=True)
+    matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=fit_tensor)
     model.load_state_dict(wanted | matched)
     return replace(report, ignored=ignored)
 
@@ -113,7 +88,6 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
 def infer_config(
     state_dict: Mapping[str, Tensor],
     *,
-    tubelet_size: int = 1,
     source: str = "state dict",
     stated_layers: Collection[int] = (),
 ) -> VideoMambaConfig:
@@ -121,7 +95,6 @@ def infer_config(
 
     Args:
         state_dict: of any layout that `load_upstream` reads; other parts of a full model are not looked at.
-        tubelet_size: of image weights, whose patch filter has no time.
         source: what to call the weights in errors.
         stated_layers: how many layers there are by the config of the run, where there is one.
 
@@ -143,9 +116,9 @@ def infer_config(
     num_layers = count_numbered(source, state_dict, f"{prefix}layers.")
     published = dict(SIZES.values()).get(width) if patch_size == 16 else None
     check_depth(source, "the video encoder", width, num_layers, stated_layers, published)
-    tubelet_size = in_time[0] if in_time else tubelet_size
+    tubelet_size = in_time[0] if in_time else 1  # the patch filter of image weights has no time
     student = _infer_student(source, state_dict, f"{prefix}clip_decoder.", width)
-    with naming(source):
+    with error_prefix(source):
         return VideoMambaConfig(
             width=width,
             num_layers=num_layers,
@@ -157,19 +130,12 @@ def infer_config(
         )
 
 
-def inflate_image_weights(state_dict: Mapping[str, Tensor], tubelet_size: int = 1) -> dict[str, Tensor]:
-    """Image weights as the start of a video model, as upstream makes them: patch filter inflated, head left out."""
-    weights = {key: tensor for key, tensor in state_dict.items() if not key.startswith("head.")}
-    weights["patch_embed.proj.weight"] = inflate_patch_filter(weights["patch_embed.proj.weight"], tubelet_size)
-    return weights
-
-
 def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
     """Make a weight fit the model where a rule says how; returns it and what was done ("" for nothing)."""
     key = key.removeprefix(_ENCODER_IN_FULL_MODEL)
     if tensor.dim() == 0 or tensor.shape == wanted.shape:
         return tensor, ""
-    change = f"from {size_text(tensor.shape)} to {size_text(wanted.shape)}"
+    change = f"from {shape_text(tensor.shape)} to {shape_text(wanted.shape)}"
     if key == "pos_embed" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 1:
         return interpolate_positions(tensor, math.isqrt(wanted.shape[1] - 1)), f"interpolated {change}"
     if key == "temporal_pos_embedding" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 0:
@@ -261,95 +227,8 @@ def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | No
     )
     if not fits:
         expected = "x".join("?" if known is None else str(known) for known in shape)
-        raise ModelError(f"{source}: {key} is {size_text(found)}, but must be {expected}")
+        raise ModelError(f"{source}: {key} is {shape_text(found)}, but must be {expected}")
     return found
-
-
-@contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Start the messages of ModelErrors with `source`."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{source}: {error}") from error
-
-
-def match_weights(
-    source: str,
-    available: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    *,
-    ignored: Mapping[str, str] | None = None,
-    may_lack: Collection[str] = (),
-    fit: bool = False,
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """The weights for a model, in its order, and what became of every key: the one way in which weights are taken.
-
-    Args:
-        source: what to call the file in errors.
-        available: its weights, by the keys that errors name.
-        wanted: the model's, by the same keys.
-        ignored: keys of `available` that are left aside, with the reason.
-        may_lack: keys of `wanted` that may be absent, and then keep the weights that the model has.
-        fit: bring positions and patch filters of another size to the model's, see `fit_tensor`.
-
-    Raises:
-        ModelError: keys are missing, left over, of another shape, or not finite.
-    """
-    ignored = dict(ignored or {})
-    missing = [key for key in wanted if key not in available and key not in may_lack]
-    left_over = [key for key in available if key not in wanted and key not in ignored]
-    check_complete(source, missing, left_over, len(wanted))
-    matched = {key: available[key] for key in wanted if key in available}
-    fitted = {}
-    for key in matched if fit else ():
-        with naming(f"{source}: {key}"):
-            matched[key], how = fit_tensor(key, matched[key], wanted[key])
-        if how:
-            fitted[key] = how
-    check_shapes(source, matched, wanted)
-    loaded = tuple(key for key in matched if key not in fitted)
-    fresh = tuple(key for key in wanted if key not in matched)
-    return matched, LoadReport(source, loaded, fitted, ignored, fresh)
-
-
-def check_complete(source: str, missing: list[str], left_over: list[str], num_wanted: int) -> None:
-    """Raise ModelError, naming the first keys, unless nothing is missing and nothing left over."""
-    problems = []
-    if missing:
-        problems.append(f"lacks {len(missing)} of {num_wanted} keys, first: {', '.join(missing[:3])}")
-    if left_over:
-        problems.append(f"has {len(left_over)} left over, first: {', '.join(left_over[:3])}")
-    if problems:
-        raise ModelError(f"{source} {'; '.join(problems)}")
-
-
-def check_shapes(source: str, matched: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise ModelError, naming the first key, unless every weight is what the model takes.
-
-    That is one of the same shape, of floating-point numbers that are finite in the model's dtype.
-    """
-    wrong = [key for key in matched if matched[key].shape != wanted[key].shape]
-    if wrong:
-        key = wrong[0]
-        raise ModelError(
-            f"{source} has {len(wrong)} of {len(wanted)} keys in another shape, first: "
-            f"{key} is {size_text(matched[key].shape)}, but this model takes {size_text(wanted[key].shape)}"
-        )
-    for key, tensor in matched.items():
-        if not tensor.is_floating_point():
-            raise ModelError(f"{source}: {key} holds {_dtype_text(tensor)}, not floating-point numbers")
-        if not bool(tensor.to(wanted[key].dtype).isfinite().all()):
-            raise ModelError(f"{source}: {key} is not finite in {_dtype_text(wanted[key])}")
-
-
-def size_text(shape: Sequence[int]) -> str:
-    """A shape as messages write it: 1x197x768."""
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _dtype_text(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _same_but(tensor: Tensor, wanted: Tensor, *, dim: int) -> bool:
