@@ -11,10 +11,9 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -22,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from vmr.errors import ModelError
+from vmr.errors import ModelError, VmrError
+from vmr.from_json import from_json
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -232,8 +232,8 @@ def _read_config(folder: Path) -> SavedConfig:
     if schema != SCHEMA:
         raise ModelError(f"{path}: schema is {schema!r:.40}, but this version of vmr ({__version__}) reads {SCHEMA!r}")
     try:
-        config: SavedConfig = _record(SavedConfig, content, "")
-    except ModelError as error:
+        config: SavedConfig = from_json(SavedConfig, content, "")
+    except VmrError as error:
         raise ModelError(f"{path} is not what {SCHEMA} says: {error}: save the model again") from error
     for name in ("weights_file", "vocabulary_file"):
         if not _OWN_FILE.fullmatch(getattr(config, name)):
@@ -268,35 +268,3 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise ModelError(f"{path} is damaged ({len(data)} bytes that {CONFIG_FILE} does not know): {_REMEDY}")
     return data
-
-
-def _record(kind: Any, content: Any, name: str) -> Any:
-    """A dataclass from JSON. Raises ModelError naming the first field that is unknown, missing or of another type."""
-    if not isinstance(content, dict):
-        raise ModelError(f"{name} is {content!r:.40}")
-    prefix = f"{name}." if name else ""
-    hints = get_type_hints(kind)
-    for key in content:
-        if key not in hints:
-            raise ModelError(f"unknown field {prefix}{key}")
-    for field in fields(kind):
-        if field.name not in content:
-            raise ModelError(f"field {prefix}{field.name} is missing")
-    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in content.items()})
-
-
-def _value(kind: Any, value: Any, name: str) -> Any:
-    """A field's value from JSON, where numbers have one type and tuples are lists."""
-    if is_dataclass(kind):
-        return _record(kind, value, name)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        (kind,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _value(kind, value, name)
-    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
-        return tuple(_value(each, item, name) for each, item in zip(arguments, value, strict=True))
-    if kind is float and type(value) is int:
-        value = float(value)
-    if not (value in arguments if origin is Literal else type(value) is (origin or kind)):
-        raise ModelError(f"{name} is {value!r:.40}")
-    return value
