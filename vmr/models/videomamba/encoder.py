@@ -57,7 +57,7 @@ class VideoMambaConfig(BackboneConfig):
         return cls(width=width, num_layers=num_layers, num_frames=num_frames, image_size=image_size)
 
 
-class VideoFeatures(NamedTuple):
+class VideoEncoderOutput(NamedTuple):
     """What the encoder says about a batch of videos."""
 
     video_tokens: Tensor
@@ -84,7 +84,7 @@ class VideoMamba(VideoMambaBackbone):
             self.register_buffer("student_positions", _student_positions(config), persistent=False)
             self.student_positions: Tensor
 
-    def forward(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False) -> VideoFeatures:
+    def forward(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False) -> VideoEncoderOutput:
         """Encode a batch.
 
         Args:
@@ -114,7 +114,7 @@ class VideoMamba(VideoMambaBackbone):
             student = self._decode_taps(tapped, taps, last, mask)
         cls_token, video_tokens = normed[:, :1], normed[:, 1:]
         pooled = pool_tokens(cls_token, video_tokens, self.config.pool, num_steps if keep_temporal else None)
-        return VideoFeatures(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
+        return VideoEncoderOutput(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
 
     def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> "VideoMamba":
         """A copy with the same weights for another input, its positions interpolated as upstream does."""
@@ -131,7 +131,7 @@ class VideoMamba(VideoMambaBackbone):
             model.student_positions = _student_positions(config).to(self.student_positions)
         return model
 
-    def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoFeatures:
+    def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoEncoderOutput:
         """Each frame as an image; the student's CLS is the mean of theirs, as the teacher's is."""
         batch, num_frames = video.shape[:2]
         if mask is not None:
@@ -145,7 +145,7 @@ class VideoMamba(VideoMambaBackbone):
             frames = student.unflatten(1, (batch, num_frames))  # (K, B, T, 1 + kept, D)
             cls_token = frames[:, :, :, :1].mean(dim=2)
             student = torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
-        return VideoFeatures(
+        return VideoEncoderOutput(
             tokens.reshape(batch, -1, tokens.shape[2]),
             pooled if keep_temporal else pooled.mean(dim=1, keepdim=True),
             student,
