@@ -287,10 +287,10 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"google-bert/bert-base-uncased/config\.json cannot be had") as caught:
+    with pytest.raises(ModelError, match=r"google-bert/bert-base-uncased/config\.json cannot be downloaded") as caught:
         bert_config("google-bert/bert-base-uncased")
     assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match=r"no-such-org/bert/config\.json cannot be had"):
+    with pytest.raises(ModelError, match=r"no-such-org/bert/config\.json cannot be downloaded"):
         load_bert(*parts()[:2], "no-such-org/bert")
 
 
@@ -312,5 +312,5 @@ def test_a_repository_from_before_safetensors(folder: Path, monkeypatch: pytest.
     report = load_bert(text_encoder, fusion, "some/bert", head)
     assert str(report).startswith("some/bert: 74 weights loaded; ")
     (snapshot / "pytorch_model.bin").unlink()
-    with pytest.raises(ModelError, match=r"some/bert/model\.safetensors cannot be had from the hub"):
+    with pytest.raises(ModelError, match=r"some/bert/model\.safetensors cannot be downloaded from the hub"):
         load_bert(text_encoder, fusion, "some/bert", head)

@@ -211,7 +211,7 @@ def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     try:
-        with pytest.raises(ModelError, match=r"some/model/config\.json cannot be had from the hub") as caught:
+        with pytest.raises(ModelError, match=r"some/model/config\.json cannot be downloaded from the hub") as caught:
             download_file("some/model", "config.json")
     finally:
         logger.removeHandler(handler)
@@ -229,7 +229,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_hubs_fault(monkeypatch, code)
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    with pytest.raises(ModelError, match=rf"cannot be kept in the hub's cache .*{os.strerror(code)}.*set HF_HOME"):
+    with pytest.raises(ModelError, match=rf"cannot be written to the hub's cache .*{os.strerror(code)}.*set HF_HOME"):
         download_file("some/model", "config.json")
 
 

@@ -155,7 +155,7 @@ def test_an_open_clip_teacher_by_name(clip_name: str) -> None:
 def test_unknown_teachers_are_refused() -> None:
     with pytest.raises(ModelError, match="unknown teacher 'clip': use efficientnet or open_clip:MODEL/WEIGHTS"):
         load_teacher("clip", 14)
-    with pytest.raises(ModelError, match="hands out 1 layer, not 2"):
+    with pytest.raises(ModelError, match="gives features of 1 layer, not 2"):
         load_teacher("efficientnet", 14, num_features=2)
 
 

@@ -1,4 +1,6 @@
-"""Frozen image networks that teach the video encoder what a patch shows (Li et al. 2023, "Unmasked Teacher").
+"""Frozen image networks whose features of patches the video encoder learns to predict.
+
+Li et al. 2023, "Unmasked Teacher: Towards Training-Efficient Video Foundation Models".
 
 Shapes: B videos, T frames, S pixels a side, G x G = N patches in a frame, C network width, D teacher width, K features.
 
@@ -25,33 +27,43 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 Pixels = Literal["clip", "imagenet"]
 
 EFFICIENTNET = "efficientnet"
-PIXELS_AT_ONCE = 1 << 18  # 64 frames of 64 px: on a CPU, 512 of them at once leave the cache and take 2.5 times as long
+# Of a batch on a CPU, 64 frames of 64 px: 512 such frames do not fit into the processor's cache and take 2.5 times as
+# long a frame.
+PIXELS_AT_ONCE = 1 << 18
 EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, those of a student with patches of 16
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher says about a batch of videos."""
+    """What a teacher computes from a batch of videos.
+
+    Attributes:
+        features: (K, B, 1 + T*N, D), from the first layer to the last; CLS first, then the patches, frame after frame.
+        attention: (B*T, N), at least 0: how important each patch is in its frame.
+    """
 
     features: Tensor
-    """(K, B, 1 + T*N, D), from the first layer to the last; CLS first, then the patches, frame after frame."""
     attention: Tensor
-    """(B*T, N), at least 0: how much of each frame the teacher finds in each patch."""
 
 
 class Teacher(nn.Module, ABC):
-    """A frozen network, always in eval mode, whose forward pass leaves no gradients.
+    """A frozen network, always in evaluation mode, whose forward pass records no gradients.
+
+    A subclass implements `encode_frames`.
 
     Attributes:
+        network: the image network.
         dim: D, width of the features.
         grid_size: G, patches along a side.
-        num_features: K, layers handed out, counted back from the last.
+        num_features: K, layers whose features are returned: the last K.
         image_size: S, side of the frames that it takes, in pixels.
-        mean, std: per RGB channel, for pixels in [0, 1].
+        mean: subtracted from the RGB channels, for pixels in [0, 1].
+        std: divides the RGB channels after that.
     """
 
     def __init__(
         self, network: nn.Module, *, dim: int, grid_size: int, num_features: int, image_size: int, mean: RGB, std: RGB
     ) -> None:
+        """Freeze `network`; the arguments are the attributes of the class."""
         super().__init__()
         self.network = network.requires_grad_(False)
         self.dim = dim
@@ -63,14 +75,29 @@ class Teacher(nn.Module, ABC):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever the model that it teaches is set to."""
+        """Stay in evaluation mode, also when a model that holds the teacher is set to training.
+
+        Args:
+            mode: ignored.
+
+        Returns:
+            The teacher.
+        """
         return super().train(False)
 
     def normalize(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, H, W) -> float32 (B, T, 3, S, S) as the network expects it.
+        """Bring a video to the pixels and the size that the network expects.
 
-        Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing. Raises
-        ModelError where type or rank differ.
+        Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, H, W).
+
+        Returns:
+            float32 (B, T, 3, S, S).
+
+        Raises:
+            ModelError: the dtype or the shape is another one.
         """
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[2] != 3:
             raise ModelError(f"teacher: expected video uint8 (B, T, 3, H, W), got {video.dtype} {tuple(video.shape)}")
@@ -85,13 +112,30 @@ class Teacher(nn.Module, ABC):
 
     @torch.no_grad()
     def forward(self, video: Tensor) -> TeacherOutput:
-        """video: float (B, T, 3, S, S) from `normalize`. Raises ModelError for another shape."""
+        """Compute features and attention of every frame on its own.
+
+        Args:
+            video: floats (B, T, 3, S, S), as from `normalize`.
+
+        Returns:
+            Features and attention.
+
+        Raises:
+            ModelError: the video has another shape.
+        """
         features, attention = self.encode_frames(self._frames(video))
         return TeacherOutput(join_frames(features, len(video)), attention)
 
     @abstractmethod
     def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+        """Run the network on single frames.
+
+        Args:
+            frames: floats (B*T, 3, S, S), normalised.
+
+        Returns:
+            Features (K, B*T, 1 + N, D) with CLS first, and attention (B*T, N), at least 0.
+        """
 
     def _frames(self, video: Tensor) -> Tensor:
         if video.ndim != 5 or video.shape[2:] != (3, self.image_size, self.image_size):
@@ -103,15 +147,26 @@ class Teacher(nn.Module, ABC):
 
 
 class ClipTeacher(Teacher):
-    """The image tower of CLIP: its last blocks, projected, and where the last block's CLS looks (upstream facts).
+    """The image tower of CLIP, used as upstream uses it.
 
-    A feature is a block's output times the projection into CLIP's space, without the final norm. Attention is the CLS
-    row of the last block, averaged over heads, without its own column, not scaled back to sum 1.
-
-    Raises ModelError where `visual` is not open_clip's own ViT, or has fewer than `num_features` blocks.
+    A feature is the output of one of the last blocks times the projection into CLIP's space, without the final norm.
+    Attention is the CLS row of the last block's attention, averaged over heads, without the column of CLS itself; the
+    rest is not rescaled to sum 1.
     """
 
     def __init__(self, visual: nn.Module, *, num_features: int = 1, mean: RGB, std: RGB) -> None:
+        """Use a loaded image tower.
+
+        Args:
+            visual: open_clip's `VisionTransformer`.
+            num_features: K.
+            mean: subtracted from the RGB channels, for pixels in [0, 1].
+            std: divides the RGB channels after that.
+
+        Raises:
+            ModelError: `visual` is another kind of network, has an attention or a pooling other than CLIP's, takes
+                images that are not square, or has fewer than `num_features` blocks.
+        """
         _check_vit(visual, num_features)
         vit: Any = visual
         super().__init__(
@@ -125,7 +180,7 @@ class ClipTeacher(Teacher):
         )
 
     def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+        """Run the tower on single frames; see `Teacher.encode_frames`."""
         vit: Any = self.network
         x = vit.conv1(frames).flatten(2).transpose(1, 2)  # (B*T, N, C)
         cls_token = vit.class_embedding.to(x.dtype).expand(len(x), 1, -1)
@@ -141,16 +196,23 @@ class ClipTeacher(Teacher):
 
 
 class EfficientNetTeacher(Teacher):
-    """EfficientNet-Lite0 of the pip wheel, for a machine that can reach no CLIP: 112 channels, a patch every 16 pixels.
+    """EfficientNet-Lite0 of the pip package, for machines without CLIP: 112 channels, a patch every 16 pixels.
 
-    It has no CLS token and no attention. Its CLS is the mean of a frame's patches; its attention is a saliency without
-    parameters: how far (L2) a patch's features are from the frame's mean, divided by the sum over the frame, so that
-    what is unlike the rest of the picture is kept more often.
-
-    grid_size: patches along a side; frames are resized to 16 times as many pixels. Raises as `load_efficientnet_lite0`.
+    The network has no CLS token and no attention. The mean of a frame's patches serves as CLS. A saliency without
+    parameters serves as attention: the L2 distance of a patch's features from the frame's mean, divided by the sum over
+    the frame, so that patches that differ from the rest of the picture are kept more often.
     """
 
     def __init__(self, grid_size: int = 14) -> None:
+        """Load the network.
+
+        Args:
+            grid_size: patches along a side; frames are resized to 16 times as many pixels.
+
+        Raises:
+            MissingExtraError: timm or the package of weights is not installed.
+            ModelError: the weights do not fit the network.
+        """
         classifier: Any = load_efficientnet_lite0()
         stage = next(info for info in classifier.feature_info if info["reduction"] == EFFICIENTNET_STRIDE)
         super().__init__(
@@ -166,7 +228,7 @@ class EfficientNetTeacher(Teacher):
         )
 
     def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S) -> features (1, B*T, 1 + N, 112), saliency (B*T, N), rows summing to 1."""
+        """Run the network on single frames; K is 1, D is 112, and the rows of the attention sum to 1."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         at_once = PIXELS_AT_ONCE // self.image_size**2 if frames.device.type == "cpu" else len(frames)
         maps = torch.cat([self.network(part) for part in frames.split(max(at_once, 1))])  # (B*T, 112, G, G)
@@ -177,13 +239,17 @@ class EfficientNetTeacher(Teacher):
 
 
 def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pixels = "clip") -> Teacher:
-    """A teacher by name, on the CPU.
+    """Load a teacher by name, on the CPU.
 
     Args:
         name: `efficientnet`, or `open_clip:MODEL/WEIGHTS` as `vmr.load_model` takes it.
         grid_size: patches along a side of the student's frames.
         num_features: K, the layers that the student is compared with; `efficientnet` has one.
-        pixels: how open_clip's towers see pixels: `clip` as they were trained, `imagenet` as upstream feeds them.
+        pixels: how pixels are normalised for open_clip's towers: `clip` as they were trained, `imagenet` as upstream
+            feeds them.
+
+    Returns:
+        The teacher.
 
     Raises:
         ModelError: the name is unknown, its weights cannot be reached, or it has another grid or too few layers.
@@ -192,7 +258,7 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
     teacher: Teacher
     if name == EFFICIENTNET:
         if num_features != 1:
-            raise ModelError(f"teacher {name}: hands out 1 layer, not {num_features}: set num_taps to 1")
+            raise ModelError(f"teacher {name}: gives features of 1 layer, not {num_features}: set num_taps to 1")
         teacher = EfficientNetTeacher(grid_size)
     elif name.startswith(OPEN_CLIP):
         model, _ = load_open_clip(name)
@@ -208,7 +274,15 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
 
 
 def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
-    """Raise ModelError unless the student outputs of an encoder can be compared with the teacher's features."""
+    """Check that the student outputs of an encoder can be compared with the teacher's features.
+
+    Args:
+        teacher: the teacher.
+        config: sizes of the video encoder.
+
+    Raises:
+        ModelError: the encoder has no student outputs, or their grid, width or number is not the teacher's.
+    """
     if config.student is None:
         raise ModelError("student: the encoder has no student outputs, which a teacher needs; give it a StudentConfig")
     _check_grid(teacher, config.grid_size)
@@ -219,7 +293,15 @@ def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
 
 
 def join_frames(features: Tensor, batch: int) -> Tensor:
-    """Frames to videos: (K, B*T, 1 + N, D) -> (K, B, 1 + T*N, D); CLS is averaged over frames and stands first."""
+    """Join the features of the frames of each video; CLS is averaged over the frames and stands first.
+
+    Args:
+        features: (K, B*T, 1 + N, D).
+        batch: B.
+
+    Returns:
+        (K, B, 1 + T*N, D).
+    """
     frames = features.unflatten(1, (batch, -1))  # (K, B, T, 1 + N, D)
     cls_token = frames[:, :, :, :1].mean(dim=2)  # (K, B, 1, D)
     return torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
