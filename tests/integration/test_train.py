@@ -385,7 +385,7 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--model.teacher", "resnet"], "unknown teacher 'resnet'"),
         (["--model.teacher", "null"], "need a teacher"),
         (["--model.video.student.teacher_dim", 512], "teacher_dim is 512; this teacher has 112"),
-        (["--model.video.student.num_taps", 2], "hands out 1 layer, not 2"),
+        (["--model.video.student.num_taps", 2], "gives features of 1 layer, not 2"),
         (["--model.video.tubelet_size", 3], "num_frames 2 is no multiple of tubelet_size 3"),
         (["--model.init", "nowhere.pth"], "nowhere.pth"),
         (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),

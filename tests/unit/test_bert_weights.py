@@ -137,8 +137,8 @@ def test_the_masked_language_head_comes_along(saved: Path) -> None:
     stored = load_file(saved / "model.safetensors")
     assert sorted([*report.loaded, *report.ignored]) == sorted(stored)
     assert set(report.ignored.values()) <= {
-        "the pooler, which nothing here uses",
-        "the next-sentence head, which nothing here uses",
+        "the pooler, which is not used",
+        "the next-sentence head, which is not used",
         "tied to bert.embeddings.word_embeddings.weight",
         "tied to cls.predictions.bias",
     }

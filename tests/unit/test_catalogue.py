@@ -21,7 +21,7 @@ from tests.unit.test_video_text_encoder import (
     tiny_model,
 )
 from vmr.errors import MissingExtraError, ModelError
-from vmr.models.catalogue import KNOWN, SHIPPED, load_model
+from vmr.models.catalogue import KNOWN, SHIPPED, known_models, load_model
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.hub import download_file
 from vmr.models.saved_model import save_model
@@ -65,6 +65,15 @@ def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):
     assert (encoder.name, encoder.about) == ("videomamba-mine", "comes along")
     assert encoder.fingerprint == load_model(tmp_path / "mine").fingerprint
     assert "did you mean 'videomamba-mine'" in refused("videomamba-min")
+
+
+def test_every_known_model_has_a_line():
+    known = known_models()
+    assert list(known)[0] == "offline" and {*SHIPPED, *RELEASED} < known.keys()
+    assert known["videomamba-m-25m"] == RELEASED["videomamba-m-25m"].about
+    assert all(line and "\n" not in line for line in known.values())
+    known["mine"] = "a change of the copy"
+    assert "mine" not in known_models()
 
 
 def test_a_saved_folder(tmp_path, monkeypatch):

@@ -276,7 +276,7 @@ def test_damaged_weights_are_refused(copy):
     data = path.read_bytes()
     path.write_bytes(data[:-100])
     line = refused(copy)
-    assert f"{path} is damaged ({len(data) - 100} bytes that config.json does not know): copy the folder" in line
+    assert f"{path} is damaged ({len(data) - 100} bytes, another checksum than in config.json): copy the folder" in line
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert f"{path} is damaged" in refused(copy)
     path.write_bytes(b"\x80\x04nothing that anybody would unpickle")

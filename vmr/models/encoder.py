@@ -4,8 +4,8 @@ To use a model of your own, write a class with the attributes and methods of `En
 give an object of it to `vmr.build_index` or to the evaluation in place of a name. Implement `Matcher` as well if the
 model can re-rank, and `TextLimited` if the length at which it cuts captions can be changed.
 
-Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, N video tokens, C video
-width, L text tokens, W text width.
+Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, N video tokens, C
+video width, L text tokens, W text width.
 """
 
 import hashlib

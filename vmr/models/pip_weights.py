@@ -12,9 +12,8 @@ from torch import nn
 
 from vmr.errors import MissingExtraError, ModelError
 
-VOCABULARY_SIZE = (
-    30522  # BERT uncased; a tokeniser that did not find its vocabulary has 5 entries and maps every word to [UNK]
-)
+# Of BERT uncased. A tokeniser that did not find its vocabulary has 5 entries and maps every word to [UNK].
+VOCABULARY_SIZE = 30522
 
 
 def load_efficientnet_lite0() -> nn.Module:

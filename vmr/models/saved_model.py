@@ -1,8 +1,8 @@
-"""Our own format of a video-text model: a folder of `config.json` and the two files that it names. No pickles.
+"""Save a video-text model as a folder and load it again: `config.json` and the two files that it names, no pickles.
 
-The weights are a safetensors file, the tokeniser's vocabulary a text file: the folder is all that a model needs. The
-config is the commit point: it holds the checksums of both, whose names end with them, and is put in place last. A
-reader finds the old model, the new one, or none, and never the config of one with the weights of another.
+The weights are a safetensors file and the tokeniser's vocabulary is a text file, so that the folder is all that a model
+needs. The names of both files contain their checksums, and `config.json`, which names them, is written last. A reader
+therefore finds the old model, the new one, or none, and never the config of one with the weights of another.
 """
 
 import hashlib
@@ -40,7 +40,19 @@ _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """What `config.json` says besides its schema."""
+    """What `config.json` holds besides its schema.
+
+    Attributes:
+        model: sizes of the model.
+        preprocess: what the model expects of its videos.
+        max_text_tokens: where captions are cut, [CLS] and [SEP] included.
+        weights_file: name of the file of weights, in the same folder.
+        weights_sha256: its checksum, in hex.
+        vocabulary_file: name of the file of the vocabulary, in the same folder.
+        vocabulary_sha256: its checksum, in hex.
+        vmr_version: the version that saved the model.
+        training: a record of the training; anything.
+    """
 
     model: VideoTextConfig
     preprocess: Preprocess
@@ -66,17 +78,17 @@ def save_model(
     """Write a model for `load_model(folder)`, replacing the one that is there.
 
     Args:
-        folder: made if need be; may hold other files.
-        model: its weights are stored, and nothing of its training.
-        preprocess: how it wants its videos.
-        tokenizer: its vocabulary is stored along.
-        max_text_tokens: where captions are cut.
-        training: anything in JSON that is worth knowing of how it came about.
+        folder: created if needed; may hold other files.
+        model: the model; its weights are stored, but no state of its training.
+        preprocess: what it expects of its videos.
+        tokenizer: its vocabulary is stored as well.
+        max_text_tokens: where captions are cut, [CLS] and [SEP] included.
+        training: a record of how the model was made; anything that can be written as JSON.
         dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
 
     Raises:
         ModelError: the preprocessing is not the model's, a weight is not finite in `dtype`, `training` is not JSON,
-            another process is writing, or the folder's config.json is somebody else's.
+            another process is writing, or the folder holds a config.json that is not a saved model's.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -117,18 +129,28 @@ def load_saved(
     num_frames: int | None = None,
     image_size: int | None = None,
 ) -> VideoTextEncoder:
-    """The model in a folder that `save_model` wrote.
+    """Load the model in a folder that `save_model` wrote.
 
-    name: default, the folder's absolute path. about: one line on what it can and cannot do. num_frames, image_size: of
-    the clips it is to take; default, those it was saved with. Positions are interpolated. Raises ModelError, naming the
-    file, for anything that is absent, damaged, of another schema, or that does not fit.
+    Args:
+        folder: the folder.
+        device: where the model runs.
+        name: of the encoder; default, the folder's absolute path.
+        about: one line on what the model can and cannot do.
+        num_frames: frames of a clip; default, as saved. Temporal positions are interpolated.
+        image_size: side of the frames in pixels; default, as saved. Positions are interpolated.
+
+    Returns:
+        The model as an encoder, in float32.
+
+    Raises:
+        ModelError: a file is absent, damaged, of another schema, or does not fit; the message names it.
     """
     folder = Path(folder).absolute()
     config, weights, tokenizer = _read(folder)
     model = VideoTextModel(config.model)
     wanted = model.state_dict()
     source = str(folder / config.weights_file)
-    # safetensors gives them in any order
+    # safetensors returns the weights in any order; sorted, error messages always name the same key.
     weights, report = match_weights(source, dict(sorted(weights.items())), wanted)
     model.load_state_dict(weights)
     fitted = _resize(model, num_frames, image_size)
@@ -146,7 +168,7 @@ def load_saved(
 
 
 def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights to store, contiguous and on the CPU. Raises ModelError for one that is not finite, or no longer."""
+    """The weights to store, contiguous and on the CPU. Raises ModelError if one is not finite in `dtype`."""
     weights = {}
     for key, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", dtype).contiguous()
@@ -157,7 +179,7 @@ def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | None) -> dict[str, str]:
-    """Fit the positions to another input; returns the weights that changed, with what was done."""
+    """Fit the positions to another input. Returns the weights that changed -> what was done."""
     if num_frames is None and image_size is None:
         return {}
     before = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
@@ -170,7 +192,7 @@ def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | Non
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Keeps `folder` for one writer, and its config.json for vmr."""
+    """Lock `folder` for this writer, and refuse a folder whose config.json is not a saved model's."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".lock")
     try:
@@ -186,7 +208,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the config.json of a folder is that of a saved model, of this schema or another."""
+    """Whether the config.json of a folder is a saved model's, of any version of the schema."""
     try:
         return str(_read_json(folder).get("schema")).startswith("vmr-model/")
     except ModelError:
@@ -194,7 +216,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _put(path: Path, data: bytes) -> None:
-    """All of `data` as `path`, or nothing new: a temporary name, flushed, renamed, the rename flushed as well."""
+    """Write `data` to a temporary file, flush it and rename it to `path`, so that `path` is never half written."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -212,7 +234,7 @@ def _put(path: Path, data: bytes) -> None:
 
 
 def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenizer]:
-    """The config, weights and tokeniser of one save, also while another is being put in its place."""
+    """The config, weights and tokeniser of one save, also while another process replaces them."""
     config = _read_config(folder)
     while True:
         try:
@@ -222,7 +244,7 @@ def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenize
             newer = _read_config(folder)
             if newer == config:
                 raise
-            config = newer
+            config = newer  # the files were removed because a newer save has replaced them
 
 
 def _read_config(folder: Path) -> SavedConfig:
@@ -234,7 +256,7 @@ def _read_config(folder: Path) -> SavedConfig:
     try:
         config: SavedConfig = from_json(SavedConfig, content, "")
     except VmrError as error:
-        raise ModelError(f"{path} is not what {SCHEMA} says: {error}: save the model again") from error
+        raise ModelError(f"{path} does not follow the schema {SCHEMA}: {error}: save the model again") from error
     for name in ("weights_file", "vocabulary_file"):
         if not _OWN_FILE.fullmatch(getattr(config, name)):
             raise ModelError(f"{path}: {name} is {getattr(config, name)!r}, not a file that vmr writes")
@@ -266,5 +288,5 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing: {_REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError(f"{path} is damaged ({len(data)} bytes that {CONFIG_FILE} does not know): {_REMEDY}")
+        raise ModelError(f"{path} is damaged ({len(data)} bytes, another checksum than in {CONFIG_FILE}): {_REMEDY}")
     return data

@@ -1,8 +1,9 @@
-"""Load a released VideoMamba video-text checkpoint whole, or not at all.
+"""Load a released VideoMamba video-text checkpoint completely, or not at all.
 
-A training save holds the weights under `model`, with the optimiser, which is left aside, and the run's config, a
-pickled EasyDict; bare state dicts and `.safetensors` are read as well. Upstream names its BERT `text_encoder.bert.*`
-in pre-training and `text_encoder.*`, without the masked language modelling head, in retrieval.
+Upstream's training checkpoints hold the weights under `model`, the state of the optimiser, which is not used, and the
+config of the run, a pickled EasyDict. Bare state dicts and `.safetensors` files are read as well. Upstream names its
+BERT `text_encoder.bert.*` in pre-training and `text_encoder.*`, without the masked language modelling head, in
+retrieval.
 
 Every key of the file is loaded, fitted (positions, to another size or number of frames) or ignored by a rule below;
 every weight of the model comes from the file. Errors and reports name keys as the file does.
@@ -53,26 +54,37 @@ _TEACHER_BLOCK = (
 
 @dataclass(frozen=True)
 class UpstreamVideoText:
-    """What a checkpoint holds."""
+    """What a checkpoint holds.
+
+    Attributes:
+        source: name of the file in messages.
+        weights: upstream's name -> weight.
+        settings: the config of the run that wrote the checkpoint; empty where there is none.
+    """
 
     source: str
-    """what to call it in messages"""
     weights: dict[str, Tensor]
-    """by upstream's names"""
     settings: Mapping[str, Any]
-    """the config of the run that wrote it; empty where there is none"""
 
     @property
     def bert_prefix(self) -> str:
-        """What stands between `text_encoder.` and BERT's own names: "bert." or nothing."""
+        """What stands between `text_encoder.` and BERT's own names: `bert.` or nothing."""
         return "bert." if any(key.startswith("text_encoder.bert.") for key in self.weights) else ""
 
 
 def upstream_name(name: str, num_text_layers: int, bert_prefix: str = "bert.") -> str:
-    """What upstream calls a weight of a VideoTextModel.
+    """Give upstream's name of a weight of a VideoTextModel.
 
-    Upstream numbers BERT's layers through, so the first fusion layer is its layer `num_text_layers`. `bert_prefix` is
-    "" for retrieval checkpoints. Raises ModelError for a weight that upstream's models do not have.
+    Args:
+        name: our name.
+        num_text_layers: layers of the text encoder; upstream numbers the fusion layers after them.
+        bert_prefix: `bert.` for checkpoints of pre-training, "" for those of retrieval.
+
+    Returns:
+        Upstream's name.
+
+    Raises:
+        ModelError: upstream's models have no such weight.
     """
     if name.startswith(_BERT_PARTS):
         return f"text_encoder.{bert_name(name, num_text_layers, bert_prefix)}"
@@ -117,9 +129,16 @@ def video_text_from_upstream(
 
 
 def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideoText:
-    """Read a checkpoint file, or the content of one, without running anything it holds.
+    """Read a checkpoint file without running anything that it holds.
 
-    Raises ModelError for a file that is absent, damaged, asks for code to be run, or holds no weights.
+    Args:
+        checkpoint: the file, or its content.
+
+    Returns:
+        Weights and settings.
+
+    Raises:
+        ModelError: the file is absent or damaged, asks for code to be run, or holds no weights.
     """
     if isinstance(checkpoint, Mapping):
         source, content = "state dict", checkpoint
@@ -132,15 +151,23 @@ def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideo
 
 
 def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextConfig:
-    """The model that a checkpoint belongs to, read off the shapes of its weights.
+    """Read the sizes of a model off the shapes of its weights.
 
-    Attention heads leave no trace in shapes: they are `num_heads`, or those of the published BERT of this width, or
-    `num_attention_heads` of the text encoder in the pickled config. Neither do layers whose keys are all missing: the
-    numbers are compared with the pickled config, or with the published models of these widths.
+    No shape tells the number of attention heads. It is `num_heads`, or that of the published BERT of this width, or
+    `num_attention_heads` of the text encoder in the pickled config. No shape tells that all keys of a last layer are
+    missing either: the numbers of layers are compared with the pickled config, or with the published models of these
+    widths.
+
+    Args:
+        checkpoint: weights and settings.
+        num_heads: attention heads of BERT; default, found as described.
+
+    Returns:
+        The sizes.
 
     Raises:
-        ModelError: none of them tells the heads; a weight that tells a size is missing or of another shape; or there
-            are fewer layers than there should be.
+        ModelError: the number of heads cannot be found, a weight that tells a size is missing or of another shape, or
+            there are fewer layers than there should be.
     """
     source, weights, text = checkpoint.source, checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
     num_text_layers = _count_text_layers(checkpoint, f"{text}encoder.layer.")
@@ -167,14 +194,21 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
 
 
 def load_video_text(model: VideoTextModel, checkpoint: UpstreamVideoText) -> LoadReport:
-    """Fill a VideoTextModel, made of `config`, with a checkpoint; it is not touched unless everything fits.
+    """Fill a model with a checkpoint; the model does not change unless everything fits.
 
-    Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
-    masked language modelling head) are ignored, and reported with the rule. The report names keys as the file does.
+    The frozen teacher, constants, copies of tied weights, and parts that the model does not have (student outputs,
+    masked language modelling head) are ignored.
+
+    Args:
+        model: any; positions are fitted to its image size and number of frames.
+        checkpoint: weights and settings.
+
+    Returns:
+        What became of every key; it names keys as the file does.
 
     Raises:
-        ModelError: keys are missing, left over, of a shape that nothing fits, or not finite; the masked language
-            modelling head or the teacher is there in part only; or a copy of a tied weight differs from it.
+        ModelError: keys are missing, left over, of a shape that no rule can fit, or not finite; the masked language
+            modelling head or the teacher is incomplete; or a copy of a tied weight differs from it.
     """
     config = model.config
     source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
@@ -193,21 +227,21 @@ def load_video_text(model: VideoTextModel, checkpoint: UpstreamVideoText) -> Loa
 
 
 def _ignore_rule(key: str, bert_prefix: str, ties: Mapping[str, str], wanted: Mapping[str, Tensor]) -> str:
-    """Why a key of the file is left aside; "" if it is not."""
+    """Why a key of the file is ignored; "" if it is not."""
     if key.startswith("clip_teacher."):
         return "the frozen teacher"
     if key == f"text_encoder.{bert_prefix}embeddings.position_ids":
         return "a constant"
     if key in ties:
         return f"tied to {ties[key]}"
-    for part, what in (("vision_encoder.clip_decoder.", "student"), ("text_encoder.cls.", "masked language head")):
-        if key.startswith(part) and not any(name.startswith(part) for name in wanted):
-            return f"this model has no {what}"
+    for prefix, part in (("vision_encoder.clip_decoder.", "student"), ("text_encoder.cls.", "masked language head")):
+        if key.startswith(prefix) and not any(name.startswith(prefix) for name in wanted):
+            return f"this model has no {part}"
     return ""
 
 
 def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
-    """A head is in a file whole or not at all, copies of tied weights included, whether the model has use for it."""
+    """Refuse a file with an incomplete head (copies of tied weights included), even if the model does not use it."""
     modules = ("transform.dense", "transform.LayerNorm")
     own = [f"text_encoder.cls.predictions.{module}.{kind}" for module in modules for kind in ("weight", "bias")]
     keys = [*own, "text_encoder.cls.predictions.bias", *ties]
@@ -217,7 +251,7 @@ def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapp
 
 
 def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
-    """A teacher is in a file whole or not at all, although nothing of it is loaded."""
+    """Refuse a file with an incomplete teacher, although none of it is loaded: the file is damaged."""
     found = [key for key in weights if key.startswith("clip_teacher.")]
     if not found:
         return
@@ -229,7 +263,7 @@ def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
 
 
 def _count_text_layers(checkpoint: UpstreamVideoText, layers: str) -> int:
-    """The number of the first of BERT's layers that looks at the video; `layers` is what stands before the numbers."""
+    """The number of BERT's first layer that looks at the video; `layers` is what stands before the numbers."""
     weights, fusing = checkpoint.weights, re.compile(rf"{re.escape(layers)}(\d{{1,9}})\.crossattention\.")
     numbers = [int(match[1]) for key in weights if (match := fusing.match(key))]
     if numbers:
@@ -259,13 +293,13 @@ def _find_num_heads(checkpoint: UpstreamVideoText, width: int) -> int:
 
 
 def _stated(checkpoint: UpstreamVideoText, part: str, name: str) -> set[int]:
-    """What the run's config says of `name` in its section on `part` of the model."""
+    """The values of `name` in the section of the run's config on a part of the model."""
     model = checkpoint.settings.get("model")
     return set(_values(model.get(part), name)) if isinstance(model, Mapping) else set()
 
 
 def _values(settings: object, name: str) -> Iterator[int]:
-    """The whole numbers called `name`, however deep in the settings."""
+    """The whole numbers called `name`, at any depth of the settings."""
     if isinstance(settings, Mapping):
         if type(settings.get(name)) is int:  # True is an instance of int
             yield settings[name]

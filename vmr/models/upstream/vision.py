@@ -1,8 +1,8 @@
 """Load the released VideoMamba vision weights, and account for every key in them.
 
-Upstream's own loading is `strict=False` throughout, so that a misspelt name loads nothing and says nothing. Here each
-key of the file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule that is written below; each
-weight of the model comes from the file or was allowed to start fresh. Anything else is a ModelError.
+Upstream always loads with `strict=False`, so that a misspelt name loads nothing without a message. Here each key of the
+file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule that is written below; each weight of
+the model comes from the file or was allowed to start fresh. Anything else is a ModelError.
 
 Vision files are bare state dicts or hold one under `model` or `module`; fine-tuned ones prefix their keys by
 `backbone.` or `encoder.`; full video-text checkpoints hold the encoder under `vision_encoder.`. Encoders call their
@@ -38,14 +38,17 @@ def load_upstream(
 ) -> LoadReport:
     """Fill a video encoder or classifier with upstream weights.
 
-    Positions are interpolated to the model's size and number of frames, image patch filters inflated to video ones,
-    and a Kinetics-710 head cut to Kinetics-400; the model is not touched unless everything fits.
+    Positions are interpolated to the model's size and number of frames, image patch filters are inflated to video ones,
+    and a Kinetics-710 head is cut to Kinetics-400. The model does not change unless everything fits.
 
     Args:
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
         weights: a checkpoint file, or the content of one.
-        fresh: prefixes of weights that may be absent from the file, such as "head." before fine-tuning. Keys of the
-            file under these prefixes are ignored.
+        fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
+            absent from the file; keys of the file under these prefixes are ignored.
+
+    Returns:
+        What became of every key.
 
     Raises:
         ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that nothing fits.
@@ -64,10 +67,16 @@ def load_upstream(
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Bring the keys of any vision file to the names of the model.
+    """Rename the keys of any vision file to the names of the model.
 
-    Returns the weights by their bare names, and the keys set aside with the reason. Raises ModelError if two keys
-    come to the same name.
+    Args:
+        state_dict: the weights of a file.
+
+    Returns:
+        The weights by the names of the model, and the keys that are not part of the vision encoder -> the reason.
+
+    Raises:
+        ModelError: two keys come to the same name.
     """
     is_full_model = any(key.startswith(_ENCODER_IN_FULL_MODEL) for key in state_dict)
     vision: dict[str, Tensor] = {}
@@ -91,15 +100,19 @@ def infer_config(
     source: str = "state dict",
     stated_layers: Collection[int] = (),
 ) -> VideoMambaConfig:
-    """The encoder that upstream vision weights belong to, read off their shapes.
+    """Read the sizes of a video encoder off the shapes of its weights.
 
     Args:
-        state_dict: of any layout that `load_upstream` reads; other parts of a full model are not looked at.
-        source: what to call the weights in errors.
-        stated_layers: how many layers there are by the config of the run, where there is one.
+        state_dict: weights of any layout that `load_upstream` reads; other parts of a full model are ignored.
+        source: name of the file in error messages.
+        stated_layers: the number of layers by the config of the run that wrote the file; empty where there is none.
+
+    Returns:
+        The sizes. Image weights, whose patch filter has no time, give a tubelet size and a number of frames of 1.
 
     Raises:
-        ModelError: a key that tells a size is missing or of another rank, or the keys of a whole layer are.
+        ModelError: a key that tells a size is missing or has another number of dimensions, or all keys of a layer are
+            missing.
     """
     prefix = _prefix_of(state_dict)
     patch_key, position_key, time_key = (
@@ -131,7 +144,17 @@ def infer_config(
 
 
 def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
-    """Make a weight fit the model where a rule says how; returns it and what was done ("" for nothing)."""
+    """Change a weight of another shape so that it fits the model, where a rule says how.
+
+    Args:
+        key: name of the weight, with or without `vision_encoder.` before it.
+        tensor: the weight of the file.
+        wanted: the weight of the model.
+
+    Returns:
+        The weight to load, and what was done to it; "" where nothing was done, because the shape is right or no rule
+        applies.
+    """
     key = key.removeprefix(_ENCODER_IN_FULL_MODEL)
     if tensor.dim() == 0 or tensor.shape == wanted.shape:
         return tensor, ""
@@ -148,7 +171,7 @@ def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
 
 
 def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh: tuple[str, ...]) -> dict[str, str]:
-    """Remove from `available` what this kind of model has no use for, giving the reasons; settle the norm's name."""
+    """Remove from `available` what this kind of model does not use, and return the reasons; rename the final norm."""
     own, other = "norm.weight", "norm_f.weight"
     unused: tuple[str, ...] = ("clip_decoder.", "pool_norm.")
     if isinstance(model, VideoMamba):
@@ -165,19 +188,19 @@ def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh:
 
 
 def _is_image_without_time(key: str, available: Mapping[str, Tensor]) -> bool:
-    """Image weights know no time; temporal positions then start at zero, as upstream starts them."""
+    """Whether `key` is the temporal positions and the file holds image weights: these then start at zero (upstream)."""
     patch_filter = available.get("patch_embed.proj.weight")
     return key == "temporal_pos_embedding" and patch_filter is not None and patch_filter.dim() == 4
 
 
 def _prefix_of(state_dict: Mapping[str, Tensor]) -> str:
-    """What stands before the names of the video encoder in a file's keys."""
+    """The prefix of the video encoder's names in the keys of a file."""
     prefixes = (_ENCODER_IN_FULL_MODEL, *_PREFIXES)
     return next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in state_dict)), "")
 
 
 def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, width: int) -> StudentConfig | None:
-    """The student outputs, if there is any key of them: each then has its head, and all heads have one shape."""
+    """Sizes of the student outputs, None if the file has none. All of them must be there, with heads of one shape."""
     if not any(key.startswith(prefix) for key in state_dict):
         return None
     num_taps = count_numbered(source, state_dict, prefix)
@@ -189,7 +212,19 @@ def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, w
 
 
 def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
-    """How many parts are numbered after `prefix`. Raises ModelError unless they are 0, 1, 2 and so on, one at least."""
+    """Count the parts, such as layers, that are numbered after a prefix.
+
+    Args:
+        source: name of the file in error messages.
+        keys: keys of the file.
+        prefix: what stands before the numbers, such as `layers.`.
+
+    Returns:
+        How many there are, at least 1.
+
+    Raises:
+        ModelError: the numbers are not 0, 1, 2 and so on without a gap.
+    """
     number = re.compile(rf"{re.escape(prefix)}(\d{{1,9}})\.")
     found = {int(match[1]) for key in keys if (match := number.match(key))}
     gap = next(index for index in range(len(found) + 1) if index not in found)
@@ -201,9 +236,20 @@ def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
 def check_depth(
     source: str, part: str, width: int, num_layers: int, stated: Collection[int], published: int | None
 ) -> None:
-    """Raise ModelError where a part has other layers than its run's config states, or, without one, was published.
+    """Check the number of layers of a part against what is known of it.
 
-    Weights without their last layers are those of a smaller model; nothing but such knowledge tells.
+    Weights whose last layers are missing look like those of a smaller model, so that only other knowledge can tell.
+
+    Args:
+        source: name of the file in error messages.
+        part: what the layers belong to, for error messages.
+        width: of the layers, for error messages.
+        num_layers: how many the file has.
+        stated: how many there should be by the config of the run; empty where it says nothing.
+        published: how many a published model of this width has, used where the config says nothing; None if unknown.
+
+    Raises:
+        ModelError: the number is another one.
     """
     expected = sorted(stated) or ([published] if published else [])
     if expected and num_layers not in expected:
@@ -215,9 +261,19 @@ def check_depth(
 
 
 def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | None) -> torch.Size:
-    """The shape of a weight that tells sizes; `shape` is what is known of it, None any length but 0.
+    """Get the shape of a weight from which sizes are read.
 
-    Raises ModelError, naming the key, where it is missing or of another shape.
+    Args:
+        source: name of the file in error messages.
+        weights: weights of the file.
+        key: of the weight.
+        shape: the expected length of each dimension; None for any length except 0.
+
+    Returns:
+        The shape.
+
+    Raises:
+        ModelError: the weight is missing or has another shape; the message names the key.
     """
     if key not in weights:
         raise ModelError(f"{source} lacks {key}, which tells a size, among {len(weights)} keys")
