@@ -69,7 +69,7 @@ def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):
 
 def test_every_known_model_has_a_line():
     known = known_models()
-    assert list(known)[0] == "offline" and {*SHIPPED, *RELEASED} < known.keys()
+    assert next(iter(known)) == "offline" and {*SHIPPED, *RELEASED} < known.keys()
     assert known["videomamba-m-25m"] == RELEASED["videomamba-m-25m"].about
     assert all(line and "\n" not in line for line in known.values())
     known["mine"] = "a change of the copy"
