@@ -109,7 +109,7 @@ def negative_weights(scores: Tensor, ids: Tensor) -> Tensor:
     """
     positive = ids[:, None] == ids[None, :]
     weights = scores.float().masked_fill(positive, -torch.inf).softmax(dim=1)
-    return weights.masked_fill(positive, 0.0)  # also the NaN of a row that has no negative
+    return weights.masked_fill(positive, 0.0)  # also replaces the NaN of rows without a negative
 
 
 class Negatives(NamedTuple):

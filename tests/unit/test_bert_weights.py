@@ -244,7 +244,7 @@ def test_an_untied_decoder_is_refused(folder: Path) -> None:
 
 
 def test_other_heads_and_layers_are_refused(saved: Path) -> None:
-    assert_refused(saved, "has 2 attention heads, but this text encoder 4", replace(SMALL, num_heads=4))
+    assert_refused(saved, "has 2 attention heads, but this text encoder has 4", replace(SMALL, num_heads=4))
     fewer = replace(SMALL, num_layers=3, num_text_layers=2)
     assert_refused(saved, "has 16 left over, first: bert.encoder.layer.3.", fewer)
 

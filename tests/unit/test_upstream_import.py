@@ -211,7 +211,7 @@ def test_wrong_shapes_are_named_and_leave_the_model_alone() -> None:
 def test_one_name_twice_is_refused() -> None:
     weights = encoder_weights()
     weights["backbone.cls_token"] = weights["cls_token"]
-    with pytest.raises(ModelError, match=r"two keys mean cls_token"):
+    with pytest.raises(ModelError, match=r"two keys stand for cls_token"):
         load_upstream(VideoMamba(CONFIG), weights)
 
 

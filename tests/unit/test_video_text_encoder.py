@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 
 from tests.parity.fill import small_teacher_weights
 from vmr.errors import ModelError, VmrError
-from vmr.models.encoder import Encoder, Preprocess
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, Preprocess
 from vmr.models.families import video_text as video_text_encoder
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.bert_names import tied_copies
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -25,7 +25,7 @@ CONFIG = VideoTextConfig(
     text=TextConfig(width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64),
     embed_dim=16,
 )
-PREPROCESS = Preprocess(2, 32, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+PREPROCESS = Preprocess(2, 32, "upstream", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def tiny_model(seed: int = 0, config: VideoTextConfig = CONFIG) -> VideoTextModel:
@@ -71,7 +71,7 @@ def test_it_is_an_encoder(encoder):
 
 def test_a_video_is_the_mean_of_its_unit_frames(encoder):
     video = make_video(3)
-    pixels = (video / 255 - torch.tensor(UPSTREAM_MEAN).view(3, 1, 1)) / torch.tensor(UPSTREAM_STD).view(3, 1, 1)
+    pixels = (video / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     with torch.inference_mode():
         frames = tiny_model().encode_video(pixels).frame_embeddings  # (3, 2, 16)
     assert frames.shape == (3, 2, 16)

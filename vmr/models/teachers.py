@@ -63,7 +63,17 @@ class Teacher(nn.Module, ABC):
     def __init__(
         self, network: nn.Module, *, dim: int, grid_size: int, num_features: int, image_size: int, mean: RGB, std: RGB
     ) -> None:
-        """Freeze `network`; the arguments are the attributes of the class."""
+        """Freeze a network.
+
+        Args:
+            network: the image network.
+            dim: D, width of the features.
+            grid_size: G, patches along a side.
+            num_features: K, layers whose features are returned.
+            image_size: S, side of the frames that it takes, in pixels.
+            mean: subtracted from the RGB channels, for pixels in [0, 1].
+            std: divides the RGB channels after that.
+        """
         super().__init__()
         self.network = network.requires_grad_(False)
         self.dim = dim
@@ -328,7 +338,7 @@ def _check_vit(visual: Any, num_features: int) -> None:
         raise ModelError(f"teacher: its image tower is a {kind}, not open_clip's own ViT: use ViT-B-16 or the like")
     block = visual.transformer.resblocks[-1]
     plain = isinstance(getattr(block, "attn", None), nn.MultiheadAttention) and block.attn.batch_first
-    # A tower that pools otherwise trains neither its CLS token nor the projection of single tokens.
+    # In a tower with another pooling, neither the CLS token nor the projection of single tokens was trained.
     if not plain or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
         raise ModelError("teacher: this ViT has another attention or pooling than CLIP's: use ViT-B-16 or the like")
     if visual.grid_size[0] != visual.grid_size[1]:

@@ -164,6 +164,9 @@ def error_prefix(source: str) -> Iterator[None]:
     Args:
         source: what the error is about, such as the name of a file.
 
+    Yields:
+        Nothing.
+
     Raises:
         ModelError: the one raised inside, with the longer message.
     """

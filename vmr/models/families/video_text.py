@@ -32,7 +32,6 @@ from vmr.models.weights import LoadReport
 
 MAX_TEXT_TOKENS = 150  # upstream's limit for ActivityNet's paragraphs, the longest captions that it evaluates
 TEXTS_AT_ONCE = 64
-UPSTREAM_MEAN, UPSTREAM_STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 class VideoTextEncoder:
@@ -140,7 +139,7 @@ class VideoTextEncoder:
             path, num_frames=num_frames, image_size=image_size, num_heads=num_heads
         )
         video = model.config.video
-        preprocess = Preprocess(video.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+        preprocess = Preprocess(video.num_frames, video.image_size, "upstream", IMAGENET_MEAN, IMAGENET_STD)
         return cls(model, tokenizer, preprocess, name=name, about=about, device=device, report=report)
 
     @torch.inference_mode()

@@ -140,7 +140,7 @@ def _check_heads(text_encoder: TextEncoder, source: str | Path) -> None:
     """Compare the numbers of attention heads: no shape tells them, so that weights of another number would load."""
     stated, own = bert_config(source).num_heads, text_encoder.config.num_heads
     if stated != own:
-        raise ModelError(f"{source}: has {stated} attention heads, but this text encoder {own}")
+        raise ModelError(f"{source}: has {stated} attention heads, but this text encoder has {own}")
 
 
 def _read_weights(source: str | Path | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:

@@ -73,6 +73,11 @@ class TextEncoder(nn.Module):
     """
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a text encoder with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.config = config
         self.embeddings = TextEmbeddings(config)
@@ -103,6 +108,11 @@ class TextEmbeddings(nn.Module):
     """Word, position and segment vectors, summed and normalised. All tokens belong to segment 0."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make embeddings with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.word = nn.Embedding(config.vocab_size, config.width, padding_idx=PAD_ID)
         self.position = nn.Embedding(config.max_positions, config.width)
@@ -185,6 +195,11 @@ class TextLayer(nn.Module):
     """Self-attention, then the feed-forward part; each is added to its input and the sum is normalised."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a layer with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.attention = Attention(config, config.width)
         self.attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -206,13 +221,28 @@ class TextLayer(nn.Module):
         return self.feed_forward(self.attend_to_text(hidden, bias))
 
     def attend_to_text(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """Run the self-attention part; arguments and result as in `forward`."""
+        """Run the self-attention part.
+
+        Args:
+            hidden: (B, L, W).
+            bias: (B, 1, 1, L), as from `padding_bias`.
+
+        Returns:
+            (B, L, W).
+        """
         attended = self.attention.attend(hidden, *self.attention.project(hidden), bias)
         out: Tensor = self.attention_norm(hidden + self.dropout(attended))
         return out
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
-        """Run the feed-forward part, which treats each token on its own: (B, L, W) -> (B, L, W)."""
+        """Run the feed-forward part, which treats each token on its own.
+
+        Args:
+            hidden: (B, L, W).
+
+        Returns:
+            (B, L, W).
+        """
         changed = self.contract(F.gelu(self.expand(hidden)))
         out: Tensor = self.feed_forward_norm(hidden + self.dropout(changed))
         return out

@@ -114,6 +114,12 @@ class FusionLayer(TextLayer):
     """A BERT layer that attends to a video between its self-attention and its feed-forward part."""
 
     def __init__(self, config: TextConfig, video_width: int) -> None:
+        """Make a layer with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+            video_width: C.
+        """
         super().__init__(config)
         self.cross_attention = Attention(config, video_width)
         self.cross_attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -141,6 +147,11 @@ class MaskedLMHead(nn.Module):
     """Scores every word of the vocabulary for each token; its output weights are the text encoder's word vectors."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a head with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)

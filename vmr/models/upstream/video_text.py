@@ -288,7 +288,7 @@ def _find_num_heads(checkpoint: UpstreamVideoText, width: int) -> int:
     why = f"its config states {', '.join(map(str, sorted(stated)))}" if stated else f"no published width is {width}"
     raise ModelError(
         f"{checkpoint.source}: cannot tell the text encoder's attention heads ({why}): "
-        "vmr.load_model(path, num_heads=...) does"
+        "give their number as vmr.load_model(path, num_heads=...)"
     )
 
 

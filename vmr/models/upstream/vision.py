@@ -89,7 +89,7 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
         for prefix in (_ENCODER_IN_FULL_MODEL, *_PREFIXES):
             name = name.removeprefix(prefix)
         if name in vision:
-            raise ModelError(f"two keys mean {name}: {key} is one of them")
+            raise ModelError(f"two keys stand for {name}: {key} is one of them")
         vision[name] = tensor
     return vision, ignored
 
@@ -207,7 +207,7 @@ def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, w
     teacher_dim = None
     for tap in range(num_taps):
         teacher_dim, _ = sized(source, state_dict, f"{prefix}{tap}.head.weight", teacher_dim, width)
-    assert teacher_dim is not None  # there is a tap at least
+    assert teacher_dim is not None  # there is at least one tap
     return StudentConfig(teacher_dim, num_taps)
 
 

@@ -88,6 +88,11 @@ class PatchEmbed(nn.Module):
     """Turns patches into tokens: a convolution whose stride is its size, computed as one matrix product."""
 
     def __init__(self, config: BackboneConfig) -> None:
+        """Make a filter with fresh weights.
+
+        Args:
+            config: sizes of patches and tubelets, and the width.
+        """
         super().__init__()
         kernel = (config.tubelet_size, config.patch_size, config.patch_size)
         self.proj = nn.Conv3d(3, config.width, kernel, stride=kernel)

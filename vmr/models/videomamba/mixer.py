@@ -85,7 +85,7 @@ class BidirectionalMixer(nn.Module):
         backward = self._scan_inputs(
             u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), workspace, backward=True
         )
-        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is float32 whatever the products are
+        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is always float32
             y = bidirectional_scan(forward, backward, z, out=workspace.like("y", x), backend=self.backend)
         return workspace.linear("hidden", y, self.out_proj.weight)
 
