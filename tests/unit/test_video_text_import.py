@@ -251,10 +251,10 @@ def test_heads_come_from_argument_published_width_or_the_text_encoders_config() 
     assert heads(SETTINGS) == 4  # and not the 16 of the vision section
     assert heads(SETTINGS, num_heads=8) == 8
     for settings in ({}, {"num_attention_heads": 4}, {"model": {"text_encoder": {"num_attention_heads": True}}}):
-        with pytest.raises(ModelError, match=r"\(no published width is 64\): vmr\.load_model\(path, num_heads="):
+        with pytest.raises(ModelError, match=r"\(no published width is 64\): .*load_model\(path, num_heads="):
             heads(settings)
     two = {"model": {"text_encoder": [{"num_attention_heads": 8}, {"num_attention_heads": 4}]}}
-    with pytest.raises(ModelError, match=r"\(its config states 4, 8\): vmr\.load_model"):
+    with pytest.raises(ModelError, match=r"\(its config states 4, 8\): .*load_model"):
         heads(two)
     with pytest.raises(ModelError, match="state dict: text: width 64 is no multiple of num_heads 7"):
         heads({}, num_heads=7)
