@@ -8,6 +8,6 @@ nothing that reads videos. Inside, each file or room imports only from those on 
     families
     upstream                        teachers    masks
     video_text
-    text        videomamba
-    encoder, weights, hub, checkpoint_file, pip_weights, open_clip_weights
+    text        videomamba          open_clip_weights
+    encoder, weights, hub, checkpoint_file, pip_weights
 """
