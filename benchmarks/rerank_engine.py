@@ -25,8 +25,8 @@ from torch import Tensor
 
 from benchmarks.common import environment, peak_memory
 from vmr.memory import format_bytes
-from vmr.models.encoder import Preprocess
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
@@ -66,7 +66,7 @@ class Task:
         torch.set_num_threads(work.num_threads)
         torch.manual_seed(0)
         video = VideoMambaConfig.of_size("middle", num_frames=work.num_frames)
-        preprocess = Preprocess(work.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+        preprocess = Preprocess(work.num_frames, video.image_size, "upstream", IMAGENET_MEAN, IMAGENET_STD)
         tokenizer = CaptionTokenizer()
         model = VideoTextModel(VideoTextConfig(video, TextConfig()))
         self.encoder = VideoTextEncoder(model, tokenizer, preprocess, name="bench", about="fresh weights")

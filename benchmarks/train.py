@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
 from benchmarks.peers import run_with_mambapy_scan
-from vmr.models.videomamba.encoder import VideoFeatures, VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoEncoderOutput, VideoMamba, VideoMambaConfig
 
 OURS, PEER = "vmr", "mamba.py's parallel scan"
 
@@ -32,7 +32,7 @@ def prepare(peer: str, num_frames: int, batch_size: int) -> Work:
 
     def work() -> None:
         features = model(video) if peer == OURS else run_with_mambapy_scan(model, video)
-        assert isinstance(features, VideoFeatures)
+        assert isinstance(features, VideoEncoderOutput)
         features.pooled.square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()

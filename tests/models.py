@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from vmr.models.encoder import Preprocess, VideoFeatures
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Preprocess, VideoFeatures
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
@@ -15,7 +15,7 @@ CONFIG = VideoTextConfig(
     text=TextConfig(width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64),
     embed_dim=16,
 )
-PREPROCESS = Preprocess(2, 32, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+PREPROCESS = Preprocess(2, 32, "upstream", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def tiny_model(seed: int = 0, config: VideoTextConfig = CONFIG) -> VideoTextModel:

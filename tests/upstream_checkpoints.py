@@ -15,9 +15,10 @@ from torch import Tensor
 from tests.models import tiny_model
 from tests.parity.fill import small_teacher_weights
 from vmr.errors import ModelError
+from vmr.models.text.bert_names import tied_copies
 from vmr.models.text.encoder import TextConfig
 from vmr.models.upstream.released import MIDDLE, RELEASED
-from vmr.models.upstream.video_text import load_video_text, read_video_text, tied_copies, upstream_name
+from vmr.models.upstream.video_text import load_video_text, read_video_text, upstream_name
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
@@ -129,7 +130,7 @@ def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextCo
     model = make_model(config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ModelError) as caught:
-        load_video_text(model, model.config, read_video_text(weights))
+        load_video_text(model, read_video_text(weights))
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
     for name, tensor in model.state_dict().items():

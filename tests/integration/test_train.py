@@ -17,7 +17,8 @@ from tests.integration.tiny_run import kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
-from vmr.models.upstream.video_text import tied_copies, upstream_name
+from vmr.models.text.bert_names import tied_copies
+from vmr.models.upstream.video_text import upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
@@ -384,7 +385,7 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--model.teacher", "resnet"], "unknown teacher 'resnet'"),
         (["--model.teacher", "null"], "need a teacher"),
         (["--model.video.student.teacher_dim", 512], "teacher_dim is 512; this teacher has 112"),
-        (["--model.video.student.num_taps", 2], "hands out 1 layer, not 2"),
+        (["--model.video.student.num_taps", 2], "gives features of 1 layer, not 2"),
         (["--model.video.tubelet_size", 3], "num_frames 2 is no multiple of tubelet_size 3"),
         (["--model.init", "nowhere.pth"], "nowhere.pth"),
         (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),

@@ -9,9 +9,9 @@ from torch.nn.functional import normalize
 from tests.models import PREPROCESS, make_encoder, make_video, tiny_model
 from tests.upstream_checkpoints import save_as_upstream
 from vmr.errors import ModelError, VmrError
-from vmr.models.encoder import Encoder
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from vmr.models.families import video_text as video_text_encoder
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.tokenizer import CaptionTokenizer
 
 
@@ -27,7 +27,7 @@ def test_it_is_an_encoder(encoder):
 
 def test_a_video_is_the_mean_of_its_unit_frames(encoder):
     video = make_video(3)
-    pixels = (video / 255 - torch.tensor(UPSTREAM_MEAN).view(3, 1, 1)) / torch.tensor(UPSTREAM_STD).view(3, 1, 1)
+    pixels = (video / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     with torch.inference_mode():
         frames = tiny_model().encode_video(pixels).frame_embeddings  # (3, 2, 16)
     assert frames.shape == (3, 2, 16)

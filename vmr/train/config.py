@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vmr.models.encoder import Preprocess
-from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
+from vmr.models.teachers import Pixels
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.encoder import VideoMambaConfig
