@@ -59,7 +59,7 @@ STEPS = {
     "N": 16, "N_BLOCK": 16, "ROWS": 128, "BD": 64, "BR": 64, "BLOCKS": 3, "HAS_BIAS": True, "PRECISION": "tf32",
 }  # fmt: skip
 EXACT_STEPS = STEPS | {"ROWS": 32, "PRECISION": "ieee"}
-CONV = {"ROWS": 16, "BD": 128, "K": 4, "REVERSE": False, "BOTH": True, "HAS_BIAS": True}
+CONV = {"ROWS": 16, "BD": 128, "K": 4, "HAS_BIAS": True}
 NORM = {"BLOCK": 1024, "HAS_RESIDUAL": True, "WRITE_STREAM": True}
 
 TWO_WARPS, FOUR_WARPS = {"num_warps": 2}, {"num_warps": 4}

@@ -14,30 +14,20 @@ Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
 Pair = tuple[Tensor, Tensor]
 
 
-def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
-    """`causal_conv_silu` on checked CPU tensors."""
-    if needs_grad(x, weight, bias):
-        y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
-        return y.to(x.dtype)
-    return _filter_one(x, weight, bias, reverse)
-
-
 def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
     """`bidirectional_conv_silu` on checked CPU tensors."""
     if needs_grad(x, *forward, *backward):
-        return causal_conv_silu_cpu(x, *forward, reverse=False), causal_conv_silu_cpu(x, *backward, reverse=True)
+        return _differentiable(x, *forward, reverse=False), _differentiable(x, *backward, reverse=True)
     x = with_contiguous_channels(x)
     y = (torch.empty(x.shape, dtype=x.dtype), torch.empty(x.shape, dtype=x.dtype)) if out is None else out
     _run(x, (forward, y[0]), (backward, y[1]))
     return y
 
 
-def _filter_one(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
-    x = with_contiguous_channels(x)
-    y = torch.empty(x.shape, dtype=x.dtype)
-    causal, reversed_ = (None, ((weight, bias), y)) if reverse else (((weight, bias), y), None)
-    _run(x, causal, reversed_)
-    return y
+def _differentiable(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
+    """One direction in float32, with gradients."""
+    y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
+    return y.to(x.dtype)
 
 
 def _run(x: Tensor, causal: tuple[Filter, Tensor] | None, reversed_: tuple[Filter, Tensor] | None) -> None:
@@ -72,7 +62,11 @@ class _ConvSilu(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
         ctx.reverse = reverse
-        return _filter_one(x, weight, bias, reverse)
+        x = with_contiguous_channels(x)
+        y = torch.empty(x.shape, dtype=x.dtype)
+        one = ((weight, bias), y)
+        _run(x, *((None, one) if reverse else (one, None)))
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable

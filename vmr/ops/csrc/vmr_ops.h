@@ -14,7 +14,6 @@
 #define VMR_CHUNK_ROWS 64
 // Checkpoints are padded to whole vectors of the widest instruction set, so that any of them may read them.
 #define VMR_CHECKPOINT_LANES 16
-#define VMR_MAX_TAPS 8
 
 #if defined(_WIN32)
 #define VMR_EXPORT __declspec(dllexport)
@@ -57,7 +56,7 @@ typedef struct {
 } vmr_scan_backward_args;
 
 typedef struct {
-  int64_t batch, length, channels, taps;
+  int64_t batch, length, channels, taps;  // at most 8 taps
   int32_t dtype, threads, isa, unused;
   vmr_rows x;
   vmr_rows out, reverse_out;                                   // either data may be null

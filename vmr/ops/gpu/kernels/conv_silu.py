@@ -37,23 +37,21 @@ def _filtered(x, weight, bias, row, length, stride, d, d_ok, ROWS: tl.constexpr,
 def conv_silu(
     x, weight, bias, weight_b, bias_b, y, y_b, length, channels, stride_x, batch_stride_x, stride_y, batch_stride_y,
     stride_y_b, batch_stride_y_b,
-    ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, BOTH: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """y (B, L, D), and y_b by the other filter in the other direction where BOTH; programs: L / ROWS, D / BD, B."""
+    """Writes y from the left and y_b from the right, both (B, L, D); programs: L / ROWS, D / BD, B."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     b = tl.program_id(2).to(tl.int64)
     d_ok = d < channels
     ok = (row < length)[:, None] & d_ok[None, :]
     x += b * batch_stride_x
-    sums = _filtered(x, weight, bias, row, length, stride_x, d, d_ok, ROWS, BD, K, REVERSE, HAS_BIAS)
+    sums = _filtered(x, weight, bias, row, length, stride_x, d, d_ok, ROWS, BD, K, False, HAS_BIAS)
     out = y + b * batch_stride_y + row[:, None] * stride_y + d[None, :]
     tl.store(out, (sums * silu_gate(sums)).to(y.dtype.element_ty), mask=ok)
-    if BOTH:
-        sums = _filtered(x, weight_b, bias_b, row, length, stride_x, d, d_ok, ROWS, BD, K, not REVERSE, HAS_BIAS)
-        out = y_b + b * batch_stride_y_b + row[:, None] * stride_y_b + d[None, :]
-        tl.store(out, (sums * silu_gate(sums)).to(y_b.dtype.element_ty), mask=ok)
+    sums = _filtered(x, weight_b, bias_b, row, length, stride_x, d, d_ok, ROWS, BD, K, True, HAS_BIAS)
+    out = y_b + b * batch_stride_y_b + row[:, None] * stride_y_b + d[None, :]
+    tl.store(out, (sums * silu_gate(sums)).to(y_b.dtype.element_ty), mask=ok)
 
 
 @triton.jit
@@ -94,10 +92,9 @@ def _backward_one(
 def conv_silu_backward(
     grad, grad_b, x, weight, bias, weight_b, bias_b, grad_x, partial, length, channels,
     stride_grad, batch_stride_grad, stride_grad_b, batch_stride_grad_b, stride_x, batch_stride_x,
-    ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, BOTH: tl.constexpr,
-    HAS_BIAS: tl.constexpr,
+    ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """grad_x (B, L, D), and partial sums (directions, B, row tiles, K + 1, D); programs as those of `conv_silu`."""
+    """Writes grad_x (B, L, D) and partial sums (2, B, row tiles, K + 1, D); programs as those of `conv_silu`."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     b = tl.program_id(2).to(tl.int64)
@@ -106,13 +103,12 @@ def conv_silu_backward(
     partial += (b * tl.num_programs(0) + tl.program_id(0)) * (K + 1) * channels
     total = _backward_one(
         grad + b * batch_stride_grad, x, weight, bias, partial, row, length, stride_grad, stride_x, channels, d, d_ok,
-        ROWS, BD, K, REVERSE, HAS_BIAS,
+        ROWS, BD, K, False, HAS_BIAS,
     )  # fmt: skip
-    if BOTH:
-        partial += tl.num_programs(2).to(tl.int64) * tl.num_programs(0) * (K + 1) * channels
-        total += _backward_one(
-            grad_b + b * batch_stride_grad_b, x, weight_b, bias_b, partial, row, length, stride_grad_b, stride_x,
-            channels, d, d_ok, ROWS, BD, K, not REVERSE, HAS_BIAS,
-        )  # fmt: skip
+    partial += tl.num_programs(2).to(tl.int64) * tl.num_programs(0) * (K + 1) * channels
+    total += _backward_one(
+        grad_b + b * batch_stride_grad_b, x, weight_b, bias_b, partial, row, length, stride_grad_b, stride_x,
+        channels, d, d_ok, ROWS, BD, K, True, HAS_BIAS,
+    )  # fmt: skip
     to = grad_x + (b * length + row)[:, None] * channels + d[None, :]
     tl.store(to, total.to(grad_x.dtype.element_ty), mask=(row < length)[:, None] & d_ok[None, :])
