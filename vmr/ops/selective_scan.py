@@ -61,26 +61,10 @@ def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, 
     Raises:
         VmrError: shapes, dtypes or devices disagree, the backend is absent, or `out` is given while gradients are on.
     """
-    inputs = ScanInputs(u, delta, A, B, C, D, delta_bias, delta_weight)
-    inputs.check(z, addend)
-    if out is not None:
-        _check_out(out, (*inputs, z, addend))
-    choice = choose_backend(backend, u, kernel_fits=A.shape[1] <= MAX_STATES)
-    if choice == "cpu":
-        from vmr.ops.scan_cpu import selective_scan_cpu
-
-        return selective_scan_cpu(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
-    if choice == "triton":
-        from vmr.ops.gpu.scan import scan_triton
-
-        return scan_triton([inputs], z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
-    if choice == "cuda":
-        from vmr.ops.scan_cuda import selective_scan_cuda
-
-        y = selective_scan_cuda(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse)
-    else:
-        y = selective_scan_reference(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse)
-    return y if out is None else out.copy_(y)
+    return _scan(
+        ScanInputs(u, delta, A, B, C, D, delta_bias, delta_weight),
+        z, addend, reverse=reverse, delta_softplus=delta_softplus, out=out, backend=backend,
+    )  # fmt: skip
 
 
 def bidirectional_scan(
@@ -119,7 +103,7 @@ def bidirectional_scan(
     y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
     reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
     return _scan(
-        backward, z=z, addend=y, reverse=True, delta_softplus=delta_softplus, out=reuse if out is None else out,
+        backward, z, y, reverse=True, delta_softplus=delta_softplus, out=reuse if out is None else out,
         backend=backend,
     )  # fmt: skip
 
@@ -142,19 +126,34 @@ def _bidirectional_triton(
 
 def _scan(
     inputs: ScanInputs,
-    *,
     z: Tensor | None = None,
     addend: Tensor | None = None,
+    *,
     reverse: bool = False,
     delta_softplus: bool,
     out: Tensor | None,
     backend: Backend,
 ) -> Tensor:
-    u, delta, A, B, C, D, delta_bias, delta_weight = inputs
-    return selective_scan(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse,
-        delta_weight=delta_weight, addend=addend, out=out, backend=backend,
-    )  # fmt: skip
+    """`selective_scan` of bundled inputs: check them, choose the backend, run it."""
+    inputs.check(z, addend)
+    if out is not None:
+        _check_out(out, (*inputs, z, addend))
+    choice = choose_backend(backend, inputs.u, kernel_fits=inputs.A.shape[1] <= MAX_STATES)
+    if choice == "cpu":
+        from vmr.ops.scan_cpu import selective_scan_cpu
+
+        return selective_scan_cpu(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
+    if choice == "triton":
+        from vmr.ops.gpu.scan import scan_triton
+
+        return scan_triton([inputs], z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
+    if choice == "cuda":
+        from vmr.ops.scan_cuda import selective_scan_cuda
+
+        y = selective_scan_cuda(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse)
+    else:
+        y = selective_scan_reference(inputs, z, addend, delta_softplus=delta_softplus, reverse=reverse)
+    return y if out is None else out.copy_(y)
 
 
 def selective_scan_reference(

@@ -30,27 +30,71 @@ def _load_state(A, B_C, tile_state, adjoint, grad_A, rows, n, channels, d, ok, N
 
 
 @triton.jit
+def _load_tile(
+    grad, u, delta, begin, count, first, channels, stride_u, d, ok,
+    T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr,
+):  # fmt: skip
+    """T rows from step `first` on: their numbers, step sizes, delta u and g, and zeros for the gradients' sums."""
+    steps, drives, gs, d_steps, d_drives, rows = (), (), (), (), (), ()
+    for t in tl.static_range(T):
+        row = row_at(begin, count, first + t, DESCENDING)
+        alive = ok & (first + t < count)
+        step = tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32)
+        rows = rows + (row,)
+        steps = steps + (step,)
+        drives = drives + (step * tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
+        gs = gs + (tl.load(grad + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
+        d_steps = d_steps + (tl.zeros((BD,), tl.float32),)
+        d_drives = d_drives + (tl.zeros((BD,), tl.float32),)
+    return rows, steps, drives, gs, d_steps, d_drives
+
+
+@triton.jit
+def _write_tile(
+    u, skip, grad_u, grad_delta, grad_skip, grad_bias, steps, gs, d_steps, d_drives, rows, begin, count, first,
+    channels, stride_u, d, ok,
+    T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, SOFTPLUS: tl.constexpr, HAS_SKIP: tl.constexpr,
+):  # fmt: skip
+    """Write the gradients of u and delta for the rows of a tile, and add to those of the skip connection and bias."""
+    # What is only needed once a tile is read again, so that the loop over states has registers enough.
+    skip_d = tl.zeros((BD,), tl.float32)
+    if HAS_SKIP:
+        skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
+    sum_skip = tl.load(grad_skip + d, mask=ok, other=0.0)
+    sum_bias = tl.load(grad_bias + d, mask=ok, other=0.0)
+    xs = load_rows(u, begin, count, first, stride_u, d, ok, T, DESCENDING)
+    for t in tl.static_range(T):
+        alive = ok & (first + t < count)
+        x = xs[t].to(tl.float32)
+        du = tl.fma(d_drives[t], steps[t], skip_d * gs[t])
+        d_step = tl.fma(d_drives[t], x, d_steps[t])
+        if SOFTPLUS:  # its slope is 1 - exp(-softplus), by a series where that would cancel
+            s = steps[t]
+            d_step *= tl.where(s < 0.02, s * (1.0 - s * (0.5 - s / 6.0)), 1.0 - tl.exp2(s * -LOG2_E))
+        d_step = tl.where(alive, d_step, 0.0)
+        sum_skip = tl.fma(gs[t], x, sum_skip)
+        sum_bias += d_step
+        tl.store(grad_u + rows[t] * channels + d, du.to(grad_u.dtype.element_ty), mask=alive)
+        tl.store(grad_delta + rows[t] * channels + d, d_step.to(grad_delta.dtype.element_ty), mask=alive)
+    tl.store(grad_skip + d, sum_skip, mask=ok)
+    tl.store(grad_bias + d, sum_bias, mask=ok)
+
+
+@triton.jit
 def _walk_back(
     grad, u, delta, B_C, A, skip, adjoint, tile_states, grad_u, grad_delta, grad_A, grad_B_C, grad_skip, grad_bias,
     begin, count, channels, stride_u, d, ok,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, SOFTPLUS: tl.constexpr,
     HAS_SKIP: tl.constexpr,
 ):  # fmt: skip
+    """The gradients of one direction over one chunk."""
     tiles = tl.cdiv(count, T)
     for back in range(tiles):
         first = (tiles - 1 - back) * T
         tile_state = tile_states + (tiles - 1 - back) * N * channels
-        steps, drives, gs, d_steps, d_drives, rows = (), (), (), (), (), ()
-        for t in tl.static_range(T):
-            row = row_at(begin, count, first + t, DESCENDING)
-            alive = ok & (first + t < count)
-            step = tl.load(delta + row * channels + d, mask=alive, other=0.0).to(tl.float32)
-            rows = rows + (row,)
-            steps = steps + (step,)
-            drives = drives + (step * tl.load(u + row * stride_u + d, mask=alive, other=0.0).to(tl.float32),)
-            gs = gs + (tl.load(grad + row * channels + d, mask=alive, other=0.0).to(tl.float32),)
-            d_steps = d_steps + (tl.zeros((BD,), tl.float32),)
-            d_drives = d_drives + (tl.zeros((BD,), tl.float32),)
+        rows, steps, drives, gs, d_steps, d_drives = _load_tile(
+            grad, u, delta, begin, count, first, channels, stride_u, d, ok, T, BD, DESCENDING
+        )
         A_n, h, p, dA, pairs = _load_state(A, B_C, tile_state, adjoint, grad_A, rows, 0, channels, d, ok, N, T)
         for n in range(N):  # unrolled, it would need more registers than there are
             # The next round's operands, asked for a round ahead.
@@ -82,28 +126,10 @@ def _walk_back(
             tl.store(adjoint + n * channels + d, p, mask=ok)
             tl.store(grad_A + n * channels + d, dA, mask=ok)
             A_n, h, p, dA, pairs = next_A, next_h, next_p, next_dA, next_pairs
-        # What is only needed once a tile is read again, so that the loop above has registers enough.
-        skip_d = tl.zeros((BD,), tl.float32)
-        if HAS_SKIP:
-            skip_d = tl.load(skip + d, mask=ok, other=0.0).to(tl.float32)
-        sum_skip = tl.load(grad_skip + d, mask=ok, other=0.0)
-        sum_bias = tl.load(grad_bias + d, mask=ok, other=0.0)
-        xs = load_rows(u, begin, count, first, stride_u, d, ok, T, DESCENDING)
-        for t in tl.static_range(T):
-            alive = ok & (first + t < count)
-            x = xs[t].to(tl.float32)
-            du = tl.fma(d_drives[t], steps[t], skip_d * gs[t])
-            d_step = tl.fma(d_drives[t], x, d_steps[t])
-            if SOFTPLUS:  # its slope is 1 - exp(-softplus), by a series where that would cancel
-                s = steps[t]
-                d_step *= tl.where(s < 0.02, s * (1.0 - s * (0.5 - s / 6.0)), 1.0 - tl.exp2(s * -LOG2_E))
-            d_step = tl.where(alive, d_step, 0.0)
-            sum_skip = tl.fma(gs[t], x, sum_skip)
-            sum_bias += d_step
-            tl.store(grad_u + rows[t] * channels + d, du.to(grad_u.dtype.element_ty), mask=alive)
-            tl.store(grad_delta + rows[t] * channels + d, d_step.to(grad_delta.dtype.element_ty), mask=alive)
-        tl.store(grad_skip + d, sum_skip, mask=ok)
-        tl.store(grad_bias + d, sum_bias, mask=ok)
+        _write_tile(
+            u, skip, grad_u, grad_delta, grad_skip, grad_bias, steps, gs, d_steps, d_drives, rows, begin, count, first,
+            channels, stride_u, d, ok, T, BD, DESCENDING, SOFTPLUS, HAS_SKIP,
+        )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=["length", "chunk", "max_tiles", "batch"])
