@@ -56,7 +56,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 @contextmanager
-def joined(device: torch.device, patience: timedelta) -> Iterator[Processes]:
+def joined(device: torch.device, timeout: timedelta) -> Iterator[Processes]:
     """Joins the processes that torchrun started, and leaves them; without torchrun there is one.
 
     device: that of this process; where it is CUDA they talk by nccl, else by gloo. patience: how long one may let the
@@ -68,7 +68,7 @@ def joined(device: torch.device, patience: timedelta) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
         yield Processes(rank, world, device)
     finally:

@@ -21,7 +21,7 @@ from vmr.train.config import (
     StageConfig,
     TrainConfig,
     ValidationConfig,
-    completed,
+    with_defaults,
 )
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig, SourceConfig
@@ -339,9 +339,9 @@ def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
     config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
     older = config.essentials()
     del older["data"]["sources"][1]["stream"], older["stages"][0]["cosine_steps"], older["optimizer"]["eps"]
-    assert completed(older) == config.essentials()
+    assert with_defaults(older) == config.essentials()
     older["optimizer"]["from_the_future"] = 1
-    assert first_difference(config.essentials(), completed(older)) == "optimizer.from_the_future is None, there 1"
+    assert first_difference(config.essentials(), with_defaults(older)) == "optimizer.from_the_future is None, there 1"
 
 
 def test_defaults_are_those_of_the_dataclasses():

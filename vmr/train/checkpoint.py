@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from vmr.errors import VmrError
 from vmr.files import sha256_of
 from vmr.processes import Processes
-from vmr.train.config import TrainConfig, completed
-from vmr.train.distributed import fill, whole
+from vmr.train.config import TrainConfig, with_defaults
+from vmr.train.distributed import fill, full_tensor
 
 SCHEMA = "vmr-checkpoint/1"
 STATE_FILE = "state.json"
@@ -116,7 +116,7 @@ def read_state(checkpoint: Path) -> TrainState:
     return state
 
 
-def newest_whole(folder: Path) -> Resumable | None:
+def newest_intact(folder: Path) -> Resumable | None:
     """The newest checkpoint that is whole; None if there is none.
 
     Raises VmrError where there are checkpoints and none is whole.
@@ -132,21 +132,21 @@ def newest_whole(folder: Path) -> Resumable | None:
     return None
 
 
-def find_resumable(out: Path, folder: Path, config: TrainConfig, among: Processes) -> Resumable | None:
+def find_resumable(out: Path, folder: Path, config: TrainConfig, processes: Processes) -> Resumable | None:
     """The checkpoint in `folder`, of the run in `out`, to go on from; None if there is none. Every process must ask.
 
     Raises VmrError if it is another run's, or there are checkpoints and none can be read.
     """
-    found = among.share(newest_whole(folder) if among.is_main else None)
+    found = processes.share(newest_intact(folder) if processes.is_main else None)
     if found is None:
         return None
     if not config.run.resume:
         raise VmrError(f"{out}: holds a run already: name another run.out, or leave run.resume true to go on with it")
-    difference = first_difference(config.essentials(), completed(found.state.config))
+    difference = first_difference(config.essentials(), with_defaults(found.state.config))
     if difference is not None:
         raise VmrError(f"{out}: holds another run: {difference}: name another run.out, or use its config")
-    if len(found.state.positions) != among.world:
-        raise VmrError(f"{out}: its run has {len(found.state.positions)} processes, not {among.world}: use as many")
+    if len(found.state.positions) != processes.world:
+        raise VmrError(f"{out}: its run has {len(found.state.positions)} processes, not {processes.world}: use as many")
     return found
 
 
@@ -183,19 +183,19 @@ def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> Non
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
     """A model's weights, whole and on the CPU; every process must ask."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The state of an optimiser over `parameter_groups`, as PARAMETER/KEY -> tensor; every process must ask."""
     return {
-        f"{name}/{key}": whole(value)
+        f"{name}/{key}": full_tensor(value)
         for name, parameter in named_parameters(optimizer)
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def load_model(model: nn.Module, file: Path) -> None:
+def load_weights(model: nn.Module, file: Path) -> None:
     """Fill a model from a file of a checkpoint. Raises VmrError for one of another model."""
     with safe_open(file, framework="pt") as content:
         for name, tensor in _matched(file, content.keys(), model.state_dict()).items():

@@ -296,7 +296,7 @@ class TrainConfig:
         return content
 
 
-def completed(essentials: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(essentials: Mapping[str, Any]) -> dict[str, Any]:
     """Essentials that another version of vmr wrote, with what it did not know yet as it was then: the defaults."""
     found = _filled(essentials, TrainConfig().essentials())
     source, stage = (json.loads(json.dumps(asdict(default))) for default in (SourceConfig("shapes"), StageConfig()))

@@ -21,11 +21,11 @@ from vmr.processes import Processes, joined
 from vmr.train.config import Parallel
 from vmr.train.objective import Objective
 
-PATIENCE = timedelta(hours=2)  # for one process validates while the others wait
+TIMEOUT = timedelta(hours=2)  # one process validates while the others wait
 
 
 @contextmanager
-def processes(device: str) -> Iterator[Processes]:
+def join_processes(device: str) -> Iterator[Processes]:
     """Joins the processes that torchrun started, and leaves them. Raises VmrError for a device that is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,8 +36,8 @@ def processes(device: str) -> Iterator[Processes]:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise VmrError(f"run.device {device!r} is not here: use cpu, cuda or auto") from error
-    with joined(chosen, PATIENCE) as among:
-        yield among
+    with joined(chosen, TIMEOUT) as processes:
+        yield processes
 
 
 class Parallelised:
@@ -47,16 +47,16 @@ class Parallelised:
     optimiser is made after it.
     """
 
-    def __init__(self, objective: Objective, parallel: Parallel, among: Processes) -> None:
+    def __init__(self, objective: Objective, parallel: Parallel, processes: Processes) -> None:
         self.objective = objective
-        self._among = among
+        self._processes = processes
         self._ddp: DistributedDataParallel | None = None
         self._kept_whole: list[nn.Parameter] = []
-        if among.world > 1 and parallel == "ddp":
+        if processes.world > 1 and parallel == "ddp":
             # Images leave the temporal positions without a gradient, unmasked stages the student outputs.
             self._ddp = DistributedDataParallel(objective, find_unused_parameters=True)
-        elif among.world > 1:
-            shard(objective.model, objective, among)
+        elif processes.world > 1:
+            shard(objective.model, objective, processes)
             self._kept_whole = [objective.model.temperature]
 
     def __call__(self, *arguments: Any) -> dict[str, Tensor]:
@@ -77,10 +77,10 @@ class Parallelised:
         for parameter in self._kept_whole:
             if not more_to_come and parameter.grad is not None:
                 dist.all_reduce(parameter.grad)
-                parameter.grad /= self._among.world
+                parameter.grad /= self._processes.world
 
 
-def shard(model: VideoTextModel, root: nn.Module, among: Processes) -> None:
+def shard(model: VideoTextModel, root: nn.Module, processes: Processes) -> None:
     """FSDP2: each layer of the encoders is gathered by itself, what is left of `root`, which has the model, at once.
 
     Fusion layers are left to it, since their keys and values are made outside of their forward pass. A scalar cannot be
@@ -89,13 +89,13 @@ def shard(model: VideoTextModel, root: nn.Module, among: Processes) -> None:
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(among.device.type, (among.world,))
+    mesh = init_device_mesh(processes.device.type, (processes.world,))
     for layer in [*model.video_encoder.layers, *model.text_encoder.layers]:
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh, ignored_params={model.temperature})
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor, or all parts of a DTensor, on the CPU; every process must ask."""
     full = getattr(tensor, "full_tensor", None)
     return (tensor if full is None else full()).detach().cpu().contiguous()

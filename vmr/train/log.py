@@ -25,7 +25,7 @@ from vmr.train.config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
 WANDB_FILE = "wandb_id"
-WAITING = 0.2  # share of the time beyond which the line says that the loop waits for data
+MAX_WAITING_SHARE = 0.2  # of the time; above it, the progress line says that the loop waits for data
 
 
 class RunLog:
@@ -144,7 +144,7 @@ class Window:
         self._sums.update(values)
         self._counts.update(values.keys())
 
-    def take(self) -> dict[str, Any]:
+    def pop_means(self) -> dict[str, Any]:
         """`loss`, `losses`, `grad_norm`, `step_s` and `waiting`, the share of the time spent so; starts anew."""
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
@@ -168,7 +168,7 @@ def train_line(record: Mapping[str, Any]) -> str:
         f"lr {record['learning_rate']:.2e} temperature {record['temperature']:.4f} grad {record['grad_norm']:.2f} "
         f"{record['step_s']:.2f} s/step"
     )
-    if record["waiting"] > WAITING:
+    if record["waiting"] > MAX_WAITING_SHARE:
         line += f", {record['waiting']:.0%} of it waiting for data"
     if record["num_skipped"]:
         line += f"; {record['num_skipped']} clips skipped so far, see {SKIPPED_FILE}"

@@ -30,7 +30,7 @@ from vmr.train.build import (
 from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
-from vmr.train.distributed import Parallelised, processes
+from vmr.train.distributed import Parallelised, join_processes
 from vmr.train.log import RunLog, Window
 from vmr.train.objective import Batch
 from vmr.train.step import Stepper, StepResult
@@ -55,40 +55,40 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
     many clips are bad, or the training diverged.
     """
     out = Path(config.run.out)
-    with processes(config.run.device) as among, _claimed(out) if among.is_main else nullcontext():
-        run = Run(config, validate, among)
+    with join_processes(config.run.device) as processes, _claimed(out) if processes.is_main else nullcontext():
+        run = Run(config, validate, processes)
         with run.log:
-            run.go()
+            run.train()
     return out
 
 
 class Run:
     """A training run in one of its processes."""
 
-    def __init__(self, config: TrainConfig, validate: Validate | None, among: Processes) -> None:
-        self.config, self.among, self.out = config, among, Path(config.run.out)
+    def __init__(self, config: TrainConfig, validate: Validate | None, processes: Processes) -> None:
+        self.config, self.processes, self.out = config, processes, Path(config.run.out)
         self.validate = validate
         self.preprocess = config.model.preprocess
-        found = find_resumable(self.out, self.out / "checkpoints", config, among)
-        self._sources = build_sources(config, among.rank)
+        found = find_resumable(self.out, self.out / "checkpoints", config, processes)
+        self._sources = build_sources(config, processes.rank)
         for stage in config.stages:
             self._loader(stage)  # what is wrong with it is said now
         self.objective, reports = build_objective(config, start=found is None)
-        self.objective.to(among.device).train()
+        self.objective.to(processes.device).train()
         if self.objective.teacher is not None:
-            self.objective.teacher.to(among.device)
+            self.objective.teacher.to(processes.device)
         self.stepper, self.weights = self._wrap()
         self.state = TrainState(0, [], {}, 0, None, config.essentials())
         self.position: LoaderPosition | None = None
         events = [note for source, _ in self._sources for note in source.notes] + [str(report) for report in reports]
         if found is not None:
             self.state = found.state
-            self.position = LoaderPosition.of(found.state.positions[among.rank])
+            self.position = LoaderPosition.of(found.state.positions[processes.rank])
             self.weights.load(found.path, found.state.scaler)
             events += [f"left aside: {problem}" for problem in found.problems] + [f"goes on from {found.path}"]
-        elif among.is_main:
+        elif processes.is_main:
             save_config(config, self.out / "config.yaml")
-        self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=among.is_main)
+        self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=processes.is_main)
         for event in events:
             self.log.event(self.state.step, event)
 
@@ -96,12 +96,12 @@ class Run:
         """The average is copied before the model is shared out, the optimiser made after it."""
         run, model = self.config.run, self.objective.model
         average = averaged(model, run.ema) if run.ema is not None else None
-        if average is not None and self.among.world > 1 and run.parallel == "fsdp":
-            shard_average(average, self.among)
-        parallelised = Parallelised(self.objective, run.parallel, self.among)
+        if average is not None and self.processes.world > 1 and run.parallel == "fsdp":
+            shard_average(average, self.processes)
+        parallelised = Parallelised(self.objective, run.parallel, self.processes)
         optimizer = build_optimizer(self.config, self.objective)
         if run.cuda_graphs:
-            if self.among.device.type != "cuda" or self.among.world > 1:
+            if self.processes.device.type != "cuda" or self.processes.world > 1:
                 raise VmrError("run.cuda_graphs is for one process with a GPU; leave it out here")
             if model.video_encoder.config.checkpointed_layers:
                 raise VmrError("run.cuda_graphs keeps all activations: set checkpointed_layers to 0, or leave it out")
@@ -110,10 +110,10 @@ class Run:
             for module in (model.video_encoder, model.text_encoder, model.fusion):
                 module.compile()
         max_norm = self.config.optimizer.max_grad_norm
-        stepper = Stepper(parallelised, optimizer, self.among, precision=run.precision, max_grad_norm=max_norm)
+        stepper = Stepper(parallelised, optimizer, self.processes, precision=run.precision, max_grad_norm=max_norm)
         return stepper, Weights(model, average, optimizer, stepper.scaler)
 
-    def go(self) -> None:
+    def train(self) -> None:
         """All steps that are left, or those until the run is told to stop."""
         num_steps = self.config.num_steps
         stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
@@ -124,13 +124,13 @@ class Run:
             self.objective.set_config(self.config.objective_of(stage))
             end = min(stop_at, self.state.step - first + stage.num_steps)
             with self._loader(stage) as loader:
-                batches = loader.batches(self.position, pin_memory=self.among.device.type == "cuda")
+                batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
                 while self.state.step < end:
                     self._step(batches, window)
-                    is_over, is_due = self.among.any(clock.is_over(), clock.is_due())
+                    is_over, is_due = self.processes.any(clock.is_over(), clock.is_due())
                     if is_over:
                         stop_at = end = self.state.step
-                    self._look_around(is_due or self.state.step == stop_at)
+                    self._validate_and_save(is_due or self.state.step == stop_at)
         if self.state.step == num_steps:
             self._save_model(self.out / "model")
         else:
@@ -139,23 +139,23 @@ class Run:
     def _step(self, batches: Iterator[TrainBatch], window: Window) -> None:
         """One optimiser step, with what has to be said of it."""
         began, run, step = time.perf_counter(), self.config.run, self.state.step
-        seeds = np.random.SeedSequence((run.seed, step, self.among.rank))
+        seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
         factor = learning_rate_factor(self.config, step)
         for group in self.weights.optimizer.param_groups:
             group["lr"] = group["full_lr"] * factor
-        taken = [next(batches) for _ in range(run.accumulate)]
-        result = self.stepper([self._prepare(batch) for batch in taken])
-        self.position = taken[-1].position
+        batches_of_step = [next(batches) for _ in range(run.accumulate)]
+        result = self.stepper([self._prepare(batch) for batch in batches_of_step])
+        self.position = batches_of_step[-1].position
         self.state = replace(self.state, step=step + 1)
         is_good = result.bad is None and not result.overflow
         if result.bad is not None:
-            self._leave_out(result)
+            self._skip_step(result)
         elif is_good:
             self.weights.update_average()
-        self._note_skipped(taken)
+        self._log_skipped(batches_of_step)
         losses = {**result.losses, "grad_norm": result.grad_norm} if is_good else {}
-        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in taken))
+        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in batches_of_step))
         self.log.advance(step + 1)
         stage, step_in_stage = self.config.stage_at(step)
         is_due = step == 0 or (step + 1) % run.log_every == 0 or step_in_stage + 1 == stage.num_steps
@@ -166,27 +166,27 @@ class Run:
                 "num_skipped": self.log.num_skipped,
                 "num_bad_steps": self.state.num_bad_steps,
             }
-            self.log.train({"step": step + 1, "stage": stage.name, **window.take(), **facts})
+            self.log.train({"step": step + 1, "stage": stage.name, **window.pop_means(), **facts})
 
     def _prepare(self, batch: TrainBatch) -> Batch:
         """From the loader's arrays to what the losses are computed of, on the device."""
         pixels = batch.video
         if self.config.data.rand_augment:
-            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.among.rank))
+            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.processes.rank))
             pixels = np.stack([rand_augment(clip, rng) for clip in pixels])
-        video = torch.from_numpy(pixels).to(self.among.device, non_blocking=True)
+        video = torch.from_numpy(pixels).to(self.processes.device, non_blocking=True)
         captions = [clean_caption(caption) for caption in batch.captions]
         input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
         teacher = self.objective.teacher if is_taught(self.objective.config) else None
         return Batch(
             video=self.preprocess(video),
             teacher_video=None if teacher is None else teacher.normalize(video),
-            input_ids=input_ids.to(self.among.device),
-            attention_mask=attention_mask.to(self.among.device),
-            ids=torch.from_numpy(batch.ids).to(self.among.device),
+            input_ids=input_ids.to(self.processes.device),
+            attention_mask=attention_mask.to(self.processes.device),
+            ids=torch.from_numpy(batch.ids).to(self.processes.device),
         )
 
-    def _leave_out(self, result: StepResult) -> None:
+    def _skip_step(self, result: StepResult) -> None:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
         message = f"{result.bad} is not finite (losses: {losses})"
         allowed = self.config.run.skip_bad_steps
@@ -198,14 +198,14 @@ class Run:
             )
         self.log.event(self.state.step, f"left out: {message}")
 
-    def _note_skipped(self, batches: list[TrainBatch]) -> None:
+    def _log_skipped(self, batches: list[TrainBatch]) -> None:
         """List the clips that any process could not decode; they are asked only when there are some."""
         own = [clip for batch in batches for clip in batch.skipped]
-        (are_some,) = self.among.any(bool(own))
+        (are_some,) = self.processes.any(bool(own))
         if are_some:
-            self.log.skipped(self.state.step, [clip for clips in self.among.collect(own) for clip in clips])
+            self.log.skipped(self.state.step, [clip for clips in self.processes.collect(own) for clip in clips])
 
-    def _look_around(self, is_due: bool) -> None:
+    def _validate_and_save(self, is_due: bool) -> None:
         """Validation and checkpoints, where it is time for them."""
         run, step = self.config.run, self.state.step
         is_best = run.validate_every is not None and step % run.validate_every == 0 and self._validate()
@@ -216,7 +216,7 @@ class Run:
         """Whether this is the best model so far; if so, it is saved."""
         if self.validate is None or self.config.validation is None:
             return False
-        metrics = self.among.share(self._metrics(self.validate))
+        metrics = self.processes.share(self._metrics(self.validate))
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
@@ -231,7 +231,7 @@ class Run:
     def _metrics(self, validate: Validate) -> dict[str, float]:
         """Those of the model as it is; none in processes other than the main one."""
         model = self.weights.snapshot()
-        if not self.among.is_main:
+        if not self.processes.is_main:
             return {}
         encoder = VideoTextEncoder(
             model,
@@ -240,16 +240,16 @@ class Run:
             name=str(self.out),
             about="a model in training",
             max_text_tokens=self.config.data.max_text_tokens,
-            device=self.among.device,
+            device=self.processes.device,
         )
         return validate(encoder)
 
     def _checkpoint(self) -> None:
         assert self.position is not None  # a step has been made
-        positions = self.among.collect(asdict(self.position))
+        positions = self.processes.collect(asdict(self.position))
         tensors = self.weights.tensors()
         self.state = replace(self.state, positions=positions, scaler=self.weights.scaler.state_dict())
-        if self.among.is_main:
+        if self.processes.is_main:
             folder = self.out / "checkpoints"
             save_checkpoint(folder, tensors, self.state)
             best_step = self.state.best["step"] if self.state.best else None
@@ -257,7 +257,7 @@ class Run:
 
     def _save_model(self, folder: Path) -> None:
         model = self.weights.snapshot()
-        if self.among.is_main:
+        if self.processes.is_main:
             save_model(
                 folder,
                 model,
@@ -268,7 +268,7 @@ class Run:
             )
 
     def _loader(self, stage: StageConfig) -> TrainLoader:
-        return build_loader(self.config, self._sources, stage, self.among)
+        return build_loader(self.config, self._sources, stage, self.processes)
 
 
 class _Clock:

@@ -40,15 +40,15 @@ class Stepper:
         self,
         parallelised: Parallelised,
         optimizer: torch.optim.Optimizer,
-        among: Processes,
+        processes: Processes,
         *,
         precision: Precision,
         max_grad_norm: float | None,
     ) -> None:
         self.parallelised = parallelised
         self.optimizer = optimizer
-        self.scaler = torch.amp.GradScaler(among.device.type, enabled=precision == "fp16")
-        self._among = among
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == "fp16")
+        self._processes = processes
         self._precision = precision
         self._max_grad_norm = max_grad_norm
 
@@ -70,7 +70,7 @@ class Stepper:
         *values, norm_value = torch.stack([*summed.values(), norm]).tolist()  # one wait for the device, not one each
         found = dict(zip(summed, values, strict=True))
         bad_loss = next((f"the {name} loss" for name, value in found.items() if not math.isfinite(value)), None)
-        is_bad, is_overflow = self._among.any(bad_loss is not None, not math.isfinite(norm_value))
+        is_bad, is_overflow = self._processes.any(bad_loss is not None, not math.isfinite(norm_value))
         overflow = is_overflow and not is_bad and self.scaler.is_enabled()
         if is_bad or (is_overflow and not overflow):
             bad = bad_loss or self._bad_gradient() or "another process's loss"
@@ -91,7 +91,7 @@ class Stepper:
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "fp32":
             return nullcontext()
-        return torch.autocast(self._among.device.type, _DTYPES[self._precision])
+        return torch.autocast(self._processes.device.type, _DTYPES[self._precision])
 
     def _bad_gradient(self) -> str | None:
         """The first parameter, in the model's order, whose gradient is not finite."""

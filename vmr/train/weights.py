@@ -9,7 +9,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from vmr.models.video_text import VideoTextModel
 from vmr.processes import Processes
-from vmr.train.checkpoint import load_model, load_optimizer, model_tensors, optimizer_tensors
+from vmr.train.checkpoint import load_optimizer, load_weights, model_tensors, optimizer_tensors
 from vmr.train.distributed import shard
 
 
@@ -42,10 +42,10 @@ class Weights:
 
     def load(self, checkpoint: Path, scaler: dict[str, Any]) -> None:
         """Go on with those of a checkpoint. Raises VmrError where they are another model's."""
-        load_model(self.model, checkpoint / "model.safetensors")
+        load_weights(self.model, checkpoint / "model.safetensors")
         load_optimizer(self.optimizer, checkpoint / "optimizer.safetensors")
         if self.average is not None:
-            load_model(self.average, checkpoint / "ema.safetensors")
+            load_weights(self.average, checkpoint / "ema.safetensors")
         self.scaler.load_state_dict(scaler)
 
     def snapshot(self) -> VideoTextModel:
@@ -69,8 +69,8 @@ def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=average_of).requires_grad_(False)
 
 
-def shard_average(average: AveragedModel, among: Processes) -> None:
+def shard_average(average: AveragedModel, processes: Processes) -> None:
     """Have each process keep the part of the average that belongs to its part of the model."""
     model = average.module
     assert isinstance(model, VideoTextModel)
-    shard(model, model, among)
+    shard(model, model, processes)
