@@ -172,7 +172,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
     kill_after(start_two(config_file, out), out, 6)
     assert not (out / "checkpoints" / "step-00000016").exists()
-    assert "goes on from" in finish(start_two(config_file, out))
+    assert "resumes from" in finish(start_two(config_file, out))
     for name in ("model", "optimizer", "ema"):
         one, other = weights_of(out, name), weights_of(straight, name)
         assert one.keys() == other.keys()

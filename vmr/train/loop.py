@@ -1,4 +1,4 @@
-"""The one loop: pre-training and fine-tuning differ by their config alone."""
+"""The training loop. Pre-training and fine-tuning differ in their configs only."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -38,21 +38,34 @@ from vmr.train.weights import Weights, averaged, shard_average
 
 Validate = Callable[[Encoder], dict[str, float]]
 
-_AUGMENT = 5  # sets its random generators apart from the loader's
+_AUGMENT = 5  # keeps the random numbers of augmentation apart from the loader's
 
 
 def train(config: TrainConfig, validate: Validate | None = None) -> Path:
-    """Train as `config` says, or go on with the run that is found in its folder; returns the folder.
+    """Train a model, or resume the run that is found in `config.run.out`.
 
-    Under torchrun, every process calls this. The folder holds `config.yaml`, `log.jsonl`, `skipped.jsonl`,
-    `checkpoints/`, after a validation the best model as `best/`, and at the end the model as `model/`; both are for
-    `vmr.load_model`.
+    The folder will hold `config.yaml`, `log.jsonl`, `skipped.jsonl`, `checkpoints/` and, at the end, the trained model
+    as `model/`; after a validation also the best model as `best/`. `vmr.load_model` loads both. Under torchrun, every
+    process calls this function. A run from Python:
 
-    validate: called every `run.validate_every` steps, in one process, with the model as it is (its moving average,
-    where there is one); it returns metrics by name, `validation.metric` among them.
+        config = read_config("configs/train/shapes_nano.yaml", ["--run.out=runs/mine"])
+        encoder = vmr.load_model(train(config) / "model")
 
-    Raises VmrError: what the config names is not there or does not fit, the folder holds another run or is in use, too
-    many clips are bad, or the training diverged.
+    Args:
+        config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
+        validate: called in the main process every `run.validate_every` steps with the model as it is then (with its
+            moving average, if there is one). It returns metrics by name and must include `validation.metric`, by which
+            the best model is chosen. Of `config.validation`, which must be set, only `metric` is read here. Without this
+            function nothing is validated.
+
+    Returns:
+        `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
+        `model/` yet; a call without that limit resumes the run.
+
+    Raises:
+        VmrError: something that the config names is missing or does not fit (a `ModelError` where that is the model, a
+            `MissingExtraError` where a package is not installed), the folder holds another run or is in use, too many
+            clips cannot be decoded, or a loss or gradient was not finite.
     """
     out = Path(config.run.out)
     with join_processes(config.run.device) as processes, _claimed(out) if processes.is_main else nullcontext():
@@ -63,7 +76,29 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
 
 
 class Run:
-    """A training run in one of its processes."""
+    """A training run, seen from one of its processes. It is set up when made: weights, data, optimiser, log.
+
+    Args:
+        config: the run.
+        validate: as for `train`.
+        processes: the processes of the run.
+
+    Attributes:
+        config: as given.
+        validate: as given.
+        processes: as given.
+        out: the folder of the run.
+        preprocess: the size and normalisation of the model's videos.
+        objective: the model with its losses.
+        stepper: makes the optimiser steps.
+        weights: all tensors of the run.
+        state: the rest of its state.
+        position: the position in the data; None before the first step.
+        log: the log; a context manager.
+
+    Raises:
+        VmrError: as for `train`.
+    """
 
     def __init__(self, config: TrainConfig, validate: Validate | None, processes: Processes) -> None:
         self.config, self.processes, self.out = config, processes, Path(config.run.out)
@@ -72,7 +107,7 @@ class Run:
         found = find_resumable(self.out, self.out / "checkpoints", config, processes)
         self._sources = build_sources(config, processes.rank)
         for stage in config.stages:
-            self._loader(stage)  # what is wrong with it is said now
+            self._loader(stage)  # raises now if a later stage's settings are wrong
         self.objective, reports = build_objective(config, start=found is None)
         self.objective.to(processes.device).train()
         if self.objective.teacher is not None:
@@ -85,7 +120,9 @@ class Run:
             self.state = found.state
             self.position = LoaderPosition.of(found.state.positions[processes.rank])
             self.weights.load(found.path, found.state.scaler)
-            events += [f"left aside: {problem}" for problem in found.problems] + [f"goes on from {found.path}"]
+            events += [f"ignores a checkpoint: {problem}" for problem in found.problems] + [
+                f"resumes from {found.path}"
+            ]
         elif processes.is_main:
             save_config(config, self.out / "config.yaml")
         self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=processes.is_main)
@@ -93,7 +130,7 @@ class Run:
             self.log.event(self.state.step, event)
 
     def _wrap(self) -> tuple[Stepper, Weights]:
-        """The average is copied before the model is shared out, the optimiser made after it."""
+        """Copy the average before the model is split over the processes; make the optimiser afterwards."""
         run, model = self.config.run, self.objective.model
         average = averaged(model, run.ema) if run.ema is not None else None
         if average is not None and self.processes.world > 1 and run.parallel == "fsdp":
@@ -102,7 +139,7 @@ class Run:
         optimizer = build_optimizer(self.config, self.objective)
         if run.cuda_graphs:
             if self.processes.device.type != "cuda" or self.processes.world > 1:
-                raise VmrError("run.cuda_graphs is for one process with a GPU; leave it out here")
+                raise VmrError("run.cuda_graphs needs one process with a GPU: leave it out here")
             if model.video_encoder.config.checkpointed_layers:
                 raise VmrError("run.cuda_graphs keeps all activations: set checkpointed_layers to 0, or leave it out")
             model.video_encoder.graph_layers()
@@ -114,7 +151,7 @@ class Run:
         return stepper, Weights(model, average, optimizer, stepper.scaler)
 
     def train(self) -> None:
-        """All steps that are left, or those until the run is told to stop."""
+        """Make all steps that are left, or those up to `run.stop_after_steps` or `run.max_minutes`."""
         num_steps = self.config.num_steps
         stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
         clock = _Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
@@ -137,7 +174,7 @@ class Run:
             self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
 
     def _step(self, batches: Iterator[TrainBatch], window: Window) -> None:
-        """One optimiser step, with what has to be said of it."""
+        """Make one optimiser step and log it."""
         began, run, step = time.perf_counter(), self.config.run, self.state.step
         seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
@@ -169,7 +206,7 @@ class Run:
             self.log.train({"step": step + 1, "stage": stage.name, **window.pop_means(), **facts})
 
     def _prepare(self, batch: TrainBatch) -> Batch:
-        """From the loader's arrays to what the losses are computed of, on the device."""
+        """Turn the loader's arrays into tensors on the device, normalised and tokenised."""
         pixels = batch.video
         if self.config.data.rand_augment:
             rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.processes.rank))
@@ -193,34 +230,34 @@ class Run:
         self.state = replace(self.state, num_bad_steps=self.state.num_bad_steps + 1)
         if self.state.num_bad_steps > allowed:
             raise VmrError(
-                f"step {self.state.step}: {message}: lower optimizer.learning_rate, or have more than "
-                f"{allowed} such steps left out by run.skip_bad_steps"
+                f"step {self.state.step}: {message}: lower optimizer.learning_rate, or set "
+                f"run.skip_bad_steps above {allowed} to skip more such steps"
             )
-        self.log.event(self.state.step, f"left out: {message}")
+        self.log.event(self.state.step, f"skipped: {message}")
 
     def _log_skipped(self, batches: list[TrainBatch]) -> None:
-        """List the clips that any process could not decode; they are asked only when there are some."""
+        """List the clips that any process could not decode. They are exchanged only if there are some."""
         own = [clip for batch in batches for clip in batch.skipped]
         (are_some,) = self.processes.any(bool(own))
         if are_some:
             self.log.skipped(self.state.step, [clip for clips in self.processes.collect(own) for clip in clips])
 
     def _validate_and_save(self, is_due: bool) -> None:
-        """Validation and checkpoints, where it is time for them."""
+        """Validate the model and write a checkpoint, if it is time."""
         run, step = self.config.run, self.state.step
         is_best = run.validate_every is not None and step % run.validate_every == 0 and self._validate()
         if is_due or is_best or step % run.checkpoint_every == 0:
             self._checkpoint()
 
     def _validate(self) -> bool:
-        """Whether this is the best model so far; if so, it is saved."""
+        """Validate the model and save it if it is the best so far; returns whether it is."""
         if self.validate is None or self.config.validation is None:
             return False
         metrics = self.processes.share(self._metrics(self.validate))
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
-        before = self.state.best["metrics"].get(name) if self.state.best else None  # it may have gone by another metric
+        before = self.state.best["metrics"].get(name) if self.state.best else None  # None if another metric chose it
         is_best = before is None or metrics[name] > before
         self.log.validation(self.state.step, metrics, best=is_best)
         if is_best:
@@ -229,7 +266,7 @@ class Run:
         return is_best
 
     def _metrics(self, validate: Validate) -> dict[str, float]:
-        """Those of the model as it is; none in processes other than the main one."""
+        """The metrics of the present model; empty in all processes but the main one."""
         model = self.weights.snapshot()
         if not self.processes.is_main:
             return {}
@@ -272,7 +309,7 @@ class Run:
 
 
 class _Clock:
-    """Minutes from the start of a run, and from the last checkpoint that they called for."""
+    """Minutes since the start of a run and since the last checkpoint by time."""
 
     def __init__(self, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
         self._start = self._last = time.monotonic()
@@ -290,7 +327,7 @@ class _Clock:
 
 @contextmanager
 def _claimed(out: Path) -> Iterator[None]:
-    """Keeps the folder for one run. Raises VmrError where another is writing in it."""
+    """Lock the folder for one run. Raise VmrError if another run is writing in it."""
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:

@@ -1,4 +1,4 @@
-"""One optimiser step: forward, backward, a look at every number, and the update."""
+"""One optimiser step: forward, backward, a check that every number is finite, and the update."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,14 @@ _SMALLEST_SCALE = 1.0  # of losses in fp16: below it, gradients are not too smal
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of a step.
+    """The outcome of a step.
 
-    losses: weighted, by name, means over the batches of the step. grad_norm: before clipping. bad: the first thing in
-    it that was not finite, for which the step was left out; None for a step that was made. overflow: left out as well,
-    but only because fp16 could not hold the scaled gradients; the scale is halved.
+    Attributes:
+        losses: name -> weighted loss, the mean over the batches of the step.
+        grad_norm: the norm of all gradients before clipping.
+        bad: the first thing that was not finite, because of which the step was skipped; None if nothing was.
+        overflow: whether the step was skipped because fp16 could not hold the scaled gradients; the loss scale is then
+            halved, and nothing is wrong with the run.
     """
 
     losses: dict[str, float]
@@ -34,7 +37,20 @@ class StepResult:
 
 
 class Stepper:
-    """Makes steps. Weights are float32; under autocast the products of the forward pass are not."""
+    """Makes optimiser steps. Weights are float32; autocast computes the forward pass's products in `precision`.
+
+    Args:
+        parallelised: the objective on all processes.
+        optimizer: over the parameters of the objective's model.
+        processes: the processes of the run.
+        precision: "fp32", "bf16" or "fp16"; fp16 scales the losses.
+        max_grad_norm: gradients with a greater norm are scaled down to it; None leaves them.
+
+    Attributes:
+        parallelised: as given.
+        optimizer: as given.
+        scaler: the loss scaler, switched off unless the precision is fp16.
+    """
 
     def __init__(
         self,
@@ -53,7 +69,17 @@ class Stepper:
         self._max_grad_norm = max_grad_norm
 
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
-        """Learn from the batches together. A step with a number that is not finite changes no weight."""
+        """Make one step on the mean gradients of some batches. A step with a number that is not finite changes nothing.
+
+        Args:
+            batches: at least one.
+
+        Returns:
+            The losses and the outcome.
+
+        Raises:
+            VmrError: fp16 cannot hold the gradients at any loss scale.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
