@@ -1,4 +1,8 @@
-"""The operations VideoMamba is made of: each a plain PyTorch definition with faster backends tested against it."""
+"""The operations of VideoMamba: selective scan, convolution, and residual add with RMSNorm.
+
+Each has a plain PyTorch definition beside it (`..._reference`), which its faster backends are tested against; `backend`
+chooses one of them. Import what `__all__` lists; `cpu_kernel`, `gpu` and the `..._cpu` modules are implementations.
+"""
 
 from vmr.ops.backend import available_backends
 from vmr.ops.causal_conv import bidirectional_conv_silu

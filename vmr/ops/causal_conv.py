@@ -39,7 +39,7 @@ def bidirectional_conv_silu(
         Two (B, L, D) tensors in the dtype of `x`.
 
     Raises:
-        VmrError: Shapes, dtypes or devices disagree, or the backend is absent.
+        VmrError: shapes, dtypes or devices disagree, or the backend is absent.
     """
     _check(x, *forward)
     _check(x, *backward)
@@ -69,7 +69,7 @@ def causal_conv_silu_reference(
         x: (B, L, D).
         weight: (D, K); the last tap meets the step itself.
         bias: (D,).
-        reverse: Convolve as if the sequence ran from its end to its start.
+        reverse: convolve as if the sequence ran from its end to its start.
 
     Returns:
         (B, L, D) in the dtype of `x`.
@@ -84,14 +84,14 @@ def causal_conv_silu_reference(
 
 
 def _choose(backend: Backend, x: Tensor, weight: Tensor) -> Choice:
-    """The C++ kernels are not for compiled code: the compiler fuses the reference by itself."""
+    """Choose the backend. Compiled code on a CPU takes the reference, which the compiler fuses by itself."""
     choice = choose_backend(backend, x, kernel_fits=weight.shape[1] <= MAX_TAPS)
     return "reference" if choice == "cpu" and torch.compiler.is_compiling() else choice
 
 
 def _check_out(name: str, out: Tensor, x: Tensor, filters: tuple[Tensor | None, ...]) -> None:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *filters)):
-        raise VmrError("conv: out= is for inference; use torch.no_grad() or leave it away")
+        raise VmrError("conv: out= is for inference; use torch.no_grad() or leave it out")
     if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device or out.stride(-1) != 1:
         raise VmrError(
             f"conv: {name} is {tuple(out.shape)} {out.dtype}; needs {tuple(x.shape)} {x.dtype}, channels contiguous"

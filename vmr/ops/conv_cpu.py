@@ -1,5 +1,4 @@
-"""The depthwise convolution by the C++ kernel, with its gradients. Compiled code takes the reference instead, which the
-compiler fuses with what stands around it."""
+"""The depthwise convolution by the C++ kernel, with gradients."""
 
 from typing import Any
 
@@ -15,7 +14,17 @@ Pair = tuple[Tensor, Tensor]
 
 
 def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
-    """`bidirectional_conv_silu` on checked CPU tensors."""
+    """Compute `bidirectional_conv_silu` on checked CPU tensors.
+
+    Args:
+        x: (B, L, D), float32 or bfloat16.
+        forward: weight and bias of the causal filter.
+        backward: weight and bias of the reversed filter.
+        out: two (B, L, D) tensors to write; only where no gradient is needed.
+
+    Returns:
+        Two (B, L, D) tensors in the dtype of `x`.
+    """
     if needs_grad(x, *forward, *backward):
         return _differentiable(x, *forward, reverse=False), _differentiable(x, *backward, reverse=True)
     x = with_contiguous_channels(x)
@@ -31,9 +40,9 @@ def _differentiable(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: 
 
 
 def _run(x: Tensor, causal: tuple[Filter, Tensor] | None, reversed_: tuple[Filter, Tensor] | None) -> None:
-    """Apply one or both filters to `x`, each with the tensor it writes."""
+    """Apply one or both filters to `x`; each is given with the tensor that it writes."""
     args = _shapes(x)
-    kept = []  # parameters may be copies, which have to live until the call
+    kept = []  # parameters may be copies, which must stay alive until the call
     for direction, prefix in ((causal, ""), (reversed_, "reverse_")):
         if direction is None:
             continue
@@ -56,7 +65,7 @@ def _shapes(x: Tensor) -> cpu_kernel.ConvArgs:
 
 
 class _ConvSilu(torch.autograd.Function):
-    """One direction in float32; the backward pass filters again instead of keeping what stood before the SiLU."""
+    """One direction in float32; the backward pass filters again instead of saving the input of the SiLU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:

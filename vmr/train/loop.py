@@ -55,8 +55,8 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
         config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
         validate: called in the main process every `run.validate_every` steps with the model as it is then (with its
             moving average, if there is one). It returns metrics by name and must include `validation.metric`, by which
-            the best model is chosen. Of `config.validation`, which must be set, only `metric` is read here. Without this
-            function nothing is validated.
+            the best model is chosen. Of `config.validation`, which must be set, only `metric` is read here.
+            Without this function nothing is validated.
 
     Returns:
         `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
@@ -257,7 +257,7 @@ class Run:
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
-        before = self.state.best["metrics"].get(name) if self.state.best else None  # None if another metric chose it
+        before = self.state.best["metrics"].get(name) if self.state.best else None  # None: another metric chose it
         is_best = before is None or metrics[name] > before
         self.log.validation(self.state.step, metrics, best=is_best)
         if is_best:

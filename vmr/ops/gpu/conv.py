@@ -13,12 +13,25 @@ from vmr.ops.tensors import needs_grad, with_contiguous_channels
 Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
 Pair = tuple[Tensor, Tensor]
 
-ROWS, CHANNELS = 16, 128  # of a program's tile: 16-byte accesses in half precision, neighbours from the cache
+ROWS, CHANNELS = 16, 128  # the tile of a program: 16-byte accesses in half precision, shifted rows from the cache
 BACKWARD_ROWS = 8
 
 
 def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
-    """`bidirectional_conv_silu` on checked tensors of one device. Raises VmrError for too many sequences."""
+    """Compute `bidirectional_conv_silu` on checked tensors of one device.
+
+    Args:
+        x: (B, L, D).
+        forward: weight and bias of the causal filter.
+        backward: weight and bias of the reversed filter.
+        out: two (B, L, D) tensors to write; only where no gradient is needed.
+
+    Returns:
+        Two (B, L, D) tensors in the dtype of `x`.
+
+    Raises:
+        VmrError: there are too many sequences for one launch.
+    """
     check_batch(x)
     forward, backward = _with_bias(forward, backward), _with_bias(backward, forward)
     if torch.compiler.is_compiling() or needs_grad(x, *forward, *backward):
@@ -32,7 +45,7 @@ def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter,
 
 
 def _with_bias(one: Filter, other: Filter) -> Filter:
-    """The filter with a bias of zeros where only the other has a bias: a launch has both or none."""
+    """The filter, with a bias of zeros if only the other one has a bias: a launch takes both biases or none."""
     weight, bias = one
     return (weight, torch.zeros_like(other[1])) if bias is None and other[1] is not None else one
 
@@ -59,7 +72,7 @@ def _strides(tensor: Tensor) -> tuple[int, int]:
 
 
 class _Conv(torch.autograd.Function):
-    """For eager code: an operator of `torch.library` takes several times as long to call."""
+    """For eager code, because an operator of `torch.library` takes several times as long to call."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *filters: Any) -> Pair:

@@ -3,7 +3,7 @@
     y[l] = SiLU(bias + sum_j weight[j] x[l - (K-1) + j])        from the left
     y[l] = SiLU(bias + sum_j weight[j] x[l + (K-1) - j])        from the right
 
-A program holds ROWS rows of BD channels; a shifted row is a shifted address, and comes from the cache.
+A program holds ROWS rows of BD channels. It loads each row once for every tap, all but the first time from the cache.
 """
 
 import triton
@@ -14,7 +14,7 @@ from vmr.ops.gpu.kernels.walk import silu_gate
 
 @triton.jit
 def _rows(x, row, length, stride, d, ok):
-    """x at these rows (ROWS, BD) in float32, 0 outside the sequence."""
+    """Load x at these rows (ROWS, BD) in float32; 0 outside the sequence."""
     inside = ok & ((row >= 0) & (row < length))[:, None]
     return tl.load(x + row[:, None] * stride + d[None, :], mask=inside, other=0.0).to(tl.float32)
 
@@ -22,7 +22,7 @@ def _rows(x, row, length, stride, d, ok):
 @triton.jit
 def _filtered(x, weight, bias, row, length, stride, d, d_ok, ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr,
               REVERSE: tl.constexpr, HAS_BIAS: tl.constexpr):  # fmt: skip
-    """What the SiLU is applied to, at these rows (ROWS, BD)."""
+    """The input of the SiLU at these rows (ROWS, BD)."""
     sums = tl.zeros((ROWS, BD), tl.float32)
     if HAS_BIAS:
         sums += tl.load(bias + d, mask=d_ok, other=0.0).to(tl.float32)[None, :]
@@ -59,7 +59,7 @@ def _grad_filtered(
     grad, x, weight, bias, row, length, stride_grad, stride_x, d, d_ok,
     ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """The gradient before the SiLU at these rows; the filter is applied again instead of having been kept."""
+    """The gradient before the SiLU at these rows; the SiLU's input is computed again, because it was not saved."""
     sums = _filtered(x, weight, bias, row, length, stride_x, d, d_ok, ROWS, BD, K, REVERSE, HAS_BIAS)
     s = silu_gate(sums)
     return _rows(grad, row, length, stride_grad, d, d_ok[None, :]) * s * (1.0 + sums * (1.0 - s))
@@ -70,7 +70,7 @@ def _backward_one(
     grad, x, weight, bias, partial, row, length, stride_grad, stride_x, channels, d, d_ok,
     ROWS: tl.constexpr, BD: tl.constexpr, K: tl.constexpr, REVERSE: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """One direction's share of the gradient of x; those of its taps and bias go to `partial` (K + 1, D)."""
+    """One direction's part of the gradient of x; writes the gradients of taps and bias to `partial` (K + 1, D)."""
     grad_x = tl.zeros((ROWS, BD), tl.float32)
     for j in tl.static_range(K):
         tap = tl.load(weight + d * K + j, mask=d_ok, other=0.0).to(tl.float32)
