@@ -1,5 +1,5 @@
-// Compiles the kernels once per instruction set, chooses the processor's best set at run time, and divides the work into
-// tasks. Nothing is compiled for the building machine alone, so a wheel runs everywhere.
+// Compiles the kernels once per instruction set, chooses the processor's best set at run time, and divides the work
+// into tasks. Nothing is compiled for the building machine alone, so a wheel runs everywhere.
 
 #include "vmr_ops.h"
 
