@@ -10,7 +10,6 @@ absent. A checkpoint whose files do not have the SHA-256 sums in its state.json 
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vmr.errors import VmrError
-from vmr.files import sha256_of
+from vmr.files import flush, sha256_of
 from vmr.processes import Processes
 from vmr.train.config import TrainConfig, with_defaults
 from vmr.train.distributed import fill, full_tensor
@@ -94,10 +93,10 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     text = json.dumps({"schema": SCHEMA, **asdict(state), "files": sums}, indent=1)
     (hidden / STATE_FILE).write_text(f"{text}\n", encoding="utf-8")
     for path in [*hidden.iterdir(), hidden]:
-        _flush(path)
+        flush(path)
     _remove(folder / name)  # of the same step, written before the run was resumed from an earlier checkpoint
     hidden.rename(folder / name)
-    _flush(folder)
+    flush(folder)
     return folder / name
 
 
@@ -353,11 +352,3 @@ def _remove(checkpoint: Path) -> None:
         shutil.rmtree(hidden, ignore_errors=True)
         checkpoint.rename(hidden)
         shutil.rmtree(hidden)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,18 +2,18 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from vmr.data.training.augment import rand_augment
 from vmr.data.training.loader import TrainBatch, TrainLoader
 from vmr.data.training.order import LoaderPosition
 from vmr.errors import VmrError
+from vmr.files import locked_folder
 from vmr.models.encoder import Encoder
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model
@@ -68,7 +68,11 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
             clips cannot be decoded, or a loss or gradient was not finite.
     """
     out = Path(config.run.out)
-    with join_processes(config.run.device) as processes, _claimed(out) if processes.is_main else nullcontext():
+    busy = VmrError(f"{out}: another run is writing here: name another run.out")
+    with (
+        join_processes(config.run.device) as processes,
+        locked_folder(out, busy) if processes.is_main else nullcontext(),
+    ):
         run = Run(config, validate, processes)
         with run.log:
             run.train()
@@ -323,18 +327,3 @@ class _Clock:
         if is_due:
             self._last = time.monotonic()
         return is_due
-
-
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """Lock the folder for one run. Raise VmrError if another run is writing in it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise VmrError(f"{out}: another run is writing here: name another run.out") from None
-    try:
-        yield
-    finally:
-        lock.release()
