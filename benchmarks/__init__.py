@@ -1,1 +1,1 @@
-"""Speed and memory against peers, as ratios within one run."""
+"""Speed and memory beside other implementations ("peers"), as ratios within one run."""

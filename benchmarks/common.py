@@ -1,4 +1,4 @@
-"""What the benchmarks share: peers in processes of their own, timed in turns, and a record of where it was done."""
+"""Functions that the benchmarks share: peers timed in turns, each in its own process, and a record of the machine."""
 
 import contextlib
 import datetime
@@ -21,13 +21,21 @@ from vmr.ops import available_backends
 
 Work = Callable[[], object]
 
-TURN_SECONDS = 0.02  # a fast peer repeats its work for so long before the next one has its turn
-PAUSE_SECONDS = 0.01  # between turns, until the idle threads of the last peer have stopped spinning
+TURN_SECONDS = 0.02  # a fast peer repeats its work for this long before the next peer's turn
+PAUSE_SECONDS = 0.01  # between turns, so that the idle threads of the last peer stop spinning
 
 
 @dataclass
 class Measurement:
-    """One peer's times in seconds, the growth of its peak memory over the first run and that peak, or why not."""
+    """The times and memory of one peer.
+
+    Attributes:
+        name: the peer.
+        seconds: the time of each run.
+        extra_memory_mb: the growth of its process's peak memory during the first run.
+        peak_memory_mb: that peak.
+        absent: why the peer could not run; empty if it could.
+    """
 
     name: str
     seconds: list[float] = field(default_factory=list)
@@ -37,24 +45,27 @@ class Measurement:
 
     @property
     def best(self) -> float:
-        """The shortest run: what the work takes when nothing else disturbs it."""
+        """The time of the shortest run, which other processes disturbed least."""
         return min(self.seconds)
 
 
 def measure_in_turns(
     prepare: Callable[..., Work], peers: Sequence[str], arguments: tuple[Any, ...], *, seconds: float, threads: int
 ) -> list[Measurement]:
-    """Time `prepare(peer, *arguments)()` for every peer, each in a fresh process.
+    """Time `prepare(peer, *arguments)()` for every peer, each in a new process.
 
-    The peers run one after the other, round after round, so that whatever slows the machine slows all of them; the
-    others wait. A peer slower than a tenth of its share of `seconds` is asked less often, at least twice.
+    The peers run one after the other, round after round, while the others wait, so that whatever slows the machine
+    slows all of them. Each peer runs at least twice, and no more after its share of `seconds` is spent.
 
     Args:
-        prepare: a function of a module; it makes the inputs and returns the work. Called in the peer's process.
-        peers: names, the first argument of `prepare`.
-        arguments: the others.
-        seconds: for all peers together, about.
-        threads: for torch in each process.
+        prepare: a function of a module; it makes the inputs and returns the work. It is called in the peer's process.
+        peers: the peers' names, the first argument of `prepare`.
+        arguments: the other arguments of `prepare`.
+        seconds: for all peers together, roughly.
+        threads: torch's threads in each process.
+
+    Returns:
+        One measurement for each peer, in their order.
     """
     context = multiprocessing.get_context("spawn")
     results, connections = [], []
@@ -79,7 +90,11 @@ def measure_in_turns(
 
 
 def environment() -> dict[str, str]:
-    """Date, commit, processor and versions, for the record beside the numbers."""
+    """Describe this machine, for the record beside the numbers.
+
+    Returns:
+        Date, commit, processor, kernel and versions.
+    """
     versions = {}
     for package in ("torch", "transformers", "mambapy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -103,7 +118,7 @@ def _record(result: Measurement, connection: Connection) -> None:
 
 
 def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], threads: int) -> None:
-    """A peer's process: one run to learn its memory, then its turns, for which it is told "run"."""
+    """Run a peer in its process: once to measure its memory, then whenever it receives "run"."""
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     try:
@@ -112,7 +127,7 @@ def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tupl
         work()
         peak = peak_memory()
         connection.send(((peak - before) / 2**20, peak / 2**20))
-    except Exception as error:  # the others go on
+    except Exception as error:  # the other peers continue
         connection.send(f"{type(error).__name__}: {error}")
         return
     while connection.recv() == "run":
@@ -125,14 +140,18 @@ def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tupl
 
 
 def _reset_peak_memory() -> int:
-    """Bytes in use; the peak starts from there where the kernel can reset it (Linux)."""
+    """Reset the peak memory to the memory in use, if the kernel can (Linux); returns the peak in bytes."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return peak_memory()
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has had in memory."""
+    """Measure the peak memory of this process.
+
+    Returns:
+        The peak of its resident set, in bytes.
+    """
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
         return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024

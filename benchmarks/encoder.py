@@ -3,9 +3,9 @@
     python -m benchmarks.encoder
     python -m benchmarks.encoder --frames 8 16 --json encoder.json --plot encoder.png
 
-Every model has a process of its own; the models of a row run in turns, so that whatever else the machine does hits
-them alike, and the fastest run of each counts. Memory is what the peak grows by when a clip is encoded, beyond the
-weights and the clip. At 8 frames VideoMamba-tiny also meets itself with its scan done in plain PyTorch.
+Every model has its own process. The models of a row run in turns, so that whatever else the machine does slows all of
+them, and the fastest run of each counts. Memory is the growth of the peak when a clip is encoded, without the weights
+and the clip. At 8 frames VideoMamba-tiny is also compared with itself with its scan in plain PyTorch.
 """
 
 import argparse
@@ -27,15 +27,24 @@ IMAGE_SIZE = 224
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OURS = "VideoMamba-tiny"
 PEERS = ("joint ViT", "TimeSformer")
-TEXTBOOK = "textbook scan"  # our model, its scan step by step as papers print it
+TEXTBOOK = "textbook scan"  # our model with its scan step by step, as in papers
 REFERENCE = "reference backend"  # our model on the plain PyTorch definition in vmr.ops
 LOOPS = (TEXTBOOK, REFERENCE)
-LOOP_FRAMES = 8  # the loops take seconds for these already
+LOOP_FRAMES = 8  # with more frames the loops take too long
 
 
 @dataclass(frozen=True)
 class Result:
-    """One model at one length and dtype."""
+    """The time and memory of one model at one length and dtype.
+
+    Attributes:
+        model: its name.
+        dtype: "float32" or "bfloat16".
+        num_frames: frames of the clip.
+        seconds: of the fastest run.
+        runs: how many runs were timed.
+        memory_mb: growth of the peak memory when a clip is encoded.
+    """
 
     model: str
     dtype: str
@@ -46,7 +55,16 @@ class Result:
 
 
 def prepare(model: str, dtype: str, num_frames: int) -> Work:
-    """Encoding one clip of noise (1, T, 3, 224, 224) with a freshly initialised model."""
+    """Make the work of one peer: a freshly initialised model encodes a clip of noise (1, T, 3, 224, 224).
+
+    Args:
+        model: its name.
+        dtype: "float32" or "bfloat16".
+        num_frames: frames of the clip.
+
+    Returns:
+        The function to time.
+    """
     torch.manual_seed(0)
     encoder = _make_encoder(model, num_frames)
     if isinstance(encoder, VideoMamba):
@@ -64,7 +82,17 @@ def prepare(model: str, dtype: str, num_frames: int) -> Work:
 
 
 def measure(dtype: str, num_frames: int, *, seconds: float, threads: int) -> list[Result]:
-    """All models at one length and dtype."""
+    """Measure all models at one length and dtype.
+
+    Args:
+        dtype: "float32" or "bfloat16".
+        num_frames: frames of the clip.
+        seconds: for all models together, roughly.
+        threads: torch's threads in each process.
+
+    Returns:
+        One result for each model that could run, ours first.
+    """
     models = (OURS, *PEERS, *(LOOPS if num_frames == LOOP_FRAMES else ()))
     measured = measure_in_turns(prepare, models, (dtype, num_frames), seconds=seconds, threads=threads)
     return [
@@ -75,7 +103,15 @@ def measure(dtype: str, num_frames: int, *, seconds: float, threads: int) -> lis
 
 
 def table(results: Sequence[Result], threads: int) -> Table:
-    """One row per length and dtype: our seconds and memory, and how many times as much the others take."""
+    """Make the table: a row for each length and dtype, with our seconds and memory and the others' ratios to ours.
+
+    Args:
+        results: of all lengths and dtypes.
+        threads: for the title.
+
+    Returns:
+        The table.
+    """
     title = f"{OURS}, one clip of {IMAGE_SIZE} px, {threads} threads; of the others: time / ours, memory / ours"
     out = Table(title=title, title_justify="left")
     models = [name for name in (*PEERS, *LOOPS) if any(r.model == name for r in results)]
@@ -90,7 +126,12 @@ def table(results: Sequence[Result], threads: int) -> Table:
 
 
 def plot(results: Sequence[Result], file: Path) -> None:
-    """Seconds and memory against frames, all axes logarithmic."""
+    """Draw seconds and memory against frames, all axes logarithmic.
+
+    Args:
+        results: of all lengths and dtypes.
+        file: the picture to write; its suffix is the format.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 4), layout="constrained")
@@ -114,7 +155,11 @@ def plot(results: Sequence[Result], file: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Parse, measure, print."""
+    """Run the benchmark and print the table.
+
+    Args:
+        argv: the command line; `sys.argv` if None.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64])
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))

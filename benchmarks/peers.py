@@ -1,4 +1,4 @@
-"""What VideoMamba-tiny is compared with: video transformers of its size, and itself on a textbook scan.
+"""The peers of VideoMamba-tiny: video transformers of its size, and itself with other scans.
 
 Shapes: B batch, T frames, N tokens, C width; in the scan L steps, D channels, N states.
 """
@@ -16,7 +16,13 @@ PATCH = 16
 
 
 class VitSize(NamedTuple):
-    """Width, layers and heads of a ViT."""
+    """The size of a ViT.
+
+    Attributes:
+        width: channels of the residual stream.
+        num_layers: number of blocks.
+        num_heads: attention heads.
+    """
 
     width: int = 192
     num_layers: int = 12
@@ -27,9 +33,13 @@ TINY, BASE = VitSize(), VitSize(768, 12, 12)
 
 
 class JointVit(nn.Module):
-    """A ViT whose tokens attend to those of all frames at once.
+    """A ViT whose tokens attend to the tokens of all frames at once.
 
-    By torch's fused attention, or with the whole matrix of weights written out as VideoMamba's paper has it.
+    Args:
+        num_frames: frames of a clip.
+        image_size: side of a frame in pixels.
+        size: width, layers and heads.
+        materialised: whether attention writes its whole matrix to memory, as in VideoMamba's paper; else it is fused.
     """
 
     def __init__(
@@ -44,7 +54,14 @@ class JointVit(nn.Module):
         self.norm = nn.LayerNorm(size.width)
 
     def forward(self, video: Tensor) -> Tensor:
-        """video: (B, T, 3, H, W) -> (B, 1 + N, C)."""
+        """Encode clips.
+
+        Args:
+            video: (B, T, 3, H, W).
+
+        Returns:
+            The tokens after the last layer, (B, 1 + N, C).
+        """
         patches = self.patch_embed(video).flatten(1, 2)  # (B, N, C)
         x = torch.cat([self.cls_token.expand(len(video), -1, -1), patches], dim=1) + self.positions
         for block in self.blocks:
@@ -54,7 +71,13 @@ class JointVit(nn.Module):
 
 
 class DividedVit(nn.Module):
-    """TimeSformer (Bertasius et al. 2021): attention over time, then over space, by torch's fused attention."""
+    """TimeSformer (Bertasius et al. 2021): attention over time, then over space, by torch's fused attention.
+
+    Args:
+        num_frames: frames of a clip.
+        image_size: side of a frame in pixels.
+        size: width, layers and heads.
+    """
 
     def __init__(self, num_frames: int, image_size: int, size: VitSize = TINY) -> None:
         super().__init__()
@@ -67,7 +90,14 @@ class DividedVit(nn.Module):
         self.norm = nn.LayerNorm(size.width)
 
     def forward(self, video: Tensor) -> Tensor:
-        """video: (B, T, 3, H, W) -> (B, 1 + N, C)."""
+        """Encode clips.
+
+        Args:
+            video: (B, T, 3, H, W).
+
+        Returns:
+            The tokens after the last layer, (B, 1 + N, C).
+        """
         x = self.patch_embed(video) + self.positions + self.times  # (B, T, S, C)
         cls_token = self.cls_token.expand(len(video), -1, -1)
         for block in self.blocks:
@@ -77,21 +107,37 @@ class DividedVit(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """One matrix product of the unfolded patches."""
+    """Patch embedding: one matrix product of the unfolded patches.
+
+    Args:
+        width: channels of a token.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.Linear(3 * PATCH * PATCH, width)
 
     def forward(self, video: Tensor) -> Tensor:
-        """video: (B, T, 3, H, W) -> (B, T, S, C)."""
+        """Embed the patches.
+
+        Args:
+            video: (B, T, 3, H, W).
+
+        Returns:
+            The S tokens of each frame, (B, T, S, C).
+        """
         patches = video.unfold(3, PATCH, PATCH).unfold(4, PATCH, PATCH)  # (B, T, 3, H/P, W/P, P, P)
         out: Tensor = self.proj(patches.permute(0, 1, 3, 4, 2, 5, 6).flatten(4).flatten(2, 3))
         return out
 
 
 class Attention(nn.Module):
-    """Self-attention of the second last dimension."""
+    """Self-attention over the second last dimension.
+
+    Args:
+        size: width and heads.
+        materialised: whether the whole matrix is written to memory.
+    """
 
     def __init__(self, size: VitSize, *, materialised: bool = False) -> None:
         super().__init__()
@@ -99,7 +145,14 @@ class Attention(nn.Module):
         self.qkv, self.out = nn.Linear(size.width, 3 * size.width), nn.Linear(size.width, size.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, N, C) -> (B, N, C)."""
+        """Attend.
+
+        Args:
+            x: (B, N, C).
+
+        Returns:
+            (B, N, C).
+        """
         batch, num_tokens, width = x.shape
         heads = self.qkv(x).view(batch, num_tokens, 3, self.num_heads, width // self.num_heads)
         query, key, value = heads.permute(2, 0, 3, 1, 4)  # (B, heads, N, C / heads) each
@@ -113,14 +166,23 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Sequential):
-    """Four times as wide inside."""
+    """The MLP of a ViT, four times as wide inside.
+
+    Args:
+        width: channels of a token.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
 
 class VitBlock(nn.Module):
-    """Pre-norm attention and MLP."""
+    """Pre-norm attention and MLP.
+
+    Args:
+        size: width and heads.
+        materialised: whether attention writes its whole matrix to memory.
+    """
 
     def __init__(self, size: VitSize, *, materialised: bool = False) -> None:
         super().__init__()
@@ -128,14 +190,25 @@ class VitBlock(nn.Module):
         self.attention, self.mlp = Attention(size, materialised=materialised), Mlp(size.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, N, C) -> (B, N, C)."""
+        """Apply the block.
+
+        Args:
+            x: (B, N, C).
+
+        Returns:
+            (B, N, C).
+        """
         x = x + self.attention(self.norm1(x))
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
 
 class DividedBlock(nn.Module):
-    """Pre-norm attention over time, over space, and MLP; CLS looks at every frame, and its views are averaged."""
+    """Pre-norm attention over time, over space, and MLP. CLS attends to each frame; the results are averaged.
+
+    Args:
+        size: width and heads.
+    """
 
     def __init__(self, size: VitSize) -> None:
         super().__init__()
@@ -144,7 +217,15 @@ class DividedBlock(nn.Module):
         self.after_time = nn.Linear(size.width, size.width)
 
     def forward(self, cls_token: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """cls_token: (B, 1, C), x: (B, T, S, C) -> the same."""
+        """Apply the block.
+
+        Args:
+            cls_token: (B, 1, C).
+            x: (B, T, S, C).
+
+        Returns:
+            Both, in the same shapes.
+        """
         batch, frames, patches, width = x.shape
         tracks = x.transpose(1, 2).flatten(0, 1)  # (B*S, T, C)
         moved = self.after_time(self.over_time(self.norm_time(tracks)))
@@ -157,7 +238,15 @@ class DividedBlock(nn.Module):
 
 
 def make_timesformer(num_frames: int, image_size: int) -> nn.Module:
-    """TimeSformer (Bertasius et al. 2021) by Hugging Face: attention over time, then over space."""
+    """Make TimeSformer (Bertasius et al. 2021) by Hugging Face: attention over time, then over space.
+
+    Args:
+        num_frames: frames of a clip.
+        image_size: side of a frame in pixels.
+
+    Returns:
+        The model, of the size of `TINY`, with random weights.
+    """
     from transformers import TimesformerConfig, TimesformerModel
 
     config = TimesformerConfig(
@@ -174,24 +263,58 @@ def make_timesformer(num_frames: int, image_size: int) -> nn.Module:
 
 
 def run_with_textbook_scan(model: nn.Module, video: Tensor) -> object:
-    """Encode with the scan as papers print it, in place of whatever backend the model has."""
+    """Encode with the scan as papers print it, instead of the model's backend.
+
+    Args:
+        model: VideoMamba.
+        video: (B, T, 3, H, W).
+
+    Returns:
+        What the model returns.
+    """
     with mock.patch("vmr.models.videomamba.mixer.bidirectional_scan", textbook_bidirectional_scan):
         return model(video)
 
 
 def run_with_mambapy_scan(model: nn.Module, video: Tensor) -> object:
-    """Encode with mamba.py's parallel scan, which keeps all states for the backward pass."""
+    """Encode with mamba.py's parallel scan, which keeps all states for the backward pass.
+
+    Args:
+        model: VideoMamba.
+        video: (B, T, 3, H, W).
+
+    Returns:
+        What the model returns.
+    """
     with mock.patch("vmr.models.videomamba.mixer.bidirectional_scan", mambapy_bidirectional_scan):
         return model(video)
 
 
 def mambapy_bidirectional_scan(forward: ScanInputs, backward: ScanInputs, z: Tensor, **_: object) -> Tensor:
-    """`vmr.ops.bidirectional_scan` by mamba.py; sequences are flipped."""
+    """Compute `vmr.ops.bidirectional_scan` by mamba.py, which needs flipped sequences.
+
+    Args:
+        forward: the tensors of the scan from the left.
+        backward: the tensors of the scan from the right.
+        z: (B, L, D), gate.
+
+    Returns:
+        (B, L, D).
+    """
     return (_mambapy_scan(forward) + _mambapy_scan(_flipped(backward)).flip(1)) * F.silu(z)
 
 
 def textbook_bidirectional_scan(forward: ScanInputs, backward: ScanInputs, z: Tensor, **_: object) -> Tensor:
-    """`vmr.ops.bidirectional_scan` by all coefficients first, then one step after the other; sequences are flipped."""
+    """Compute `vmr.ops.bidirectional_scan` as papers do: all coefficients, then step by step, on flipped sequences.
+
+    Args:
+        forward: the tensors of the scan from the left.
+        backward: the tensors of the scan from the right.
+        z: (B, L, D), gate.
+
+    Returns:
+        (B, L, D).
+    """
     return (_textbook_scan(forward) + _textbook_scan(_flipped(backward)).flip(1)) * F.silu(z)
 
 

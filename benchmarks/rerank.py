@@ -1,4 +1,4 @@
-"""Matching many captions with one video: keys and values of the video made once, against once for every caption.
+"""Matching many captions with one video: keys and values of the video computed once, or once for every caption.
 
     python -m benchmarks.rerank
     python -m benchmarks.rerank --captions 128 --frames 8 --json rerank.json
@@ -6,10 +6,10 @@
 
 With --videos a whole re-ranking is measured instead; see `benchmarks.rerank_engine`.
 
-The model has the sizes of the released ones (VideoMamba-M's tokens, BERT base) and fresh weights; what is timed are its
-fusion layers, for captions whose own layers have run. The peer does what upstream does: every pair carries the whole
-video through the projections, in batches of 32 pairs. Both are timed in turns, in processes of their own, and their
-logits compared.
+The model has the sizes of the released ones (VideoMamba-M's tokens, BERT base) and random weights. Its fusion layers
+are timed, for captions that the text layers have already encoded. The peer does what upstream does: it projects the
+whole video again for every pair, in batches of 32 pairs. Both are timed in turns, each in its own process, and their
+logits are compared.
 """
 
 import argparse
@@ -35,7 +35,11 @@ PATCHES = 14 * 14  # 224 px
 
 
 class Matcher(nn.Module):
-    """The part of a video-text model that re-ranks."""
+    """The part of a video-text model that re-ranks.
+
+    Args:
+        config: sizes of the text encoder, whose upper layers are the fusion layers.
+    """
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -43,13 +47,31 @@ class Matcher(nn.Module):
         self.head = nn.Linear(config.width, 2)
 
     def once_a_video(self, video_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
-        """(1, N, C) and M captions -> logits (M,)."""
+        """Match M captions with a video whose keys and values are computed once.
+
+        Args:
+            video_tokens: (1, N, C).
+            text_tokens: (M, L, W).
+            mask: int64 (M, L).
+
+        Returns:
+            Logits (M,).
+        """
         memory = self.fusion.remember(video_tokens)
         logits: Tensor = self.head(self.fusion(text_tokens, mask, memory)[:, 0])[:, 1]
         return logits
 
     def once_a_pair(self, video_tokens: Tensor, text_tokens: Tensor, mask: Tensor) -> Tensor:
-        """The same by upstream's way."""
+        """Match M captions with a video in upstream's way.
+
+        Args:
+            video_tokens: (1, N, C).
+            text_tokens: (M, L, W).
+            mask: int64 (M, L).
+
+        Returns:
+            Logits (M,).
+        """
         logits = []
         for texts, masks in zip(text_tokens.split(UPSTREAM_BATCH), mask.split(UPSTREAM_BATCH), strict=True):
             memory = self.fusion.remember(video_tokens.repeat(len(texts), 1, 1))
@@ -58,7 +80,17 @@ class Matcher(nn.Module):
 
 
 def prepare(peer: str, num_captions: int, num_tokens: int, num_frames: int) -> Work:
-    """The work of one peer, on inputs that are the same for both."""
+    """Make the work of one peer, on inputs that are the same for both.
+
+    Args:
+        peer: `OURS` or `PEER`.
+        num_captions: captions to match.
+        num_tokens: tokens of the longest caption; the shortest has half of them.
+        num_frames: frames of the video.
+
+    Returns:
+        The function to time.
+    """
     torch.manual_seed(0)
     config = TextConfig()
     matcher = Matcher(config).eval()
@@ -76,7 +108,16 @@ def prepare(peer: str, num_captions: int, num_tokens: int, num_frames: int) -> W
 
 
 def difference(num_captions: int, num_tokens: int, num_frames: int) -> float:
-    """Relative L2 distance of the two ways' logits."""
+    """Compare the logits of both peers.
+
+    Args:
+        num_captions: captions to match.
+        num_tokens: tokens of the longest caption.
+        num_frames: frames of the video.
+
+    Returns:
+        Their relative L2 distance.
+    """
     ours, theirs = (prepare(peer, num_captions, num_tokens, num_frames)() for peer in (OURS, PEER))
     assert isinstance(ours, Tensor)
     assert isinstance(theirs, Tensor)
@@ -84,7 +125,15 @@ def difference(num_captions: int, num_tokens: int, num_frames: int) -> float:
 
 
 def table(results: list[Measurement], title: str) -> Table:
-    """Seconds, memory and the ratio to ours."""
+    """Make the table of seconds, memory and ratios to ours.
+
+    Args:
+        results: ours first.
+        title: of the table.
+
+    Returns:
+        The table.
+    """
     out = Table(title=title, title_justify="left")
     for column in ("keys and values", "seconds", "x ours", "extra MB"):
         out.add_column(column)
@@ -95,7 +144,7 @@ def table(results: list[Measurement], title: str) -> Table:
 
 
 def main() -> None:
-    """Print the table; write JSON where asked."""
+    """Run the benchmark, print the table, and write the numbers to the file of --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--captions", type=int, default=128)
     parser.add_argument("--tokens", type=int, default=32, help="of the longest caption; the shortest has half of them")

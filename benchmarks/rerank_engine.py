@@ -1,10 +1,10 @@
-"""A whole re-ranking: vmr's engine within a memory budget, against keys and values made again for every pair.
+"""A whole re-ranking: vmr's engine within a memory budget, and a peer that computes keys and values for every pair.
 
-`python -m benchmarks.rerank --videos 200` runs it. The model has the sizes of VideoMamba-M and BERT base and fresh
-weights; the videos' tokens are noise, as an evaluation reads them from its cache. The engine's time is all of
-`rerank_videos`: reading the captions, matching, the log. The peer's is its matching alone, in upstream's batches of 32
-pairs, on a few videos, and scaled to all pairs; it is timed before and after the engine, and the shorter time counts.
-Each is a process of its own; the engine's peak memory is that of the whole process, from its start on.
+`python -m benchmarks.rerank --videos 200` runs it. The model has the sizes of VideoMamba-M and BERT base and random
+weights; the videos' tokens are noise, as an evaluation would read them from its cache. The engine's time is all of
+`rerank_videos`: encoding the captions, matching, the log. The peer's time is its matching alone, in upstream's batches
+of 32 pairs, on a few videos, and scaled to all pairs; it is measured before and after the engine, and the shorter time
+counts. Each runs in its own process; the engine's peak memory is that of its whole process.
 """
 
 import json
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from benchmarks.common import environment, peak_memory
 from vmr.memory import format_bytes
-from vmr.models.encoder import Preprocess
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
@@ -35,12 +35,21 @@ from vmr.retrieval.reranking.candidates import Candidates, Scores
 from vmr.retrieval.reranking.engine import rerank_videos
 
 UPSTREAM_BATCH = 32
-SAMPLED_VIDEOS = 3  # by the peer
+SAMPLED_VIDEOS = 3  # that the peer matches
 
 
 @dataclass(frozen=True)
 class Workload:
-    """num_tokens: of the longest caption; the shortest has half of them. num_frames: of 224 px."""
+    """The size of a re-ranking.
+
+    Attributes:
+        num_videos: videos in the gallery.
+        num_texts: captions.
+        num_tokens: tokens of the longest caption; the shortest has half of them.
+        num_frames: frames of a video, of 224 px.
+        k: candidates of each query.
+        num_threads: torch's threads.
+    """
 
     num_videos: int
     num_texts: int
@@ -51,7 +60,14 @@ class Workload:
 
 
 class Result(NamedTuple):
-    """num_pairs and seconds, of a process; its peak in bytes; the logits of the sampled videos' candidates."""
+    """What one process measured.
+
+    Attributes:
+        num_pairs: pairs that it matched.
+        seconds: the time it took.
+        peak_bytes: the peak memory of the process.
+        logits: of the candidates of the sampled videos.
+    """
 
     num_pairs: int
     seconds: float
@@ -60,13 +76,24 @@ class Result(NamedTuple):
 
 
 class Task:
-    """The model and its inputs, the same in every process."""
+    """The model and its inputs, the same in every process.
+
+    Args:
+        work: the size of the re-ranking.
+
+    Attributes:
+        encoder: the model, with random weights.
+        texts: the captions, of random words.
+        scores: float32 (texts, videos), random.
+        candidates: the pairs to match.
+        sample: the videos that the peer matches.
+    """
 
     def __init__(self, work: Workload) -> None:
         torch.set_num_threads(work.num_threads)
         torch.manual_seed(0)
         video = VideoMambaConfig.of_size("middle", num_frames=work.num_frames)
-        preprocess = Preprocess(work.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+        preprocess = Preprocess(work.num_frames, video.image_size, "upstream", IMAGENET_MEAN, IMAGENET_STD)
         tokenizer = CaptionTokenizer()
         model = VideoTextModel(VideoTextConfig(video, TextConfig()))
         self.encoder = VideoTextEncoder(model, tokenizer, preprocess, name="bench", about="fresh weights")
@@ -80,14 +107,29 @@ class Task:
         self.sample = range(0, work.num_videos, max(1, work.num_videos // SAMPLED_VIDEOS))[:SAMPLED_VIDEOS]
 
     def tokens(self, video: int) -> Tensor:
-        """(1, N, C)."""
+        """Make the tokens of a video.
+
+        Args:
+            video: its number, which seeds the noise.
+
+        Returns:
+            (1, N, C).
+        """
         sizes = self.encoder.matching_sizes
         generator = torch.Generator().manual_seed(video)
         return torch.randn(1, sizes.num_video_tokens, sizes.video_width, generator=generator)
 
 
 def engine(work: Workload, memory_bytes: int) -> Result:
-    """All videos, by `rerank_videos`."""
+    """Re-rank all videos by `rerank_videos`.
+
+    Args:
+        work: the size of the re-ranking.
+        memory_bytes: the engine's memory budget.
+
+    Returns:
+        The measurement.
+    """
     task = Task(work)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -101,7 +143,14 @@ def engine(work: Workload, memory_bytes: int) -> Result:
 
 
 def peer(work: Workload) -> Result:
-    """A few videos, by upstream's way: every pair carries the whole video through the projections."""
+    """Match a few videos in upstream's way: the whole video is projected again for every pair.
+
+    Args:
+        work: the size of the re-ranking.
+
+    Returns:
+        The measurement.
+    """
     task = Task(work)
     read, model = task.encoder.read_texts(task.texts), task.encoder.model
 
@@ -122,9 +171,15 @@ def peer(work: Workload) -> Result:
 
 
 def report(work: Workload, memory_bytes: int, path: Path | None) -> None:
-    """Measure, print, and write JSON where asked."""
+    """Measure both, print the comparison, and write the numbers to a file.
+
+    Args:
+        work: the size of the re-ranking.
+        memory_bytes: the engine's memory budget.
+        path: a JSON file, or None.
+    """
     console = Console(highlight=False)
-    before, ours, after = _apart(peer, work), _apart(engine, work, memory_bytes), _apart(peer, work)
+    before, ours, after = _in_process(peer, work), _in_process(engine, work, memory_bytes), _in_process(peer, work)
     theirs = min(before, after, key=lambda result: result.seconds)
     seconds = theirs.seconds * ours.num_pairs / theirs.num_pairs
     record = {
@@ -156,8 +211,8 @@ def report(work: Workload, memory_bytes: int, path: Path | None) -> None:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def _apart(function: Callable[..., Result], *arguments: Any) -> Result:
-    """The result of a function of this module, called in a fresh process."""
+def _in_process(function: Callable[..., Result], *arguments: Any) -> Result:
+    """The result of a function of this module, called in a new process."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_send, args=(theirs, function, arguments))

@@ -20,24 +20,33 @@ CACHED = 4096  # numbers the exponential loop goes over again and again, 16 KiB
 
 @dataclass(frozen=True)
 class Case:
-    """One table: a shape (B, L, D), what is timed, and against whom."""
+    """One table: a shape, what is timed, and beside which peers.
+
+    Attributes:
+        batch: B, number of sequences.
+        length: L, steps of a sequence.
+        channels: D, channels of a sequence.
+        backward: whether the backward pass is timed too.
+        peers: names in `PEERS`, ours first.
+        heavy: whether --quick leaves the case out.
+    """
 
     batch: int
     length: int
     channels: int
     backward: bool
     peers: tuple[str, ...]
-    heavy: bool = False  # left out by --quick
+    heavy: bool = False
 
     @property
     def title(self) -> str:
-        """For the table's head."""
-        what = "forward + backward" if self.backward else "forward"
-        return f"{what}, B {self.batch} x L {self.length} x D {self.channels}, N {NUM_STATES}, float32"
+        """The title of the table."""
+        passes = "forward + backward" if self.backward else "forward"
+        return f"{passes}, B {self.batch} x L {self.length} x D {self.channels}, N {NUM_STATES}, float32"
 
     @property
     def output_mb(self) -> float:
-        """The size of the result, which no scan can do without."""
+        """The size of the result, which every scan needs."""
         return self.batch * self.length * self.channels * 4 / 2**20
 
 
@@ -55,7 +64,15 @@ CASES = (  # 8 and 64 frames of 224 x 224 pixels in 16 x 16 patches, for the tin
 
 
 def prepare(peer: str, case: Case) -> Work:
-    """What one peer is to run again and again."""
+    """Make the work of one peer.
+
+    Args:
+        peer: its name.
+        case: shape and passes.
+
+    Returns:
+        The function to time.
+    """
     if peer == EXPONENTIALS:
         return _exponentials(case)
     scan = PEERS[peer]
@@ -84,7 +101,7 @@ def prepare(peer: str, case: Case) -> Work:
 
 
 def _exponentials(case: Case) -> Work:
-    """As many exponentials as the scan needs, one for every step, channel and state, over numbers in the cache."""
+    """The exponentials of the scan alone, one for every step, channel and state, of numbers that stay in the cache."""
     threads = torch.get_num_threads()
     x, y = torch.linspace(-4, 0, CACHED), torch.empty(threads, CACHED)
     rounds = case.batch * case.length * case.channels * NUM_STATES // CACHED
@@ -93,7 +110,15 @@ def _exponentials(case: Case) -> Work:
 
 
 def table(case: Case, results: list[Measurement]) -> Table:
-    """Times, their ratios to the first row, and memory beyond the inputs."""
+    """Make the table of one case: times, their ratios to the first row, and memory without the inputs.
+
+    Args:
+        case: shape and passes.
+        results: one for each peer, ours first.
+
+    Returns:
+        The table.
+    """
     view = Table(title=f"{case.title} (output {case.output_mb:.1f} MB)", title_justify="left")
     for heading in ("", "best ms", "runs", "time / first", "extra memory MB"):
         view.add_column(heading, justify="left" if not heading else "right")
@@ -111,7 +136,11 @@ def table(case: Case, results: list[Measurement]) -> Table:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the cases, print a table for each, and write all numbers where asked."""
+    """Run the cases, print a table for each, and write all numbers to the file of --json.
+
+    Args:
+        argv: the command line; `sys.argv` if None.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example: python -m benchmarks.scan --quick --json scan.json"
     )

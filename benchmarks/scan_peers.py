@@ -1,7 +1,7 @@
-"""The same selective scan by others, each from its formula or by its package's own function.
+"""The selective scan of other implementations, each from its formula or by its package's own function.
 
-Every peer takes the inputs below and does all of it: softplus with bias, recurrence, skip connection and gate. Each is
-given its inputs in the layout it prefers, so that nobody pays for a transpose.
+Every peer takes the same inputs and computes all of the scan: softplus with bias, recurrence, skip connection and gate.
+Each gets its inputs in the layout that it prefers, so that no peer spends time on a transpose.
 """
 
 import functools
@@ -17,7 +17,18 @@ from vmr.ops import selective_scan
 
 
 class Inputs(NamedTuple):
-    """float32: u, delta, z (B, L, D); A (D, N); B, C (B, L, N); D, delta_bias (D,)."""
+    """The inputs of a scan, in float32.
+
+    Attributes:
+        u: (B, L, D), the sequence.
+        delta: (B, L, D), step sizes before bias and softplus.
+        A: (D, N), decay rates.
+        B: (B, L, N), input weights.
+        C: (B, L, N), output weights.
+        D: (D,), skip connection.
+        z: (B, L, D), gate.
+        delta_bias: (D,), added to delta.
+    """
 
     u: Tensor
     delta: Tensor
@@ -34,7 +45,18 @@ CHANNELS_FIRST = ("u", "delta", "B", "C", "z")
 
 
 def random_inputs(batch: int, length: int, channels: int, states: int, *, requires_grad: bool) -> Inputs:
-    """Inputs with the step sizes and decays of a freshly initialised model."""
+    """Make inputs with the step sizes and decay rates of a freshly initialised model.
+
+    Args:
+        batch: B.
+        length: L.
+        channels: D.
+        states: N.
+        requires_grad: whether all inputs require gradients.
+
+    Returns:
+        The inputs, drawn from torch's global generator.
+    """
     A = -torch.arange(1.0, states + 1).repeat(channels, 1)
     sequence, shared = (batch, length, channels), (batch, length, states)
     inputs = Inputs(
@@ -45,19 +67,42 @@ def random_inputs(batch: int, length: int, channels: int, states: int, *, requir
 
 
 def channels_first(inputs: Inputs) -> Inputs:
-    """The (B, D, L) and (B, N, L) tensors that the published interface takes."""
+    """Transpose the sequences to (B, D, L) and (B, N, L), as the published interface takes them.
+
+    Args:
+        inputs: inputs in our layout.
+
+    Returns:
+        Copies that require gradients where the inputs do.
+    """
     moved = {name: getattr(inputs, name).detach().transpose(1, 2).contiguous() for name in CHANNELS_FIRST}
     moved = {name: t.requires_grad_(getattr(inputs, name).requires_grad) for name, t in moved.items()}
     return inputs._replace(**moved)
 
 
 def vmr_fresh(x: Inputs) -> Tensor:
-    """vmr's dispatcher, whatever it picks."""
+    """Scan by vmr, with the backend that `auto` chooses, into a new tensor.
+
+    Args:
+        x: the inputs.
+
+    Returns:
+        (B, L, D).
+    """
     return selective_scan(x.u, x.delta, x.A, x.B, x.C, x.D, x.z, x.delta_bias, delta_softplus=True)
 
 
 def vmr_workspace(x: Inputs) -> Tensor:
-    """The same into a tensor that is kept, as the encoder calls it: memory from the system costs more than the scan."""
+    """Scan by vmr into a tensor that is kept, as the encoder does.
+
+    Memory from the system costs more time than the scan.
+
+    Args:
+        x: the inputs.
+
+    Returns:
+        (B, L, D).
+    """
     out = _workspace(x.u.shape)
     return selective_scan(x.u, x.delta, x.A, x.B, x.C, x.D, x.z, x.delta_bias, delta_softplus=True, out=out)
 
@@ -68,7 +113,14 @@ def _workspace(shape: torch.Size) -> Tensor:
 
 
 def textbook_loop(x: Inputs) -> Tensor:
-    """The recurrence as the published reference function runs it: all decays first, then step by step (B, D, L)."""
+    """Scan as the published reference function does: all decays first, then step by step.
+
+    Args:
+        x: the inputs, channels first.
+
+    Returns:
+        (B, D, L).
+    """
     delta = F.softplus(x.delta + x.delta_bias[:, None])
     decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, x.A))
     drive = torch.einsum("bdl,bnl,bdl->bdln", delta, x.B, x.u)
@@ -81,7 +133,15 @@ def textbook_loop(x: Inputs) -> Tensor:
 
 
 def block_loop(x: Inputs, block: int = 64) -> Tensor:
-    """The fastest plain loop, without gradients: a block's states overwrite its drive, one product reads them."""
+    """Scan by the fastest plain loop without gradients: a block's states overwrite its drive, one product reads them.
+
+    Args:
+        x: the inputs.
+        block: steps of a block.
+
+    Returns:
+        (B, L, D).
+    """
     delta = F.softplus(x.delta + x.delta_bias)
     delta_u = delta * x.u
     y = torch.empty_like(x.u)
@@ -97,13 +157,27 @@ def block_loop(x: Inputs, block: int = 64) -> Tensor:
 
 
 def chunked(x: Inputs) -> Tensor:
-    """Differentiable plain PyTorch in chunks of 64 steps: vmr's own definition, the fastest of those tried."""
+    """Scan by vmr's definition: differentiable plain PyTorch in chunks of 64 steps, the fastest of several tried.
+
+    Args:
+        x: the inputs.
+
+    Returns:
+        (B, L, D).
+    """
     u, delta, A, B, C, D, z, delta_bias = x
     return selective_scan(u, delta, A, B, C, D, z, delta_bias, delta_softplus=True, backend="reference")
 
 
 def mambapy(x: Inputs) -> Tensor:
-    """mamba.py's parallel scan, used as its own MambaBlock does."""
+    """Scan by mamba.py's parallel scan, in the way its MambaBlock uses it.
+
+    Args:
+        x: the inputs.
+
+    Returns:
+        (B, L, D).
+    """
     pscan = importlib.import_module("mambapy.pscan").pscan
 
     delta = F.softplus(x.delta + x.delta_bias)
@@ -113,7 +187,14 @@ def mambapy(x: Inputs) -> Tensor:
 
 
 def transformers_slow(x: Inputs) -> Tensor:
-    """transformers' own loop, which its Mamba models run where no kernel package is installed (B, D, L)."""
+    """Scan by transformers' own loop, which its Mamba models run if no kernel package is installed.
+
+    Args:
+        x: the inputs, channels first.
+
+    Returns:
+        (B, D, L).
+    """
     mamba = importlib.import_module("transformers.models.mamba.modeling_mamba")
     y: Tensor = mamba.mamba_selective_scan(x.u, x.delta, x.A, x.B, x.C, x.D, x.z, x.delta_bias, delta_softplus=True)
     return y

@@ -1,10 +1,10 @@
-"""One training step of VideoMamba-tiny, forward, backward and AdamW: ours against the same on mamba.py's parallel scan.
+"""One training step of VideoMamba-tiny (forward, backward and AdamW) with our scan and with mamba.py's parallel scan.
 
     python -m benchmarks.train
     python -m benchmarks.train --frames 8 --batch 1 --json train.json
 
-Both have a process of their own and take turns. The time is the fastest step of each, the memory the peak resident set
-of its whole process, Python and torch included.
+Each has its own process, and they run in turns. The time is that of the fastest step; the memory is the peak resident
+set of the whole process, Python and torch included.
 """
 
 import argparse
@@ -18,13 +18,22 @@ from rich.table import Table
 
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
 from benchmarks.peers import run_with_mambapy_scan
-from vmr.models.videomamba.encoder import VideoFeatures, VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoEncoderOutput, VideoMamba, VideoMambaConfig
 
 OURS, PEER = "vmr", "mamba.py's parallel scan"
 
 
 def prepare(peer: str, num_frames: int, batch_size: int) -> Work:
-    """A step on clips of noise; the loss is the mean square of the pooled vectors."""
+    """Make the work of one peer: a step on clips of noise, with the mean square of the pooled vectors as loss.
+
+    Args:
+        peer: `OURS` or `PEER`.
+        num_frames: frames of a clip.
+        batch_size: clips in a batch.
+
+    Returns:
+        The function to time.
+    """
     torch.manual_seed(0)
     model = VideoMamba(VideoMambaConfig.of_size("tiny", num_frames=num_frames)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
@@ -32,7 +41,7 @@ def prepare(peer: str, num_frames: int, batch_size: int) -> Work:
 
     def work() -> None:
         features = model(video) if peer == OURS else run_with_mambapy_scan(model, video)
-        assert isinstance(features, VideoFeatures)
+        assert isinstance(features, VideoEncoderOutput)
         features.pooled.square().mean().backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -41,7 +50,15 @@ def prepare(peer: str, num_frames: int, batch_size: int) -> Work:
 
 
 def table(results: list[Measurement], title: str) -> Table:
-    """Seconds and peak memory, and the ratios to ours."""
+    """Make the table of seconds, peak memory, and their ratios to ours.
+
+    Args:
+        results: ours first.
+        title: of the table.
+
+    Returns:
+        The table.
+    """
     out = Table(title=title, title_justify="left")
     for column in ("scan", "s a step", "x ours", "peak MB", "x ours"):
         out.add_column(column)
@@ -55,7 +72,7 @@ def table(results: list[Measurement], title: str) -> Table:
 
 
 def main() -> None:
-    """Print the table; write JSON where asked."""
+    """Run the benchmark, print the table, and write the numbers to the file of --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--batch", type=int, default=1)

@@ -9,15 +9,14 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.paths import CLIPS, REPOSITORY
+
 # Before torch is imported: its threads would spin while they wait, on the cores that other workers and commands need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # A busy machine is no failure: no example has to be done within a time.
 settings.register_profile("vmr", deadline=None)
 settings.load_profile("vmr")
-
-REPOSITORY = Path(__file__).parent.parent
-CLIPS = REPOSITORY.parent / "shared" / "clips"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,29 +1,37 @@
 """From JSON to frozen dataclasses, every type checked. Imports no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vmr.errors import VmrError
 
 
 def from_json(kind: Any, value: Any, name: str) -> Any:
-    """`value`, as `json.loads` gives it, as the type `kind`.
+    """Turn what `json.loads` gives into a value of a type.
 
-    kind: a dataclass, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, `X | None`, str, int, float or bool, nested as
-    one likes. Raises VmrError that names the place, such as `scores.embedding`, where the value is of another type, or
-    keys of a dataclass are missing or unknown.
+    Args:
+        kind: a dataclass, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, `X | None`, `Literal`, str, int, float, bool
+            or Any, in any nesting. A list becomes a tuple; an integer is accepted as a float; Any is not checked.
+        value: as `json.loads` gives it.
+        name: where the value stands, for error messages, such as `scores.embedding`; "" for the whole file.
+
+    Returns:
+        The value as `kind`.
+
+    Raises:
+        VmrError: a value is of another type, or keys of a dataclass are missing or unknown; the message names the key.
+            What a dataclass raises when it is made is not changed.
     """
+    if kind is Any:
+        return value
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         (inner,) = (option for option in get_args(kind) if option is not type(None))
         return None if value is None else from_json(inner, value, name)
-    if origin is tuple:
-        return _tuple(get_args(kind), value, name)
-    if origin is dict:
-        inner = get_args(kind)[1]
-        return {key: from_json(inner, item, f"{name}.{key}") for key, item in _require(dict, value, name).items()}
+    if origin in _READERS:
+        return _READERS[origin](get_args(kind), value, name)
     if is_dataclass(kind):
         return _dataclass(kind, _require(dict, value, name), name)
     if kind is float and type(value) is int:
@@ -42,6 +50,16 @@ def _tuple(kinds: tuple[Any, ...], value: Any, name: str) -> tuple[Any, ...]:
     )
 
 
+def _dict(kinds: tuple[Any, ...], value: Any, name: str) -> dict[str, Any]:
+    return {key: from_json(kinds[1], item, f"{name}.{key}") for key, item in _require(dict, value, name).items()}
+
+
+def _literal(options: tuple[Any, ...], value: Any, name: str) -> Any:
+    if not any(type(value) is type(option) and value == option for option in options):  # 1 == True
+        raise VmrError(f"{name or 'the file'} is {value!r:.40}, expected one of {', '.join(map(str, options))}")
+    return value
+
+
 def _dataclass(kind: Any, content: Mapping[str, Any], name: str) -> Any:
     known = {field.name for field in fields(kind)}
     within = f"{name}: " if name else ""
@@ -58,4 +76,5 @@ def _require(kind: type, value: Any, name: str) -> Any:
     return value
 
 
+_READERS: dict[Any, Callable[[tuple[Any, ...], Any, str], Any]] = {tuple: _tuple, dict: _dict, Literal: _literal}
 _NAMES = {dict: "an object", list: "a list", str: "text", int: "an integer", float: "a number", bool: "true or false"}

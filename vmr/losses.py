@@ -22,21 +22,31 @@ AlignmentNorm = Literal["l2", "none"]
 AlignmentKind = Literal["l2", "mse", "smooth_l1"]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
-IGNORED = -100  # label of what does not count, the default of torch's cross-entropy
+IGNORED = -100  # label of rows that do not count, the default of torch's cross-entropy
 
 
 def similarity(video: Tensor, text: Tensor, temperature: Tensor | float) -> Tensor:
-    """Scores of every video with every text, the mean over frames of cosine / temperature.
+    """Score every video with every text: the mean over frames of cosine / temperature.
 
-    video (B, T, D) or (B, D) and text (B', D), neither normalised; returns float32 (B, B').
+    Args:
+        video: (B, T, D) or (B, D), not normalised.
+        text: (B', D), not normalised.
+        temperature: divides the cosines; above 0.
+
+    Returns:
+        float32 (B, B').
     """
     return _scores(_video_rows(video), _text_rows(text), temperature)
 
 
 def match_targets(ids: Tensor) -> Tensor:
-    """What each row of scores should be: the mass 1 shared among the columns of the row's own id.
+    """Compute the target distribution of each row of scores: equal shares for the columns with the row's own id.
 
-    ids: integers (B,), equal for what belongs together. Returns float32 (B, B), the identity where all are different.
+    Args:
+        ids: integers (B,), equal for rows that belong together.
+
+    Returns:
+        float32 (B, B), rows sum to 1; the identity where all ids differ.
     """
     same = (ids[:, None] == ids[None, :]).float()
     return same / same.sum(dim=1, keepdim=True)
@@ -45,30 +55,35 @@ def match_targets(ids: Tensor) -> Tensor:
 def contrastive_loss(
     video: Tensor, text: Tensor, temperature: Tensor | float, ids: Tensor | None = None, *, gather: Gather = "exact"
 ) -> Tensor:
-    """VTC: the mean of the cross-entropies from video to text and from text to video.
+    """Compute VTC: the mean of the cross-entropies from video to text and from text to video.
 
-    Where `torch.distributed` runs on several processes, the loss is that of all their rows together, the same number in
-    each, and every process must call this with as many rows as the others.
+    Where `torch.distributed` runs on several processes, the loss is that of all their rows together, and is the same
+    number in each. Every process must then call this function, with the same number of rows.
 
     Args:
         video: (B, T, D) or (B, D), not normalised.
         text: (B, D), not normalised; row i belongs to video i.
-        temperature: divides the scores.
-        ids: integers (B,): rows of equal ids match one another, whatever data set or process they come from. None:
-            each row matches itself alone.
-        gather: what other processes' rows mean for gradients that are then averaged over processes, as
-            DistributedDataParallel does. `exact` gives the gradients of one process with the whole batch. `upstream`
-            gives the encoders 1 / processes of them, but the temperature all of it, as upstream's AllGather does.
+        temperature: divides the scores; above 0.
+        ids: integers (B,): rows with equal ids match one another, whichever data set or process they come from. None:
+            each row matches only itself.
+        gather: how gradients are scaled on several processes, if they are averaged over processes afterwards, as
+            DistributedDataParallel does. `exact` gives the gradients that one process with the whole batch would have.
+            `upstream` gives the encoders these gradients divided by the number of processes, and the temperature the
+            full ones, as upstream's AllGather does.
+
+    Returns:
+        A float32 scalar.
 
     Raises:
-        VmrError: the processes do not have as many rows each.
+        VmrError: the processes have different numbers of rows.
     """
     video_rows, text_rows = _video_rows(video), _text_rows(text)  # (B, D): less to send than every frame
     if ids is None:
         ids = torch.arange(len(video_rows), device=video_rows.device) + _rank() * len(video_rows)
     if _num_processes() > 1:
         _check_equal_rows(video_rows)
-        # Every process computes the same loss, so the sum over processes that a gather's backward makes is a product.
+        # Every process computes the same loss. The backward pass of a gather would sum its gradient over the processes,
+        # which is therefore a multiplication by their number.
         gradient_scale = float(_num_processes()) if gather == "exact" else 1.0
         video_rows = _GatherRows.apply(video_rows, gradient_scale)
         text_rows = _GatherRows.apply(text_rows, gradient_scale)
@@ -80,32 +95,48 @@ def contrastive_loss(
 
 @torch.no_grad()
 def negative_weights(scores: Tensor, ids: Tensor) -> Tensor:
-    """How likely each column is to be drawn as a row's negative: the softmax over the columns of other ids.
+    """Compute the probability with which each column is drawn as a row's negative.
 
-    scores (B, B), ids integers (B,); returns float32 (B, B). A row without any negative is zero. Upstream takes the
-    softmax over all columns and then drops the positives; the draws are the same, but there a positive that is far
-    ahead leaves nothing to draw from.
+    It is the softmax over the columns with other ids. Upstream takes the softmax over all columns and then drops the
+    positives. That gives the same distribution, except that a positive with a much higher score leaves only zeros.
+
+    Args:
+        scores: (B, B), higher for negatives that are harder.
+        ids: integers (B,), equal for rows that belong together.
+
+    Returns:
+        float32 (B, B), rows sum to 1; a row without any negative is zero.
     """
     positive = ids[:, None] == ids[None, :]
     weights = scores.float().masked_fill(positive, -torch.inf).softmax(dim=1)
-    return weights.masked_fill(positive, 0.0)  # also the NaN of a row that has no negative
+    return weights.masked_fill(positive, 0.0)  # also replaces the NaN of rows without a negative
 
 
 class Negatives(NamedTuple):
-    """One negative for each row of a batch."""
+    """One negative for each row of a batch.
+
+    Attributes:
+        indices: int64 (B,); a row's own index where it has no negative.
+        valid: bool (B,), False where the row has no negative.
+    """
 
     indices: Tensor
-    """int64 (B,); a row's own index where it has no negative."""
     valid: Tensor
-    """bool (B,), False where the row has no negative."""
 
 
 @torch.no_grad()
 def sample_negatives(weights: Tensor, generator: torch.Generator | None = None) -> Negatives:
-    """Draw a hard negative for each row of `negative_weights` (B, B).
+    """Draw a hard negative for each row.
 
-    A negative text for each video comes from the weights of scores (video x text), a negative video for each text from
-    those of their transpose.
+    Negative texts for videos are drawn with the weights of scores (video x text), negative videos for texts with the
+    weights of the transposed scores.
+
+    Args:
+        weights: (B, B), as from `negative_weights`.
+        generator: source of randomness, on the device of `weights`; default, torch's global one.
+
+    Returns:
+        The index of a negative for each row, and which rows have one.
     """
     valid = weights.sum(dim=1) > 0
     itself = torch.eye(len(weights), dtype=weights.dtype, device=weights.device)
@@ -114,11 +145,16 @@ def sample_negatives(weights: Tensor, generator: torch.Generator | None = None) 
 
 
 def matching_loss(logits: Tensor, valid: Tensor) -> Tensor:
-    """VTM: the mean cross-entropy of telling pairs that belong together from pairs that do not.
+    """Compute VTM: the mean cross-entropy of telling pairs that belong together from pairs that do not.
 
-    logits: (3B, 2), column 1 for "they belong together"; in this order the B pairs, (negative video, text) and
-        (video, negative text).
-    valid: bool (B,) of `sample_negatives`, the same for both kinds of negative; rows without one do not count.
+    Args:
+        logits: (3B, 2), column 1 for "they belong together". First the B true pairs, then B pairs of a negative video
+            and the text, then B pairs of the video and a negative text.
+        valid: bool (B,), as from `sample_negatives`, the same for both kinds of negatives; pairs without a negative do
+            not count.
+
+    Returns:
+        A float32 scalar.
     """
     negative = torch.zeros_like(valid, dtype=torch.int64).masked_fill(~valid, IGNORED)
     labels = torch.cat([torch.ones_like(negative), negative, negative])
@@ -126,22 +162,37 @@ def matching_loss(logits: Tensor, valid: Tensor) -> Tensor:
 
 
 class TokenDraws(NamedTuple):
-    """The chance in `mask_tokens`, each (B, L)."""
+    """The random draws of `mask_tokens`, each of shape (B, L).
+
+    Attributes:
+        masked: bool, whether the token is to be predicted, unless it is PAD or CLS.
+        replaced: bool, whether a token to be predicted is shown as the mask token.
+        rand_select: bool, whether one that is not replaced is shown as a random word; if false it is shown as it is.
+        words: int64 in [0, V), the random words.
+    """
 
     masked: Tensor
-    """bool: to be predicted, where the token may be."""
     replaced: Tensor
-    """bool: if so, shown as the mask token."""
     rand_select: Tensor
-    """bool: if not replaced, shown as a random word; else shown as it is."""
     words: Tensor
-    """int64 in [0, V): the random words."""
 
 
 def draw_tokens(
     input_ids: Tensor, vocab_size: int, probability: float, generator: torch.Generator | None = None
 ) -> TokenDraws:
-    """Of `probability` tokens, 80% are replaced by the mask token, 10% by a random word, 10% stay as they are."""
+    """Make the random draws of `mask_tokens`.
+
+    Of the tokens to be predicted, 80% are replaced by the mask token, 10% by a random word, and 10% stay as they are.
+
+    Args:
+        input_ids: int64 (B, L); only its shape and device count.
+        vocab_size: V.
+        probability: of being predicted, for each token, in [0, 1].
+        generator: source of randomness, on the device of `input_ids`; default, torch's global one.
+
+    Returns:
+        The draws.
+    """
 
     def happens(chance: float) -> Tensor:
         return torch.rand(input_ids.shape, generator=generator, device=input_ids.device) < chance
@@ -161,17 +212,19 @@ def mask_tokens(
     generator: torch.Generator | None = None,
     draws: TokenDraws | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Hide tokens for MLM to predict: BERT's rule (Devlin et al. 2019, section 3.1) at upstream's probability.
+    """Hide tokens for MLM to predict: BERT's rule (Devlin et al. 2019, section 3.1) with upstream's probability.
 
-    Only PAD and CLS are never hidden; SEP may be, as in upstream.
+    PAD and CLS are never hidden; SEP may be, as in upstream.
 
     Args:
-        input_ids: int64 (B, L), left as it is.
-        vocab_size: V, the random words are below it.
-        pad_id, cls_id, mask_id: the tokenizer's.
-        probability: of being hidden, for each token.
-        generator: of the draws, on the device of `input_ids`.
-        draws: instead of drawing.
+        input_ids: int64 (B, L); does not change.
+        vocab_size: V; random words are below it.
+        pad_id: id of the padding token.
+        cls_id: id of the [CLS] token.
+        mask_id: id of the [MASK] token.
+        probability: of being hidden, for each token, in [0, 1].
+        generator: source of randomness, on the device of `input_ids`; default, torch's global one.
+        draws: used instead of new draws.
 
     Returns:
         The ids to show (B, L), and the labels (B, L): the true ids where hidden, -100 elsewhere.
@@ -185,19 +238,34 @@ def mask_tokens(
 
 
 def masked_lm_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """MLM: the mean cross-entropy over the hidden tokens, 0 with gradients of 0 where nothing is hidden.
+    """Compute MLM: the mean cross-entropy over the hidden tokens.
 
-    logits (..., V), labels int64 (...) with -100 where the token is not hidden.
+    Args:
+        logits: (..., V).
+        labels: int64 (...), -100 where the token is not hidden.
+
+    Returns:
+        A float32 scalar; 0 with gradients of 0 where nothing is hidden.
     """
     total = F.cross_entropy(logits.float().flatten(0, -2), labels.flatten(), ignore_index=IGNORED, reduction="sum")
     return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 def alignment_loss(student: Tensor, teacher: Tensor, norm: AlignmentNorm = "l2", kind: AlignmentKind = "l2") -> Tensor:
-    """UTA: how far the student's visible tokens are from a frozen teacher's.
+    """Compute UTA: the distance of the student's visible tokens from a frozen teacher's.
 
-    student, teacher: (K, B, N, C). norm: `l2` makes both unit vectors first. kind: `l2` is the mean of 2 - 2 cosine
-    and needs unit vectors; `mse` and `smooth_l1` are means over every channel.
+    Args:
+        student: (K, B, N, C).
+        teacher: (K, B, N, C).
+        norm: `l2` first scales both to unit vectors; `none` does not.
+        kind: `l2` is the mean of 2 - 2 cosine and needs the norm `l2`; `mse` and `smooth_l1` are means over all
+            channels.
+
+    Returns:
+        A float32 scalar.
+
+    Raises:
+        VmrError: the kind is `l2` and the norm is `none`.
     """
     student, teacher = student.float(), teacher.float()
     if norm == "l2":
@@ -213,14 +281,18 @@ def alignment_loss(student: Tensor, teacher: Tensor, norm: AlignmentNorm = "l2",
 
 @torch.no_grad()
 def clamp_temperature(temperature: Tensor) -> None:
-    """Keep a trained temperature in [0.001, 0.5], in place; upstream does so at every forward pass."""
+    """Clamp a trained temperature to [0.001, 0.5] in place; upstream does so at every forward pass.
+
+    Args:
+        temperature: a scalar.
+    """
     temperature.clamp_(MIN_TEMPERATURE, MAX_TEMPERATURE)
 
 
 def _video_rows(video: Tensor) -> Tensor:
-    """(B, T, D) or (B, D) -> (B, D), the mean of the frames' unit vectors, itself no unit vector.
+    """(B, T, D) or (B, D) -> (B, D), the mean of the frames' unit vectors, which is not scaled to length 1.
 
-    Its product with a text is the mean of the frames' products.
+    Its product with a text is then the mean of the frames' products.
     """
     rows = F.normalize(video.float(), dim=-1)
     return rows.mean(dim=1) if rows.dim() == 3 else rows
@@ -236,7 +308,7 @@ def _scores(video_rows: Tensor, text_rows: Tensor, temperature: Tensor | float) 
 
 
 class _GatherRows(torch.autograd.Function):
-    """All processes' rows, in rank order; the gradient of the own rows comes back, times `gradient_scale`."""
+    """All processes' rows, in rank order. The backward pass returns the gradient of the own rows times a scale."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, gradient_scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The processes of a run, as torchrun starts them: who they are, and how they put together what they have."""
+"""The processes of a run, as torchrun starts them, and how they exchange values."""
 
 import os
 from collections.abc import Iterator
@@ -15,7 +15,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Processes:
-    """Those of a run, seen from one of them: rank of world, and the device that it computes on."""
+    """The processes of a run, seen from one of them.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        world: how many processes there are.
+        device: the device that this process computes on.
+    """
 
     rank: int
     world: int
@@ -23,11 +29,18 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this one writes the files."""
+        """Whether this process is the main one, which writes the files."""
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """What the main process has, on all of them."""
+        """Send the value of the main process to all processes. Every process must call it.
+
+        Args:
+            value: anything that pickles; only that of the main process counts.
+
+        Returns:
+            The main process's value.
+        """
         if self.world == 1:
             return value
         box: list[Any] = [value]
@@ -36,7 +49,14 @@ class Processes:
         return shared
 
     def collect(self, value: T) -> list[T]:
-        """What each process has, in the order of ranks, on all of them."""
+        """Gather one value from each process. Every process must call it.
+
+        Args:
+            value: anything that pickles.
+
+        Returns:
+            All values in the order of ranks, the same list on every process.
+        """
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -44,7 +64,14 @@ class Processes:
         return values
 
     def any(self, *flags: bool) -> list[bool]:
-        """For each flag, whether it is true in any process."""
+        """Compare flags over all processes. Every process must call it with as many flags.
+
+        Args:
+            *flags: the flags of this process.
+
+        Returns:
+            For each flag, whether it is true in any process.
+        """
         if self.world == 1:
             return list(flags)
         tensor = torch.tensor(flags, dtype=torch.int32, device=self.device)
@@ -56,11 +83,15 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 @contextmanager
-def joined(device: torch.device, patience: timedelta) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, and leaves them; without torchrun there is one.
+def joined(device: torch.device, timeout: timedelta) -> Iterator[Processes]:
+    """Join the processes that torchrun started, and leave them at the end; without torchrun there is one process.
 
-    device: that of this process; where it is CUDA they talk by nccl, else by gloo. patience: how long one may let the
-    others wait.
+    Args:
+        device: the device of this process. Processes on CUDA devices talk by NCCL, others by Gloo.
+        timeout: how long a process waits for the others before it fails.
+
+    Yields:
+        The processes.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
@@ -68,7 +99,7 @@ def joined(device: torch.device, patience: timedelta) -> Iterator[Processes]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=patience)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timeout)
     try:
         yield Processes(rank, world, device)
     finally:

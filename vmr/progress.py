@@ -1,4 +1,4 @@
-"""What a person sees while vmr works: on standard error, and only on a terminal, so that results can be piped."""
+"""Progress for people: written to standard error, and only if that is a terminal, so that results can be piped."""
 
 from contextlib import AbstractContextManager, nullcontext
 
@@ -7,13 +7,28 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 def progress_bar(shown: bool) -> Progress:
-    """A bar that counts items and guesses the time left."""
+    """Make a bar that counts items and estimates the time left.
+
+    Args:
+        shown: False for a bar that is never drawn.
+
+    Returns:
+        The bar; a context manager.
+    """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
 
 
 def spinner(shown: bool, text: str) -> AbstractContextManager[object]:
-    """A sign of life for work whose length is not known."""
+    """Make a spinner for work whose length is not known.
+
+    Args:
+        shown: False for nothing at all.
+        text: what is being done.
+
+    Returns:
+        A context manager; the spinner turns inside it.
+    """
     console = Console(stderr=True)
     return console.status(text) if shown and console.is_terminal else nullcontext()

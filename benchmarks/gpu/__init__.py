@@ -1,1 +1,1 @@
-"""The device check: is it right on this GPU, and how fast, beside its floors and its peers."""
+"""The device check: parity on this GPU, then speed, beside lower bounds and other implementations."""

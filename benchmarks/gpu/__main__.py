@@ -1,11 +1,11 @@
-"""The device check: parity on this GPU, then times beside floors and peers.
+"""The device check: parity on this GPU, then times beside lower bounds and other implementations.
 
     python -m benchmarks.gpu --budget 520 --out gpu-check
     python -m benchmarks.gpu --steps machine parity --out gpu-check
 
-Every step is a process of its own with its own limit, writes OUT/STEP.json at once, and may fail alone; the tables come
-last, and in OUT/report.md. Nothing is timed while parity fails, unless it is left out of the steps. `--tune` writes the
-tile sizes found best into vmr/ops/gpu/tiles.json.
+Every step is a process with its own time limit. It writes OUT/STEP.json when it ends; if it fails, the other steps
+still run. The tables are printed at the end and written to OUT/report.md. Nothing is timed if parity fails, unless
+parity is left out of the steps. `--tune` writes the best tile sizes into vmr/ops/gpu/tiles.json.
 """
 
 import argparse
@@ -21,18 +21,25 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-# The limit of each step in seconds; the budget cuts the last ones short.
+# The time limit of each step in seconds; the last steps get less if the budget runs out.
 STEPS = {
     "machine": 40, "warm_up": 90, "parity": 90, "compiled": 90, "tuning": 90, "kernels": 60, "training": 90,
     "encoders": 90, "peers": 150,
 }  # fmt: skip
-TOGETHER = ("warm_up", "parity", "compiled")  # what the compiler and the CPU take time for, and nothing that is timed
-MODULES = {"peers": "encoders", "encoders": "encoders"}  # the others are called as their modules
+TOGETHER = ("warm_up", "parity", "compiled")  # they run side by side: compiler and CPU work, without timing
+MODULES = {"peers": "encoders", "encoders": "encoders"}  # the module of a step, where it has another name
 NEEDS_PARITY = ("tuning", "kernels", "training", "encoders", "peers")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the steps, print the tables; 0 if parity held."""
+    """Run the steps and print the tables.
+
+    Args:
+        argv: the command line; `sys.argv` if None.
+
+    Returns:
+        The exit status: 1 if parity was checked and failed, else 0.
+    """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--budget", type=float, default=520.0, help="seconds for all of it (default: 520)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
@@ -49,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     seconds = {}
     for group in _groups(options.steps):
         if group[0] in NEEDS_PARITY and "parity" in options.steps and _parity_failed(options.out):
-            seconds |= dict.fromkeys(group, "not run: parity did not hold, or was not found out")
+            seconds |= dict.fromkeys(group, "not run: parity failed, or was not measured")
             continue
         with ThreadPoolExecutor(len(group)) as pool:
             seconds |= zip(group, pool.map(lambda step: _run_step(step, options, deadline), group), strict=True)
@@ -64,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _groups(steps: Sequence[str]) -> list[list[str]]:
-    """The steps in their order, those that may run side by side together."""
+    """The steps in their order, in groups that may run side by side."""
     groups: list[list[str]] = []
     for step in (step for step in STEPS if step in steps):
         if groups and step in TOGETHER and groups[-1][-1] in TOGETHER:
@@ -75,7 +82,7 @@ def _groups(steps: Sequence[str]) -> list[list[str]]:
 
 
 def _run_step(step: str, options: argparse.Namespace, deadline: float) -> str:
-    """Run the step as a process; says how long it took or how it failed."""
+    """Run a step as a process; returns how long it took or how it failed."""
     limit = min(STEPS[step], deadline - time.monotonic())
     (options.out / f"{step}.json").unlink(missing_ok=True)
     if limit < 10:
@@ -94,7 +101,7 @@ def _run_step(step: str, options: argparse.Namespace, deadline: float) -> str:
 
 
 def _measure(step: str, out: Path, *, tune: bool) -> dict[str, Any]:
-    """What a step finds; each is a module of this package with a function `measure`."""
+    """Run a step in this process: the function `measure` of its module."""
     measure = importlib.import_module(f"benchmarks.gpu.{MODULES.get(step, step)}").measure
     if step in ("kernels", "training"):
         return dict(measure(_read(out / "machine.json")))
@@ -111,7 +118,7 @@ def _parity_failed(out: Path) -> bool:
 
 
 def _keep_tiles(out: Path) -> None:
-    """Add what was found best to the table that ships."""
+    """Write the best tile sizes into the table in the package."""
     from vmr.ops.gpu.tiles import TABLE
 
     if not (out / "tuning.json").exists():

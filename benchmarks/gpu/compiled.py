@@ -1,4 +1,4 @@
-"""`torch.compile(fullgraph=True)` and CUDA graphs through the public model, equal to the eager pass."""
+"""`torch.compile(fullgraph=True)` and CUDA graphs of the model, compared with its eager pass."""
 
 from typing import Any
 
@@ -10,7 +10,11 @@ from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 
 def measure() -> dict[str, Any]:
-    """Relative errors of outputs and gradients to those of the eager pass."""
+    """Measure relative errors of outputs and gradients.
+
+    Returns:
+        Name of the case -> error.
+    """
     torch.manual_seed(0)
     config = VideoMambaConfig(width=64, num_layers=2, image_size=64, num_frames=4)
     model = VideoMamba(config, backend="triton").cuda()
@@ -30,6 +34,6 @@ def measure() -> dict[str, Any]:
         graphs(video)  # eager
         errors = {"graph": relative_l2(graphs(video), model(video).pooled)}
         errors["graph, other input"] = relative_l2(graphs(video * 2), model(video * 2).pooled)
-        model.pool_norm.weight.mul_(3.0)  # a graph made before must not answer for weights that changed
+        model.pool_norm.weight.mul_(3.0)  # a graph that was captured before must not be used for changed weights
         errors["graph, other weights"] = relative_l2(graphs(video), model(video).pooled)
     return {"compiled": error, **errors}

@@ -1,7 +1,7 @@
-"""VideoMamba against attention of its size: clips a second and peak memory, at equal batch.
+"""VideoMamba beside attention of its size: clips per second and peak memory, at equal batch.
 
-The paper's "6x faster, 40x less memory" is over joint attention whose matrix is written out. Here it stands beside the
-same with fused attention, and beside divided attention, which the name TimeSformer means.
+The paper's "6x faster, 40x less memory" compares with joint attention whose matrix is written to memory. Here the peers
+are that, joint fused attention, and divided fused attention, which is what TimeSformer uses.
 """
 
 import itertools
@@ -27,7 +27,14 @@ PEER = "VideoMamba, mamba-ssm"
 
 
 def measure(*, peers: bool) -> dict[str, Any]:
-    """Ours, or the peers, at every length and batch; `absent` says why a figure is not there."""
+    """Measure our encoders, or the peers, at every length and batch.
+
+    Args:
+        peers: whether to measure the peers instead of ours.
+
+    Returns:
+        `rows`, one for each model, length and batch; `absent` says why one has no numbers.
+    """
     rows = []
     for size, batch, num_frames in itertools.product(VIT, BATCHES, FRAMES):
         for name, make in _models(size, num_frames, peers=peers).items():
@@ -36,7 +43,7 @@ def measure(*, peers: bool) -> dict[str, Any]:
                 row |= _measure_one(make, num_frames, batch)
             except torch.OutOfMemoryError:
                 row["absent"] = "out of memory"
-            except Exception as error:  # the others go on
+            except Exception as error:  # the other models continue
                 row["absent"] = f"{type(error).__name__}: {error}"[:300]
             rows.append(row)
             torch.cuda.empty_cache()

@@ -1,7 +1,7 @@
-"""Times of the operations at the encoder's sizes, beside their floors.
+"""Times of the operations at the encoder's sizes, beside their lower bounds.
 
-A floor is what the card takes for the exponentials (two passes where the sequence is cut into chunks) or for the bytes
-that have to be moved at least, whichever is more, at the rates that `machine` measured.
+A lower bound ("floor") is the time for the exponentials (of two passes if the sequence is cut into chunks) or for the
+bytes that must at least be moved, whichever is more, at the rates that `machine` measured.
 """
 
 from typing import Any
@@ -21,7 +21,14 @@ PROFILED = 5
 
 
 def measure(machine: dict[str, Any]) -> dict[str, Any]:
-    """Forward at all sizes; forward and backward at the training size."""
+    """Time the forward pass at all sizes, and forward and backward at the training size.
+
+    Args:
+        machine: the rates from `benchmarks.gpu.machine`.
+
+    Returns:
+        `rows`, one for each operation and size, and `parts`, the times of single kernels.
+    """
     rows = []
     for name, batch, length in (*CASES, TRAINING):
         rows += _forward(name, batch, length, machine)
@@ -69,7 +76,7 @@ def _backward(name: str, batch: int, length: int, machine: dict[str, Any]) -> li
 
 
 def _parts() -> dict[str, dict[str, float]]:
-    """Microseconds of each kernel of the longest forward and of the training backward."""
+    """Microseconds of each kernel of the longest forward pass and of the passes at the training size."""
     channels = 2 * SIZES["M"][0]
     long, short = (random_scan(*shape, channels, dtype=torch.bfloat16) for shape in ((1, tokens(64)), TRAINING[1:]))
     grad = torch.randn(short[2].shape, device="cuda").bfloat16()
@@ -94,7 +101,7 @@ def _parts() -> dict[str, dict[str, float]]:
 
 
 def _median(works: list[Any]) -> float:
-    """Of graphs: the kernels, without the time that Python takes to launch them."""
+    """The median time of the works as CUDA graphs: without the time that Python takes to launch kernels."""
     return median_ms([captured(work) for work in works])
 
 

@@ -1,4 +1,4 @@
-"""Which machine this is, and what it can do at most: bytes, products and exponentials in a second."""
+"""The machine and its greatest rates: bytes, matrix products and exponentials per second."""
 
 import platform
 from typing import Any
@@ -23,7 +23,11 @@ def _exponentials(out, COUNT: tl.constexpr):
 
 
 def measure() -> dict[str, Any]:
-    """Versions and rates."""
+    """Measure the rates.
+
+    Returns:
+        GPU, versions, and rates: `copy_tb_s`, `bf16_tflop_s` and `exp_t_s` (10^12 exponentials per second).
+    """
     properties = torch.cuda.get_device_properties(0)
     source = torch.randn(1 << 28, device="cuda")  # 1 GiB, beyond any cache
     target = torch.empty_like(source)

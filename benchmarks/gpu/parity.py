@@ -1,6 +1,6 @@
-"""The Triton kernels and the encoder on this card against float64 and against upstream's golden values.
+"""The Triton kernels and the encoder on this card, compared with float64 and with upstream's golden values.
 
-Fresh random inputs for every case; the results that the kernels have to fill are filled with NaN before.
+Every case has its own random inputs. Tensors that the kernels have to fill hold NaN before.
 """
 
 import itertools
@@ -31,13 +31,17 @@ GOLDEN = {torch.float32: 5e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 SHAPES = ((1, 1, 40, 16), (2, 2, 33, 8), (1, 63, 64, 4), (2, 197, 384, 16), (1, 1569, 384, 16), (1, 130, 48, 64))
 HALF_SHAPES = (SHAPES[0], *SHAPES[3:5])
 LONG = (1, 12545, 1152, 16)
-PROCESSES = 12  # most of the time is the compiler's
+PROCESSES = 12  # most of the time is spent compiling
 
 Case = dict[str, Any]
 
 
 def measure() -> dict[str, Any]:
-    """Every case with its error and its limit."""
+    """Measure the error of every case.
+
+    Returns:
+        `cases`, each with its error and limit, and `failed`, the names of those above their limit.
+    """
     jobs: list[tuple[Callable[..., list[Case]], tuple[Any, ...]]]
     jobs = [(_scan, (torch.float32, shape)) for shape in SHAPES]
     jobs += [(_scan, (dtype, shape)) for dtype in (torch.bfloat16, torch.float16) for shape in HALF_SHAPES]
@@ -50,13 +54,21 @@ def measure() -> dict[str, Any]:
 
 
 def relative_l2(actual: Tensor, expected: Tensor) -> float:
-    """|actual - expected| / |expected|, in float64; NaN where there is any."""
+    """Compute |actual - expected| / |expected| in float64.
+
+    Args:
+        actual: any tensor.
+        expected: a tensor of the same shape.
+
+    Returns:
+        The relative error (L2); NaN if there is one in either tensor.
+    """
     actual, expected = actual.detach().double(), expected.detach().double()
     return float((actual - expected).norm() / expected.norm().clamp_min(1e-300))
 
 
 def _leaves(inputs: tuple[Tensor | None, ...], dtype: torch.dtype | None) -> list[Tensor | None]:
-    """Copies that gather gradients, in their own dtype or in another."""
+    """Copies that require gradients, in their own dtype or in another."""
     return [None if t is None else t.detach().to(dtype or t.dtype).clone().requires_grad_() for t in inputs]
 
 
@@ -160,7 +172,7 @@ def _norms() -> list[Case]:
 
 
 def _deterministic() -> list[Case]:
-    """The same inputs twice: results and gradients have to be the same bits."""
+    """Run the same inputs twice: results and gradients must be the same bits."""
     runs = []
     for _ in range(2):
         first, second, z = random_scan(4, 315, 1152, dtype=torch.bfloat16)
@@ -173,7 +185,7 @@ def _deterministic() -> list[Case]:
 
 
 def _encoder(dtype: torch.dtype) -> list[Case]:
-    """Upstream's own values: every pooling, masks, student taps, and positions that are interpolated."""
+    """Compare with upstream's values: every pooling, masks, student taps, and interpolated positions."""
     golden = np.load(Path(__file__).parents[2] / "tests" / "parity" / "encoder_golden.npz")
     return [
         _case(
@@ -231,7 +243,7 @@ def _errors_of_gradients(ours: list[Tensor | None], exact: list[Tensor | None]) 
 
 
 def _worst(errors: list[float]) -> float:
-    """The largest; NaN where there is one, which `max` would pass over."""
+    """The greatest error; NaN if there is one, which `max` could ignore."""
     return float(torch.tensor(errors, dtype=torch.float64).max())
 
 

@@ -1,4 +1,4 @@
-"""The tables of a device check, in Markdown, from the files its steps wrote."""
+"""The tables of a device check in Markdown, from the files that its steps wrote."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -7,7 +7,14 @@ from typing import Any
 
 
 def write_report(out: Path) -> str:
-    """Make OUT/report.md of whatever steps have results, and return it."""
+    """Write OUT/report.md from the results of all steps that have any.
+
+    Args:
+        out: the folder of the device check.
+
+    Returns:
+        The text of the report.
+    """
     found = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in out.glob("*.json")}
     parts = [
         _machine(found.get("machine")), _steps(found.get("steps")), _parity(found.get("parity")),

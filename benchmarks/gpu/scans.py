@@ -1,4 +1,4 @@
-"""Random scans on the GPU as the encoder makes them: columns of wider tensors, low-rank step sizes."""
+"""Random scans on the GPU, as the encoder calls them: columns of wider tensors, low-rank step sizes."""
 
 import math
 
@@ -12,7 +12,14 @@ PATCHES = 196
 
 
 def tokens(num_frames: int) -> int:
-    """Of a clip of 224 px, CLS included."""
+    """Count the tokens of a clip of 224 px, CLS included.
+
+    Args:
+        num_frames: its frames.
+
+    Returns:
+        Their number.
+    """
     return 1 + PATCHES * num_frames
 
 
@@ -20,7 +27,20 @@ def random_scan(
     batch: int, length: int, channels: int, states: int = 16, *, dtype: torch.dtype, rank: int | None = None,
     seed: int = 0,
 ) -> tuple[ScanInputs, ScanInputs, Tensor]:  # fmt: skip
-    """Both directions, with step sizes from 0.001 to 0.1 as models start with, and the gate."""
+    """Draw the inputs of a bidirectional scan, with step sizes from 0.001 to 0.1, as models start with.
+
+    Args:
+        batch: number of sequences.
+        length: steps of a sequence.
+        channels: channels of a sequence.
+        states: states of a channel.
+        dtype: of the sequences; parameters are float32.
+        rank: of the step sizes; channels / 32 if None.
+        seed: of the random numbers.
+
+    Returns:
+        The tensors of both directions, and the gate.
+    """
     random = torch.Generator(device="cuda").manual_seed(seed)
     rank = math.ceil(channels / 32) if rank is None else rank
 

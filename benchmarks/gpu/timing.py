@@ -1,4 +1,4 @@
-"""Times by CUDA events, peaks of memory, and graphs, for every step of the device check."""
+"""Times by CUDA events, peak memory and CUDA graphs, for the steps of the device check."""
 
 import statistics
 from collections.abc import Callable, Sequence
@@ -11,12 +11,17 @@ WARM_UP = 3
 
 
 def median_ms(works: Work | Sequence[Work], *, budget_ms: float = 100.0, least: int = 5) -> float:
-    """The median time of one work, in ms.
+    """Measure the median time of a function.
 
     Args:
-        works: one, or several of the same shape on other tensors, taken in turns so that no cache holds the inputs.
-        budget_ms: to spend on timed runs, about.
-        least: runs at least.
+        works: one function, or several that do the same on other tensors and are called in turns, so that no cache
+        holds
+            their inputs.
+        budget_ms: time to spend on timed runs, roughly.
+        least: the least number of timed runs.
+
+    Returns:
+        Milliseconds of one call.
     """
     turns = [works] if callable(works) else list(works)
     for index in range(max(WARM_UP, len(turns))):
@@ -34,7 +39,14 @@ def median_ms(works: Work | Sequence[Work], *, budget_ms: float = 100.0, least: 
 
 
 def captured(work: Work) -> Work:
-    """The work as a CUDA graph, whose replay launches nothing one by one."""
+    """Capture a function as a CUDA graph, which launches all its kernels at once.
+
+    Args:
+        work: the function.
+
+    Returns:
+        A function that replays the graph.
+    """
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -48,7 +60,14 @@ def captured(work: Work) -> Work:
 
 
 def peak_mb(work: Work) -> float:
-    """What the peak of memory is above what is in use before, in MB."""
+    """Measure how far a function raises the memory in use.
+
+    Args:
+        work: the function.
+
+    Returns:
+        The peak during the call minus the memory in use before, in MB.
+    """
     work()
     torch.cuda.synchronize()
     torch.cuda.empty_cache()

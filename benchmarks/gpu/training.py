@@ -1,8 +1,8 @@
 """A training step like UMT's: the student of VideoMamba-M sees a fifth of the patches of 8 frames, in bfloat16.
 
-With the layers as CUDA graphs and without. UTA to given teacher features and VTC to given text vectors, the backward
-pass, and fused AdamW; the teacher's own pass and the text encoder are not part of it. `floor` adds up what the scans'
-exponentials and the matrix products take.
+A step is the forward pass with UTA to given teacher features and VTC to given text vectors, the backward pass, and
+fused AdamW, without the teacher's pass and the text encoder. It is measured with the layers as CUDA graphs and without.
+The floor is the time of the scans' exponentials plus that of the matrix products.
 """
 
 import itertools
@@ -23,7 +23,14 @@ STEPS = 12
 
 
 def measure(machine: dict[str, Any]) -> dict[str, Any]:
-    """Ours at batch 32, or at 16 where that does not fit, and mamba-ssm's scan in the same model where it is here."""
+    """Time our step, and the same model on mamba-ssm's scan if that is installed.
+
+    Args:
+        machine: the rates from `benchmarks.gpu.machine`.
+
+    Returns:
+        `rows`, one for each backend, with batch 32, or 16 if 32 does not fit.
+    """
     rows = []
     for backend, graphs in (("triton", True), ("triton", False), ("cuda", False)):
         if not available_backends()[backend].startswith("available"):
@@ -36,7 +43,7 @@ def measure(machine: dict[str, Any]) -> dict[str, Any]:
                 break
             except torch.OutOfMemoryError:
                 rows[-1]["absent"] = "out of memory"
-            except Exception as error:  # the others go on
+            except Exception as error:  # the other backends continue
                 rows[-1]["absent"] = f"{type(error).__name__}: {error}"[:300]
                 break
     return {"rows": rows}
@@ -85,7 +92,7 @@ def _step(backend: str, batch: int, *, graphs: bool) -> dict[str, Any]:
 
 
 def _mask(batch: int) -> tuple[torch.Tensor, int]:
-    """Random patches of each frame; (B, 1 + N), True = dropped, and how many tokens are kept."""
+    """A mask of random patches of each frame, (B, 1 + N), True = dropped, and how many tokens are kept."""
     dropped = int(PATCHES * MASKED)
     order = torch.rand(batch, NUM_FRAMES, PATCHES, device="cuda").argsort(dim=-1)
     mask = torch.cat([torch.zeros(batch, 1, dtype=torch.bool, device="cuda"), (order < dropped).flatten(1)], dim=1)

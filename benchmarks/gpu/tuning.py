@@ -1,7 +1,7 @@
-"""The scan's tile sizes, tried at the sizes that matter; with `--tune` the best go into the table that ships.
+"""The scan's tile sizes, tried on sequences of typical sizes; `--tune` writes the best into the table in the package.
 
-What is chosen is one setting for all sizes of a kind: the one whose times, each divided by the best at that size, have
-the lowest geometric mean.
+One setting is chosen for all sizes of a kind: the one whose times, each divided by the best time at that size, have the
+lowest geometric mean.
 """
 
 import itertools
@@ -21,7 +21,7 @@ from vmr.ops.gpu.tiles import Tiles, architecture
 
 FORWARD_SIZES = ((1, 12545, 1152), (1, 1569, 384), (8, 1569, 1152), (32, 315, 1152))
 BACKWARD_SIZES = ((32, 315, 1152), (8, 1569, 384))
-FORWARD_TILES = {(1, 64): 16, (2, 64): 12, (2, 128): 8, (2, 32): 15}  # and how many fit a multiprocessor, by registers
+FORWARD_TILES = {(1, 64): 16, (2, 64): 12, (2, 128): 8, (2, 32): 15}  # -> programs whose registers fit a multiprocessor
 BACKWARD_TILES = {(4, 128): 8, (4, 64): 12, (4, 32): 21, (2, 64): 25}
 FORWARD = [
     {"rows": rows, "channels": channels, "programs": share * fit // 2, "whole": whole}
@@ -34,7 +34,11 @@ BACKWARD = [
 
 
 def measure() -> dict[str, Any]:
-    """Times of every setting at every size, and the best setting."""
+    """Time every setting at every size.
+
+    Returns:
+        `architecture`, `tiles` (the best setting), and `tables` with all times.
+    """
     best = tiles.tiles_of(torch.device("cuda", 0))
     tables = {}
     for kind, settings, sizes in (("forward", FORWARD, FORWARD_SIZES), ("backward", BACKWARD, BACKWARD_SIZES)):
@@ -49,7 +53,7 @@ def measure() -> dict[str, Any]:
 
 
 def _time(kind: str, size: tuple[int, int, int], setting: dict[str, int]) -> float:
-    """Of the kernels alone, by a graph: a small size would else be a measurement of Python."""
+    """The time of the kernels alone, by a CUDA graph; else small sizes would measure Python."""
     first, second, z = random_scan(*size, dtype=torch.bfloat16)
     with mock.patch.object(tiles, "tiles_of", lambda _: Tiles(**setting)), torch.no_grad():
         if kind == "forward":

@@ -15,7 +15,14 @@ PROCESSES = 12
 
 
 def measure(*, tune: bool) -> dict[str, Any]:
-    """Seconds it took; what fails is named and fails again, by itself, in its own step."""
+    """Compile all kernels. What fails here is named, and fails again in the step that uses it.
+
+    Args:
+        tune: whether to compile the kernels of `tuning` too.
+
+    Returns:
+        `seconds`, the number of `jobs`, and `errors`.
+    """
     from benchmarks.gpu.tuning import BACKWARD_TILES, FORWARD_TILES
     from vmr.ops.gpu.tiles import tiles_of
 
@@ -32,7 +39,7 @@ def measure(*, tune: bool) -> dict[str, Any]:
 
 
 def _compile(job: tuple[str, tuple[int, int], int]) -> str:
-    """One kernel's worth: with one chunk (`whole` 0) or several, at the widths of Ti and M."""
+    """Compile one kind of pass with one chunk (`whole` 0) or several, at the widths of Ti and M; returns the error."""
     from vmr.ops import ScanInputs, bidirectional_scan
     from vmr.ops.gpu import tiles
     from vmr.ops.gpu.scan_passes import gradients_of_sum

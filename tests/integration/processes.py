@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 
-from tests.conftest import REPOSITORY
+from tests.paths import REPOSITORY
 
 
 def launch(*command: object, world: int | None = None) -> subprocess.Popen:

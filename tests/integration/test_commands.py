@@ -9,23 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.commands import refused, run
+
 REPOSITORY = Path(__file__).parent.parent.parent
-BIN = Path(sys.executable).parent
 COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-train")
-
-
-def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
-    variables = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, check=False, timeout=280)
-
-
-def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line of an error that the user can mend."""
-    assert result.returncode == 2, result.stderr
-    assert "Traceback" not in result.stderr
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    return line
 
 
 @pytest.fixture(scope="module")

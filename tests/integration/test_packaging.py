@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_video_text_encoder import PREPROCESS, tiny_model
+from tests.models import PREPROCESS, tiny_model
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 

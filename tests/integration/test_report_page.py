@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_report import make_examples, make_report
+from tests.reports import make_examples, make_report
 from vmr.eval.report.html import save_html
 
 SECTIONS = {

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datetime import timedelta
-from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from tests.models import make_encoder, make_video, tiny_model
 from vmr.processes import joined
 from vmr.retrieval.reranking.engine import rerank_videos
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.integration.test_commands import run
-from tests.unit.test_train_config import CONFIGS
+from tests.integration.commands import run
+from tests.paths import CONFIGS
 from vmr.data.shapes.drawing import render
 from vmr.data.shapes.split import held_out_scenes, held_out_seed
 from vmr.models.catalogue import SHIPPED, load_model
-from vmr.train.config import completed
+from vmr.train.config import with_defaults
 from vmr.train.config_file import read_config
 
 NAME = "videomamba-nano-shapes"
@@ -60,7 +60,9 @@ def test_one_word_decides():
 
 def test_it_comes_from_its_config_and_is_small():
     about = json.loads((SHIPPED[NAME] / "config.json").read_text())
-    assert completed(about["training"]["config"]) == read_config(CONFIGS / "train" / "shapes_nano.yaml").essentials()
+    assert (
+        with_defaults(about["training"]["config"]) == read_config(CONFIGS / "train" / "shapes_nano.yaml").essentials()
+    )
     steps = [json.loads(line)["step"] for line in (SHIPPED[NAME] / "log.jsonl").read_text().splitlines()]
     assert steps[-1] == about["training"]["step"] == 8000
     assert sum(file.stat().st_size for file in SHIPPED[NAME].iterdir()) < 12e6

@@ -17,7 +17,8 @@ from tests.integration.tiny_run import kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
-from vmr.models.upstream.video_text import tied_copies, upstream_name
+from vmr.models.text.bert_names import tied_copies
+from vmr.models.upstream.video_text import upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
@@ -89,7 +90,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     kill_after(start(config_file, "--run.out", out), out, 20)
     assert not (out / "checkpoints" / "step-00000040").exists()
     assert list(out.glob(".clips-0/*/*.mp4"))  # of the stream; they go with the next run
-    assert "goes on from" in finish(start(config_file, "--run.out", out))
+    assert "resumes from" in finish(start(config_file, "--run.out", out))
     assert not list(out.glob(".clips*"))
     same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
     # log lines are means since the last one, so those of step 30 on cover the same steps in both
@@ -122,7 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(straight, config
     broken = out / "checkpoints" / "step-00000040" / "model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-100])
     printed = finish(start(config_file, "--run.out", out))
-    assert "left aside:" in printed and "step-00000040/model.safetensors is damaged" in printed
+    assert "ignores a checkpoint:" in printed and "step-00000040/model.safetensors is damaged" in printed
     same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
 
 
@@ -343,7 +344,7 @@ def test_divergence_is_named(diverging):
 def test_bad_steps_can_be_left_out(diverging, tmp_path):
     train(replace(diverging, run=replace(diverging.run, skip_bad_steps=3)))
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    left_out = [record["step"] for record in records if "left out: the" in record.get("event", "")]
+    left_out = [record["step"] for record in records if "skipped: the" in record.get("event", "")]
     assert left_out == [2, 3, 4]
     weights = trained_weights(tmp_path / "run")
     assert all(weight.isfinite().all() for weight in weights.values())
@@ -388,12 +389,12 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--model.teacher", "resnet"], "unknown teacher 'resnet'"),
         (["--model.teacher", "null"], "need a teacher"),
         (["--model.video.student.teacher_dim", 512], "teacher_dim is 512; this teacher has 112"),
-        (["--model.video.student.num_taps", 2], "hands out 1 layer, not 2"),
+        (["--model.video.student.num_taps", 2], "gives features of 1 layer, not 2"),
         (["--model.video.tubelet_size", 3], "num_frames 2 is no multiple of tubelet_size 3"),
         (["--model.init", "nowhere.pth"], "nowhere.pth"),
         (["--model.text", "null", "--model.text_init", "minilm"], "has 40 entries"),
-        (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' is found in no parameter's name"),
-        (["--optimizer.overrides", '{"(": 0.1}'], "overrides: '(' is no regular expression"),
+        (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' matches no parameter's name"),
+        (["--optimizer.overrides", '{"(": 0.1}'], "overrides: '(' is not a regular expression"),
         (["--optimizer.warmup", 30], "but a warmup of 30"),
         (["--run.device", "tpu"], "run.device 'tpu' is not here"),
         (["--run.wandb", "project"], "pip install wandb"),

@@ -25,7 +25,7 @@ from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
-from vmr.train.distributed import Parallelised, gradient_norm, whole
+from vmr.train.distributed import Parallelised, full_tensor, gradient_norm
 from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
 
 WORLD = 2
@@ -74,21 +74,21 @@ def work(rank: int, folder: str) -> None:
     """One of two processes: gradients of its half, at once and in two pieces, by DDP and by FSDP."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
-    among = Processes(rank, WORLD, torch.device("cpu"))
+    processes = Processes(rank, WORLD, torch.device("cpu"))
     found: dict[Any, Any] = {}
     for parallel in ("ddp", "fsdp"):
         for num_pieces in (1, 2):
             objective = make_objective()
             half = half_of(*joint_batch(objective.tokenizer), rank)
-            parallelised = Parallelised(objective, parallel, among)
+            parallelised = Parallelised(objective, parallel, processes)
             for piece in range(num_pieces):  # the same again: their mean is the same gradient
                 with parallelised.accumulating(piece + 1 < num_pieces):
                     losses = parallelised(*half)
                     (torch.stack(list(losses.values())).sum() / num_pieces).backward()
-            gradients = {name: whole(parameter.grad) for name, parameter in objective.model.named_parameters()}
+            gradients = {name: full_tensor(parameter.grad) for name, parameter in objective.model.named_parameters()}
             norm = gradient_norm(objective.model.parameters())
             found[parallel, num_pieces] = {name: loss.item() for name, loss in losses.items()}, gradients, norm
-    found["share"] = among.share(f"of {rank}"), among.collect(rank), among.any(rank == 1, False)
+    found["share"] = processes.share(f"of {rank}"), processes.collect(rank), processes.any(rank == 1, False)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -172,7 +172,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
     kill_after(start_two(config_file, out), out, 6)
     assert not (out / "checkpoints" / "step-00000016").exists()
-    assert "goes on from" in finish(start_two(config_file, out))
+    assert "resumes from" in finish(start_two(config_file, out))
     for name in ("model", "optimizer", "ema"):
         one, other = weights_of(out, name), weights_of(straight, name)
         assert one.keys() == other.keys()

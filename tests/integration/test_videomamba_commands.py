@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_commands import refused, run
-from tests.unit.test_catalogue import put_into_cache
-from tests.unit.test_video_text_encoder import PREPROCESS, make_encoder, save_as_upstream, tiny_model
+from tests.integration.commands import refused, run
+from tests.models import PREPROCESS, make_encoder, tiny_model
+from tests.upstream_checkpoints import put_into_cache, save_as_upstream
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import QuickGELU, VisionTransformer
 from torch import Tensor, nn
 
 from vmr import losses
 from vmr.data.decoding.resize import resize_bicubic
 from vmr.data.decoding.sampling import middle_indices
 from vmr.eval.metrics.ranks import retrieval_metrics
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from vmr.models.teachers import ClipTeacher, Teacher
 from vmr.models.text.bert_weights import load_bert
 from vmr.models.text.encoder import TextConfig, TextEncoder
 from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import load_video_text, read_video_text, upstream_name
-from vmr.models.upstream.vision import inflate_image_weights, load_upstream
+from vmr.models.upstream.vision import load_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
@@ -77,18 +78,36 @@ class Adapter:
         return model.state_dict()
 
     def inflate(self, sd_image: StateDict, num_frames: int, cfg: dict[str, Any]) -> dict[str, Tensor]:
-        return inflate_image_weights(sd_image)
+        config = ClassifierConfig(
+            width=cfg["embed_dim"],
+            num_layers=cfg["depth"],
+            num_frames=num_frames,
+            num_classes=cfg["num_classes"],
+        )
+        model = VideoMambaClassifier(config, backend=self.backend)
+        load_upstream(model, sd_image, fresh=("head.",))
+        return model.state_dict()
 
     def bert(self, cfg: dict[str, Any], sd: StateDict) -> "Bert":
         return Bert(cfg, sd)
 
     def teacher(self, cfg: dict[str, Any], sd: StateDict) -> Callable[..., tuple[Tensor, Tensor]]:
-        teacher = ClipTeacher.from_upstream(sd, num_heads=cfg["heads"], num_features=cfg["clip_return_layer"])
+        teacher = upstream_teacher(cfg, sd)
 
         def encode(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            if mask is not None:  # upstream's has no column for CLS here
-                mask = torch.cat([mask.new_zeros(len(mask), 1), mask], dim=1)
-            return teacher(x.transpose(1, 2), mask)
+            if mask is None:
+                return teacher(x.transpose(1, 2))
+            # Upstream's teacher can also be shown the kept patches only, which no released model was trained with.
+            kept = ~mask.view(x.shape[0] * x.shape[2], -1)  # (B*T, N)
+            kept = torch.cat([kept.new_ones(len(kept), 1), kept], dim=1)
+            tower: Any = teacher.network
+            handle = tower.ln_pre.register_forward_pre_hook(
+                lambda _, tokens: tokens[0][kept].unflatten(0, (len(kept), -1))
+            )
+            try:
+                return teacher(x.transpose(1, 2))
+            finally:
+                handle.remove()
 
         return encode
 
@@ -224,7 +243,7 @@ class Umt:
         config = VideoTextConfig(encoder_config(cfg["vision"]), text_config(cfg["bert"]), cfg["embed_dim"])
         self.model = VideoTextModel(config, backend=backend).eval()
         if sd is not None:
-            load_video_text(self.model, config, read_video_text(sd))
+            load_video_text(self.model, read_video_text(sd))
         self.teacher = None if cfg["teacher"] is None else upstream_teacher(cfg["teacher"], sd)
         weights, mask = cfg["loss_weight"], cfg["mask"]
         self.objective = Objective(
@@ -258,12 +277,16 @@ def tokenizer_of(vocab_size: int) -> CaptionTokenizer:
 
 
 def upstream_teacher(cfg: dict[str, Any], sd: StateDict | None) -> Teacher:
-    if sd is None:
-        width, size, patch = cfg["width"], cfg["input_resolution"], cfg["patch_size"]
-        heads, layers, out = cfg["heads"], cfg["layers"], cfg["output_dim"]
-        network = VisionTransformer(size, patch, width, layers, heads, 4.0, output_dim=out)
-        return ClipTeacher(network, num_features=cfg["clip_return_layer"], mean=(0.5,) * 3, std=(0.5,) * 3)
-    return ClipTeacher.from_upstream(sd, num_heads=cfg["heads"], num_features=cfg["clip_return_layer"])
+    """CLIP's image tower with upstream's weights, whose keys are open_clip's, and the student's ImageNet pixels."""
+    width, size, patch = cfg["width"], cfg["input_resolution"], cfg["patch_size"]
+    heads, layers, out = cfg["heads"], cfg["layers"], cfg["output_dim"]
+    tower = VisionTransformer(size, patch, width, layers, heads, 4.0, output_dim=out, act_layer=QuickGELU)
+    if sd is not None:
+        prefix = "clip_teacher." if any(key.startswith("clip_teacher.") for key in sd) else ""
+        state = {key.removeprefix(prefix): value for key, value in sd.items() if key.startswith(prefix)}
+        patch_filter = state["conv1.weight"]
+        tower.load_state_dict({**state, "conv1.weight": patch_filter.view_as(tower.conv1.weight)}, strict=True)
+    return ClipTeacher(tower, num_features=cfg["clip_return_layer"], mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def text_config(cfg: dict[str, Any]) -> TextConfig:

@@ -33,9 +33,18 @@ BERT = {
     "max_position_embeddings": 64,
     "fusion_layer": 2,
 }
+TEACHER = {
+    "input_resolution": 64,
+    "patch_size": 16,
+    "width": 64,
+    "layers": 3,
+    "heads": 4,
+    "output_dim": 32,
+    "clip_return_layer": 1,
+}
 MASKED = {
     "vision": VISION,
-    "teacher": {"heads": 4, "clip_return_layer": 1},
+    "teacher": TEACHER,
     "bert": BERT,
     "embed_dim": 32,
     "loss_weight": {"vtc": 1.0, "vtm": 1.0, "mlm": 1.0, "uta": 1.0},

@@ -51,7 +51,7 @@ OUTPUTS = {
     "HAS_ADDEND": False, "HAS_Z": True, "SAVE": False,
 }  # fmt: skip
 STATES = {
-    "N": 16, "T": 2, "BD": 64, "REVERSE": False, "BOTH": True, "SPLIT": False, "ADJOINT": False, "LEAVE": False,
+    "N": 16, "T": 2, "BD": 64, "REVERSE": False, "BOTH": True, "SPLIT": False, "ADJOINT": False, "SAVE_TILES": False,
 }  # fmt: skip
 CARRY = {"N": 16, "BD": 32, "GROUP": 16, "REVERSE": False, "ADJOINT": False}
 BACKWARD = {"N": 16, "T": 4, "BD": 64, "REVERSE": False, "SOFTPLUS": True, "HAS_SKIP": True}
@@ -59,7 +59,7 @@ STEPS = {
     "N": 16, "N_BLOCK": 16, "ROWS": 128, "BD": 64, "BR": 64, "BLOCKS": 3, "HAS_BIAS": True, "PRECISION": "tf32",
 }  # fmt: skip
 EXACT_STEPS = STEPS | {"ROWS": 32, "PRECISION": "ieee"}
-CONV = {"ROWS": 16, "BD": 128, "K": 4, "REVERSE": False, "BOTH": True, "HAS_BIAS": True}
+CONV = {"ROWS": 16, "BD": 128, "K": 4, "HAS_BIAS": True}
 NORM = {"BLOCK": 1024, "HAS_RESIDUAL": True, "WRITE_STREAM": True}
 
 TWO_WARPS, FOUR_WARPS = {"num_warps": 2}, {"num_warps": 4}
@@ -69,7 +69,7 @@ CASES = {
     "states": Case("scan_states.scan_states", STATES),
     "states, split": Case("scan_states.scan_states", STATES | {"SPLIT": True}, targets=("sm_90",)),
     "states, adjoint": Case("scan_states.scan_states", STATES | {"ADJOINT": True}, targets=("sm_90",)),
-    "states, of tiles": Case("scan_states.scan_states", STATES | {"T": 4, "BD": 32, "LEAVE": True}),
+    "states, of tiles": Case("scan_states.scan_states", STATES | {"T": 4, "BD": 32, "SAVE_TILES": True}),
     "carry": Case("scan_states.carry_states", CARRY),
     "backward": Case("scan_backward.scan_backward", BACKWARD),
     # Turing has no tf32, and takes the same argument.

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.unit.scan_cases import cast, relative_l2
-from vmr.ops import add_rms_norm, bidirectional_conv_silu, causal_conv_silu
+from vmr.ops import add_rms_norm, bidirectional_conv_silu
 from vmr.ops.causal_conv import causal_conv_silu_reference
 from vmr.ops.rms_norm import add_rms_norm_reference
 
@@ -45,23 +45,19 @@ def test_both_directions(length, channels, taps, dtype):
     assert torch.equal(out[0], y[0]) and torch.equal(out[1], y[1])
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_one_direction(reverse, has_bias):
-    weight, bias, *_ = filters(20, 4)
-    x = torch.randn(1, 11, 20, generator=torch.Generator().manual_seed(2))
-    given = (x, weight, bias if has_bias else None)
+def test_filters_without_bias():
+    weight, _, weight_b, _ = filters(20, 4)
+    given = (torch.randn(1, 11, 20, generator=torch.Generator().manual_seed(2)), weight, None, weight_b, None)
     ours, exact = cast(given, torch.float32, grad=True), cast(given, torch.float64, grad=True)
-    y, expected = (
-        causal_conv_silu(*ours, reverse=reverse, backend="triton"),
-        causal_conv_silu_reference(*exact, reverse=reverse),
-    )
-    y.square().sum().backward()
-    expected.square().sum().backward()
-    assert relative_l2(y, expected) <= 5e-6
+    y = bidirectional_conv_silu(ours[0], ours[1:3], ours[3:], backend="triton")
+    expected = exact_results(exact[0], exact[1:])
+    (y[0].square() + y[1]).sum().backward()
+    (expected[0].square() + expected[1]).sum().backward()
+    assert all(relative_l2(a, e) <= 5e-6 for a, e in zip(y, expected, strict=True))
     assert max(errors(ours, exact)) <= 3e-5
     with torch.no_grad():
-        assert torch.equal(causal_conv_silu(*ours, reverse=reverse, backend="triton"), y)
+        again = bidirectional_conv_silu(ours[0], ours[1:3], ours[3:], backend="triton")
+    assert torch.equal(again[0], y[0]) and torch.equal(again[1], y[1])
 
 
 @pytest.mark.parametrize("first", [False, True])

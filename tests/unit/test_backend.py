@@ -39,8 +39,8 @@ def test_tensors_on_a_gpu_get_triton(a_gpu, dtype, caplog):
 
 @pytest.mark.parametrize(("dtype", "fits"), [(torch.float64, True), (torch.float32, False)])
 def test_what_the_kernels_do_not_take_gets_the_reference(a_gpu, dtype, fits):
-    choice, regret = backend._preferred("cuda", dtype, fits)
-    assert (choice, regret) == (
+    choice, reason = backend._preferred("cuda", dtype, fits)
+    assert (choice, reason) == (
         "reference", "the kernels take float32, bfloat16 and float16, at most 64 states and 8 taps"
     )  # fmt: skip
 

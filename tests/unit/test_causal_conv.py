@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tests.unit.scan_cases import cast, needs_kernel, relative_l2
 from vmr.errors import VmrError
-from vmr.ops import bidirectional_conv_silu, causal_conv_silu
+from vmr.ops import bidirectional_conv_silu
+from vmr.ops.causal_conv import causal_conv_silu_reference
 
 BACKENDS = ("reference", pytest.param("cpu", marks=needs_kernel))
 
@@ -24,30 +25,37 @@ def test_by_hand(backend):
     weight, bias = torch.tensor([[10.0, 1.0]]), torch.tensor([0.5])
     # causal: 0.5 + [1*1, 10*1 + 1*2, 10*2 + 1*4];  reversed, the last tap again on the step itself: 10*next + 1*own
     causal, reverse = torch.tensor([1.5, 12.5, 24.5]), torch.tensor([21.5, 42.5, 4.5])
-    assert torch.allclose(causal_conv_silu(x, weight, bias, backend=backend).flatten(), F.silu(causal))
-    assert torch.allclose(causal_conv_silu(x, weight, bias, reverse=True, backend=backend).flatten(), F.silu(reverse))
+    y = bidirectional_conv_silu(x, (weight, bias), (weight, bias), backend=backend)
+    assert torch.allclose(y[0].flatten(), F.silu(causal))
+    assert torch.allclose(y[1].flatten(), F.silu(reverse))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_reverse_is_a_flip(backend):
-    x, weight, bias = random_conv(2, 11, 5, 4)
-    flipped = causal_conv_silu(x.flip(1), weight, bias, backend=backend).flip(1)
-    assert relative_l2(causal_conv_silu(x, weight, bias, reverse=True, backend=backend), flipped) < 1e-6
+    x, *one = random_conv(2, 11, 5, 4)
+    _, *other = random_conv(2, 12, 5, 4)
+    left, right = bidirectional_conv_silu(x, one, other, backend=backend)
+    flipped_right, flipped_left = bidirectional_conv_silu(x.flip(1), other, one, backend=backend)
+    assert relative_l2(left, flipped_left.flip(1)) < 1e-6
+    assert relative_l2(right, flipped_right.flip(1)) < 1e-6
 
 
 @needs_kernel
-@pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 8])
 @pytest.mark.parametrize(("batch", "length", "channels"), [(2, 1, 5), (1, 2, 17), (2, 33, 40), (2, 300, 33)])
-def test_kernel_and_its_gradients(batch, length, channels, taps, reverse):
-    tensors = random_conv(batch, length, channels, taps)
+def test_kernel_and_its_gradients(batch, length, channels, taps):
+    _, *other = random_conv(batch, length + 1, channels, taps)
+    tensors = (*random_conv(batch, length, channels, taps), *other)
     ours, exact = cast(tensors, torch.float32, grad=True), cast(tensors, torch.float64, grad=True)
-    y = causal_conv_silu(*ours, reverse=reverse, backend="cpu")
-    expected = causal_conv_silu(*exact, reverse=reverse, backend="reference")
-    grad = torch.randn(y.shape)
-    y.backward(grad)
-    expected.backward(grad.double())
-    assert relative_l2(y, expected) < 1e-6
+    y = bidirectional_conv_silu(ours[0], ours[1:3], ours[3:], backend="cpu")
+    expected = [
+        causal_conv_silu_reference(exact[0], *exact[1:3]),
+        causal_conv_silu_reference(exact[0], *exact[3:], reverse=True),
+    ]
+    grads = [torch.randn(one.shape) for one in y]
+    torch.autograd.backward(y, grads)
+    torch.autograd.backward(expected, [grad.double() for grad in grads])
+    assert max(relative_l2(a, e) for a, e in zip(y, expected, strict=True)) < 1e-6
     assert max(relative_l2(a.grad, e.grad) for a, e in zip(ours, exact, strict=True)) < 2e-6
 
 
@@ -57,8 +65,10 @@ def test_both_directions_in_place_of_two_calls(dtype):
     x, weight, bias = random_conv(2, 70, 24, 4)
     xz = torch.cat([x, x], dim=-1).to(dtype)
     half = xz[..., :24]
-    expected = [causal_conv_silu(half, w, b, reverse=r, backend="reference") for w, b, r in (
-        (weight, bias, False), (weight.flip(0), None, True))]  # fmt: skip
+    expected = [
+        causal_conv_silu_reference(half, weight, bias),
+        causal_conv_silu_reference(half, weight.flip(0), None, reverse=True),
+    ]
     out = torch.empty(2, 2, 70, 24, dtype=dtype)
     actual = bidirectional_conv_silu(half, (weight, bias), (weight.flip(0), None), out=(out[0], out[1]), backend="cpu")
     assert actual[0].data_ptr() == out.data_ptr()
@@ -69,9 +79,9 @@ def test_both_directions_in_place_of_two_calls(dtype):
 def test_misfits_are_named():
     x, weight, bias = random_conv(1, 5, 3, 4)
     with pytest.raises(VmrError, match="needs x"):
-        causal_conv_silu(x, weight[:2], bias)
+        bidirectional_conv_silu(x, (weight[:2], bias), (weight, bias))
     with pytest.raises(VmrError, match="bias is"):
-        causal_conv_silu(x, weight, bias[:2])
+        bidirectional_conv_silu(x, (weight, bias), (weight, bias[:2]))
     with pytest.raises(VmrError, match="two filters differ"):
         bidirectional_conv_silu(x, (weight, bias), (weight[:, :3], bias))
     with pytest.raises(VmrError, match=r"out\[1\] is"):

@@ -14,10 +14,10 @@ from vmr.errors import VmrError
 from vmr.train.checkpoint import (
     TrainState,
     list_checkpoints,
-    load_model,
     load_optimizer,
+    load_weights,
     model_tensors,
-    newest_whole,
+    newest_intact,
     optimizer_tensors,
     prune,
     read_state,
@@ -74,7 +74,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     torch.manual_seed(99)
     other = Net()
     resumed = other, torch.optim.AdamW(parameter_groups(other.named_parameters(), learning_rate=0.1, weight_decay=0.1))
-    load_model(resumed[0], path / "model.safetensors")
+    load_weights(resumed[0], path / "model.safetensors")
     load_optimizer(resumed[1], path / "optimizer.safetensors")
     for _ in range(2):
         step(*resumed)
@@ -136,7 +136,7 @@ def damage_bytes(path: Path) -> None:
 def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, damage, message):
     save(tmp_path, 20)
     damage(save(tmp_path, 40))
-    found = newest_whole(tmp_path)
+    found = newest_intact(tmp_path)
     assert found is not None
     assert found.path.name == "step-00000020"
     assert found.state.step == 20
@@ -144,7 +144,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_taken(tmp_path, damage, me
     assert message in problem
     shutil.rmtree(tmp_path / "step-00000020")
     with pytest.raises(VmrError, match="no checkpoint can be read"):
-        newest_whole(tmp_path)
+        newest_intact(tmp_path)
 
 
 def test_another_schema_is_not_read(tmp_path):
@@ -155,8 +155,8 @@ def test_another_schema_is_not_read(tmp_path):
 
 
 def test_no_checkpoint_is_no_error(tmp_path):
-    assert newest_whole(tmp_path) is None
-    assert newest_whole(tmp_path / "absent") is None
+    assert newest_intact(tmp_path) is None
+    assert newest_intact(tmp_path / "absent") is None
 
 
 def test_the_newest_and_the_best_are_kept(tmp_path):
@@ -174,7 +174,7 @@ def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one
     (tmp_path / "step-00000040" / "model.safetensors").write_bytes(b"half")
     prune(tmp_path, keep=1, best_step=None, last_step=30)  # of a run taken up from step 20, which has come to 30
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000030", "step-00000040"]
-    assert newest_whole(tmp_path).path.name == "step-00000030"
+    assert newest_intact(tmp_path).path.name == "step-00000030"
 
 
 def test_a_step_can_be_saved_again(tmp_path):
@@ -190,12 +190,12 @@ def test_another_model_is_refused(tmp_path):
     path = save_checkpoint(tmp_path, {"model": model_tensors(net), "optimizer": optimizer_tensors(optimizer)}, STATE)
     other, other_optimizer = trained(width=4)
     with pytest.raises(VmrError, match=r"first\.weight is \(3, 2\), but this model takes \(4, 2\)"):
-        load_model(other, path / "model.safetensors")
+        load_weights(other, path / "model.safetensors")
     with pytest.raises(VmrError, match=r"first\.\w+/exp_avg is"):
         load_optimizer(other_optimizer, path / "optimizer.safetensors")
     with pytest.raises(VmrError, match=r"is of another model: lacks 0\.weight"):
-        load_model(nn.Sequential(nn.Linear(2, 3)), path / "model.safetensors")
+        load_weights(nn.Sequential(nn.Linear(2, 3)), path / "model.safetensors")
     smaller = nn.Module()
     smaller.first = nn.Linear(2, 3)
     with pytest.raises(VmrError, match="is of another model: has"):
-        load_model(smaller, path / "model.safetensors")
+        load_weights(smaller, path / "model.safetensors")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.unit.test_report import make_report
+from tests.reports import make_report
 from vmr.cli.eval_compare import compare as compare_command
 from vmr.errors import VmrError
 from vmr.eval.metrics.bootstrap import paired_difference

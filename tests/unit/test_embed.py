@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.unit.test_video_text_encoder import make_encoder, tiny_model
+from tests.models import Counting, make_encoder, tiny_model
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import FrameSpec
@@ -62,20 +62,6 @@ def assert_equal(ours, expected) -> None:
     assert [video.path for video in ours.videos] == [video.path for video in expected.videos]
     for one, other in zip(ours.videos, expected.videos, strict=True):
         assert one.spans == other.spans and np.array_equal(one.vectors, other.vectors)
-
-
-class Counting(VideoTextEncoder):
-    """The same encoder, counting the videos it is shown, and stopping at one of them where that is asked."""
-
-    def __init__(self, encoder: VideoTextEncoder, stop_at: int | None = None) -> None:
-        self.__dict__.update(encoder.__dict__)
-        self.count, self.stop_at = 0, stop_at
-
-    def video_features(self, video: Tensor) -> VideoFeatures:
-        self.count += len(video)
-        if self.count == self.stop_at:
-            raise KeyboardInterrupt
-        return super().video_features(video)
 
 
 @pytest.mark.parametrize("window_s", [None, 4.0])
@@ -128,12 +114,14 @@ def test_stopped_in_the_middle_what_was_done_is_kept(videos, encoder, cache):
 
 KILLED = """
 import os, signal, sys
-from tests.unit.test_embed import ONE_WORKER, Counting, make_encoder, tiny_model
+from tests.models import Counting, make_encoder, tiny_model
+from vmr.data.decoding.options import DecodeOptions
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.feature_cache import FeatureCache
 encoder = Counting(make_encoder(tiny_model()), stop_at=3)
 try:
-    embed_videos(sys.argv[2:], encoder, decode=ONE_WORKER, cache=FeatureCache(sys.argv[1]), tokens=True)
+    decode = DecodeOptions(num_workers=1)
+    embed_videos(sys.argv[2:], encoder, decode=decode, cache=FeatureCache(sys.argv[1]), tokens=True)
 finally:
     os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.conftest import CLIPS
+from tests.paths import CLIPS
 from vmr.data.annotations import json_list
 from vmr.data.annotations.formats import KINDS, read_annotations
 from vmr.data.annotations.records import Record

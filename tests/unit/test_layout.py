@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import re
 from pathlib import Path
 
 import pytest
@@ -142,3 +143,13 @@ def test_no_torch_at_import(path: Path):
 def test_files_stay_short():
     for path in sources().values():
         assert len(path.read_text().splitlines()) <= 420, f"{path} is more than one thing"
+
+
+def test_no_test_file_imports_another():
+    """Helpers that tests share stand in modules of their own; programs that tests start as text count, too."""
+    of_a_test = re.compile(r"^ *(from|import) [^\n(]*(\([^)]*)?\btest_", re.MULTILINE)
+    tests = REPOSITORY / "tests"
+    importing = [
+        str(path.relative_to(tests)) for path in sorted(tests.rglob("*.py")) if of_a_test.search(path.read_text())
+    ]
+    assert importing == []

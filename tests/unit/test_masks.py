@@ -94,7 +94,7 @@ def test_a_mask_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ModelError, match=r"must be bool \(2, 5\)"):
         select_visible(features, torch.zeros(2, 4, dtype=torch.bool))
     uneven = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 0]], dtype=torch.bool)
-    with pytest.raises(ModelError, match="every sample must drop as many"):
+    with pytest.raises(ModelError, match="every sample must drop the same number"):
         select_visible(features, uneven)
 
 

@@ -216,5 +216,5 @@ def test_a_tokeniser_of_another_model(tokenizer):
 
 
 def test_a_batch_without_the_teachers_view(objective, tokenizer):
-    with pytest.raises(ModelError, match="must hold the video for it too"):
+    with pytest.raises(ModelError, match="must hold teacher_video"):
         objective(make_batch(tokenizer, TEXTS)._replace(teacher_video=None))

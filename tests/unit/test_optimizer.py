@@ -160,7 +160,7 @@ def test_groups_keep_parameter_order_and_fit_an_optimizer():
         ({"learning_rate": 0.0}, "learning_rate is 0.0"),
         ({"weight_decay": -0.1}, "weight_decay is -0.1"),
         ({"overrides": {"text": -1.0}}, r"overrides\['text'\] is -1.0"),
-        ({"overrides": {"txet": 1.0}}, "'txet' is found in no parameter's name"),
+        ({"overrides": {"txet": 1.0}}, "'txet' matches no parameter's name"),
         ({"layer_decay": 1.5}, "layer_decay is 1.5"),
         ({"layer_decay": 0.8, "parameters": named()[:3]}, r"video_encoder\.layers\.0"),
         ({"parameters": named(frozen="")}, "nothing to train"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vmr.retrieval.reranking.candidates
-from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from tests.models import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.retrieval.reranking import plan as rerank_plan
 from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates

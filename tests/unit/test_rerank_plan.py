@@ -9,7 +9,7 @@ import pytest
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from tests.models import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.memory import format_bytes, parse_bytes
 from vmr.models.encoder import MatchingSizes

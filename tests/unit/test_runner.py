@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
+from tests.models import make_encoder, make_video, tiny_model
 from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations
 from vmr.data.decoding.segments import read_segments
 from vmr.errors import ModelError, VmrError

@@ -13,7 +13,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.unit.test_video_text_encoder import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
+from tests.models import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
 from vmr.errors import ModelError
 from vmr.models import saved_model
 from vmr.models.saved_model import load_saved, save_model
@@ -276,7 +276,7 @@ def test_damaged_weights_are_refused(copy):
     data = path.read_bytes()
     path.write_bytes(data[:-100])
     line = refused(copy)
-    assert f"{path} is damaged ({len(data) - 100} bytes that config.json does not know): copy the folder" in line
+    assert f"{path} is damaged ({len(data) - 100} bytes, another checksum than in config.json): copy the folder" in line
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert f"{path} is damaged" in refused(copy)
     path.write_bytes(b"\x80\x04nothing that anybody would unpickle")
@@ -290,20 +290,23 @@ def test_damaged_weights_are_refused(copy):
     ("changes", "said"),
     [
         ({"schema": "vmr-model/2"}, "schema is 'vmr-model/2', but this version of vmr"),
-        ({"colour": "red"}, "unknown field colour"),
-        ({"vocabulary_file": None}, "field vocabulary_file is missing"),
-        ({"model__video__depth": 3}, "unknown field model.video.depth"),
-        ({"model__video__width": None}, "field model.video.width is missing"),
-        ({"model__video__width": "32"}, "model.video.width is '32'"),
-        ({"model__video__width": True}, "model.video.width is True"),
+        ({"colour": "red"}, "unknown key colour"),
+        ({"vocabulary_file": None}, "missing key vocabulary_file"),
+        ({"model__video__depth": 3}, "model.video: unknown key depth"),
+        ({"model__video__width": None}, "model.video: missing key width"),
+        ({"model__video__width": "32"}, "model.video.width is '32', expected an integer"),
+        ({"model__video__width": True}, "model.video.width is True, expected an integer"),
         ({"model__video__width": 0}, "width is 0, but must be at least 1"),
-        ({"model__video__pool": "max"}, "model.video.pool is 'max'"),
-        ({"model__video__student": {"teacher_dim": 8}}, "field model.video.student.num_taps is missing"),
-        ({"model__text": [1]}, "model.text is [1]"),
-        ({"model__masked_lm": 1}, "model.masked_lm is 1"),
-        ({"preprocess__resize": "squash"}, "preprocess.resize is 'squash'"),
-        ({"preprocess__mean": [0.5, 0.5]}, "preprocess.mean is [0.5, 0.5]"),
-        ({"preprocess__std": [0.5, 0.5, "x"]}, "preprocess.std is 'x'"),
+        ({"model__video__pool": "max"}, "model.video.pool is 'max', expected one of cls, avg, cls+avg, cls_cat_avg"),
+        (
+            {"model__video__student": {"teacher_dim": 8}},
+            "model.video.student: missing keys interval, last_tap, num_taps",
+        ),
+        ({"model__text": [1]}, "model.text is [1], expected an object"),
+        ({"model__masked_lm": 1}, "model.masked_lm is 1, expected true or false"),
+        ({"preprocess__resize": "squash"}, "resize is 'squash', expected one of crop, stretch, upstream"),
+        ({"preprocess__mean": [0.5, 0.5]}, "preprocess.mean has 2 items, expected 3"),
+        ({"preprocess__std": [0.5, 0.5, "x"]}, "preprocess.std[2] is 'x', expected a number"),
         ({"preprocess__num_frames": 8}, "makes 8 frames of 32 pixels, but the model takes 2 of 32"),
         ({"weights_file": "../elsewhere.safetensors"}, "weights_file is '../elsewhere.safetensors'"),
         ({"weights_sha256": "0" * 64}, "is damaged"),

@@ -101,7 +101,7 @@ def test_the_video_is_looked_at(text_encoder, fusion, texts):
 
 def test_texts_that_cannot_be_shared_out(fusion):
     memory = fusion.remember(torch.randn(4, 5, VIDEO_WIDTH))
-    with pytest.raises(ModelError, match="6 texts cannot be shared out among 4 videos"):
+    with pytest.raises(ModelError, match="6 texts cannot be divided evenly among 4 videos"):
         fusion(torch.randn(6, 7, 32), torch.ones(6, 7), memory)
 
 

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoTokenizer
 
 from vmr.errors import ModelError
-from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.pip_weights import minilm_folder
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "red", "circle", "##s"]
@@ -84,7 +84,7 @@ def test_not_a_vocabulary(tmp_path):
 
 def test_no_such_vocabulary(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match=r"no-such/vocabulary/vocab.txt cannot be had.*HF_HUB_OFFLINE is set"):
+    with pytest.raises(ModelError, match=r"no-such/vocabulary/vocab.txt cannot be downloaded.*HF_HUB_OFFLINE is set"):
         CaptionTokenizer("no-such/vocabulary")
 
 

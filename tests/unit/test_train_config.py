@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from tests.paths import CONFIGS
 from vmr.errors import VmrError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
@@ -22,14 +23,13 @@ from vmr.train.config import (
     StageConfig,
     TrainConfig,
     ValidationConfig,
-    completed,
+    with_defaults,
 )
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.objective import LossWeights, MaskConfig
 from vmr.train.source_config import AnnotatedSourceConfig, HubSourceConfig, ShapesSourceConfig, TarSourceConfig
 
-CONFIGS = Path(__file__).parent.parent.parent / "configs"
 SHIPPED = sorted((CONFIGS / "train").glob("*.yaml"))
 UNMASKED = MaskConfig("none", 0.0)
 
@@ -211,14 +211,14 @@ def test_flip_has_three_values(tmp_path):
         ("run: {accumulate: 0}", "run.accumulate is 0"),
         ("run: {ema: 1.0}", "run.ema is 1.0"),
         ("run: {validate_every: 5}", "validation and run.validate_every need each other"),
-        ("stages: []", "stages: there must be one"),
+        ("stages: []", "stages: there must be at least one"),
         ("stages: [{name: a, num_steps: 0}]", "num_steps of 'a' is 0"),
         ("stages: [{weights: {contrast: 1}}]", "no loss contrast; there are contrastive"),
         ("stages: [{video_mask: {kind: none, ratio: 0}}]", "alignment needs masks"),
         ("objective: {weights: {contrastive: 0, matching: 0, masked_lm: 0, alignment: 0}}", "nor all of them 0"),
         ("model: {video: {image_size: 100}}", "image_size 100 is no multiple of patch_size 16"),
-        ("model: {init: a, text_init: minilm}", "model.init starts all of it"),
-        ("model: {text: {width: 24, num_heads: 12}, text_init: minilm}", "text_init brings its own sizes"),
+        ("model: {init: a, text_init: minilm}", "model.init starts the whole model"),
+        ("model: {text: {width: 24, num_heads: 12}, text_init: minilm}", "text_init has its own sizes"),
         ("data: {sources: [{path: a.json, weight: 0}]}", "weight is 0"),
         ("data: {sources: [{kind: annotations}]}", "kind annotations needs the key 'path'"),
         (
@@ -258,8 +258,8 @@ def test_flip_has_three_values(tmp_path):
         ),
         ("stages: [{num_steps: 5, cosine_steps: 4}]", "cosine_steps of 'train' is 4, less than its steps"),
         ("stages: [{source_weights: [1]}]", "source_weights of 'train' must be as many as data.sources"),
-        ("stages: [{source_weights: [-1, 2]}]", "none below 0, nor all of them 0"),
-        ("stages: [{source_weights: [0, 0]}]", "none below 0, nor all of them 0"),
+        ("stages: [{source_weights: [-1, 2]}]", "each must be at least 0, one above it"),
+        ("stages: [{source_weights: [0, 0]}]", "each must be at least 0, one above it"),
         ("objective: {alignment_norm: none}", "alignment_kind l2 compares unit vectors"),
         ("base: config.yaml", "is based on itself"),
         ("base: nowhere.yaml", "nowhere.yaml: No such file"),
@@ -392,13 +392,13 @@ def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
     config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
     older = config.essentials()
     del older["data"]["sources"][1]["parts"], older["stages"][0]["cosine_steps"], older["optimizer"]["eps"]
-    assert completed(older) == config.essentials()
+    assert with_defaults(older) == config.essentials()
     older["data"]["sources"] = SAVED_SOURCES
     todays = replace(config, data=replace(config.data, sources=TODAYS_SOURCES), stages=[StageConfig()])
-    assert completed(older)["data"]["sources"] == todays.essentials()["data"]["sources"]
+    assert with_defaults(older)["data"]["sources"] == todays.essentials()["data"]["sources"]
     older = config.essentials()
     older["optimizer"]["from_the_future"] = 1
-    assert first_difference(config.essentials(), completed(older)) == "optimizer.from_the_future is None, there 1"
+    assert first_difference(config.essentials(), with_defaults(older)) == "optimizer.from_the_future is None, there 1"
 
 
 def test_defaults_are_those_of_the_dataclasses():

@@ -14,7 +14,7 @@ def test_a_window_is_the_mean_over_the_steps_that_have_a_loss():
     window.add({"alignment": 1.0, "matching": 2.0, "grad_norm": 3.0}, seconds=1.0, waited_s=0.5)
     window.add({"matching": 4.0, "grad_norm": 5.0}, seconds=3.0, waited_s=0.5)
     window.add({}, seconds=2.0, waited_s=0.5)  # left out
-    record = window.take()
+    record = window.pop_means()
     assert record["losses"] == {"alignment": 1.0, "matching": 3.0}  # 1 / 1, (2 + 4) / 2
     assert record["loss"] == 4.0
     assert record["grad_norm"] == 4.0  # (3 + 5) / 2

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.conftest import CLIPS
+from tests.paths import CLIPS
 from tests.video_matrix import (
     FPS,
     HEIGHT,

@@ -91,7 +91,7 @@ def test_keep_temporal_with_a_mask_needs_equal_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "message"), [(0, True, "CLS"), (slice(1, 3), False, "as many"), (None, None, "bool")]
+    ("column", "value", "message"), [(0, True, "CLS"), (slice(1, 3), False, "the same number"), (None, None, "bool")]
 )
 def test_bad_masks_are_refused(column: int | slice | None, value: bool | None, message: str) -> None:
     mask = make_mask()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.parity.fill import small_video_text_weights
-from tests.unit.test_video_text_import import (
+from tests.upstream_checkpoints import (
     BERT,
     COPIES,
     HEAD,
@@ -29,8 +29,13 @@ from tests.unit.test_video_text_import import (
 )
 from vmr.errors import ModelError
 from vmr.models.upstream.released import MIDDLE
-from vmr.models.upstream.video_text import UpstreamVideoText, infer_video_text_config, read_video_text
-from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.upstream.video_text import (
+    UpstreamVideoText,
+    infer_video_text_config,
+    read_video_text,
+    video_text_from_upstream,
+)
+from vmr.models.video_text import VideoTextConfig
 
 
 @pytest.mark.parametrize("damage", ["dropped", "renamed", "reshaped"])
@@ -48,7 +53,7 @@ def test_damage_to_any_key_is_refused(damage: str) -> None:
         if damage == "reshaped" and key.startswith("clip_teacher."):
             continue  # not loaded
         with pytest.raises(ModelError) as caught:
-            VideoTextModel.from_upstream(weights, num_heads=4)
+            video_text_from_upstream(weights, num_heads=4)
         named = "position_embeddings" if damage == "reshaped" and "word_embeddings" in key else key
         assert named in str(caught.value) and "\n" not in str(caught.value)
 
@@ -125,7 +130,7 @@ def test_keys_that_all_go_missing_are_missed(lost: str, said: str) -> None:
     }
     content = {"model": without(small_video_text_weights(), lost), "config": {"model": settings}}
     with pytest.raises(ModelError, match=re.escape(said)):
-        VideoTextModel.from_upstream(content)
+        video_text_from_upstream(content)
 
 
 @pytest.mark.parametrize(

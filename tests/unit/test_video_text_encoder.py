@@ -1,61 +1,18 @@
 """The video-text model through the door: vectors, matching logits and fingerprint of a tiny model of random weights."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from tests.parity.fill import small_teacher_weights
+from tests.models import PREPROCESS, make_encoder, make_video, tiny_model
+from tests.upstream_checkpoints import save_as_upstream
 from vmr.errors import ModelError, VmrError
-from vmr.models.encoder import Encoder, Preprocess
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from vmr.models.families import video_text as video_text_encoder
-from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
-from vmr.models.text.encoder import TextConfig
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.video_text import tied_copies, upstream_name
-from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.videomamba.encoder import VideoMambaConfig
-
-CONFIG = VideoTextConfig(
-    video=VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=2),
-    text=TextConfig(width=32, num_layers=3, num_text_layers=2, num_heads=4, feed_forward=64),
-    embed_dim=16,
-)
-PREPROCESS = Preprocess(2, 32, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
-
-
-def tiny_model(seed: int = 0, config: VideoTextConfig = CONFIG) -> VideoTextModel:
-    """Every weight random, so that none is without effect."""
-    torch.manual_seed(seed)
-    model = VideoTextModel(config).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    return model
-
-
-def make_encoder(model: VideoTextModel, preprocess: Preprocess = PREPROCESS, **options) -> VideoTextEncoder:
-    tokenizer = options.pop("tokenizer", None) or CaptionTokenizer()
-    return VideoTextEncoder(model, tokenizer, preprocess, name="tiny", about="random weights", **options)
-
-
-def make_video(num_videos: int, num_frames: int = 2, size: int = 32) -> Tensor:
-    generator = torch.Generator().manual_seed(7)
-    return torch.randint(0, 256, (num_videos, num_frames, 3, size, size), dtype=torch.uint8, generator=generator)
-
-
-def save_as_upstream(model: VideoTextModel, path: Path) -> None:
-    """A file as upstream's pre-training writes it: its names, tied copies, a constant, a teacher, optimiser, config."""
-    config = model.config.text
-    weights = {upstream_name(key, config.num_text_layers): value for key, value in model.state_dict().items()}
-    weights |= {copy: weights[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
-    weights["text_encoder.bert.embeddings.position_ids"] = torch.arange(config.max_positions)[None]
-    weights |= small_teacher_weights()
-    settings = {"model": {"text_encoder": {"num_attention_heads": config.num_heads}}}
-    torch.save({"model": weights, "optimizer": {}, "config": settings, "epoch": 9}, path)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +27,7 @@ def test_it_is_an_encoder(encoder):
 
 def test_a_video_is_the_mean_of_its_unit_frames(encoder):
     video = make_video(3)
-    pixels = (video / 255 - torch.tensor(UPSTREAM_MEAN).view(3, 1, 1)) / torch.tensor(UPSTREAM_STD).view(3, 1, 1)
+    pixels = (video / 255 - torch.tensor(IMAGENET_MEAN).view(3, 1, 1)) / torch.tensor(IMAGENET_STD).view(3, 1, 1)
     with torch.inference_mode():
         frames = tiny_model().encode_video(pixels).frame_embeddings  # (3, 2, 16)
     assert frames.shape == (3, 2, 16)

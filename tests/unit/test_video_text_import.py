@@ -3,7 +3,6 @@
 import hashlib
 import json
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,21 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tests.conftest import REPOSITORY
 from tests.parity.fill import small_teacher_weights, small_video_text_weights
+from tests.paths import REPOSITORY
+from tests.upstream_checkpoints import (
+    CONFIG,
+    COPIES,
+    HEAD,
+    SETTINGS,
+    TEXT,
+    VIDEO,
+    assert_refused,
+    make_model,
+    released_weights,
+    save_training,
+    with_teacher,
+)
 from vmr.errors import ModelError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.upstream.released import MIDDLE
@@ -22,33 +34,13 @@ from vmr.models.upstream.video_text import (
     infer_video_text_config,
     load_video_text,
     read_video_text,
-    tied_copies,
     upstream_name,
+    video_text_from_upstream,
 )
-from vmr.models.upstream.vision import LoadReport
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
-from vmr.models.videomamba.student import StudentConfig
-
-VIDEO = VideoMambaConfig(
-    width=64, num_layers=4, image_size=64, num_frames=4, student=StudentConfig(teacher_dim=32, num_taps=1)
-)
-TEXT = TextConfig(
-    vocab_size=1000, width=64, num_layers=4, num_text_layers=2, num_heads=4, feed_forward=128, max_positions=64
-)
-CONFIG = VideoTextConfig(VIDEO, TEXT, embed_dim=32, masked_lm=True)
-SETTINGS = {
-    "model": {
-        "vision_encoder": {"depth": 4, "num_attention_heads": 16},
-        "text_encoder": {"config": [{"num_attention_heads": 4}], "fusion_layer": 2, "name": "bert"},
-    },
-    "lr": 1e-4,
-}
-BERT = "text_encoder.bert.encoder.layer"
-POSITION_IDS = "text_encoder.bert.embeddings.position_ids"
-HEAD = "text_encoder.cls.predictions"
-COPIES = (f"{HEAD}.decoder.weight", f"{HEAD}.decoder.bias")
+from vmr.models.weights import LoadReport
 
 # One of each kind, by hand: the table itself is also what these tests rename with.
 NAMES = {
@@ -82,53 +74,10 @@ NAMES = {
 }
 
 
-def with_teacher(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return weights | small_teacher_weights()
-
-
 def as_retrieval(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """As upstream's retrieval stage loads and saves them: no teacher, no head, and no `bert.` in any key."""
     kept = {key: tensor for key, tensor in weights.items() if not key.startswith(("clip_teacher.", f"{HEAD}."))}
     return {key.replace("bert.", ""): tensor for key, tensor in kept.items()}
-
-
-def save_training(path: Path, weights: dict[str, Tensor], settings: dict[str, Any], **more: Any) -> None:
-    """As upstream saves: beside the weights an optimiser, and a pickled config whose class is unknown to readers."""
-    easydict: Any = type("EasyDict", (dict,), {"__module__": "utils.easydict"})
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, list):
-            return [convert(item) for item in value]
-        if not isinstance(value, dict):
-            return value
-        record = easydict({name: convert(item) for name, item in value.items()})
-        vars(record).update(record)  # upstream's class keeps its items as attributes as well
-        return record
-
-    layer = torch.nn.Linear(3, 2)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    layer(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
-    module = types.ModuleType("utils.easydict")
-    module.EasyDict = easydict  # type: ignore[attr-defined]
-    content = {
-        "model": weights,
-        "optimizer": optimizer.state_dict(),
-        "scheduler": {"last_epoch": 3, "_last_lr": [1e-4]},
-        "scaler": {"scale": 65536.0, "_growth_tracker": 7},
-        "config": convert(settings),
-        "epoch": 9,
-        "global_step": 1234,
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "utils", types.ModuleType("utils"))
-        patch.setitem(sys.modules, "utils.easydict", module)
-        torch.save(content | more, path)
-
-
-def make_model(config: VideoTextConfig = CONFIG) -> VideoTextModel:
-    torch.manual_seed(0)
-    return VideoTextModel(config)
 
 
 def assert_holds(model: VideoTextModel, weights: dict[str, Tensor], bert_prefix: str = "bert.") -> None:
@@ -142,48 +91,22 @@ def assert_accounted(report: LoadReport, weights: dict[str, Tensor]) -> None:
     assert report.fresh == ()
 
 
-def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextConfig = CONFIG) -> None:
-    """Refused in one line, and the model is as it was."""
-    model = make_model(config)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ModelError) as caught:
-        load_video_text(model, model.config, read_video_text(weights))
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-
-
-def released_weights() -> dict[str, Tensor]:
-    """A file of the released sizes whose weights are one 0 each."""
-    with torch.device("meta"):
-        model = VideoTextModel(MIDDLE)
-    shapes = {upstream_name(key, 9): tensor.shape for key, tensor in model.state_dict().items()}
-    shapes |= {copy: shapes[original] for copy, original in tied_copies("text_encoder.", "bert.").items()}
-    block = "clip_teacher.transformer.resblocks."
-    for key, tensor in small_teacher_weights().items():
-        if not key.startswith(block):
-            shapes[key] = tensor.shape
-        elif key.startswith(f"{block}0."):
-            shapes |= {key.replace(f"{block}0.", f"{block}{index}."): tensor.shape for index in range(12)}
-    weights = {key: torch.zeros(()).expand(shape) for key, shape in shapes.items()}
-    return weights | {POSITION_IDS: torch.arange(512)[None]}
-
-
 def test_names_are_upstreams() -> None:
     for ours, theirs in NAMES.items():
         assert upstream_name(ours, 2) == theirs
     assert upstream_name("fusion.layers.0.expand.bias", 9, "") == "text_encoder.encoder.layer.9.intermediate.dense.bias"
     assert upstream_name("masked_lm_head.bias", 9, "") == "text_encoder.cls.predictions.bias"
-    with pytest.raises(ModelError, match=r"fusion\.layers\.0\.gate\.weight: upstream's models have no such weight"):
+    with pytest.raises(ModelError, match=r"fusion\.layers\.0\.gate\.weight: BERT has no such weight"):
         upstream_name("fusion.layers.0.gate.weight", 2)
+    with pytest.raises(ModelError, match=r"gate\.weight: upstream's models have no such weight"):
+        upstream_name("gate.weight", 2)
 
 
 @pytest.mark.parametrize("teacher", [True, False])
 def test_a_training_save_loads_whole(tmp_path: Path, teacher: bool) -> None:
     weights = with_teacher(small_video_text_weights()) if teacher else small_video_text_weights()
     save_training(tmp_path / "ckpt_09.pth", weights, SETTINGS)
-    model, report = VideoTextModel.from_upstream(tmp_path / "ckpt_09.pth")
+    model, report = video_text_from_upstream(tmp_path / "ckpt_09.pth")
     assert "utils.easydict" not in sys.modules
     assert model.config == CONFIG
     assert_holds(model, weights)
@@ -205,7 +128,7 @@ def test_other_layouts(tmp_path: Path, layout: str) -> None:
         save_file(weights, file)
     else:
         torch.save({"module": weights, "epoch": 1} if layout == "module" else weights, file)
-    model, report = VideoTextModel.from_upstream(file, num_heads=4)
+    model, report = video_text_from_upstream(file, num_heads=4)
     assert_holds(model, weights)
     assert_accounted(report, weights)
 
@@ -213,7 +136,7 @@ def test_other_layouts(tmp_path: Path, layout: str) -> None:
 def test_a_retrieval_checkpoint_has_other_names_and_no_head(tmp_path: Path) -> None:
     weights = as_retrieval(with_teacher(small_video_text_weights()))
     save_training(tmp_path / "ckpt_best.pth", weights, SETTINGS)
-    model, report = VideoTextModel.from_upstream(tmp_path / "ckpt_best.pth")
+    model, report = video_text_from_upstream(tmp_path / "ckpt_best.pth")
     assert model.masked_lm_head is None
     assert_holds(model, weights, "")
     assert_accounted(report, weights)
@@ -248,10 +171,10 @@ def test_heads_come_from_argument_published_width_or_the_text_encoders_config() 
     assert heads(SETTINGS) == 4  # and not the 16 of the vision section
     assert heads(SETTINGS, num_heads=8) == 8
     for settings in ({}, {"num_attention_heads": 4}, {"model": {"text_encoder": {"num_attention_heads": True}}}):
-        with pytest.raises(ModelError, match=r"\(no published width is 64\): vmr\.load_model\(path, num_heads="):
+        with pytest.raises(ModelError, match=r"\(no published width is 64\): .*load_model\(path, num_heads="):
             heads(settings)
     two = {"model": {"text_encoder": [{"num_attention_heads": 8}, {"num_attention_heads": 4}]}}
-    with pytest.raises(ModelError, match=r"\(its config states 4, 8\): vmr\.load_model"):
+    with pytest.raises(ModelError, match=r"\(its config states 4, 8\): .*load_model"):
         heads(two)
     with pytest.raises(ModelError, match="state dict: text: width 64 is no multiple of num_heads 7"):
         heads({}, num_heads=7)
@@ -266,7 +189,7 @@ def test_other_files_are_not_video_text_checkpoints(tmp_path: Path) -> None:
     def refused(content: dict[str, Any]) -> str:
         torch.save(content, file)
         with pytest.raises(ModelError) as caught:
-            VideoTextModel.from_upstream(file, num_heads=4)
+            video_text_from_upstream(file, num_heads=4)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -289,7 +212,7 @@ def test_other_files_are_not_video_text_checkpoints(tmp_path: Path) -> None:
 def test_what_distributed_training_saves_loads(tmp_path: Path) -> None:
     weights = small_video_text_weights()
     torch.save({"model": {f"module.{key}": tensor for key, tensor in weights.items()}}, tmp_path / "m.pth")
-    model, report = VideoTextModel.from_upstream(tmp_path / "m.pth", num_heads=4)
+    model, report = video_text_from_upstream(tmp_path / "m.pth", num_heads=4)
     assert_holds(model, weights)
     assert_accounted(report, weights)
 
@@ -310,7 +233,7 @@ def test_parts_that_the_model_lacks_are_ignored_by_name() -> None:
     weights = small_video_text_weights()
     bare_video = VideoMambaConfig(width=64, num_layers=4, image_size=64, num_frames=4)
     model = make_model(VideoTextConfig(bare_video, TEXT, embed_dim=32, masked_lm=False))
-    report = load_video_text(model, model.config, read_video_text(weights))
+    report = load_video_text(model, read_video_text(weights))
     assert_holds(model, weights)
     assert_accounted(report, weights)
     rules = list(report.ignored.values())
@@ -328,7 +251,7 @@ def test_another_cut_between_text_and_fusion_is_refused() -> None:
 
 def test_positions_are_interpolated_to_other_frames_and_sizes() -> None:
     weights = small_video_text_weights()
-    model, report = VideoTextModel.from_upstream(weights, num_frames=8, image_size=96, num_heads=4)
+    model, report = video_text_from_upstream(weights, num_frames=8, image_size=96, num_heads=4)
     assert report.fitted == {
         "vision_encoder.pos_embed": "interpolated from 1x17x64 to 1x37x64",  # 1 + 6 * 6
         "vision_encoder.temporal_pos_embedding": "interpolated from 1x4x64 to 1x8x64",
@@ -356,7 +279,7 @@ def test_a_file_of_the_released_size_loads_whole(layout: str, num_keys: int, nam
     weights = as_retrieval(weights) if layout == "retrieval" else weights
     assert len(weights) == num_keys
     assert hashlib.sha256("\n".join(sorted(weights)).encode()).hexdigest()[:16] == names
-    model, report = VideoTextModel.from_upstream(weights)
+    model, report = video_text_from_upstream(weights)
     assert model.config == replace(MIDDLE, masked_lm=layout == "pretraining")
     assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
     assert_accounted(report, weights)

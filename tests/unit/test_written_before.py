@@ -10,7 +10,7 @@ import vmr
 from vmr.files import FileContent
 from vmr.retrieval.feature_cache import texts_key, video_key
 from vmr.train.checkpoint import first_difference
-from vmr.train.config import completed
+from vmr.train.config import with_defaults
 from vmr.train.config_file import read_config
 
 WRITTEN = Path(__file__).parent.parent / "written_before"
@@ -46,4 +46,4 @@ def test_the_keys_of_a_feature_cache():
 def test_a_checkpoint_knows_its_config(name):
     """A run resumes only where the config in its checkpoint is the one it is given."""
     saved = json.loads((WRITTEN / "essentials.json").read_text())[name]
-    assert first_difference(read_config(CONFIGS / name, []).essentials(), completed(saved)) is None
+    assert first_difference(read_config(CONFIGS / name, []).essentials(), with_defaults(saved)) is None

@@ -10,8 +10,8 @@ from vmr.cli.output import print_table
 if TYPE_CHECKING:
     from vmr.models.encoder import Encoder
     from vmr.models.upstream.released import ReleasedModel
-    from vmr.models.upstream.vision import LoadReport
     from vmr.models.video_text import VideoTextModel
+    from vmr.models.weights import LoadReport
 
 
 def info(model: str | None = None, check_gpu: bool = False) -> None:

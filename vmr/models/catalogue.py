@@ -1,4 +1,4 @@
-"""The names under which models are known, and the one function that turns a name or a path into an encoder."""
+"""The names of the known models, and the one function that turns a name or a path into an encoder."""
 
 import difflib
 from pathlib import Path
@@ -12,7 +12,7 @@ from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, d
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
 SHIPPED = {path.parent.name: path.parent for path in sorted(Path(__file__).with_name("shipped").glob("*/config.json"))}
-"""Name -> folder of the models that come with vmr."""
+"""Name -> folder, for the models that come with vmr."""
 
 KNOWN = {
     "offline": "a baseline whose weights come with pip",
@@ -22,7 +22,16 @@ KNOWN = {
     "a folder": "a model saved by vmr",
     f"a file ({' '.join(WEIGHT_SUFFIXES)})": "a video-text checkpoint of upstream's VideoMamba",
 }
-"""Name, or kind of path -> what it is, in one line."""
+"""Name, or kind of path -> what it is, in one line; see `known_models`."""
+
+
+def known_models() -> dict[str, str]:
+    """List what `load_model` accepts.
+
+    Returns:
+        Name, or kind of name or path -> one line on what it is, in the order in which they are worth showing.
+    """
+    return dict(KNOWN)
 
 
 def load_model(
@@ -33,7 +42,7 @@ def load_model(
     image_size: int | None = None,
     num_heads: int | None = None,
 ) -> Encoder:
-    """The encoder called `name`, ready to embed.
+    """Load an encoder by name or path.
 
     Args:
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
@@ -44,6 +53,9 @@ def load_model(
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             it and to num_frames.
         num_heads: attention heads of BERT in a checkpoint file of an unusual width.
+
+    Returns:
+        The encoder, in evaluation mode. Models that can re-rank also implement `vmr.models.encoder.Matcher`.
 
     Raises:
         ModelError: a name that is unknown (with a suggestion), a path that leads nowhere, an absent device, weights
@@ -87,7 +99,7 @@ def _load_released(
     from vmr.models.families.video_text import VideoTextEncoder
     from vmr.models.text.tokenizer import CaptionTokenizer
 
-    tokenizer = CaptionTokenizer()  # before the download, for which it would be a pity
+    tokenizer = CaptionTokenizer()  # may raise MissingExtraError: better before a long download than after it
     encoder = VideoTextEncoder.from_upstream(
         download(released),
         name=released.name,
@@ -102,7 +114,14 @@ def _load_released(
 
 
 def shows_progress(name: str | Path) -> bool:
-    """Whether loading a model may show a progress bar of its own: a released one is downloaded first."""
+    """Tell whether loading a model may show a progress bar of its own, because it is downloaded first.
+
+    Args:
+        name: as for `load_model`.
+
+    Returns:
+        True for the released models.
+    """
     return str(name) in RELEASED
 
 
@@ -132,7 +151,7 @@ def _load_path(
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name is meant as a path: something is there, or it could be nothing else."""
+    """Whether a name means a path: the path exists, or the name looks like no other kind of name."""
     path = Path(name).expanduser()
     return path.exists() or path.suffix in WEIGHT_SUFFIXES or ("/" in name and ":" not in name)
 

@@ -1,6 +1,11 @@
-"""What every encoder is to the rest of vmr: the index and the evaluation never know which family they run.
+"""The interface between models and the rest of vmr: the index and the evaluation use nothing else of a model.
 
-Shapes: B videos or texts, T frames, S pixels a side, D dimensions of the shared space.
+To use a model of your own, write a class with the attributes and methods of `Encoder` (no base class is needed) and
+give an object of it to `vmr.build_index` or to the evaluation in place of a name. Implement `Matcher` as well if the
+model can re-rank, and `TextLimited` if the length at which it cuts captions can be changed.
+
+Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, N video tokens, C
+video width, L text tokens, W text width.
 """
 
 import hashlib
@@ -15,27 +20,48 @@ from typing_extensions import Self
 
 from vmr.errors import VmrError
 
+RGB = tuple[float, float, float]
+"""One number for each of the channels red, green and blue."""
+
+IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
+IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an encoder wants to see a video: which frames the decoder delivers, and how pixels become floats.
+    """What an encoder expects of its videos: which frames the decoder delivers, and how pixels become floats.
 
-    num_frames: T. size: S, the side of the square frames in pixels. resize: `crop` brings the short side to S and keeps
-    the centre square, `stretch` brings both sides to S and does not keep the aspect ratio, `upstream` does so without
-    antialiasing, as the released VideoMamba models were evaluated. mean, std: per RGB channel, for pixels scaled to
-    [0, 1].
+    The decoder reads `num_frames`, `size` and `resize`, and delivers uint8 frames. The encoder calls this object to
+    turn them into normalised floats.
+
+    Attributes:
+        num_frames: T, frames of a clip; at least 1.
+        size: S, side of the square frames in pixels; at least 1.
+        resize: how the decoder brings frames to S x S pixels, always bicubic. `crop` brings the short side to S and
+            keeps the centre square; `stretch` brings both sides to S and does not keep the aspect ratio; `upstream`
+            stretches without antialiasing, as the released VideoMamba models were evaluated.
+        mean: subtracted from the channels, for pixels scaled to [0, 1].
+        std: divides the channels after that.
     """
 
     num_frames: int
     size: int
     resize: Literal["crop", "stretch", "upstream"]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: RGB
+    std: RGB
 
     def __call__(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S), as the decoder delivers it -> float32, same shape, normalised.
+        """Normalise pixels: (video / 255 - mean) / std.
 
-        Raises VmrError where the type, the rank or the size differ: resizing belongs to decoding, not here.
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S), as the decoder delivers it, on any device.
+
+        Returns:
+            float32 (B, T, 3, S, S) on the same device.
+
+        Raises:
+            VmrError: the dtype, the number of dimensions or the size of the frames differs. Frames are resized when
+                they are decoded, not here.
         """
         if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, self.size, self.size):
             raise VmrError(
@@ -49,39 +75,83 @@ class Preprocess:
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Videos and texts to vectors of one space; the dot product of two, at most 1, is their similarity.
+    """Turns videos and texts into vectors of one space, where the dot product of two vectors is their similarity.
 
-    Texts are unit vectors. Videos may be shorter: the mean of the frames' unit vectors makes the dot product the mean
-    cosine over the frames, as upstream trains and scores, and is the longer the more the frames agree.
+    Vectors of texts have length 1. Vectors of videos have at most length 1, so that a dot product is in [-1, 1]. A
+    video's vector may be shorter than 1: the released VideoMamba models average the unit vectors of the frames, and
+    the dot product is then the mean cosine over the frames.
+
+    The same input must give the same vector at every call, whatever else is in the batch, up to rounding.
+
+    Attributes:
+        name: what messages, reports and indexes call the encoder, such as `offline` or the path of a model.
+        about: one line on what the encoder can and cannot do, printed beside its scores.
+        embed_dim: D.
+        preprocess: how videos must be decoded for `encode_video`. The decoder follows it.
+        fingerprint: a short string that stands for everything that decides the vectors: weights, preprocessing and
+            constants. Two encoders may have the same fingerprint only if their vectors are interchangeable. An index
+            stores it and refuses an encoder with another one; the feature cache finds stored vectors by it. Make it
+            with the function `fingerprint` of this module.
     """
 
     name: str
-    about: str  # one line on what it can and cannot do, printed wherever its scores are
+    about: str
     embed_dim: int
     preprocess: Preprocess
     fingerprint: str
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 vectors (B, D) of length at most 1."""
+        """Embed a batch of videos.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S), B at least 1, decoded as `preprocess` says, usually on the CPU:
+                the encoder moves it to its own device and normalises it. T is `preprocess.num_frames`, unless an
+                evaluation's protocol asks for another number (1 for images); raise ModelError for a T that the model
+                cannot take.
+
+        Returns:
+            float32 (B, D), finite, each row of length at most 1, on any device.
+        """
         ...
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """texts: B strings -> float32 unit vectors (B, D)."""
+        """Embed a list of texts.
+
+        Args:
+            texts: B strings, B at least 0. The encoder tokenises them, cuts those that are too long, and makes
+                batches of a size that fits its memory.
+
+        Returns:
+            float32 (B, D), finite, each row of length 1, on any device.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class ReadTexts:
-    """Texts as matching needs them, read once: tokens (B, L, W), mask (B, L), 1 for tokens and 0 for padding."""
+    """Texts as matching needs them, after the text encoder.
+
+    Attributes:
+        tokens: floats (B, L, W), the output of the text encoder; L is that of the longest text.
+        mask: int64 (B, L), 1 for tokens and 0 for padding, which stands last.
+    """
 
     tokens: Tensor
     mask: Tensor
 
     def __len__(self) -> int:
+        """B."""
         return len(self.tokens)
 
     def select(self, texts: Tensor) -> "ReadTexts":
-        """Some of them, by int64 index (B',), no longer than the longest of these."""
+        """Take some of the texts.
+
+        Args:
+            texts: int64 (B',), indices of the texts; an index may come twice.
+
+        Returns:
+            The chosen texts in this order, cut to the longest of them.
+        """
         mask = self.mask[texts]
         length = int(mask.sum(dim=1).max()) if len(mask) else 0
         return ReadTexts(self.tokens[texts, :length], mask[:, :length])
@@ -89,7 +159,12 @@ class ReadTexts:
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """What one look at B videos gives: vectors (B, D), as of `encode_video`, and tokens (B, N, C) for `match`."""
+    """What one forward pass over B videos gives.
+
+    Attributes:
+        vectors: float32 (B, D), as from `Encoder.encode_video`.
+        tokens: floats (B, N, C), as from `Matcher.video_tokens`.
+    """
 
     vectors: Tensor
     tokens: Tensor
@@ -97,10 +172,15 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class MatchingSizes:
-    """What decides the time and memory of matching.
+    """The sizes that decide how much time and memory matching takes; re-ranking plans its batches by them.
 
-    num_video_tokens: N. video_width: C. text_width: W. feed_forward: channels inside a layer. num_text_layers: those
-    that read a text alone. num_fusion_layers: those that look at the video as well.
+    Attributes:
+        num_video_tokens: N, for a video of `preprocess.num_frames` frames.
+        video_width: C.
+        text_width: W.
+        feed_forward: channels inside the feed-forward part of a layer.
+        num_text_layers: layers that read a text alone.
+        num_fusion_layers: layers that look at the video as well.
     """
 
     num_video_tokens: int
@@ -113,54 +193,118 @@ class MatchingSizes:
 
 @runtime_checkable
 class Matcher(Encoder, Protocol):
-    """An encoder that can also compare a video and a text token by token, which is slower and knows more."""
+    """An encoder that can also compare a video with a text token by token, which is slower and more exact.
+
+    Re-ranking uses it. It reads each text once (`read_texts`), looks at each video once (`video_features`), and then
+    matches pairs.
+    """
 
     @property
     def matching_sizes(self) -> MatchingSizes:
-        """Of the model, for a video of as many frames as `preprocess` says."""
+        """Sizes of the model, for a video of as many frames as `preprocess` says."""
         ...
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """texts: B strings -> how many tokens of each are read; no model runs."""
+        """Count the tokens that are read of each text, special ones included, without running the model.
+
+        Args:
+            texts: B strings.
+
+        Returns:
+            B lengths: the sums of the rows of `read_texts(texts).mask`.
+        """
         ...
 
     def read_texts(self, texts: Sequence[str]) -> ReadTexts:
-        """texts: B strings -> what `match` needs of them, for any number of videos."""
+        """Run the text encoder.
+
+        Args:
+            texts: B strings.
+
+        Returns:
+            What `match` needs of them, for any number of videos.
+        """
         ...
 
     def video_features(self, video: Tensor) -> VideoFeatures:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> what `encode_video` and `video_tokens` give, at one's cost."""
+        """Compute what `encode_video` and `video_tokens` return, in one forward pass.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S), as for `encode_video`.
+
+        Returns:
+            Vectors and tokens of the videos.
+        """
         ...
 
     def video_tokens(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> (B, N, C), what `match` looks at."""
+        """Compute the tokens that `match` compares with texts.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S), as for `encode_video`.
+
+        Returns:
+            Floats (B, N, C).
+        """
         ...
 
     def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
-        """video_tokens: (V, N, C); texts: B strings, read or not -> float32 (V, B), higher is better, of any range."""
+        """Score every video with every text.
+
+        Args:
+            video_tokens: floats (V, N, C), as from `video_tokens`, on any device.
+            texts: B strings, or what `read_texts` made of them.
+
+        Returns:
+            float32 (V, B), higher is better, in any range.
+        """
         ...
 
     def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
-        """video_tokens: (1, N, C); batches: B texts in all, each batch matched at once -> (B,), as of `match`."""
+        """Score one video with texts that come in batches, holding one batch in memory at a time.
+
+        Args:
+            video_tokens: floats (1, N, C), on any device.
+            batches: texts, B in all, on any device; each batch goes through the model at once.
+
+        Returns:
+            float32 (B,), the same scores as from `match`, in the order of the texts.
+        """
         ...
 
 
 @runtime_checkable
 class TextLimited(Encoder, Protocol):
-    """An encoder whose captions can be cut shorter, as the protocols of the data sets ask."""
+    """An encoder that can be told to read less of a caption, as the protocols of some data sets ask.
+
+    Give it an attribute `max_text_tokens` as well, the number of tokens that it reads: without it the feature cache
+    does not store vectors of texts, since it cannot know what they depend on.
+    """
 
     def with_text_limit(self, max_text_tokens: int) -> Self:
-        """The same encoder, of the same fingerprint, that reads so much of a caption, [CLS] and [SEP] included.
+        """Make an encoder that cuts captions earlier and is the same otherwise; this one does not change.
 
-        Never more than the encoder reads by itself.
+        Args:
+            max_text_tokens: tokens to read of a caption, special ones such as [CLS] and [SEP] included. More than
+                this encoder reads has no effect.
+
+        Returns:
+            The other encoder. It has the same fingerprint, because its vectors of videos are the same.
         """
         ...
 
 
 def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
-    """A hash of all that decides an embedding: weights by name and value, preprocessing, the encoder's own constants.
+    """Hash everything that decides the vectors of an encoder, for its attribute `fingerprint`.
 
-    Two encoders with one fingerprint give comparable vectors, so an index refuses queries made with another one.
+    Args:
+        weights: all weights of the encoder by name, as from `state_dict()`; names, dtypes, shapes and values count.
+        preprocess: the encoder's.
+        config: everything else that changes vectors and can be written as JSON, such as the kind of encoder, sizes
+            that no weight tells, and constants.
+
+    Returns:
+        16 hex digits: the beginning of a SHA-256.
     """
     settings = json.dumps({"preprocess": asdict(preprocess), **config}, sort_keys=True)
     digest = hashlib.sha256(settings.encode())

@@ -1,6 +1,6 @@
-"""Files by name: on this disk, or of the Hugging Face hub.
+"""Find files by name, on this disk or on the Hugging Face hub.
 
-Files of the hub are fetched once, resumed where a download was cut off, and found in the cache ever after.
+Files of the hub are downloaded once; an interrupted download is resumed, and later calls use the hub's cache.
 """
 
 import errno
@@ -17,12 +17,20 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.ER
 
 
 def local_path(source: str | Path, suffixes: Collection[str] = ()) -> Path | None:
-    """The file or folder that is meant; None for a repository of the hub.
+    """Tell whether a name means a file or folder on this disk or a repository of the hub.
 
-    Raises ModelError where nothing is there and `source` cannot be a repository: a Path, absolute, starting with `.`
-    or `~`, or ending in one of `suffixes`.
+    Args:
+        source: a path or the name of a repository; `~` is expanded.
+        suffixes: suffixes, such as `.txt`, that only files have.
+
+    Returns:
+        The existing file or folder; None where `source` can only be a repository.
+
+    Raises:
+        ModelError: no such file exists, and `source` cannot be a repository because it is a Path, is absolute, starts
+            with `.` or `~`, or ends in one of `suffixes`.
     """
-    path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path's raises for a user that there is not)
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 (Path.expanduser raises for an unknown user)
     if path.exists():
         return path
     is_path = isinstance(source, Path) or path.is_absolute() or str(source).startswith((".", "~"))
@@ -32,34 +40,44 @@ def local_path(source: str | Path, suffixes: Collection[str] = ()) -> Path | Non
 
 
 def download_file(repository: str, file: str) -> Path:
-    """The local copy of `file` of the hub's `repository`, downloaded with a progress bar if it is not in the cache.
+    """Get a file of the hub, from the cache or by downloading it with a progress bar.
 
-    HF_HOME and HF_HUB_OFFLINE mean what they mean to huggingface_hub. Raises ModelError, with the address, where there
-    is no such file or the hub cannot be reached; and where the cache cannot be written.
+    The environment variables of huggingface_hub, such as HF_HOME and HF_HUB_OFFLINE, are respected.
+
+    Args:
+        repository: such as `bert-base-uncased`.
+        file: path within the repository.
+
+    Returns:
+        The local copy, in the hub's cache.
+
+    Raises:
+        ModelError: there is no such file, the hub cannot be reached, or the cache cannot be written; the message says
+            where to download the file by hand.
     """
     from huggingface_hub import constants, hf_hub_download
 
     try:
         with _quiet_hub():
             return Path(hf_hub_download(repository, file))
-    except Exception as error:  # from a misspelt name to a proxy that hangs up: one line either way
+    except Exception as error:  # many types, from a misspelt name to a broken connection; all become one line
         reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
         if isinstance(error, OSError) and error.errno in _NOT_WRITABLE:
             raise ModelError(
-                f"{repository}/{file} cannot be kept in the hub's cache ({reason}): make room in "
+                f"{repository}/{file} cannot be written to the hub's cache ({reason}): make room in "
                 f"{constants.HF_HUB_CACHE}, or set HF_HOME to a folder that can be written"
             ) from error
         if constants.HF_HUB_OFFLINE and isinstance(error, FileNotFoundError):
             reason = "it is not in the cache, and HF_HUB_OFFLINE is set"
         raise ModelError(
-            f"{repository}/{file} cannot be had from the hub ({reason}): download "
+            f"{repository}/{file} cannot be downloaded from the hub ({reason}): download "
             f"https://huggingface.co/{repository}/resolve/main/{file} elsewhere and give the file's path"
         ) from error
 
 
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
-    """No lines about retries: what became of them is said once."""
+    """Silence huggingface_hub's own lines about retries: the final error is reported once."""
     from huggingface_hub.utils.logging import get_verbosity, set_verbosity
 
     before = get_verbosity()

@@ -1,9 +1,11 @@
-"""Which patches the student does not see, in training with a teacher (Li et al. 2023, "Unmasked Teacher", section 3).
+"""Choose the patches that are hidden from the student in training with a teacher.
+
+Li et al. 2023, "Unmasked Teacher: Towards Training-Efficient Video Foundation Models", section 3.
 
 Shapes: B videos, T frames (time steps of the student), N patches in a frame, K features, D teacher width.
 
-A mask is bool (B, 1 + T*N), frames one after the other, True = dropped; CLS (column 0) is kept. Every frame keeps
-N - int(N * ratio) patches, so that samples can be stacked and each frame can be pooled on its own.
+A mask is bool (B, 1 + T*N), frames one after the other, True = dropped; CLS (column 0) is always kept. Every frame
+keeps N - int(N * ratio) patches, so that samples can be stacked and each frame can be pooled on its own.
 """
 
 from typing import Literal, get_args
@@ -16,7 +18,7 @@ from vmr.models.videomamba.backbone import check_mask
 
 MaskKind = Literal["attention", "tube", "random", "none"]
 
-# A patch that the teacher's softmax rounded to nothing may still be drawn, and a row of such patches is not an error.
+# Attention below this counts as this much: torch.multinomial refuses rows of zeros, to which softmax may round.
 SMALLEST_WEIGHT = 1e-12
 
 
@@ -33,19 +35,23 @@ def draw_mask(
     """Choose the patches that each video's student does not see.
 
     Args:
-        kind: `attention` draws the kept patches by the teacher's attention, each frame for itself, without putting
-            back; `tube` drops the same patches, drawn evenly, in all frames of a video; `random` draws evenly in each
-            frame for itself; `none` masks nothing and gives None.
+        kind: `attention` draws the kept patches of each frame without replacement, with the teacher's attention as
+            weights; `tube` draws patches uniformly and drops the same ones in all frames of a video; `random` draws
+            uniformly in each frame; `none` masks nothing.
         ratio: share of each frame's patches to drop, in [0, 1); 0 gives a mask that drops nothing.
         shape: (B, T, N).
-        attention: (B*T, N), at least 0, rows need not sum to 1; for `attention`.
-        importance: int64 (B*T, N), the patches of each frame, first to be kept first; in place of any draw (for tubes
-            it is the caller who repeats them).
-        generator: where the randomness comes from, on the device of what is drawn; torch's own where absent.
-        device: of the mask, for `tube` and `random`; `attention` draws where the attention is.
+        attention: floats (B*T, N), at least 0; rows need not sum to 1. Needed for the kind `attention` only.
+        importance: int64 (B*T, N), the patches of each frame, those to keep first; used instead of a random draw. For
+            `tube` the caller must give all frames of a video the same row.
+        generator: source of randomness, on the device where patches are drawn; default, torch's global one.
+        device: where to make the mask, for `tube` and `random`; for `attention` it is the attention's device.
+
+    Returns:
+        The mask, bool (B, 1 + T*N); None for the kind `none`.
 
     Raises:
-        ModelError: the kind or ratio is none of these, or what `attention` needs is absent or of another shape.
+        ModelError: the kind is unknown, the ratio is out of range, or `attention` or `importance` is missing or does
+            not have the shape (B*T, N).
     """
     if kind not in get_args(MaskKind):
         raise ModelError(f"mask kind is {kind!r}; use one of {', '.join(get_args(MaskKind))}")
@@ -66,9 +72,18 @@ def draw_mask(
 
 
 def select_visible(features: Tensor, mask: Tensor) -> Tensor:
-    """The teacher's features of the patches that the student sees: (K, B, 1 + T*N, D) -> (K, B, 1 + kept, D).
+    """Take the teacher's features of CLS and of the patches that the student sees.
 
-    mask: bool (B, 1 + T*N), True = dropped. Raises ModelError if it does not fit, or samples keep different numbers.
+    Args:
+        features: (K, B, 1 + T*N, D).
+        mask: bool (B, 1 + T*N), True = dropped.
+
+    Returns:
+        (K, B, 1 + kept, D).
+
+    Raises:
+        ModelError: the mask has another shape or dtype, drops CLS, or keeps different numbers of patches in different
+            samples.
     """
     check_mask(mask, features.shape[1], features.shape[2])
     num_features, batch, _, width = features.shape

@@ -1,34 +1,31 @@
-"""Our own format of a video-text model: a folder of `config.json` and the two files that it names. No pickles.
+"""Save a video-text model as a folder and load it again: `config.json` and the two files that it names, no pickles.
 
-The weights are a safetensors file, the tokeniser's vocabulary a text file: the folder is all that a model needs. The
-config is the commit point: it holds the checksums of both, whose names end with them, and is put in place last. A
-reader finds the old model, the new one, or none, and never the config of one with the weights of another.
+The weights are a safetensors file and the tokeniser's vocabulary is a text file, so that the folder is all that a model
+needs. The names of both files contain their checksums, and `config.json`, which names them, is written last. A reader
+therefore finds the old model, the new one, or none, and never the config of one with the weights of another.
 """
 
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors import torch as safetensors
 from torch import Tensor
 
-from vmr.errors import ModelError
+from vmr.errors import ModelError, VmrError
+from vmr.files import locked_folder, write_atomically
+from vmr.from_json import from_json
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.vision import match_weights, size_text
-from vmr.models.video_text import VideoTextModel
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.weights import match_weights, shape_text
 from vmr.version import __version__
 
 SCHEMA = "vmr-model/1"
@@ -37,11 +34,24 @@ ABOUT = "a video-text model trained with vmr: it knows the kind of videos and ca
 
 _REMEDY = "copy the folder again, or save the model anew"
 _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
+_UNFINISHED_FILE = re.compile(rf"\.(?:{_OWN_FILE.pattern})(?:\.\w+)?\.tmp")  # of a save that was killed
 
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """What `config.json` says besides its schema."""
+    """What `config.json` holds besides its schema.
+
+    Attributes:
+        model: sizes of the model.
+        preprocess: what the model expects of its videos.
+        max_text_tokens: where captions are cut, [CLS] and [SEP] included.
+        weights_file: name of the file of weights, in the same folder.
+        weights_sha256: its checksum, in hex.
+        vocabulary_file: name of the file of the vocabulary, in the same folder.
+        vocabulary_sha256: its checksum, in hex.
+        vmr_version: the version that saved the model.
+        training: a record of the training; anything.
+    """
 
     model: VideoTextConfig
     preprocess: Preprocess
@@ -67,17 +77,17 @@ def save_model(
     """Write a model for `load_model(folder)`, replacing the one that is there.
 
     Args:
-        folder: made if need be; may hold other files.
-        model: its weights are stored, and nothing of its training.
-        preprocess: how it wants its videos.
-        tokenizer: its vocabulary is stored along.
-        max_text_tokens: where captions are cut.
-        training: anything in JSON that is worth knowing of how it came about.
+        folder: created if needed; may hold other files.
+        model: the model; its weights are stored, but no state of its training.
+        preprocess: what it expects of its videos.
+        tokenizer: its vocabulary is stored as well.
+        max_text_tokens: where captions are cut, [CLS] and [SEP] included.
+        training: a record of how the model was made; anything that can be written as JSON.
         dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
 
     Raises:
         ModelError: the preprocessing is not the model's, a weight is not finite in `dtype`, `training` is not JSON,
-            another process is writing, or the folder's config.json is somebody else's.
+            another process is writing, or the folder holds a config.json that is not a saved model's.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -99,13 +109,16 @@ def save_model(
         text = json.dumps({"schema": SCHEMA, **asdict(config)}, indent=1, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise ModelError(f"the model's record of its training is not JSON: {error}") from error
-    with _claimed(folder):
-        _put(folder / config.weights_file, weights)
-        _put(folder / config.vocabulary_file, vocabulary)
-        _put(folder / CONFIG_FILE, f"{text}\n".encode())
+    busy = ModelError(f"{folder} is being written by another process: save to another folder")
+    with locked_folder(folder, busy):
+        if (folder / CONFIG_FILE).exists() and not _is_ours(folder):
+            raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: save to another folder, or remove it")
+        write_atomically(folder / config.weights_file, lambda path: path.write_bytes(weights))
+        write_atomically(folder / config.vocabulary_file, lambda path: path.write_bytes(vocabulary))
+        write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(f"{text}\n", encoding="utf-8"))
         for file in folder.iterdir():
-            own = file.name.removeprefix(".").removesuffix(".tmp")
-            if _OWN_FILE.fullmatch(own) and file.name not in (config.weights_file, config.vocabulary_file):
+            is_ours = _OWN_FILE.fullmatch(file.name) or _UNFINISHED_FILE.fullmatch(file.name)
+            if is_ours and file.name not in (config.weights_file, config.vocabulary_file):
                 file.unlink()
 
 
@@ -118,18 +131,28 @@ def load_saved(
     num_frames: int | None = None,
     image_size: int | None = None,
 ) -> VideoTextEncoder:
-    """The model in a folder that `save_model` wrote.
+    """Load the model in a folder that `save_model` wrote.
 
-    name: default, the folder's absolute path. about: one line on what it can and cannot do. num_frames, image_size: of
-    the clips it is to take; default, those it was saved with. Positions are interpolated. Raises ModelError, naming the
-    file, for anything that is absent, damaged, of another schema, or that does not fit.
+    Args:
+        folder: the folder.
+        device: where the model runs.
+        name: of the encoder; default, the folder's absolute path.
+        about: one line on what the model can and cannot do.
+        num_frames: frames of a clip; default, as saved. Temporal positions are interpolated.
+        image_size: side of the frames in pixels; default, as saved. Positions are interpolated.
+
+    Returns:
+        The model as an encoder, in float32.
+
+    Raises:
+        ModelError: a file is absent, damaged, of another schema, or does not fit; the message names it.
     """
     folder = Path(folder).absolute()
     config, weights, tokenizer = _read(folder)
     model = VideoTextModel(config.model)
     wanted = model.state_dict()
     source = str(folder / config.weights_file)
-    # safetensors gives them in any order
+    # safetensors returns the weights in any order; sorted, error messages always name the same key.
     weights, report = match_weights(source, dict(sorted(weights.items())), wanted)
     model.load_state_dict(weights)
     fitted = _resize(model, num_frames, image_size)
@@ -147,7 +170,7 @@ def load_saved(
 
 
 def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The weights to store, contiguous and on the CPU. Raises ModelError for one that is not finite, or no longer."""
+    """The weights to store, contiguous and on the CPU. Raises ModelError if one is not finite in `dtype`."""
     weights = {}
     for key, tensor in model.state_dict().items():
         stored = tensor.detach().to("cpu", dtype).contiguous()
@@ -158,7 +181,7 @@ def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | None) -> dict[str, str]:
-    """Fit the positions to another input; returns the weights that changed, with what was done."""
+    """Fit the positions to another input. Returns the weights that changed -> what was done."""
     if num_frames is None and image_size is None:
         return {}
     before = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
@@ -166,54 +189,19 @@ def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | Non
     model.config = replace(model.config, video=model.video_encoder.config)
     after = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
     changed = [key for key in after if after[key] != before[key]]
-    return {key: f"interpolated from {size_text(before[key])} to {size_text(after[key])}" for key in changed}
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Keeps `folder` for one writer, and its config.json for vmr."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ModelError(f"{folder} is being written by another process: save to another folder") from None
-    try:
-        if (folder / CONFIG_FILE).exists() and not _is_ours(folder):
-            raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: save to another folder, or remove it")
-        yield
-    finally:
-        lock.release()
+    return {key: f"interpolated from {shape_text(before[key])} to {shape_text(after[key])}" for key in changed}
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether the config.json of a folder is that of a saved model, of this schema or another."""
+    """Whether the config.json of a folder is a saved model's, of any version of the schema."""
     try:
         return str(_read_json(folder).get("schema")).startswith("vmr-model/")
     except ModelError:
         return False
 
 
-def _put(path: Path, data: bytes) -> None:
-    """All of `data` as `path`, or nothing new: a temporary name, flushed, renamed, the rename flushed as well."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenizer]:
-    """The config, weights and tokeniser of one save, also while another is being put in its place."""
+    """The config, weights and tokeniser of one save, also while another process replaces them."""
     config = _read_config(folder)
     while True:
         try:
@@ -223,7 +211,7 @@ def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenize
             newer = _read_config(folder)
             if newer == config:
                 raise
-            config = newer
+            config = newer  # the files were removed because a newer save has replaced them
 
 
 def _read_config(folder: Path) -> SavedConfig:
@@ -233,9 +221,9 @@ def _read_config(folder: Path) -> SavedConfig:
     if schema != SCHEMA:
         raise ModelError(f"{path}: schema is {schema!r:.40}, but this version of vmr ({__version__}) reads {SCHEMA!r}")
     try:
-        config: SavedConfig = _record(SavedConfig, content, "")
-    except ModelError as error:
-        raise ModelError(f"{path} is not what {SCHEMA} says: {error}: save the model again") from error
+        config: SavedConfig = from_json(SavedConfig, content, "")
+    except VmrError as error:
+        raise ModelError(f"{path} does not follow the schema {SCHEMA}: {error}: save the model again") from error
     for name in ("weights_file", "vocabulary_file"):
         if not _OWN_FILE.fullmatch(getattr(config, name)):
             raise ModelError(f"{path}: {name} is {getattr(config, name)!r}, not a file that vmr writes")
@@ -267,37 +255,5 @@ def _read_checked(path: Path, sha256: str) -> bytes:
     except FileNotFoundError as error:
         raise ModelError(f"{path} is missing: {_REMEDY}") from error
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ModelError(f"{path} is damaged ({len(data)} bytes that {CONFIG_FILE} does not know): {_REMEDY}")
+        raise ModelError(f"{path} is damaged ({len(data)} bytes, another checksum than in {CONFIG_FILE}): {_REMEDY}")
     return data
-
-
-def _record(kind: Any, content: Any, name: str) -> Any:
-    """A dataclass from JSON. Raises ModelError naming the first field that is unknown, missing or of another type."""
-    if not isinstance(content, dict):
-        raise ModelError(f"{name} is {content!r:.40}")
-    prefix = f"{name}." if name else ""
-    hints = get_type_hints(kind)
-    for key in content:
-        if key not in hints:
-            raise ModelError(f"unknown field {prefix}{key}")
-    for field in fields(kind):
-        if field.name not in content:
-            raise ModelError(f"field {prefix}{field.name} is missing")
-    return kind(**{key: _value(hints[key], value, f"{prefix}{key}") for key, value in content.items()})
-
-
-def _value(kind: Any, value: Any, name: str) -> Any:
-    """A field's value from JSON, where numbers have one type and tuples are lists."""
-    if is_dataclass(kind):
-        return _record(kind, value, name)
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is UnionType:
-        (kind,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _value(kind, value, name)
-    if origin is tuple and isinstance(value, list) and len(value) == len(arguments):
-        return tuple(_value(each, item, name) for each, item in zip(arguments, value, strict=True))
-    if kind is float and type(value) is int:
-        value = float(value)
-    if not (value in arguments if origin is Literal else type(value) is (origin or kind)):
-        raise ModelError(f"{name} is {value!r:.40}")
-    return value

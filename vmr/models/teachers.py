@@ -1,4 +1,6 @@
-"""Frozen image networks that teach the video encoder what a patch shows (Li et al. 2023, "Unmasked Teacher").
+"""Frozen image networks whose features of patches the video encoder learns to predict.
+
+Li et al. 2023, "Unmasked Teacher: Towards Training-Efficient Video Foundation Models".
 
 Shapes: B videos, T frames, S pixels a side, G x G = N patches in a frame, C network width, D teacher width, K features.
 
@@ -8,7 +10,6 @@ A teacher sees each frame alone. Its CLS vectors are averaged over the frames of
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,46 +17,63 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from vmr.errors import MissingExtraError, ModelError
-from vmr.models.families.open_clip import PREFIX as OPEN_CLIP
-from vmr.models.families.open_clip import OpenClipEncoder
-from vmr.models.families.pip_weights import load_efficientnet_lite0
-from vmr.models.videomamba.backbone import check_mask
+from vmr.errors import ModelError
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB
+from vmr.models.open_clip_weights import PREFIX as OPEN_CLIP
+from vmr.models.open_clip_weights import import_open_clip, load_open_clip, open_clip_preprocess
+from vmr.models.pip_weights import load_efficientnet_lite0
 from vmr.models.videomamba.encoder import VideoMambaConfig
 
-RGB = tuple[float, float, float]
 Pixels = Literal["clip", "imagenet"]
 
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 EFFICIENTNET = "efficientnet"
-PIXELS_AT_ONCE = 1 << 18  # 64 frames of 64 px: on a CPU, 512 of them at once leave the cache and take 2.5 times as long
+# Of a batch on a CPU, 64 frames of 64 px: 512 such frames do not fit into the processor's cache and take 2.5 times as
+# long a frame.
+PIXELS_AT_ONCE = 1 << 18
 EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, those of a student with patches of 16
 
 
 class TeacherOutput(NamedTuple):
-    """What a teacher says about a batch of videos."""
+    """What a teacher computes from a batch of videos.
+
+    Attributes:
+        features: (K, B, 1 + T*N, D), from the first layer to the last; CLS first, then the patches, frame after frame.
+        attention: (B*T, N), at least 0: how important each patch is in its frame.
+    """
 
     features: Tensor
-    """(K, B, 1 + T*N, D), from the first layer to the last; CLS first, then the patches, frame after frame."""
     attention: Tensor
-    """(B*T, N), at least 0: how much of each frame the teacher finds in each patch."""
 
 
 class Teacher(nn.Module, ABC):
-    """A frozen network, always in eval mode, whose forward pass leaves no gradients.
+    """A frozen network, always in evaluation mode, whose forward pass records no gradients.
+
+    A subclass implements `encode_frames`.
 
     Attributes:
+        network: the image network.
         dim: D, width of the features.
         grid_size: G, patches along a side.
-        num_features: K, layers handed out, counted back from the last.
+        num_features: K, layers whose features are returned: the last K.
         image_size: S, side of the frames that it takes, in pixels.
-        mean, std: per RGB channel, for pixels in [0, 1].
+        mean: subtracted from the RGB channels, for pixels in [0, 1].
+        std: divides the RGB channels after that.
     """
 
     def __init__(
         self, network: nn.Module, *, dim: int, grid_size: int, num_features: int, image_size: int, mean: RGB, std: RGB
     ) -> None:
+        """Freeze a network.
+
+        Args:
+            network: the image network.
+            dim: D, width of the features.
+            grid_size: G, patches along a side.
+            num_features: K, layers whose features are returned.
+            image_size: S, side of the frames that it takes, in pixels.
+            mean: subtracted from the RGB channels, for pixels in [0, 1].
+            std: divides the RGB channels after that.
+        """
         super().__init__()
         self.network = network.requires_grad_(False)
         self.dim = dim
@@ -67,14 +85,29 @@ class Teacher(nn.Module, ABC):
         self.train()
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in eval mode, whatever the model that it teaches is set to."""
+        """Stay in evaluation mode, also when a model that holds the teacher is set to training.
+
+        Args:
+            mode: ignored.
+
+        Returns:
+            The teacher.
+        """
         return super().train(False)
 
     def normalize(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, H, W) -> float32 (B, T, 3, S, S) as the network expects it.
+        """Bring a video to the pixels and the size that the network expects.
 
-        Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing. Raises
-        ModelError where type or rank differ.
+        Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, H, W).
+
+        Returns:
+            float32 (B, T, 3, S, S).
+
+        Raises:
+            ModelError: the dtype or the shape is another one.
         """
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[2] != 3:
             raise ModelError(f"teacher: expected video uint8 (B, T, 3, H, W), got {video.dtype} {tuple(video.shape)}")
@@ -89,13 +122,30 @@ class Teacher(nn.Module, ABC):
 
     @torch.no_grad()
     def forward(self, video: Tensor) -> TeacherOutput:
-        """video: float (B, T, 3, S, S) from `normalize`. Raises ModelError for another shape."""
+        """Compute features and attention of every frame on its own.
+
+        Args:
+            video: floats (B, T, 3, S, S), as from `normalize`.
+
+        Returns:
+            Features and attention.
+
+        Raises:
+            ModelError: the video has another shape.
+        """
         features, attention = self.encode_frames(self._frames(video))
         return TeacherOutput(join_frames(features, len(video)), attention)
 
     @abstractmethod
     def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+        """Run the network on single frames.
+
+        Args:
+            frames: floats (B*T, 3, S, S), normalised.
+
+        Returns:
+            Features (K, B*T, 1 + N, D) with CLS first, and attention (B*T, N), at least 0.
+        """
 
     def _frames(self, video: Tensor) -> Tensor:
         if video.ndim != 5 or video.shape[2:] != (3, self.image_size, self.image_size):
@@ -107,15 +157,26 @@ class Teacher(nn.Module, ABC):
 
 
 class ClipTeacher(Teacher):
-    """The image tower of CLIP: its last blocks, projected, and where the last block's CLS looks (upstream facts).
+    """The image tower of CLIP, used as upstream uses it.
 
-    A feature is a block's output times the projection into CLIP's space, without the final norm. Attention is the CLS
-    row of the last block, averaged over heads, without its own column, not scaled back to sum 1.
-
-    Raises ModelError where `visual` is not open_clip's own ViT, or has fewer than `num_features` blocks.
+    A feature is the output of one of the last blocks times the projection into CLIP's space, without the final norm.
+    Attention is the CLS row of the last block's attention, averaged over heads, without the column of CLS itself; the
+    rest is not rescaled to sum 1.
     """
 
     def __init__(self, visual: nn.Module, *, num_features: int = 1, mean: RGB, std: RGB) -> None:
+        """Use a loaded image tower.
+
+        Args:
+            visual: open_clip's `VisionTransformer`.
+            num_features: K.
+            mean: subtracted from the RGB channels, for pixels in [0, 1].
+            std: divides the RGB channels after that.
+
+        Raises:
+            ModelError: `visual` is another kind of network, has an attention or a pooling other than CLIP's, takes
+                images that are not square, or has fewer than `num_features` blocks.
+        """
         _check_vit(visual, num_features)
         vit: Any = visual
         super().__init__(
@@ -128,48 +189,12 @@ class ClipTeacher(Teacher):
             std=std,
         )
 
-    @classmethod
-    def from_upstream(cls, weights: Mapping[str, Tensor], *, num_heads: int, num_features: int = 1) -> "ClipTeacher":
-        """The teacher as upstream stores it, fed as upstream feeds it: with the student's ImageNet-normalised pixels.
-
-        weights: its state dict, or that of a full video-text model, which holds it under `clip_teacher.`. Sizes are
-        read off the shapes; `num_heads` is in none of them (OpenAI's towers have one to 64 channels). Raises
-        ModelError where keys are missing, left over or misshapen.
-        """
-        prefix = "clip_teacher."
-        is_full_model = any(key.startswith(prefix) for key in weights)
-        state = {
-            key.removeprefix(prefix): value
-            for key, value in weights.items()
-            if not is_full_model or key.startswith(prefix)
-        }
-        return cls(_upstream_vit(state, num_heads), num_features=num_features, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-
-    @torch.no_grad()
-    def forward(self, video: Tensor, mask: Tensor | None = None) -> TeacherOutput:
-        """Features of all patches, or, with a mask, of a teacher that is itself shown the kept patches only.
-
-        Args:
-            video: float (B, T, 3, S, S) from `normalize`.
-            mask: bool (B, 1 + T*N), True = dropped, as many in every frame. The features are then
-                (K, B, 1 + kept, D), the attention (B*T, kept / T).
-
-        Raises:
-            ModelError: the video or the mask does not have this shape.
-        """
-        frames = self._frames(video)
-        kept = None if mask is None else _kept_patches(mask, video.shape[0], video.shape[1], self.grid_size**2)
-        features, attention = self.encode_frames(frames, kept)
-        return TeacherOutput(join_frames(features, len(video)), attention)
-
-    def encode_frames(self, frames: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S); kept: bool (B*T, N) -> features (K, B*T, 1 + N, D), attention (B*T, N)."""
+    def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the tower on single frames; see `Teacher.encode_frames`."""
         vit: Any = self.network
         x = vit.conv1(frames).flatten(2).transpose(1, 2)  # (B*T, N, C)
         cls_token = vit.class_embedding.to(x.dtype).expand(len(x), 1, -1)
         x = vit.ln_pre(torch.cat([cls_token, x], dim=1) + vit.positional_embedding.to(x.dtype))  # (B*T, 1 + N, C)
-        if kept is not None:
-            x = torch.cat([x[:, :1], x[:, 1:][kept].unflatten(0, (len(x), -1))], dim=1)
         blocks = list(vit.transformer.resblocks)
         for block in blocks[: -self.num_features]:
             x = block(x)
@@ -181,16 +206,23 @@ class ClipTeacher(Teacher):
 
 
 class EfficientNetTeacher(Teacher):
-    """EfficientNet-Lite0 of the pip wheel, for a machine that can reach no CLIP: 112 channels, a patch every 16 pixels.
+    """EfficientNet-Lite0 of the pip package, for machines without CLIP: 112 channels, a patch every 16 pixels.
 
-    It has no CLS token and no attention. Its CLS is the mean of a frame's patches; its attention is a saliency without
-    parameters: how far (L2) a patch's features are from the frame's mean, divided by the sum over the frame, so that
-    what is unlike the rest of the picture is kept more often.
-
-    grid_size: patches along a side; frames are resized to 16 times as many pixels. Raises as `load_efficientnet_lite0`.
+    The network has no CLS token and no attention. The mean of a frame's patches serves as CLS. A saliency without
+    parameters serves as attention: the L2 distance of a patch's features from the frame's mean, divided by the sum over
+    the frame, so that patches that differ from the rest of the picture are kept more often.
     """
 
     def __init__(self, grid_size: int = 14) -> None:
+        """Load the network.
+
+        Args:
+            grid_size: patches along a side; frames are resized to 16 times as many pixels.
+
+        Raises:
+            MissingExtraError: timm or the package of weights is not installed.
+            ModelError: the weights do not fit the network.
+        """
         classifier: Any = load_efficientnet_lite0()
         stage = next(info for info in classifier.feature_info if info["reduction"] == EFFICIENTNET_STRIDE)
         super().__init__(
@@ -206,7 +238,7 @@ class EfficientNetTeacher(Teacher):
         )
 
     def encode_frames(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """frames: (B*T, 3, S, S) -> features (1, B*T, 1 + N, 112), saliency (B*T, N), rows summing to 1."""
+        """Run the network on single frames; K is 1, D is 112, and the rows of the attention sum to 1."""
         frames = frames.contiguous(memory_format=torch.channels_last)
         at_once = PIXELS_AT_ONCE // self.image_size**2 if frames.device.type == "cpu" else len(frames)
         maps = torch.cat([self.network(part) for part in frames.split(max(at_once, 1))])  # (B*T, 112, G, G)
@@ -217,13 +249,17 @@ class EfficientNetTeacher(Teacher):
 
 
 def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pixels = "clip") -> Teacher:
-    """A teacher by name, on the CPU.
+    """Load a teacher by name, on the CPU.
 
     Args:
         name: `efficientnet`, or `open_clip:MODEL/WEIGHTS` as `vmr.load_model` takes it.
         grid_size: patches along a side of the student's frames.
         num_features: K, the layers that the student is compared with; `efficientnet` has one.
-        pixels: how open_clip's towers see pixels: `clip` as they were trained, `imagenet` as upstream feeds them.
+        pixels: how pixels are normalised for open_clip's towers: `clip` as they were trained, `imagenet` as upstream
+            feeds them.
+
+    Returns:
+        The teacher.
 
     Raises:
         ModelError: the name is unknown, its weights cannot be reached, or it has another grid or too few layers.
@@ -232,14 +268,15 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
     teacher: Teacher
     if name == EFFICIENTNET:
         if num_features != 1:
-            raise ModelError(f"teacher {name}: hands out 1 layer, not {num_features}: set num_taps to 1")
+            raise ModelError(f"teacher {name}: gives features of 1 layer, not {num_features}: set num_taps to 1")
         teacher = EfficientNetTeacher(grid_size)
     elif name.startswith(OPEN_CLIP):
-        encoder = OpenClipEncoder(name)
-        mean, std = encoder.preprocess.mean, encoder.preprocess.std
+        model, _ = load_open_clip(name)
+        preprocess = open_clip_preprocess(model, name, num_frames=1)  # a teacher sees each frame alone
+        mean, std = preprocess.mean, preprocess.std
         if pixels == "imagenet":
             mean, std = IMAGENET_MEAN, IMAGENET_STD
-        teacher = ClipTeacher(encoder.model.visual, num_features=num_features, mean=mean, std=std)
+        teacher = ClipTeacher(model.visual, num_features=num_features, mean=mean, std=std)
     else:
         raise ModelError(f"unknown teacher {name!r}: use {EFFICIENTNET} or {OPEN_CLIP}MODEL/WEIGHTS")
     _check_grid(teacher, grid_size)
@@ -247,7 +284,15 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
 
 
 def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
-    """Raise ModelError unless the student outputs of an encoder can be compared with the teacher's features."""
+    """Check that the student outputs of an encoder can be compared with the teacher's features.
+
+    Args:
+        teacher: the teacher.
+        config: sizes of the video encoder.
+
+    Raises:
+        ModelError: the encoder has no student outputs, or their grid, width or number is not the teacher's.
+    """
     if config.student is None:
         raise ModelError("student: the encoder has no student outputs, which a teacher needs; give it a StudentConfig")
     _check_grid(teacher, config.grid_size)
@@ -258,7 +303,15 @@ def check_teacher(teacher: Teacher, config: VideoMambaConfig) -> None:
 
 
 def join_frames(features: Tensor, batch: int) -> Tensor:
-    """Frames to videos: (K, B*T, 1 + N, D) -> (K, B, 1 + T*N, D); CLS is averaged over frames and stands first."""
+    """Join the features of the frames of each video; CLS is averaged over the frames and stands first.
+
+    Args:
+        features: (K, B*T, 1 + N, D).
+        batch: B.
+
+    Returns:
+        (K, B, 1 + T*N, D).
+    """
     frames = features.unflatten(1, (batch, -1))  # (K, B, T, 1 + N, D)
     cls_token = frames[:, :, :, :1].mean(dim=2)  # (K, B, 1, D)
     return torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
@@ -272,16 +325,6 @@ def _check_grid(teacher: Teacher, grid_size: int) -> None:
         )
 
 
-def _kept_patches(mask: Tensor, batch: int, num_frames: int, num_patches: int) -> Tensor:
-    """mask (B, 1 + T*N), True = dropped -> bool (B*T, N), True = kept; ModelError if frames keep different numbers."""
-    check_mask(mask, batch, 1 + num_frames * num_patches)
-    kept = ~mask[:, 1:].reshape(batch * num_frames, num_patches)
-    per_frame = kept.sum(dim=1)
-    if bool((per_frame != per_frame[0]).any()):
-        raise ModelError("teacher: mask must keep as many patches in every frame")
-    return kept
-
-
 def _cls_attention(block: Any, x: Tensor) -> Tensor:
     """The attention of CLS in a block whose input is x (B*T, 1 + N, C), averaged over heads -> (B*T, N)."""
     normed = block.ln_1(x)
@@ -289,57 +332,16 @@ def _cls_attention(block: Any, x: Tensor) -> Tensor:
     return weights[:, 0, 1:]
 
 
-def _open_clip_transformer() -> Any:
-    try:
-        from open_clip import transformer
-    except ImportError as error:
-        raise MissingExtraError("open_clip_torch", "clip") from error
-    return transformer
-
-
 def _check_vit(visual: Any, num_features: int) -> None:
     kind = type(visual).__name__
-    if not isinstance(visual, _open_clip_transformer().VisionTransformer):
+    if not isinstance(visual, import_open_clip().transformer.VisionTransformer):
         raise ModelError(f"teacher: its image tower is a {kind}, not open_clip's own ViT: use ViT-B-16 or the like")
     block = visual.transformer.resblocks[-1]
     plain = isinstance(getattr(block, "attn", None), nn.MultiheadAttention) and block.attn.batch_first
-    # A tower that pools otherwise trains neither its CLS token nor the projection of single tokens.
+    # In a tower with another pooling, neither the CLS token nor the projection of single tokens was trained.
     if not plain or getattr(visual, "attn_pool", None) is not None or visual.pool_type != "tok":
         raise ModelError("teacher: this ViT has another attention or pooling than CLIP's: use ViT-B-16 or the like")
     if visual.grid_size[0] != visual.grid_size[1]:
         raise ModelError(f"teacher: its image tower takes images of {visual.image_size}, which are not square")
     if not 1 <= num_features <= len(visual.transformer.resblocks):
         raise ModelError(f"teacher: num_features is {num_features}; it has {len(visual.transformer.resblocks)} blocks")
-
-
-def _upstream_vit(state: dict[str, Tensor], num_heads: int) -> nn.Module:
-    """open_clip's ViT with QuickGELU, filled with upstream's weights, whose keys are open_clip's."""
-    transformer = _open_clip_transformer()
-    needed = ("conv1.weight", "positional_embedding", "proj", "transformer.resblocks.0.mlp.c_fc.weight")
-    for key in needed:
-        if key not in state:
-            raise ModelError(f"teacher: not the weights of a CLIP image tower: no {key} among {len(state)} keys")
-    patch_filter = state["conv1.weight"]
-    if patch_filter.ndim == 5:
-        if patch_filter.shape[2] != 1:
-            raise ModelError(f"teacher: its patches span {patch_filter.shape[2]} frames; only 1 is supported")
-        patch_filter = patch_filter[:, :, 0]
-    width, patch_size = patch_filter.shape[0], patch_filter.shape[-1]
-    if width % num_heads:
-        raise ModelError(f"teacher: {num_heads} heads do not divide its width {width}")
-    grid_size = round((len(state["positional_embedding"]) - 1) ** 0.5)
-    vit: nn.Module = transformer.VisionTransformer(
-        image_size=grid_size * patch_size,
-        patch_size=patch_size,
-        width=width,
-        layers=len({key.split(".")[2] for key in state if key.startswith("transformer.resblocks.")}),
-        heads=num_heads,
-        mlp_ratio=len(state["transformer.resblocks.0.mlp.c_fc.weight"]) / width,
-        output_dim=state["proj"].shape[1],
-        act_layer=transformer.QuickGELU,
-    )
-    try:
-        vit.load_state_dict({**state, "conv1.weight": patch_filter}, strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"teacher: weights do not fit: {' '.join(str(error).split())[:300]}") from error
-    return vit

@@ -1,4 +1,4 @@
-"""The video-text model: VideoMamba and BERT meet in one space, and in fusion layers that compare them token by token.
+"""The video-text model: VideoMamba and BERT share a space of vectors, and fusion layers compare them token by token.
 
 Shapes: B videos or texts, T frames, N video tokens, C video width, L text tokens, W text width, D embed_dim.
 
@@ -9,53 +9,96 @@ Shapes: B videos or texts, T frames, N video tokens, C video width, L text token
                                  fusion -> logits (B, 2) (VTM), words (B, L, vocab_size) (MLM)
 """
 
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.text.encoder import TextEncoder
+from vmr.models.text.encoder import TextConfig, TextEncoder
 from vmr.models.text.fusion import FusionEncoder, MaskedLMHead, VideoMemory
-from vmr.models.upstream.video_text import infer_video_text_config, load_video_text, read_video_text
-from vmr.models.upstream.vision import LoadReport
-from vmr.models.video_text_config import VideoTextConfig
-from vmr.models.videomamba.encoder import VideoMamba
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.ops.backend import Backend
-
-__all__ = ["TextEncoding", "VideoEncoding", "VideoTextConfig", "VideoTextModel", "mean_frame_vector"]
 
 INITIAL_TEMPERATURE = 0.07
 
 
+@dataclass(frozen=True)
+class VideoTextConfig:
+    """Sizes of the two encoders and of the space that they share.
+
+    Attributes:
+        video: sizes of the video encoder.
+        text: sizes of BERT, the text encoder and the fusion layers together.
+        embed_dim: D, dimensions of the shared space; at least 1.
+        masked_lm: whether the model has the head that predicts masked words, which training needs and retrieval does
+            not.
+
+    Raises:
+        ModelError: a size is out of range.
+    """
+
+    video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
+    text: TextConfig = field(default_factory=TextConfig)
+    embed_dim: int = 512
+    masked_lm: bool = True
+
+    def __post_init__(self) -> None:
+        if self.embed_dim < 1:
+            raise ModelError(f"embed_dim is {self.embed_dim}, but must be at least 1")
+
+
 class VideoEncoding(NamedTuple):
-    """What the model makes of a batch of videos."""
+    """What the model computes from a batch of videos.
+
+    Attributes:
+        video_tokens: (B, N, C), what the fusion layers look at; without CLS.
+        frame_embeddings: (B, T, D), in the shared space, not normalised; (B, 1, D) where time was pooled.
+        student: (K, B, 1 + kept, teacher width), to be compared with a teacher's features; None without a mask, and for
+            a model without student outputs.
+    """
 
     video_tokens: Tensor
-    """(B, N, C): what the fusion layers look at, CLS left out."""
     frame_embeddings: Tensor
-    """(B, T, D), in the shared space and of any length; (B, 1, D) where time was pooled away."""
     student: Tensor | None
-    """(K, B, 1 + kept, teacher width), of masked videos."""
 
 
 class TextEncoding(NamedTuple):
-    """What the model makes of a batch of texts."""
+    """What the model computes from a batch of texts.
+
+    Attributes:
+        text_tokens: (B, L, W), what the fusion layers read.
+        embedding: (B, D), in the shared space, not normalised.
+    """
 
     text_tokens: Tensor
-    """(B, L, W): what the fusion layers read."""
     embedding: Tensor
-    """(B, D), in the shared space and of any length."""
 
 
 class VideoTextModel(nn.Module):
-    """VideoMamba and BERT, trained together. `backend` is that of `vmr.ops.backend`."""
+    """VideoMamba and BERT, trained together.
+
+    Attributes:
+        config: sizes of the model.
+        video_encoder: VideoMamba.
+        text_encoder: BERT's first layers.
+        fusion: BERT's last layers, with cross-attention to video tokens.
+        masked_lm_head: predicts masked words; None where `config.masked_lm` is false.
+        video_proj: from the video encoder's width to the shared space.
+        text_proj: from the text encoder's width to the shared space.
+        matching_head: from a fused [CLS] token to the two logits of matching.
+        temperature: divides similarities in the contrastive loss; a trained scalar.
+    """
 
     def __init__(self, config: VideoTextConfig, *, backend: Backend = "auto") -> None:
+        """Make a model with fresh weights.
+
+        Args:
+            config: its sizes.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__()
         self.config = config
         self.video_encoder = VideoMamba(config.video, backend=backend)
@@ -67,73 +110,81 @@ class VideoTextModel(nn.Module):
         self.matching_head = nn.Linear(config.text.width, 2)
         self.temperature = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
 
-    @classmethod
-    def from_upstream(
-        cls,
-        weights: str | Path | Mapping[str, Any],
-        *,
-        num_frames: int | None = None,
-        image_size: int | None = None,
-        num_heads: int | None = None,
-        backend: Backend = "auto",
-    ) -> tuple["VideoTextModel", LoadReport]:
-        """A released checkpoint, and what became of each of its keys.
-
-        Args:
-            weights: a checkpoint file of upstream's, or its content, in any of the layouts that upstream writes.
-            num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
-            image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
-            num_heads: attention heads of BERT, which no weight tells; needed for unusual widths only.
-            backend: that of `vmr.ops.backend`.
-
-        Raises:
-            ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
-        """
-        checkpoint = read_video_text(weights)
-        config = infer_video_text_config(checkpoint, num_heads=num_heads)
-        video = replace(
-            config.video,
-            num_frames=num_frames or config.video.num_frames,
-            image_size=image_size or config.video.image_size,
-        )
-        config = replace(config, video=video)
-        model = cls(config, backend=backend)
-        return model.eval(), load_video_text(model, config, checkpoint)
-
     def encode_video(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = True) -> VideoEncoding:
         """Encode a batch of videos, or of images (T = 1).
 
-        video: (B, T, 3, H, W), normalised as the weights expect. mask: bool (B, 1 + N), True = dropped; see
-        `VideoMamba.forward`. keep_temporal: one embedding a frame, else one a video; upstream trains with masks on
-        videos pooled over time and does everything else frame by frame.
+        Args:
+            video: floats (B, T, 3, H, W), normalised as the weights expect.
+            mask: bool (B, 1 + N), True = dropped; see `VideoMamba.forward`.
+            keep_temporal: whether each frame gets an embedding of its own, or each video one. Upstream pools masked
+                videos over time in training, and does everything else frame by frame.
+
+        Returns:
+            Tokens, embeddings and student outputs.
+
+        Raises:
+            ModelError: the video or the mask does not have the shape that this model takes.
         """
         features = self.video_encoder(video, mask, keep_temporal=keep_temporal)
         pooled = features.pooled.to(self.video_proj.weight.dtype)
         return VideoEncoding(features.video_tokens, self.video_proj(pooled), features.student)
 
     def encode_text(self, input_ids: Tensor, attention_mask: Tensor) -> TextEncoding:
-        """input_ids, attention_mask: (B, L), of a `CaptionTokenizer`. The embedding is that of token 0, [CLS]."""
+        """Encode a batch of texts. The embedding is that of token 0, [CLS].
+
+        Args:
+            input_ids: int64 (B, L), as from a `CaptionTokenizer`.
+            attention_mask: int64 (B, L), 1 for tokens and 0 for padding.
+
+        Returns:
+            Tokens and embeddings.
+
+        Raises:
+            ModelError: the texts are longer than the model has positions for.
+        """
         text_tokens = self.text_encoder(input_ids, attention_mask)
         return TextEncoding(text_tokens, self.text_proj(text_tokens[:, 0]))
 
     def remember(self, video_tokens: Tensor) -> VideoMemory:
-        """video_tokens: (V, N, C) -> what `match` needs of these videos, however many texts are matched with them."""
+        """Compute what `match` needs of videos, once for any number of texts.
+
+        Args:
+            video_tokens: (V, N, C), as from `encode_video`.
+
+        Returns:
+            Keys and values of every fusion layer.
+        """
         return self.fusion.remember(video_tokens)
 
     def match(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:
-        """Whether texts describe videos: (V * M, L, W), (V * M, L) and V videos -> logits (V * M, 2).
+        """Tell whether texts describe videos, M texts for each of V videos.
 
-        Column 1 is "they belong together"; upstream re-ranks by it as it is, without a softmax. The M texts of a video
-        stand one after the other.
+        Args:
+            text_tokens: (V * M, L, W), as from `encode_text`; the M texts of a video stand one after the other.
+            attention_mask: (V * M, L), 1 for tokens and 0 for padding.
+            memory: what `remember` computed of the V videos.
+
+        Returns:
+            Logits (V * M, 2). Column 1 is "they belong together"; upstream re-ranks by this logit without a softmax.
+
+        Raises:
+            ModelError: the number of texts is no multiple of the number of videos.
         """
         fused = self.fusion(text_tokens, attention_mask, memory)
         logits: Tensor = self.matching_head(fused[:, 0])
         return logits
 
     def guess_words(self, fused_tokens: Tensor) -> Tensor:
-        """fused_tokens: (..., W), the output of `fusion` -> logits (..., vocab_size).
+        """Predict masked words.
 
-        Raises ModelError if the model was made without a masked language modelling head.
+        Args:
+            fused_tokens: (..., W), the output of `fusion`.
+
+        Returns:
+            Logits (..., vocab_size).
+
+        Raises:
+            ModelError: the model has no masked language modelling head.
         """
         if self.masked_lm_head is None:
             raise ModelError("this model has no masked language modelling head: its weights came without one")
@@ -142,8 +193,14 @@ class VideoTextModel(nn.Module):
 
 
 def mean_frame_vector(frame_embeddings: Tensor) -> Tensor:
-    """(B, T, D) -> float32 (B, D): the mean of the frames' unit vectors, of length at most 1.
+    """Average the unit vectors of the frames.
 
-    Its dot product with a text's unit vector is upstream's similarity exactly: the mean of the frames' cosines.
+    The dot product of the result with a text's unit vector is upstream's similarity: the mean cosine over the frames.
+
+    Args:
+        frame_embeddings: (B, T, D), not normalised.
+
+    Returns:
+        float32 (B, D), of length at most 1.
     """
     return F.normalize(frame_embeddings.float(), dim=-1).mean(dim=1)

@@ -1,4 +1,4 @@
-"""The one place that decides which implementation of an operation runs.
+"""The place that decides which implementation of an operation runs.
 
 | backend | what it is | runs on |
 |---|---|---|
@@ -7,8 +7,8 @@
 | `triton` | the Triton kernels (`vmr/ops/gpu`), compiled when first used | CUDA and ROCm tensors |
 | `cuda` | `selective_scan_fn` of the mamba-ssm package, for comparison; the scan alone | CUDA tensors |
 
-`auto` takes the fast backend of the tensors' device when it is there and the reference otherwise, and logs the choice
-once per process.
+`auto` takes the fast backend of the tensors' device if it is available, else the reference, and logs the choice once
+per process.
 """
 
 import functools
@@ -36,15 +36,18 @@ logger = logging.getLogger(__name__)
 
 
 def choose_backend(requested: Backend, tensor: torch.Tensor, *, kernel_fits: bool = True) -> Choice:
-    """The backend that shall work on `tensor`.
+    """Choose the backend for an operation on `tensor`.
 
     Args:
         requested: a backend's name, or `auto`.
         tensor: the operation's main input; its device and dtype decide.
         kernel_fits: False where the operation has no kernel for these sizes, so that `auto` takes the reference.
 
+    Returns:
+        The backend's name, never `auto`.
+
     Raises:
-        VmrError: the backend asked for is unknown, absent, or not made for this device or dtype.
+        VmrError: the backend asked for is unknown, absent, or not made for this device, dtype or size.
     """
     if requested == "auto":
         return _choose_automatically(tensor.device.type, tensor.dtype, kernel_fits)
@@ -62,7 +65,14 @@ def choose_backend(requested: Backend, tensor: torch.Tensor, *, kernel_fits: boo
 
 
 def missing_reason(backend: Choice) -> str:
-    """Why `backend` cannot run here and what to install, or an empty string when it can."""
+    """Say why a backend cannot run here.
+
+    Args:
+        backend: its name.
+
+    Returns:
+        The reason and what to install, or an empty string if it can run.
+    """
     if backend == "cpu":
         return cpu_kernel.missing_reason()
     if backend == "triton":
@@ -74,7 +84,11 @@ def missing_reason(backend: Choice) -> str:
 
 
 def available_backends() -> dict[str, str]:
-    """Each backend's name with "available (...)" or the reason why it is not, for people to read."""
+    """Describe all backends for people.
+
+    Returns:
+        Name -> "available (...)", or the reason why it is not.
+    """
     return {name: missing_reason(name) or _describe(name) for name in get_args(Choice)}
 
 
@@ -101,41 +115,41 @@ def _choose_automatically(device: str, dtype: torch.dtype, kernel_fits: bool) ->
 
 @functools.cache
 def _choose_and_log(device: str, dtype: torch.dtype, kernel_fits: bool) -> Choice:
-    choice, regret = _preferred(device, dtype, kernel_fits)
-    _log_once(device, choice, regret)
+    choice, reason = _preferred(device, dtype, kernel_fits)
+    _log_once(device, choice, reason)
     return choice
 
 
 @functools.cache
-def _log_once(device: str, choice: Choice, regret: str) -> None:
-    if regret:
-        logger.warning("%s tensors: backend %s, which is slow: %s", device, choice, regret)
+def _log_once(device: str, choice: Choice, reason: str) -> None:
+    if reason:
+        logger.warning("%s tensors: backend %s, which is slow: %s", device, choice, reason)
     else:
         logger.info("%s tensors: backend %s, %s", device, choice, _describe(choice))
 
 
 def _preferred(device: str, dtype: torch.dtype, kernel_fits: bool) -> tuple[Choice, str]:
-    """The choice for `auto`, and why the fast backend of this device was not taken, if so."""
+    """The choice for `auto`, and why it is not the fast backend of this device; empty if it is."""
     best: Choice | None = {"cpu": "cpu", "cuda": "triton"}.get(device)  # type: ignore[assignment]
     if best is None:
         return "reference", ""
     fits = kernel_fits and dtype in DTYPES[best]
-    regret = missing_reason(best) if fits else f"the kernels take {LIMITS[best]}"
-    return ("reference", regret) if regret else (best, "")
+    reason = missing_reason(best) if fits else f"the kernels take {LIMITS[best]}"
+    return ("reference", reason) if reason else (best, "")
 
 
 @functools.cache
 def _mamba_ssm_missing_reason() -> str:
-    """The package can be installed without its compiled scan, and is then of no use: the extension decides."""
-    if _found("selective_scan_cuda"):
-        return "" if _found("mamba_ssm") else "the mamba-ssm package is not installed"
-    if _found("mamba_ssm"):
+    """Why mamba-ssm cannot be used. Without its compiled extension the package itself is of no use."""
+    if _is_installed("selective_scan_cuda"):
+        return "" if _is_installed("mamba_ssm") else "the mamba-ssm package is not installed"
+    if _is_installed("mamba_ssm"):
         return "mamba-ssm was installed without its compiled scan; reinstall it with MAMBA_KEEP_CUDA_BUILD=TRUE set"
     return "the mamba-ssm package is not installed; vmr does not need it, backend 'triton' is the fast one"
 
 
-def _found(module: str) -> bool:
+def _is_installed(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ValueError:  # a module put into sys.modules by hand has no spec, and is there all the same
+    except ValueError:  # a module that was put into sys.modules by hand has no spec, but can be imported
         return True

@@ -13,42 +13,6 @@ from vmr.ops.backend import MAX_TAPS, Backend, Choice, choose_backend
 Pair = tuple[Tensor, Tensor]
 
 
-def causal_conv_silu(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, reverse: bool = False, backend: Backend = "auto"
-) -> Tensor:
-    """Filter every channel on its own with taps that look back, or ahead where `reverse`, then apply SiLU.
-
-        y[l] = SiLU(bias + sum_j weight[j] x[l - (K-1) + j])        causal
-        y[l] = SiLU(bias + sum_j weight[j] x[l + (K-1) - j])        reverse
-
-    where x is zero outside the sequence.
-
-    Args:
-        x: (B, L, D).
-        weight: (D, K); the last tap meets the step itself.
-        bias: (D,).
-        reverse: convolve as if the sequence ran from its end to its start.
-        backend: `auto`, `reference`, `cpu` or `triton`.
-
-    Returns:
-        (B, L, D) in the dtype of `x`.
-
-    Raises:
-        VmrError: shapes, dtypes or devices disagree, or the backend is absent.
-    """
-    _check(x, weight, bias)
-    choice = _choose(backend, x, weight)
-    if choice == "cpu":
-        from vmr.ops.conv_cpu import causal_conv_silu_cpu
-
-        return causal_conv_silu_cpu(x, weight, bias, reverse=reverse)
-    if choice == "triton":
-        from vmr.ops.gpu.conv import causal_conv_silu_triton
-
-        return causal_conv_silu_triton(x, weight, bias, reverse=reverse)
-    return causal_conv_silu_reference(x, weight, bias, reverse=reverse)
-
-
 def bidirectional_conv_silu(
     x: Tensor,
     forward: tuple[Tensor, Tensor | None],
@@ -57,20 +21,25 @@ def bidirectional_conv_silu(
     out: Pair | None = None,
     backend: Backend = "auto",
 ) -> Pair:
-    """`causal_conv_silu` from the left with one (weight, bias) and from the right with another, reading `x` once.
+    """Filter every channel with taps that look back, and again with taps that look ahead; then apply SiLU.
+
+        y[0][l] = SiLU(bias + sum_j weight[j] x[l - (K-1) + j])        forward, causal
+        y[1][l] = SiLU(bias + sum_j weight[j] x[l + (K-1) - j])        backward, reversed
+
+    where x is zero outside the sequence, and each direction has its own weight and bias. The kernels read `x` once.
 
     Args:
         x: (B, L, D).
-        forward: weight (D, K) and bias (D,) of the causal filter.
-        backward: weight (D, K) and bias (D,) of the reversed filter.
-        out: two (B, L, D) tensors, written and returned. Inference only.
-        backend: `auto`, `reference`, `cpu` or `triton`.
+        forward: weight (D, K) and bias (D,) or None of the causal filter; the last tap meets the step itself.
+        backward: weight (D, K) and bias (D,) or None of the reversed filter.
+        out: two (B, L, D) tensors, which are written and returned. For inference only.
+        backend: `auto`, `reference`, `cpu` or `triton`; see `vmr.ops.backend`.
 
     Returns:
-        two (B, L, D) tensors in the dtype of `x`.
+        Two (B, L, D) tensors in the dtype of `x`.
 
     Raises:
-        VmrError: as for `causal_conv_silu`, or the two filters differ in length.
+        VmrError: shapes, dtypes or devices disagree, or the backend is absent.
     """
     _check(x, *forward)
     _check(x, *backward)
@@ -94,7 +63,17 @@ def bidirectional_conv_silu(
 def causal_conv_silu_reference(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, reverse: bool = False
 ) -> Tensor:
-    """The definition that the kernel is tested against; differentiable, in the dtype of `x`."""
+    """The definition that the kernels are tested against: one direction, differentiable.
+
+    Args:
+        x: (B, L, D).
+        weight: (D, K); the last tap meets the step itself.
+        bias: (D,).
+        reverse: convolve as if the sequence ran from its end to its start.
+
+    Returns:
+        (B, L, D) in the dtype of `x`.
+    """
     taps = weight.shape[1]
     if reverse:
         weight = weight.flip(1)
@@ -105,14 +84,14 @@ def causal_conv_silu_reference(
 
 
 def _choose(backend: Backend, x: Tensor, weight: Tensor) -> Choice:
-    """The C++ kernels are not for compiled code: the compiler fuses the reference by itself."""
+    """Choose the backend. Compiled code on a CPU takes the reference, which the compiler fuses by itself."""
     choice = choose_backend(backend, x, kernel_fits=weight.shape[1] <= MAX_TAPS)
     return "reference" if choice == "cpu" and torch.compiler.is_compiling() else choice
 
 
 def _check_out(name: str, out: Tensor, x: Tensor, filters: tuple[Tensor | None, ...]) -> None:
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (x, *filters)):
-        raise VmrError("conv: out= is for inference; use torch.no_grad() or leave it away")
+        raise VmrError("conv: out= is for inference; use torch.no_grad() or leave it out")
     if out.shape != x.shape or out.dtype != x.dtype or out.device != x.device or out.stride(-1) != 1:
         raise VmrError(
             f"conv: {name} is {tuple(out.shape)} {out.dtype}; needs {tuple(x.shape)} {x.dtype}, channels contiguous"

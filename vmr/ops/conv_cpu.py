@@ -1,5 +1,4 @@
-"""The depthwise convolution by the C++ kernel, with its gradients. Compiled code takes the reference instead, which the
-compiler fuses with what stands around it."""
+"""The depthwise convolution by the C++ kernel, with gradients."""
 
 from typing import Any
 
@@ -14,36 +13,36 @@ Filter = tuple[Tensor, Tensor | None]  # weight (D, K), bias (D,)
 Pair = tuple[Tensor, Tensor]
 
 
-def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
-    """`causal_conv_silu` on checked CPU tensors."""
-    if needs_grad(x, weight, bias):
-        y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
-        return y.to(x.dtype)
-    return _filter_one(x, weight, bias, reverse)
-
-
 def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *, out: Pair | None) -> Pair:
-    """`bidirectional_conv_silu` on checked CPU tensors."""
+    """Compute `bidirectional_conv_silu` on checked CPU tensors.
+
+    Args:
+        x: (B, L, D), float32 or bfloat16.
+        forward: weight and bias of the causal filter.
+        backward: weight and bias of the reversed filter.
+        out: two (B, L, D) tensors to write; only where no gradient is needed.
+
+    Returns:
+        Two (B, L, D) tensors in the dtype of `x`.
+    """
     if needs_grad(x, *forward, *backward):
-        return causal_conv_silu_cpu(x, *forward, reverse=False), causal_conv_silu_cpu(x, *backward, reverse=True)
+        return _differentiable(x, *forward, reverse=False), _differentiable(x, *backward, reverse=True)
     x = with_contiguous_channels(x)
     y = (torch.empty(x.shape, dtype=x.dtype), torch.empty(x.shape, dtype=x.dtype)) if out is None else out
     _run(x, (forward, y[0]), (backward, y[1]))
     return y
 
 
-def _filter_one(x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
-    x = with_contiguous_channels(x)
-    y = torch.empty(x.shape, dtype=x.dtype)
-    causal, reversed_ = (None, ((weight, bias), y)) if reverse else (((weight, bias), y), None)
-    _run(x, causal, reversed_)
-    return y
+def _differentiable(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
+    """One direction in float32, with gradients."""
+    y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)
+    return y.to(x.dtype)
 
 
 def _run(x: Tensor, causal: tuple[Filter, Tensor] | None, reversed_: tuple[Filter, Tensor] | None) -> None:
-    """Apply one or both filters to `x`, each with the tensor it writes."""
+    """Apply one or both filters to `x`; each is given with the tensor that it writes."""
     args = _shapes(x)
-    kept = []  # parameters may be copies, which have to live until the call
+    kept = []  # parameters may be copies, which must stay alive until the call
     for direction, prefix in ((causal, ""), (reversed_, "reverse_")):
         if direction is None:
             continue
@@ -66,13 +65,17 @@ def _shapes(x: Tensor) -> cpu_kernel.ConvArgs:
 
 
 class _ConvSilu(torch.autograd.Function):
-    """One direction in float32; the backward pass filters again instead of keeping what stood before the SiLU."""
+    """One direction in float32; the backward pass filters again instead of saving the input of the SiLU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, reverse: bool) -> Tensor:
         ctx.save_for_backward(x, weight, bias)
         ctx.reverse = reverse
-        return _filter_one(x, weight, bias, reverse)
+        x = with_contiguous_channels(x)
+        y = torch.empty(x.shape, dtype=x.dtype)
+        one = ((weight, bias), y)
+        _run(x, *((None, one) if reverse else (one, None)))
+        return y
 
     @staticmethod
     @torch.autograd.function.once_differentiable

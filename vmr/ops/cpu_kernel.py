@@ -1,7 +1,7 @@
-"""The library of C++ kernels (`csrc/vmr_ops.h`): found, checked, described, and given tensors by address.
+"""The library of C++ kernels (`csrc/vmr_ops.h`), loaded by ctypes, and tensors as its functions take them.
 
-Two environment variables are read: on import `VMR_DISABLE_CPU_KERNEL=1`, which does without it, and at the first use
-`VMR_CPU_ISA=avx512|avx2|baseline`, which lowers the instruction set, for tests and for comparing.
+Two environment variables are read: on import `VMR_DISABLE_CPU_KERNEL=1`, which switches the library off, and at the
+first use `VMR_CPU_ISA=avx512|avx2|baseline`, which lowers the instruction set, for tests and comparisons.
 """
 
 import ctypes
@@ -101,19 +101,30 @@ ENTRY_POINTS = {
 
 
 def missing_reason() -> str:
-    """Why the library cannot be used and what to do, or an empty string when it can."""
+    """Say why the library cannot be used.
+
+    Returns:
+        The reason and what to do, or an empty string if it can be used.
+    """
     return _reason
 
 
 def describe() -> str:
-    """The instruction set and the threads in use, as in "AVX-512, 2 threads, OpenMP from torch"."""
+    """Describe the library for people.
+
+    Returns:
+        The instruction set and the threads in use, as in "AVX-512, 2 threads, OpenMP from torch".
+    """
     threads = torch.get_num_threads()
     pool = "OpenMP from torch" if library().vmr_uses_openmp() else "own threads"
     return f"{ISA_NAMES[active_isa()]}, {threads} thread{'s' * (threads != 1)}, {pool}"
 
 
 def library() -> ctypes.CDLL:
-    """The loaded library.
+    """Return the loaded library.
+
+    Returns:
+        The library, with the argument types of its functions set.
 
     Raises:
         VmrError: it is absent, of another version, or switched off.
@@ -125,7 +136,14 @@ def library() -> ctypes.CDLL:
 
 @functools.cache
 def requested_isa() -> int:
-    """The instruction set asked for by `VMR_CPU_ISA`, 0 for the best there is."""
+    """Read `VMR_CPU_ISA`.
+
+    Returns:
+        The `vmr_isa` that was asked for, 0 for the best that the processor has.
+
+    Raises:
+        VmrError: the name is unknown.
+    """
     name = os.environ.get("VMR_CPU_ISA", "").lower()
     if name not in ISA_CHOICES:
         raise VmrError(f"VMR_CPU_ISA={name} is unknown; choose one of {', '.join(filter(None, ISA_CHOICES))}")
@@ -133,31 +151,65 @@ def requested_isa() -> int:
 
 
 def active_isa() -> int:
-    """The instruction set the kernels use: the one asked for, or the best below it that the processor has."""
+    """Find the instruction set that the kernels use.
+
+    Returns:
+        The `vmr_isa` that was asked for, or the best below it that the processor has.
+    """
     best: int = library().vmr_best_isa()
     return min(requested_isa() or best, best)
 
 
 def call(name: str, args: ctypes.Structure) -> None:
-    """Run an entry point. Its `args` hold addresses only: the caller keeps the tensors alive."""
+    """Call a function of the library.
+
+    Args:
+        name: one of `ENTRY_POINTS`.
+        args: its arguments. They hold addresses only: the caller keeps the tensors alive.
+
+    Raises:
+        MemoryError: there was no memory for the function's scratch space.
+    """
     if getattr(library(), name)(ctypes.byref(args)) != 0:
         raise MemoryError(f"{name}: no memory for its scratch space")
 
 
 def dtype_code(tensor: Tensor) -> int:
-    """`vmr_dtype` of a tensor."""
+    """Find the `vmr_dtype` of a tensor.
+
+    Args:
+        tensor: of one of `DTYPES`.
+
+    Returns:
+        Its code in `vmr_ops.h`.
+    """
     return DTYPES.index(tensor.dtype)
 
 
 def sequence(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """A (B, L, channels) tensor as the library reads it: of this dtype, with contiguous channels."""
+    """Prepare a sequence for the library.
+
+    Args:
+        tensor: (B, L, channels), or None.
+        dtype: the dtype that the library shall read.
+
+    Returns:
+        The tensor in that dtype with contiguous channels, copied only if needed; None for None.
+    """
     if tensor is None:
         return None
     return with_contiguous_channels(tensor if tensor.dtype == dtype else tensor.to(dtype))
 
 
 def rows(tensor: Tensor | None) -> Rows:
-    """A (B, L, channels) tensor as the library sees it; null for None."""
+    """Describe a sequence to the library.
+
+    Args:
+        tensor: (B, L, channels) with contiguous channels, or None.
+
+    Returns:
+        Its address and strides; null for None.
+    """
     if tensor is None:
         return Rows()
     batch_stride, row_stride, _ = tensor.stride()
@@ -165,14 +217,28 @@ def rows(tensor: Tensor | None) -> Rows:
 
 
 def parameter(tensor: Tensor | None) -> Tensor | None:
-    """A parameter as the library reads it: float32 and contiguous."""
+    """Prepare a parameter for the library.
+
+    Args:
+        tensor: any parameter, or None.
+
+    Returns:
+        The parameter in float32 and contiguous, copied only if needed; None for None.
+    """
     if tensor is None or (tensor.dtype == torch.float32 and tensor.is_contiguous()):
         return tensor
     return tensor.detach().float().contiguous()
 
 
 def address(tensor: Tensor | None) -> int | None:
-    """A tensor's address; null for None."""
+    """Find the address of a tensor.
+
+    Args:
+        tensor: any tensor, or None.
+
+    Returns:
+        The address of its first element; None, which is null in C, for None.
+    """
     return None if tensor is None else tensor.data_ptr()
 
 
@@ -199,5 +265,5 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     return loaded, ""
 
 
-# Found on import, so that torch.compile sees a constant. torch is imported by now: the library shares its OpenMP.
+# Loaded on import, so that torch.compile sees a constant; after torch, because the library uses torch's OpenMP.
 _library, _reason = _load()

@@ -1,5 +1,7 @@
-"""Residual add and RMSNorm by the C++ kernel. The backward pass is the plain formula: it is a handful of operations on
-the narrow residual stream, a small part of a training step."""
+"""Residual add and RMSNorm by the C++ kernel.
+
+The backward pass is plain PyTorch: a few operations on the narrow residual stream, a small part of a training step.
+"""
 
 from typing import Any
 
@@ -21,7 +23,20 @@ def add_rms_norm_cpu(
     inplace: bool,
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """`add_rms_norm` on checked CPU tensors."""
+    """Compute `add_rms_norm` on checked CPU tensors.
+
+    Args:
+        x: (..., D), float32 or bfloat16.
+        residual: (..., D) float32, or None.
+        weight: (D,).
+        eps: added to the mean square.
+        dtype: dtype of the result.
+        inplace: write the sum into `residual`; only where no gradient is needed.
+        out: (..., D) tensor to write; only where no gradient is needed.
+
+    Returns:
+        The normalised sum (..., D) and the sum (..., D) in float32.
+    """
     if needs_grad(x, residual, weight):
         y, stream = _AddRmsNorm.apply(x.float(), residual, weight.float(), eps)
         return y.to(dtype), stream
@@ -39,7 +54,7 @@ def _run(
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     y = torch.empty(x.shape, dtype=dtype) if out is None else out
-    if residual is None:  # the stream starts as x, which needs no copy where it is float32 already
+    if residual is None:  # the stream starts as x, which is not copied if it is float32
         x = stream = x.float()
     else:
         stream = residual if inplace and residual.stride(-1) == 1 else torch.empty(x.shape)
@@ -59,7 +74,7 @@ def _run(
 
 
 def _as_rows(tensor: Tensor | None) -> Tensor | None:
-    """(..., D) as (B, L, D): a view of anything that has three dimensions or is contiguous."""
+    """(..., D) as (B, L, D): a view if the tensor has three dimensions or is contiguous."""
     if tensor is None:
         return None
     tensor = with_contiguous_channels(tensor)

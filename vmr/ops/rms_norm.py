@@ -1,7 +1,7 @@
 """Residual add followed by RMSNorm (Zhang & Sennrich 2019, "Root Mean Square Layer Normalization").
 
-Shapes: any leading sizes, then D channels. The residual stream is float32 whatever the layers compute in, because it
-sums the output of every layer.
+Shapes: any leading sizes, then D channels. The residual stream is float32 whatever dtype the layers compute in, because
+it sums the outputs of all layers.
 """
 
 import torch
@@ -30,13 +30,13 @@ def add_rms_norm(
 
     Args:
         x: (..., D) the layer's output.
-        residual: (..., D) float32, or None before the first layer, where the stream starts as `x`.
+        residual: (..., D) float32; None before the first layer, where the stream starts as `x`.
         weight: (D,).
         eps: added to the mean square.
         dtype: dtype of `y`; that of `x` if not given.
-        inplace: write the sum into `residual`. Inference only.
-        out: (..., D) of that dtype, contiguous, written and returned as `y`. Inference only.
-        backend: `auto`, `reference`, `cpu` or `triton`.
+        inplace: write the sum into `residual`. For inference only.
+        out: (..., D) in the dtype of `y`, contiguous; written and returned as `y`. For inference only.
+        backend: `auto`, `reference`, `cpu` or `triton`; see `vmr.ops.backend`.
 
     Returns:
         `y` (..., D) and the new residual stream (..., D) in float32 (float64 for float64).
@@ -51,7 +51,7 @@ def add_rms_norm(
             f"add_rms_norm: out is {tuple(out.shape)} {out.dtype}; needs contiguous {tuple(x.shape)} {dtype}"
         )
     if (inplace or out is not None) and needs_grad(x, residual, weight):
-        raise VmrError("add_rms_norm: inplace and out= are for inference; use torch.no_grad() or leave them away")
+        raise VmrError("add_rms_norm: inplace and out= are for inference; use torch.no_grad() or leave them out")
     # The compiler fuses the reference by itself.
     choice = "reference" if torch.compiler.is_compiling() else choose_backend(backend, x)
     if choice == "cpu":
@@ -71,7 +71,18 @@ def add_rms_norm(
 def add_rms_norm_reference(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float = 1e-5, *, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The definition that the kernel is tested against; differentiable, in at least float32."""
+    """The definition that the kernels are tested against; differentiable, in at least float32.
+
+    Args:
+        x: (..., D).
+        residual: (..., D), or None.
+        weight: (D,).
+        eps: added to the mean square.
+        dtype: dtype of the result; that of `x` if not given.
+
+    Returns:
+        The normalised sum (..., D) and the sum (..., D) in at least float32.
+    """
     stream = x.to(torch.promote_types(x.dtype, torch.float32))
     if residual is not None:
         stream = residual + stream

@@ -1,7 +1,7 @@
-"""The selective scan by the C++ kernel: called directly for inference, as a torch operator where gradients or
-`torch.compile` need to know it.
+"""The selective scan by the C++ kernel, with gradients.
 
-The operator costs 20 us more per call and its first use imports much of torch's compiler, hence the direct call.
+Inference calls the kernel directly; gradients and `torch.compile` need a torch operator, which costs 20 us more per
+call and whose first use imports much of torch's compiler.
 """
 
 # ruff: noqa: PLR0913, PLR0917 - an operator's schema names every tensor
@@ -25,7 +25,19 @@ def selective_scan_cpu(
     reverse: bool,
     out: Tensor | None = None,
 ) -> Tensor:
-    """`selective_scan` on checked CPU tensors."""
+    """Compute `selective_scan` on checked CPU tensors.
+
+    Args:
+        inputs: the tensors of the scan.
+        z: (B, L, D) gate, or None.
+        addend: (B, L, D), added before the gate, or None.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: run from the last step to the first.
+        out: (B, L, D) tensor to write; only where no gradient is needed.
+
+    Returns:
+        (B, L, D) in the dtype of `inputs.u`.
+    """
     if torch.compiler.is_compiling() or needs_grad(*inputs, z, addend):
         return _differentiable(inputs, z, addend, delta_softplus, reverse)
     u = inputs.u
@@ -39,7 +51,7 @@ def selective_scan_cpu(
 def _differentiable(
     inputs: ScanInputs, z: Tensor | None, addend: Tensor | None, delta_softplus: bool, reverse: bool
 ) -> Tensor:
-    """In float32 throughout; the low-rank projection stands outside, its gradients being matrix products."""
+    """In float32 throughout. The low-rank projection is left to torch, because its gradients are matrix products."""
     u, delta, A, B, C, D, delta_bias, delta_weight = (None if t is None else t.float() for t in inputs)
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
     if delta_weight is not None:
@@ -92,7 +104,7 @@ def _forward_args(
 
 
 def _new_checkpoints(u: Tensor, A: Tensor, save_states: bool) -> Tensor:
-    """(B, chunks, N, padded D): the state every chunk of rows begins with, all that the backward pass needs."""
+    """(B, chunks, N, padded D): the state at the start of every chunk of rows, for the backward pass."""
     batch, length, channels = u.shape
     if not save_states:
         return u.new_empty(0)

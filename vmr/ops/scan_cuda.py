@@ -1,6 +1,6 @@
-"""The selective scan on a GPU: the mamba-ssm package's `selective_scan_fn`, adapted to our layout.
+"""The selective scan on a GPU by the mamba-ssm package's `selective_scan_fn`, adapted to our layout.
 
-Here for comparison: with the kernels of mamba-ssm 2.3.2 it ran on an H200, and trained to the same loss as `triton`.
+It serves for comparison: mamba-ssm 2.3.2 ran on an H200 and trained to the same loss as `triton`.
 """
 
 import importlib
@@ -19,10 +19,20 @@ def selective_scan_cuda(
     delta_softplus: bool,
     reverse: bool,
 ) -> Tensor:
-    """`selective_scan` by mamba-ssm, which wants (B, D, L) sequences, (B, N, L) for B and C, and float32 parameters.
+    """Compute `selective_scan` by mamba-ssm.
 
-    It knows one direction and no addend: sequences are flipped for the other, and the gate moves out of the kernel
-    where something has to be added before it.
+    Its function takes (B, D, L) sequences, (B, N, L) for B and C, and float32 parameters. It has one direction and no
+    addend: for the other direction sequences are flipped, and with an addend the gate is computed outside of it.
+
+    Args:
+        inputs: the tensors of the scan.
+        z: (B, L, D) gate, or None.
+        addend: (B, L, D), added before the gate, or None.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: run from the last step to the first.
+
+    Returns:
+        (B, L, D) in the dtype of `inputs.u`.
     """
     selective_scan_fn = importlib.import_module("mamba_ssm.ops.selective_scan_interface").selective_scan_fn
 

@@ -1,4 +1,4 @@
-"""What one direction of the selective scan reads, and the check that it fits together."""
+"""The tensors that one direction of the selective scan reads, and the check that they fit each other."""
 
 from typing import NamedTuple
 
@@ -11,22 +11,36 @@ class ScanInputs(NamedTuple):
     """The tensors of one scan, named as in the paper (Gu & Dao 2023, "Mamba", section 3).
 
     B batch, L sequence length, D channels (`d_inner`), N states per channel (`d_state`), R rank of delta (`dt_rank`).
+
+    Attributes:
+        u: (B, L, D), the sequence.
+        delta: (B, L, D), step sizes; (B, L, R) where `delta_weight` is given.
+        A: (D, N), decay rates, negative.
+        B: (B, L, N), the weights by which the input enters the state.
+        C: (B, L, N), the weights by which the state is read.
+        D: (D,), skip connection, or None.
+        delta_bias: (D,), added to delta in float32 before the softplus, or None.
+        delta_weight: (D, R), the projection from low-rank delta to step sizes, or None.
     """
 
-    u: Tensor  # (B, L, D) the sequence
-    delta: Tensor  # (B, L, D) step sizes, or (B, L, R) where delta_weight is given
-    A: Tensor  # (D, N) decay rates, negative
-    B: Tensor  # (B, L, N) how the input enters the state
-    C: Tensor  # (B, L, N) how the state is read
-    D: Tensor | None = None  # (D,) skip connection
-    delta_bias: Tensor | None = None  # (D,) added to delta in float32, before the softplus
-    delta_weight: Tensor | None = None  # (D, R) the projection that makes delta from its low-rank form
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None = None
+    delta_bias: Tensor | None = None
+    delta_weight: Tensor | None = None
 
     def check(self, z: Tensor | None = None, addend: Tensor | None = None) -> None:
-        """Compare every shape, dtype and device with `u` and `A`.
+        """Compare every shape, dtype and device with those of `u` and `A`.
+
+        Args:
+            z: (B, L, D) gate, or None.
+            addend: (B, L, D), added before the gate, or None.
 
         Raises:
-            VmrError: naming the tensor that does not fit, what it is, and what it should be.
+            VmrError: a tensor does not fit; the message names it, what it is, and what it should be.
         """
         weight = self.delta_weight
         if self.u.dim() != 3 or self.A.dim() != 2 or any(0 in t.shape for t in self if t is not None):

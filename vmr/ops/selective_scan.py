@@ -1,7 +1,7 @@
 """The selective scan of Mamba (Gu & Dao 2023, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces").
 
 Shapes: B batch, L sequence length, D channels (`d_inner`), N states per channel (`d_state`), R rank of delta.
-Sequences are (B, L, channels) throughout, as linear layers give them; nothing is transposed or flipped on the way.
+Sequences are (B, L, channels) throughout, as linear layers return them; nothing is transposed or flipped.
 """
 
 import torch
@@ -15,7 +15,7 @@ from vmr.ops.scan_inputs import ScanInputs
 REFERENCE_BLOCK = 64  # steps whose (D, N) states the reference holds at once
 
 
-def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, of the published selective_scan_fn
+def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments of the published selective_scan_fn, in its order
     u: Tensor,
     delta: Tensor,
     A: Tensor,
@@ -40,32 +40,106 @@ def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, 
         y[l] = (C[l] h[l] + D u[l] + addend[l]) * SiLU(z[l])
 
     Args:
-        u: (B, L, D) the sequence; its dtype is the result's. States and sums are float32 (float64 for float64).
-        delta: (B, L, D) step sizes; (B, L, R) where `delta_weight` is given.
-        A: (D, N) decay rates, negative in a model that shall not diverge.
+        u: (B, L, D), the sequence; the result has its dtype. States and sums are float32 (float64 for float64).
+        delta: (B, L, D), step sizes; (B, L, R) where `delta_weight` is given.
+        A: (D, N), decay rates; negative, or the states diverge.
         B: (B, L, N), the input's weights.
         C: (B, L, N), the output's weights.
-        D: (D,) skip connection.
-        z: (B, L, D) gate.
-        delta_bias: (D,).
+        D: (D,), skip connection.
+        z: (B, L, D), gate.
+        delta_bias: (D,), added to delta.
         delta_softplus: whether delta passes through a softplus.
         reverse: run from the last step to the first, without flipping anything.
-        delta_weight: (D, R); delta is then projected as `delta @ delta_weight.T` first.
-        addend: (B, L, D), added before the gate: the other direction's result.
-        out: (B, L, D), written and returned; it may be `addend` itself. Inference only.
+        delta_weight: (D, R); delta is first projected as `delta @ delta_weight.T`.
+        addend: (B, L, D), added before the gate, such as the other direction's result.
+        out: (B, L, D), written and returned; it may be `addend` itself. For inference only.
         backend: `auto`, `reference`, `cpu`, `triton` or `cuda`; see `vmr.ops.backend`.
 
     Returns:
         (B, L, D) in the dtype of `u`.
 
     Raises:
-        VmrError: shapes, dtypes or devices disagree, the backend is absent, or `out` is given while gradients are on.
+        VmrError: shapes, dtypes or devices disagree, the backend is absent, or `out` is given where gradients are
+            needed or in compiled code.
     """
-    inputs = ScanInputs(u, delta, A, B, C, D, delta_bias, delta_weight)
+    return _scan(
+        ScanInputs(u, delta, A, B, C, D, delta_bias, delta_weight),
+        z, addend, reverse=reverse, delta_softplus=delta_softplus, out=out, backend=backend,
+    )  # fmt: skip
+
+
+def bidirectional_scan(
+    forward: ScanInputs,
+    backward: ScanInputs,
+    z: Tensor | None = None,
+    *,
+    delta_softplus: bool = True,
+    out: Tensor | None = None,
+    backend: Backend = "auto",
+) -> Tensor:
+    """Add a scan from the left and one from the right, and gate the sum: VideoMamba's mixer without its projections.
+
+    `(scan(forward) + scan(backward, reverse=True)) * SiLU(z)`; both read the sequence in its own order, unflipped
+    (Li et al. 2024, "VideoMamba", section 3.2). Without gradients only one (B, L, D) tensor is allocated.
+
+    Args:
+        forward: the tensors of the scan from the first step to the last.
+        backward: the tensors of the scan from the last step to the first.
+        z: (B, L, D), gate of both directions.
+        delta_softplus: whether delta passes through a softplus.
+        out: (B, L, D), written and returned. For inference only.
+        backend: as for `selective_scan`.
+
+    Returns:
+        (B, L, D) in the dtype of `forward.u`.
+
+    Raises:
+        VmrError: as for `selective_scan`.
+    """
+    forward.check(z)
+    backward.check(z)
+    choice = choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES)
+    if choice == "triton" and _layout(forward) == _layout(backward):
+        return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
+    y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
+    reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
+    return _scan(
+        backward, z, y, reverse=True, delta_softplus=delta_softplus, out=reuse if out is None else out,
+        backend=backend,
+    )  # fmt: skip
+
+
+def _layout(inputs: ScanInputs) -> list[object]:
+    """The properties that two directions must share to be computed by one launch."""
+    return [inputs.u.dtype, *(None if tensor is None else tensor.shape for tensor in inputs)]
+
+
+def _bidirectional_triton(
+    forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
+) -> Tensor:
+    """Both directions by the same launches."""
+    from vmr.ops.gpu.scan import scan_triton
+
+    if out is not None:
+        _check_out(out, (*forward, *backward, z))
+    return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)
+
+
+def _scan(
+    inputs: ScanInputs,
+    z: Tensor | None = None,
+    addend: Tensor | None = None,
+    *,
+    reverse: bool = False,
+    delta_softplus: bool,
+    out: Tensor | None,
+    backend: Backend,
+) -> Tensor:
+    """`selective_scan` of bundled inputs: check them, choose the backend, run it."""
     inputs.check(z, addend)
     if out is not None:
         _check_out(out, (*inputs, z, addend))
-    choice = choose_backend(backend, u, kernel_fits=A.shape[1] <= MAX_STATES)
+    choice = choose_backend(backend, inputs.u, kernel_fits=inputs.A.shape[1] <= MAX_STATES)
     if choice == "cpu":
         from vmr.ops.scan_cpu import selective_scan_cpu
 
@@ -83,80 +157,6 @@ def selective_scan(  # noqa: PLR0913, PLR0917 - the arguments, and their order, 
     return y if out is None else out.copy_(y)
 
 
-def bidirectional_scan(
-    forward: ScanInputs,
-    backward: ScanInputs,
-    z: Tensor | None = None,
-    *,
-    delta_softplus: bool = True,
-    out: Tensor | None = None,
-    backend: Backend = "auto",
-) -> Tensor:
-    """The sum of a scan from the left and one from the right, gated: VideoMamba's mixer without its projections.
-
-    `(scan(forward) + scan(backward, reverse=True)) * SiLU(z)`; both read the sequence in its own order, unflipped
-    (Li et al. 2024, "VideoMamba", section 3.2). Without gradients only one (B, L, D) tensor is made.
-
-    Args:
-        forward: tensors of the scan from the first step to the last.
-        backward: tensors of the scan from the last step to the first.
-        z: (B, L, D) gate, the same for both directions.
-        delta_softplus: whether delta passes through a softplus.
-        out: (B, L, D), written and returned. Inference only.
-        backend: as for `selective_scan`.
-
-    Returns:
-        (B, L, D) in the dtype of `forward.u`.
-
-    Raises:
-        VmrError: as for `selective_scan`.
-    """
-    forward.check(z)
-    backward.check(z)
-    choice = choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES)
-    if choice == "triton" and _layout(forward) == _layout(backward):
-        return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
-    y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
-    reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
-    return _scan(
-        backward, z=z, addend=y, reverse=True, delta_softplus=delta_softplus, out=reuse if out is None else out,
-        backend=backend,
-    )  # fmt: skip
-
-
-def _layout(inputs: ScanInputs) -> list[object]:
-    """What two directions must have in common to be walked by one launch."""
-    return [inputs.u.dtype, *(None if tensor is None else tensor.shape for tensor in inputs)]
-
-
-def _bidirectional_triton(
-    forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
-) -> Tensor:
-    """Both directions in one launch a pass."""
-    from vmr.ops.gpu.scan import scan_triton
-
-    if out is not None:
-        _check_out(out, (*forward, *backward, z))
-    return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)
-
-
-def _scan(
-    inputs: ScanInputs,
-    *,
-    z: Tensor | None = None,
-    addend: Tensor | None = None,
-    reverse: bool = False,
-    delta_softplus: bool,
-    out: Tensor | None,
-    backend: Backend,
-) -> Tensor:
-    u, delta, A, B, C, D, delta_bias, delta_weight = inputs
-    return selective_scan(
-        u, delta, A, B, C, D, z, delta_bias, delta_softplus, reverse,
-        delta_weight=delta_weight, addend=addend, out=out, backend=backend,
-    )  # fmt: skip
-
-
 def selective_scan_reference(
     inputs: ScanInputs,
     z: Tensor | None = None,
@@ -165,7 +165,18 @@ def selective_scan_reference(
     delta_softplus: bool = False,
     reverse: bool = False,
 ) -> Tensor:
-    """The definition that every other backend is tested against; differentiable, in at least float32."""
+    """The definition that every other backend is tested against; differentiable, in at least float32.
+
+    Args:
+        inputs: the tensors of the scan.
+        z: (B, L, D), gate, or None.
+        addend: (B, L, D), added before the gate, or None.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: run from the last step to the first.
+
+    Returns:
+        (B, L, D) in the dtype of `inputs.u`.
+    """
     dtype = torch.promote_types(inputs.u.dtype, torch.float32)
     u, delta, A, B, C, D, delta_bias, delta_weight = (None if t is None else t.to(dtype) for t in inputs)
     assert u is not None and delta is not None and A is not None and B is not None and C is not None
@@ -189,7 +200,7 @@ def selective_scan_reference(
 
 
 def _recurrence(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """C[l] h[l] for every step. Exponentials and read-outs are taken a block of steps at a time, for speed alone."""
+    """C[l] h[l] for every step. For speed, exponentials and outputs are computed for a block of steps at a time."""
     batch, length, channels = u.shape
     state = u.new_zeros(batch, channels, A.shape[1])  # (B, D, N)
     outputs = []
@@ -209,9 +220,9 @@ def _check_out(out: Tensor, inputs: tuple[Tensor | None, ...]) -> None:
     u = inputs[0]
     assert u is not None
     if torch.compiler.is_compiling():
-        raise VmrError("selective_scan: out= is not for compiled code, which plans its own memory")
+        raise VmrError("selective_scan: out= cannot be used in compiled code, which plans its own memory")
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in inputs):
-        raise VmrError("selective_scan: out= is for inference; use torch.no_grad() or leave it away")
+        raise VmrError("selective_scan: out= is for inference; use torch.no_grad() or leave it out")
     if out.shape != u.shape or out.dtype != u.dtype or out.device != u.device:
         raise VmrError(
             f"selective_scan: out is {tuple(out.shape)} {out.dtype} on {out.device}, "

@@ -17,16 +17,17 @@ from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
 from vmr.errors import ModelError, VmrError
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.families.video_text import check_input
 from vmr.models.saved_model import load_saved
 from vmr.models.teachers import Teacher, load_teacher
 from vmr.models.text.bert_weights import bert_config, load_bert
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.upstream.video_text import load_video_text, read_video_text
-from vmr.models.upstream.vision import LoadReport, load_upstream, match_weights
+from vmr.models.upstream.vision import load_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.weights import LoadReport, match_weights
 from vmr.processes import Processes
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.objective import Objective, ObjectiveConfig
@@ -116,7 +117,7 @@ def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTo
     if named.init is not None:
         if Path(named.init).is_dir():
             return [_start_from_folder(model, Path(named.init), tokenizer)]
-        return [load_video_text(model, model.config, read_video_text(named.init))]
+        return [load_video_text(model, read_video_text(named.init))]
     reports = []
     if named.video_init is not None:
         reports.append(_start_video(model, named.video_init))

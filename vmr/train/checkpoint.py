@@ -5,12 +5,11 @@
     ema.safetensors        the moving average, where the run has one
     state.json             step, data positions, counters, the run's config, SHA-256 of the files above
 
-A checkpoint is written under a hidden name, flushed and renamed, so that a kill at any moment leaves it whole or
-absent; one whose files do not have the sums in its state.json is damaged and not loaded.
+A checkpoint is written under a hidden name, flushed and renamed: if the run is killed, the checkpoint is complete or
+absent. A checkpoint whose files do not have the SHA-256 sums in its state.json is damaged and is not loaded.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -24,10 +23,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vmr.errors import VmrError
-from vmr.files import sha256_of
+from vmr.files import flush, sha256_of
 from vmr.processes import Processes
-from vmr.train.config import TrainConfig, completed
-from vmr.train.distributed import fill, whole
+from vmr.train.config import TrainConfig, with_defaults
+from vmr.train.distributed import fill, full_tensor
 
 SCHEMA = "vmr-checkpoint/1"
 STATE_FILE = "state.json"
@@ -37,14 +36,14 @@ _NAME = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True)
 class TrainState:
-    """All of a run that is no tensor.
+    """The state of a run except its tensors.
 
     Attributes:
-        step: optimiser steps made, or left out as bad.
-        positions: of the data, for each rank.
-        scaler: the state of the fp16 loss scaler, empty where there is none.
-        num_bad_steps: steps left out.
-        best: the best validation so far: step and metrics; None before the first.
+        step: optimiser steps made or skipped so far.
+        positions: the positions in the data, one for each rank.
+        scaler: the state of the fp16 loss scaler; empty for other precisions.
+        num_bad_steps: steps skipped so far because a number was not finite.
+        best: the best validation so far, as `step` and `metrics`; None before the first.
         config: `TrainConfig.essentials` of the run.
     """
 
@@ -58,7 +57,13 @@ class TrainState:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A checkpoint that is whole; problems: what is wrong with newer ones."""
+    """A checkpoint that can be loaded.
+
+    Attributes:
+        path: its folder.
+        state: the state in it.
+        problems: what is wrong with each newer checkpoint.
+    """
 
     path: Path
     state: TrainState
@@ -66,7 +71,16 @@ class Resumable:
 
 
 def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], state: TrainState) -> Path:
-    """Write `step-...` in `folder`: tensors, on the CPU, by name of file (without its suffix); returns its path."""
+    """Write a checkpoint `step-...`.
+
+    Args:
+        folder: the folder of all checkpoints of the run.
+        tensors: name of a file without suffix -> name of a tensor -> tensor, on the CPU.
+        state: everything else; its step names the checkpoint.
+
+    Returns:
+        The folder of the new checkpoint.
+    """
     name = f"step-{state.step:08}"
     hidden = folder / f".{name}.tmp"
     shutil.rmtree(hidden, ignore_errors=True)
@@ -79,26 +93,50 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     text = json.dumps({"schema": SCHEMA, **asdict(state), "files": sums}, indent=1)
     (hidden / STATE_FILE).write_text(f"{text}\n", encoding="utf-8")
     for path in [*hidden.iterdir(), hidden]:
-        _flush(path)
-    _remove(folder / name)  # of the same step, made before its run was taken up from an earlier one
+        flush(path)
+    _remove(folder / name)  # of the same step, written before the run was resumed from an earlier checkpoint
     hidden.rename(folder / name)
-    _flush(folder)
+    flush(folder)
     return folder / name
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints in a folder, the newest first; nothing is opened."""
+    """List the checkpoints in a folder without opening them.
+
+    Args:
+        folder: the folder of all checkpoints of a run; it may be absent.
+
+    Returns:
+        Their folders, the newest first.
+    """
     found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)] if folder.is_dir() else []
     return sorted(found, key=step_of, reverse=True)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step that a checkpoint's name says."""
+    """Read the step from the name of a checkpoint.
+
+    Args:
+        checkpoint: its folder.
+
+    Returns:
+        The step.
+    """
     return int(checkpoint.name.removeprefix("step-"))
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """The state in a checkpoint, its files having been checked. Raises VmrError, saying which of them is damaged."""
+    """Check the files of a checkpoint and read its state.
+
+    Args:
+        checkpoint: its folder.
+
+    Returns:
+        The state.
+
+    Raises:
+        VmrError: a file is missing or damaged, which the message names, or was written by another version.
+    """
     try:
         content = json.loads((checkpoint / STATE_FILE).read_bytes())
         schema, sums = content.pop("schema"), content.pop("files")
@@ -116,10 +154,17 @@ def read_state(checkpoint: Path) -> TrainState:
     return state
 
 
-def newest_whole(folder: Path) -> Resumable | None:
-    """The newest checkpoint that is whole; None if there is none.
+def newest_intact(folder: Path) -> Resumable | None:
+    """Find the newest checkpoint that is not damaged.
 
-    Raises VmrError where there are checkpoints and none is whole.
+    Args:
+        folder: the folder of all checkpoints of a run; it may be absent.
+
+    Returns:
+        The checkpoint; None if there are no checkpoints.
+
+    Raises:
+        VmrError: there are checkpoints, but all are damaged.
     """
     problems: list[str] = []
     for checkpoint in list_checkpoints(folder):
@@ -132,26 +177,46 @@ def newest_whole(folder: Path) -> Resumable | None:
     return None
 
 
-def find_resumable(out: Path, folder: Path, config: TrainConfig, among: Processes) -> Resumable | None:
-    """The checkpoint in `folder`, of the run in `out`, to go on from; None if there is none. Every process must ask.
+def find_resumable(out: Path, folder: Path, config: TrainConfig, processes: Processes) -> Resumable | None:
+    """Find the checkpoint that a run resumes from. Every process must call it.
 
-    Raises VmrError if it is another run's, or there are checkpoints and none can be read.
+    Args:
+        out: the folder of the run, for messages.
+        folder: the folder of its checkpoints.
+        config: the config of the run.
+        processes: the processes of the run.
+
+    Returns:
+        The newest checkpoint that is not damaged; None if there are no checkpoints.
+
+    Raises:
+        VmrError: the checkpoint is of a run with another config or another number of processes, `run.resume` is false,
+            or there are checkpoints and all are damaged.
     """
-    found = among.share(newest_whole(folder) if among.is_main else None)
+    found = processes.share(newest_intact(folder) if processes.is_main else None)
     if found is None:
         return None
     if not config.run.resume:
         raise VmrError(f"{out}: holds a run already: name another run.out, or leave run.resume true to go on with it")
-    difference = first_difference(config.essentials(), completed(found.state.config))
+    difference = first_difference(config.essentials(), with_defaults(found.state.config))
     if difference is not None:
         raise VmrError(f"{out}: holds another run: {difference}: name another run.out, or use its config")
-    if len(found.state.positions) != among.world:
-        raise VmrError(f"{out}: its run has {len(found.state.positions)} processes, not {among.world}: use as many")
+    if len(found.state.positions) != processes.world:
+        raise VmrError(f"{out}: its run has {len(found.state.positions)} processes, not {processes.world}: use as many")
     return found
 
 
 def first_difference(own: Any, other: Any, key: str = "") -> str | None:
-    """Where two configs, as JSON, differ first: "stages[1].num_steps is 4, there 3"."""
+    """Find the first difference between two configs.
+
+    Args:
+        own: a config as JSON values.
+        other: the config to compare with.
+        key: the name of the part that is compared, for the message.
+
+    Returns:
+        The difference, as in "stages[1].num_steps is 4, there 3"; None if there is none.
+    """
     if isinstance(own, dict) and isinstance(other, dict):
         for name in [*own, *(name for name in other if name not in own)]:
             found = first_difference(own.get(name), other.get(name), f"{key}.{name}" if key else name)
@@ -168,10 +233,14 @@ def first_difference(own: Any, other: Any, key: str = "") -> str | None:
 
 
 def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> None:
-    """Remove all but the newest `keep` checkpoints and the best, and what killed runs have left behind.
+    """Remove old checkpoints, and the unfinished ones that killed runs have left.
 
-    last_step: of the run so far. A checkpoint of a later step could not be read when the run was taken up: it counts
-    for nothing, and stays until the run has come so far.
+    Args:
+        folder: the folder of all checkpoints of the run.
+        keep: how many of the newest checkpoints stay.
+        best_step: the step of the best checkpoint, which stays too; None if there is none.
+        last_step: the step that the run has reached. A checkpoint of a later step was damaged when the run was resumed:
+            it is not counted, and stays until the run reaches its step.
     """
     own = [checkpoint for checkpoint in list_checkpoints(folder) if step_of(checkpoint) <= last_step]
     for checkpoint in own[keep:]:
@@ -182,48 +251,82 @@ def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> Non
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """A model's weights, whole and on the CPU; every process must ask."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    """Gather a model's weights on the CPU. Every process must call it.
+
+    Args:
+        model: the model; under FSDP, its weights are split over the processes.
+
+    Returns:
+        Name -> full tensor.
+    """
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The state of an optimiser over `parameter_groups`, as PARAMETER/KEY -> tensor; every process must ask."""
+    """Gather the state of an optimiser on the CPU. Every process must call it.
+
+    Args:
+        optimizer: an optimiser over `parameter_groups`.
+
+    Returns:
+        PARAMETER/KEY -> full tensor.
+    """
     return {
-        f"{name}/{key}": whole(value)
+        f"{name}/{key}": full_tensor(value)
         for name, parameter in named_parameters(optimizer)
         for key, value in optimizer.state.get(parameter, {}).items()
     }
 
 
-def load_model(model: nn.Module, file: Path) -> None:
-    """Fill a model from a file of a checkpoint. Raises VmrError for one of another model."""
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Load a model's weights from a file of a checkpoint.
+
+    Args:
+        model: the model; its weights are overwritten.
+        file: a safetensors file.
+
+    Raises:
+        VmrError: the file is of another model.
+    """
     with safe_open(file, framework="pt") as content:
         for name, tensor in _matched(file, content.keys(), model.state_dict()).items():
             fill(tensor, _of_shape(file, name, content.get_tensor(name), tensor))
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, file: Path) -> None:
-    """Fill an optimiser from a file of a checkpoint. Raises VmrError for one of another model.
+    """Load an optimiser's state from a file of a checkpoint. A parameter that never had a gradient has no state.
 
-    A parameter that has had no gradient has no state.
+    Args:
+        optimizer: an optimiser over `parameter_groups`; its state is replaced.
+        file: a safetensors file.
+
+    Raises:
+        VmrError: the file is of another model.
     """
     parameters = dict(named_parameters(optimizer))
     optimizer.state.clear()
     with safe_open(file, framework="pt") as content:
-        for entry in content.keys():  # noqa: SIM118  # a file, no mapping
+        for entry in content.keys():  # noqa: SIM118  # a file is not a mapping
             name, _, key = entry.rpartition("/")
             if name not in parameters:
                 raise VmrError(f"{file}: the model has no parameter {name}")
             parameter, values = parameters[name], content.get_tensor(entry)
             if values.dim() == 0 and key == "step":
-                optimizer.state[parameter][key] = values  # where torch keeps it, too: on the CPU
+                optimizer.state[parameter][key] = values  # on the CPU, where torch keeps it too
                 continue
             optimizer.state[parameter][key] = torch.zeros_like(parameter, requires_grad=False)
             fill(optimizer.state[parameter][key], _of_shape(file, entry, values, parameter))
 
 
 def named_parameters(optimizer: torch.optim.Optimizer) -> list[tuple[str, nn.Parameter]]:
-    """The parameters of `parameter_groups` with their names."""
+    """List the parameters of an optimiser with their names.
+
+    Args:
+        optimizer: an optimiser over `parameter_groups`.
+
+    Returns:
+        Pairs of a name and a parameter.
+    """
     groups = optimizer.param_groups
     return [pair for group in groups for pair in zip(group["param_names"], group["params"], strict=True)]
 
@@ -243,17 +346,9 @@ def _of_shape(file: Path, name: str, values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Renamed first: a kill halfway leaves no part of it under its name."""
+    """Rename it first: if the run is killed halfway, no incomplete checkpoint keeps the name."""
     if checkpoint.exists():
         hidden = checkpoint.with_name(f".{checkpoint.name}.removed")
         shutil.rmtree(hidden, ignore_errors=True)
         checkpoint.rename(hidden)
         shutil.rmtree(hidden)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What a training run is: frozen dataclasses, whose docstrings are the help of `vmr-train CONFIG --help`."""
+"""The config of a training run: frozen dataclasses, whose docstrings are the help of `vmr-train CONFIG --help`."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vmr.models.encoder import Preprocess
-from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD, RGB, Pixels
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
+from vmr.models.teachers import Pixels
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.encoder import VideoMambaConfig
@@ -22,21 +22,21 @@ Parallel = Literal["ddp", "fsdp"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model, what it starts from, and who teaches it.
+    """The model, what it starts from, and its teacher.
 
     Attributes:
-        video: sizes of the video encoder, and with them the frames and pixels of a clip.
-        text: sizes of BERT; null takes those of text_init, or BERT base.
-        embed_dim: dimensions of the shared space.
-        init: start from a folder saved by vmr, or a video-text checkpoint file of upstream's.
+        video: sizes of the video encoder, which include the frames and pixels of a clip.
+        text: sizes of BERT; null takes those of text_init, or BERT base without it.
+        embed_dim: dimensions of the space that videos and texts share.
+        init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
         video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file, or to here), or a hub repository.
-        mean: per RGB channel, of pixels in [0, 1].
-        std: per RGB channel, of pixels in [0, 1].
-        resize: how frames are brought to size outside of training, see `Preprocess`.
-        teacher: efficientnet, open_clip:MODEL/WEIGHTS, or null for losses and masks that need none.
-        teacher_pixels: how open_clip's towers see pixels; see `load_teacher`.
+        mean: mean of each RGB channel, of pixels in [0, 1]; subtracted from the input.
+        std: standard deviation of each RGB channel, of pixels in [0, 1]; the input is divided by it.
+        resize: how frames are resized when the trained model is used; see `Preprocess`.
+        teacher: efficientnet, open_clip:MODEL/WEIGHTS, or null if no loss or mask needs a teacher.
+        teacher_pixels: how pixels are normalised for a teacher of open_clip; see `load_teacher`.
     """
 
     video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
@@ -54,30 +54,30 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         parts = self.video_init or self.text_init
-        need(not (self.init and parts), "model.init starts all of it: leave video_init and text_init out")
-        need(not (self.text and self.text_init), "model.text: text_init brings its own sizes: leave one of them out")
+        need(not (self.init and parts), "model.init starts the whole model: leave out video_init and text_init")
+        need(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
 
     @property
     def preprocess(self) -> Preprocess:
-        """What the model wants its videos to be."""
+        """The size and normalisation of the model's videos."""
         return Preprocess(self.video.num_frames, self.video.image_size, self.resize, self.mean, self.std)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its learning rate: a rise in a line, then half a cosine, anew in every stage.
+    """AdamW and its learning rate: in every stage, a linear warm-up and then half a cosine.
 
     Attributes:
-        learning_rate: at the end of the warm-up.
-        weight_decay: of what is not exempt.
-        decay: standard (weights of products decay) or upstream (all but vectors and biases do).
-        betas: of the running means of gradients and of their squares.
-        eps: added to the root of the latter.
-        layer_decay: factor of the rate from each layer to the one below; see `parameter_groups`.
-        overrides: regular expression -> learning rate of the parameters whose names it is found in.
-        max_grad_norm: gradients together are scaled down to this length; null leaves them.
-        warmup: of each stage, in steps, or below 1 as a share of its steps.
-        min_ratio: floor of the learning rate, as a share of it.
+        learning_rate: learning rate at the end of the warm-up.
+        weight_decay: weight decay of the parameters that are not exempt; see decay.
+        decay: which parameters decay: standard (weights of matrix products) or upstream (all but vectors and biases).
+        betas: decay rates of the running means of the gradients and of their squares.
+        eps: added to the root of the mean square.
+        layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
+        overrides: regular expression -> learning rate of the parameters whose names match it.
+        max_grad_norm: gradients with a greater norm, taken together, are scaled down to it; null leaves them.
+        warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
+        min_ratio: lower bound of the learning rate, as a share of learning_rate.
     """
 
     learning_rate: float = 4e-4
@@ -102,18 +102,18 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """A part of the run, with its own warm-up and cosine. What it leaves null is as in the rest of the config.
+    """A part of the run, with its own warm-up and cosine. Null takes a setting from the rest of the config.
 
     Attributes:
-        name: in logs.
+        name: name of the stage in logs.
         num_steps: optimiser steps.
-        learning_rate: at the end of the warm-up; rates of overrides change in proportion.
-        warmup: in steps, or below 1 as a share of the stage's.
-        cosine_steps: how many steps the warm-up and the cosine would take; null for those of the stage. With more, the
-            stage ends before the rate has fallen.
+        learning_rate: learning rate at the end of the warm-up; the rates of overrides change in proportion.
+        warmup: length of the warm-up, in steps, or, below 1, as a share of the stage's steps.
+        cosine_steps: steps that the warm-up and the whole cosine take; null for num_steps. If there are more than
+            num_steps, the stage ends before the learning rate has reached its end.
         batch_size: pairs in a batch of all processes together.
         source_weights: how often pairs are taken from each of data.sources; 0 for never, null for their own weights.
-        weights: loss -> weight, for those that differ from objective.weights.
+        weights: loss -> weight, for the losses whose weight differs from objective.weights.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden.
     """
@@ -135,7 +135,7 @@ class StageConfig:
         need(longer, f"stages: cosine_steps of {self.name!r} is {self.cosine_steps}, less than its steps")
         weights = self.source_weights
         drawn = weights is None or (min(weights, default=0) >= 0 and any(weights))
-        need(drawn, f"stages: source_weights of {self.name!r} are {weights}: none below 0, nor all of them 0")
+        need(drawn, f"stages: source_weights of {self.name!r} are {weights}: each must be at least 0, one above it")
         positive = self.learning_rate is None or self.learning_rate > 0
         need(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
         known = asdict(LossWeights())
@@ -145,29 +145,29 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """How a run is carried out.
+    """Folder, device, precision, checkpoints and logs of a run.
 
     Attributes:
         out: folder of checkpoints, logs and the finished model.
-        seed: of everything random.
-        device: cpu, cuda, or auto (CUDA where there is one).
-        precision: of matrix products; weights, states and scans are float32 in any case.
+        seed: seed of everything random.
+        device: cpu, cuda, or auto (cuda if there is a GPU, else cpu).
+        precision: dtype of matrix products: fp32, bf16 or fp16; weights, states and scans are float32 in any case.
         accumulate: batches whose gradients are averaged for one step.
         log_every: steps from one line of the log to the next.
         checkpoint_every: steps from one checkpoint to the next.
-        checkpoint_minutes: as well as after so many minutes.
-        keep: how many checkpoints, the newest; the best is kept besides.
+        checkpoint_minutes: also write a checkpoint after so many minutes; null for none.
+        keep: how many of the newest checkpoints are kept; the best is kept besides.
         validate_every: steps from one validation to the next; null for none.
-        ema: decay of the moving average of the weights, which is then what is validated and saved; null for none.
+        ema: decay of a moving average of the weights, which is then validated and saved; null for no average.
         compile: run the encoders through torch.compile.
-        cuda_graphs: run the layers of the video encoder as CUDA graphs: on one GPU, where launching their kernels takes
-            longer than computing them.
+        cuda_graphs: run the layers of the video encoder as CUDA graphs. For one GPU, if launching the layers' kernels
+            takes longer than computing them.
         parallel: under torchrun, ddp (each process has all weights) or fsdp (each has a part).
-        skip_bad_steps: how many steps may be left out because a loss or gradient is not finite.
-        wandb: project on Weights & Biases, null for none.
-        resume: go on with the run found in `out`; false refuses a folder that holds one.
-        stop_after_steps: stop there, to be resumed later.
-        max_minutes: stop after so long, to be resumed later.
+        skip_bad_steps: how many steps may be skipped because a loss or gradient is not finite; one more stops the run.
+        wandb: project on Weights & Biases; null for none.
+        resume: continue the run found in `out`; false refuses a folder that holds one.
+        stop_after_steps: stop after this step of the run; it can be resumed later. Null for no such limit.
+        max_minutes: stop after so many minutes; the run can be resumed later. Null for no such limit.
     """
 
     out: str = "runs/train"
@@ -205,14 +205,14 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Retrieval evaluation on the way; the command makes it of this.
+    """Retrieval evaluation during training, by `vmr-train`; from Python, `train` takes a function instead.
 
     Attributes:
         dataset: an annotation file, or the name of a data set; see `vmr-eval`.
         video_dir: the folder of an annotation file's videos.
         data_dir: the folder of a named data set.
-        rerank: how many candidates of each query to score again by matching; metrics are then called vtm/... as well.
-        metric: by which the best checkpoint is chosen; higher is better.
+        rerank: how many candidates of each query are scored again by matching; their metrics are named vtm/...
+        metric: the metric that chooses the best checkpoint; higher is better.
     """
 
     dataset: str
@@ -227,13 +227,13 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        model: the model, what it starts from, and who teaches it.
-        data: what is learnt from.
+        model: the model, what it starts from, and its teacher.
+        data: the training data.
         objective: the losses.
         optimizer: AdamW and its learning rate.
-        stages: one after the other.
-        run: how the run is carried out.
-        validation: retrieval evaluation on the way.
+        stages: the parts of the run, in their order.
+        run: folder, device, precision, checkpoints and logs.
+        validation: retrieval evaluation during training; null for none.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -245,11 +245,11 @@ class TrainConfig:
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
-        need(bool(self.stages), "stages: there must be one at least")
+        need(bool(self.stages), "stages: there must be at least one")
         validates = self.run.validate_every is not None
         need(validates == (self.validation is not None), "validation and run.validate_every need each other")
         for stage in self.stages:
-            self.objective_of(stage)  # which says what does not go together
+            self.objective_of(stage)  # raises if losses and masks do not fit each other
             fits = stage.source_weights is None or len(stage.source_weights) == len(self.data.sources)
             need(fits, f"stages: source_weights of {stage.name!r} must be as many as data.sources")
             warmup = self.warmup_of(stage)
@@ -261,11 +261,21 @@ class TrainConfig:
 
     @property
     def num_steps(self) -> int:
-        """Optimiser steps of all stages."""
+        """Optimiser steps of all stages together."""
         return sum(stage.num_steps for stage in self.stages)
 
     def stage_at(self, step: int) -> tuple[StageConfig, int]:
-        """The stage that a step belongs to, and the step's number within it; steps count from 0."""
+        """Find the stage of a step.
+
+        Args:
+            step: the step, counted from 0 over all stages.
+
+        Returns:
+            The stage, and the number of the step within it, counted from 0.
+
+        Raises:
+            IndexError: the run has no such step.
+        """
         for stage in self.stages:
             if step < stage.num_steps:
                 return stage, step
@@ -273,12 +283,29 @@ class TrainConfig:
         raise IndexError(f"step {self.num_steps + step} of {self.num_steps}")
 
     def warmup_of(self, stage: StageConfig) -> float:
-        """Steps over which the learning rate of a stage rises."""
+        """Compute the length of a stage's warm-up.
+
+        Args:
+            stage: one of the stages.
+
+        Returns:
+            Its length in steps, which may be a fraction.
+        """
         warmup = self.optimizer.warmup if stage.warmup is None else stage.warmup
         return warmup * stage.num_steps if warmup < 1 else warmup
 
     def objective_of(self, stage: StageConfig) -> ObjectiveConfig:
-        """The losses of a stage. Raises ModelError for weights and masks that do not go together."""
+        """Merge the losses and masks of a stage into those of the config.
+
+        Args:
+            stage: one of the stages.
+
+        Returns:
+            The losses and masks of the stage.
+
+        Raises:
+            ModelError: weights and masks do not fit each other.
+        """
         return replace(
             self.objective,
             weights=replace(self.objective.weights, **stage.weights),
@@ -287,18 +314,29 @@ class TrainConfig:
         )
 
     def essentials(self) -> dict[str, Any]:
-        """What a resumed run must have in common with the one that it resumes, as JSON has it."""
+        """Select the settings that a resumed run must share with the run that it resumes.
+
+        Returns:
+            The config as JSON values, without the settings that do not change what is learnt.
+        """
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for section, names in _INESSENTIAL.items():
             for name in names:
                 del content[section][name]
         del content["validation"]
-        content["model"]["tokenizer"] = Path(self.model.tokenizer).name  # wherever its folder has been moved
+        content["model"]["tokenizer"] = Path(self.model.tokenizer).name  # its folder may have been moved
         return content
 
 
-def completed(essentials: Mapping[str, Any]) -> dict[str, Any]:
-    """Essentials that another version of vmr wrote, with what it did not know yet as it was then: the defaults."""
+def with_defaults(essentials: Mapping[str, Any]) -> dict[str, Any]:
+    """Add settings that an older version of vmr did not have; their defaults are what that version did.
+
+    Args:
+        essentials: `TrainConfig.essentials`, as saved by that version.
+
+    Returns:
+        A copy with all settings of this version.
+    """
     found = _filled(essentials, TrainConfig().essentials())
     stage = json.loads(json.dumps(asdict(StageConfig())))
     found["data"]["sources"] = [completed_source(item) for item in found["data"]["sources"]]
@@ -314,7 +352,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     return merged
 
 
-# How fast, how safe and how talkative a run is does not change what is learnt.
+# These settings change how fast a run is, how it is saved and what it logs, but not what is learnt.
 _INESSENTIAL = {
     "model": ("init", "video_init"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),

@@ -1,4 +1,4 @@
-"""Training configs as YAML files: read with what they are based on, and written beside what was made with them."""
+"""Training configs as YAML files: read together with the files they are based on, and written beside results."""
 
 import json
 from collections.abc import Sequence
@@ -18,12 +18,25 @@ _LISTS = ("--data.sources", "--stages")
 
 
 def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """The run that a YAML file describes, or that of the defaults for None.
+    """Read the config of a training run from a YAML file.
 
-    A file may say `base: other.yaml`, relative to itself, and then lists only what differs; the other may be based on
-    a third. overrides: as on the command line, such as `--run.seed 1`; `--help` and `--print_config` print and exit.
+    A file may say `base: other.yaml`, relative to itself, and then lists only what differs; the other file may be based
+    on a third. What `vmr-train FILE OVERRIDES` reads is this:
 
-    Raises VmrError, in one line, for a file that is absent or no YAML, and for keys and values that do not exist.
+        config = read_config("configs/train/finetune_msrvtt.yaml", ["--run.out", "runs/mine", "--run.seed=1"])
+
+    Args:
+        file: a YAML file; None for the defaults. A path that starts with "configs/" and is not in the working directory
+            is looked up among the configs that are installed with vmr.
+        overrides: options as on the command line: "--SECTION.KEY=VALUE", or the option and its value as two strings.
+            They win over the file. "--help" and "--print_config" print and exit.
+
+    Returns:
+        The config, checked.
+
+    Raises:
+        VmrError: the file is absent or not YAML, or a key or value does not exist or does not fit. The message is one
+            line that names the file and the key.
     """
     given = _read_sources(list(overrides))
     arguments = [part for option in given for part in [*_emptied([option.partition("=")[0]]), option]]
@@ -49,18 +62,23 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
             parsed.pop(name, None)
         made = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
         return TrainConfig(**made(parsed).as_dict())
-    except (ArgumentError, TypeError, ValueError) as error:  # the latter from what may be null, or is no section
+    except (ArgumentError, TypeError, ValueError) as error:  # ValueError: a value of the wrong kind
         raise VmrError(f"{file or 'config'}: {' '.join(str(error).split())}") from error
 
 
 def save_config(config: TrainConfig, file: Path) -> None:
-    """Write a config that `read_config` reads, every key in it."""
+    """Write a config with all its keys as a YAML file that `read_config` reads.
+
+    Args:
+        config: the config.
+        file: the file to write.
+    """
     content = json.loads(json.dumps(asdict(config)))
     file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
-    """A config file after those that it is based on. configs/... is found in the installed package, too."""
+    """The files that a config file is based on, then the file itself, with their contents."""
     if file.parts[:1] == ("configs",) and not file.exists() and (_PACKAGE / file).exists():
         file = _PACKAGE / file
     chain: list[tuple[Path, dict[str, Any]]] = []
@@ -114,12 +132,12 @@ def _read_sources(options: list[str]) -> list[str]:
 
 
 def _emptied(options: list[str]) -> list[str]:
-    """What to say before options that give lists anew: the parser keeps of old items what new ones leave unsaid."""
+    """Options that empty lists before they are given anew: the parser would fill new items with keys of old ones."""
     return [f"{option}=[]" for option in options if option in _LISTS]
 
 
 def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
-    """Raises VmrError where a section or a list is something else, which the parser says in words of its own."""
+    """Raise VmrError where a section or a list is something else; the parser's own message would be unclear."""
     for name, default in defaults.items():
         if name in content and isinstance(default, dict | list):
             if not isinstance(content[name], type(default)):

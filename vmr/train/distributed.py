@@ -1,7 +1,8 @@
 """Training on several processes: how they share weights and gradients.
 
-DDP: each has all weights, gradients are averaged. FSDP2: each keeps a part of every weight and of its optimiser state
-(as DTensors) and gathers a layer's weights when they are needed. Without torchrun there is one process and neither.
+DDP: each process has all weights, and gradients are averaged. FSDP2: each process keeps a part of every weight and of
+its optimiser state (as DTensors) and gathers a layer's weights when it needs them. Without torchrun there is one
+process, which uses neither.
 """
 
 import os
@@ -21,12 +22,22 @@ from vmr.processes import Processes, joined
 from vmr.train.config import Parallel
 from vmr.train.objective import Objective
 
-PATIENCE = timedelta(hours=2)  # for one process validates while the others wait
+TIMEOUT = timedelta(hours=2)  # one process validates while the others wait
 
 
 @contextmanager
-def processes(device: str) -> Iterator[Processes]:
-    """Joins the processes that torchrun started, and leaves them. Raises VmrError for a device that is not there."""
+def join_processes(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun started, and leave them at the end.
+
+    Args:
+        device: `run.device`: "cpu", "cuda" (under torchrun, that of LOCAL_RANK), "auto", or another name torch knows.
+
+    Yields:
+        The processes.
+
+    Raises:
+        VmrError: this machine has no such device.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -36,37 +47,56 @@ def processes(device: str) -> Iterator[Processes]:
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
         raise VmrError(f"run.device {device!r} is not here: use cpu, cuda or auto") from error
-    with joined(chosen, PATIENCE) as among:
-        yield among
+    with joined(chosen, TIMEOUT) as processes:
+        yield processes
 
 
 class Parallelised:
-    """An objective on all processes: call it as the objective itself.
+    """An objective on all processes: it is called like the objective itself.
 
-    Its modules stay where they are, with the names of their parameters; FSDP turns these into DTensors, so that an
-    optimiser is made after it.
+    Modules and parameters keep their names. FSDP turns the parameters into DTensors, so make the optimiser after this.
+
+    Args:
+        objective: changed in place where `parallel` is "fsdp" and there are several processes.
+        parallel: "ddp" or "fsdp".
+        processes: the processes of the run.
+
+    Attributes:
+        objective: as given.
     """
 
-    def __init__(self, objective: Objective, parallel: Parallel, among: Processes) -> None:
+    def __init__(self, objective: Objective, parallel: Parallel, processes: Processes) -> None:
         self.objective = objective
-        self._among = among
+        self._processes = processes
         self._ddp: DistributedDataParallel | None = None
         self._kept_whole: list[nn.Parameter] = []
-        if among.world > 1 and parallel == "ddp":
+        if processes.world > 1 and parallel == "ddp":
             # Images leave the temporal positions without a gradient, unmasked stages the student outputs.
             self._ddp = DistributedDataParallel(objective, find_unused_parameters=True)
-        elif among.world > 1:
-            shard(objective.model, objective, among)
+        elif processes.world > 1:
+            shard(objective.model, objective, processes)
             self._kept_whole = [objective.model.temperature]
 
     def __call__(self, *arguments: Any) -> dict[str, Tensor]:
-        """The losses."""
+        """Compute the losses.
+
+        Args:
+            *arguments: as `Objective.forward` takes them.
+
+        Returns:
+            Name -> weighted loss.
+        """
         losses: dict[str, Tensor] = (self._ddp or self.objective)(*arguments)
         return losses
 
     @contextmanager
     def accumulating(self, more_to_come: bool) -> Iterator[None]:
-        """Around forward and backward: gradients are averaged over processes only when no more are to come."""
+        """Wrap the forward and backward pass of one batch of a step.
+
+        Args:
+            more_to_come: True for all batches of a step but the last: gradients are averaged over the processes once,
+                after the last.
+        """
         if self._ddp is not None:
             with self._ddp.no_sync() if more_to_come else nullcontext():
                 yield
@@ -77,33 +107,50 @@ class Parallelised:
         for parameter in self._kept_whole:
             if not more_to_come and parameter.grad is not None:
                 dist.all_reduce(parameter.grad)
-                parameter.grad /= self._among.world
+                parameter.grad /= self._processes.world
 
 
-def shard(model: VideoTextModel, root: nn.Module, among: Processes) -> None:
-    """FSDP2: each layer of the encoders is gathered by itself, what is left of `root`, which has the model, at once.
+def shard(model: VideoTextModel, root: nn.Module, processes: Processes) -> None:
+    """Split a model over the processes by FSDP2: one unit for each encoder layer, and one for the rest of `root`.
 
-    Fusion layers are left to it, since their keys and values are made outside of their forward pass. A scalar cannot be
-    sharded: each process keeps the temperature whole.
+    The fusion layers belong to the rest, because their keys and values are made outside of their forward pass. A scalar
+    cannot be split: each process keeps the whole temperature.
+
+    Args:
+        model: the model.
+        root: the module that holds the model, or the model itself; changed in place.
+        processes: the processes of the run.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    mesh = init_device_mesh(among.device.type, (among.world,))
+    mesh = init_device_mesh(processes.device.type, (processes.world,))
     for layer in [*model.video_encoder.layers, *model.text_encoder.layers]:
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh, ignored_params={model.temperature})
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """A tensor, or all parts of a DTensor, on the CPU; every process must ask."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Copy a tensor, or all parts of a DTensor, to the CPU. Every process must call it.
+
+    Args:
+        tensor: a tensor or a DTensor.
+
+    Returns:
+        A contiguous tensor without gradient.
+    """
     full = getattr(tensor, "full_tensor", None)
     return (tensor if full is None else full()).detach().cpu().contiguous()
 
 
 @torch.no_grad()
 def fill(tensor: Tensor, values: Tensor) -> None:
-    """Put `values` into a tensor, or this process's part of them into a DTensor."""
+    """Copy values into a tensor, or this process's part of them into a DTensor.
+
+    Args:
+        tensor: a tensor or a DTensor; written.
+        values: the full values, in the same shape.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     if isinstance(tensor, DTensor):
@@ -113,7 +160,14 @@ def fill(tensor: Tensor, values: Tensor) -> None:
 
 @torch.no_grad()
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The length of all gradients together, the same on all processes."""
+    """Compute the L2 norm of all gradients together. Under FSDP every process must call it.
+
+    Args:
+        parameters: those without a gradient are passed over.
+
+    Returns:
+        A scalar tensor, the same on all processes.
+    """
     plain, parts = _gradients(parameters)
     norm = torch.nn.utils.get_total_norm(plain)
     if not parts:
@@ -125,7 +179,13 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
 
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Tensor) -> None:
-    """Scale gradients whose length is `norm` down to max_norm, if they are longer."""
+    """Scale gradients down, in place, if their norm is above a limit.
+
+    Args:
+        parameters: those without a gradient are passed over.
+        max_norm: the limit.
+        norm: their norm, from `gradient_norm`.
+    """
     scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
     for gradients in _gradients(parameters):
         if gradients:
@@ -133,7 +193,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
 
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
-    """Those that each process has whole, and the parts that it has of the others."""
+    """The gradients that each process has in full, and its parts of those that are split."""
     from torch.distributed.tensor import DTensor
 
     plain: list[Tensor] = []

@@ -1,6 +1,6 @@
-"""What a run says while it goes: a progress line, `log.jsonl`, TensorBoard and Weights & Biases where they are.
+"""The log of a run: a progress line, `log.jsonl`, and TensorBoard and Weights & Biases where they are installed.
 
-log.jsonl has one object a line, each with a `step`: of training (losses, rates, times), of validation (`validation`),
+log.jsonl has one object per line, each with a `step`: of training (losses, rates, times), of validation (`validation`),
 or of an `event`. skipped.jsonl lists every clip that could not be decoded, by name.
 """
 
@@ -25,14 +25,23 @@ from vmr.train.config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
 WANDB_FILE = "wandb_id"
-WAITING = 0.2  # share of the time beyond which the line says that the loop waits for data
+MAX_WAITING_SHARE = 0.2  # of the time; above it, the progress line says that the loop waits for data
 
 
 class RunLog:
-    """The log of a run; a context manager. Only the main process makes one that is `active`.
+    """The log of a run; a context manager.
 
-    A run that is taken up from `first_step` forgets what was logged after it. Raises VmrError where Weights & Biases is
-    asked for but not installed, or does not let the user in.
+    A run that is resumed at `first_step` deletes what was logged after that step.
+
+    Args:
+        config: where the run writes, and the project on Weights & Biases, if any.
+        num_steps: steps of the whole run.
+        first_step: the step that the run starts or is resumed at.
+        settings: the whole config, as JSON values, for Weights & Biases.
+        active: True in the main process; the log of any other process writes nothing.
+
+    Raises:
+        VmrError: Weights & Biases was asked for, but it is not installed or refuses the user.
     """
 
     def __init__(
@@ -73,24 +82,44 @@ class RunLog:
                 file.close()
 
     def train(self, record: Mapping[str, Any]) -> None:
-        """A line on the last steps: `step`, `loss`, the losses, and so on."""
+        """Log the mean losses of the last steps.
+
+        Args:
+            record: `step`, `stage`, `loss`, `losses`, `learning_rate` and what else `train_line` shows.
+        """
         self._write(record)
-        self._say(train_line(record))
+        self._print(train_line(record))
         if self._task is not None:
             self._bar.update(self._task, description=f"{record['stage']}: loss {record['loss']:.3f}")
 
     def validation(self, step: int, metrics: Mapping[str, float], *, best: bool) -> None:
-        """What a validation found."""
+        """Log a validation.
+
+        Args:
+            step: optimiser steps made so far.
+            metrics: name -> value.
+            best: whether it is the best so far.
+        """
         self._write({"step": step, "validation": dict(metrics), "best": best})
-        self._say(f"step {step}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}")
+        self._print(f"step {step}: {', '.join(f'{name} {value:.4g}' for name, value in metrics.items())}")
 
     def event(self, step: int, message: str) -> None:
-        """Something that the user should know of."""
+        """Log something that the user should know.
+
+        Args:
+            step: optimiser steps made so far.
+            message: one line.
+        """
         self._write({"step": step, "event": message})
-        self._say(f"step {step}: {message}")
+        self._print(f"step {step}: {message}")
 
     def skipped(self, step: int, clips: Iterable[Skipped]) -> None:
-        """Clips that could not be decoded; each is listed once, however many processes and stages meet it."""
+        """List clips that could not be decoded. Each is listed once, however many processes and stages skip it.
+
+        Args:
+            step: optimiser steps made so far.
+            clips: the clips, those listed before included.
+        """
         if self._active:
             for clip in clips:
                 if (clip.source, clip.name) not in self._known_skipped:
@@ -100,11 +129,15 @@ class RunLog:
 
     @property
     def num_skipped(self) -> int:
-        """How many clips could not be decoded."""
+        """The number of different clips that could not be decoded so far."""
         return len(self._known_skipped)
 
     def advance(self, step: int) -> None:
-        """So many steps are done."""
+        """Move the progress bar.
+
+        Args:
+            step: optimiser steps made so far.
+        """
         if self._task is not None:
             self._bar.update(self._task, completed=step)
 
@@ -121,31 +154,42 @@ class RunLog:
             for name, value in scalars.items():
                 writer.add_scalar(name, value, step)
 
-    def _say(self, line: str) -> None:
-        """Above the bar, where there is one."""
+    def _print(self, line: str) -> None:
+        """Print a line above the progress bar, if there is one."""
         if self._active:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 class Window:
-    """Means over the steps since the last line of the log."""
+    """Means over the steps since the last line of the log; false while no step has been made, or all were skipped."""
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
 
     def __bool__(self) -> bool:
-        """Whether there is a step in it that was not left out."""
+        """Whether it holds a step that was not skipped."""
         return "grad_norm" in self._sums
 
     def add(self, step: Mapping[str, float], seconds: float, waited_s: float) -> None:
-        """A step: its losses and `grad_norm` (nothing, if it was left out), its time, how much of that it waited."""
+        """Add a step.
+
+        Args:
+            step: its losses and `grad_norm`; empty if the step was skipped.
+            seconds: how long it took.
+            waited_s: how much of that it waited for data.
+        """
         values = {**step, "step_s": seconds, "waited_s": waited_s}
         self._sums.update(values)
         self._counts.update(values.keys())
 
-    def take(self) -> dict[str, Any]:
-        """`loss`, `losses`, `grad_norm`, `step_s` and `waiting`, the share of the time spent so; starts anew."""
+    def pop_means(self) -> dict[str, Any]:
+        """Return the means and start a new window.
+
+        Returns:
+            `loss`, `losses`, `grad_norm`, `step_s` (seconds per step) and `waiting` (share of the time spent waiting
+            for data, in [0, 1]).
+        """
         means = {name: total / self._counts[name] for name, total in self._sums.items()}
         self._sums.clear()
         self._counts.clear()
@@ -161,14 +205,21 @@ class Window:
 
 
 def train_line(record: Mapping[str, Any]) -> str:
-    """A record of training for a person."""
+    """Format a record of training as one line for people.
+
+    Args:
+        record: as `RunLog.train` takes it.
+
+    Returns:
+        The line.
+    """
     losses = " ".join(f"{name} {value:.3f}" for name, value in record["losses"].items())
     line = (
         f"step {record['step']} {record['stage']}: loss {record['loss']:.3f} ({losses}) "
         f"lr {record['learning_rate']:.2e} temperature {record['temperature']:.4f} grad {record['grad_norm']:.2f} "
         f"{record['step_s']:.2f} s/step"
     )
-    if record["waiting"] > WAITING:
+    if record["waiting"] > MAX_WAITING_SHARE:
         line += f", {record['waiting']:.0%} of it waiting for data"
     if record["num_skipped"]:
         line += f"; {record['num_skipped']} clips skipped so far, see {SKIPPED_FILE}"
@@ -176,7 +227,7 @@ def train_line(record: Mapping[str, Any]) -> str:
 
 
 def _keep_until(file: Path, step: int) -> None:
-    """Drop the lines of later steps, and one that a kill has cut off."""
+    """Drop the lines of later steps, and a last line that was cut off when the run was killed."""
     if not file.exists():
         return
     kept = []
@@ -198,7 +249,7 @@ def _tensorboard_writer(out: Path, first_step: int) -> Any:
 
 
 class _WandbWriter:
-    """Weights & Biases, called as a TensorBoard writer is. A run that is taken up again is the same run there."""
+    """Weights & Biases with the methods of a TensorBoard writer. A resumed run continues the same run there."""
 
     def __init__(self, project: str, out: Path, settings: Mapping[str, Any]) -> None:
         try:
@@ -208,9 +259,9 @@ class _WandbWriter:
         file = out / WANDB_FILE
         if not file.exists():
             write_atomically(file, lambda temporary: temporary.write_text(uuid.uuid4().hex))
-        about = {"project": project, "name": out.name, "dir": str(out), "config": dict(settings)}
+        options = {"project": project, "name": out.name, "dir": str(out), "config": dict(settings)}
         try:
-            self._run = wandb.init(**about, id=file.read_text(), resume="allow")
+            self._run = wandb.init(**options, id=file.read_text(), resume="allow")
         except wandb.Error as error:
             message = " ".join(str(error).split())
             raise VmrError(f"run.wandb: {message} Or set WANDB_MODE=offline, or leave run.wandb out.") from error

@@ -1,19 +1,19 @@
-"""The one loop: pre-training and fine-tuning differ by their config alone."""
+"""The training loop. Pre-training and fine-tuning differ in their configs only."""
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from vmr.data.training.augment import rand_augment
 from vmr.data.training.loader import TrainBatch, TrainLoader
 from vmr.data.training.order import LoaderPosition
 from vmr.errors import VmrError
+from vmr.files import locked_folder
 from vmr.models.encoder import Encoder
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model
@@ -30,7 +30,7 @@ from vmr.train.build import (
 from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
-from vmr.train.distributed import Parallelised, processes
+from vmr.train.distributed import Parallelised, join_processes
 from vmr.train.log import RunLog, Window
 from vmr.train.objective import Batch
 from vmr.train.step import Stepper, StepResult
@@ -38,71 +38,112 @@ from vmr.train.weights import Weights, averaged, shard_average
 
 Validate = Callable[[Encoder], dict[str, float]]
 
-_AUGMENT = 5  # sets its random generators apart from the loader's
+_AUGMENT = 5  # keeps the random numbers of augmentation apart from the loader's
 
 
 def train(config: TrainConfig, validate: Validate | None = None) -> Path:
-    """Train as `config` says, or go on with the run that is found in its folder; returns the folder.
+    """Train a model, or resume the run that is found in `config.run.out`.
 
-    Under torchrun, every process calls this. The folder holds `config.yaml`, `log.jsonl`, `skipped.jsonl`,
-    `checkpoints/`, after a validation the best model as `best/`, and at the end the model as `model/`; both are for
-    `vmr.load_model`.
+    The folder will hold `config.yaml`, `log.jsonl`, `skipped.jsonl`, `checkpoints/` and, at the end, the trained model
+    as `model/`; after a validation also the best model as `best/`. `vmr.load_model` loads both. Under torchrun, every
+    process calls this function. A run from Python:
 
-    validate: called every `run.validate_every` steps, in one process, with the model as it is (its moving average,
-    where there is one); it returns metrics by name, `validation.metric` among them.
+        config = read_config("configs/train/shapes_nano.yaml", ["--run.out=runs/mine"])
+        encoder = vmr.load_model(train(config) / "model")
 
-    Raises VmrError: what the config names is not there or does not fit, the folder holds another run or is in use, too
-    many clips are bad, or the training diverged.
+    Args:
+        config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
+        validate: called in the main process every `run.validate_every` steps with the model as it is then (with its
+            moving average, if there is one). It returns metrics by name and must include `validation.metric`, by which
+            the best model is chosen. Of `config.validation`, which must be set, only `metric` is read here.
+            Without this function nothing is validated.
+
+    Returns:
+        `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
+        `model/` yet; a call without that limit resumes the run.
+
+    Raises:
+        VmrError: something that the config names is missing or does not fit (a `ModelError` where that is the model, a
+            `MissingExtraError` where a package is not installed), the folder holds another run or is in use, too many
+            clips cannot be decoded, or a loss or gradient was not finite.
     """
     out = Path(config.run.out)
-    with processes(config.run.device) as among, _claimed(out) if among.is_main else nullcontext():
-        run = Run(config, validate, among)
+    busy = VmrError(f"{out}: another run is writing here: name another run.out")
+    with (
+        join_processes(config.run.device) as processes,
+        locked_folder(out, busy) if processes.is_main else nullcontext(),
+    ):
+        run = Run(config, validate, processes)
         with run.log:
-            run.go()
+            run.train()
     return out
 
 
 class Run:
-    """A training run in one of its processes."""
+    """A training run, seen from one of its processes. It is set up when made: weights, data, optimiser, log.
 
-    def __init__(self, config: TrainConfig, validate: Validate | None, among: Processes) -> None:
-        self.config, self.among, self.out = config, among, Path(config.run.out)
+    Args:
+        config: the run.
+        validate: as for `train`.
+        processes: the processes of the run.
+
+    Attributes:
+        config: as given.
+        validate: as given.
+        processes: as given.
+        out: the folder of the run.
+        preprocess: the size and normalisation of the model's videos.
+        objective: the model with its losses.
+        stepper: makes the optimiser steps.
+        weights: all tensors of the run.
+        state: the rest of its state.
+        position: the position in the data; None before the first step.
+        log: the log; a context manager.
+
+    Raises:
+        VmrError: as for `train`.
+    """
+
+    def __init__(self, config: TrainConfig, validate: Validate | None, processes: Processes) -> None:
+        self.config, self.processes, self.out = config, processes, Path(config.run.out)
         self.validate = validate
         self.preprocess = config.model.preprocess
-        found = find_resumable(self.out, self.out / "checkpoints", config, among)
-        self._sources = build_sources(config, among.rank)
+        found = find_resumable(self.out, self.out / "checkpoints", config, processes)
+        self._sources = build_sources(config, processes.rank)
         for stage in config.stages:
-            self._loader(stage)  # what is wrong with it is said now
+            self._loader(stage)  # raises now if a later stage's settings are wrong
         self.objective, reports = build_objective(config, start=found is None)
-        self.objective.to(among.device).train()
+        self.objective.to(processes.device).train()
         if self.objective.teacher is not None:
-            self.objective.teacher.to(among.device)
+            self.objective.teacher.to(processes.device)
         self.stepper, self.weights = self._wrap()
         self.state = TrainState(0, [], {}, 0, None, config.essentials())
         self.position: LoaderPosition | None = None
         events = [note for source, _ in self._sources for note in source.notes] + [str(report) for report in reports]
         if found is not None:
             self.state = found.state
-            self.position = LoaderPosition.of(found.state.positions[among.rank])
+            self.position = LoaderPosition.of(found.state.positions[processes.rank])
             self.weights.load(found.path, found.state.scaler)
-            events += [f"left aside: {problem}" for problem in found.problems] + [f"goes on from {found.path}"]
-        elif among.is_main:
+            events += [f"ignores a checkpoint: {problem}" for problem in found.problems] + [
+                f"resumes from {found.path}"
+            ]
+        elif processes.is_main:
             save_config(config, self.out / "config.yaml")
-        self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=among.is_main)
+        self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=processes.is_main)
         for event in events:
             self.log.event(self.state.step, event)
 
     def _wrap(self) -> tuple[Stepper, Weights]:
-        """The average is copied before the model is shared out, the optimiser made after it."""
+        """Copy the average before the model is split over the processes; make the optimiser afterwards."""
         run, model = self.config.run, self.objective.model
         average = averaged(model, run.ema) if run.ema is not None else None
-        if average is not None and self.among.world > 1 and run.parallel == "fsdp":
-            shard_average(average, self.among)
-        parallelised = Parallelised(self.objective, run.parallel, self.among)
+        if average is not None and self.processes.world > 1 and run.parallel == "fsdp":
+            shard_average(average, self.processes)
+        parallelised = Parallelised(self.objective, run.parallel, self.processes)
         optimizer = build_optimizer(self.config, self.objective)
         if run.cuda_graphs:
-            if self.among.device.type != "cuda" or self.among.world > 1:
-                raise VmrError("run.cuda_graphs is for one process with a GPU; leave it out here")
+            if self.processes.device.type != "cuda" or self.processes.world > 1:
+                raise VmrError("run.cuda_graphs needs one process with a GPU: leave it out here")
             if model.video_encoder.config.checkpointed_layers:
                 raise VmrError("run.cuda_graphs keeps all activations: set checkpointed_layers to 0, or leave it out")
             model.video_encoder.graph_layers()
@@ -110,11 +151,11 @@ class Run:
             for module in (model.video_encoder, model.text_encoder, model.fusion):
                 module.compile()
         max_norm = self.config.optimizer.max_grad_norm
-        stepper = Stepper(parallelised, optimizer, self.among, precision=run.precision, max_grad_norm=max_norm)
+        stepper = Stepper(parallelised, optimizer, self.processes, precision=run.precision, max_grad_norm=max_norm)
         return stepper, Weights(model, average, optimizer, stepper.scaler)
 
-    def go(self) -> None:
-        """All steps that are left, or those until the run is told to stop."""
+    def train(self) -> None:
+        """Make all steps that are left, or those up to `run.stop_after_steps` or `run.max_minutes`."""
         num_steps = self.config.num_steps
         stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
         clock = _Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
@@ -124,38 +165,38 @@ class Run:
             self.objective.set_config(self.config.objective_of(stage))
             end = min(stop_at, self.state.step - first + stage.num_steps)
             with self._loader(stage) as loader:
-                batches = loader.batches(self.position, pin_memory=self.among.device.type == "cuda")
+                batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
                 while self.state.step < end:
                     self._step(batches, window)
-                    is_over, is_due = self.among.any(clock.is_over(), clock.is_due())
+                    is_over, is_due = self.processes.any(clock.is_over(), clock.is_due())
                     if is_over:
                         stop_at = end = self.state.step
-                    self._look_around(is_due or self.state.step == stop_at)
+                    self._validate_and_save(is_due or self.state.step == stop_at)
         if self.state.step == num_steps:
             self._save_model(self.out / "model")
         else:
             self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
 
     def _step(self, batches: Iterator[TrainBatch], window: Window) -> None:
-        """One optimiser step, with what has to be said of it."""
+        """Make one optimiser step and log it."""
         began, run, step = time.perf_counter(), self.config.run, self.state.step
-        seeds = np.random.SeedSequence((run.seed, step, self.among.rank))
+        seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
         factor = learning_rate_factor(self.config, step)
         for group in self.weights.optimizer.param_groups:
             group["lr"] = group["full_lr"] * factor
-        taken = [next(batches) for _ in range(run.accumulate)]
-        result = self.stepper([self._prepare(batch) for batch in taken])
-        self.position = taken[-1].position
+        batches_of_step = [next(batches) for _ in range(run.accumulate)]
+        result = self.stepper([self._prepare(batch) for batch in batches_of_step])
+        self.position = batches_of_step[-1].position
         self.state = replace(self.state, step=step + 1)
         is_good = result.bad is None and not result.overflow
         if result.bad is not None:
-            self._leave_out(result)
+            self._skip_step(result)
         elif is_good:
             self.weights.update_average()
-        self._note_skipped(taken)
+        self._log_skipped(batches_of_step)
         losses = {**result.losses, "grad_norm": result.grad_norm} if is_good else {}
-        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in taken))
+        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in batches_of_step))
         self.log.advance(step + 1)
         stage, step_in_stage = self.config.stage_at(step)
         is_due = step == 0 or (step + 1) % run.log_every == 0 or step_in_stage + 1 == stage.num_steps
@@ -166,61 +207,61 @@ class Run:
                 "num_skipped": self.log.num_skipped,
                 "num_bad_steps": self.state.num_bad_steps,
             }
-            self.log.train({"step": step + 1, "stage": stage.name, **window.take(), **facts})
+            self.log.train({"step": step + 1, "stage": stage.name, **window.pop_means(), **facts})
 
     def _prepare(self, batch: TrainBatch) -> Batch:
-        """From the loader's arrays to what the losses are computed of, on the device."""
+        """Turn the loader's arrays into tensors on the device, normalised and tokenised."""
         pixels = batch.video
         if self.config.data.rand_augment:
-            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.among.rank))
+            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.processes.rank))
             pixels = np.stack([rand_augment(clip, rng) for clip in pixels])
-        video = torch.from_numpy(pixels).to(self.among.device, non_blocking=True)
+        video = torch.from_numpy(pixels).to(self.processes.device, non_blocking=True)
         captions = [clean_caption(caption) for caption in batch.captions]
         input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
         teacher = self.objective.teacher if is_taught(self.objective.config) else None
         return Batch(
             video=self.preprocess(video),
             teacher_video=None if teacher is None else teacher.normalize(video),
-            input_ids=input_ids.to(self.among.device),
-            attention_mask=attention_mask.to(self.among.device),
-            ids=torch.from_numpy(batch.ids).to(self.among.device),
+            input_ids=input_ids.to(self.processes.device),
+            attention_mask=attention_mask.to(self.processes.device),
+            ids=torch.from_numpy(batch.ids).to(self.processes.device),
         )
 
-    def _leave_out(self, result: StepResult) -> None:
+    def _skip_step(self, result: StepResult) -> None:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
         message = f"{result.bad} is not finite (losses: {losses})"
         allowed = self.config.run.skip_bad_steps
         self.state = replace(self.state, num_bad_steps=self.state.num_bad_steps + 1)
         if self.state.num_bad_steps > allowed:
             raise VmrError(
-                f"step {self.state.step}: {message}: lower optimizer.learning_rate, or have more than "
-                f"{allowed} such steps left out by run.skip_bad_steps"
+                f"step {self.state.step}: {message}: lower optimizer.learning_rate, or set "
+                f"run.skip_bad_steps above {allowed} to skip more such steps"
             )
-        self.log.event(self.state.step, f"left out: {message}")
+        self.log.event(self.state.step, f"skipped: {message}")
 
-    def _note_skipped(self, batches: list[TrainBatch]) -> None:
-        """List the clips that any process could not decode; they are asked only when there are some."""
+    def _log_skipped(self, batches: list[TrainBatch]) -> None:
+        """List the clips that any process could not decode. They are exchanged only if there are some."""
         own = [clip for batch in batches for clip in batch.skipped]
-        (are_some,) = self.among.any(bool(own))
+        (are_some,) = self.processes.any(bool(own))
         if are_some:
-            self.log.skipped(self.state.step, [clip for clips in self.among.collect(own) for clip in clips])
+            self.log.skipped(self.state.step, [clip for clips in self.processes.collect(own) for clip in clips])
 
-    def _look_around(self, is_due: bool) -> None:
-        """Validation and checkpoints, where it is time for them."""
+    def _validate_and_save(self, is_due: bool) -> None:
+        """Validate the model and write a checkpoint, if it is time."""
         run, step = self.config.run, self.state.step
         is_best = run.validate_every is not None and step % run.validate_every == 0 and self._validate()
         if is_due or is_best or step % run.checkpoint_every == 0:
             self._checkpoint()
 
     def _validate(self) -> bool:
-        """Whether this is the best model so far; if so, it is saved."""
+        """Validate the model and save it if it is the best so far; returns whether it is."""
         if self.validate is None or self.config.validation is None:
             return False
-        metrics = self.among.share(self._metrics(self.validate))
+        metrics = self.processes.share(self._metrics(self.validate))
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
-        before = self.state.best["metrics"].get(name) if self.state.best else None  # it may have gone by another metric
+        before = self.state.best["metrics"].get(name) if self.state.best else None  # None: another metric chose it
         is_best = before is None or metrics[name] > before
         self.log.validation(self.state.step, metrics, best=is_best)
         if is_best:
@@ -229,9 +270,9 @@ class Run:
         return is_best
 
     def _metrics(self, validate: Validate) -> dict[str, float]:
-        """Those of the model as it is; none in processes other than the main one."""
+        """The metrics of the present model; empty in all processes but the main one."""
         model = self.weights.snapshot()
-        if not self.among.is_main:
+        if not self.processes.is_main:
             return {}
         encoder = VideoTextEncoder(
             model,
@@ -240,16 +281,16 @@ class Run:
             name=str(self.out),
             about="a model in training",
             max_text_tokens=self.config.data.max_text_tokens,
-            device=self.among.device,
+            device=self.processes.device,
         )
         return validate(encoder)
 
     def _checkpoint(self) -> None:
         assert self.position is not None  # a step has been made
-        positions = self.among.collect(asdict(self.position))
+        positions = self.processes.collect(asdict(self.position))
         tensors = self.weights.tensors()
         self.state = replace(self.state, positions=positions, scaler=self.weights.scaler.state_dict())
-        if self.among.is_main:
+        if self.processes.is_main:
             folder = self.out / "checkpoints"
             save_checkpoint(folder, tensors, self.state)
             best_step = self.state.best["step"] if self.state.best else None
@@ -257,7 +298,7 @@ class Run:
 
     def _save_model(self, folder: Path) -> None:
         model = self.weights.snapshot()
-        if self.among.is_main:
+        if self.processes.is_main:
             save_model(
                 folder,
                 model,
@@ -268,11 +309,11 @@ class Run:
             )
 
     def _loader(self, stage: StageConfig) -> TrainLoader:
-        return build_loader(self.config, self._sources, stage, self.among)
+        return build_loader(self.config, self._sources, stage, self.processes)
 
 
 class _Clock:
-    """Minutes from the start of a run, and from the last checkpoint that they called for."""
+    """Minutes since the start of a run and since the last checkpoint by time."""
 
     def __init__(self, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
         self._start = self._last = time.monotonic()
@@ -286,18 +327,3 @@ class _Clock:
         if is_due:
             self._last = time.monotonic()
         return is_due
-
-
-@contextmanager
-def _claimed(out: Path) -> Iterator[None]:
-    """Keeps the folder for one run. Raises VmrError where another is writing in it."""
-    out.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(out / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise VmrError(f"{out}: another run is writing here: name another run.out") from None
-    try:
-        yield
-    finally:
-        lock.release()

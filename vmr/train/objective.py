@@ -2,8 +2,9 @@
 
 Shapes: B videos and as many texts, T frames, S pixels a side, N patches in a frame, L text tokens.
 
-The frozen teacher says which patches the student sees (mask) and what they should mean (UTA). What the student sees
-is matched with the texts in the shared space (VTC) and in the fusion layers (VTM, MLM).
+The frozen teacher chooses the patches that the student sees (mask) and gives the features that the student learns to
+predict for them (UTA). The student's video is compared with the texts in the shared space (VTC) and in the fusion
+layers (VTM, MLM).
 """
 
 from dataclasses import dataclass, field
@@ -38,13 +39,13 @@ from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts in their sum; 0 leaves it out.
+    """The weight of each loss in their sum; 0 leaves the loss out.
 
     Attributes:
-        contrastive: VTC.
-        matching: VTM.
-        masked_lm: MLM.
-        alignment: UTA; it needs a teacher and masks.
+        contrastive: weight of VTC.
+        matching: weight of VTM.
+        masked_lm: weight of MLM.
+        alignment: weight of UTA, which needs a teacher and masks.
     """
 
     contrastive: float = 1.0
@@ -60,11 +61,11 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Which patches the student does not see; see `vmr.models.masks`.
+    """Which patches are hidden from the student; see `vmr.models.masks`.
 
     Attributes:
-        kind: attention, tube, random or none.
-        ratio: share of each frame's patches to drop.
+        kind: how the hidden patches are chosen: attention, tube, random or none.
+        ratio: share of each frame's patches that is hidden, in [0, 1).
     """
 
     kind: MaskKind = "attention"
@@ -79,15 +80,15 @@ class MaskConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """The losses and how they are made. The defaults are those of upstream's masked pre-training.
+    """The losses and how they are computed. The defaults are those of upstream's masked pre-training.
 
     Attributes:
-        weights: what each loss counts.
-        video_mask: of clips.
-        image_mask: of images, which have less to spare.
-        word_mask_probability: share of the words that MLM has to guess.
+        weights: the weight of each loss.
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden: fewer than of clips, whose frames repeat each other.
+        word_mask_probability: share of the words that MLM hides and predicts, in [0, 1).
         alignment_norm: whether UTA compares unit vectors (l2) or features as they are (none).
-        alignment_kind: l2, mse or smooth_l1.
+        alignment_kind: the distance that UTA minimises: l2 (needs alignment_norm l2), mse or smooth_l1.
         gather: gradients of VTC across processes: exact, or upstream's.
     """
 
@@ -101,7 +102,9 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         if self.weights.alignment and "none" in (self.video_mask.kind, self.image_mask.kind):
-            raise ModelError("objective: alignment needs masks, of ratio 0 at least: set weights.alignment to 0")
+            raise ModelError(
+                "objective: alignment needs masks: set their kind (ratio may be 0), or set weights.alignment to 0"
+            )
         if self.alignment_kind == "l2" and self.alignment_norm == "none":
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
         if not 0 <= self.word_mask_probability < 1:
@@ -109,37 +112,55 @@ class ObjectiveConfig:
 
 
 class Batch(NamedTuple):
-    """What a step learns from."""
+    """The videos and texts of one batch.
+
+    Attributes:
+        video: (B, T, 3, S, S), normalised for the student; T = 1 for images.
+        teacher_video: (B, T, 3, S', S'), normalised for the teacher; None where no teacher is asked.
+        input_ids: int64 (B, L).
+        attention_mask: int64 (B, L).
+        ids: int64 (B,): equal where the videos are the same, so that their texts are not negatives of each other.
+    """
 
     video: Tensor
-    """(B, T, 3, S, S), as the student wants it; T = 1 for images."""
     teacher_video: Tensor | None
-    """(B, T, 3, S', S'), as the teacher wants it."""
     input_ids: Tensor
-    """int64 (B, L)."""
     attention_mask: Tensor
-    """int64 (B, L)."""
     ids: Tensor
-    """int64 (B,): equal where the videos are the same, so that their texts are no negatives of each other."""
 
 
 class Draws(NamedTuple):
-    """The chance in a step, for those who want to repeat it; None is drawn."""
+    """The random choices of a step, for tests that repeat one; what is None is drawn.
+
+    Attributes:
+        importance: int64 (B*T, N): each frame's patches, those to keep first.
+        negative_videos: int64 (B,): for each text, the index of a video that is not its own.
+        negative_texts: int64 (B,): for each video, the index of a text that is not its own.
+        tokens: the words to hide.
+    """
 
     importance: Tensor | None = None
-    """int64 (B*T, N): each frame's patches, those to keep first."""
     negative_videos: Tensor | None = None
-    """int64 (B,): for each text a video that is not its own."""
     negative_texts: Tensor | None = None
-    """int64 (B,): for each video a text that is not its own."""
     tokens: TokenDraws | None = None
-    """The words to hide."""
 
 
 class Objective(nn.Module):
-    """A model and what it is to become. The teacher is no part of its parameters, its state or its gradients.
+    """A model with its losses. The teacher does not belong to the module's parameters, state or gradients.
 
-    Raises ModelError where the losses need a teacher that is not there or does not fit the student.
+    Args:
+        model: the model to train.
+        teacher: the frozen teacher; None if no loss or mask needs one.
+        tokenizer: turns captions into the model's tokens.
+        config: the losses and masks.
+
+    Attributes:
+        model: as given.
+        tokenizer: as given.
+        config: the present losses and masks; see `set_config`.
+
+    Raises:
+        ModelError: the tokeniser does not fit the model, or the losses need a teacher that is missing or does not fit.
     """
 
     def __init__(
@@ -158,11 +179,18 @@ class Objective(nn.Module):
 
     @property
     def teacher(self) -> Teacher | None:
-        """The frozen teacher, None where there is none."""
+        """The frozen teacher, or None."""
         return self._teacher[0]
 
     def set_config(self, config: ObjectiveConfig) -> None:
-        """Go on to another stage: other masks, other weights."""
+        """Change losses and masks, for another stage of the run.
+
+        Args:
+            config: the losses and masks from now on.
+
+        Raises:
+            ModelError: they need a teacher or a head that the model does not have, or a teacher of another size.
+        """
         by_attention = "attention" in (config.video_mask.kind, config.image_mask.kind)
         if self.teacher is None and (config.weights.alignment or by_attention):
             raise ModelError("objective: alignment and attention masks need a teacher: name one, or leave them out")
@@ -173,7 +201,15 @@ class Objective(nn.Module):
         self.config = config
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Tensor]:
-        """The weighted losses by name, those of weight 0 left out; their sum is what to minimise."""
+        """Compute the losses of a batch.
+
+        Args:
+            batch: the videos and texts.
+            draws: random choices to use instead of drawing them.
+
+        Returns:
+            Name -> weighted loss, those of weight 0 left out; their sum is to be minimised.
+        """
         draws = draws or Draws()
         weights = self.config.weights
         clamp_temperature(self.model.temperature)
@@ -182,7 +218,7 @@ class Objective(nn.Module):
         text = self.model.encode_text(batch.input_ids, batch.attention_mask)
         result: dict[str, Tensor] = {}
         if weights.alignment:
-            assert video.student is not None  # set_config has seen to it
+            assert video.student is not None  # set_config has checked it
             assert target is not None
             config = self.config
             result["alignment"] = alignment_loss(video.student, target, config.alignment_norm, config.alignment_kind)
@@ -199,7 +235,19 @@ class Objective(nn.Module):
         return {name: getattr(weights, name) * loss for name, loss in result.items()}
 
     def consult_teacher(self, batch: Batch, importance: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
-        """The mask (B, 1 + T*N) and the teacher's features of what it leaves, (K, B, 1 + kept, D); None without."""
+        """Draw the mask of a batch and compute the teacher's features of the visible patches.
+
+        Args:
+            batch: the videos and texts.
+            importance: int64 (B*T, N), each frame's patches, those to keep first; drawn if None.
+
+        Returns:
+            The mask, bool (B, 1 + T*N), True where a patch is hidden, and the features, (K, B, 1 + kept, D). The mask
+            is None where its kind is "none"; the features are None where the teacher is not asked.
+
+        Raises:
+            ModelError: the teacher has to be asked, but the batch holds no video for it.
+        """
         video, num_frames = self.model.config.video, batch.video.shape[1]
         masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
         num_steps = 1 if num_frames == 1 else num_frames // video.tubelet_size
@@ -208,8 +256,8 @@ class Objective(nn.Module):
         seen = None
         if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
             if batch.teacher_video is None:
-                raise ModelError("objective: these losses ask the teacher: the batch must hold the video for it too")
-            # A token of several frames is to mean what the teacher finds in one of them.
+                raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
+            # A token of several frames learns what the teacher sees in the middle one.
             start = 0 if num_frames == 1 else video.tubelet_size // 2
             seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
         mask = draw_mask(
@@ -223,14 +271,22 @@ class Objective(nn.Module):
         return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
-        """Time is kept unless frames keep different patches, when upstream pools it away."""
+        """Encode videos. The time axis is kept unless frames keep different patches; upstream pools it away then.
+
+        Args:
+            video: (B, T, 3, S, S).
+            mask: bool (B, 1 + T*N) or None.
+
+        Returns:
+            The encoding of the visible patches.
+        """
         all_tubes = self.config.video_mask.kind == self.config.image_mask.kind == "tube"
         return self.model.encode_video(video, mask, keep_temporal=mask is None or all_tubes)
 
     def _match(
         self, batch: Batch, video: VideoEncoding, text: TextEncoding, memory: VideoMemory, draws: Draws
     ) -> Tensor:
-        """VTM over the pairs, and over hard negatives both ways, drawn by how similar VTC finds them."""
+        """VTM over the pairs and over hard negatives in both directions, drawn by their similarity in VTC."""
         with torch.no_grad():
             scores = similarity(video.frame_embeddings, text.embedding, self.model.temperature)
             texts = sample_negatives(negative_weights(scores, batch.ids))
@@ -245,7 +301,7 @@ class Objective(nn.Module):
         return matching_loss(torch.cat(logits), texts.valid)
 
     def _guess_words(self, batch: Batch, memory: VideoMemory, draws: TokenDraws | None) -> Tensor:
-        """MLM: the texts are read again with words hidden, this time looking at their videos."""
+        """MLM: the texts are encoded again with words hidden, and the fusion layers see their videos."""
         shown, labels = mask_tokens(
             batch.input_ids,
             self.model.config.text.vocab_size,
@@ -257,5 +313,5 @@ class Objective(nn.Module):
         )
         text_tokens = self.model.text_encoder(shown, batch.attention_mask)
         fused = self.model.fusion(text_tokens, batch.attention_mask, memory)
-        hidden = labels != IGNORED  # the head's product with the vocabulary is spared for all other words
+        hidden = labels != IGNORED  # the product with the vocabulary is computed for these words only
         return masked_lm_loss(self.model.guess_words(fused[hidden]), labels[hidden])

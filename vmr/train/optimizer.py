@@ -1,4 +1,4 @@
-"""Which parameters decay, and at which learning rate each is trained: named parameter groups for `torch.optim`."""
+"""Named parameter groups for `torch.optim`: each has its own learning rate and weight decay."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,8 +10,8 @@ from vmr.errors import VmrError
 
 DecayRule = Literal["standard", "upstream"]
 
-# Beside what has fewer than two dimensions: parameters that are no weights of a product. Decay pulls them to a value
-# that means something else than "simple": A_log = 0 is a state that decays at rate 1.
+# Parameters that do not decay although they may have two dimensions, since they are no weights of a product. For them 0
+# is not the neutral value that decay should pull to: A_log = 0 is a state that decays at rate 1.
 EXEMPT = frozenset({"bias", "A_log", "A_b_log", "pos_embed", "temporal_pos_embedding", "cls_token"})
 EXEMPT_TABLES = ("embeddings.position.weight",)
 
@@ -31,25 +31,25 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Sort the parameters that require a gradient into groups of one learning rate and one weight decay each.
 
-    Upstream's video_sm names layer decay, too, but leaves the Mamba layers out of it: they are trained at the full rate
-    and only the patch filter, the positions and CLS are slowed. Here every layer counts.
+    Layer decay here includes every layer. Upstream's video_sm trains the Mamba layers at the full rate and slows only
+    the patch filter, the positions and CLS.
 
     Args:
-        named_parameters: of the whole model, frozen ones included, as `named_parameters()` of an unwrapped module.
-        learning_rate: of what no override names.
-        weight_decay: of what is not exempt.
+        named_parameters: all of the model, frozen ones included, as `named_parameters()` of an unwrapped module.
+        learning_rate: of the parameters that no override names.
+        weight_decay: of the parameters that are not exempt.
         decay: `standard` exempts parameters of fewer than two dimensions, A_log, positions and CLS; `upstream` exempts
             those of one dimension and biases only, so that A_log, positions, CLS and the temperature decay.
         overrides: regular expression -> learning rate of the parameters whose names it is found in; the first wins.
-        layer_decay: in (0, 1], the rate's factor from each layer to the one below. Of an encoder with n layers, the
-            input (patch filter or embeddings, positions, CLS) has depth 0, layer i has i + 1, and all that is not of
-            the encoders' layers n + 1; rates are times layer_decay ** (n + 1 - depth), overridden ones too.
+        layer_decay: in (0, 1], the factor from each layer's rate to the rate of the layer below. In an encoder with n
+            layers the input (patch filter or embeddings, positions, CLS) has depth 0, layer i has depth i + 1, and
+            everything else n + 1. Rates, overridden ones too, are multiplied by layer_decay ** (n + 1 - depth).
 
     Returns:
         Groups with `name`, `params`, `param_names`, `lr` and `weight_decay`, in the order of their first parameters.
 
     Raises:
-        VmrError: a value out of range, an override or layer decay that fits no parameter, or nothing to train.
+        VmrError: a value is out of range, an override or the layer decay fits no parameter, or nothing can be trained.
     """
     named = list(named_parameters)
     overrides = overrides or {}
@@ -60,9 +60,9 @@ def parameter_groups(
         try:
             is_found = any(re.search(key, name) for name, _ in named)
         except re.error as error:
-            raise VmrError(f"overrides: {key!r} is no regular expression: {error}") from None
+            raise VmrError(f"overrides: {key!r} is not a regular expression: {error}") from None
         if not is_found:
-            raise VmrError(f"overrides: {key!r} is found in no parameter's name")
+            raise VmrError(f"overrides: {key!r} matches no parameter's name")
     stages = _stages([name for name, _ in named], layer_decay) if layer_decay is not None else {}
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in named:
@@ -83,7 +83,16 @@ def parameter_groups(
 
 
 def is_exempt(name: str, parameter: nn.Parameter, decay: DecayRule) -> bool:
-    """Whether a parameter is left out of weight decay."""
+    """Say whether a parameter is left out of weight decay.
+
+    Args:
+        name: its name in the model.
+        parameter: the parameter.
+        decay: as for `parameter_groups`.
+
+    Returns:
+        True if it does not decay.
+    """
     if decay == "upstream":
         return parameter.dim() == 1 or name.endswith(".bias")
     return parameter.dim() < 2 or name.rpartition(".")[2] in EXEMPT or name.endswith(EXEMPT_TABLES)

@@ -9,14 +9,22 @@ from vmr.errors import VmrError
 def cosine_with_warmup(
     num_warmup_steps: float, num_training_steps: int, min_ratio: float = 0.0
 ) -> Callable[[int], float]:
-    """The factor of the learning rate at each step, for `torch.optim.lr_scheduler.LambdaLR`.
+    """Make a schedule for `torch.optim.lr_scheduler.LambdaLR`: a linear warm-up, then half a cosine.
 
-    It rises in a line from 0 to 1 at `num_warmup_steps`, which may be a fraction of a step, and falls along half a
-    cosine to 0 at `num_training_steps`. As in upstream, `min_ratio` is a floor under all of it, not a shift: step 0 of
-    a warm-up is trained at `min_ratio`, as is what comes after the last step.
+    The factor rises linearly from 0 to 1 at `num_warmup_steps` and falls along half a cosine to 0 at
+    `num_training_steps`. As in upstream, `min_ratio` is a lower bound, not an offset: the first step of a warm-up and
+    all steps after the last are trained at `min_ratio`.
+
+    Args:
+        num_warmup_steps: length of the warm-up, in [0, num_training_steps]; it may be a fraction of a step.
+        num_training_steps: where the cosine reaches 0, at least 1.
+        min_ratio: the lower bound of the factor, in [0, 1].
+
+    Returns:
+        A function from the number of the step, counted from 0, to the factor of the learning rate.
 
     Raises:
-        VmrError: a value out of range.
+        VmrError: a value is out of range.
     """
     if num_training_steps < 1:
         raise VmrError(f"num_training_steps is {num_training_steps}, but must be at least 1")

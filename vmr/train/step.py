@@ -1,4 +1,4 @@
-"""One optimiser step: forward, backward, a look at every number, and the update."""
+"""One optimiser step: forward, backward, a check that every number is finite, and the update."""
 
 import math
 from collections.abc import Sequence
@@ -20,11 +20,14 @@ _SMALLEST_SCALE = 1.0  # of losses in fp16: below it, gradients are not too smal
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of a step.
+    """The outcome of a step.
 
-    losses: weighted, by name, means over the batches of the step. grad_norm: before clipping. bad: the first thing in
-    it that was not finite, for which the step was left out; None for a step that was made. overflow: left out as well,
-    but only because fp16 could not hold the scaled gradients; the scale is halved.
+    Attributes:
+        losses: name -> weighted loss, the mean over the batches of the step.
+        grad_norm: the norm of all gradients before clipping.
+        bad: the first thing that was not finite, because of which the step was skipped; None if nothing was.
+        overflow: whether the step was skipped because fp16 could not hold the scaled gradients; the loss scale is then
+            halved, and nothing is wrong with the run.
     """
 
     losses: dict[str, float]
@@ -34,26 +37,49 @@ class StepResult:
 
 
 class Stepper:
-    """Makes steps. Weights are float32; under autocast the products of the forward pass are not."""
+    """Makes optimiser steps. Weights are float32; autocast computes the forward pass's products in `precision`.
+
+    Args:
+        parallelised: the objective on all processes.
+        optimizer: over the parameters of the objective's model.
+        processes: the processes of the run.
+        precision: "fp32", "bf16" or "fp16"; fp16 scales the losses.
+        max_grad_norm: gradients with a greater norm are scaled down to it; None leaves them.
+
+    Attributes:
+        parallelised: as given.
+        optimizer: as given.
+        scaler: the loss scaler, switched off unless the precision is fp16.
+    """
 
     def __init__(
         self,
         parallelised: Parallelised,
         optimizer: torch.optim.Optimizer,
-        among: Processes,
+        processes: Processes,
         *,
         precision: Precision,
         max_grad_norm: float | None,
     ) -> None:
         self.parallelised = parallelised
         self.optimizer = optimizer
-        self.scaler = torch.amp.GradScaler(among.device.type, enabled=precision == "fp16")
-        self._among = among
+        self.scaler = torch.amp.GradScaler(processes.device.type, enabled=precision == "fp16")
+        self._processes = processes
         self._precision = precision
         self._max_grad_norm = max_grad_norm
 
     def __call__(self, batches: Sequence[Batch]) -> StepResult:
-        """Learn from the batches together. A step with a number that is not finite changes no weight."""
+        """Make one step on the mean gradients of some batches. A step with a number that is not finite changes nothing.
+
+        Args:
+            batches: at least one.
+
+        Returns:
+            The losses and the outcome.
+
+        Raises:
+            VmrError: fp16 cannot hold the gradients at any loss scale.
+        """
         self.optimizer.zero_grad(set_to_none=True)
         summed: dict[str, Tensor] = {}
         for number, batch in enumerate(batches):
@@ -70,7 +96,7 @@ class Stepper:
         *values, norm_value = torch.stack([*summed.values(), norm]).tolist()  # one wait for the device, not one each
         found = dict(zip(summed, values, strict=True))
         bad_loss = next((f"the {name} loss" for name, value in found.items() if not math.isfinite(value)), None)
-        is_bad, is_overflow = self._among.any(bad_loss is not None, not math.isfinite(norm_value))
+        is_bad, is_overflow = self._processes.any(bad_loss is not None, not math.isfinite(norm_value))
         overflow = is_overflow and not is_bad and self.scaler.is_enabled()
         if is_bad or (is_overflow and not overflow):
             bad = bad_loss or self._bad_gradient() or "another process's loss"
@@ -91,7 +117,7 @@ class Stepper:
     def _autocast(self) -> AbstractContextManager[object]:
         if self._precision == "fp32":
             return nullcontext()
-        return torch.autocast(self._among.device.type, _DTYPES[self._precision])
+        return torch.autocast(self._processes.device.type, _DTYPES[self._precision])
 
     def _bad_gradient(self) -> str | None:
         """The first parameter, in the model's order, whose gradient is not finite."""

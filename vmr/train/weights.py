@@ -1,4 +1,4 @@
-"""What a run changes and must keep: a model, its moving average, the state of the optimiser and of the loss scaler."""
+"""The tensors that a run changes and saves: model, moving average, state of the optimiser and of the loss scaler."""
 
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,19 @@ from torch.optim.swa_utils import AveragedModel
 
 from vmr.models.video_text import VideoTextModel
 from vmr.processes import Processes
-from vmr.train.checkpoint import load_model, load_optimizer, model_tensors, optimizer_tensors
+from vmr.train.checkpoint import load_optimizer, load_weights, model_tensors, optimizer_tensors
 from vmr.train.distributed import shard
 
 
 class Weights:
-    """All tensors of a run, on every process the same or its own part of them."""
+    """All tensors of a run; under FSDP, each process's own part of them.
+
+    Attributes:
+        model: the model that is trained.
+        average: the moving average of its weights, or None.
+        optimizer: the optimiser over `parameter_groups` of the model.
+        scaler: the scaler of fp16 losses; switched off for other precisions.
+    """
 
     def __init__(
         self,
@@ -29,27 +36,43 @@ class Weights:
         self.scaler = scaler
 
     def update_average(self) -> None:
-        """Take the model as it is now into the average, where there is one."""
+        """Update the moving average with the present weights, if there is one."""
         if self.average is not None:
             self.average.update_parameters(self.model)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All of them, whole and on the CPU, by file of a checkpoint; every process must ask."""
+        """Gather all tensors in full on the CPU, for a checkpoint. Every process must call it.
+
+        Returns:
+            File name without suffix ("model", "optimizer", "ema") -> tensor name -> tensor.
+        """
         found = {"model": model_tensors(self.model), "optimizer": optimizer_tensors(self.optimizer)}
         if self.average is not None:
             found["ema"] = model_tensors(self.average)
         return found
 
     def load(self, checkpoint: Path, scaler: dict[str, Any]) -> None:
-        """Go on with those of a checkpoint. Raises VmrError where they are another model's."""
-        load_model(self.model, checkpoint / "model.safetensors")
+        """Replace all tensors with those of a checkpoint.
+
+        Args:
+            checkpoint: the folder of the checkpoint.
+            scaler: the state of the loss scaler, from `TrainState.scaler`.
+
+        Raises:
+            VmrError: the checkpoint is of another model.
+        """
+        load_weights(self.model, checkpoint / "model.safetensors")
         load_optimizer(self.optimizer, checkpoint / "optimizer.safetensors")
         if self.average is not None:
-            load_model(self.average, checkpoint / "ema.safetensors")
+            load_weights(self.average, checkpoint / "ema.safetensors")
         self.scaler.load_state_dict(scaler)
 
     def snapshot(self) -> VideoTextModel:
-        """A model of its own, on the CPU, as it is to be used: averaged, where there is one; every process must ask."""
+        """Copy the model to the CPU, for use: the moving average, if there is one. Every process must call it.
+
+        Returns:
+            A new model in evaluation mode.
+        """
         weights = model_tensors(self.model if self.average is None else self.average.module)
         model = VideoTextModel(self.model.config)
         model.load_state_dict(weights)
@@ -57,10 +80,17 @@ class Weights:
 
 
 def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
-    """The exponential moving average of a model's weights, to be updated after every step.
+    """Make the exponential moving average of a model's weights, to be updated after every step.
 
-    Over the first n steps the decay is (1 + n) / (10 + n) where that is less, or the average would consist of the
-    weights that the run began with.
+    After n steps the decay is the smaller of `decay` and (1 + n) / (10 + n): with the full decay from the start, the
+    average would long consist of the weights that the run began with.
+
+    Args:
+        model: the model; its weights are copied.
+        decay: of the average, in (0, 1).
+
+    Returns:
+        The average, without gradients.
     """
 
     def average_of(kept: Tensor, new: Tensor, num_averaged: Tensor | int) -> Tensor:
@@ -69,8 +99,13 @@ def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
     return AveragedModel(model, avg_fn=average_of).requires_grad_(False)
 
 
-def shard_average(average: AveragedModel, among: Processes) -> None:
-    """Have each process keep the part of the average that belongs to its part of the model."""
+def shard_average(average: AveragedModel, processes: Processes) -> None:
+    """Split the average over the processes in the same way as FSDP splits the model.
+
+    Args:
+        average: from `averaged`; changed in place.
+        processes: the processes of the run.
+    """
     model = average.module
     assert isinstance(model, VideoTextModel)
-    shard(model, model, among)
+    shard(model, model, processes)

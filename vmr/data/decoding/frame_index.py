@@ -1,14 +1,14 @@
-"""Where the frames of a video file lie, and how to reach any one of them exactly (FFmpeg through PyAV).
+"""Where the frames of a video file are, and how to reach any one of them exactly (FFmpeg through PyAV).
 
 Frame i is, by definition, the i-th picture that a plain decode from the first byte shows. Both decoders here give that
-picture; they differ in how fast they get there:
+picture. They differ in speed:
 
-- `SeekingDecoder` reads the packets once without decoding (`scan_packets`), sorts their presentation times, and from
-  then on starts at the key frame before the wanted picture. It trusts nothing it can check: the packet it starts with
-  must be the one it listed, the packets after it must follow in the listed order, the first picture must be the key
-  frame and coded by itself, and the wanted picture is known by its presentation time.
-- `CountingDecoder` decodes from the start and counts. It serves files whose packets cannot name their pictures: no
-  presentation times (H.264 or MPEG-4 in AVI), fields in packets of their own, damage.
+- `SeekingDecoder` uses a list of all packets, which `scan_packets` makes without decoding. To reach a picture, it
+  starts at the key frame before it. It checks what it can: the packet that it starts with must be the listed one, the
+  packets after it must follow in the listed order, the first picture must be the key frame and coded without reference
+  to others, and the wanted picture must have the right presentation time.
+- `CountingDecoder` decodes from the start and counts. It serves files whose packets do not identify their pictures:
+  files without presentation times (H.264 or MPEG-4 in AVI), files with each field in its own packet, and damaged files.
 """
 
 from __future__ import annotations
@@ -17,172 +17,56 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vmr.errors import VideoError
+from vmr.data.decoding.video_file import VideoFile
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.packet import Packet
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Playlists and scripts name other files, "tty" draws any text file, "..._pipe" and "image2" are still pictures.
-_NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2"}
-# A packet of these need not be one picture: VP8 has invisible ones, animations paint each picture over the one before
-# although every packet may call itself a key frame.
+# In these codecs the packets do not identify the pictures. Some packets of VP8 show no picture. In animations each
+# picture is painted over the one before, although every packet may be marked as a key frame.
 _COUNTED_CODECS = {"vp8", "gif", "apng", "webp"}
-_ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-_PROBED_FRAMES = 4
-# A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
-_LENIENT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
-_SEEK_PAYS_PACKETS = 8  # decoding fewer packets than this is cheaper than a seek
+_NUM_PROBED_FRAMES = 4
+_MIN_PACKETS_TO_SEEK = 8  # decoding fewer packets than this is cheaper than a seek
 
 
 class TimeBase(Protocol):
-    """Seconds per tick of a stream's clock, as a fraction; PyAV changed its own type for it in version 19."""
+    """Seconds per tick of a stream's clock, as a fraction. PyAV changed its own type for it in version 19."""
 
     @property
     def numerator(self) -> int:
-        """Above the line."""
+        """Upper part of the fraction."""
 
     @property
     def denominator(self) -> int:
-        """Below it."""
+        """Lower part of the fraction."""
 
 
 class UnreachableFrameError(Exception):
-    """The packets promise a frame that the decoder does not deliver."""
-
-
-class VideoFile:
-    """One open file and its video stream. Raises VideoError if there is none."""
-
-    def __init__(self, path: str, num_threads: int) -> None:
-        self.path = path
-        self._num_threads = num_threads
-        self.container: InputContainer
-        self.stream: VideoStream
-        self.reopen()
-
-    def reopen(self) -> None:
-        """Go back to the first byte. Unlike a seek this cannot fail on a file that was opened before."""
-        self.close()
-        self.container = _open_container(self.path)
-        try:
-            self.stream = _video_stream(self.container, self.path)
-            self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = self._num_threads
-        except BaseException:
-            self.container.close()
-            raise
-
-    def close(self) -> None:
-        """Close the file; harmless when closed already."""
-        if hasattr(self, "container"):
-            self.container.close()
-
-    def packets(self) -> Iterator[Packet[VideoStream]]:
-        """The packets from here on. Where the file becomes unreadable, it ends."""
-        packets = self.container.demux(self.stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, FFmpegError):
-                return
-            if packet.size:  # an empty one would tell the decoder that the file ends here
-                yield packet
-
-    def decode(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[VideoFrame]:
-        """The pictures of these packets, and those the decoder still holds at their end. A broken packet gives none."""
-        for packet in packets:
-            yield from self._decode(packet)
-        yield from self._decode(None)
-
-    def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        try:
-            return self.stream.codec_context.decode(packet)
-        except FFmpegError:
-            return []
-
-
-def _open_container(path: str) -> InputContainer:
-    place = Path(path)
-    try:
-        if place.is_dir():
-            raise VideoError(path, "is a folder, not a video file")
-        if place.is_file() and place.stat().st_size == 0:
-            raise VideoError(path, "is empty (0 bytes)")
-        # "file:" and the whitelist keep a name like "http://..." or a playlist from reaching out of this machine.
-        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_LENIENT)
-    except FFmpegError as error:
-        raise VideoError(path, _why_unopened(place, error)) from None
-    except (OSError, ValueError) as error:
-        raise VideoError(path, getattr(error, "strerror", None) or str(error)) from None
-    name = container.format.name
-    if name in _NOT_VIDEOS or name.endswith("_pipe"):
-        container.close()
-        raise VideoError(path, f"is not a video file (FFmpeg takes it for {name!r})")
-    return container
-
-
-def _why_unopened(place: Path, error: FFmpegError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if place.is_file() and _lacks_moov(place):
-        return "mp4 without its index (moov): the recording or download did not finish"
-    if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return "not a video that FFmpeg can read"
-
-
-def _lacks_moov(place: Path) -> bool:
-    """Whether this is an mp4 whose top-level boxes end before a moov box."""
-    size_of_file = place.stat().st_size
-    with place.open("rb") as file:
-        names = []
-        position = 0
-        while position + 8 <= size_of_file:
-            file.seek(position)
-            header = file.read(16)
-            names.append(header[4:8])
-            size = int.from_bytes(header[:4], "big")
-            if size == 1:  # the real size follows in 64 bits
-                size = int.from_bytes(header[8:16], "big")
-            if size < 8:  # 0: up to the end of the file
-                break
-            position += size
-    return names[:1] == [b"ftyp"] and b"moov" not in names
-
-
-def _video_stream(container: InputContainer, path: str) -> VideoStream:
-    # cover art calls itself a video stream; PyAV tells since 14.1
-    streams = [s for s in container.streams.video if not int(getattr(s, "disposition", 0)) & _ATTACHED_PICTURE]
-    if not streams:
-        raise VideoError(path, "holds no video" + (", only sound" if container.streams.audio else ""))
-    best = container.streams.best("video")
-    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
-    if getattr(stream, "codec_context", None) is None:
-        raise VideoError(path, "its video is in a format that this FFmpeg cannot decode")
-    return stream
+    """The packets list a frame that the decoder does not deliver."""
 
 
 @dataclass(frozen=True)
 class PacketTable:
-    """The packets of a video stream in file order, and the pictures they promise.
+    """The packets of a video stream, and the pictures that they should give. Times are in ticks of the stream's clock.
 
-    places: (presentation time, size in bytes) of a packet -> its place in the file, from 0.
-    key_pts, key_dts, key_places: the key frames that are shown, in file order, which is also their order in time.
-    shown_pts: presentation times of the pictures, increasing, (num_frames,). Times are in units of the stream's time
-    base. last_duration: of the last picture, 0 if the file does not say.
+    The lists of key frames hold those that are shown, in file order, which is also their order in time.
+
+    Attributes:
+        places: (presentation time, size in bytes) of each packet -> its number in the file, from 0.
+        key_pts: presentation times of the key frames.
+        key_dts: decoding times of the key frames; the presentation time where the file has none.
+        key_places: numbers of the key frames' packets in the file.
+        shown_pts: presentation times of the pictures, increasing, (num_frames,).
+        last_duration: how long the last picture is shown; 0 if the file does not say.
     """
 
     places: dict[tuple[int, int], int]
@@ -194,7 +78,15 @@ class PacketTable:
 
 
 def scan_packets(file: VideoFile) -> PacketTable | None:
-    """Read every packet of a freshly opened file. None if they do not tell one picture from another."""
+    """List the packets of a video without decoding them.
+
+    Args:
+        file: a file that was just opened; its packets are read to the end.
+
+    Returns:
+        The table, or None if the packets do not identify the pictures: a packet is damaged or has no presentation time,
+        two pictures have the same time, key frames are not in order, or the codec is one of those that must be counted.
+    """
     if file.stream.codec_context.name in _COUNTED_CODECS:
         return None
     places: dict[tuple[int, int], int] = {}
@@ -205,7 +97,7 @@ def scan_packets(file: VideoFile) -> PacketTable | None:
         if packet.pts is None or packet.is_corrupt:
             return None
         places[packet.pts, packet.size] = place
-        if packet.is_discard:  # an edit list hides it, though others may be coded from it
+        if packet.is_discard:  # an edit list hides this picture, but others may be coded with reference to it
             continue
         shown.append(packet.pts)
         if packet.is_keyframe:
@@ -226,62 +118,75 @@ def scan_packets(file: VideoFile) -> PacketTable | None:
 
 
 class SeekingDecoder:
-    """Reaches a picture from the key frame before it. Pictures are named by presentation time."""
+    """Reaches a picture from the key frame before it. Pictures are identified by their presentation times.
+
+    Args:
+        file: the video.
+        table: its packets, of `scan_packets`.
+    """
 
     def __init__(self, file: VideoFile, table: PacketTable) -> None:
         self._file = file
         self._table = table
         self._frames: Iterator[VideoFrame] = iter(())
-        self._last: VideoFrame | None = None  # the latest picture the decoder gave
-        self._place = 0  # where the decoder will read next
-        self._trust_keys = True
+        self._last: VideoFrame | None = None  # the latest picture that the decoder gave
+        self._place = 0  # number of the packet that is decoded next
+        self._keys_are_reliable = True
         self._restart()
 
     def first_frames(self) -> list[VideoFrame]:
-        """The first few pictures of the file, to be compared with what the packets promise."""
+        """Return the first pictures of the file, up to four: the caller compares them with the table."""
         self._restart()
-        frames = list(islice(self._frames, _PROBED_FRAMES))
+        frames = list(islice(self._frames, _NUM_PROBED_FRAMES))
         self._last = frames[-1] if frames else None
         return frames
 
     def frame(self, pts: int) -> VideoFrame:
-        """The picture shown at `pts`. Raises UnreachableFrameError if the decoder has none for this time."""
+        """Return a picture.
+
+        Args:
+            pts: its presentation time, in ticks of the stream's clock.
+
+        Raises:
+            UnreachableFrameError: the decoder gives no picture with this time.
+        """
         if self._last is not None and self._last.pts == pts:
             return self._last
-        key = bisect_right(self._table.key_pts, pts) - 1 if self._trust_keys else -1
+        key = bisect_right(self._table.key_pts, pts) - 1 if self._keys_are_reliable else -1
         frame = self._decode_to(pts) if self._is_ahead(pts, key) else None
         for start in (key, key - 1):
             if frame is None and start >= 0 and self._start_at_key(start):
-                frame = self._decode_to(pts, proof=self._table.key_pts[start])
+                frame = self._decode_to(pts, expected_key=self._table.key_pts[start])
         if frame is None:
             self._restart()
             frame = self._decode_to(pts)
             if frame is not None and key >= 0:
-                self._trust_keys = False  # the file calls pictures key frames that are none: never start there again
+                self._keys_are_reliable = False  # the file marks key frames that are none: no longer start at them
         if frame is None:
             raise UnreachableFrameError
         return frame
 
     def _is_ahead(self, pts: int, key: int) -> bool:
-        """Whether going on from here costs no more than starting at the key frame."""
+        """Whether decoding on from here costs no more than a seek to the key frame."""
         if self._last is None or self._last.pts is None or self._last.pts > pts:
             return False
-        return key < 0 or self._table.key_places[key] - self._place < _SEEK_PAYS_PACKETS
+        return key < 0 or self._table.key_places[key] - self._place < _MIN_PACKETS_TO_SEEK
 
-    def _decode_to(self, pts: int, proof: int | None = None) -> VideoFrame | None:
-        """Go on decoding until the picture at `pts`; None if the decoder passes it by.
+    def _decode_to(self, pts: int, expected_key: int | None = None) -> VideoFrame | None:
+        """Decode on until the picture at `pts`; return None if the decoder gives later pictures but not this one.
 
-        proof: presentation time of the key frame the decoding began with. Nothing counts before that picture itself has
-        come, coded without reference to others.
+        `expected_key` is the presentation time of the key frame at which decoding started. That picture must come,
+        coded without reference to others, before any picture is returned.
         """
         for frame in self._frames:
             self._last = frame
             if frame.pts is None:
                 return None
-            if proof is not None and frame.pts >= proof:
-                if frame.pts > proof or not (frame.key_frame or frame.pict_type == av.video.frame.PictureType.I):
+            if expected_key is not None and frame.pts >= expected_key:
+                coded_alone = frame.key_frame or frame.pict_type == av.video.frame.PictureType.I
+                if frame.pts > expected_key or not coded_alone:
                     return None
-                proof = None
+                expected_key = None
             if frame.pts >= pts:
                 return frame if frame.pts == pts else None
         return None
@@ -291,9 +196,10 @@ class SeekingDecoder:
         self._read_from(0, self._file.packets())
 
     def _start_at_key(self, key: int) -> bool:
-        """Make this key frame's packet the next to be decoded; False if no seek lands at or before it.
+        """Make this key frame's packet the next one to be decoded; return False if no seek lands at or before it.
 
-        Containers differ in which clock they seek by, and some land late; landing early costs only reading.
+        Some containers seek by presentation time, others by decoding time, and some land too late. To land too early
+        costs only the reading of more packets.
         """
         table = self._table
         for target in (table.key_pts[key], table.key_dts[key], table.key_dts[max(key - 1, 0)]):
@@ -328,7 +234,11 @@ class SeekingDecoder:
 
 
 class CountingDecoder:
-    """Reaches picture i by decoding from the start: always right, slow when going back."""
+    """Reaches picture i by decoding from the start: always exact, but slow when it has to go back.
+
+    Args:
+        file: the video.
+    """
 
     def __init__(self, file: VideoFile) -> None:
         self._file = file
@@ -344,7 +254,12 @@ class CountingDecoder:
         self._frames = self._file.decode(self._file.packets())
 
     def all_pts(self) -> tuple[list[int | None], VideoFrame | None]:
-        """The presentation time of every picture, where the file has them, and the first picture."""
+        """Decode the whole file.
+
+        Returns:
+            The presentation time of every picture in ticks of the stream's clock (None where the file has none), and
+            the first picture, or None if no picture can be decoded.
+        """
         self._restart()
         first = next(self._frames, None)
         times = [] if first is None else [first.pts, *(frame.pts for frame in self._frames)]
@@ -352,7 +267,14 @@ class CountingDecoder:
         return times, first
 
     def frame(self, index: int) -> VideoFrame:
-        """Picture `index`, from 0. Raises UnreachableFrameError past the last."""
+        """Return a picture.
+
+        Args:
+            index: its number, from 0.
+
+        Raises:
+            UnreachableFrameError: the file has no such picture.
+        """
         if index < self._next - 1:
             self._restart()
         while self._next <= index:
@@ -368,12 +290,21 @@ class CountingDecoder:
 def frame_times(
     pts: list[int | None] | NDArray[np.int64], time_base: TimeBase | None, frame_s: float
 ) -> NDArray[np.float64]:
-    """Seconds since the first picture, (num_frames,); counted in steps of frame_s where the times make no sense."""
+    """Convert presentation times to seconds.
+
+    Args:
+        pts: presentation times in ticks, (num_frames,), at least one.
+        time_base: seconds per tick; None if unknown.
+        frame_s: seconds per picture, which are used where times are missing or do not increase.
+
+    Returns:
+        Seconds since the first picture, increasing, (num_frames,).
+    """
     if time_base is None or any(time is None for time in pts):
         return np.arange(len(pts), dtype=np.float64) * frame_s
     ticks = np.asarray(pts, np.int64)
     if np.any(np.diff(ticks) <= 0):
         return np.arange(len(pts), dtype=np.float64) * frame_s
-    # multiply first, divide once: a frame at 4 s must not come out a hair before the window that begins at 4 s
+    # Multiply first and divide once, so that a frame at 4 s is not rounded to before a window that begins at 4 s.
     seconds: NDArray[np.float64] = (ticks - ticks[0]) * time_base.numerator / time_base.denominator
     return seconds

@@ -1,4 +1,4 @@
-"""How videos are decoded: by which library, by how many processes, with how much patience."""
+"""How videos are decoded: by which library, by how many processes, and how long a file may take."""
 
 import threading
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class DecodeOptions:
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: how many processes decode; None for one a CPU, but at most 8.
+        num_workers: number of decoding processes; None means one per CPU, but at most 8.
         timeout_s: how many seconds a file may go without delivering frames before its decoder is stopped and the file
             counts as unreadable.
 
     Raises:
-        VmrError: the reader is unknown, or a number makes no sense.
+        VmrError: the reader is unknown, or a number is out of range.
     """
 
     reader: str = "pyav"

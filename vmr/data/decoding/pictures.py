@@ -1,4 +1,4 @@
-"""From a decoded picture to upright RGB pixels of the size asked for."""
+"""Turning and scaling: from a decoded picture to upright RGB pixels of a given size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 
 
 def upright_rgb(frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A decoded picture turned upright and scaled to `size` = (H, W), bicubic; uint8 RGB (H, W, 3)."""
+    """Turn a decoded picture upright and scale it.
+
+    Args:
+        frame: the picture, of any pixel format.
+        size: (H, W) of the result, in pixels.
+
+    Returns:
+        uint8 RGB in [0, 255], (H, W, 3); scaled by FFmpeg's bicubic filter.
+    """
     quarter_turns, mirrored = orientation(frame)
     height, width = size[::-1] if quarter_turns % 2 else size
     rgb = _scaled(frame, (height, width))
@@ -23,14 +31,20 @@ def upright_rgb(frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def orientation(frame: VideoFrame) -> tuple[int, bool]:
-    """Clockwise quarter turns (0 to 3), and whether to mirror left and right before them, from the display matrix.
+    """Read from a picture's display matrix how to turn it upright.
 
-    The matrix is nine 32-bit numbers (a b u / c d v / x y w); a point goes from (x, y) to (ax + cy, bx + dy), y
+    The matrix is nine 32-bit numbers (a b u / c d v / x y w). It moves a point (x, y) to (ax + cy, bx + dy), with y
     downwards.
+
+    Args:
+        frame: a decoded picture.
+
+    Returns:
+        The number of clockwise quarter turns, 0 to 3, and whether to swap left and right before turning.
     """
     try:
         side_data = cast("Mapping[str, bytes]", frame.side_data)
-    except ValueError:  # PyAV stumbles over any side data it has no name for, but still knows the angle
+    except ValueError:  # PyAV fails on side data of an unknown kind, but still gives the angle
         return round(-frame.rotation / 90) % 4, False
     if "DISPLAYMATRIX" not in side_data:
         return 0, False
@@ -42,7 +56,15 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
 
 
 def resized_rgb(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """An RGB picture (h, w, 3) scaled to `size` = (H, W) as `upright_rgb` scales."""
+    """Scale an RGB picture as `upright_rgb` does.
+
+    Args:
+        rgb: uint8 RGB, (h, w, 3).
+        size: (H, W) of the result, in pixels.
+
+    Returns:
+        uint8 RGB in [0, 255], (H, W, 3); the picture itself if it has this size.
+    """
     if rgb.shape[:2] == size:
         return rgb
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")

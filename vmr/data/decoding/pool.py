@@ -1,4 +1,4 @@
-"""Decoding many videos in worker processes that may hang, crash or be killed without harm to the job."""
+"""Decoding many videos in worker processes. If a worker hangs, crashes or is killed, only its current file fails."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from vmr.errors import VmrError
 
 
 class DecodePool:
-    """Worker processes that decode; a context manager, which ends them when it is left.
+    """Worker processes that decode videos. As a context manager, it ends them on exit.
 
     Args:
         spec: which frames to take of each segment.
         segmenter: into which spans each video is cut; None makes one segment of the whole video.
-        options: the reader, the number of processes, and how long a file may go without delivering anything.
+        options: the reader, the number of processes, and how long to wait for a file.
+
+    Attributes:
+        spec: as given.
+        segmenter: as given.
+        options: as given.
+        num_workers: the number of worker processes.
 
     Raises:
         VmrError: the reader's package is missing.
@@ -38,13 +44,20 @@ class DecodePool:
         self._run: _Run | None = None
 
     def decode(self, paths: Iterable[str | os.PathLike[str]]) -> Generator[Decoded, None, None]:
-        """Yield segments as they come: those of a file in order, files in any order, and one end for each file.
+        """Decode videos.
 
-        A path that is given twice is decoded once. Little is decoded ahead of what is taken, and leaving the loop early
-        ends the decoding.
+        A path that is given twice is decoded once. Only a few segments are decoded in advance. Leaving the loop early
+        stops the decoding.
+
+        Args:
+            paths: videos or pictures.
+
+        Yields:
+            The segments of each file in order, followed by one `DecodedVideo` or `DecodeFailure` for the file. Files
+            come in any order, and their segments may alternate.
 
         Raises:
-            VmrError: a worker cannot start, or this pool is decoding already.
+            VmrError: a worker cannot start, this pool is decoding already, or it is closed while it decodes.
         """
         if self._run is not None:
             raise VmrError("this pool is decoding already: use one pool for each loop")
@@ -64,7 +77,7 @@ class DecodePool:
             self._run = None
 
     def close(self) -> None:
-        """End the workers; does nothing if they have ended."""
+        """Stop decoding and end the workers. Does nothing if they have ended."""
         if self._run is not None:
             self._run.stop(kill=True)
         for worker in self._workers:
@@ -80,16 +93,29 @@ class DecodePool:
 
 
 def start_workers(options: DecodeOptions) -> list[WorkerProcess]:
-    """Return the worker processes that the options ask for; each starts when it gets its first job."""
+    """Create worker processes. Each starts when it gets its first job.
+
+    Args:
+        options: the number of processes, and how long to wait for an answer.
+
+    Returns:
+        The workers.
+    """
     num_workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
     return [WorkerProcess(options.timeout_s) for _ in range(num_workers)]
 
 
 def join_threads(threads: list[threading.Thread], workers: list[WorkerProcess], kill: bool) -> None:
-    """Wait for the thread of each worker to end; kill: at once, by ending the workers they wait for."""
+    """Wait until the threads of all workers have ended.
+
+    Args:
+        threads: one for each worker.
+        workers: the workers, in the same order.
+        kill: whether to kill the workers, so that the threads that wait for them end at once.
+    """
     while any(thread.is_alive() for thread in threads):
         for worker, thread in zip(workers, threads, strict=True):
-            if kill:  # in the loop, because a thread may just have been starting its worker
+            if kill:  # repeated, because a thread may start its worker after the first time
                 worker.kill()
             thread.join(0.05)
 
@@ -115,7 +141,7 @@ class _Run:
                     self._put(item)
         except queue.Empty:
             return
-        except Exception as error:  # told to whoever iterates: nobody looks into a thread
+        except Exception as error:  # raised again in the thread that iterates; here it would be lost
             self._put(error)
 
     def _put(self, item: Decoded | Exception) -> None:
@@ -125,11 +151,11 @@ class _Run:
                 return
 
     def stop(self, kill: bool) -> None:
-        """Wait for the threads to end; kill: at once, by ending the workers they wait for."""
+        """Wait until the threads have ended; `kill` ends them at once, by killing their workers."""
         if kill:
             self._stopped.set()
         join_threads(self._threads, self._workers, kill)
-        if kill:  # another thread may be waiting for more
+        if kill:  # another thread may be waiting for results
             with contextlib.suppress(queue.Empty):
                 while True:
                     self.results.get_nowait()

@@ -1,4 +1,4 @@
-"""The default reader behind `VideoReader`: FFmpeg through PyAV, with our own index of the frames."""
+"""The default reader of `VideoReader`: FFmpeg through PyAV, with an index of the frames of our own."""
 
 from __future__ import annotations
 
@@ -12,18 +12,33 @@ from vmr.data.decoding.frame_index import (
     CountingDecoder,
     SeekingDecoder,
     UnreachableFrameError,
-    VideoFile,
     frame_times,
     scan_packets,
 )
 from vmr.data.decoding.pictures import orientation, upright_rgb
+from vmr.data.decoding.video_file import VideoFile
 from vmr.errors import VideoError
 
-_UNKNOWN_FRAME_S = 0.04  # for one-picture files that state neither a duration nor a rate
+_DEFAULT_FRAME_S = 0.04  # for files of one picture that state neither a duration nor a rate
 
 
 class PyAVReader:
-    """The default reader: packets are listed on opening, pictures reached from the key frame before them."""
+    """The default reader. It lists the packets on opening, and reaches pictures from the key frame before them.
+
+    Args:
+        path: a local file.
+        num_threads: threads of the decoder.
+        count_frames: find the frames by decoding all of them, and do not use the list of packets.
+
+    Attributes:
+        timestamps_s: seconds from the first frame, increasing, (num_frames,).
+        duration_s: seconds from the first frame to the end of the last.
+        height: of the upright picture, in pixels.
+        width: of the upright picture, in pixels.
+
+    Raises:
+        VideoError: the file cannot be read, or none of its frames can be decoded.
+    """
 
     def __init__(self, path: str, num_threads: int = 1, count_frames: bool = False) -> None:
         self._file = VideoFile(path, num_threads)
@@ -35,7 +50,7 @@ class PyAVReader:
             raise
 
     def _index_by_packets(self) -> bool:
-        """Take the packets' word for the frames, if the first few pictures bear it out."""
+        """Use the list of packets; return False if it does not agree with the first few pictures."""
         table = scan_packets(self._file)
         if table is None:
             return False
@@ -43,14 +58,14 @@ class PyAVReader:
         first = decoder.first_frames()
         if not first or first[0].pts is None:
             return False
-        # A recording that begins between key frames lists pictures which cannot be decoded. Pictures come in the order
-        # they are shown, so those before the first one that comes never will.
+        # A recording that begins between key frames lists pictures that cannot be decoded. The decoder gives pictures
+        # in the order in which they are shown, so it never gives those before its first one.
         shown = table.shown_pts[np.searchsorted(table.shown_pts, first[0].pts) :]
         if [frame.pts for frame in first] != shown[: len(first)].tolist():
             return False
         self._decoder: SeekingDecoder | CountingDecoder = decoder
         self._shown_pts = shown
-        self._describe(first[0], frame_times(shown, self._file.stream.time_base, 0.0), table.last_duration)
+        self._set_properties(first[0], frame_times(shown, self._file.stream.time_base, 0.0), table.last_duration)
         return True
 
     def _index_by_counting(self) -> None:
@@ -59,17 +74,16 @@ class PyAVReader:
         if first is None:
             raise VideoError(self._file.path, "no frame of its video can be decoded")
         rate = self._file.stream.average_rate
-        self._describe(
-            first, frame_times(times, self._file.stream.time_base, float(1 / rate) if rate else _UNKNOWN_FRAME_S)
-        )
+        frame_s = float(1 / rate) if rate else _DEFAULT_FRAME_S
+        self._set_properties(first, frame_times(times, self._file.stream.time_base, frame_s))
 
-    def _describe(self, first: VideoFrame, timestamps_s: NDArray[np.float64], last_duration: int = 0) -> None:
+    def _set_properties(self, first: VideoFrame, timestamps_s: NDArray[np.float64], last_duration: int = 0) -> None:
         stream = self._file.stream
         last_s = float(last_duration * stream.time_base) if stream.time_base else 0.0
         if last_s <= 0 and len(timestamps_s) > 1:
             last_s = float(np.median(np.diff(timestamps_s)))
         if last_s <= 0:
-            last_s = float(1 / stream.average_rate) if stream.average_rate else _UNKNOWN_FRAME_S
+            last_s = float(1 / stream.average_rate) if stream.average_rate else _DEFAULT_FRAME_S
         self.timestamps_s = timestamps_s
         self.duration_s = float(timestamps_s[-1]) + last_s
         quarter_turns, _ = orientation(first)
@@ -77,7 +91,7 @@ class PyAVReader:
         self.height, self.width = sides[::-1] if quarter_turns % 2 else sides
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-        """The pictures at increasing, distinct `indices`, each (*size, 3) RGB."""
+        """See `FrameReader.frames`."""
         for index in indices:
             yield upright_rgb(self._frame(index), size)
 
@@ -90,7 +104,10 @@ class PyAVReader:
         return self._decoder.frame(index)
 
     def _stop_seeking(self, missing: int) -> None:
-        """The packet list proved wrong. If counting finds as many frames, they are the same ones; else say so."""
+        """Count the frames from now on, because the list of packets is wrong.
+
+        If counting finds as many frames as are listed, they are the same frames. Else the missing one is an error.
+        """
         decoder = CountingDecoder(self._file)
         num_decoded = len(decoder.all_pts()[0])
         num_frames = len(self.timestamps_s)
@@ -100,5 +117,5 @@ class PyAVReader:
         self._decoder = decoder
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()

@@ -1,10 +1,10 @@
-"""Resizing as the released models saw it: bicubic on 8-bit RGB at full resolution, by torchvision's arithmetic.
+"""Resizing as for the released models: bicubic on 8-bit RGB at full resolution, with torchvision's arithmetic.
 
-Shapes: H x W pixels in, h x w out, K taps, the input pixels that one output pixel is made of.
+Shapes: H x W pixels in, h x w out. Along each axis, an output pixel is the weighted sum of K input pixels (the taps).
 
-torchvision resizes tensors in float32 and rounds once. Without antialiasing, which was its default when the released
-models were evaluated, a pixel is made of 4 neighbours a side however much the picture shrinks; FFmpeg, which resizes
-for every other rule, widens its filter instead. The two differ by three grey levels on average on a textured picture.
+torchvision resizes tensors in float32 and rounds once. Its default was no antialiasing when the released models were
+evaluated: K is then 4, however much smaller the picture becomes. FFmpeg, which resizes in all other cases, widens its
+filter instead. On a textured picture, the two differ by three grey levels on average.
 """
 
 import numpy as np
@@ -16,7 +16,19 @@ Taps = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 
 def resize_bicubic(frames: NDArray[np.uint8], size: tuple[int, int], *, antialias: bool = False) -> NDArray[np.uint8]:
-    """frames: uint8 (..., H, W) in [0, 255] -> the same, (..., h, w) with `size` = (h, w); no aspect ratio is kept."""
+    """Resize frames with torchvision's bicubic arithmetic. The aspect ratio is not kept.
+
+    Args:
+        frames: uint8 in [0, 255], (..., H, W).
+        size: (h, w) of the result, in pixels.
+        antialias: whether to widen the filter when the picture becomes smaller, as torchvision's `antialias=True` does.
+
+    Returns:
+        uint8 in [0, 255], (..., h, w).
+
+    Raises:
+        VmrError: `frames` is not uint8, or has fewer than two axes.
+    """
     if frames.dtype != np.uint8 or frames.ndim < 2:
         raise VmrError(f"frames to resize must be uint8 (..., H, W), got {frames.dtype} {frames.shape}")
     rows = _weighted_sum(frames, -2, _taps(frames.shape[-2], size[0], antialias))  # (..., h, W)
@@ -25,7 +37,7 @@ def resize_bicubic(frames: NDArray[np.uint8], size: tuple[int, int], *, antialia
 
 
 def _weighted_sum(x: NDArray[np.generic], axis: int, taps: Taps) -> NDArray[np.float32]:
-    """Every output line along `axis` as the weighted sum of its K input lines."""
+    """Compute each output line along `axis` as the weighted sum of its K input lines."""
     index, weight = taps
     shape = [1] * x.ndim
     shape[axis] = -1
@@ -36,10 +48,10 @@ def _weighted_sum(x: NDArray[np.generic], axis: int, taps: Taps) -> NDArray[np.f
 
 
 def _taps(length: int, wanted: int, antialias: bool) -> Taps:
-    """Which of `length` input pixels make each of `wanted` output pixels, and with what weight: (wanted, K) each.
+    """Return the indices of the input pixels of each output pixel, and their weights: both (wanted, K).
 
-    Pixel centres are half a pixel from the corners. Without antialiasing pixels beyond the border repeat the last one;
-    with it they are left out, and the weights are those of Pillow.
+    The centre of a pixel is half a pixel from its corners. Without antialiasing, pixels beyond the border have the
+    value of the border's pixel. With antialiasing, they are left out, and the weights are those of Pillow.
     """
     scale = length / wanted
     centre = (np.arange(wanted) + 0.5) * scale - 0.5
@@ -54,7 +66,7 @@ def _taps(length: int, wanted: int, antialias: bool) -> Taps:
 
 
 def _cubic(distance: NDArray[np.float64], a: float) -> NDArray[np.float64]:
-    """Keys' cubic convolution kernel (1981), zero from a distance of 2 on."""
+    """The cubic convolution kernel of Keys (1981); 0 for distances of 2 or more."""
     x = np.abs(distance)
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a

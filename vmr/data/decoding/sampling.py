@@ -1,7 +1,7 @@
-"""Which frames of a video stand for it: the sampling rules of VideoMamba's retrieval models, and windows in time.
+"""Which frames represent a video: the sampling rules of VideoMamba's retrieval models, and windows in time.
 
-Every rule returns int64 frame indices. The numbers are those of OpenGVLab/VideoMamba at f3427e42
-(dataset/video_utils.py), so features of a released checkpoint are computed from the same frames.
+Every rule returns int64 frame indices. They are those of OpenGVLab/VideoMamba at f3427e42 (dataset/video_utils.py), so
+that features of a released checkpoint are computed from the same frames.
 """
 
 import math
@@ -17,11 +17,11 @@ Indices = NDArray[np.int64]
 
 
 class Timed(Protocol):
-    """What a rule needs to know of a video; `vmr.data.decoding.video.VideoReader` is one."""
+    """What a rule needs to know of a video. `vmr.data.decoding.video.VideoReader` has all of it."""
 
     @property
     def num_frames(self) -> int:
-        """How many frames it shows."""
+        """Number of frames."""
 
     @property
     def fps(self) -> float:
@@ -33,12 +33,25 @@ class Timed(Protocol):
 
 
 def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Generator | None = None) -> Indices:
-    """Indices of the frames that `rule` takes from `video`.
+    """Choose frames of a video by a rule that is given by name.
 
-    rule: "middle" and "rand" (the middle, or a random frame, of each of num_frames equal intervals), "trimmedN" and
-    "rand_trimmedN" (the same over the first N seconds; upstream uses 30 for DiDeMo), "rand_upstream" (see
-    `rand_indices`), or "fpsR" (R frames per second, e.g. "fps2" or "fps0.5"; as many frames as that gives, num_frames
-    being the upper limit if positive). rng: what the random ones draw from. Raises VmrError for any other rule.
+    Args:
+        rule: one of
+            "middle": the middle frame of each of num_frames equal intervals;
+            "rand": a random frame of each of these intervals;
+            "trimmedN", "rand_trimmedN": the same, but of the first N seconds (upstream uses 30 for DiDeMo);
+            "rand_upstream": see `rand_indices`;
+            "fpsR": R frames per second, such as "fps2" or "fps0.5", and as many frames as that gives.
+        num_frames: number of frames; for "fpsR" the greatest number, and no limit if it is not positive.
+        video: the video.
+        rng: random numbers for the random rules; the others do not need it.
+
+    Returns:
+        Frame indices in [0, video.num_frames), in order, (num_frames,); fewer or more for "fpsR".
+
+    Raises:
+        VmrError: there is no such rule, or a random rule has no `rng`.
+        ValueError: `num_frames` or the length of the video is less than 1, and the rule is not "fpsR".
     """
     name, number = _split_rule(rule)
     if name == "fps":
@@ -52,17 +65,24 @@ def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Gene
 
 
 def check_rule(rule: str) -> None:
-    """Raise VmrError unless `sample_indices` knows `rule`."""
+    """Check the name of a sampling rule.
+
+    Args:
+        rule: see `sample_indices`.
+
+    Raises:
+        VmrError: there is no such rule.
+    """
     _split_rule(rule)
 
 
 def is_random(rule: str) -> bool:
-    """Whether `rule` may take other frames each time."""
+    """Tell whether a sampling rule, see `sample_indices`, chooses frames at random."""
     return rule.startswith("rand")
 
 
 def _split_rule(rule: str) -> tuple[str, float]:
-    """The rule without its number, and the number; that of a rule without one is infinite."""
+    """Split a rule into its name and its number; the number is infinite if there is none."""
     if rule in ("middle", "rand", "rand_upstream"):
         return rule, math.inf
     match = re.fullmatch(r"(fps|trimmed|rand_trimmed)(\d+(?:\.\d+)?)", rule)
@@ -75,19 +95,42 @@ def _split_rule(rule: str) -> tuple[str, float]:
 
 
 def middle_indices(num_frames: int, video_length: int) -> Indices:
-    """The middle frame of each of num_frames equal intervals, (num_frames,).
+    """Choose the middle frame of each of num_frames equal intervals of a video.
 
-    A video of fewer frames gives each of them once, then its last one again until the count is full.
+    A video of fewer frames gives each of them once, and then its last frame as often as needed.
+
+    Args:
+        num_frames: number of intervals, at least 1.
+        video_length: number of frames of the video, at least 1.
+
+    Returns:
+        Frame indices in order, (num_frames,).
+
+    Raises:
+        ValueError: a number is less than 1.
     """
     edges = _interval_edges(num_frames, video_length)
     return _repeat_last((edges[:-1] + edges[1:] - 1) // 2, num_frames)
 
 
 def rand_indices(num_frames: int, video_length: int, rng: np.random.Generator, upstream: bool = False) -> Indices:
-    """One random frame of each of num_frames equal intervals, (num_frames,); short videos as in `middle_indices`.
+    """Choose a random frame of each of num_frames equal intervals of a video.
 
-    upstream=True draws as the released models were trained: the last frame of an interval is never drawn, and if that
-    leaves some interval without a frame, the indices are a sorted random choice from the whole video instead.
+    A video of fewer frames gives each of them once, and then its last frame as often as needed.
+
+    Args:
+        num_frames: number of intervals, at least 1.
+        video_length: number of frames of the video, at least 1.
+        rng: the source of random numbers.
+        upstream: whether to draw as in the training of the released models: the last frame of an interval is never
+            drawn. If that leaves an interval without a frame, the indices are a sorted random choice from the whole
+            video instead.
+
+    Returns:
+        Frame indices in order, (num_frames,).
+
+    Raises:
+        ValueError: a number is less than 1.
     """
     edges = _interval_edges(num_frames, video_length)
     low, high = edges[:-1], edges[1:]
@@ -111,11 +154,19 @@ def _repeat_last(indices: Indices, num_frames: int) -> Indices:
 def fps_indices(
     fps_sampled: float, duration_s: float, fps: float, video_length: int | None = None, max_num_frames: int = -1
 ) -> Indices:
-    """The frame shown at the middle of each 1/fps_sampled seconds, (n,); n follows from the duration.
+    """Choose the frame at the middle of each step of 1/fps_sampled seconds.
 
-    fps: the video's own rate, which turns seconds into indices (halves round to even, as numpy does).
-    Indices at or past video_length are left out; a positive max_num_frames keeps only the first so many.
-    A video shorter than half a step gives its first frame: upstream gives none, which nothing can be made of.
+    A video shorter than half a step gives its first frame. Upstream gives no frame then, which no model can take.
+
+    Args:
+        fps_sampled: frames to take per second, positive.
+        duration_s: length of the video in seconds.
+        fps: the video's own frames per second, which convert seconds to indices (halves round to even, as in numpy).
+        video_length: number of frames of the video; indices beyond it are left out. None leaves none out.
+        max_num_frames: how many indices to keep, from the first on; all if it is not positive.
+
+    Returns:
+        Frame indices in order, (n,), n >= 1; n depends on the duration.
     """
     step = 1 / fps_sampled
     indices = np.around(np.arange(step / 2, duration_s + step / 2, step) * fps).astype(np.int64)
@@ -127,17 +178,38 @@ def fps_indices(
 
 
 def trimmed_length(video_length: int, fps: float, max_s: float = 30) -> int:
-    """How many frames of a video count when only its first max_s seconds do; fps is its average rate."""
+    """Count the frames in the first seconds of a video.
+
+    Args:
+        video_length: number of frames of the video.
+        fps: its average frames per second.
+        max_s: how many seconds to keep.
+
+    Returns:
+        The number of frames that are kept, at least 1 and at most `video_length`.
+    """
     return max(1, int(max_s * fps)) if video_length / fps > max_s else video_length
 
 
 def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: float, end_s: float) -> Indices:
-    """The "middle" rule among the frames shown from start_s up to, not including, end_s; (num_frames,).
+    """Choose the middle frame of each of num_frames equal intervals of a window in time.
 
-    timestamps_s: increasing, (video_length,). It counts frames by when they are shown, so a variable frame rate does no
-    harm. A window in which no frame begins takes the one nearest to its middle.
+    Frames are counted by when they are shown, so that the result is also right for a variable frame rate. A window in
+    which no frame begins gives the frame nearest to its middle.
+
+    Args:
+        timestamps_s: when each frame is shown, in seconds, increasing, (video_length,).
+        num_frames: number of intervals, at least 1.
+        start_s: start of the window in seconds.
+        end_s: its end in seconds; a frame that begins there is not in the window.
+
+    Returns:
+        Frame indices in order, (num_frames,).
+
+    Raises:
+        ValueError: `num_frames` is less than 1.
     """
-    # 3 * 0.1 is a hair more than 0.3: a frame that begins with the window must not fall to the one before
+    # 3 * 0.1 is a little more than 0.3: a frame that begins with the window must not count to the one before
     first, stop = np.searchsorted(timestamps_s, [start_s - 1e-6, end_s - 1e-6])
     if first == stop:
         first = int(np.argmin(np.abs(timestamps_s - (start_s + end_s) / 2)))

@@ -1,7 +1,7 @@
 """From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast).
 
-A segment is the whole video, or a span of it in seconds. Which spans there are is decided by a `Segmenter`, which is
-told what the video is once it is open.
+A segment is the whole video, or a span of it in seconds. A `Segmenter` decides which spans there are. It gets the
+length and size of the video when the video is open.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from vmr.data.media import IMAGE_SUFFIXES
 from vmr.errors import VideoError, VmrError
 
 RESIZES = ("crop", "stretch", "upstream")
-_NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound
-_SPANS_AT_ONCE = 16  # overlapping spans share their frames; more at once would only hold more memory
+_MAX_ASPECT_RATIO = 32  # the short side is scaled to the square's, so a very long side would take very much memory
+_SPANS_AT_ONCE = 16  # overlapping spans share their frames; more spans at once would only take more memory
 
 Span = tuple[float, float]
 """Start and end of a segment, in seconds from the video's first frame."""
@@ -51,14 +51,20 @@ class Segmenter(Protocol):
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """What decides the spans, as JSON: features that are cached are known by it."""
+        """All that decides the spans, as a JSON object; it is part of the key of cached features."""
 
     def spans(self, video: VideoFacts) -> Sequence[Span]:
         """Return the spans of a video in order, at least one, each within [0, video.duration_s]."""
 
 
 class FrameSource(Protocol):
-    """Numbered frames of one size, as `VideoReader` gives them."""
+    """Numbered frames of one size, as `VideoReader` gives them.
+
+    Attributes:
+        path: where they come from, for error messages.
+        height: in pixels, upright.
+        width: in pixels, upright.
+    """
 
     path: str
     height: int
@@ -78,16 +84,16 @@ class FrameSpec:
     """Which frames to take of each segment, and how large.
 
     Attributes:
-        num_frames: frames of a segment.
+        num_frames: frames of a segment, at least 1.
         size: side of the square pictures, in pixels.
         resize: "crop" scales the short side to `size` and keeps the middle `size` x `size`; "stretch" scales both sides
             to `size` whatever the aspect ratio; "upstream" stretches as the released VideoMamba models were evaluated,
             see `vmr.data.decoding.resize`.
-        sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames). A span always
-            gives the middle frame of each of num_frames equal parts.
+        sampling: which frames of a whole video, see `sample_indices`; "fpsR" gives at most num_frames. Random rules are
+            refused. A span always gives the middle frame of each of num_frames equal parts.
 
     Raises:
-        VmrError: a value makes no sense.
+        VmrError: a value is unknown or out of range.
     """
 
     num_frames: int
@@ -97,11 +103,11 @@ class FrameSpec:
 
     def __post_init__(self) -> None:
         check_rule(self.sampling)
-        drawn = is_random(self.sampling)
+        random = is_random(self.sampling)
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
             f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
-            f"sampling {self.sampling!r} is for training; a segment to be found needs the same frames always": drawn,
+            f"sampling {self.sampling!r} is for training: here a segment must give the same frames each time": random,
         }
         for reason, is_so in wrong.items():
             if is_so:
@@ -129,7 +135,7 @@ class DecodedSegment:
 class SegmentsJob:
     """A job for a decoding process: all segments of one video.
 
-    The segmenter stays in the parent. The process tells it what the video is, and gets the spans in return.
+    The segmenter stays in the parent process. The decoding process sends the `VideoFacts` there and gets the spans.
 
     Attributes:
         path: the video or picture.
@@ -151,7 +157,7 @@ class SegmentsJob:
         return {"path": self.path, "spec": asdict(self.spec), "reader": self.reader, "whole": whole}
 
     def answer(self, question: dict[str, Any]) -> list[Span]:
-        """Return the spans of a video of which the worker tells the `VideoFacts`."""
+        """Return the spans of a video, whose `VideoFacts` are the question."""
         assert self.segmenter is not None
         return [(float(start_s), float(end_s)) for start_s, end_s in self.segmenter.spans(VideoFacts(**question))]
 
@@ -164,7 +170,18 @@ class SegmentsJob:
 def serve_segments(
     request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]
 ) -> Generator[DecodedSegment, None, None]:
-    """Do a `SegmentsJob` in a decoding process; ask: puts a question to the job in the parent."""
+    """Do a `SegmentsJob` in a decoding process.
+
+    Args:
+        request: what `SegmentsJob.request` returned.
+        ask: sends a question to the parent process, and returns what `SegmentsJob.answer` returns there.
+
+    Yields:
+        The segments.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
     segmenter = None if request["whole"] else _AskingSegmenter(ask)
     yield from read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
 
@@ -186,9 +203,9 @@ def read_segments(
 ) -> Generator[DecodedSegment, None, None]:
     """Decode the segments of a video in order.
 
-    Frames that several spans share are decoded once. Memory does not grow with the length of the video. If a damaged
-    file's packets promise frames that do not decode, its frames are counted by decoding them all, and what can be
-    decoded is used.
+    Frames that several spans share are decoded once. Memory does not grow with the length of the video. A damaged file
+    may list frames that cannot be decoded. Its frames are then counted by decoding all of them, and those that can be
+    decoded are used.
 
     Args:
         path: a video; a still picture is one segment, with the same picture at every frame.
@@ -226,7 +243,7 @@ def read_segments(
 
 
 def _decode_group(video: VideoReader, spec: FrameSpec, spans: Sequence[Span] | None) -> list[NDArray[np.uint8]]:
-    """The frames of some spans, or of the whole video."""
+    """Decode the frames of some spans, or of the whole video if `spans` is None."""
     if spans is None:
         indices = [sample_indices(spec.sampling, spec.num_frames, video)]
     else:
@@ -258,7 +275,7 @@ def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) 
     if resize == "upstream":
         return resize_bicubic(video.frames_at(indices.tolist()), (size, size))
     short, long = sorted((video.height, video.width))
-    if long > _NARROWEST * short:
+    if long > _MAX_ASPECT_RATIO * short:
         raise VideoError(video.path, f"{video.width} x {video.height} pixels: too narrow to crop a square from")
     height, width = max(size, size * video.height // short), max(size, size * video.width // short)
     crop = (round((height - size) / 2), round((width - size) / 2), size, size)

@@ -1,4 +1,4 @@
-"""Still pictures, and other frames that are in memory, as if they came from a video."""
+"""Still pictures, and other frames in memory, with the same methods as a video."""
 
 from __future__ import annotations
 
@@ -15,9 +15,21 @@ from vmr.errors import VideoError
 
 
 class Frames:
-    """Frames (n, 3, H, W) in memory or mapped into it, as a `FrameSource`.
+    """Frames in memory, or in a memory-mapped file, as a `FrameSource`.
 
-    They stand outside of time: no sampling rule trims them.
+    They have no times: the rate is infinite and the duration 0, so that no sampling rule trims them.
+
+    Args:
+        path: where they come from, for error messages.
+        frames: uint8 RGB in [0, 255], (n, 3, H, W).
+
+    Attributes:
+        path: as given.
+        num_frames: n.
+        height: H, in pixels.
+        width: W, in pixels.
+        fps: frames per second: infinite.
+        duration_s: seconds: 0.
     """
 
     fps = math.inf
@@ -41,8 +53,18 @@ class Frames:
 
 
 def read_still(path: str) -> NDArray[np.uint8]:
-    """An upright picture as one frame, uint8 RGB in [0, 255], (1, 3, H, W). Raises VideoError for what is not one."""
-    # Without a pattern "%03d" in a name is part of the name; the rest as for videos: `vmr.data.decoding.frame_index`.
+    """Read a still picture, turned upright.
+
+    Args:
+        path: a local file of any picture format that FFmpeg reads.
+
+    Returns:
+        One frame, uint8 RGB in [0, 255], (1, 3, H, W).
+
+    Raises:
+        VideoError: the file is missing, damaged, or not a picture.
+    """
+    # With pattern_type "none", "%03d" in a name is part of the name. `video_file` says what the whitelist is for.
     options = {"protocol_whitelist": "file", "pattern_type": "none"}
     try:
         with av.open(f"file:{path}", options=options) as container:
@@ -50,7 +72,9 @@ def read_still(path: str) -> NDArray[np.uint8]:
             if kind != "image2" and not kind.endswith("_pipe"):
                 raise VideoError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
             stream = container.streams.video[0]
-            stream.codec_context.options = {"err_detect": "explode"}  # half a JPEG would be half grey
+            stream.codec_context.options = {
+                "err_detect": "explode"
+            }  # else the missing part of a truncated JPEG would be grey
             frame = next(container.decode(stream))
     except FileNotFoundError:
         raise VideoError(path, "no such file") from None

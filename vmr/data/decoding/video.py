@@ -1,4 +1,4 @@
-"""Reading frames of a video by number: the door to every reader."""
+"""Reading frames of a video by number, with any of the readers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ T = TypeVar("T")
 
 
 class FrameReader(Protocol):
-    """What `VideoReader` needs of a decoding library."""
+    """What `VideoReader` needs of a decoding library.
+
+    Attributes:
+        timestamps_s: seconds from the first frame, increasing, (num_frames,).
+        duration_s: seconds from the first frame to the end of the last.
+        height: of the upright first frame, in pixels.
+        width: of the upright first frame, in pixels.
+    """
 
     timestamps_s: NDArray[np.float64]
     duration_s: float
@@ -26,27 +33,50 @@ class FrameReader(Protocol):
     width: int
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
-        """The pictures at increasing, distinct `indices`, each (*size, 3) RGB."""
+        """Decode frames.
+
+        Args:
+            indices: their numbers, increasing and without repeats, each in [0, num_frames).
+            size: (H, W) to scale them to, in pixels; bicubic.
+
+        Yields:
+            Each frame upright, uint8 RGB in [0, 255], (H, W, 3).
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+        """
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
 
 
 class VideoReader:
     """A video as numbered frames; a context manager.
 
-    Frame i is the i-th picture that a plain decode of the file shows: pictures hidden by an edit list do not count, a
-    rotation or mirror tag is applied, a sample aspect ratio is not. Damaged pictures that FFmpeg patches up are left as
-    it gives them.
+    Frame i is the i-th picture that a plain decode of the file shows. Pictures that an edit list hides do not count. A
+    rotation or mirror tag is applied, a sample aspect ratio is not. Damaged pictures are left as FFmpeg repairs them.
 
-    num_frames; timestamps_s: (num_frames,) seconds from the first frame, increasing; duration_s: to the end of the last
-    frame; fps: num_frames / duration_s; height, width: pixels, upright, of the first frame.
+    Args:
+        path: a local file.
+        reader: "pyav" (exact on every kind of file that the tests generate), "decord" (the reader of the published
+            VideoMamba numbers; it gives wrong frames for files with open GOPs or edit lists), "torchcodec", or
+            "torchcodec-cuda" (on a GPU).
+        num_threads: threads of the decoder; one is best when several videos are decoded at the same time.
+        count_frames: find the number of frames by decoding all of them. This is for damaged files, whose packets list
+            frames that cannot be decoded. Only "pyav" does so.
 
-    path: a local file. reader: "pyav" (exact on everything in our test matrix), "decord" (the reader of the published
-    VideoMamba numbers; wrong frames on open-GOP and edit-list files), "torchcodec". num_threads: decoder threads; one
-    is best where several videos are decoded side by side. count_frames=True (pyav): find out how many frames there are
-    by decoding them all, for a damaged file whose packets promise frames that do not come. Raises VideoError for what
-    cannot be read, VmrError for an unknown or missing reader.
+    Attributes:
+        path: the file.
+        num_frames: number of frames.
+        timestamps_s: seconds from the first frame, increasing, (num_frames,).
+        duration_s: seconds from the first frame to the end of the last.
+        fps: average frames per second, num_frames / duration_s.
+        height: of the upright first frame, in pixels.
+        width: of the upright first frame, in pixels.
+
+    Raises:
+        VideoError: the file cannot be read.
+        VmrError: the reader is unknown, or its package is missing.
     """
 
     def __init__(
@@ -67,12 +97,20 @@ class VideoReader:
         size: tuple[int, int] | None = None,
         crop: tuple[int, int, int, int] | None = None,
     ) -> NDArray[np.uint8]:
-        """Frames in the order asked, repeats included: uint8 RGB in [0, 255], (len(indices), 3, H, W).
+        """Decode frames.
 
-        size: (H, W) to scale to while decoding (bicubic); None keeps the video's own. crop: (top, left, H, W), the part
-        of the scaled picture to keep, in pixels; None keeps all of it. Raises IndexError for an index outside
-        [0, num_frames), and VideoError, naming the frame, if the decoder does not deliver what the file promised:
-        nothing is made up in its place.
+        Args:
+            indices: their numbers, each in [0, num_frames), in any order, also with repeats.
+            size: (H, W) to scale them to while decoding, in pixels (bicubic); None keeps the video's own size.
+            crop: (top, left, H, W), the part of the scaled picture to keep, in pixels; None keeps all of it.
+
+        Returns:
+            uint8 RGB in [0, 255], (len(indices), 3, H, W), in the order of `indices`.
+
+        Raises:
+            IndexError: an index is outside [0, num_frames).
+            VideoError: a frame that the file lists cannot be decoded. The message names it. No other frame is given in
+                its place.
         """
         asked = np.asarray(indices, np.int64).reshape(-1)
         outside = asked[(asked < 0) | (asked >= self.num_frames)]
@@ -87,7 +125,7 @@ class VideoReader:
         return frames if np.array_equal(distinct, asked) else frames[where]
 
     def close(self) -> None:
-        """Let go of the file; harmless when done already."""
+        """Close the file. Does nothing if it is closed."""
         self._reader.close()
 
     def __enter__(self) -> VideoReader:
@@ -109,21 +147,22 @@ def _open_reader(path: str, reader: str, num_threads: int, count_frames: bool) -
 
 
 def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
-    """Open a video, use it and close it; `use` is called again if frames prove to be missing.
+    """Open a video, use it and close it; if frames prove to be missing, count the frames and use it again.
 
-    A damaged file may promise frames that do not decode. The second time its frames have been counted by decoding them
-    all.
+    A damaged file may list frames that cannot be decoded. For the second call of `use`, the frames are counted by
+    decoding all of them.
 
     Args:
         path: the video.
         reader: see `VideoReader`.
-        use: what to do with the open video.
+        use: a function of the open video. It may be called twice.
 
     Returns:
         What `use` returned.
 
     Raises:
         VideoError: the video cannot be read.
+        VmrError: the reader is unknown, or its package is missing.
     """
     video = VideoReader(path, reader)
     try:

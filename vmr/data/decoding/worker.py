@@ -1,10 +1,11 @@
-"""The program of a decoding process: it is told what to do by JSON lines, and answers on its standard output.
+"""The program of a decoding process: it reads requests as lines of JSON, and answers on its standard output.
 
-It says {"kind": "ready"}. Then, for each request {"kind": "module:function", ...}, it calls that function and sends any
-number of segments, and one line of kind "video" or "failure" at the end. A segment is a JSON line with kind, start_s,
-end_s and shape, then the raw uint8 frames. In between it may send a "question", whose answer is the next line of input.
+It first sends {"kind": "ready"}. Then, for each request {"kind": "module:function", ...}, it calls that function. It
+sends any number of segments, and one line of kind "video" or "failure" at the end. A segment is a line of JSON with
+kind, start_s, end_s and shape, followed by the raw uint8 frames. In between it may send a "question"; the next line of
+input is the answer.
 
-Nothing is pickled: a decoder that a hostile file has taken over can send wrong pictures, but no code to run.
+Nothing is pickled. If a hostile file takes over the decoder, the decoder can send wrong pictures, but no code to run.
 """
 
 import contextlib
@@ -26,7 +27,7 @@ Lines = queue.SimpleQueue[bytes]
 
 def main() -> None:
     """Serve requests from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the parent decides
     requests, replies = _take_over(0, os.O_RDONLY, "rb"), _take_over(1, os.O_WRONLY, "wb")
     lines: Lines = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
@@ -36,7 +37,7 @@ def main() -> None:
 
 
 def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
-    """Keep a standard stream for ourselves: what a library prints must not land between our bytes."""
+    """Return a private copy of a standard stream, and redirect the stream, so that what libraries print stays out."""
     private = cast("BinaryIO", os.fdopen(os.dup(descriptor), mode))
     if descriptor == 1:
         os.dup2(2, 1)
@@ -48,14 +49,14 @@ def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
 
 
 def _listen(requests: BinaryIO, lines: Lines) -> None:
-    """Pass requests on; leave at once when the parent is gone, even if the decoder hangs."""
+    """Put requests into the queue; end the process when the parent has ended, even if the decoder hangs."""
     for line in requests:
         lines.put(line)
     os._exit(0)
 
 
 def _segments(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> Generator[DecodedSegment, None, None]:
-    """Call the function that the request names, which is one of vmr's own."""
+    """Call the function of vmr that the request names."""
     module, _, function = request.pop("kind").partition(":")
 
     def ask(question: dict[str, Any]) -> Any:
@@ -78,7 +79,7 @@ def _serve(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> None:
         sys.exit(0)
     except VideoError as error:
         _send(replies, {"kind": "failure", "reason": error.reason})
-    except Exception as error:  # one strange file must not end the job for the others
+    except Exception as error:  # an unexpected error with one file must not end the work on the others
         reason = " ".join(str(error).split())
         _send(replies, {"kind": "failure", "reason": f"{type(error).__name__}: {reason}"})
     else:

@@ -1,9 +1,9 @@
-"""One decoding process, seen from the program that starts it.
+"""One decoding process, as the program that starts it uses it.
 
-The workers are plain programs on pipes, not `multiprocessing`: spawn and forkserver run the user's main script again in
-each worker (a ten-line script without a `__main__` guard would start itself over), and fork is unsafe once torch or
-OpenMP threads run. They are processes, not threads, because a decoder that hangs or crashes in C can only be ended with
-its process.
+The workers are programs that are connected by pipes. They do not use `multiprocessing`: its methods spawn and
+forkserver run the user's main script again in each worker, so that a short script without a `__main__` guard would
+start itself again, and fork is unsafe when threads of torch or OpenMP run. The workers are processes and not threads,
+because a decoder that hangs or crashes in C can only be ended together with its process.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ import numpy as np
 from vmr.data.decoding.segments import DecodedSegment
 from vmr.errors import VmrError
 
-_START_S = 120.0  # for a worker to start on a busy machine
-_LONGEST_HEADER = 1 << 16
+_START_TIMEOUT_S = 120.0  # a worker may take long to start on a busy machine
+_MAX_HEADER_BYTES = 1 << 16
 
 
 class DecodeJob(Protocol):
-    """What a decoding process can be told to do with one file."""
+    """A job that a decoding process can do with one file."""
 
     @property
     def kind(self) -> str:
-        """The function of vmr that does it in the process, as "module:function"; see `vmr.data.decoding.worker`."""
+        """The function of vmr that does the job, as "module:function"; see `vmr.data.decoding.worker`."""
 
     @property
     def path(self) -> str:
         """The file."""
 
     def request(self) -> dict[str, Any]:
-        """Return what the function is told, as JSON."""
+        """Return the argument of the function, as a JSON object."""
 
     def answer(self, question: dict[str, Any]) -> Any:
-        """Return, as JSON, the answer to a question that the function asks."""
+        """Return the answer to a question of the function, as JSON."""
 
     def accepts(self, shape: Sequence[int]) -> bool:
-        """Tell whether a segment may have this shape: a process is not trusted to say how much to read."""
+        """Tell whether a segment may have this shape; the process is not trusted to say how many bytes to read."""
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class _WorkerLostError(Exception):
 
 
 class WorkerProcess:
-    """A decoding process, started when it is first needed, and again after it was lost.
+    """A decoding process. It is started when it is first needed, and again if it has ended.
 
     Args:
-        timeout_s: how many seconds it may take for each answer.
+        timeout_s: how many seconds the process may take for each answer.
     """
 
     def __init__(self, timeout_s: float) -> None:
@@ -97,17 +97,23 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def decode(self, job: DecodeJob) -> Iterator[Decoded]:
-        """Yield what the process makes of one file: segments, then one end, good or bad.
+        """Let the process do a job.
+
+        Args:
+            job: what to do with which file.
+
+        Yields:
+            The segments of the file, and at the end one `DecodedVideo` or `DecodeFailure`.
 
         Raises:
-            VmrError: the process cannot be started.
+            VmrError: the process cannot be started, or the job cannot answer a question.
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
             self._send({"kind": job.kind, **job.request()})
             while True:
-                with self._watched(self._timeout_s):
+                with self._time_limit(self._timeout_s):
                     item = self._next_item(job)
                 yield item
                 if not isinstance(item, DecodedSegment):
@@ -115,24 +121,24 @@ class WorkerProcess:
         except (OSError, _WorkerLostError) as error:
             self.end()
             yield DecodeFailure(job.path, str(error))
-        except VmrError:  # of whoever answers the questions; the process still waits for an answer
+        except VmrError:  # raised by job.answer; the process still waits for an answer
             self.end()
             raise
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for its answer learns that it is gone."""
+        """Kill the process. A thread that waits for its answer gets a `DecodeFailure`."""
         process = self._process
         if process is not None:
             process.kill()
 
     def end(self) -> None:
-        """End the process and leave nothing of it behind."""
+        """Kill the process, wait for its end, and close its pipes. Does nothing if it has ended."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
             process.wait()
             for stream in (self._requests, self._replies, self._stderr):
-                with contextlib.suppress(OSError):  # a request that was never read cannot be flushed any more
+                with contextlib.suppress(OSError):  # a request that was never read cannot be flushed
                     stream.close()
 
     def _start(self) -> None:
@@ -143,7 +149,7 @@ class WorkerProcess:
         assert process.stdin is not None and process.stdout is not None
         self._requests, self._replies, self._process = process.stdin, process.stdout, process
         try:
-            with self._watched(_START_S):
+            with self._time_limit(_START_TIMEOUT_S):
                 self._header()
         except _WorkerLostError as error:
             self.end()
@@ -170,20 +176,20 @@ class WorkerProcess:
                 raise EOFError
             return DecodedSegment(path, float(header["start_s"]), float(header["end_s"]), video)
         except (KeyError, TypeError, ValueError):
-            raise _WorkerLostError("the decoder gave an answer that makes no sense") from None
+            raise _WorkerLostError("the decoder sent an answer that is not valid") from None
 
     def _header(self) -> Any:
-        line = self._replies.readline(_LONGEST_HEADER)
+        line = self._replies.readline(_MAX_HEADER_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError
         try:
             return json.loads(line)
         except ValueError:
-            raise _WorkerLostError("the decoder gave an answer that makes no sense") from None
+            raise _WorkerLostError("the decoder sent an answer that is not valid") from None
 
     @contextlib.contextmanager
-    def _watched(self, timeout_s: float) -> Iterator[None]:
-        """Kill the worker if it takes longer than this; say why, if its answer ends early."""
+    def _time_limit(self, timeout_s: float) -> Iterator[None]:
+        """Kill the worker if it takes longer than this, and raise the reason if its answer is incomplete."""
         process = self._process
         if process is None:
             raise _WorkerLostError("the decoder was stopped")
@@ -199,40 +205,40 @@ class WorkerProcess:
         try:
             yield
         except EOFError:
-            late = f"no answer for {timeout_s:g} s, decoder stopped"
-            raise _WorkerLostError(late if expired.is_set() else self._how_it_ended(process)) from None
+            timed_out = f"no answer for {timeout_s:g} s, decoder stopped"
+            raise _WorkerLostError(timed_out if expired.is_set() else self._reason_it_ended(process)) from None
         finally:
             watchdog.cancel()
             watchdog.join()
 
-    def _how_it_ended(self, process: subprocess.Popen[bytes]) -> str:
+    def _reason_it_ended(self, process: subprocess.Popen[bytes]) -> str:
         try:
             status = process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "the decoder stopped answering"
         if status < 0:
             name = signal.Signals(-status).name
-            hint = " (out of memory, or ended by hand)" if name == "SIGKILL" else ""
+            hint = " (out of memory, or killed by a user)" if name == "SIGKILL" else ""
             return f"the decoder was killed by {name}{hint}"
         self._stderr.seek(0)
-        last_words = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
-        return f"the decoder exited with status {status}" + "".join(f": {line}" for line in last_words)
+        last_line = self._stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+        return f"the decoder exited with status {status}" + "".join(f": {line}" for line in last_line)
 
 
-# Started with -c rather than -m: -m would search the current folder first, where a user may keep a file named av.py,
-# and only Python 3.11 has an option against that.
+# The program is started with -c because -m would first search the current folder, where a user may have a file named
+# av.py. Only Python 3.11 and later have an option against that.
 _WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from vmr.data.decoding.worker import main; main()"
 
 
 def _import_path() -> list[str]:
-    """Where the worker looks for modules: where this process does, save for the current folder and the script's own.
+    """Return where the worker looks for modules: where this process does, but not in the user's folders.
 
-    Those two are the user's, and a file there may bear the name of a module that the worker needs. A vmr that was
-    itself found there, or through the hook of an editable install, is put first.
+    Those are the current folder and the folder of the user's script. Files there may have the names of modules that the
+    worker needs. If vmr itself was found there, or by the import hook of an editable install, its folder comes first.
     """
     package_root = str(Path(__file__).absolute().parents[3])
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    users = {str(Path.cwd()), str(Path(script).absolute().parent) if script else ""}
+    user_folders = {str(Path.cwd()), str(Path(script).absolute().parent) if script else ""}
     path = [str(Path(entry).absolute()) for entry in sys.path if entry]
-    path = [entry for entry in path if entry not in users]
+    path = [entry for entry in path if entry not in user_folders]
     return path if package_root in path else [package_root, *path]

@@ -1,4 +1,5 @@
-"""The encoders behind `vmr.load_model`: one file a family.
+"""The encoders behind `vmr.load_model`: one file for each family of models.
 
-This is the only room that knows all kinds of models. It may import every other room of `vmr.models`.
+The only room that knows all kinds of models: imports `upstream`, `text`, `videomamba` and files beside them. Only
+`catalogue` and `saved_model` of `vmr.models` import it.
 """

@@ -1,9 +1,9 @@
-"""The encoder of a fresh machine: pretrained weights that come with pip, nothing to download.
+"""An encoder that works on a fresh machine: its pretrained weights come with pip, nothing is downloaded.
 
-Image classifier probabilities are projected into a sentence-embedding space (ConSE, Norouzi et al. 2014, section 3):
-a video is the weighted mean of the sentence vectors of the classes that its frames look like, a text is its own
-sentence vector. The classifier is EfficientNet-Lite0 (ImageNet), the sentence encoder all-MiniLM-L6-v2. It is a
-baseline: it knows the 1000 ImageNet classes and nothing of motion.
+Probabilities of an image classifier are projected into the space of a sentence encoder (ConSE, Norouzi et al. 2014,
+section 3): the vector of a video is the weighted mean of the sentence vectors of the classes that its frames look like,
+and the vector of a text is its own sentence vector. The classifier is EfficientNet-Lite0 (ImageNet), the sentence
+encoder all-MiniLM-L6-v2. This is a baseline: it knows the 1000 ImageNet classes and nothing of motion.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.models.encoder import Preprocess, fingerprint
-from vmr.models.families.pip_weights import load_efficientnet_lite0, load_minilm
+from vmr.models.pip_weights import load_efficientnet_lite0, load_minilm
 
-# The recipe's constants: they depend on no test set.
+# Constants of the recipe; none was tuned on a test set.
 PROBABILITY_POWER = 0.75
 TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
@@ -25,10 +25,14 @@ MAX_TOKENS = 256  # as all-MiniLM-L6-v2 was trained
 
 
 class OfflineEncoder:
-    """ConSE over EfficientNet-Lite0 and MiniLM; 384 dimensions, deterministic, float32.
+    """ConSE over EfficientNet-Lite0 and MiniLM as an `Encoder`; 384 dimensions, deterministic, float32.
 
-    Raises MissingExtraError where the two weight packages are not installed, ModelError where their weights do not
-    fit the networks exactly.
+    Attributes:
+        classifier: EfficientNet-Lite0.
+        sentence_encoder: MiniLM.
+        tokenizer: MiniLM's.
+        images_at_once: frames that go through the classifier together.
+        device: where both networks run.
     """
 
     name = "offline"
@@ -36,11 +40,20 @@ class OfflineEncoder:
     embed_dim = 384
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
+        """Load both networks.
+
+        Args:
+            device: where they run.
+
+        Raises:
+            MissingExtraError: the packages of weights are not installed.
+            ModelError: their weights do not fit the networks exactly.
+        """
         self.device = torch.device(device)
-        # The largest centred square: captions speak of the whole picture, so no border is trimmed besides.
+        # The largest centred square. Captions describe the whole picture, so no further border is cut off.
         self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         self.classifier = load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
-        # On a CPU more images at once only leave the cache: 8 took 1.4 times as long as four times 2.
+        # More images at once do not fit into a CPU's cache: a batch of 8 took 1.4 times as long as 4 batches of 2.
         self.images_at_once = 2 if self.device.type == "cpu" else 128
         self.tokenizer, sentence_encoder = load_minilm()
         self.sentence_encoder = sentence_encoder.eval().to(self.device)
@@ -55,15 +68,21 @@ class OfflineEncoder:
 
     @cached_property
     def class_vectors(self) -> Tensor:
-        """The sentence vector of each ImageNet class, (1000, D); made at the first video, since texts do without."""
+        """Sentence vectors of the ImageNet classes, (1000, D); computed at the first video, since texts need none."""
         return self.encode_text([CLASS_PROMPT.format(name) for name in imagenet_class_names()])
 
     @torch.inference_mode()
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, 224, 224) -> float32 unit vectors (B, 384).
+        """Embed videos.
 
-        ConSE's combination with probabilities softened to p^0.75, over the 50 likeliest classes, minus the mean class
-        vector, which all videos share and which would drown the rest.
+        ConSE's weighted mean over the 50 most likely classes, with probabilities softened to p^0.75. The mean class
+        vector is subtracted: it is common to all videos and would hide their differences.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, 224, 224).
+
+        Returns:
+            float32 unit vectors (B, 384).
         """
         video = self.preprocess(video.to(self.device))
         images = video.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B*T, 3, 224, 224)
@@ -77,7 +96,14 @@ class OfflineEncoder:
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """texts: B strings, cut after 256 tokens -> float32 unit vectors (B, 384): the mean over token vectors."""
+        """Embed texts: the mean over the vectors of their tokens.
+
+        Args:
+            texts: B strings, cut after 256 tokens.
+
+        Returns:
+            float32 unit vectors (B, 384).
+        """
         vectors = [self._encode_text_batch(texts[i : i + 64]) for i in range(0, len(texts), 64)]
         return torch.cat(vectors) if vectors else torch.empty(0, self.embed_dim, device=self.device)
 
@@ -91,7 +117,11 @@ class OfflineEncoder:
 
 
 def imagenet_class_names() -> list[str]:
-    """The first name of each of the 1000 ImageNet classes, in the classifier's order."""
+    """List the first name of each of the 1000 ImageNet classes.
+
+    Returns:
+        The names, in the order of the classifier's outputs.
+    """
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()

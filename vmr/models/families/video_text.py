@@ -1,4 +1,4 @@
-"""The video-text model as an encoder: frames and captions in, vectors and matching logits out.
+"""The video-text model as an encoder: from frames and captions to vectors and matching logits.
 
 Shapes: B videos or texts, V videos, T frames, S pixels a side, N video tokens, C their width, L text tokens, W text
 width, D embed_dim.
@@ -15,23 +15,34 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
-from vmr.models.encoder import MatchingSizes, Preprocess, ReadTexts, VideoFeatures, fingerprint
-from vmr.models.teachers import IMAGENET_MEAN, IMAGENET_STD
+from vmr.models.encoder import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    MatchingSizes,
+    Preprocess,
+    ReadTexts,
+    VideoFeatures,
+    fingerprint,
+)
 from vmr.models.text.tokenizer import CaptionTokenizer, check_texts, clean_caption
-from vmr.models.upstream.vision import LoadReport
+from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs
+from vmr.models.weights import LoadReport
 
-MAX_TEXT_TOKENS = 150  # what upstream reads of ActivityNet's paragraphs, its longest captions
+MAX_TEXT_TOKENS = 150  # upstream's limit for ActivityNet's paragraphs, the longest captions that it evaluates
 TEXTS_AT_ONCE = 64
-UPSTREAM_MEAN, UPSTREAM_STD = IMAGENET_MEAN, IMAGENET_STD
 
 
 class VideoTextEncoder:
-    """A `VideoTextModel` behind the `Encoder` protocol, and `match` for re-ranking; float32, deterministic.
+    """A `VideoTextModel` as an `Encoder`, a `Matcher` and a `TextLimited`; float32, deterministic.
 
-    The model becomes the encoder's: it is moved to the device, set to evaluation, and its weights packed. Raises
-    ModelError where the preprocessing, the tokeniser or max_text_tokens do not belong to the model.
+    Attributes:
+        model: the model.
+        tokenizer: turns captions into token ids.
+        max_text_tokens: where captions are cut, [CLS] and [SEP] included.
+        report: what became of the keys of the file that the model came from; None for a model made in memory.
+        device: where the model runs.
     """
 
     def __init__(
@@ -46,6 +57,21 @@ class VideoTextEncoder:
         device: str | torch.device = "cpu",
         report: LoadReport | None = None,
     ) -> None:
+        """Take over a model: it is moved to the device and set to evaluation, and on a CPU its weights are packed.
+
+        Args:
+            model: the model; do not train it further.
+            tokenizer: with the vocabulary that the model was trained with.
+            preprocess: with the model's number of frames and image size.
+            name: of the encoder.
+            about: one line on what the model can and cannot do.
+            max_text_tokens: where captions are cut, [CLS] and [SEP] included; from 2 to the model's positions.
+            device: where the model runs.
+            report: what became of the keys of the file that the model came from.
+
+        Raises:
+            ModelError: the preprocessing, the tokeniser or max_text_tokens does not fit the model.
+        """
         check_input(name, model.config, preprocess, max_text_tokens)
         if tokenizer.vocab_size != model.config.text.vocab_size:
             raise ModelError(
@@ -89,30 +115,60 @@ class VideoTextEncoder:
         num_heads: int | None = None,
         tokenizer: CaptionTokenizer | None = None,
     ) -> "VideoTextEncoder":
-        """A checkpoint file of upstream's, with upstream's preprocessing.
+        """Load a checkpoint file of upstream's, with upstream's preprocessing.
 
-        num_frames, image_size, num_heads: see `VideoTextModel.from_upstream`, which also says what raises ModelError.
-        tokenizer: default, BERT's uncased vocabulary; MissingExtraError where it is not installed.
+        Args:
+            path: the file.
+            name: of the encoder.
+            about: one line on what the model can and cannot do.
+            device: where the model runs.
+            num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
+            image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
+            num_heads: attention heads of BERT, for a checkpoint of an unusual width.
+            tokenizer: default, BERT's uncased vocabulary.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
+            MissingExtraError: BERT's vocabulary is needed and not installed.
         """
         tokenizer = CaptionTokenizer() if tokenizer is None else tokenizer
-        model, report = VideoTextModel.from_upstream(
+        model, report = video_text_from_upstream(
             path, num_frames=num_frames, image_size=image_size, num_heads=num_heads
         )
         video = model.config.video
-        preprocess = Preprocess(video.num_frames, video.image_size, "upstream", UPSTREAM_MEAN, UPSTREAM_STD)
+        preprocess = Preprocess(video.num_frames, video.image_size, "upstream", IMAGENET_MEAN, IMAGENET_STD)
         return cls(model, tokenizer, preprocess, name=name, about=about, device=device, report=report)
 
     @torch.inference_mode()
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 (B, D), the mean of the frames' unit vectors.
+        """Embed videos by the mean of the unit vectors of their frames.
 
-        Its dot product with a text's vector is upstream's similarity exactly: the mean cosine over the frames.
+        The dot product of the result with a text's vector is upstream's similarity: the mean cosine over the frames.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            float32 (B, D), of length at most 1.
         """
         return self.video_features(video).vectors
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """texts: B captions, cleaned as upstream does and cut at max_text_tokens -> float32 unit vectors (B, D)."""
+        """Embed captions.
+
+        Args:
+            texts: B captions; cleaned as upstream does, and cut at `max_text_tokens`.
+
+        Returns:
+            float32 unit vectors (B, D).
+
+        Raises:
+            ModelError: `texts` is one string instead of a list.
+        """
         batches = [self.model.encode_text(*tokens).embedding for tokens in self._tokenize(texts)]
         if not batches:
             return torch.empty(0, self.embed_dim, device=self.device)
@@ -120,23 +176,44 @@ class VideoTextEncoder:
 
     @torch.inference_mode()
     def video_features(self, video: Tensor) -> VideoFeatures:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> vectors (B, D) and tokens (B, N, C) of one pass."""
+        """Compute vectors and tokens of videos in one forward pass.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            Vectors (B, D) and tokens (B, N, C).
+        """
         encoded = self._encode(self.preprocess(_on_device(video, self.device)))
         return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
 
     def video_tokens(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> (B, N, C), what `match` looks at."""
+        """Compute the tokens that `match` compares with texts.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            float32 (B, N, C).
+        """
         return self.video_features(video).tokens
 
     def with_text_limit(self, max_text_tokens: int) -> "VideoTextEncoder":
-        """The same encoder, reading at most so many tokens of a caption; videos have the same vectors as before."""
+        """Make an encoder of the same model that cuts captions earlier; vectors of videos stay the same.
+
+        Args:
+            max_text_tokens: tokens to read of a caption, [CLS] and [SEP] included; more than now has no effect.
+
+        Returns:
+            The other encoder, which shares the model with this one.
+        """
         limited = copy(self)
         limited.max_text_tokens = min(max_text_tokens, self.max_text_tokens)
         return limited
 
     @property
     def matching_sizes(self) -> MatchingSizes:
-        """What decides the time and memory of matching."""
+        """Sizes that decide the time and memory of matching."""
         video, text = self.model.config.video, self.model.config.text
         return MatchingSizes(
             num_video_tokens=video.num_steps * video.grid_size**2,
@@ -148,12 +225,26 @@ class VideoTextEncoder:
         )
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """texts: B captions -> how many tokens of each are read, [CLS] and [SEP] included."""
+        """Count the tokens that are read of each caption, [CLS] and [SEP] included.
+
+        Args:
+            texts: B captions.
+
+        Returns:
+            B lengths.
+        """
         return [int(length) for _, mask in self._tokenize(texts) for length in mask.sum(dim=1)]
 
     @torch.inference_mode()
     def read_texts(self, texts: Sequence[str]) -> ReadTexts:
-        """texts: B captions -> what `match` needs of them, B * L * W floats: at 32 tokens of BERT base 100 kB each."""
+        """Run the text encoder.
+
+        Args:
+            texts: B captions.
+
+        Returns:
+            What `match` needs of them: B * L * W floats, with BERT base and 32 tokens 100 kB for each caption.
+        """
         read = [(self.model.text_encoder(ids, mask), mask) for ids, mask in self._tokenize(texts)]
         longest = max((mask.shape[1] for _, mask in read), default=0)
         width = self.model.config.text.width
@@ -166,11 +257,17 @@ class VideoTextEncoder:
 
     @torch.inference_mode()
     def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
-        """How well each text describes each video, read token by token.
+        """Tell how well each text describes each video, by comparing them token by token.
 
-        video_tokens: (V, N, C), of `video_tokens`; texts: B captions, or what `read_texts` made of them -> float32
-        logits (V, B), higher is better, any range: the logit of "they belong together", by which upstream re-ranks as
-        it is. A video's keys and values are made once.
+        The score is the logit of "they belong together", by which upstream re-ranks without a softmax. The keys and
+        values of a video are computed once for all texts.
+
+        Args:
+            video_tokens: (V, N, C), as from `video_tokens`.
+            texts: B captions, or what `read_texts` made of them.
+
+        Returns:
+            float32 logits (V, B), higher is better, in any range.
         """
         read = texts if isinstance(texts, ReadTexts) else self.read_texts(texts)
         logits = torch.empty(len(video_tokens), len(read), device=self.device)
@@ -181,9 +278,16 @@ class VideoTextEncoder:
 
     @torch.inference_mode()
     def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
-        """The same for one video (1, N, C) and texts that come batch by batch, B in all -> float32 logits (B,).
+        """Match one video with texts that come in batches, holding one batch in memory at a time.
 
-        The keys and values are made once, and memory holds one batch: its size and order are the caller's.
+        The keys and values of the video are computed once. The caller decides the size and the order of the batches.
+
+        Args:
+            video_tokens: (1, N, C).
+            batches: texts, B in all.
+
+        Returns:
+            float32 logits (B,), as from `match`, in the order of the texts.
         """
         memory = self.model.remember(video_tokens.to(self.device))
         logits = [torch.empty(0, device=self.device)]
@@ -193,7 +297,7 @@ class VideoTextEncoder:
         return torch.cat(logits)
 
     def _tokenize(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
-        """B captions -> token ids and mask, (b, L) each, of TEXTS_AT_ONCE captions at a time."""
+        """B captions -> batches of TEXTS_AT_ONCE captions, each as token ids and mask of shape (batch, L)."""
         check_texts(texts)
         batches = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
@@ -204,14 +308,24 @@ class VideoTextEncoder:
 
 
 def _on_device(video: Tensor, device: torch.device) -> Tensor:
-    """The copy to a GPU leaves from pinned memory, so that it runs while the CPU goes on."""
+    """Copy to the device; to a GPU from pinned memory, so that the copy runs while the CPU goes on."""
     if device.type == "cuda" and not video.is_cuda:
         return video.pin_memory().to(device, non_blocking=True)
     return video.to(device)
 
 
 def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_text_tokens: int) -> None:
-    """Raise ModelError, starting with `name`, unless the model of `config` takes such videos and so long captions."""
+    """Check that videos and captions fit a model.
+
+    Args:
+        name: of the model or of the setting, for the error message.
+        config: sizes of the model.
+        preprocess: what its videos will be.
+        max_text_tokens: where captions will be cut.
+
+    Raises:
+        ModelError: the model takes another number of frames or another image size, or has too few text positions.
+    """
     video, text = config.video, config.text
     if (preprocess.num_frames, preprocess.size) != (video.num_frames, video.image_size):
         raise ModelError(

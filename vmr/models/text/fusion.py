@@ -1,10 +1,10 @@
-"""BERT's last layers, which read a text while looking at a video, and the head that guesses masked words.
+"""BERT's last layers, which read a text while looking at a video, and the head that predicts masked words.
 
 Shapes: V videos, N video tokens each, C their width; B = V * M texts, M for each video, L tokens, W text width,
 H heads, d = W / H.
 
-What a video contributes is its keys and values in every layer, and they do not depend on the text: `remember` makes
-them once, and any number of texts is matched against them.
+A video contributes its keys and values in every layer, and these do not depend on the text. `remember` computes them
+once, and any number of texts is then matched against them.
 """
 
 from typing import NamedTuple
@@ -17,14 +17,17 @@ from vmr.models.text.encoder import NORM_EPS, Attention, TextConfig, TextLayer, 
 
 
 class VideoMemory(NamedTuple):
-    """Videos as the fusion layers see them."""
+    """What the fusion layers need of V videos.
+
+    Attributes:
+        keys: (V, H, N, d) for each layer.
+        values: (V, H, N, d) for each layer.
+        bias: (V, 1, 1, N), added to the attention scores to hide tokens; None hides none.
+    """
 
     keys: tuple[Tensor, ...]
-    """(V, H, N, d) for each layer."""
     values: tuple[Tensor, ...]
-    """(V, H, N, d) for each layer."""
     bias: Tensor | None = None
-    """(V, 1, 1, N), added to the scores of tokens that are not to be seen; None shows all."""
 
     @property
     def num_videos(self) -> int:
@@ -32,7 +35,14 @@ class VideoMemory(NamedTuple):
         return len(self.keys[0])
 
     def select(self, videos: Tensor) -> "VideoMemory":
-        """The memory of some videos, in the order of the int64 indices (V',); an index may come twice."""
+        """Take some of the videos.
+
+        Args:
+            videos: int64 (V',), indices of the videos; an index may come twice.
+
+        Returns:
+            The memory of these videos, in this order.
+        """
         return VideoMemory(
             tuple(keys[videos] for keys in self.keys),
             tuple(values[videos] for values in self.values),
@@ -41,32 +51,58 @@ class VideoMemory(NamedTuple):
 
 
 class FusionEncoder(nn.Module):
-    """Text tokens to text tokens that know the video."""
+    """BERT's last layers with cross-attention: turns text tokens into text tokens that also depend on a video.
+
+    Attributes:
+        layers: the layers of BERT after the text encoder's.
+    """
 
     def __init__(self, config: TextConfig, video_width: int) -> None:
+        """Make layers with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+            video_width: C.
+        """
         super().__init__()
         num_layers = config.num_layers - config.num_text_layers
         self.layers = nn.ModuleList(FusionLayer(config, video_width) for _ in range(num_layers))
         self.apply(init_bert_weights)
 
     def remember(self, video_tokens: Tensor, video_mask: Tensor | None = None) -> VideoMemory:
-        """video_tokens: (V, N, C); video_mask: (V, N), 1 for tokens that may be seen (default, all)."""
+        """Compute the keys and values of videos in every layer.
+
+        Args:
+            video_tokens: (V, N, C).
+            video_mask: (V, N), 1 for tokens that may be attended to and 0 for padding, for videos of different lengths
+                in one batch; default, all tokens may be attended to.
+
+        Returns:
+            What `forward` needs of the videos.
+        """
         projected = [layer.cross_attention.project(video_tokens) for layer in self._fusion_layers]
         bias = None if video_mask is None else padding_bias(video_mask, projected[0][0].dtype)
         return VideoMemory(tuple(keys for keys, _ in projected), tuple(values for _, values in projected), bias)
 
     def forward(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:
-        """Read texts while looking at videos.
+        """Read texts while looking at videos, M texts for each of V videos.
 
-        text_tokens: (V * M, L, W), the output of a `TextEncoder`; the M texts of a video stand one after the other.
-        attention_mask: (V * M, L), 1 for tokens, 0 for padding. Returns (V * M, L, W).
-        Raises ModelError if the number of texts is no multiple of the number of videos.
+        Args:
+            text_tokens: (V * M, L, W), the output of a `TextEncoder`; the M texts of a video stand one after the other.
+            attention_mask: (V * M, L), 1 for tokens, 0 for padding.
+            memory: what `remember` computed of the V videos.
+
+        Returns:
+            (V * M, L, W).
+
+        Raises:
+            ModelError: the number of texts is no multiple of the number of videos.
         """
         if len(text_tokens) % memory.num_videos:
-            raise ModelError(f"{len(text_tokens)} texts cannot be shared out among {memory.num_videos} videos")
+            raise ModelError(f"{len(text_tokens)} texts cannot be divided evenly among {memory.num_videos} videos")
         hidden, bias = text_tokens, padding_bias(attention_mask, text_tokens.dtype)
         for layer, keys, values in zip(self._fusion_layers, memory.keys, memory.values, strict=True):
-            hidden = layer.look(layer.attend_to_text(hidden, bias), keys, values, memory.bias)
+            hidden = layer.attend_to_video(layer.attend_to_text(hidden, bias), keys, values, memory.bias)
         return hidden
 
     @property
@@ -75,17 +111,32 @@ class FusionEncoder(nn.Module):
 
 
 class FusionLayer(TextLayer):
-    """A BERT layer that attends to a video between its two halves."""
+    """A BERT layer that attends to a video between its self-attention and its feed-forward part."""
 
     def __init__(self, config: TextConfig, video_width: int) -> None:
+        """Make a layer with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+            video_width: C.
+        """
         super().__init__(config)
         self.cross_attention = Attention(config, video_width)
         self.cross_attention_norm = nn.LayerNorm(config.width, eps=NORM_EPS)
 
-    def look(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
-        """The cross-attention and the feed-forward part: (V * M, L, W) -> the same.
+    def attend_to_video(self, hidden: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+        """Run the cross-attention and the feed-forward part.
 
-        The texts of a video are one long query, so that its keys and values are neither copied nor read M times.
+        The texts of a video are treated as one long query, so that its keys and values are not copied M times.
+
+        Args:
+            hidden: (V * M, L, W).
+            keys: (V, H, N, d).
+            values: (V, H, N, d).
+            bias: (V, 1, 1, N), added to the scores of the cross-attention; None adds nothing.
+
+        Returns:
+            (V * M, L, W).
         """
         queries = hidden.reshape(len(keys), -1, hidden.shape[-1])  # (V, M * L, W)
         seen = self.cross_attention.attend(queries, keys, values, bias).view_as(hidden)
@@ -93,9 +144,14 @@ class FusionLayer(TextLayer):
 
 
 class MaskedLMHead(nn.Module):
-    """From fused tokens to a score for every word; the word vectors of the text encoder are its output weights."""
+    """Scores every word of the vocabulary for each token; its output weights are the text encoder's word vectors."""
 
     def __init__(self, config: TextConfig) -> None:
+        """Make a head with fresh weights.
+
+        Args:
+            config: sizes of the whole BERT.
+        """
         super().__init__()
         self.dense = nn.Linear(config.width, config.width)
         self.norm = nn.LayerNorm(config.width, eps=NORM_EPS)
@@ -103,5 +159,13 @@ class MaskedLMHead(nn.Module):
         self.apply(init_bert_weights)
 
     def forward(self, hidden: Tensor, word_weight: Tensor) -> Tensor:
-        """hidden: (..., W); word_weight: (vocab_size, W) -> logits (..., vocab_size)."""
+        """Predict words.
+
+        Args:
+            hidden: (..., W), the output of a `FusionEncoder`.
+            word_weight: (vocab_size, W), the word vectors of the text encoder.
+
+        Returns:
+            Logits (..., vocab_size).
+        """
         return F.linear(self.norm(F.gelu(self.dense(hidden))), word_weight, self.bias)

@@ -1,6 +1,6 @@
-"""Captions to BERT's WordPiece tokens.
+"""Turn captions into BERT's WordPiece tokens.
 
-The vocabulary is a `vocab.txt`: BERT uncased's own comes along with a pip package, so that nothing need be downloaded.
+A vocabulary is a file `vocab.txt`. That of BERT uncased comes with a pip package, so that nothing must be downloaded.
 """
 
 import re
@@ -22,9 +22,16 @@ _SPACES = re.compile(r"\s{2,}")
 
 
 def clean_caption(caption: str) -> str:
-    """A caption as the released models read it (upstream's pre_text): lower case, no punctuation, single spaces.
+    """Clean a caption as it was cleaned for the released models (upstream's pre_text).
 
-    Hyphens and slashes part words, `<person>` (LSMDC) is a person. A clean caption stays as it is.
+    Letters become lower case, punctuation is removed, hyphens and slashes become spaces, `<person>` (in LSMDC) becomes
+    `person`, and several spaces become one. A clean caption does not change.
+
+    Args:
+        caption: any text.
+
+    Returns:
+        The clean caption.
     """
     text = _DELETED.sub("", caption.lower())
     text = _WORD_BREAK.sub(" ", text).replace("<person>", "person")
@@ -32,39 +39,70 @@ def clean_caption(caption: str) -> str:
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise ModelError for a string, which would pass as a list of its letters."""
+    """Check that a list of texts was given, and not one text, which Python would treat as a list of its letters.
+
+    Args:
+        texts: what was given.
+
+    Raises:
+        ModelError: it is a string.
+    """
     if isinstance(texts, str):
         raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")
 
 
 class CaptionTokenizer:
-    """BERT's uncased WordPiece, by any vocabulary.
+    """BERT's uncased WordPiece tokeniser, with any vocabulary.
 
-    source: `minilm`, a vocab.txt or a folder that holds one, or a repository of the Hugging Face hub such as
-    `bert-base-uncased`. Raises ModelError where there is no such file, or it lacks BERT's special tokens;
-    MissingExtraError where `minilm` is not installed.
+    Attributes:
+        source: where the vocabulary comes from.
+        words: the vocabulary; the index of a word is its token id.
+        pad_id: id of [PAD].
+        unknown_id: id of [UNK].
+        cls_id: id of [CLS].
+        sep_id: id of [SEP].
+        mask_id: id of [MASK].
     """
 
     def __init__(self, source: str = MINILM) -> None:
+        """Read a vocabulary.
+
+        Args:
+            source: `minilm` (that of BERT uncased, from a pip package), a vocab.txt, a folder that holds one, or a
+                repository of the Hugging Face hub such as `bert-base-uncased`.
+
+        Raises:
+            ModelError: there is no such file, or it lacks BERT's special tokens.
+            MissingExtraError: the package of `minilm` is not installed.
+        """
         from tokenizers import BertWordPieceTokenizer
 
         self.source = source
         self.words = _read_vocabulary(source)
-        # Handed over as a dict: a tokeniser that is given a file under a wrong keyword has 5 entries, and says nothing.
+        # A dict, not a file: given a file under a wrong keyword, this class makes a vocabulary of 5 entries silently.
         self._tokenizer = BertWordPieceTokenizer({word: index for index, word in enumerate(self.words)})
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(self.words.index, SPECIAL)
 
     @property
     def vocab_size(self) -> int:
-        """Entries of the vocabulary."""
+        """Number of entries of the vocabulary."""
         return len(self.words)
 
     def __call__(self, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-        """Texts as they are, uncleaned, to (input_ids, attention_mask), int64 (B, L) each.
+        """Turn texts into token ids; texts are not cleaned.
 
-        [CLS] stands first and [SEP] last; a longer text is cut to max_length tokens with them, a shorter one padded to
-        the longest of the batch, which is L. Raises ModelError for a max_length below 2, and for one text in place of a
-        list of them.
+        [CLS] stands first and [SEP] last. A longer text is cut to max_length tokens including them, a shorter one is
+        padded to the longest of the batch, which has L tokens.
+
+        Args:
+            texts: B texts.
+            max_length: at least 2.
+
+        Returns:
+            input_ids and attention_mask, int64 (B, L) each; the mask is 1 for tokens and 0 for padding.
+
+        Raises:
+            ModelError: max_length is below 2, or `texts` is one string.
         """
         check_texts(texts)
         if max_length < 2:
@@ -92,7 +130,7 @@ def _read_vocabulary(source: str) -> list[str]:
 
 def _vocabulary_file(source: str) -> Path:
     if source == MINILM:
-        from vmr.models.families.pip_weights import minilm_folder
+        from vmr.models.pip_weights import minilm_folder
 
         return minilm_folder() / "vocab.txt"
     path = local_path(source, suffixes=(".txt",))

@@ -1,4 +1,4 @@
-"""Checkpoints of the original VideoMamba: reading the files, matching every key, and the released models by name.
+"""Checkpoints of the original VideoMamba: matching every key, and the released models by name.
 
-Imports `videomamba` and `text`.
+Imports the rooms `videomamba` and `text`, and the files `checkpoint_file`, `hub`, `video_text` and `weights`.
 """

@@ -1,7 +1,7 @@
-"""What VideoMamba's authors say their retrieval models score, as data. Imports no torch.
+"""The scores that VideoMamba's authors published for their retrieval models, as data. Imports no torch.
 
-Percentages, zero-shot, and re-ranked: the matching head (VTM) has re-scored the 128 best of each query. Scores of the
-embeddings alone, which is what an index ranks by, are lower.
+They are percentages, zero-shot and re-ranked: the matching head (VTM) scored the 128 best candidates of each query
+anew. Scores of the embeddings alone, by which an index ranks, are lower.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ Recalls = tuple[float, float, float]
 
 SCORES_SOURCE = "OpenGVLab/VideoMamba, videomamba/video_mm/MODEL_ZOO.md: zero-shot, re-ranked by VTM over the top 128"
 PAIRS = ("5M", "17M", "25M")
-"""How many pairs each of the published models has learnt from."""
+"""How many video-text pairs each of the published models was trained on."""
 
 # Data set and direction, then R@1, R@5 and R@10 of the models trained on 5M, 17M and 25M pairs.
 _PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
@@ -29,7 +29,13 @@ _PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
 
 @dataclass(frozen=True)
 class PublishedScore:
-    """R@1, R@5 and R@10 in percent, in one direction (`text_to_video` or `video_to_text`) on one data set."""
+    """The score of one model on one data set in one direction.
+
+    Attributes:
+        dataset: such as `MSRVTT`.
+        direction: `text_to_video` or `video_to_text`.
+        recalls: R@1, R@5 and R@10, in percent.
+    """
 
     dataset: str
     direction: str
@@ -37,6 +43,16 @@ class PublishedScore:
 
 
 def published_scores(pairs: str) -> tuple[PublishedScore, ...]:
-    """What the model trained on so many `pairs`, one of PAIRS, scores."""
+    """List the published scores of one model.
+
+    Args:
+        pairs: how many pairs it was trained on, one of PAIRS.
+
+    Returns:
+        A score for every data set and direction.
+
+    Raises:
+        ValueError: `pairs` is none of PAIRS.
+    """
     column = PAIRS.index(pairs)
     return tuple(PublishedScore(row[0], row[1], (row[2], row[3], row[4])[column]) for row in _PUBLISHED)

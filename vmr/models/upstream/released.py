@@ -1,16 +1,16 @@
-"""The checkpoints that VideoMamba's authors published, as data: where they are, what they learnt from, what they score.
+"""The checkpoints that VideoMamba's authors published, as data: where they are, their training data and their scores.
 
-How published scores are counted, `vmr.models.upstream.published` says.
+`vmr.models.upstream.published` says how the published scores were computed.
 """
 
-import hashlib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vmr.errors import ModelError
+from vmr.files import sha256_of
 from vmr.models.hub import download_file
 from vmr.models.upstream.published import SCORES_SOURCE, PublishedScore, published_scores
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.video_text import VideoTextConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 
@@ -23,15 +23,15 @@ class ReleasedModel:
     """A published checkpoint.
 
     Attributes:
-        name: what `load_model` calls it.
-        repository: of the Hugging Face hub.
-        file: in that repository.
+        name: the name that `load_model` takes.
+        repository: its repository on the Hugging Face hub.
+        file: path of the file in that repository.
         trained_on: the data sets.
-        about: one line on what it can and cannot do.
+        about: one line on what the model can and cannot do.
         config: its sizes.
-        scores: what its authors published.
-        scores_source: where, and how they are counted.
-        sha256: of the file, in hex; None where it is not known.
+        scores: the scores that its authors published.
+        scores_source: where they were published, and how they were computed.
+        sha256: checksum of the file, in hex; None where it is not known.
     """
 
     name: str
@@ -46,25 +46,40 @@ class ReleasedModel:
 
     @property
     def url(self) -> str:
-        """Where the file can be downloaded by hand."""
+        """Address of the file, for downloading it by hand."""
         return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
 
 
 def download(released: ReleasedModel) -> Path:
-    """The checkpoint file, from the hub's cache or the hub itself.
+    """Get the checkpoint file from the hub's cache or from the hub.
 
-    Raises ModelError where it is in neither, or is not the file that was published.
+    Args:
+        released: which checkpoint.
+
+    Returns:
+        The local file.
+
+    Raises:
+        ModelError: the file cannot be downloaded, or its checksum is not that of the published file.
     """
     path = download_file(released.repository, released.file)
-    if released.sha256 is not None and _sha256_of(path) != released.sha256:
+    if released.sha256 is not None and sha256_of(path) != released.sha256:
         raise ModelError(f"{path} is not the file that was published as {released.name}: delete it and load it again")
     return path
 
 
 def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
-    """Raise ModelError unless `config` is that of the released model.
+    """Check that a file holds the model that was published.
 
-    Frames and pixels, which can be chosen, are not compared, and neither are the parts that only training needs.
+    The number of frames and the image size, which the user can choose, are not compared, and neither are the parts that
+    only training needs.
+
+    Args:
+        released: the published model.
+        config: sizes that were read off the file.
+
+    Raises:
+        ModelError: a size differs; the message names it.
     """
 
     def fixed(config: VideoTextConfig) -> dict[str, int]:
@@ -87,16 +102,8 @@ def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
             )
 
 
-def _sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _middle(pairs: str, trained_on: str) -> ReleasedModel:
-    """VideoMamba-M and BERT base, trained on so many pairs."""
+    """The model of VideoMamba-M and BERT base that was trained on `pairs` pairs."""
     return ReleasedModel(
         name=f"videomamba-m-{pairs.lower()}",
         repository="OpenGVLab/VideoMamba",

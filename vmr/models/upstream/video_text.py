@@ -1,8 +1,9 @@
-"""Load a released VideoMamba video-text checkpoint whole, or not at all.
+"""Load a released VideoMamba video-text checkpoint completely, or not at all.
 
-A training save holds the weights under `model`, with the optimiser, which is left aside, and the run's config, a
-pickled EasyDict; bare state dicts and `.safetensors` are read as well. Upstream names its BERT `text_encoder.bert.*`
-in pre-training and `text_encoder.*`, without the masked language modelling head, in retrieval.
+Upstream's training checkpoints hold the weights under `model`, the state of the optimiser, which is not used, and the
+config of the run, a pickled EasyDict. Bare state dicts and `.safetensors` files are read as well. Upstream names its
+BERT `text_encoder.bert.*` in pre-training and `text_encoder.*`, without the masked language modelling head, in
+retrieval.
 
 Every key of the file is loaded, fitted (positions, to another size or number of frames) or ignored by a rule below;
 every weight of the model comes from the file. Errors and reports name keys as the file does.
@@ -10,26 +11,20 @@ every weight of the model comes from the file. Errors and reports name keys as t
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from vmr.errors import ModelError
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.text.bert_names import bert_name, tied_copies
 from vmr.models.text.encoder import TextConfig
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
-from vmr.models.upstream.vision import (
-    LoadReport,
-    check_complete,
-    check_depth,
-    count_numbered,
-    infer_config,
-    match_weights,
-    naming,
-    sized,
-)
-from vmr.models.video_text_config import VideoTextConfig
+from vmr.models.upstream.vision import check_depth, count_numbered, fit_tensor, infer_config, sized
+from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.weights import LoadReport, check_complete, check_ties, error_prefix, match_weights
+from vmr.ops.backend import Backend
 
 # Of the published BERTs (base, large), by width.
 HEADS_OF_WIDTH = {768: 12, 1024: 16}
@@ -37,34 +32,14 @@ LAYERS_OF_WIDTH = {768: 12, 1024: 24}
 TEXT_LAYERS_OF_WIDTH = {768: 9}
 """Those before fusion, in the released models."""
 
-# Ours -> upstream's. A name is renamed by the first entry that it starts with.
+_BERT_PARTS = ("text_encoder.", "fusion.", "masked_lm_head.")
+# Ours -> upstream's, besides the parts of BERT. A name is renamed by the first entry that it starts with.
 _PARTS = {
     "video_encoder.": "vision_encoder.",
     "video_proj.": "vision_proj.",
     "text_proj.": "text_proj.",
     "matching_head.": "itm_head.",
     "temperature": "temp",
-    "text_encoder.embeddings.word.": "text_encoder.bert.embeddings.word_embeddings.",
-    "text_encoder.embeddings.position.": "text_encoder.bert.embeddings.position_embeddings.",
-    "text_encoder.embeddings.token_type.": "text_encoder.bert.embeddings.token_type_embeddings.",
-    "text_encoder.embeddings.norm.": "text_encoder.bert.embeddings.LayerNorm.",
-    "masked_lm_head.dense.": "text_encoder.cls.predictions.transform.dense.",
-    "masked_lm_head.norm.": "text_encoder.cls.predictions.transform.LayerNorm.",
-    "masked_lm_head.bias": "text_encoder.cls.predictions.bias",
-}
-_ATTENTION = {
-    "attention.query": "attention.self.query",
-    "attention.key": "attention.self.key",
-    "attention.value": "attention.self.value",
-    "attention.out": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-}
-_LAYER_PARTS = {
-    **_ATTENTION,
-    **{f"cross_{ours}": f"cross{theirs}" for ours, theirs in _ATTENTION.items()},
-    "expand": "intermediate.dense",
-    "contract": "output.dense",
-    "feed_forward_norm": "output.LayerNorm",
 }
 _TEACHER = (
     "class_embedding", "positional_embedding", "proj", "conv1.weight",
@@ -75,46 +50,95 @@ _TEACHER_BLOCK = (
     "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
     "ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias",
 )  # fmt: skip
-_LAYER = re.compile(r"(text_encoder|fusion)\.layers\.(\d+)\.(.+)\.(weight|bias)")
 
 
 @dataclass(frozen=True)
 class UpstreamVideoText:
-    """What a checkpoint holds."""
+    """What a checkpoint holds.
+
+    Attributes:
+        source: name of the file in messages.
+        weights: upstream's name -> weight.
+        settings: the config of the run that wrote the checkpoint; empty where there is none.
+    """
 
     source: str
-    """what to call it in messages"""
     weights: dict[str, Tensor]
-    """by upstream's names"""
     settings: Mapping[str, Any]
-    """the config of the run that wrote it; empty where there is none"""
 
     @property
     def bert_prefix(self) -> str:
-        """What stands between `text_encoder.` and BERT's own names: "bert." or nothing."""
+        """What stands between `text_encoder.` and BERT's own names: `bert.` or nothing."""
         return "bert." if any(key.startswith("text_encoder.bert.") for key in self.weights) else ""
 
 
 def upstream_name(name: str, num_text_layers: int, bert_prefix: str = "bert.") -> str:
-    """What upstream calls a weight of a VideoTextModel.
+    """Give upstream's name of a weight of a VideoTextModel.
 
-    Upstream numbers BERT's layers through, so the first fusion layer is its layer `num_text_layers`. `bert_prefix` is
-    "" for retrieval checkpoints. Raises ModelError for a weight that upstream's models do not have.
+    Args:
+        name: our name.
+        num_text_layers: layers of the text encoder; upstream numbers the fusion layers after them.
+        bert_prefix: `bert.` for checkpoints of pre-training, "" for those of retrieval.
+
+    Returns:
+        Upstream's name.
+
+    Raises:
+        ModelError: upstream's models have no such weight.
     """
-    layer = _LAYER.fullmatch(name)
-    if layer and layer[3] in _LAYER_PARTS:
-        index = int(layer[2]) + (num_text_layers if layer[1] == "fusion" else 0)
-        return f"text_encoder.{bert_prefix}encoder.layer.{index}.{_LAYER_PARTS[layer[3]]}.{layer[4]}"
+    if name.startswith(_BERT_PARTS):
+        return f"text_encoder.{bert_name(name, num_text_layers, bert_prefix)}"
     for ours, theirs in _PARTS.items():
         if name.startswith(ours):
-            return theirs.replace(".bert.", f".{bert_prefix}") + name.removeprefix(ours)
+            return theirs + name.removeprefix(ours)
     raise ModelError(f"{name}: upstream's models have no such weight")
 
 
-def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideoText:
-    """Read a checkpoint file, or the content of one, without running anything it holds.
+def video_text_from_upstream(
+    weights: str | Path | Mapping[str, Any],
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+    num_heads: int | None = None,
+    backend: Backend = "auto",
+) -> tuple[VideoTextModel, LoadReport]:
+    """Build the model of a video-text checkpoint and fill it.
 
-    Raises ModelError for a file that is absent, damaged, asks for code to be run, or holds no weights.
+    Args:
+        weights: a checkpoint file of upstream's, or its content, in any of the layouts that upstream writes.
+        num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
+        image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
+        num_heads: attention heads of BERT, which no weight tells; needed for unusual widths only.
+        backend: implementation of the kernels, as in `vmr.ops.backend`.
+
+    Returns:
+        The model, in evaluation mode, and what became of each key of the checkpoint.
+
+    Raises:
+        ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
+    """
+    checkpoint = read_video_text(weights)
+    config = infer_video_text_config(checkpoint, num_heads=num_heads)
+    video = replace(
+        config.video,
+        num_frames=num_frames or config.video.num_frames,
+        image_size=image_size or config.video.image_size,
+    )
+    model = VideoTextModel(replace(config, video=video), backend=backend).eval()
+    return model, load_video_text(model, checkpoint)
+
+
+def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideoText:
+    """Read a checkpoint file without running anything that it holds.
+
+    Args:
+        checkpoint: the file, or its content.
+
+    Returns:
+        Weights and settings.
+
+    Raises:
+        ModelError: the file is absent or damaged, asks for code to be run, or holds no weights.
     """
     if isinstance(checkpoint, Mapping):
         source, content = "state dict", checkpoint
@@ -127,15 +151,23 @@ def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideo
 
 
 def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextConfig:
-    """The model that a checkpoint belongs to, read off the shapes of its weights.
+    """Read the sizes of a model off the shapes of its weights.
 
-    Attention heads leave no trace in shapes: they are `num_heads`, or those of the published BERT of this width, or
-    `num_attention_heads` of the text encoder in the pickled config. Neither do layers whose keys are all missing: the
-    numbers are compared with the pickled config, or with the published models of these widths.
+    No shape tells the number of attention heads. It is `num_heads`, or that of the published BERT of this width, or
+    `num_attention_heads` of the text encoder in the pickled config. No shape tells that all keys of a last layer are
+    missing either: the numbers of layers are compared with the pickled config, or with the published models of these
+    widths.
+
+    Args:
+        checkpoint: weights and settings.
+        num_heads: attention heads of BERT; default, found as described.
+
+    Returns:
+        The sizes.
 
     Raises:
-        ModelError: none of them tells the heads; a weight that tells a size is missing or of another shape; or there
-            are fewer layers than there should be.
+        ModelError: the number of heads cannot be found, a weight that tells a size is missing or of another shape, or
+            there are fewer layers than there should be.
     """
     source, weights, text = checkpoint.source, checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
     num_text_layers = _count_text_layers(checkpoint, f"{text}encoder.layer.")
@@ -152,7 +184,7 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
     feed_forward, _ = sized(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
     embed_dim, _ = sized(source, weights, "text_proj.weight", None, width)
     heads = _find_num_heads(checkpoint, width) if num_heads is None else num_heads
-    with naming(source):
+    with error_prefix(source):
         return VideoTextConfig(
             video=video,
             text=TextConfig(vocab_size, width, num_layers, num_text_layers, heads, feed_forward, max_positions),
@@ -161,16 +193,24 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
         )
 
 
-def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: UpstreamVideoText) -> LoadReport:
-    """Fill a VideoTextModel, made of `config`, with a checkpoint; it is not touched unless everything fits.
+def load_video_text(model: VideoTextModel, checkpoint: UpstreamVideoText) -> LoadReport:
+    """Fill a model with a checkpoint; the model does not change unless everything fits.
 
-    Frozen teacher, constants, copies of tied weights, and parts that the model was made without (student outputs,
-    masked language modelling head) are ignored, and reported with the rule. The report names keys as the file does.
+    The frozen teacher, constants, copies of tied weights, and parts that the model does not have (student outputs,
+    masked language modelling head) are ignored.
+
+    Args:
+        model: any; positions are fitted to its image size and number of frames.
+        checkpoint: weights and settings.
+
+    Returns:
+        What became of every key; it names keys as the file does.
 
     Raises:
-        ModelError: keys are missing, left over, of a shape that nothing fits, or not finite; the masked language
-            modelling head or the teacher is there in part only; or a copy of a tied weight differs from it.
+        ModelError: keys are missing, left over, of a shape that no rule can fit, or not finite; the masked language
+            modelling head or the teacher is incomplete; or a copy of a tied weight differs from it.
     """
+    config = model.config
     source, available, bert = checkpoint.source, dict(checkpoint.weights), checkpoint.bert_prefix
     state = model.state_dict()
     ours = {upstream_name(name, config.text.num_text_layers, bert): name for name in state}
@@ -181,45 +221,27 @@ def load_video_text(model: nn.Module, config: VideoTextConfig, checkpoint: Upstr
     _check_teacher(source, available)
     check_ties(source, available, ties)
     ignored = {key: rule for key in available if (rule := _ignore_rule(key, bert, ties, wanted))}
-    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=True)
+    matched, report = match_weights(source, available, wanted, ignored=ignored, fit=fit_tensor)
     model.load_state_dict({ours[key]: tensor for key, tensor in matched.items()})
     return report
 
 
-def tied_copies(root: str, bert_prefix: str) -> dict[str, str]:
-    """Keys that repeat another weight -> that weight; `root` is what stands before BERT's names."""
-    return {
-        f"{root}cls.predictions.decoder.weight": f"{root}{bert_prefix}embeddings.word_embeddings.weight",
-        f"{root}cls.predictions.decoder.bias": f"{root}cls.predictions.bias",
-    }
-
-
-def check_ties(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
-    """Raise ModelError if a copy in the file differs from the weight that it repeats; the model keeps one of them."""
-    for key, original in ties.items():
-        if key not in weights or original not in weights:
-            continue
-        copy, kept = weights[key], weights[original]
-        if copy.shape != kept.shape or not bool((copy == kept).all()):
-            raise ModelError(f"{source}: {key} differs from {original}, to which it should be tied")
-
-
 def _ignore_rule(key: str, bert_prefix: str, ties: Mapping[str, str], wanted: Mapping[str, Tensor]) -> str:
-    """Why a key of the file is left aside; "" if it is not."""
+    """Why a key of the file is ignored; "" if it is not."""
     if key.startswith("clip_teacher."):
         return "the frozen teacher"
     if key == f"text_encoder.{bert_prefix}embeddings.position_ids":
         return "a constant"
     if key in ties:
         return f"tied to {ties[key]}"
-    for part, what in (("vision_encoder.clip_decoder.", "student"), ("text_encoder.cls.", "masked language head")):
-        if key.startswith(part) and not any(name.startswith(part) for name in wanted):
-            return f"this model has no {what}"
+    for prefix, part in (("vision_encoder.clip_decoder.", "student"), ("text_encoder.cls.", "masked language head")):
+        if key.startswith(prefix) and not any(name.startswith(prefix) for name in wanted):
+            return f"this model has no {part}"
     return ""
 
 
 def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapping[str, str]) -> None:
-    """A head is in a file whole or not at all, copies of tied weights included, whether the model has use for it."""
+    """Refuse a file with an incomplete head (copies of tied weights included), even if the model does not use it."""
     modules = ("transform.dense", "transform.LayerNorm")
     own = [f"text_encoder.cls.predictions.{module}.{kind}" for module in modules for kind in ("weight", "bias")]
     keys = [*own, "text_encoder.cls.predictions.bias", *ties]
@@ -229,7 +251,7 @@ def _check_masked_lm_head(source: str, weights: Mapping[str, Tensor], ties: Mapp
 
 
 def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
-    """A teacher is in a file whole or not at all, although nothing of it is loaded."""
+    """Refuse a file with an incomplete teacher, although none of it is loaded: the file is damaged."""
     found = [key for key in weights if key.startswith("clip_teacher.")]
     if not found:
         return
@@ -241,7 +263,7 @@ def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
 
 
 def _count_text_layers(checkpoint: UpstreamVideoText, layers: str) -> int:
-    """The number of the first of BERT's layers that looks at the video; `layers` is what stands before the numbers."""
+    """The number of BERT's first layer that looks at the video; `layers` is what stands before the numbers."""
     weights, fusing = checkpoint.weights, re.compile(rf"{re.escape(layers)}(\d{{1,9}})\.crossattention\.")
     numbers = [int(match[1]) for key in weights if (match := fusing.match(key))]
     if numbers:
@@ -266,18 +288,18 @@ def _find_num_heads(checkpoint: UpstreamVideoText, width: int) -> int:
     why = f"its config states {', '.join(map(str, sorted(stated)))}" if stated else f"no published width is {width}"
     raise ModelError(
         f"{checkpoint.source}: cannot tell the text encoder's attention heads ({why}): "
-        "vmr.load_model(path, num_heads=...) does"
+        "give their number as vmr.load_model(path, num_heads=...)"
     )
 
 
 def _stated(checkpoint: UpstreamVideoText, part: str, name: str) -> set[int]:
-    """What the run's config says of `name` in its section on `part` of the model."""
+    """The values of `name` in the section of the run's config on a part of the model."""
     model = checkpoint.settings.get("model")
     return set(_values(model.get(part), name)) if isinstance(model, Mapping) else set()
 
 
 def _values(settings: object, name: str) -> Iterator[int]:
-    """The whole numbers called `name`, however deep in the settings."""
+    """The whole numbers called `name`, at any depth of the settings."""
     if isinstance(settings, Mapping):
         if type(settings.get(name)) is int:  # True is an instance of int
             yield settings[name]

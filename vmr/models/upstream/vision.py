@@ -1,8 +1,8 @@
 """Load the released VideoMamba vision weights, and account for every key in them.
 
-Upstream's own loading is `strict=False` throughout, so that a misspelt name loads nothing and says nothing. Here each
-key of the file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule that is written below; each
-weight of the model comes from the file or was allowed to start fresh. Anything else is a ModelError.
+Upstream always loads with `strict=False`, so that a misspelt name loads nothing without a message. Here each key of the
+file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule that is written below; each weight of
+the model comes from the file or was allowed to start fresh. Anything else is a ModelError.
 
 Vision files are bare state dicts or hold one under `model` or `module`; fine-tuned ones prefix their keys by
 `backbone.` or `encoder.`; full video-text checkpoints hold the encoder under `vision_encoder.`. Encoders call their
@@ -11,20 +11,20 @@ final norm `norm`, classifiers `norm_f`.
 
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.models.upstream.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
 from vmr.models.videomamba.student import StudentConfig
+from vmr.models.weights import LoadReport, error_prefix, match_weights, shape_text
 
 K710_TO_K400 = (710, 400)  # Kinetics-710 lists the classes of Kinetics-400 first, in the same order
 
@@ -33,44 +33,22 @@ _ENCODER_IN_FULL_MODEL = "vision_encoder."
 _NOT_VISION = ("text_encoder.", "clip_teacher.", "vision_proj.", "text_proj.", "itm_head.", "temp")
 
 
-@dataclass(frozen=True)
-class LoadReport:
-    """What became of every key of a file, and of every weight of the model."""
-
-    source: str
-    loaded: tuple[str, ...]
-    """weights taken as they are"""
-    fitted: dict[str, str]
-    """weights made to fit, with what was done"""
-    ignored: dict[str, str]
-    """keys of the file left aside, with the rule that says so"""
-    fresh: tuple[str, ...]
-    """weights the file does not have, left as they were, as the caller allowed"""
-
-    def __str__(self) -> str:
-        parts = [f"{self.source}: {len(self.loaded) + len(self.fitted)} weights loaded"]
-        if self.fitted:
-            parts.append(", ".join(f"{key} {how}" for key, how in self.fitted.items()))
-        if self.ignored:
-            parts.append(f"{len(self.ignored)} keys ignored ({', '.join(sorted(set(self.ignored.values())))})")
-        if self.fresh:
-            parts.append(f"{len(self.fresh)} weights left fresh, first: {self.fresh[0]}")
-        return "; ".join(parts)
-
-
 def load_upstream(
     model: VideoMambaBackbone, weights: str | Path | Mapping[str, Tensor], *, fresh: Collection[str] = ()
 ) -> LoadReport:
     """Fill a video encoder or classifier with upstream weights.
 
-    Positions are interpolated to the model's size and number of frames, image patch filters inflated to video ones,
-    and a Kinetics-710 head cut to Kinetics-400; the model is not touched unless everything fits.
+    Positions are interpolated to the model's size and number of frames, image patch filters are inflated to video ones,
+    and a Kinetics-710 head is cut to Kinetics-400. The model does not change unless everything fits.
 
     Args:
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
         weights: a checkpoint file, or the content of one.
-        fresh: prefixes of weights that may be absent from the file, such as "head." before fine-tuning. Keys of the
-            file under these prefixes are ignored.
+        fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
+            absent from the file; keys of the file under these prefixes are ignored.
+
+    Returns:
+        What became of every key.
 
     Raises:
         ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that nothing fits.
@@ -78,21 +56,27 @@ def load_upstream(
     source = str(weights) if isinstance(weights, str | Path) else "state dict"
     content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
     state_dict = find_state_dict(content, source)
-    with naming(source):
+    with error_prefix(source):
         available, ignored = select_vision_keys(state_dict)
     wanted = model.state_dict()
     ignored.update(_take_unused(available, model, tuple(fresh)))
     may_lack = [key for key in wanted if key.startswith(tuple(fresh)) or _is_image_without_time(key, available)]
-    matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=True)
+    matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=fit_tensor)
     model.load_state_dict(wanted | matched)
     return replace(report, ignored=ignored)
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Bring the keys of any vision file to the names of the model.
+    """Rename the keys of any vision file to the names of the model.
 
-    Returns the weights by their bare names, and the keys set aside with the reason. Raises ModelError if two keys
-    come to the same name.
+    Args:
+        state_dict: the weights of a file.
+
+    Returns:
+        The weights by the names of the model, and the keys that are not part of the vision encoder -> the reason.
+
+    Raises:
+        ModelError: two keys come to the same name.
     """
     is_full_model = any(key.startswith(_ENCODER_IN_FULL_MODEL) for key in state_dict)
     vision: dict[str, Tensor] = {}
@@ -105,7 +89,7 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
         for prefix in (_ENCODER_IN_FULL_MODEL, *_PREFIXES):
             name = name.removeprefix(prefix)
         if name in vision:
-            raise ModelError(f"two keys mean {name}: {key} is one of them")
+            raise ModelError(f"two keys stand for {name}: {key} is one of them")
         vision[name] = tensor
     return vision, ignored
 
@@ -113,20 +97,22 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
 def infer_config(
     state_dict: Mapping[str, Tensor],
     *,
-    tubelet_size: int = 1,
     source: str = "state dict",
     stated_layers: Collection[int] = (),
 ) -> VideoMambaConfig:
-    """The encoder that upstream vision weights belong to, read off their shapes.
+    """Read the sizes of a video encoder off the shapes of its weights.
 
     Args:
-        state_dict: of any layout that `load_upstream` reads; other parts of a full model are not looked at.
-        tubelet_size: of image weights, whose patch filter has no time.
-        source: what to call the weights in errors.
-        stated_layers: how many layers there are by the config of the run, where there is one.
+        state_dict: weights of any layout that `load_upstream` reads; other parts of a full model are ignored.
+        source: name of the file in error messages.
+        stated_layers: the number of layers by the config of the run that wrote the file; empty where there is none.
+
+    Returns:
+        The sizes. Image weights, whose patch filter has no time, give a tubelet size and a number of frames of 1.
 
     Raises:
-        ModelError: a key that tells a size is missing or of another rank, or the keys of a whole layer are.
+        ModelError: a key that tells a size is missing or has another number of dimensions, or all keys of a layer are
+            missing.
     """
     prefix = _prefix_of(state_dict)
     patch_key, position_key, time_key = (
@@ -143,9 +129,9 @@ def infer_config(
     num_layers = count_numbered(source, state_dict, f"{prefix}layers.")
     published = dict(SIZES.values()).get(width) if patch_size == 16 else None
     check_depth(source, "the video encoder", width, num_layers, stated_layers, published)
-    tubelet_size = in_time[0] if in_time else tubelet_size
+    tubelet_size = in_time[0] if in_time else 1  # the patch filter of image weights has no time
     student = _infer_student(source, state_dict, f"{prefix}clip_decoder.", width)
-    with naming(source):
+    with error_prefix(source):
         return VideoMambaConfig(
             width=width,
             num_layers=num_layers,
@@ -157,19 +143,22 @@ def infer_config(
         )
 
 
-def inflate_image_weights(state_dict: Mapping[str, Tensor], tubelet_size: int = 1) -> dict[str, Tensor]:
-    """Image weights as the start of a video model, as upstream makes them: patch filter inflated, head left out."""
-    weights = {key: tensor for key, tensor in state_dict.items() if not key.startswith("head.")}
-    weights["patch_embed.proj.weight"] = inflate_patch_filter(weights["patch_embed.proj.weight"], tubelet_size)
-    return weights
-
-
 def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
-    """Make a weight fit the model where a rule says how; returns it and what was done ("" for nothing)."""
+    """Change a weight of another shape so that it fits the model, where a rule says how.
+
+    Args:
+        key: name of the weight, with or without `vision_encoder.` before it.
+        tensor: the weight of the file.
+        wanted: the weight of the model.
+
+    Returns:
+        The weight to load, and what was done to it; "" where nothing was done, because the shape is right or no rule
+        applies.
+    """
     key = key.removeprefix(_ENCODER_IN_FULL_MODEL)
     if tensor.dim() == 0 or tensor.shape == wanted.shape:
         return tensor, ""
-    change = f"from {size_text(tensor.shape)} to {size_text(wanted.shape)}"
+    change = f"from {shape_text(tensor.shape)} to {shape_text(wanted.shape)}"
     if key == "pos_embed" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 1:
         return interpolate_positions(tensor, math.isqrt(wanted.shape[1] - 1)), f"interpolated {change}"
     if key == "temporal_pos_embedding" and _same_but(tensor, wanted, dim=1) and tensor.shape[1] > 0:
@@ -182,7 +171,7 @@ def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
 
 
 def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh: tuple[str, ...]) -> dict[str, str]:
-    """Remove from `available` what this kind of model has no use for, giving the reasons; settle the norm's name."""
+    """Remove from `available` what this kind of model does not use, and return the reasons; rename the final norm."""
     own, other = "norm.weight", "norm_f.weight"
     unused: tuple[str, ...] = ("clip_decoder.", "pool_norm.")
     if isinstance(model, VideoMamba):
@@ -199,31 +188,43 @@ def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh:
 
 
 def _is_image_without_time(key: str, available: Mapping[str, Tensor]) -> bool:
-    """Image weights know no time; temporal positions then start at zero, as upstream starts them."""
+    """Whether `key` is the temporal positions and the file holds image weights: these then start at zero (upstream)."""
     patch_filter = available.get("patch_embed.proj.weight")
     return key == "temporal_pos_embedding" and patch_filter is not None and patch_filter.dim() == 4
 
 
 def _prefix_of(state_dict: Mapping[str, Tensor]) -> str:
-    """What stands before the names of the video encoder in a file's keys."""
+    """The prefix of the video encoder's names in the keys of a file."""
     prefixes = (_ENCODER_IN_FULL_MODEL, *_PREFIXES)
     return next((prefix for prefix in prefixes if any(key.startswith(prefix) for key in state_dict)), "")
 
 
 def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, width: int) -> StudentConfig | None:
-    """The student outputs, if there is any key of them: each then has its head, and all heads have one shape."""
+    """Sizes of the student outputs, None if the file has none. All of them must be there, with heads of one shape."""
     if not any(key.startswith(prefix) for key in state_dict):
         return None
     num_taps = count_numbered(source, state_dict, prefix)
     teacher_dim = None
     for tap in range(num_taps):
         teacher_dim, _ = sized(source, state_dict, f"{prefix}{tap}.head.weight", teacher_dim, width)
-    assert teacher_dim is not None  # there is a tap at least
+    assert teacher_dim is not None  # there is at least one tap
     return StudentConfig(teacher_dim, num_taps)
 
 
 def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
-    """How many parts are numbered after `prefix`. Raises ModelError unless they are 0, 1, 2 and so on, one at least."""
+    """Count the parts, such as layers, that are numbered after a prefix.
+
+    Args:
+        source: name of the file in error messages.
+        keys: keys of the file.
+        prefix: what stands before the numbers, such as `layers.`.
+
+    Returns:
+        How many there are, at least 1.
+
+    Raises:
+        ModelError: the numbers are not 0, 1, 2 and so on without a gap.
+    """
     number = re.compile(rf"{re.escape(prefix)}(\d{{1,9}})\.")
     found = {int(match[1]) for key in keys if (match := number.match(key))}
     gap = next(index for index in range(len(found) + 1) if index not in found)
@@ -235,9 +236,20 @@ def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
 def check_depth(
     source: str, part: str, width: int, num_layers: int, stated: Collection[int], published: int | None
 ) -> None:
-    """Raise ModelError where a part has other layers than its run's config states, or, without one, was published.
+    """Check the number of layers of a part against what is known of it.
 
-    Weights without their last layers are those of a smaller model; nothing but such knowledge tells.
+    Weights whose last layers are missing look like those of a smaller model, so that only other knowledge can tell.
+
+    Args:
+        source: name of the file in error messages.
+        part: what the layers belong to, for error messages.
+        width: of the layers, for error messages.
+        num_layers: how many the file has.
+        stated: how many there should be by the config of the run; empty where it says nothing.
+        published: how many a published model of this width has, used where the config says nothing; None if unknown.
+
+    Raises:
+        ModelError: the number is another one.
     """
     expected = sorted(stated) or ([published] if published else [])
     if expected and num_layers not in expected:
@@ -249,9 +261,19 @@ def check_depth(
 
 
 def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | None) -> torch.Size:
-    """The shape of a weight that tells sizes; `shape` is what is known of it, None any length but 0.
+    """Get the shape of a weight from which sizes are read.
 
-    Raises ModelError, naming the key, where it is missing or of another shape.
+    Args:
+        source: name of the file in error messages.
+        weights: weights of the file.
+        key: of the weight.
+        shape: the expected length of each dimension; None for any length except 0.
+
+    Returns:
+        The shape.
+
+    Raises:
+        ModelError: the weight is missing or has another shape; the message names the key.
     """
     if key not in weights:
         raise ModelError(f"{source} lacks {key}, which tells a size, among {len(weights)} keys")
@@ -261,95 +283,8 @@ def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | No
     )
     if not fits:
         expected = "x".join("?" if known is None else str(known) for known in shape)
-        raise ModelError(f"{source}: {key} is {size_text(found)}, but must be {expected}")
+        raise ModelError(f"{source}: {key} is {shape_text(found)}, but must be {expected}")
     return found
-
-
-@contextmanager
-def naming(source: str) -> Iterator[None]:
-    """Start the messages of ModelErrors with `source`."""
-    try:
-        yield
-    except ModelError as error:
-        raise ModelError(f"{source}: {error}") from error
-
-
-def match_weights(
-    source: str,
-    available: Mapping[str, Tensor],
-    wanted: Mapping[str, Tensor],
-    *,
-    ignored: Mapping[str, str] | None = None,
-    may_lack: Collection[str] = (),
-    fit: bool = False,
-) -> tuple[dict[str, Tensor], LoadReport]:
-    """The weights for a model, in its order, and what became of every key: the one way in which weights are taken.
-
-    Args:
-        source: what to call the file in errors.
-        available: its weights, by the keys that errors name.
-        wanted: the model's, by the same keys.
-        ignored: keys of `available` that are left aside, with the reason.
-        may_lack: keys of `wanted` that may be absent, and then keep the weights that the model has.
-        fit: bring positions and patch filters of another size to the model's, see `fit_tensor`.
-
-    Raises:
-        ModelError: keys are missing, left over, of another shape, or not finite.
-    """
-    ignored = dict(ignored or {})
-    missing = [key for key in wanted if key not in available and key not in may_lack]
-    left_over = [key for key in available if key not in wanted and key not in ignored]
-    check_complete(source, missing, left_over, len(wanted))
-    matched = {key: available[key] for key in wanted if key in available}
-    fitted = {}
-    for key in matched if fit else ():
-        with naming(f"{source}: {key}"):
-            matched[key], how = fit_tensor(key, matched[key], wanted[key])
-        if how:
-            fitted[key] = how
-    check_shapes(source, matched, wanted)
-    loaded = tuple(key for key in matched if key not in fitted)
-    fresh = tuple(key for key in wanted if key not in matched)
-    return matched, LoadReport(source, loaded, fitted, ignored, fresh)
-
-
-def check_complete(source: str, missing: list[str], left_over: list[str], num_wanted: int) -> None:
-    """Raise ModelError, naming the first keys, unless nothing is missing and nothing left over."""
-    problems = []
-    if missing:
-        problems.append(f"lacks {len(missing)} of {num_wanted} keys, first: {', '.join(missing[:3])}")
-    if left_over:
-        problems.append(f"has {len(left_over)} left over, first: {', '.join(left_over[:3])}")
-    if problems:
-        raise ModelError(f"{source} {'; '.join(problems)}")
-
-
-def check_shapes(source: str, matched: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Raise ModelError, naming the first key, unless every weight is what the model takes.
-
-    That is one of the same shape, of floating-point numbers that are finite in the model's dtype.
-    """
-    wrong = [key for key in matched if matched[key].shape != wanted[key].shape]
-    if wrong:
-        key = wrong[0]
-        raise ModelError(
-            f"{source} has {len(wrong)} of {len(wanted)} keys in another shape, first: "
-            f"{key} is {size_text(matched[key].shape)}, but this model takes {size_text(wanted[key].shape)}"
-        )
-    for key, tensor in matched.items():
-        if not tensor.is_floating_point():
-            raise ModelError(f"{source}: {key} holds {_dtype_text(tensor)}, not floating-point numbers")
-        if not bool(tensor.to(wanted[key].dtype).isfinite().all()):
-            raise ModelError(f"{source}: {key} is not finite in {_dtype_text(wanted[key])}")
-
-
-def size_text(shape: Sequence[int]) -> str:
-    """A shape as messages write it: 1x197x768."""
-    return "x".join(map(str, shape)) or "scalar"
-
-
-def _dtype_text(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _same_but(tensor: Tensor, wanted: Tensor, *, dim: int) -> bool:

@@ -1,4 +1,4 @@
-"""The VideoMamba encoder: backbone, mixer, pooling, the student head of training, and CUDA graphs.
+"""The VideoMamba encoder: backbone, mixer, pooling, the student outputs of training, and CUDA graphs.
 
-Imports `vmr.ops` only.
+Imports `vmr.ops` and no other part of `vmr.models`.
 """

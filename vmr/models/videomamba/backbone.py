@@ -1,4 +1,4 @@
-"""What the video encoder and the classifier share: pixels to tokens, and the layers.
+"""What the video encoder and the classifier share: turning pixels into tokens, and the layers.
 
 Shapes: B batch, T frames, H = W pixels, k tubelet frames, P patch side, G = H / P, S = T / k time steps (1 for an
 image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
@@ -24,7 +24,7 @@ from vmr.ops.backend import Backend
 
 Size = Literal["tiny", "small", "middle", "base"]
 SIZES: dict[Size, tuple[int, int]] = {"tiny": (192, 24), "small": (384, 24), "middle": (576, 32), "base": (768, 24)}
-"""Width and number of layers of the published sizes."""
+"""Width and number of layers of the published sizes (Li et al. 2024, "VideoMamba")."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,20 @@ class BackboneConfig:
     """Sizes of the layers and of their input.
 
     Attributes:
-        width: channels of the residual stream.
+        width: C, channels of the residual stream.
         num_layers: number of blocks.
-        image_size: side of the square input, in pixels.
-        patch_size: side of a patch, in pixels.
-        num_frames: frames of a clip; an image (one frame) is always accepted as well.
+        image_size: side of the square input in pixels; a multiple of `patch_size`.
+        patch_size: side of a patch in pixels.
+        num_frames: frames of a clip, a multiple of `tubelet_size`; an image (one frame) is always accepted as well.
         tubelet_size: frames in one token.
-        drop_path: rate at which the last layer's output is left out in training; it rises evenly from 0.
-        checkpointed_layers: how many layers, from the first, recompute their activations in the backward pass.
+        drop_path: rate in [0, 1) at which the last layer's output is dropped in training (stochastic depth); the rates
+            rise evenly from 0 at the first layer.
+        checkpointed_layers: how many layers, from the first, recompute their activations in the backward pass, which
+            takes less memory and more time.
         dt_init: initial step sizes of the scans; see `BidirectionalMixer.reset_parameters`.
+
+    Raises:
+        ModelError: a size is out of range, or two do not fit each other.
     """
 
     width: int = 192
@@ -80,15 +85,27 @@ class BackboneConfig:
 
 
 class PatchEmbed(nn.Module):
-    """Holds the patch filter, a convolution whose stride is its size: one matrix product of the unfolded patches."""
+    """Turns patches into tokens: a convolution whose stride is its size, computed as one matrix product."""
 
     def __init__(self, config: BackboneConfig) -> None:
+        """Make a filter with fresh weights.
+
+        Args:
+            config: sizes of patches and tubelets, and the width.
+        """
         super().__init__()
         kernel = (config.tubelet_size, config.patch_size, config.patch_size)
         self.proj = nn.Conv3d(3, config.width, kernel, stride=kernel)
 
     def forward(self, video: Tensor) -> Tensor:
-        """video: (B, T, 3, H, W) -> (B, S, G*G, C)."""
+        """Embed patches.
+
+        Args:
+            video: floats (B, T, 3, H, W).
+
+        Returns:
+            (B, S, G*G, C) in the dtype of the weights.
+        """
         tubelet, side, _ = self.proj.kernel_size
         batch, frames, _, height, width = video.shape
         patches = video.reshape(batch, frames // tubelet, tubelet, 3, height // side, side, width // side, side)
@@ -97,9 +114,22 @@ class PatchEmbed(nn.Module):
 
 
 class VideoMambaBackbone(nn.Module):
-    """Pixels to the residual stream after the last layer; the final norm belongs to the models made of it."""
+    """From pixels to the residual stream after the last layer; subclasses add the final norm and what follows.
+
+    Attributes:
+        config: sizes of the layers and of the input.
+        layers: the blocks.
+        packed: weights laid out for the CPU by `pack_products`.
+        layer_graphs: CUDA graphs of the layers, made by `graph_layers`; None without.
+    """
 
     def __init__(self, config: BackboneConfig, *, backend: Backend = "auto") -> None:
+        """Make a backbone with fresh weights.
+
+        Args:
+            config: its sizes.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__()
         self.config = config
         self.patch_embed = PatchEmbed(config)
@@ -117,14 +147,21 @@ class VideoMambaBackbone(nn.Module):
 
     @property
     def blocks(self) -> list[Block]:
-        """The layers, typed."""
+        """The layers, with their type."""
         return [layer for layer in self.layers if isinstance(layer, Block)]
 
     def embed_tokens(self, video: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Cut a video into tokens, add positions, drop what `mask` marks.
+        """Cut a video into tokens, add positions, and drop the tokens that the mask marks.
 
-        video: (B, T, 3, H, W) -> (B, 1 + N, C), or (B, 1 + kept, C) with a bool mask (B, 1 + N), True = dropped.
-        Raises ModelError if the video is not of the configured size, or the mask not as `VideoMamba.forward` says.
+        Args:
+            video: floats (B, T, 3, H, W); T is `config.num_frames`, or 1 for images.
+            mask: bool (B, 1 + N), True = dropped; see `VideoMamba.forward`. None keeps all tokens.
+
+        Returns:
+            (B, 1 + N, C), or (B, 1 + kept, C) with a mask; CLS first.
+
+        Raises:
+            ModelError: the video does not have the configured size, or the mask is not as required.
         """
         self._check_video(video)
         is_image = video.shape[1] == 1
@@ -143,9 +180,16 @@ class VideoMambaBackbone(nn.Module):
     def run_layers(
         self, tokens: Tensor, workspace: Workspace, wanted: Collection[int] = ()
     ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """tokens: (B, L, C) -> the last layer's output, and the float32 residual stream it is yet to be added to.
+        """Run all layers.
 
-        Also the streams after the layers that are `wanted`, by index; the last has none.
+        Args:
+            tokens: (B, L, C).
+            workspace: where the layers put their results.
+            wanted: indices of layers after which the residual stream is wanted as well; not the last layer's.
+
+        Returns:
+            The last layer's output (B, L, C); the float32 residual stream (B, L, C) to which it must still be added;
+            and index -> residual stream for the `wanted` layers.
         """
         if self.layer_graphs is not None and tokens.is_cuda and torch.is_grad_enabled():
             return self.layer_graphs(tokens, wanted)
@@ -162,21 +206,38 @@ class VideoMambaBackbone(nn.Module):
         return drop_path(hidden, self.last_drop_path_rate, training=self.training), residual, streams
 
     def graph_layers(self) -> Self:
-        """Train with the layers as CUDA graphs: on a GPU whose CPU cannot launch their kernels fast enough."""
+        """Run the layers as CUDA graphs in training, for GPUs that wait for the CPU to launch small kernels.
+
+        Returns:
+            The model.
+        """
         self.layer_graphs = LayerGraphs(self)
         return self
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
-        """The dtype of the matrix products: autocast's where it is on, else that of the weights."""
+        """Tell the dtype of the matrix products.
+
+        Args:
+            tensor: an input, whose device decides whether autocast is on.
+
+        Returns:
+            Autocast's dtype where it is on, else that of the weights.
+        """
         device = tensor.device.type
         if torch.is_autocast_enabled(device):
             return torch.get_autocast_dtype(device)
         return self.blocks[0].mixer.in_proj.weight.dtype
 
     def cast_products(self, dtype: torch.dtype) -> Self:
-        """Keep the weights of the matrix products in `dtype`, for inference; states, sums and norms stay float32.
+        """Convert the weights of the matrix products, for inference; states, sums and norms stay float32.
 
         With bfloat16 this computes what autocast does, without casting every weight at every call.
+
+        Args:
+            dtype: of the weights, such as torch.bfloat16.
+
+        Returns:
+            The model.
         """
         for product in (self.patch_embed.proj, *self._linears()):
             product.to(dtype)
@@ -185,8 +246,12 @@ class VideoMambaBackbone(nn.Module):
     def pack_products(self) -> Self:
         """Lay the weights of the layers' matrix products out for this CPU, for inference; call it after cast_products.
 
-        The products take a tenth less time in float32, a fifth less in bfloat16; the weights take twice the memory.
-        Call it again after changing them: a change by an optimiser or `load_state_dict` is noticed and refused.
+        The products take a tenth less time in float32 and a fifth less in bfloat16; the weights take twice the memory.
+        Call it again after changing weights: the next forward pass raises ModelError if an optimiser or
+        `load_state_dict` has changed them.
+
+        Returns:
+            The model.
         """
         num_tokens = 1 + self.config.num_steps * self.config.grid_size**2
         self.packed = PackedWeights([linear.weight for linear in self._linears()], num_tokens)
@@ -206,11 +271,23 @@ class VideoMambaBackbone(nn.Module):
 
 
 def check_mask(mask: Tensor, batch: int, num_tokens: int) -> None:
-    """Raise ModelError unless `mask` is bool (batch, num_tokens), keeps CLS, and drops as many tokens everywhere."""
+    """Check a mask of tokens.
+
+    Args:
+        mask: True = dropped.
+        batch: number of samples.
+        num_tokens: tokens of a sample, CLS included.
+
+    Raises:
+        ModelError: the mask is not bool (batch, num_tokens), drops CLS (column 0), or drops different numbers of tokens
+            in different samples.
+    """
     if mask.dtype != torch.bool or mask.shape != (batch, num_tokens):
         raise ModelError(f"mask is {mask.dtype} {tuple(mask.shape)}; it must be bool ({batch}, {num_tokens})")
     if bool(mask[:, 0].any()):
         raise ModelError("mask drops a CLS token (column 0), which must be kept")
     dropped = mask.sum(dim=1)
     if bool((dropped != dropped[0]).any()):
-        raise ModelError(f"mask drops {dropped.min()} to {dropped.max()} tokens; every sample must drop as many")
+        raise ModelError(
+            f"mask drops {dropped.min()} to {dropped.max()} tokens; every sample must drop the same number"
+        )

@@ -17,7 +17,12 @@ from vmr.ops.backend import Backend
 
 @dataclass(frozen=True)
 class ClassifierConfig(BackboneConfig):
-    """A backbone's sizes, and `num_classes`: 400 and 174 for the published video models, 1000 for the image ones."""
+    """Sizes of a classifier: those of `BackboneConfig`, and the number of classes.
+
+    Attributes:
+        num_classes: 400 (Kinetics-400) and 174 (Something-Something V2) for the published video models, 1000 (ImageNet)
+            for the image models.
+    """
 
     num_classes: int = 400
 
@@ -28,11 +33,25 @@ class ClassifierConfig(BackboneConfig):
 
 
 class VideoMambaClassifier(VideoMambaBackbone):
-    """Reads the class off the CLS token. `backend` is that of `vmr.ops.backend`."""
+    """Predicts the class of a video or image from its CLS token.
+
+    `vmr.models.upstream.vision.load_upstream` fills it with published weights.
+
+    Attributes:
+        config: its sizes.
+        norm_f: the final norm.
+        head: from the width to the classes.
+    """
 
     config: ClassifierConfig
 
     def __init__(self, config: ClassifierConfig, *, backend: Backend = "auto") -> None:
+        """Make a classifier with fresh weights.
+
+        Args:
+            config: its sizes.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__(config, backend=backend)
         self.norm_f = RMSNorm(config.width, backend=backend)
         self.head = nn.Linear(config.width, config.num_classes)
@@ -40,9 +59,16 @@ class VideoMambaClassifier(VideoMambaBackbone):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, video: Tensor) -> Tensor:
-        """video: (B, T, 3, H, W), normalised as the weights expect; T = 1 for images -> logits (B, num_classes).
+        """Classify a batch.
 
-        Raises ModelError if the video is not of the size this model takes.
+        Args:
+            video: floats (B, T, 3, H, W), normalised as the weights expect; T = 1 for images.
+
+        Returns:
+            Logits (B, num_classes).
+
+        Raises:
+            ModelError: the video does not have the size that this model takes.
         """
         tokens = self.embed_tokens(video)  # (B, 1 + N, C)
         hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))

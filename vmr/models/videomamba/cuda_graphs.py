@@ -1,7 +1,8 @@
-"""Forward passes of small batches on a GPU as CUDA graphs: one launch in the place of hundreds.
+"""Forward passes of small batches on a GPU as CUDA graphs: one launch instead of hundreds.
 
-A clip of eight frames is some ten kernels a layer, each done sooner than Python can launch the next. A graph is
-captured the second time that a shape is seen, so that what comes once costs nothing, and replayed from then on.
+For a clip of eight frames a layer runs about ten kernels, and each ends before Python can launch the next. A graph is
+captured when a shape comes for the second time, so that a shape that comes once costs nothing, and replayed from then
+on.
 """
 
 import logging
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-MAX_GRAPHS = 8  # each keeps the memory of one pass; the one that was used longest ago goes
-MAX_VALUES = 64 * 3 * 224 * 224  # of a batch: a larger one keeps the GPU busy by itself
+MAX_GRAPHS = 8  # each keeps the memory of one pass; the least recently used one is deleted
+MAX_VALUES = 64 * 3 * 224 * 224  # of a batch; a larger one keeps the GPU busy without a graph
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ Result = TypeVar("Result")
 
 
 class _Graph(NamedTuple):
+    """A captured pass: its input and output buffers, and the state of the weights that it was captured with."""
+
     graph: torch.cuda.CUDAGraph
     given: Tensor
     result: Any
@@ -30,27 +33,39 @@ class _Graph(NamedTuple):
 
 
 class CudaGraphs(Generic[Result]):
-    """A function of one tensor, replayed where that helps: on a GPU, without gradients, and not for large batches.
+    """A function of one tensor, replayed as a CUDA graph on a GPU, without gradients, for batches that are not large.
 
-    The function may hand out any nesting of tuples of tensors. It must compute on the GPU alone: what it decides by
-    looking at values is decided once, at capture.
+    The function may return any nesting of tuples of tensors. It must compute on the GPU alone: a decision that it makes
+    by looking at values is made once, at capture. Safe to call from several threads.
     """
 
     def __init__(self, function: Callable[[Tensor], Result], *modules: nn.Module) -> None:
-        """modules: own the weights that `function` reads; a graph made with weights that changed since is remade."""
+        """Wrap a function.
+
+        Args:
+            function: the function to replay.
+            modules: the modules whose weights `function` reads; a graph is captured again after they have changed.
+        """
         self._function = function
         parts = [part for module in modules for part in module.modules()]
         self._weight_places = [
             (held, name) for part in parts for held in (part._parameters, part._buffers) for name in held
         ]
-        # Changes of a tensor made in inference mode are not counted, and would go unnoticed.
+        # torch does not count changes of tensors that were made in inference mode, so that they would not be noticed.
         self._captures = not any(t.is_inference() for t in self._weight_tensors())
         self._seen: set[object] = set()
         self._graphs: OrderedDict[object, _Graph] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, x: Tensor) -> Result:
-        """x: what the function takes, (B, T, 3, H, W) for a video encoder -> what the function gives."""
+        """Call the function, or replay its graph.
+
+        Args:
+            x: the argument of the function; (B, T, 3, H, W) for a video encoder.
+
+        Returns:
+            The result of the function, in tensors of its own.
+        """
         if not (x.is_cuda and self._captures) or torch.is_grad_enabled() or x.numel() > MAX_VALUES:
             return self._function(x)
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
@@ -68,7 +83,7 @@ class CudaGraphs(Generic[Result]):
             return result
 
     def _up_to_date(self, key: object, x: Tensor) -> _Graph | None:
-        """The graph of these shapes and of the weights as they are now; None where none can be made."""
+        """The graph for this shape and for the weights as they are now; None where none can be captured."""
         graph, weights = self._graphs.pop(key, None), self._weights()
         if graph is None or graph.weights != weights:
             try:
@@ -77,7 +92,7 @@ class CudaGraphs(Generic[Result]):
                 return None
             except RuntimeError as error:
                 logger.warning(
-                    "a CUDA graph could not be made, so that passes are launched kernel by kernel: %s", error
+                    "a CUDA graph could not be captured, so kernels are launched one by one, which is slower: %s", error
                 )
                 self._captures = False
                 return None
@@ -87,20 +102,20 @@ class CudaGraphs(Generic[Result]):
         return graph
 
     def _capture(self, x: Tensor, weights: object) -> _Graph:
-        with torch.inference_mode(False):  # a tensor of inference mode could not be written to outside of it
+        with torch.inference_mode(False):  # a tensor made in inference mode could not be written to outside of it
             given = torch.empty_like(x)
         given.copy_(x)
-        self._function(given)  # whatever is made or compiled at first use, after the weights changed
+        self._function(given)  # before the capture, so that nothing is compiled or cached for the first time in it
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             result = self._function(given)
         return _Graph(graph, given, result, weights)
 
     def _weight_tensors(self) -> list[Tensor]:
-        """As they are now: a module may have been given others."""
+        """The weights as they are now: a module may have been given other tensors."""
         found = (held.get(name) for held, name in self._weight_places)
         return [tensor for tensor in found if tensor is not None]
 
     def _weights(self) -> object:
-        """What differs after weights were changed in place, cast, moved or replaced; a tenth of a millisecond."""
+        """A value that differs after weights were changed, cast, moved or replaced; takes a tenth of a millisecond."""
         return [(tensor._version, tensor.data_ptr()) for tensor in self._weight_tensors()]

@@ -26,13 +26,16 @@ from vmr.ops.backend import Backend
 
 @dataclass(frozen=True)
 class VideoMambaConfig(BackboneConfig):
-    """An encoder: the sizes of its layers and input, its pooling, and its student outputs.
+    """Sizes of a video encoder: those of `BackboneConfig`, its pooling, and its student outputs.
 
     Attributes:
-        pool: how tokens become the pooled vectors; see `vmr.models.videomamba.pooling`.
-        across_time: whether the frames of a clip are one sequence. If not, each is encoded as an image: what such a
-            model scores needs no motion, and what the other scores beyond it does.
-        student: the layers to compare with a teacher, None for an encoder without student outputs.
+        pool: how tokens become the pooled vectors; see `vmr.models.videomamba.pooling.pool_tokens`.
+        across_time: whether the frames of a clip are one sequence. If false, each frame is encoded as an image, so that
+            the model cannot see motion; comparing it with the other tells how much of a score needs motion.
+        student: which layers are compared with a teacher; None for an encoder without student outputs.
+
+    Raises:
+        ModelError: a setting is out of range, or two do not fit each other.
     """
 
     pool: PoolType = "cls+avg"
@@ -44,36 +47,66 @@ class VideoMambaConfig(BackboneConfig):
         if self.pool not in get_args(PoolType):
             raise ModelError(f"pool is {self.pool!r}; use one of {', '.join(get_args(PoolType))}")
         if not self.across_time and (self.tubelet_size > 1 or self.pool == "cls_cat_avg"):
-            raise ModelError("frames are encoded apart (across_time) with a tubelet_size of 1 and one vector each only")
+            raise ModelError("across_time: false needs a tubelet_size of 1 and a pool other than cls_cat_avg")
         if self.student is not None:
             self.student.tapped_layers(self.num_layers)
 
     @classmethod
     def of_size(cls, size: Size, *, num_frames: int = 8, image_size: int = 224) -> "VideoMambaConfig":
-        """A published size: tiny, small, middle or base."""
+        """Give the sizes of a published model.
+
+        Args:
+            size: tiny, small, middle or base.
+            num_frames: frames of a clip.
+            image_size: side of the frames in pixels.
+
+        Returns:
+            The sizes, without student outputs.
+
+        Raises:
+            ModelError: the size is unknown.
+        """
         if size not in SIZES:
             raise ModelError(f"size is {size!r}; use one of {', '.join(SIZES)}")
         width, num_layers = SIZES[size]
         return cls(width=width, num_layers=num_layers, num_frames=num_frames, image_size=image_size)
 
 
-class VideoFeatures(NamedTuple):
-    """What the encoder says about a batch of videos."""
+class VideoEncoderOutput(NamedTuple):
+    """What the encoder computes from a batch of videos.
+
+    Attributes:
+        video_tokens: (B, N, C), after the final norm, without CLS: what a fusion encoder attends to. With a mask, only
+            the tokens that it keeps.
+        pooled: (B, 1, C); (B, S, C) where time is kept; (B, 2, C) for the pooling `cls_cat_avg` where it is not.
+        student: (K, B, 1 + kept, D) with CLS first; None without a mask or without `config.student`.
+    """
 
     video_tokens: Tensor
-    """(B, N, C), normalised, without CLS: what a fusion encoder attends to."""
     pooled: Tensor
-    """(B, 1, C); (B, S, C) where time is kept; (B, 2, C) for `cls_cat_avg` where it is not."""
     student: Tensor | None
-    """(K, B, 1 + N, D) with CLS first; for masked videos and a config with `student` only."""
 
 
 class VideoMamba(VideoMambaBackbone):
-    """Encodes videos and images. `backend` is that of `vmr.ops.backend`."""
+    """Encodes videos and images.
+
+    Attributes:
+        config: its sizes.
+        backend: implementation of the kernels.
+        norm: the final norm of tokens.
+        pool_norm: the norm of the pooled vectors.
+        clip_decoder: one head for each student output; only with `config.student`.
+    """
 
     config: VideoMambaConfig
 
     def __init__(self, config: VideoMambaConfig, *, backend: Backend = "auto") -> None:
+        """Make an encoder with fresh weights.
+
+        Args:
+            config: its sizes.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__(config, backend=backend)
         self.backend = backend
         self.norm = RMSNorm(config.width, backend=backend)
@@ -84,17 +117,22 @@ class VideoMamba(VideoMambaBackbone):
             self.register_buffer("student_positions", _student_positions(config), persistent=False)
             self.student_positions: Tensor
 
-    def forward(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False) -> VideoFeatures:
+    def forward(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False) -> VideoEncoderOutput:
         """Encode a batch.
 
         Args:
-            video: (B, T, 3, H, W), normalised as the weights expect; T = 1 is an image, which gets no temporal
+            video: floats (B, T, 3, H, W), normalised as the weights expect; T = 1 is an image, which gets no temporal
                 position.
-            mask: bool (B, 1 + N), True = dropped. CLS (column 0) is kept, and every sample keeps as many tokens.
-            keep_temporal: pool each time step on its own. With a mask, every time step must then keep as many tokens.
+            mask: bool (B, 1 + N), True = dropped. It must keep CLS (column 0), and the same number of tokens in every
+                sample.
+            keep_temporal: pool each time step on its own. A mask must then keep the same number of tokens in every time
+                step.
+
+        Returns:
+            Tokens, pooled vectors and student outputs.
 
         Raises:
-            ModelError: the video or the mask does not have the shape this model takes.
+            ModelError: the video or the mask does not have the shape that this model takes.
         """
         if video.shape[1] > 1 and not self.config.across_time:
             return self._encode_apart(video, mask, keep_temporal)
@@ -114,10 +152,21 @@ class VideoMamba(VideoMambaBackbone):
             student = self._decode_taps(tapped, taps, last, mask)
         cls_token, video_tokens = normed[:, :1], normed[:, 1:]
         pooled = pool_tokens(cls_token, video_tokens, self.config.pool, num_steps if keep_temporal else None)
-        return VideoFeatures(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
+        return VideoEncoderOutput(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
 
     def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> "VideoMamba":
-        """A copy with the same weights for another input, its positions interpolated as upstream does."""
+        """Copy the model for another input size; positions are interpolated as upstream does.
+
+        Args:
+            image_size: side of the frames in pixels; default, as before.
+            num_frames: frames of a clip; default, as before.
+
+        Returns:
+            A copy with weights of its own.
+
+        Raises:
+            ModelError: the model cannot have such sizes.
+        """
         config = replace(
             self.config,
             image_size=image_size or self.config.image_size,
@@ -131,8 +180,8 @@ class VideoMamba(VideoMambaBackbone):
             model.student_positions = _student_positions(config).to(self.student_positions)
         return model
 
-    def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoFeatures:
-        """Each frame as an image; the student's CLS is the mean of theirs, as the teacher's is."""
+    def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoEncoderOutput:
+        """Encode each frame as an image. The student's CLS is the mean over the frames, like the teacher's."""
         batch, num_frames = video.shape[:2]
         if mask is not None:
             check_mask(mask, batch, 1 + num_frames * self.config.grid_size**2)
@@ -145,7 +194,7 @@ class VideoMamba(VideoMambaBackbone):
             frames = student.unflatten(1, (batch, num_frames))  # (K, B, T, 1 + kept, D)
             cls_token = frames[:, :, :, :1].mean(dim=2)
             student = torch.cat([cls_token, frames[:, :, :, 1:].flatten(2, 3)], dim=2)
-        return VideoFeatures(
+        return VideoEncoderOutput(
             tokens.reshape(batch, -1, tokens.shape[2]),
             pooled if keep_temporal else pooled.mean(dim=1, keepdim=True),
             student,
@@ -168,4 +217,4 @@ def _student_positions(config: VideoMambaConfig) -> Tensor:
 def _check_equal_steps(mask: Tensor, num_steps: int) -> None:
     kept = (~mask[:, 1:]).reshape(len(mask), num_steps, -1).sum(dim=2)  # (B, S)
     if bool((kept != kept[0, 0]).any()):
-        raise ModelError("keep_temporal needs a mask that keeps as many patches in every time step")
+        raise ModelError("keep_temporal needs a mask that keeps the same number of patches in every time step")

@@ -1,4 +1,4 @@
-"""Fit learned positions, and image patch filters, to another input size or number of frames.
+"""Fit learned positions and image patch filters to another input size or number of frames.
 
 Shapes: C width, G x G patch grid (its 1 + G*G positions have CLS first), T time steps, k tubelet frames, P patch side.
 
@@ -16,9 +16,17 @@ from vmr.errors import ModelError
 
 
 def interpolate_positions(positions: Tensor, grid_size: int) -> Tensor:
-    """Resample spatial positions (1, 1 + G*G, C) to (1, 1 + grid_size**2, C); the CLS row is kept as it is.
+    """Resample spatial positions to another grid of patches, bicubically; the row of CLS does not change.
 
-    Raises ModelError if the patch rows are not a square grid.
+    Args:
+        positions: (1, 1 + G*G, C).
+        grid_size: patches along a side of the new grid.
+
+    Returns:
+        (1, 1 + grid_size**2, C).
+
+    Raises:
+        ModelError: the positions of patches are not those of a square grid.
     """
     cls_row, patch_rows = positions[:, :1], positions[:, 1:]
     old_size = math.isqrt(patch_rows.shape[1])
@@ -33,7 +41,15 @@ def interpolate_positions(positions: Tensor, grid_size: int) -> Tensor:
 
 
 def interpolate_time(positions: Tensor, num_steps: int) -> Tensor:
-    """Resample temporal positions (1, T, C) to (1, num_steps, C), linearly."""
+    """Resample temporal positions to another number of time steps, linearly.
+
+    Args:
+        positions: (1, T, C).
+        num_steps: the new number.
+
+    Returns:
+        (1, num_steps, C).
+    """
     if positions.shape[1] == num_steps:
         return positions
     series = positions.float().transpose(1, 2)  # (1, C, T)
@@ -42,10 +58,17 @@ def interpolate_time(positions: Tensor, num_steps: int) -> Tensor:
 
 
 def inflate_patch_filter(image_filter: Tensor, tubelet_size: int) -> Tensor:
-    """Make an image patch filter (C, 3, P, P) a video one (C, 3, k, P, P).
+    """Turn the patch filter of an image model into that of a video model.
 
-    The centre frame gets the image filter and the others zeros, so on a still clip the inflated filter answers exactly
-    as the image filter did.
+    The centre frame gets the image filter and the others get zeros, so that on a still clip the new filter gives
+    exactly what the image filter gave.
+
+    Args:
+        image_filter: (C, 3, P, P).
+        tubelet_size: k, frames of a token.
+
+    Returns:
+        (C, 3, k, P, P).
     """
     width, channels, height, breadth = image_filter.shape
     video_filter = image_filter.new_zeros(width, channels, tubelet_size, height, breadth)

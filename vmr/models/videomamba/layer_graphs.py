@@ -1,7 +1,7 @@
-"""Training with an encoder's layers as CUDA graphs: their hundreds of kernels become one launch forward, one backward.
+"""Train with the layers of an encoder as CUDA graphs: one launch forward and one backward instead of hundreds.
 
-A layer is some ten small kernels forward and thirty backward. With a batch of masked clips a GPU is done with one
-before Python can launch the next.
+A layer runs about ten small kernels forward and thirty backward. With a batch of masked clips, each ends before Python
+can launch the next.
 """
 
 from collections.abc import Callable, Collection
@@ -17,18 +17,31 @@ if TYPE_CHECKING:
 
 
 class LayerGraphs:
-    """`run_layers` with gradients, captured once for each shape of tokens.
+    """`VideoMambaBackbone.run_layers` with gradients, captured once for each shape of tokens.
 
-    What a call returns is overwritten by the next call of that shape: go backward before going forward again. Not for
-    layers that another package wraps or shards (FSDP).
+    The next call with the same shape overwrites what a call returned: run the backward pass before the next forward
+    pass. Do not use it with layers that another package wraps or shards, such as FSDP.
     """
 
     def __init__(self, backbone: "VideoMambaBackbone") -> None:
+        """Prepare graphs of a backbone's layers.
+
+        Args:
+            backbone: the model.
+        """
         self._backbone = backbone
         self._graphs: dict[object, Callable[[Tensor], tuple[Tensor, ...]]] = {}
 
     def __call__(self, tokens: Tensor, wanted: Collection[int]) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
-        """As `VideoMambaBackbone.run_layers`."""
+        """Run the layers; see `VideoMambaBackbone.run_layers`.
+
+        Args:
+            tokens: (B, L, C), on a GPU.
+            wanted: indices of layers after which the residual stream is wanted as well.
+
+        Returns:
+            The last layer's output, the residual stream, and index -> residual stream.
+        """
         dtype = self._backbone.compute_dtype(tokens)
         key = tokens.shape, tokens.dtype, dtype, tuple(wanted), tokens.requires_grad, self._backbone.training
         if key not in self._graphs:
@@ -37,7 +50,7 @@ class LayerGraphs:
         return hidden, residual, dict(zip(wanted, streams, strict=True))
 
     def __deepcopy__(self, memo: object) -> None:
-        """None: a copy of the model has weights of its own, which no graph reads."""
+        """Return None: a copy of the model has other weights, which these graphs do not read."""
         return
 
     def _capture(
@@ -46,15 +59,15 @@ class LayerGraphs:
         layers = _Layers(self._backbone, wanted)
         sample = tokens.detach().clone().requires_grad_(tokens.requires_grad)
         autocast = torch.is_autocast_enabled("cuda")
-        # Without autocast's cache: a cast that it remembers would stand outside the graph.
-        cast_anew = torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False)
-        with torch.cuda.device(tokens.device), cast_anew:
+        # Autocast's cache must be off: a cast that comes from the cache would not be part of the graph.
+        uncached_autocast = torch.autocast("cuda", dtype, enabled=autocast, cache_enabled=False)
+        with torch.cuda.device(tokens.device), uncached_autocast:
             graphed = torch.cuda.make_graphed_callables(layers, (sample,))
         return cast(Callable[[Tensor], tuple[Tensor, ...]], graphed)
 
 
 class _Layers(nn.Module):
-    """tokens (B, L, C) -> the last output, the residual stream, and the streams that are wanted."""
+    """A module of the layers alone: tokens (B, L, C) -> the last output, the residual stream, the wanted streams."""
 
     def __init__(self, backbone: "VideoMambaBackbone", wanted: Collection[int]) -> None:
         super().__init__()

@@ -25,14 +25,23 @@ DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3
 
 
 class BidirectionalMixer(nn.Module):
-    """Mix tokens by a selective scan from the left and one from the right (Li et al. 2024, "VideoMamba", section 3.2).
+    """Mixes tokens by a selective scan in each direction (Li et al. 2024, "VideoMamba", section 3.2).
 
-    The two scans are summed, not averaged, and share the gate. `backend` is that of `vmr.ops.backend`.
+    The results of the two scans are summed, not averaged, and share the gate.
     """
 
     def __init__(
         self, d_model: int, *, d_state: int = 16, d_conv: int = 4, expand: int = 2, backend: Backend = "auto"
     ) -> None:
+        """Make a mixer; its weights are not set before `reset_parameters`.
+
+        Args:
+            d_model: width of the residual stream.
+            d_state: states per channel.
+            d_conv: taps of the short filter.
+            expand: d_inner / d_model.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__()
         d_inner = expand * d_model
         self.d_state = d_state
@@ -40,7 +49,7 @@ class BidirectionalMixer(nn.Module):
         self.backend = backend
         rows = self.dt_rank + 2 * d_state
         self.in_proj = nn.Linear(d_model, 2 * d_inner, bias=False)
-        # The convolutions and dt_proj hold parameters only: vmr.ops applies them, fused with what follows.
+        # The convolutions and dt_proj only hold parameters: vmr.ops applies them, fused with the next operation.
         self.conv1d = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
         self.conv1d_b = nn.Conv1d(d_inner, d_inner, d_conv, groups=d_inner)
         self.x_proj = nn.Linear(d_inner, rows, bias=False)
@@ -54,7 +63,15 @@ class BidirectionalMixer(nn.Module):
         self.out_proj = nn.Linear(d_inner, d_model, bias=False)
 
     def forward(self, hidden: Tensor, workspace: Workspace) -> Tensor:
-        """hidden: (B, L, d_model) -> (B, L, d_model), a buffer of `workspace` where that reuses any."""
+        """Mix tokens.
+
+        Args:
+            hidden: (B, L, d_model).
+            workspace: where results are put.
+
+        Returns:
+            (B, L, d_model); a buffer of `workspace` if that reuses buffers.
+        """
         xz = workspace.linear("xz", hidden, self.in_proj.weight)
         x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
         u, u_b = bidirectional_conv_silu(
@@ -68,7 +85,7 @@ class BidirectionalMixer(nn.Module):
         backward = self._scan_inputs(
             u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), workspace, backward=True
         )
-        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is float32 whatever the products are
+        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is always float32
             y = bidirectional_scan(forward, backward, z, out=workspace.like("y", x), backend=self.backend)
         return workspace.linear("hidden", y, self.out_proj.weight)
 
@@ -91,11 +108,14 @@ class BidirectionalMixer(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self, num_layers: int, dt_init: DtInit) -> None:
-        """Fresh weights for one of `num_layers` mixers.
+        """Set fresh weights.
 
-        Upstream's own linear-layer initialisation runs over Mamba's and zeroes the bias of `dt_proj`, so that its step
-        sizes all start near softplus(0) = 0.69. `intended` draws them from 0.001 to 0.1 as Mamba does; `upstream`
-        repeats the accident.
+        Upstream initialises its linear layers after Mamba has set the bias of `dt_proj`, and so overwrites it with
+        zeros: all step sizes start near softplus(0) = 0.69. Mamba means them to be drawn from 0.001 to 0.1.
+
+        Args:
+            num_layers: of the model that the mixer belongs to.
+            dt_init: `intended` draws step sizes as Mamba does; `upstream` starts as upstream's models did.
         """
         for linear in (self.in_proj, self.x_proj, self.x_proj_b):
             nn.init.trunc_normal_(linear.weight, std=0.02)
@@ -116,9 +136,20 @@ class BidirectionalMixer(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """Adds to the float32 residual stream and normalises the sum, in one pass over memory."""
+    """Adds to the float32 residual stream and normalises the sum, in one pass over memory.
+
+    Attributes:
+        weight: (C,), multiplies the normalised sum.
+        backend: implementation of the kernels.
+    """
 
     def __init__(self, width: int, *, backend: Backend = "auto") -> None:
+        """Make a norm with weights of 1.
+
+        Args:
+            width: C.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.backend = backend
@@ -126,9 +157,16 @@ class RMSNorm(nn.Module):
     def forward(
         self, hidden: Tensor, residual: Tensor | None, dtype: torch.dtype, workspace: Workspace
     ) -> tuple[Tensor, Tensor]:
-        """hidden, residual: (B, L, C) -> the normalised sum in `dtype`, and the sum in float32.
+        """Add and normalise.
 
-        A workspace that reuses buffers gets the former, and the latter is written over `residual`.
+        Args:
+            hidden: (B, L, C), what is added.
+            residual: float32 (B, L, C), the stream; None for zeros.
+            dtype: of the normalised sum.
+            workspace: where the normalised sum is put. If it reuses buffers, `residual` is overwritten with the sum.
+
+        Returns:
+            The normalised sum in `dtype`, and the sum in float32, (B, L, C) each.
         """
         return add_rms_norm(
             hidden,
@@ -143,13 +181,20 @@ class RMSNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """residual += hidden; hidden = mixer(norm(residual)).
+    """One layer: residual += hidden; hidden = mixer(norm(residual)).
 
-    The addition belongs to the output of the block before, so `drop_path_rate` is the rate at which that one is left
-    out (upstream's placement); the first block has nothing to leave out.
+    What a block adds to the residual stream is the output of the block before it. Its drop path rate therefore applies
+    to that output (as in upstream's code), and the first block has none.
     """
 
     def __init__(self, width: int, drop_path_rate: float, *, backend: Backend = "auto") -> None:
+        """Make a block; the weights of its mixer are not set before `BidirectionalMixer.reset_parameters`.
+
+        Args:
+            width: C.
+            drop_path_rate: rate in [0, 1) at which the output of the block before is dropped in training.
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+        """
         super().__init__()
         self.mixer = BidirectionalMixer(width, backend=backend)
         self.norm = RMSNorm(width, backend=backend)
@@ -158,7 +203,17 @@ class Block(nn.Module):
     def forward(
         self, hidden: Tensor, residual: Tensor | None, dtype: torch.dtype, workspace: Workspace
     ) -> tuple[Tensor, Tensor]:
-        """hidden: (B, L, C) and the float32 residual stream, None at the first block -> the next two of them."""
+        """Run the block.
+
+        Args:
+            hidden: (B, L, C), the output of the block before, or the tokens.
+            residual: float32 (B, L, C), the residual stream; None at the first block.
+            dtype: of the matrix products.
+            workspace: where results are put.
+
+        Returns:
+            The block's output and the residual stream, (B, L, C) each; the output is not added to the stream yet.
+        """
         if residual is not None:
             hidden = drop_path(hidden, self.drop_path_rate, training=self.training)
         normed, residual = self.norm(hidden, residual, dtype, workspace)
@@ -166,9 +221,15 @@ class Block(nn.Module):
 
 
 def drop_path(hidden: Tensor, rate: float, *, training: bool) -> Tensor:
-    """Leave out the whole of a sample's `hidden` (B, L, C) with probability `rate`, scaling up the rest.
+    """Set whole samples to zero at random and scale up the others: stochastic depth (Huang et al. 2016).
 
-    Stochastic depth (Huang et al. 2016).
+    Args:
+        hidden: (B, L, C).
+        rate: probability in [0, 1) of dropping a sample.
+        training: if false, nothing changes.
+
+    Returns:
+        (B, L, C).
     """
     if rate == 0.0 or not training:
         return hidden
@@ -177,7 +238,15 @@ def drop_path(hidden: Tensor, rate: float, *, training: bool) -> Tensor:
 
 
 def stochastic_depth_rates(rate: float, num_layers: int) -> list[float]:
-    """The rate at which each layer's output is left out: 0 for the first, rising evenly to `rate` for the last."""
+    """Give the drop path rate of each layer's output, rising evenly from 0 for the first layer.
+
+    Args:
+        rate: of the last layer.
+        num_layers: number of layers.
+
+    Returns:
+        A rate for each layer.
+    """
     return [rate * layer / max(num_layers - 1, 1) for layer in range(num_layers)]
 
 

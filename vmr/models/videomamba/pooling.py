@@ -1,4 +1,4 @@
-"""Reduce an encoder's tokens to the few vectors that stand for a clip.
+"""Pool the tokens of a clip into one or a few vectors.
 
 Shapes: B batch, N patch tokens in frame order, T time steps, C width.
 """
@@ -17,8 +17,8 @@ def pool_tokens(cls_token: Tensor, video_tokens: Tensor, pool: PoolType, num_ste
     Args:
         cls_token: (B, 1, C).
         video_tokens: (B, N, C), the patches without CLS, the same number in each time step.
-        pool: `cls` takes CLS alone, `avg` the mean of the patches, `cls+avg` their sum; `cls_cat_avg` gives both, one
-            after the other, except with `num_steps`, where upstream adds them and so does this.
+        pool: `cls` takes CLS alone, `avg` the mean of the patches, `cls+avg` their sum. `cls_cat_avg` gives both, one
+            after the other; with `num_steps` it gives their sum, as upstream does.
         num_steps: T to keep time, None to pool it away.
 
     Returns:

@@ -1,9 +1,9 @@
 """Where the layers of a forward pass put their results, and how they multiply by their weights.
 
-On a CPU a tensor of more than a few MB is fresh memory from the operating system, and faulting in its pages costs a
-matrix product half as much again (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast as `F.linear`). The
-layers of an encoder all have the same shapes, so without gradients they can share buffers whose pages are touched once;
-on a GPU they share them so that the peak of memory is one layer's.
+On a CPU, a new tensor of more than a few MB is new memory from the operating system, and the page faults at its first
+use take half as much time again as a matrix product (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast
+as `F.linear`). All layers of an encoder have the same shapes. Without gradients they can therefore share buffers; on a
+GPU sharing them limits the peak of memory to that of one layer.
 """
 
 from collections.abc import Iterable
@@ -16,17 +16,22 @@ from torch import Tensor
 from vmr.errors import ModelError
 
 PACKED_OUTPUT_BYTES = 32 << 20
-"""A packed product makes its own result. Larger ones would be fresh memory every time; a kept buffer is faster."""
+"""A product with packed weights allocates its result. For results larger than this, a reused buffer is faster."""
 
 
 class PackedWeights:
-    """Weights laid out once for the CPU's matrix kernels (oneDNN), which otherwise do so at every product.
+    """Copies of weights in the layout of the CPU's matrix kernels (oneDNN), which otherwise convert at every product.
 
-    They are a second copy, made for inference. A weight that was changed since is an error, not a wrong result.
+    They are made for inference. Using one after its weight has changed is an error, not a wrong result.
     """
 
     def __init__(self, weights: Iterable[Tensor] = (), num_rows: int = 1) -> None:
-        """weights: each (O, I). num_rows: how many rows they are likely to be multiplied with; others are possible."""
+        """Pack weights.
+
+        Args:
+            weights: each (O, I); those that oneDNN cannot pack on this processor are skipped.
+            num_rows: how many rows they will probably be multiplied with; other numbers work as well.
+        """
         self._entries: dict[int, tuple[Tensor, tuple[object, ...], Tensor]] = {}
         self._decay_rates: dict[int, tuple[Tensor, tuple[object, ...], Tensor]] = {}
         for weight in weights:
@@ -35,7 +40,17 @@ class PackedWeights:
                 self._entries[id(weight)] = weight, _state(weight), packed
 
     def find(self, weight: Tensor) -> Tensor | None:
-        """The packed form of `weight`, None if it has none. Raises ModelError if `weight` has changed since."""
+        """Find the packed copy of a weight.
+
+        Args:
+            weight: the weight.
+
+        Returns:
+            Its packed copy; None if it has none.
+
+        Raises:
+            ModelError: the weight has changed since it was packed.
+        """
         entry = self._entries.get(id(weight))
         if entry is None:
             return None
@@ -45,8 +60,15 @@ class PackedWeights:
         return packed
 
     def decay_rates(self, A_log: Tensor) -> Tensor:
-        """-exp(A_log) in float32, made anew when the parameter has changed."""
-        if A_log.is_inference():  # made in inference mode: changes are not counted
+        """Compute -exp(A_log) in float32, or take it from an earlier call if the parameter has not changed.
+
+        Args:
+            A_log: (D, N).
+
+        Returns:
+            float32 (D, N).
+        """
+        if A_log.is_inference():  # torch does not count changes of tensors that were made in inference mode
             return decay_rates(A_log)
         entry = self._decay_rates.get(id(A_log))
         if entry is None or entry[1] != _state(A_log):
@@ -54,12 +76,12 @@ class PackedWeights:
         return entry[2]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "PackedWeights":
-        """Nothing: a copy of the model has weights of its own."""
+        """Return an empty object: a copy of the model has other weights."""
         return PackedWeights()
 
 
 def _packable(weight: Tensor) -> bool:
-    """Whether oneDNN multiplies by such a weight on this processor; bfloat16 takes instructions that not all have."""
+    """Whether oneDNN can multiply by such a weight here; bfloat16 needs instructions that not all processors have."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     has_bfloat16 = weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -67,57 +89,100 @@ def _packable(weight: Tensor) -> bool:
 
 
 def _state(weight: Tensor) -> tuple[object, ...]:
-    """What differs after a change in place, a cast, or a move."""
+    """A value that differs after the weight was changed in place, cast or moved."""
     return weight._version, weight.data_ptr(), weight.dtype
 
 
 def decay_rates(A_log: Tensor) -> Tensor:
-    """The scan's A, float32 and negative, from the parameter that upstream's files hold."""
+    """Compute A of the scan from the parameter that upstream's files hold.
+
+    Args:
+        A_log: (D, N).
+
+    Returns:
+        float32 (D, N), negative.
+    """
     return -torch.exp(A_log.float())
 
 
 class Workspace:
-    """Owns nothing: every operation makes its own result, as autograd and compilers need it."""
+    """Without buffers: every operation allocates its result, as autograd and compilers need it.
+
+    Attributes:
+        reuses_buffers: whether results are put into buffers that later operations overwrite.
+    """
 
     reuses_buffers = False
 
     def like(self, name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor | None:
-        """A buffer for the result called `name` in the shape of `tensor`, or None to have one made."""
+        """Give a buffer for a result.
+
+        Args:
+            name: of the result.
+            tensor: has the shape of the result.
+            dtype: of the result; default, that of `tensor`.
+
+        Returns:
+            The buffer; None if the operation is to allocate its result.
+        """
         return None
 
     def pair(self, name: str, tensor: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Two buffers in the shape of `tensor`, or None."""
+        """Give two buffers for a pair of results.
+
+        Args:
+            name: of the results.
+            tensor: has the shape and dtype of each.
+
+        Returns:
+            The buffers; None if the operation is to allocate its results.
+        """
         return None
 
     def linear(self, name: str, x: Tensor, weight: Tensor) -> Tensor:
-        """x (..., I) times weight (O, I) transposed -> (..., O)."""
+        """Multiply by a weight.
+
+        Args:
+            name: of the result.
+            x: (..., I).
+            weight: (O, I).
+
+        Returns:
+            (..., O).
+        """
         return F.linear(x, weight)
 
     def decay_rates(self, A_log: Tensor) -> Tensor:
-        """A (D, N), float32, of the scan."""
+        """Compute A of the scan; see the function `decay_rates`."""
         return decay_rates(A_log)
 
 
 class ReusedWorkspace(Workspace):
-    """Named buffers that every layer overwrites. For one forward pass without gradients, in one thread."""
+    """With named buffers that every layer overwrites, for one forward pass without gradients in one thread."""
 
     reuses_buffers = True
 
     def __init__(self, packed: PackedWeights, device: torch.device) -> None:
+        """Start without buffers; each is allocated at its first use.
+
+        Args:
+            packed: packed copies of weights.
+            device: of the buffers.
+        """
         self._buffers: dict[str, Tensor] = {}
         self._packed = packed
         self._device = device
 
     def like(self, name: str, tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        """The buffer `name` in the shape of `tensor`, contiguous, with anything in it."""
+        """Give the buffer of this name, contiguous, with undefined content; see `Workspace.like`."""
         return self._get(name, tensor.shape, dtype or tensor.dtype)
 
     def pair(self, name: str, tensor: Tensor) -> tuple[Tensor, Tensor]:
-        """The two buffers `name` in the shape of `tensor`."""
+        """Give the two buffers of this name; see `Workspace.pair`."""
         return self.like(f"{name}.0", tensor), self.like(f"{name}.1", tensor)
 
     def linear(self, name: str, x: Tensor, weight: Tensor) -> Tensor:
-        """The product in the dtype of `x`, in the buffer `name` unless a packed weight makes its own result."""
+        """Multiply in the dtype of `x`; the result is in the buffer of this name unless a packed weight is used."""
         shape = torch.Size((*x.shape[:-1], weight.shape[0]))
         packed = self._packed.find(weight)
         if packed is not None and weight.dtype == x.dtype and shape.numel() * x.itemsize <= PACKED_OUTPUT_BYTES:
@@ -128,7 +193,7 @@ class ReusedWorkspace(Workspace):
         return out
 
     def decay_rates(self, A_log: Tensor) -> Tensor:
-        """A (D, N), float32, of the scan, remembered from pass to pass."""
+        """Compute A of the scan, or take it from an earlier pass; see `PackedWeights.decay_rates`."""
         return self._packed.decay_rates(A_log)
 
     def _get(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor:
@@ -139,6 +204,15 @@ class ReusedWorkspace(Workspace):
 
 
 def workspace_for(tensor: Tensor, packed: PackedWeights) -> Workspace:
-    """Buffers and packed weights where they help: without gradients, and not while a compiler is at work."""
+    """Choose how a forward pass stores its results.
+
+    Args:
+        tensor: an input, whose device counts.
+        packed: packed copies of weights.
+
+    Returns:
+        Reused buffers and packed weights on a CPU or CUDA device without gradients and outside of a compiler; else a
+        workspace without buffers.
+    """
     helps = tensor.device.type in ("cpu", "cuda") and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
     return ReusedWorkspace(packed, tensor.device) if helps else Workspace()

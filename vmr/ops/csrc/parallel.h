@@ -1,5 +1,5 @@
 // Threads for the kernels: those of the OpenMP runtime that torch has loaded, so that two pools never compete for the
-// same cores. The library is not linked with OpenMP; a second runtime in one process is what breaks with faiss.
+// same cores. The library is not linked with OpenMP, because a second runtime in the process breaks faiss.
 #pragma once
 
 #include <dlfcn.h>
@@ -15,7 +15,7 @@
 
 namespace vmr {
 
-// A 64-byte aligned array for one task; `data` is null when memory ran out.
+// A 64-byte aligned array for one task; `data` is null if there was no memory.
 template <class T>
 class Buffer {
  public:
@@ -33,18 +33,18 @@ class Buffer {
 
 using GompParallel = void (*)(void (*)(void*), void*, unsigned, unsigned);
 
-// The process that loaded the library. A forked child must not use OpenMP: the threads of the pool, which torch may
-// have started before the fork, stayed in the parent, and waiting for them never ends.
+// The process that loaded the library. A forked child must not use OpenMP: the pool's threads, which torch may have
+// started before the fork, exist in the parent only, and the child would wait for them forever.
 inline const pid_t loaded_in = getpid();
 
-// Every OpenMP runtime torch ships with exports GCC's entry point.
+// Every OpenMP runtime that comes with torch exports GCC's entry point.
 inline GompParallel openmp() {
   static const auto gomp_parallel = reinterpret_cast<GompParallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
   return getpid() == loaded_in ? gomp_parallel : nullptr;
 }
 
-// Calls body(i) for every i in [0, count) on up to `threads` threads. Each i is one task whose result does not depend
-// on who runs it or when. Returns false if any task did.
+// Calls body(i) for every i in [0, count) on up to `threads` threads. A task's result must not depend on its thread or
+// on the order. Returns false if any task did.
 template <class Body>
 bool parallel_for(int threads, int64_t count, const Body& body) {
   struct Job {
@@ -65,13 +65,13 @@ bool parallel_for(int threads, int64_t count, const Body& body) {
   } else if (GompParallel gomp_parallel = openmp()) {
     gomp_parallel(Job::work, &job, static_cast<unsigned>(threads), 0);
   } else {
-    std::vector<std::thread> helpers;
+    std::vector<std::thread> workers;
     try {
-      for (int i = 1; i < threads; i++) helpers.emplace_back(Job::work, &job);
-    } catch (const std::system_error&) {  // no more threads to be had: those that started will do
+      for (int i = 1; i < threads; i++) workers.emplace_back(Job::work, &job);
+    } catch (const std::system_error&) {  // no more threads can be started: go on with those there are
     }
     Job::work(&job);
-    for (auto& helper : helpers) helper.join();
+    for (auto& worker : workers) worker.join();
   }
   return job.ok;
 }

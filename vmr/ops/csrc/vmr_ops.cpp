@@ -1,4 +1,4 @@
-// Compiles the kernels once per instruction set, picks the best one the processor has at run time, and cuts the work
+// Compiles the kernels once per instruction set, chooses the processor's best set at run time, and divides the work
 // into tasks. Nothing is compiled for the building machine alone, so a wheel runs everywhere.
 
 #include "vmr_ops.h"
@@ -25,7 +25,7 @@ inline int64_t round_up(int64_t value, int64_t step) { return (value + step - 1)
 
 inline int64_t chunk_count(const vmr_scan_args& args) { return (args.length + VMR_CHUNK_ROWS - 1) / VMR_CHUNK_ROWS; }
 
-// States decay into denormal numbers, on which some processors are a hundred times slower; zero is as good.
+// States decay into denormal numbers, on which some processors are a hundred times slower; zero serves as well.
 class FlushDenormals {
 #if defined(__x86_64__)
  public:
@@ -98,7 +98,7 @@ int best_isa() {
   return VMR_ISA_BASELINE;
 }
 
-// Calls run(Kernels{}) with the kernels of the instruction set asked for, or the best below it that the processor has.
+// Calls run(Kernels{}) with the kernels of the requested instruction set, or the best below it that the processor has.
 template <class Run>
 auto with_kernels(int isa, const Run& run) {
 #if defined(__x86_64__)
@@ -110,14 +110,14 @@ auto with_kernels(int isa, const Run& run) {
   return run(baseline::Kernels{});
 }
 
-// Slices per batch item, so that every thread has about two tasks and a late one does not leave the others waiting.
+// Slices per batch item. Every thread gets about two tasks, so that no thread waits long for a slow one at the end.
 int64_t slices(int64_t batch, int64_t most, int threads) {
   int64_t wanted = (2 * (int64_t)threads + batch - 1) / batch;
   return wanted < 1 ? 1 : wanted > most ? most : wanted;
 }
 
-// Slices of the backward pass: six blocks each, whatever the number of threads, because the slices' sums are added up
-// afterwards and the same bits shall come out. Fewer blocks would spend their time on summing over lanes.
+// Slices of the backward pass: six blocks each, whatever the number of threads. The slices' sums are added later, so
+// another division would change the last bits of the result. With fewer blocks, sums over lanes would take too long.
 int64_t backward_parts(int64_t blocks) { return blocks < 6 ? 1 : blocks / 6; }
 
 }  // namespace vmr
@@ -200,7 +200,7 @@ int vmr_exponentials(const float* x, float* y, int64_t count, int64_t repeats, i
     return vmr::parallel_for(threads, threads, [&](int64_t i) {
       for (int64_t r = repeats * i / threads; r < repeats * (i + 1) / threads; r++) {
         kernels.exponentials(x, y + i * count, count);
-        __asm__ volatile("" ::: "memory");  // each round is to be done, not only the last
+        __asm__ volatile("" ::: "memory");  // keeps the compiler from dropping all rounds but the last
       }
       return true;
     });

@@ -2,7 +2,7 @@
 // with ctypes (vmr/ops/cpu_kernel.py mirrors the structs below, field by field).
 //
 // Shapes: B batch, L sequence length, D channels, N states per channel, R rank of delta, K filter taps.
-// Every function returns 0, or 1 when memory ran out. Nothing is checked here; the Python side has done so.
+// Every function returns 0, or 1 if there was no memory. Arguments are not checked here but in Python.
 #pragma once
 
 #include <stdint.h>
@@ -14,7 +14,6 @@
 #define VMR_CHUNK_ROWS 64
 // Checkpoints are padded to whole vectors of the widest instruction set, so that any of them may read them.
 #define VMR_CHECKPOINT_LANES 16
-#define VMR_MAX_TAPS 8
 
 #if defined(_WIN32)
 #define VMR_EXPORT __declspec(dllexport)
@@ -57,7 +56,7 @@ typedef struct {
 } vmr_scan_backward_args;
 
 typedef struct {
-  int64_t batch, length, channels, taps;
+  int64_t batch, length, channels, taps;  // at most 8 taps
   int32_t dtype, threads, isa, unused;
   vmr_rows x;
   vmr_rows out, reverse_out;                                   // either data may be null
@@ -86,8 +85,8 @@ typedef struct {
 VMR_EXPORT int vmr_abi_version(void);
 VMR_EXPORT int vmr_best_isa(void);     // vmr_isa that this processor can run
 VMR_EXPORT int vmr_uses_openmp(void);  // 1: threads come from the process's OpenMP, 0: std::thread
-VMR_EXPORT int64_t vmr_scan_parts(int64_t channels, int isa);  // slices of D whose grad_BC are summed apart
-VMR_EXPORT int64_t vmr_conv_parts(int64_t length);             // slices of L whose grad_weight are summed apart
+VMR_EXPORT int64_t vmr_scan_parts(int64_t channels, int isa);  // slices of D that have their own grad_BC
+VMR_EXPORT int64_t vmr_conv_parts(int64_t length);             // slices of L that have their own grad_weight
 
 VMR_EXPORT int vmr_scan_forward(const vmr_scan_args* args);
 VMR_EXPORT int vmr_scan_backward(const vmr_scan_backward_args* args);
@@ -95,7 +94,7 @@ VMR_EXPORT int vmr_conv_silu(const vmr_conv_args* args);
 VMR_EXPORT int vmr_conv_silu_backward(const vmr_conv_backward_args* args);
 VMR_EXPORT int vmr_add_rms_norm(const vmr_norm_args* args);
 
-// y = exp(x) over `count` cached numbers, `repeats` times: the yardstick of benchmarks/scan.py. `y` has room for
+// y = exp(x) over `count` numbers in the cache, `repeats` times, for comparison in benchmarks/scan.py. `y` has room for
 // `count` numbers per thread.
 VMR_EXPORT int vmr_exponentials(const float* x, float* y, int64_t count, int64_t repeats, int threads);
 

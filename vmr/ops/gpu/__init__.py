@@ -1,5 +1,5 @@
-"""The operations of `vmr.ops` on GPUs, by the Triton that torch brings, compiled when first used.
+"""The operations of `vmr.ops` on GPUs, by the Triton that comes with torch; kernels are compiled when first used.
 
-`scan` (by `scan_passes`), `conv` and `norm` launch the `kernels`; `support` says whether they can run, `tiles` how
-large their programs are, `check` whether they are right. Imports torch and `vmr.ops`; `vmr.ops` alone chooses it.
+`scan` (with `scan_passes`), `conv` and `norm` launch the `kernels`; `support` says whether they can run, `tiles` how
+large their programs are. Import only `check`, which tests the kernels on a GPU; `vmr.ops.backend` chooses the rest.
 """

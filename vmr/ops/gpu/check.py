@@ -1,4 +1,4 @@
-"""Whether the Triton kernels are right on this GPU, and how fast: what `vmr-info --check-gpu` says."""
+"""Checks and timings of the Triton kernels on this GPU, for `vmr-info --check-gpu`."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,13 @@ REPEATS = 20
 
 
 class Check(NamedTuple):
-    """One comparison with the definition in float64: the relative error, and the most it may be."""
+    """One comparison with the definition in float64.
+
+    Attributes:
+        name: operation and dtype, for people.
+        error: the greatest relative error (L2) of results and gradients.
+        limit: the greatest error that is accepted.
+    """
 
     name: str
     error: float
@@ -28,14 +34,17 @@ class Check(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """NaN does not."""
+        """Whether the error is within its limit; false for NaN."""
         return self.error <= self.limit
 
 
 def check_kernels() -> list[Check]:
-    """Results and gradients of every operation in every dtype, on fresh random inputs.
+    """Check results and gradients of every operation in every dtype, on random inputs.
 
-    Takes half a minute at first, most of it the compiler's; in Triton's interpreter on smaller inputs.
+    The first call takes half a minute, most of it for compiling. In Triton's interpreter the inputs are smaller.
+
+    Returns:
+        One check for each operation and dtype.
     """
     interpreted = support.interpreted()
     device, length, channels = ("cpu", 9, 40) if interpreted else ("cuda", 197, 384)
@@ -49,7 +58,15 @@ def check_kernels() -> list[Check]:
 
 
 def time_scan(length: int = 1569, channels: int = 1152) -> dict[str, float]:
-    """Milliseconds of VideoMamba-M's bidirectional scan, 8 frames in bfloat16, by the kernels and by the reference."""
+    """Time the bidirectional scan in bfloat16; by default that of VideoMamba-M on 8 frames.
+
+    Args:
+        length: number of tokens.
+        channels: width of the scan.
+
+    Returns:
+        Milliseconds by backend: "triton" and "reference".
+    """
     first, second, z = _random_scans(torch.device("cuda"), length, channels, torch.bfloat16)
     return {
         "triton": _milliseconds(lambda: bidirectional_scan(first, second, z, backend="triton"), REPEATS),
@@ -92,7 +109,7 @@ def _compare(
 ) -> float:
     """The worst relative error of the results and of the gradients, by random gradients of the results."""
     pairs = list(zip(results, expected, strict=True))
-    grads = [torch.randn(y.shape, device=y.device).to(y.dtype) * 64 for y, _ in pairs]  # small ones would drown in fp16
+    grads = [torch.randn(y.shape, device=y.device).to(y.dtype) * 64 for y, _ in pairs]  # fp16 would lose small ones
     torch.autograd.backward(results, grads)
     torch.autograd.backward(expected, [g.double() for g in grads])
     pairs += [(a.grad, e.grad) for a, e in zip(ours, exact, strict=True) if a.grad is not None and e.grad is not None]

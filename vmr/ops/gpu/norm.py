@@ -1,4 +1,4 @@
-"""Residual add and RMSNorm in Triton, with gradients. Compiled code takes the reference, which the compiler fuses."""
+"""Residual add and RMSNorm in Triton, with gradients."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from vmr.ops.gpu.kernels.add_rms_norm import add_rms_norm_backward, add_rms_norm
 from vmr.ops.gpu.support import on_device_of
 from vmr.ops.tensors import needs_grad, with_contiguous_channels
 
-BACKWARD_PROGRAMS = 1024  # whose partial sums of the weight's gradient are added up: always in the same order
+BACKWARD_PROGRAMS = 1024  # at most; their partial sums of the weight's gradient are always added in the same order
 
 
 def add_rms_norm_triton(
@@ -23,12 +23,25 @@ def add_rms_norm_triton(
     inplace: bool,
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """`add_rms_norm` on checked tensors of one device."""
+    """Compute `add_rms_norm` on checked tensors of one device.
+
+    Args:
+        x: (..., D).
+        residual: (..., D) float32, or None.
+        weight: (D,).
+        eps: added to the mean square.
+        dtype: dtype of the result.
+        inplace: write the sum into `residual`; only where no gradient is needed.
+        out: (..., D) tensor to write; only where no gradient is needed.
+
+    Returns:
+        The normalised sum (..., D) and the sum (..., D) in float32.
+    """
     if needs_grad(x, residual, weight):
         y, stream = _AddRmsNorm.apply(x, residual, weight, eps, dtype)
         return y, stream
     y = torch.empty(x.shape, dtype=dtype, device=x.device) if out is None else out
-    if residual is None:  # the stream starts as x, which needs no copy where it is float32 already
+    if residual is None:  # the stream starts as x, which is not copied if it is float32
         stream = x.float()
         _forward(stream, None, weight, None, y, eps)
         return y, stream
@@ -40,7 +53,7 @@ def add_rms_norm_triton(
 def _forward(
     x: Tensor, residual: Tensor | None, weight: Tensor, stream: Tensor | None, y: Tensor, eps: float
 ) -> None:  # fmt: skip
-    """Writes y, which is contiguous, and the sum into `stream`, which may be `residual`."""
+    """Write y, which is contiguous, and the sum into `stream`, which may be `residual`."""
     channels = x.shape[-1]
     rows, residual_rows = _as_rows(x), None if residual is None else _as_rows(residual)
     if residual_rows is not None and stream is residual:
@@ -55,11 +68,11 @@ def _forward(
             WRITE_STREAM=stream is not None, num_warps=_warps(channels),
         )  # fmt: skip
     if residual is not None and stream is residual and sums.data_ptr() != residual.data_ptr():
-        residual.copy_(sums.view(residual.shape))  # it had to be copied to be rows
+        residual.copy_(sums.view(residual.shape))  # its rows are a copy
 
 
 def _as_rows(tensor: Tensor) -> Tensor:
-    """(..., D) as (rows, D) evenly spaced rows: a view wherever it can be one."""
+    """(..., D) as (rows, D) evenly spaced rows, without a copy if possible."""
     return with_contiguous_channels(tensor).reshape(-1, tensor.shape[-1])
 
 

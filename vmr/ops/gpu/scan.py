@@ -11,7 +11,7 @@ from vmr.ops.gpu.support import check_batch, on_device_of
 from vmr.ops.scan_inputs import ScanInputs
 from vmr.ops.tensors import needs_grad
 
-STATES_AT_ONCE = 16  # of a channel: a program holds them, and their B and C, in registers
+STATES_AT_ONCE = 16  # states of a channel that a program holds in registers, together with their B and C
 
 
 def scan_triton(
@@ -23,10 +23,21 @@ def scan_triton(
     reverse: bool,
     out: Tensor | None = None,
 ) -> Tensor:
-    """`selective_scan` of one direction, or `bidirectional_scan` of two, on checked tensors of one device.
+    """Compute `selective_scan` of one direction, or `bidirectional_scan` of two, on checked tensors of one device.
 
-    The first direction runs backwards where `reverse`, the second the other way. Two have the same shapes, and the same
-    tensors are None in both. Raises VmrError for too many sequences.
+    Args:
+        directions: the tensors of one or two scans. Two have the same shapes, and the same tensors are None in both.
+        z: (B, L, D) gate, or None.
+        addend: (B, L, D), added before the gate, or None.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: run the first direction from the last step to the first; the second runs the other way.
+        out: (B, L, D) tensor to write; only where no gradient is needed.
+
+    Returns:
+        (B, L, D) in the dtype of u.
+
+    Raises:
+        VmrError: there are too many sequences for one launch.
     """
     check_batch(directions[0].u)
     states = directions[0].A.shape[1]
@@ -36,13 +47,13 @@ def scan_triton(
             addend = scan_triton(group, None, addend, delta_softplus=delta_softplus, reverse=reverse)
         return scan_triton(last, z, addend, delta_softplus=delta_softplus, reverse=reverse, out=out)
     first, second = directions[0], directions[1] if len(directions) > 1 else None
-    every = (*first, *(second or (None,) * len(ScanInputs._fields)), z, addend)
+    tensors = (*first, *(second or (None,) * len(ScanInputs._fields)), z, addend)
     result: Tensor
     if torch.compiler.is_compiling():
-        result, _ = _scan_op(*every, delta_softplus, reverse, needs_grad(*every))
+        result, _ = _scan_op(*tensors, delta_softplus, reverse, needs_grad(*tensors))
         return result
-    if needs_grad(*every):
-        result = _Scan.apply(delta_softplus, reverse, *every)
+    if needs_grad(*tensors):
+        result = _Scan.apply(delta_softplus, reverse, *tensors)
         return result
     writable = out is not None and out.is_contiguous()
     y = out if out is not None and writable else torch.empty_like(first.u, memory_format=torch.contiguous_format)
@@ -51,7 +62,7 @@ def scan_triton(
 
 
 def _some_states(directions: Sequence[ScanInputs], start: int) -> list[ScanInputs]:
-    """The scan of some of the states: the sum of such is the scan of all, if one of them has the skip connection."""
+    """The inputs for some of the states. Such scans add up to the scan of all states; only the first has the skip."""
     states = slice(start, start + STATES_AT_ONCE)
     return [
         one._replace(A=one.A[:, states], B=one.B[..., states], C=one.C[..., states], D=one.D if start == 0 else None)
@@ -60,7 +71,7 @@ def _some_states(directions: Sequence[ScanInputs], start: int) -> list[ScanInput
 
 
 class _Scan(torch.autograd.Function):
-    """For eager code: an operator of `torch.library` takes several times as long to call."""
+    """For eager code, because an operator of `torch.library` takes several times as long to call."""
 
     @staticmethod
     def forward(ctx: Any, delta_softplus: bool, reverse: bool, *tensors: Tensor | None) -> Tensor:
@@ -100,7 +111,7 @@ def _scan_op(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor]:
-    """For compiled code: the result, and the sum before the gate where `save` and there is a gate."""
+    """For compiled code: the result, and, if `save` is set and there is a gate, the sum before the gate."""
     one = (u, delta, A, B, C, D, delta_bias, delta_weight)
     other = (u_b, delta_b, A_b, B_b, C_b, D_b, delta_bias_b, delta_weight_b)
     return _forward_saving((*one, *other, z, addend), delta_softplus, reverse, save=save)
@@ -166,7 +177,7 @@ _scan_op.register_autograd(_autograd_backward, setup_context=_setup_context)
 def _forward_saving(
     tensors: Sequence[Tensor | None], delta_softplus: bool, reverse: bool, *, save: bool
 ) -> tuple[Tensor, Tensor]:
-    """tensors: two directions, then the gate and the addend -> the result and what the backward pass needs beside."""
+    """The result and the sum before the gate, given the tensors of two directions, the gate and the addend."""
     *directions, z, addend = tensors
     u = directions[0]
     assert u is not None
@@ -192,7 +203,7 @@ def _gradients(
 
 
 def _bundled(tensors: Sequence[Tensor | None]) -> list[ScanInputs]:
-    """One or two directions of the operator's flat arguments."""
+    """Bundle the operator's flat arguments into one or two directions."""
     size = len(ScanInputs._fields)
     first, second = tensors[:size], tensors[size:]
     return [ScanInputs(*one) for one in (first, second) if one[0] is not None]  # type: ignore[arg-type]

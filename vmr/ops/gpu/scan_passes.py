@@ -1,9 +1,9 @@
-"""The passes of a scan, prepared and launched: forward, and the gradients given that of what stands before the gate.
+"""The launches of a scan's passes: the forward pass, and the gradients given the gradient before the gate.
 
-Tensors are (B, L, channels) with contiguous channels, columns of wider ones included. What the kernels walk is made
-first: step sizes after the softplus, in float16 for sequences of half precision (its relative error of 2^-11 is an
-eighth of bfloat16's; below 6e-5 it grows, and below 3e-8 nothing is left), and B and C in float32, in pairs. States are
-float32, and so are sums within a pass; what one pass hands to the next is in the dtype of the sequences.
+Tensors are (B, L, channels) with contiguous channels; they may be columns of wider tensors. Before the scan, the inputs
+of its kernels are computed: step sizes after the softplus, in float16 for sequences of half precision (the relative
+error of 2^-11 is an eighth of bfloat16's; below 6e-5 it grows, and below 3e-8 the result is 0), and B and C in float32,
+in pairs. States and sums within a pass are float32; what one pass hands to the next is in the dtype of the sequences.
 """
 
 from collections.abc import Sequence
@@ -25,22 +25,30 @@ from vmr.ops.scan_inputs import ScanInputs
 from vmr.ops.tensors import with_contiguous_channels
 
 CARRY_CHANNELS, CARRY_GROUP = 32, 16
-SPLIT_BELOW = 8  # programs a multiprocessor: fewer leave room for the two directions side by side
-MAX_RANK = 128  # of the step sizes that their own kernel makes: a program holds all of it
+SPLIT_BELOW = 8  # programs on each multiprocessor; with fewer, the two directions run side by side
+MAX_RANK = 128  # of delta, for the kernel that computes step sizes: a program holds all of it
 
 
-class Walked(NamedTuple):
-    """One direction as the kernels read it."""
+class KernelInputs(NamedTuple):
+    """The inputs of one direction as the kernels read them.
 
-    u: Tensor  # (B, L, D)
-    delta: Tensor  # (B, L, D) step sizes, contiguous, float16 or float32
-    B_C: Tensor  # (B, L, N) B and C as two float32 in an int64
-    A: Tensor  # (D, N) float32
-    skip: Tensor | None  # (D,) contiguous
+    Attributes:
+        u: (B, L, D), the sequence.
+        delta: (B, L, D), step sizes; contiguous, float16 or float32.
+        B_C: (B, L, N), B and C as two float32 in an int64.
+        A: (D, N), float32.
+        skip: (D,), contiguous, or None.
+    """
+
+    u: Tensor
+    delta: Tensor
+    B_C: Tensor
+    A: Tensor
+    skip: Tensor | None
 
     @property
     def strides(self) -> tuple[int, int]:
-        """Of u: from row to row, and from batch item to batch item."""
+        """The strides of u from row to row and from batch item to batch item."""
         return self.u.stride(1), self.u.stride(0)
 
 
@@ -54,31 +62,41 @@ def run_forward(
     delta_softplus: bool,
     reverse: bool,
 ) -> None:
-    """Writes y (B, L, D), and in `sums` what is there before the gate."""
+    """Compute the outputs of one or two directions.
+
+    Args:
+        directions: the tensors of one or two scans; the second runs the other way.
+        z: (B, L, D) gate, or None.
+        addend: (B, L, D), added before the gate, or None.
+        y: (B, L, D), contiguous; written.
+        sums: (B, L, D), contiguous; the sum before the gate is written to it, if it is given.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: run the first direction from the last step to the first.
+    """
     (batch, length, channels), states = directions[0].u.shape, directions[0].A.shape[1]
     plan = forward_plan(batch, length, channels, y.device)
     z, addend = (None if t is None else with_contiguous_channels(t) for t in (z, addend))
     with on_device_of(y):
-        walked = _prepare(directions, delta_softplus=delta_softplus)
-        first, second = walked[0], walked[-1]
-        state = _chunk_states(walked, plan, reverse=reverse)
+        inputs = _prepare(directions, delta_softplus=delta_softplus)
+        first, second = inputs[0], inputs[-1]
+        state = _chunk_states(inputs, plan, reverse=reverse)
         scan_outputs[triton.cdiv(channels, plan.channels), plan.count, batch](
             first.u, first.delta, first.B_C, first.A, first.A if first.skip is None else first.skip,
             second.u, second.delta, second.B_C, second.A, second.A if second.skip is None else second.skip,
             first.A if state is None else state, y if addend is None else addend, y if z is None else z, y,
             y if sums is None else sums, length, channels, plan.chunk, *first.strides, *second.strides,
             *_strides(addend), *_strides(z),
-            N=states, T=plan.rows, BD=plan.channels, REVERSE=reverse, BOTH=len(walked) > 1, FROM_ZERO=state is None,
+            N=states, T=plan.rows, BD=plan.channels, REVERSE=reverse, BOTH=len(inputs) > 1, FROM_ZERO=state is None,
             HAS_SKIP=first.skip is not None, HAS_ADDEND=addend is not None, HAS_Z=z is not None, SAVE=sums is not None,
             num_warps=1,
         )  # fmt: skip
 
 
-def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[Walked]:
-    """What the kernels walk. The usual case, softplus of a low-rank projection, is one kernel for all directions."""
+def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[KernelInputs]:
+    """Compute the kernels' inputs: in the usual case, softplus of a low-rank projection, by one kernel for all."""
     u = directions[0].u
     (batch, length, channels), states = u.shape, directions[0].A.shape[1]
-    half = u.dtype != torch.float32 and delta_softplus  # without the softplus there is no telling how large it is
+    half = u.dtype != torch.float32 and delta_softplus  # without a softplus it may be of any size
     delta = u.new_empty(len(directions), batch, length, channels, dtype=torch.float16 if half else torch.float32)
     B_C = u.new_empty(len(directions), batch, length, states, 2, dtype=torch.float32)
     if delta_softplus and all(one.delta_weight is not None and one.delta.shape[-1] <= MAX_RANK for one in directions):
@@ -90,7 +108,7 @@ def _prepare(directions: Sequence[ScanInputs], *, delta_softplus: bool) -> list[
     pairs = B_C.view(torch.int64).squeeze(-1)
     skips = [None if one.D is None else one.D.contiguous() for one in directions]
     return [
-        Walked(with_contiguous_channels(one.u), delta[i], pairs[i], parameter(one.A), skips[i])
+        KernelInputs(with_contiguous_channels(one.u), delta[i], pairs[i], parameter(one.A), skips[i])
         for i, one in enumerate(directions)
     ]
 
@@ -105,7 +123,7 @@ def _launch_step_sizes(directions: Sequence[ScanInputs], delta: Tensor, B_C: Ten
         strides += [*_strides(low), *_strides(B), *_strides(C)]
     (batch, length, rank), channels, states = directions[0].delta.shape, delta.shape[-1], B_C.shape[-2]
     exact = delta.dtype == torch.float32 or torch.version.hip is not None  # ROCm has no tf32
-    # A program reads all of the weight: few large ones are best where they fill the GPU.
+    # Each program reads the whole weight: a few large programs are best if they fill the GPU.
     rows = 128 if batch * length >= 8192 and not exact else 32
     step_sizes[triton.cdiv(batch * length, rows), triton.cdiv(channels, 192), len(directions)](
         *tensors, delta, B_C, batch * length, length, channels, rank, *strides,
@@ -126,17 +144,17 @@ def _plain_step_sizes(one: ScanInputs, delta_softplus: bool) -> Tensor:
 
 
 def _chunk_states(
-    walked: Sequence[Walked], plan: Plan, *, reverse: bool, grad: Tensor | None = None
+    inputs: Sequence[KernelInputs], plan: Plan, *, reverse: bool, grad: Tensor | None = None
 ) -> Tensor | None:  # fmt: skip
-    """(directions, B, chunks, N, D), what every chunk starts from, or the adjoint's; None where there is one chunk."""
+    """(directions, B, chunks, N, D): the states, or adjoint states, that chunks start from; None for one chunk."""
     if plan.count == 1:
         return None
-    first, second = walked[0], walked[-1]
+    first, second = inputs[0], inputs[-1]
     (batch, _, channels), states = first.u.shape, first.A.shape[1]
-    state = first.A.new_empty(len(walked), batch, plan.count, states, channels)
-    total = first.A.new_empty(len(walked), batch, plan.count, channels)
-    _launch_states(walked, plan, (state, total, state), reverse=reverse, grad=grad)
-    carry_states[triton.cdiv(channels, CARRY_CHANNELS), states, len(walked) * batch](
+    state = first.A.new_empty(len(inputs), batch, plan.count, states, channels)
+    total = first.A.new_empty(len(inputs), batch, plan.count, channels)
+    _launch_states(inputs, plan, (state, total, state), reverse=reverse, grad=grad)
+    carry_states[triton.cdiv(channels, CARRY_CHANNELS), states, len(inputs) * batch](
         state, total, first.A, second.A, channels, plan.count, batch, N=states, BD=CARRY_CHANNELS, GROUP=CARRY_GROUP,
         REVERSE=reverse, ADJOINT=grad is not None, num_warps=1,
     )  # fmt: skip
@@ -144,17 +162,17 @@ def _chunk_states(
 
 
 def _launch_states(
-    walked: Sequence[Walked],
+    inputs: Sequence[KernelInputs],
     plan: Plan,
     targets: tuple[Tensor, Tensor, Tensor],
     *,
     reverse: bool,
     grad: Tensor | None = None,
-    leave: bool = False,
+    save_tiles: bool = False,
 ) -> None:
-    """targets: the states and sums that `scan_states` writes, or where `leave`, reads, and the tiles' states."""
-    first, second = walked[0], walked[-1]
-    (batch, length, channels), both = first.u.shape, len(walked) > 1
+    """Launch `scan_states`: `targets` are its state, total and tile_states. With `save_tiles` it reads the first."""
+    first, second = inputs[0], inputs[-1]
+    (batch, length, channels), both = first.u.shape, len(inputs) > 1
     blocks = triton.cdiv(channels, plan.channels)
     split = both and blocks * plan.count * batch < SPLIT_BELOW * multiprocessors(first.u.device)
     sources = [(one.u, *one.strides) if grad is None else (grad, *_strides(grad)) for one in (first, second)]
@@ -162,17 +180,26 @@ def _launch_states(
         sources[0][0], first.delta, first.B_C, first.A, sources[1][0], second.delta, second.B_C, second.A, *targets,
         length, channels, plan.chunk, batch, *sources[0][1:], *sources[1][1:],
         N=first.A.shape[1], T=plan.rows, BD=plan.channels, REVERSE=reverse, BOTH=both, SPLIT=split,
-        ADJOINT=grad is not None, LEAVE=leave, num_warps=1,
+        ADJOINT=grad is not None, SAVE_TILES=save_tiles, num_warps=1,
     )  # fmt: skip
 
 
 def _strides(tensor: Tensor | None) -> tuple[int, int]:
-    """From row to row, and from batch item to batch item."""
+    """The strides from row to row and from batch item to batch item."""
     return (0, 0) if tensor is None else (tensor.stride(1), tensor.stride(0))
 
 
 def gradients_through_gate(grad: Tensor, sums: Tensor, z: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Gradients of the sum before the gate, contiguous, and of z."""
+    """Compute the gradients of what goes into the gate.
+
+    Args:
+        grad: (B, L, D), the gradient of the output.
+        sums: (B, L, D), contiguous, the sum before the gate; not read without a gate.
+        z: (B, L, D) gate, or None.
+
+    Returns:
+        The gradient of the sum before the gate, contiguous, and the gradient of z or None.
+    """
     if z is None:
         return grad.contiguous(), None
     grad, z = with_contiguous_channels(grad), with_contiguous_channels(z)
@@ -189,24 +216,34 @@ def gradients_through_gate(grad: Tensor, sums: Tensor, z: Tensor | None) -> tupl
 def gradients_of_sum(
     grad: Tensor, directions: Sequence[ScanInputs], *, delta_softplus: bool, reverse: bool
 ) -> list[list[Tensor | None]]:
-    """The gradients of each direction's tensors, given that of the sum before the gate."""
-    walked = _prepare(directions, delta_softplus=delta_softplus)
-    first, second = walked[0], walked[-1]
-    (batch, length, channels), states, num = first.u.shape, first.A.shape[1], len(walked)
+    """Compute the gradients of each direction's tensors.
+
+    Args:
+        grad: (B, L, D), contiguous, the gradient of the sum before the gate.
+        directions: the tensors of one or two scans.
+        delta_softplus: whether delta passes through a softplus.
+        reverse: whether the first direction runs from the last step to the first.
+
+    Returns:
+        For each direction, the gradients in the order of `ScanInputs`.
+    """
+    inputs = _prepare(directions, delta_softplus=delta_softplus)
+    first, second = inputs[0], inputs[-1]
+    (batch, length, channels), states, num = first.u.shape, first.A.shape[1], len(inputs)
     plan = backward_plan(num * batch, length, channels, grad.device)
     ahead = forward_plan(num * batch, length, channels, grad.device)
-    walk = Plan(ahead.rows, ahead.channels, plan.chunk, plan.count)  # the chunks of the way back, by the way there
-    state = _chunk_states(walked, walk, reverse=reverse)
-    adjoint = _chunk_states(walked, walk, reverse=reverse, grad=grad)
+    walk = Plan(ahead.rows, ahead.channels, plan.chunk, plan.count)  # backward chunks with the forward tiles
+    state = _chunk_states(inputs, walk, reverse=reverse)
+    adjoint = _chunk_states(inputs, walk, reverse=reverse, grad=grad)
     blocks, tiles = triton.cdiv(channels, plan.channels), triton.cdiv(plan.chunk, plan.rows)
     new = first.A.new_empty
     chunk_shape = (num, batch, plan.count, states, channels)
     if state is None or adjoint is None:
         state, adjoint = first.A.new_zeros(2, *chunk_shape)
     tile_states = new(num, batch, plan.count, tiles, states, channels)
-    leaving = Plan(plan.rows, 32, plan.chunk, plan.count)
-    _launch_states(walked, leaving, (state, state, tile_states), reverse=reverse, leave=True)
-    grad_u = [grad.new_empty(grad.shape) for _ in walked]
+    tile_plan = Plan(plan.rows, 32, plan.chunk, plan.count)
+    _launch_states(inputs, tile_plan, (state, state, tile_states), reverse=reverse, save_tiles=True)
+    grad_u = [grad.new_empty(grad.shape) for _ in inputs]
     grad_delta = grad.new_empty(num, *grad.shape)
     grad_A, grad_B_C = first.A.new_zeros(chunk_shape), new(blocks, num, batch, length, states, 2)
     grad_vectors = first.A.new_zeros(2, num, batch, plan.count, channels)  # of the skip connection and the bias
@@ -228,7 +265,7 @@ def gradients_of_sum(
 
 
 def _through_projection(grad_delta: Tensor, one: ScanInputs) -> tuple[Tensor, Tensor | None]:
-    """Gradients of `delta` and of `delta_weight`."""
+    """The gradients of `delta` and of `delta_weight`."""
     if one.delta_weight is None:
         return grad_delta, None
     low, weight = one.delta.to(grad_delta.dtype), one.delta_weight.to(grad_delta.dtype)

@@ -1,7 +1,7 @@
-"""Whether the Triton kernels can run here, and on what.
+"""Whether the Triton kernels can run here, and on which device.
 
 Triton reads `TRITON_INTERPRET=1` when it is imported: its interpreter then runs the kernels on CPU tensors, slowly, for
-tests. `VMR_DISABLE_TRITON=1` does without the kernels.
+tests. `VMR_DISABLE_TRITON=1` switches the kernels off.
 """
 
 import contextlib
@@ -19,17 +19,25 @@ from vmr.errors import VmrError
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 LIMITS = "float32, bfloat16 and float16, at most 64 states and 8 taps"
 MAX_BATCH = 32767
-OLDEST = (3, 3)  # what torch 2.7 brings; earlier ones cannot carry tuples of registers through a loop
+OLDEST = (3, 3)  # comes with torch 2.7; earlier versions cannot carry tuples of registers through a loop
 
 
 def interpreted() -> bool:
-    """Whether kernels run in Triton's interpreter, on CPU tensors."""
+    """Say whether kernels run in Triton's interpreter, on CPU tensors.
+
+    Returns:
+        True if `TRITON_INTERPRET` is set.
+    """
     return os.environ.get("TRITON_INTERPRET", "0").lower() in ("1", "true", "on", "yes", "y")
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # what it asks of the system is not traced
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator] # its system calls are not traced
 def missing_reason() -> str:
-    """Why the kernels cannot run here and what to do, or an empty string when they can."""
+    """Say why the kernels cannot run here.
+
+    Returns:
+        The reason and what to do, or an empty string if they can run.
+    """
     return _missing_reason()
 
 
@@ -48,7 +56,10 @@ def _missing_reason() -> str:
 
 
 def _interpreter_missing_reason(version: str) -> str:
-    """Before 3.4 it lacks a type that the kernels use; before 3.7 its loops fail on NumPy 2.4."""
+    """Why the interpreter cannot run the kernels.
+
+    Before 3.4 it lacks a type that the kernels use; before 3.7 its loops fail on NumPy 2.4.
+    """
     numpy = importlib.metadata.version("numpy")
     if _numbers(version) < (3, 4):
         return f"the interpreter of Triton {version} does not run these kernels; use Triton 3.4 or newer"
@@ -63,7 +74,11 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 @functools.cache
 def triton_version() -> str:
-    """As in "3.6.0"; empty without Triton."""
+    """Find the version of Triton.
+
+    Returns:
+        The version, as in "3.6.0"; an empty string without Triton.
+    """
     if importlib.util.find_spec("triton") is None:
         return ""
     for package in ("triton", "pytorch-triton", "pytorch-triton-rocm", "triton-rocm", "triton-windows"):
@@ -73,19 +88,30 @@ def triton_version() -> str:
 
 
 def describe() -> str:
-    """The version and the GPU, as in "Triton 3.6.0, NVIDIA H100"."""
+    """Describe Triton and the GPU for people.
+
+    Returns:
+        The version and the GPU, as in "Triton 3.6.0, NVIDIA H100".
+    """
     return f"Triton {triton_version()}, {'its interpreter, on the CPU' if interpreted() else _gpu_name()}"
 
 
 def _gpu_name() -> str:
     try:
         return torch.cuda.get_device_name()
-    except RuntimeError as error:  # it is there, and busy or broken
+    except RuntimeError as error:  # there is a GPU, but it is busy or broken
         return f"a GPU that does not answer: {str(error).splitlines()[0]}"
 
 
 def check_batch(x: Tensor) -> None:
-    """Raise VmrError if x (B, L, D) holds more sequences than a launch can number, both directions counted."""
+    """Check that one launch can number all sequences, those of both directions counted.
+
+    Args:
+        x: (B, L, D).
+
+    Raises:
+        VmrError: B is above `MAX_BATCH`.
+    """
     if len(x) > MAX_BATCH:
         raise VmrError(
             f"the Triton kernels take at most {MAX_BATCH} sequences at once, not {len(x)}: use smaller batches"
@@ -93,10 +119,24 @@ def check_batch(x: Tensor) -> None:
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
-    """Kernels go to the current device; this makes it the tensor's."""
+    """Make a tensor's device the current one, where kernels are launched.
+
+    Args:
+        tensor: any tensor.
+
+    Returns:
+        A context manager.
+    """
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
 def parameter(tensor: Tensor) -> Tensor:
-    """A parameter as the scan reads it: float32 and contiguous."""
+    """Prepare a parameter for the scan's kernels.
+
+    Args:
+        tensor: any parameter.
+
+    Returns:
+        The parameter in float32 and contiguous.
+    """
     return tensor.detach().float().contiguous()

@@ -1,7 +1,7 @@
-"""How much of a sequence a program of the scan takes: what `python -m benchmarks.gpu` tunes, per kind of GPU.
+"""The sizes of the scan's programs for each kind of GPU, which `python -m benchmarks.gpu` tunes.
 
-`tiles.json` holds what was measured, by architecture ("sm_90"); a GPU that is not in it gets the defaults, which were
-chosen by counting registers and instructions.
+`tiles.json` holds the best measured sizes by architecture ("sm_90"); other GPUs get the defaults, which were chosen by
+counting registers and instructions.
 """
 
 import functools
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-SHORTEST_CHUNK = 16  # rows; what a chunk costs beside its rows is as much as about eight of them
+SHORTEST_CHUNK = 16  # rows; each chunk costs as much as about eight rows on top of its rows
 
 TABLE = Path(__file__).with_name("tiles.json")
 
@@ -21,11 +21,15 @@ class Tiles:
     """Sizes of the scan's programs.
 
     Attributes:
-        rows: rows that lie in registers at a time, going forward.
-        channels: channels of a program, going forward: 32, 64 or 128.
-        programs: programs to have on a multiprocessor, going forward; a sequence is cut into chunks for it.
-        whole: from so many programs a multiprocessor, sequences are walked whole: a cut doubles the exponentials.
-        backward_rows, backward_channels, backward_programs, backward_whole: the same for the gradients.
+        rows: rows that a program of the forward pass holds in registers at a time.
+        channels: channels of a program of the forward pass: 32, 64 or 128.
+        programs: programs wanted on each multiprocessor in the forward pass; sequences are cut into chunks to get them.
+        whole: with at least this many programs on each multiprocessor, sequences are not cut in the forward pass,
+            because a cut doubles the number of exponentials.
+        backward_rows: as `rows`, for the gradients.
+        backward_channels: as `channels`, for the gradients.
+        backward_programs: as `programs`, for the gradients.
+        backward_whole: as `whole`, for the gradients.
     """
 
     rows: int = 2
@@ -40,7 +44,14 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Plan:
-    """What one launch does: `count` chunks of `chunk` rows, `rows` at a time, `channels` channels a program."""
+    """How one launch divides its sequences.
+
+    Attributes:
+        rows: rows that a program holds in registers at a time.
+        channels: channels of a program.
+        chunk: rows of a chunk.
+        count: chunks of a sequence.
+    """
 
     rows: int
     channels: int
@@ -49,13 +60,33 @@ class Plan:
 
 
 def forward_plan(batch: int, length: int, channels: int, device: torch.device) -> Plan:
-    """For the outputs of `batch` sequences."""
+    """Plan the launches that compute outputs.
+
+    Args:
+        batch: number of sequences.
+        length: steps of a sequence.
+        channels: channels of a sequence.
+        device: where the kernels run.
+
+    Returns:
+        The plan.
+    """
     tiles = tiles_of(device)
     return _plan(tiles.rows, tiles.channels, tiles.programs, tiles.whole, batch, length, channels, device)
 
 
 def backward_plan(sequences: int, length: int, channels: int, device: torch.device) -> Plan:
-    """For the gradients of `sequences` walks: the batch, times two where there are two directions."""
+    """Plan the launches that compute gradients.
+
+    Args:
+        sequences: number of sequences, both directions counted.
+        length: steps of a sequence.
+        channels: channels of a sequence.
+        device: where the kernels run.
+
+    Returns:
+        The plan.
+    """
     tiles = tiles_of(device)
     rows, block = tiles.backward_rows, tiles.backward_channels
     return _plan(rows, block, tiles.backward_programs, tiles.backward_whole, sequences, length, channels, device)
@@ -63,7 +94,14 @@ def backward_plan(sequences: int, length: int, channels: int, device: torch.devi
 
 @functools.cache
 def tiles_of(device: torch.device) -> Tiles:
-    """Of the device's architecture."""
+    """Look up the sizes for a device.
+
+    Args:
+        device: a GPU, or the CPU of the interpreter.
+
+    Returns:
+        The sizes for its architecture; the defaults if it is not in `tiles.json`.
+    """
     if device.type != "cuda":
         return Tiles()
     table = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.exists() else {}
@@ -71,7 +109,14 @@ def tiles_of(device: torch.device) -> Tiles:
 
 
 def architecture(device: torch.device) -> str:
-    """As in "sm_90" or "gfx942"."""
+    """Name the architecture of a GPU.
+
+    Args:
+        device: a GPU.
+
+    Returns:
+        The name, as in "sm_90" or "gfx942".
+    """
     properties = torch.cuda.get_device_properties(device)
     amd = getattr(properties, "gcnArchName", "")
     return amd.split(":")[0] if torch.version.hip else f"sm_{properties.major}{properties.minor}"
@@ -79,7 +124,14 @@ def architecture(device: torch.device) -> str:
 
 @functools.cache
 def multiprocessors(device: torch.device) -> int:
-    """On the interpreter's CPU as few as make short test sequences end up in one chunk or several."""
+    """Count the multiprocessors of a GPU.
+
+    Args:
+        device: a GPU, or the CPU of the interpreter.
+
+    Returns:
+        Their number. 1 for the CPU, so that the short sequences of tests are cut into one chunk or several.
+    """
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 

@@ -1,4 +1,4 @@
-"""The Triton kernels, one file each; `walk` has what those of the scan share.
+"""The Triton kernels, one pass per file; `walk` holds the functions that the scan's kernels share.
 
-They are launched by `scan`, `conv` and `norm` beside this folder and import nothing but each other.
+Only `scan_passes`, `conv` and `norm` in `vmr.ops.gpu` launch them. They import nothing but each other.
 """

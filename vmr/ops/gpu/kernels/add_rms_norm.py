@@ -1,4 +1,4 @@
-"""Residual add and RMSNorm, one row a program, and their gradients.
+"""Residual add and RMSNorm, one row per program, and their gradients.
 
 residual' = residual + x,  y = residual' / sqrt(mean(residual'^2) + eps) * weight
 """
@@ -12,7 +12,7 @@ def add_rms_norm_forward(
     x, residual, weight, stream, y, channels, stride_x, stride_residual, stride_stream, eps,
     BLOCK: tl.constexpr, HAS_RESIDUAL: tl.constexpr, WRITE_STREAM: tl.constexpr,
 ):  # fmt: skip
-    """y (rows, D), and the sum in `stream` where WRITE_STREAM, which may be `residual` itself; programs: rows."""
+    """Writes y (rows, D) and, with WRITE_STREAM, the sum into `stream`, which may be `residual`; programs: rows."""
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, BLOCK)
     ok = d < channels
@@ -31,8 +31,11 @@ def add_rms_norm_backward(
     grad_y, grad_stream, stream, weight, grad_sum, grad_x, grad_weight, num_rows, rows_each, channels, eps,
     BLOCK: tl.constexpr, WRITE_X: tl.constexpr,
 ):  # fmt: skip
-    """The gradient of the sum (rows, D), float32, in the dtype of x as well where WRITE_X, and partial sums of the
-    weight's (programs, D); all tensors contiguous, `rows_each` rows a program."""
+    """Writes the gradient of the sum (rows, D) and partial sums of the weight's gradient (programs, D), in float32.
+
+    With WRITE_X the gradient of the sum is also written in the dtype of x. All tensors are contiguous; a program takes
+    `rows_each` rows.
+    """
     first = tl.program_id(0).to(tl.int64) * rows_each
     d = tl.arange(0, BLOCK)
     ok = d < channels

@@ -1,4 +1,4 @@
-"""The gradient through the gate `y = sums SiLU(z)`: of what stands before it, and of z."""
+"""The gradients of the gate `y = sums SiLU(z)`."""
 
 import triton
 import triton.language as tl
@@ -11,7 +11,7 @@ def gate_backward(
     grad, sums, z, grad_sums, grad_z, items, length, channels, stride_grad, batch_stride_grad, stride_z, batch_stride_z,
     ROWS: tl.constexpr, BD: tl.constexpr,
 ):  # fmt: skip
-    """grad_sums, grad_z (B, L, D), contiguous as `sums` is; programs: B * L / ROWS, D / BD."""
+    """Writes grad_sums and grad_z (B, L, D), contiguous as `sums` is; programs: B * L / ROWS, D / BD."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     b, row = rows // length, rows % length

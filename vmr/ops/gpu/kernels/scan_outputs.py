@@ -1,9 +1,9 @@
-"""The last pass of a scan, or all of it where there is one chunk: the outputs of a chunk whose first state is known.
+"""The last pass of a scan, or the only one if there is one chunk: the outputs of a chunk whose first state is known.
 
     y[l] = (C[l] h[l] + D u[l] + addend[l]) SiLU(z[l])
 
-Both directions of a bidirectional scan are walked one after the other by the same program: the second finds the first's
-rows, which the same lanes have just written, in the cache, adds to them, and gates the sum.
+The same program computes both directions of a bidirectional scan, one after the other. The second reads the first's
+rows from the cache, where the same lanes have just written them, adds to them, and gates the sum.
 """
 
 import triton
@@ -77,9 +77,10 @@ def scan_outputs(
     FROM_ZERO: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_ADDEND: tl.constexpr, HAS_Z: tl.constexpr,
     SAVE: tl.constexpr,
 ):  # fmt: skip
-    """y (B, L, D), and in `sums` what is there before the gate where SAVE; programs: D / BD, chunks, B.
+    """Writes y (B, L, D), and, with SAVE, the sum before the gate into `sums`; programs: D / BD, chunks, B.
 
-    REVERSE is the first direction's; the second, where BOTH, has the other. FROM_ZERO: there is one chunk and no state.
+    REVERSE is the order of the first direction; the second, if BOTH, has the other. FROM_ZERO: there is one chunk, and
+    no state is read.
     """
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     ok = d < channels
@@ -97,7 +98,7 @@ def scan_outputs(
         N, T, BD, REVERSE, FROM_ZERO, HAS_SKIP, HAS_ADDEND, HAS_Z and not BOTH, SAVE and not BOTH,
     )  # fmt: skip
     if BOTH:
-        tl.debug_barrier()  # a warp that reads what its other lanes wrote
+        tl.debug_barrier()  # lanes read what other lanes of the warp wrote
         here += tl.num_programs(2).to(tl.int64) * tl.num_programs(1) * N * channels
         _walk_chunk(
             u_b + b * batch_stride_u_b, delta_b + item * channels, B_C_b + item * N, A_b, skip_b, here,

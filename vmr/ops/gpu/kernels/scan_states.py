@@ -2,9 +2,9 @@
 
     h[l] = exp(delta[l] A) h[l-1] + delta[l] B[l] u[l]
 
-Over a chunk this is `h_end = exp(A sum(delta)) h_start + h_end_from_zero`, so that chunks can be walked side by side.
-The gradient's recurrence has the same decay and runs the other way (ADJOINT): p = exp(delta A) (p + C g), with g the
-gradient of the output in the place of u.
+Over a chunk this is `h_end = exp(A sum(delta)) h_start + h_end_from_zero`, so chunks can be computed in parallel. The
+gradient's recurrence has the same decay and runs the other way (ADJOINT): p = exp(delta A) (p + C g), where g is the
+gradient of the output and is passed as u.
 """
 
 import triton
@@ -17,7 +17,7 @@ from vmr.ops.gpu.kernels.walk import LOG2_E, load_decay, row_at, walk_states
 def _walk(
     u, delta, B_C, A, state, total, tile_states, direction, b, batch, length, channels, chunk, stride_u, batch_stride_u,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
-    LEAVE: tl.constexpr,
+    SAVE_TILES: tl.constexpr,
 ):  # fmt: skip
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     ok = d < channels
@@ -28,9 +28,9 @@ def _walk(
     begin = c * chunk
     h, sum_delta = walk_states(
         u + b * batch_stride_u, delta + b * length * channels, B_C + b * length * N, A, state, tile_states, begin,
-        tl.minimum(chunk, length - begin), channels, stride_u, d, ok, N, T, BD, DESCENDING, ADJOINT, LEAVE,
+        tl.minimum(chunk, length - begin), channels, stride_u, d, ok, N, T, BD, DESCENDING, ADJOINT, SAVE_TILES,
     )  # fmt: skip
-    if not LEAVE:
+    if not SAVE_TILES:
         for n in tl.static_range(N):
             tl.store(state + n * channels + d, h[n], mask=ok)
         tl.store(total + here * channels + d, sum_delta, mask=ok)
@@ -41,27 +41,27 @@ def scan_states(
     u, delta, B_C, A, u_b, delta_b, B_C_b, A_b, state, total, tile_states, length, channels, chunk, batch,
     stride_u, batch_stride_u, stride_u_b, batch_stride_u_b,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, REVERSE: tl.constexpr, BOTH: tl.constexpr,
-    SPLIT: tl.constexpr, ADJOINT: tl.constexpr, LEAVE: tl.constexpr,
+    SPLIT: tl.constexpr, ADJOINT: tl.constexpr, SAVE_TILES: tl.constexpr,
 ):  # fmt: skip
-    """state (directions, B, chunks, N, D), total (directions, B, chunks, D); programs: D / BD, chunks, B.
+    """Writes state (directions, B, chunks, N, D) and total (directions, B, chunks, D); programs: D / BD, chunks, B.
 
-    LEAVE reads `state`, what the chunks start from, and writes what their tiles of T rows start from for the backward
-    pass: tile_states (directions, B, chunks, tiles, N, D).
+    With SAVE_TILES it reads `state`, from which the chunks start, and writes the states from which their tiles of T
+    rows start, for the backward pass: tile_states (directions, B, chunks, tiles, N, D).
 
-    REVERSE is the first direction's; the second, where BOTH, has the other. A program walks both, or where SPLIT one of
-    them, and there are as many programs again.
+    REVERSE is the order of the first direction; the second, if BOTH, has the other. A program walks over both, or, with
+    SPLIT, over one of them, and there are twice as many programs.
     """
     b = (tl.program_id(2) % batch).to(tl.int64)
     if not SPLIT or tl.program_id(2) < batch:
         _walk(
             u, delta, B_C, A, state, total, tile_states, 0, b, batch, length, channels, chunk, stride_u, batch_stride_u,
-            N, T, BD, REVERSE != ADJOINT, ADJOINT, LEAVE,
+            N, T, BD, REVERSE != ADJOINT, ADJOINT, SAVE_TILES,
         )  # fmt: skip
     if BOTH:
         if not SPLIT or tl.program_id(2) >= batch:
             _walk(
                 u_b, delta_b, B_C_b, A_b, state, total, tile_states, 1, b, batch, length, channels, chunk, stride_u_b,
-                batch_stride_u_b, N, T, BD, REVERSE == ADJOINT, ADJOINT, LEAVE,
+                batch_stride_u_b, N, T, BD, REVERSE == ADJOINT, ADJOINT, SAVE_TILES,
             )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _carry(state, total, A, channels, chunks, n, d, ok, N: tl.constexpr, BD: tl.
            DESCENDING: tl.constexpr):  # fmt: skip
     rate = load_decay(A + d * N + n, ok) * LOG2_E
     h = tl.zeros((BD,), tl.float32)
-    for first in range(0, chunks, GROUP):  # a group's loads before its stores, else each would wait for the last
+    for first in range(0, chunks, GROUP):  # a group's loads come before its stores, else each would wait
         added = ()
         decays = ()
         for i in tl.static_range(GROUP):
@@ -89,7 +89,7 @@ def carry_states(
     state, total, A, A_b, channels, chunks, batch,
     N: tl.constexpr, BD: tl.constexpr, GROUP: tl.constexpr, REVERSE: tl.constexpr, ADJOINT: tl.constexpr,
 ):  # fmt: skip
-    """In place, what a chunk adds -> what it starts from; programs: D / BD, N, directions * B."""
+    """Replaces what each chunk adds to the state by the state it starts from; programs: D / BD, N, directions * B."""
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     ok = d < channels
     n = tl.program_id(1)

@@ -1,7 +1,7 @@
-"""What the scan reads of a projected sequence: `softplus(low @ weight.T + bias)`, and B and C in float32, in pairs.
+"""The scan's inputs from a projected sequence: `softplus(low @ weight.T + bias)`, and B and C in float32, in pairs.
 
-The scan walks a sequence more than once; made here, its step sizes cost one pass over memory instead of R
-multiply-adds an element in every walk.
+The scan walks over a sequence more than once. Step sizes that are computed here cost one pass over memory, instead of R
+multiply-adds for each element in every walk.
 """
 
 import triton
@@ -16,8 +16,8 @@ LARGEST_HALF = tl.constexpr(65504.0)
 def softplus(x):
     """log(1 + exp(x)) = max(x, 0) + log(1 + t) with t = exp(-|x|), to a relative 3e-7.
 
-    log(1 + t) is t times a polynomial, fitted at Chebyshev's nodes of 0..1: small step sizes keep their digits, which
-    they would lose in 1 + t, and it takes half the instructions of a logarithm.
+    log(1 + t) is computed as t times a polynomial, fitted at the Chebyshev nodes of [0, 1]: small step sizes keep the
+    digits that they would lose in 1 + t, and it takes half the instructions of a logarithm.
     """
     t = tl.exp2(tl.abs(x) * -LOG2_E)
     p = tl.fma(t, 0.005126102361828089, -0.029074065387248993)
@@ -84,10 +84,11 @@ def step_sizes(
     N: tl.constexpr, N_BLOCK: tl.constexpr, ROWS: tl.constexpr, BD: tl.constexpr, BR: tl.constexpr,
     BLOCKS: tl.constexpr, HAS_BIAS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """delta (directions, B, L, D) and B_C (directions, B, L, N, 2); programs: rows / ROWS, D / BD / BLOCKS, directions.
+    """Writes delta (directions, B, L, D) and B_C (directions, B, L, N, 2).
 
-    low (B, L, R), B and C (B, L, N) are columns as they come; weight (D, R); `items` is B * L. PRECISION is that of the
-    product: "ieee" for float32; "tf32" where half precision comes in, which it holds exactly, rounding the weight.
+    Programs: rows / ROWS, D / BD / BLOCKS, directions. low (B, L, R), B and C (B, L, N) may be columns of a wider
+    tensor; weight is (D, R); `items` is B * L. PRECISION is that of the product: "ieee" for float32, "tf32" for
+    sequences of half precision, whose values it holds exactly; it rounds the weight.
     """
     if tl.program_id(2) == 0:
         _project(

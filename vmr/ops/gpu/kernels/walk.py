@@ -1,12 +1,12 @@
-"""What the scan's kernels share: how a chunk is walked, how B and C are read, and the walk that computes states.
+"""Functions that the scan's kernels share: rows of a chunk, B and C, and the walk that computes states.
 
-One program is one warp. It holds BD neighbouring channels of one batch item and walks one chunk of the sequence, T rows
-at a time. Tuples of vectors stand for registers: rows and states are indexed by constants only. "Backwards" is an
-address, nothing is flipped.
+One program is one warp. It holds BD neighbouring channels of one batch item and walks over one chunk of the sequence, a
+tile of T rows at a time. Tuples of vectors stand for registers: rows and states are indexed by constants only. A
+reversed walk computes other addresses; nothing is flipped.
 
-A warp has few neighbours to hide behind, and a load that waits for its turn costs more than all that a row computes:
-the rows of a tile are loaded while the tile before them is computed, B and C while the row before them is, and what a
-tile writes is written at its end, since a load does not move up past a store.
+Few warps run on a multiprocessor, so they cannot hide the time that loads take, which is more than a row's computation.
+Therefore the rows of a tile are loaded while the tile before is computed, B and C while the row before is computed, and
+a tile's results are stored at its end, because the compiler does not move a load before a store.
 
 Symbols: L sequence length, D channels, N states a channel; `count` rows of the chunk that starts at row `begin`.
 """
@@ -20,14 +20,14 @@ LOWEST_A = tl.constexpr(-2e38)
 
 @triton.jit
 def row_at(begin, count, step, DESCENDING: tl.constexpr):
-    """The memory row of a walk's step, from the chunk's end where DESCENDING; steps past the end stay on the last."""
+    """The memory row of a walk's step, counted from the chunk's end if DESCENDING; steps past the end give the last."""
     step = tl.minimum(step, count - 1)
     return (begin + (count - 1 - step if DESCENDING else step)).to(tl.int64)
 
 
 @triton.jit
 def load_rows(x, begin, count, first, stride, d, ok, T: tl.constexpr, DESCENDING: tl.constexpr):
-    """T rows from step `first` on, as they are stored; 0 past the end."""
+    """Load T rows from step `first` on, in their stored dtype; 0 past the end."""
     rows = ()
     for t in tl.static_range(T):
         row = row_at(begin, count, first + t, DESCENDING)
@@ -37,7 +37,7 @@ def load_rows(x, begin, count, first, stride, d, ok, T: tl.constexpr, DESCENDING
 
 @triton.jit
 def load_pairs(B_C, begin, count, step, N: tl.constexpr, DESCENDING: tl.constexpr):
-    """B and C of one step for every state, as they are stored: two float32 in 64 bits, N scalars."""
+    """Load B and C of one step for every state: N scalars of 64 bits, each two float32."""
     row = row_at(begin, count, step, DESCENDING)
     pairs = ()
     for n in tl.static_range(N):
@@ -47,7 +47,7 @@ def load_pairs(B_C, begin, count, step, N: tl.constexpr, DESCENDING: tl.constexp
 
 @triton.jit
 def unpack_B_C(both):
-    """B and C of one row and state, in float32: the halves of a 64-bit register are two registers."""
+    """B and C of one row and state in float32; the halves of a 64-bit register are two registers."""
     B = (both & 0xFFFFFFFF).to(tl.uint32).to(tl.float32, bitcast=True)
     C = (both >> 32).to(tl.uint32).to(tl.float32, bitcast=True)
     return B, C
@@ -61,13 +61,13 @@ def silu_gate(z):
 
 @triton.jit
 def load_decay(A, ok):
-    """A, kept so far from the end of float32 that A log2(e) is finite: times a step of 0 it must be 0."""
+    """Load A, bounded so that A log2(e) is finite: times a step of 0 it must be 0."""
     return tl.maximum(tl.load(A, mask=ok, other=0.0), LOWEST_A, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit
 def start_state(A, state, channels, d, ok, N: tl.constexpr, BD: tl.constexpr, FROM_ZERO: tl.constexpr):
-    """The decay rates, to the base 2, and the states that a chunk starts from: N vectors each."""
+    """Load the decay rates, to the base 2, and the states that a chunk starts from: N vectors each."""
     rates = ()
     h = ()
     for n in tl.static_range(N):
@@ -83,14 +83,14 @@ def start_state(A, state, channels, d, ok, N: tl.constexpr, BD: tl.constexpr, FR
 def walk_states(
     u, delta, B_C, A, state, tile_states, begin, count, channels, stride_u, d, ok,
     N: tl.constexpr, T: tl.constexpr, BD: tl.constexpr, DESCENDING: tl.constexpr, ADJOINT: tl.constexpr,
-    LEAVE: tl.constexpr,
+    SAVE_TILES: tl.constexpr,
 ):  # fmt: skip
-    """The state after a chunk that starts from zero, N vectors, and the sum of its step sizes.
+    """Walk over a chunk from a state of zero; returns the state at its end, N vectors, and the sum of its step sizes.
 
-    LEAVE starts from `state` (N, D) instead and writes the state that every tile starts from into `tile_states` (tiles,
-    N, D). ADJOINT takes the gradient's recurrence, p = exp(delta A) (p + C g), with g in the place of u.
+    With SAVE_TILES the walk starts from `state` (N, D) and writes the state that every tile starts from into
+    `tile_states` (tiles, N, D). With ADJOINT the recurrence is the gradient's, p = exp(delta A) (p + C g), and u is g.
     """
-    rates, h = start_state(A, state, channels, d, ok, N, BD, not LEAVE)
+    rates, h = start_state(A, state, channels, d, ok, N, BD, not SAVE_TILES)
     total = tl.zeros((BD,), tl.float32)
     steps = load_rows(delta, begin, count, 0, channels, d, ok, T, DESCENDING)
     xs = load_rows(u, begin, count, 0, stride_u, d, ok, T, DESCENDING)
@@ -98,7 +98,7 @@ def walk_states(
     for first in range(0, count, T):
         next_steps = load_rows(delta, begin, count, first + T, channels, d, ok, T, DESCENDING)
         next_xs = load_rows(u, begin, count, first + T, stride_u, d, ok, T, DESCENDING)
-        if LEAVE:
+        if SAVE_TILES:
             for n in tl.static_range(N):
                 tl.store(tile_states + n * channels + d, h[n], mask=ok)
             tile_states += N * channels

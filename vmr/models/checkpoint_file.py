@@ -1,8 +1,8 @@
-"""Read the tensors of a PyTorch checkpoint made by somebody else, without running anything it contains.
+"""Read the tensors of a PyTorch checkpoint made by somebody else, without running anything that it contains.
 
 A checkpoint is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` builds tensors and plain
-containers only; upstream's training files hold two more types (their config and their command-line arguments), for
-which inert stand-ins are allowed by name. Everything else in the file is refused.
+containers only. Upstream's training files hold two more types (their config and their command-line arguments); for
+these, harmless replacements are allowed by name. Everything else in a file is refused.
 """
 
 import re
@@ -21,17 +21,17 @@ from vmr.errors import ModelError
 
 
 class _InertRecord:
-    """Stands in for a pickled config: keeps its items, has none of its behaviour.
+    """Replaces a pickled config: keeps its items and has none of its behaviour.
 
-    Making one gives an OrderedDict because the restricted unpickler fills no other kind of object with both items and
-    attributes, whatever it has been allowed.
+    Making one gives an OrderedDict, because that is the only type that torch's restricted unpickler fills with both
+    items and attributes.
     """
 
     def __new__(cls, *_: object) -> "OrderedDict[str, Any]":  # type: ignore[misc]
         return OrderedDict()
 
 
-_STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+_REPLACEMENTS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_InertRecord, "utils.easydict.EasyDict"),
     (_InertRecord, "argparse.Namespace"),
 ]
@@ -39,12 +39,19 @@ _REFUSED_GLOBAL = re.compile(r"GLOBAL (\S+)|function (<[^>]+>)")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file on the CPU: tensors, numbers, strings and containers of them; `.safetensors` too.
+    """Load a checkpoint file on the CPU.
 
-    Tensors of a file may be mapped rather than read: use them before the file changes.
+    Tensors may be mapped from the file rather than read: use them before the file changes.
 
-    Raises ModelError, in one line, for a file that is missing, truncated, not a checkpoint, or that asks for any type
-    or function beyond the allowed ones (nothing of the file has run by then).
+    Args:
+        path: a file that `torch.save` wrote, or a `.safetensors` file.
+
+    Returns:
+        The content: tensors, numbers, strings, and containers of them.
+
+    Raises:
+        ModelError: the file is missing, truncated or not a checkpoint, or it asks for a type or function that is not
+            allowed; nothing of the file has run then.
     """
     path = Path(path)
     if not path.is_file():
@@ -52,9 +59,10 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        with torch.serialization.safe_globals(_STAND_INS), warnings.catch_warnings():
+        with torch.serialization.safe_globals(_REPLACEMENTS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it then refuses
-            is_zip = zipfile.is_zipfile(path)  # mapped, an optimiser's state stays on the disk; old files cannot be
+            # Mapping leaves the optimiser's state on the disk. Files from before the zip format cannot be mapped.
+            is_zip = zipfile.is_zipfile(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # torch raises anything from EOFError to UnicodeDecodeError on a damaged file
         raise ModelError(_one_line(path, error)) from error
@@ -64,10 +72,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The weights in a checkpoint: under `model`, under `module`, or the checkpoint itself.
+    """Find the weights in the content of a checkpoint.
 
-    Keys that all start with `module.`, as distributed training saves them, lose it. `name` is what to call the file in
-    the ModelError raised when no weights are there.
+    They are under `model`, under `module`, or the content itself. If all keys start with `module.`, as distributed
+    training saves them, this prefix is removed.
+
+    Args:
+        content: of a checkpoint.
+        name: of the file, for error messages.
+
+    Returns:
+        Key -> weight.
+
+    Raises:
+        ModelError: no weights are there, or other things are among them.
     """
     for key in ("model", "module"):
         if isinstance(content.get(key), Mapping):

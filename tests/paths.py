@@ -1,0 +1,7 @@
+"""Where files that tests read lie."""
+
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIGS = REPOSITORY / "configs"
+CLIPS = REPOSITORY.parent / "shared" / "clips"
