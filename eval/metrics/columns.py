@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from vmr.errors import VmrError
 
 INDEX_PREFIX = "index:"
-CONTROLS = ("static", "shuffled")
+CONTROL_KINDS = ("static", "shuffled")
 """Columns that are no results, but say what of one needs no motion: `vmr.eval.controls` makes them."""
 
 

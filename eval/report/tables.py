@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vmr.eval.metrics.columns import CONTROLS, ColumnInfo
+from vmr.eval.metrics.columns import CONTROL_KINDS, ColumnInfo
 from vmr.eval.report.reference import ReferenceRow
 from vmr.eval.report.report import DIRECTIONS, Report
 
@@ -73,7 +73,7 @@ def reference_table(report: Report, direction: str) -> Table:
             Cell(THIS_REPORT),
         )
         for kind, info in report.columns.items()
-        if f"{direction}/R@1" in report.scores[kind] and kind not in CONTROLS
+        if f"{direction}/R@1" in report.scores[kind] and kind not in CONTROL_KINDS
     )
     theirs = tuple(_reference_cells(row) for row in report.reference if row.direction == direction)
     header = ("model", "kind of score", "setting", *recalls, "source")

@@ -80,23 +80,21 @@ def score(
 
     import torch
 
-    from vmr.eval.runner import Options, evaluate
+    from vmr.data.decoding.options import DecodeOptions
+    from vmr.eval.runner import EvalOptions, evaluate
     from vmr.models.catalogue import load_model, shows_progress
     from vmr.processes import joined
     from vmr.progress import spinner
     from vmr.retrieval.feature_cache import FeatureCache
-    from vmr.retrieval.index import open_index
     from vmr.retrieval.reranking.plan import parse_size
 
-    options = Options(
+    options = EvalOptions(
         rerank_depth=rerank,
         normalise=normalise,
         index_kinds=tuple(index_kind),
         limit=limit,
         memory_bytes=None if memory is None else parse_size(memory),
-        reader=reader,
-        num_workers=workers,
-        timeout_s=timeout,
+        decode=DecodeOptions(reader, workers, timeout),
     )
     with spinner(not shows_progress(encoder), "loading the encoder"):
         model = load_model(encoder)
@@ -105,18 +103,17 @@ def score(
 
         print_estimate(loaded, model, options)
         return
-    with joined(torch.device("cpu"), PATIENCE) as among:
+    with joined(torch.device("cpu"), PATIENCE) as processes:
         report = evaluate(
-            loaded.data,
+            loaded,
             model,
-            loaded.protocol,
-            options,
-            index=None if index is None else open_index(index, model),
+            options=options,
+            index=index,
             cache=None if no_cache else FeatureCache(cache),
-            among=among,
+            processes=processes,
             progress=True,
         )
-    if among.is_main:
+    if processes.is_main:
         _tell(report, loaded, out, markdown, html)
     if not report.complete and not allow_missing:
         fail(f"the score is over {report.coverage}: mend the files listed above, or give --allow-missing")

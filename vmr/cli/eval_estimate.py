@@ -7,17 +7,18 @@ from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.eval.protocols.load import Loaded
-    from vmr.eval.runner import Options
+    from vmr.eval.task import EvalOptions
     from vmr.models.encoder import Encoder
 
 
-def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> None:
+def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "EvalOptions") -> None:
     """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
-    from vmr.eval.runner import prepare
+    from vmr.eval.task import prepare
     from vmr.models.encoder import Matcher
     from vmr.retrieval.reranking.plan import estimate, measure_speed, size_text
 
-    data, encoder = prepare(loaded.data, encoder, loaded.protocol, options)
+    task = prepare(loaded, encoder, options)
+    data, encoder = task.data, task.encoder
     if not isinstance(encoder, Matcher):
         raise VmrError(f"{encoder.name} cannot match videos and texts token by token: there is nothing to estimate")
     depth = options.rerank_depth or loaded.protocol.rerank_depth

@@ -48,11 +48,11 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
     from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
-    from vmr.eval.runner import Options, evaluate
+    from vmr.eval.runner import EvalOptions, evaluate
 
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # no columns of controls and matching in the midst of training
-    options = Options(rerank_depth=config.rerank)
+    options = EvalOptions(rerank_depth=config.rerank)
     names = ["rsum", *(f"{way}/R@{k}" for way in DirectionRanks._fields for k in RECALL_AT)]
     names = [CHOICE_METRIC] if data.choices else names
     if config.rerank:
@@ -61,7 +61,7 @@ def make_validate(config: "ValidationConfig") -> "Validate":
         raise VmrError(f"validation.metric: no {config.metric!r}; use one of {', '.join(names)}")
 
     def validate(encoder: "Encoder") -> dict[str, float]:
-        columns = evaluate(data, encoder, loaded.protocol, options).scores
+        columns = evaluate(replace(loaded, data=data), encoder, options=options).scores
         return {
             name if column == "embedding" else f"{column}/{name}": value
             for column, metrics in columns.items()
