@@ -136,6 +136,7 @@ def _report(task: Task, data: RetrievalSet, embedded: EmbeddedSet, scores: dict[
         text_ids=() if data.choices else tuple(data.texts[text] for text in text_rows),
         video_ids=() if data.choices else tuple(data.videos[video].id for video in video_rows),
         ranks={kind: column.ranks_by_direction() for kind, column in columns.items() if column.ranks is not None},
+        video_files={video.id: video.path for video in task.dataset.videos if video.path is not None},
     )
 
 
