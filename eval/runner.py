@@ -14,12 +14,10 @@ from vmr.eval.report.examples import Example, pick_examples
 from vmr.eval.report.reference import reference_rows
 from vmr.eval.report.report import ProtocolInfo, Report
 from vmr.eval.scores import all_scores
-from vmr.eval.task import EvalOptions, Task, check_index, load, prepare
+from vmr.eval.task import EvalOptions, Task, check_index, load, load_encoder, prepare
 from vmr.eval.videos import EmbeddedSet, embed_retrieval_set
-from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder
 from vmr.processes import ALONE, Processes
-from vmr.progress import spinner
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.index import VideoIndex, open_index
 
@@ -65,7 +63,7 @@ def evaluate(
             for but the encoder cannot match.
     """
     loaded = load(dataset, video_dir, data_dir)
-    model = _load_encoder(encoder, progress and processes.is_main)
+    model = load_encoder(encoder, progress=progress and processes.is_main)
     task = prepare(loaded, model, options or EvalOptions())
     if index is not None and not isinstance(index, VideoIndex):
         index = open_index(index, model)
@@ -75,13 +73,6 @@ def evaluate(
     data = task.data.restricted_to(embedded.kept)
     scores = all_scores(task, data, embedded, cache=cache, processes=processes, progress=progress)
     return _report(task, data, embedded, scores)
-
-
-def _load_encoder(encoder: str | Encoder, progress: bool) -> Encoder:
-    if not isinstance(encoder, str):
-        return encoder
-    with spinner(progress and not shows_progress(encoder), "loading the encoder"):
-        return load_model(encoder)
 
 
 def _embed(

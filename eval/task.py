@@ -10,7 +10,9 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.protocols.load import Loaded, load_dataset
 from vmr.eval.protocols.protocol import Protocol
+from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder, Matcher, TextLimited
+from vmr.progress import spinner
 from vmr.retrieval.embed import frame_spec
 from vmr.retrieval.index import VideoIndex
 
@@ -111,6 +113,22 @@ def load(
     if video_dir is not None or data_dir is not None:
         raise VmrError("this data set is loaded already and knows its files: leave out video_dir and data_dir")
     return dataset if isinstance(dataset, Loaded) else Loaded(dataset, FILE)
+
+
+def load_encoder(encoder: str | Encoder, *, progress: bool = False) -> Encoder:
+    """Load an encoder that is given by name; one that is loaded already is taken as it is.
+
+    Args:
+        encoder: the name or path of a model, or an encoder.
+        progress: show on a terminal that it is being loaded.
+
+    Raises:
+        ModelError: the model is unknown, or its weights cannot be loaded.
+    """
+    if not isinstance(encoder, str):
+        return encoder
+    with spinner(progress and not shows_progress(encoder), "loading the encoder"):
+        return load_model(encoder)
 
 
 def check_index(index: VideoIndex, task: Task) -> None:

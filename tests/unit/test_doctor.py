@@ -7,7 +7,7 @@ import pytest
 
 from tests.video_matrix import RECIPES, Recipe, cut, write_video
 from vmr.cli.common import run_subcommands
-from vmr.cli.data_check import check
+from vmr.cli.data_check import FileOptions, check
 from vmr.data.annotations.doctor import MAX_BAD_SHARE, PROBLEMS, Diagnosis, Finding, diagnose
 from vmr.data.annotations.formats import KINDS
 from vmr.data.annotations.records import Record
@@ -203,5 +203,5 @@ def test_the_command_says_what_is_wrong_first(folder, tmp_path, capsys):
 
 
 def test_the_command_names_every_format():
-    about = " ".join((check.__doc__ or "").replace(",", " ").split()).split(" ")
+    about = " ".join((FileOptions.__doc__ or "").replace(",", " ").split()).split(" ")
     assert set(KINDS) <= set(about)

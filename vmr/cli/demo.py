@@ -20,12 +20,12 @@ FOOTAGE = {
 MOTION_MODEL = "videomamba-nano-shapes"
 
 
-def demo(videos: str | None = None, queries: list[str] | None = None, out: str = "demo") -> None:
+def demo(videos: str | None = None, queries: list[str] | str | None = None, out: str = "demo") -> None:
     """Index real footage, search it, draw the hits and score them; then score a model that knows motion.
 
     Args:
         videos: a folder of your own videos, indexed besides the footage that comes along
-        queries: sentences to search for; default, one for each video that comes along
+        queries: a sentence to search for, or a list of them; default, one for each video that comes along
         out: folder for the index, the picture and the reports
     """
     import vmr
@@ -41,7 +41,8 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
     index = vmr.build_index([*footage, *own], folder / "index", window_s=4, overwrite=True, progress=True)
     print_failures(index.manifest.failures, index.manifest.root)
 
-    results = [(query, index.search(query, k=3)) for query in queries or FOOTAGE.values()]
+    asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
+    results = [(query, index.search(query, k=3)) for query in asked]
     for query, hits in results:
         print_hits(query, hits)
     save_contact_sheet(results, folder / "search.png")

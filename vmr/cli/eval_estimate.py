@@ -1,4 +1,4 @@
-"""`vmr-eval --estimate`: what re-ranking a data set would take, before it is begun."""
+"""`vmr-eval --estimate`: what re-ranking a data set would take, before it starts."""
 
 from typing import TYPE_CHECKING
 
@@ -8,16 +8,24 @@ from vmr.errors import VmrError
 if TYPE_CHECKING:
     from vmr.eval.protocols.load import Loaded
     from vmr.eval.task import EvalOptions
-    from vmr.models.encoder import Encoder
 
 
-def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "EvalOptions") -> None:
-    """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
-    from vmr.eval.task import prepare
+def print_estimate(loaded: "Loaded", encoder_name: str, options: "EvalOptions") -> None:
+    """Print how many pairs, FLOPs, minutes, and bytes of memory and disk re-ranking would take.
+
+    Args:
+        loaded: the data set and its protocol.
+        encoder_name: name or path of a model.
+        options: of the evaluation.
+
+    Raises:
+        VmrError: the encoder cannot match, or the memory is too little.
+    """
+    from vmr.eval.task import load_encoder, prepare
     from vmr.models.encoder import Matcher
     from vmr.retrieval.reranking.plan import estimate, measure_speed, size_text
 
-    task = prepare(loaded, encoder, options)
+    task = prepare(loaded, load_encoder(encoder_name, progress=True), options)
     data, encoder = task.data, task.encoder
     if not isinstance(encoder, Matcher):
         raise VmrError(f"{encoder.name} cannot match videos and texts token by token: there is nothing to estimate")
