@@ -77,7 +77,7 @@ def _column(report: Report, kind: str) -> dict[str, Any]:
 
 
 def _examples(report: Report, strips: FrameStrips) -> list[dict[str, Any]]:
-    """Column -> group -> the queries, each with the strips of its own video and of those that were retrieved."""
+    """For each column and group the queries, with the strips of the right video and of those that were retrieved."""
     return [
         {
             "kind": kind,

@@ -1,4 +1,4 @@
-"""What an evaluation found, with everything needed to know what the numbers are. Imports no torch."""
+"""The report of an evaluation: its numbers, and everything that one must know to read them. Imports no torch."""
 
 import json
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = "vmr-report/2"
 DIRECTIONS = {"text_to_video": "text to video", "video_to_text": "video to text"}
 
-# One line each in the file: a thousand ranks, one a line, would hide what a person looks for.
+# Each of these is one line of the file: with a thousand ranks on a thousand lines nobody would find the scores.
 _LONG = ("ranks", "text_ids", "video_ids")
 
 
@@ -157,7 +157,7 @@ class Report:
 
     @property
     def coverage(self) -> str:
-        """What the scores are over, in words."""
+        """How much of the data set the scores are over, in words."""
         missing = f" ({len(self.failures)} missing or unreadable)" if self.failures else ""
         return (
             f"{self.num_videos} of {self.num_videos_asked} videos{missing}, "

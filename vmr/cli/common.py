@@ -169,7 +169,7 @@ def _flag(name: str) -> str:
 def _arguments(command: Command, values: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `command`: old names replaced, and the options of a group put into its dataclass."""
     parameters = inspect.signature(command, eval_str=True).parameters
-    groups = {name: one.annotation for name, one in parameters.items() if is_dataclass(one.annotation)}
+    groups: dict[str, Any] = {name: one.annotation for name, one in parameters.items() if is_dataclass(one.annotation)}
     defaults = {option.name: option.default for option in _options_of(command)} if groups else {}
     for name, old_name in OLD_NAMES.items():
         old_value = values.pop(old_name, None)
