@@ -126,7 +126,7 @@ def score(
     if processes.is_main:
         _print_and_write(report, outputs)
     if not report.complete and not outputs.allow_missing:
-        fail(f"the score is over {report.coverage}: mend the files listed above, or give --allow-missing")
+        fail(f"the score is over {report.coverage}: repair the files listed above, or give --allow-missing")
 
 
 def _check_outputs(outputs: OutputOptions) -> None:

@@ -1,4 +1,4 @@
-"""`vmr-index`: make an index of a folder of videos, and look into one."""
+"""`vmr-index`: make an index of a folder of videos, and describe one."""
 
 from collections.abc import Sequence
 
