@@ -96,7 +96,9 @@ def compare(a: Report, b: Report, *, column: str | None = None, force: bool = Fa
     kinds = _kinds(a, b, column)
     differences = (*_differences(a, b), *(words for pair in kinds for words in _kind_differences(a, b, *pair)))
     if differences and not force:
-        raise VmrError(f"the reports do not compare: {'; '.join(differences)} (--force compares what can be paired)")
+        raise VmrError(
+            f"the reports cannot be compared: {'; '.join(differences)} (--force compares what can be paired)"
+        )
     paired = {kind for pair in kinds for kind in pair}
     left_out = () if column else tuple(kind for kind in {**a.scores, **b.scores} if kind not in paired)
     return Comparison(tuple(_column(a, b, *pair) for pair in kinds), differences, left_out)

@@ -75,6 +75,25 @@ def test_old_names_still_work(tmp_path):
     assert called(["--config", str(tmp_path / "paint.yaml")])["decode"] == expected
 
 
+def test_one_kind_of_index_needs_no_list():
+    from vmr.cli.eval import ScoreOptions, _eval_options
+
+    for arguments, kinds in (
+        ([], ()),
+        (["--index-kind", "hnsw"], ("hnsw",)),
+        (["--index-kind", "IVF64,SQ8"], ("IVF64,SQ8",)),
+        (["--index-kind", "[sq8, hnsw]"], ("sq8", "hnsw")),
+    ):
+        got = []
+
+        def score(*, scores: ScoreOptions) -> None:
+            """Score."""
+            got.append(scores)  # noqa: B023  called at once
+
+        run("score", score, [], "score", arguments)
+        assert _eval_options(got[0], DecodeOptions()).index_kinds == kinds
+
+
 def test_errors_are_one_line(capsys):
     assert refusal(["north", "--colour", "plaid"], capsys) == "error: --colour plaid: no such paint"
     assert "num_workers is 0: expected at least 1" in refusal(["north", "--workers", "0"], capsys)

@@ -1,6 +1,6 @@
 """What all commands share: options from a function's signature, errors in one line, exit statuses.
 
-Exit status 0 is success, 2 anything the user can mend, 130 an interrupt. Imports no torch, so that `--help` is quick.
+Exit status 0 is success, 2 an error that the user can repair, 130 an interrupt. Imports no torch, so that `--help` is quick.
 """
 
 import inspect
@@ -20,7 +20,7 @@ from vmr.errors import VmrError
 Command = Callable[..., None]
 
 OLD_NAMES = {"num_workers": "workers", "timeout_s": "timeout"}
-"""Option -> a name that it had in some commands. It still works, on the line and in YAML, but no help shows it."""
+"""For an option, the name that it had in some commands. It still works, on the line and in YAML; no help shows it."""
 
 
 class Parser(ArgumentParser):
@@ -81,7 +81,7 @@ def fail(message: str) -> NoReturn:
 
 
 def call_command(command: Command, config: Any) -> None:
-    """Call a function with what was parsed; an error of ours is one line and status 2, an interrupt status 130.
+    """Call a function with what was parsed; a VmrError is one line and status 2, an interrupt status 130.
 
     Args:
         command: the function.
@@ -92,7 +92,7 @@ def call_command(command: Command, config: Any) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no file name is worth a failure in printing it
+            stream.reconfigure(errors="backslashreplace")  # a file name that cannot be encoded is printed all the same
     try:
         command(**_arguments(command, config.as_dict()))
         print(end="", flush=True)
@@ -170,13 +170,14 @@ def _arguments(command: Command, values: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `command`: old names replaced, and the options of a group put into its dataclass."""
     parameters = inspect.signature(command, eval_str=True).parameters
     groups: dict[str, Any] = {name: one.annotation for name, one in parameters.items() if is_dataclass(one.annotation)}
-    defaults = {option.name: option.default for option in _options_of(command)} if groups else {}
     for name, old_name in OLD_NAMES.items():
         old_value = values.pop(old_name, None)
-        if old_value is not None and values[name] != defaults.get(name):
+        if old_value is None:
+            continue
+        (default,) = (option.default for option in _options_of(command) if option.name == name)
+        if values[name] != default:
             raise VmrError(f"{_flag(old_name)} is the old name of {_flag(name)}: give one of them")
-        if old_value is not None:
-            values[name] = old_value
+        values[name] = old_value
     for name, group in groups.items():
         values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
     return values
