@@ -45,9 +45,6 @@ def print_estimate(loaded: "Loaded", encoder_name: str, options: "EvalOptions") 
         ("FLOPs, at most", f"{found.flops:.3g}"),
         ("time, at most", f"{(found.seconds or 0) / 60:.1f} min on this machine, one process, videos embedded already"),
         ("memory", f"{size_text(found.memory_bytes)} of the process in all"),
-        (
-            "disk",
-            f"{size_text(tokens_bytes)} for the tokens of the videos, {size_text(found.disk_bytes)} for everything else",
-        ),
+        ("disk", f"{size_text(tokens_bytes)} for the videos' tokens, {size_text(found.disk_bytes)} for all else"),
     ]
     print_table(f"re-ranking {data.name}, the {depth} best of each query, {encoder.name}", ("", ""), rows)
