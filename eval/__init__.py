@@ -1,7 +1,10 @@
-"""Evaluation: protocols, metrics, the run of an encoder over a data set, and reports.
+"""Evaluation: `runner.evaluate` scores an encoder on a data set and returns a report.
+
+`protocols` says what is counted, `metrics` computes it, `report` holds and shows it. The modules of this folder put
+them together; they may also import `vmr.retrieval`, `vmr.models` and `vmr.data`.
 
 The folder stands at the top of the repository, but its name for imports is `vmr.eval`: a distribution must not install
-a module named `eval` for everybody. It may import `vmr.retrieval`, `vmr.models` and `vmr.data`.
+a module named `eval` for everybody.
 """
 
 if __name__ != "vmr.eval":

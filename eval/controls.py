@@ -1,4 +1,4 @@
-"""An encoder that is denied motion: what it still scores, it does not owe to time.
+"""Controls: an encoder that sees no motion. What it still scores, it scores without motion.
 
 Shapes: B videos, T frames, S pixels a side.
 """
@@ -12,22 +12,46 @@ from vmr.models.encoder import Encoder
 
 
 def static_order(num_frames: int) -> list[int]:
-    """The middle frame, again and again."""
+    """Return the order that repeats the middle frame.
+
+    Args:
+        num_frames: T.
+
+    Returns:
+        T times the number of the middle frame, from 0.
+    """
     return [num_frames // 2] * num_frames
 
 
 def shuffled_order(num_frames: int) -> list[int]:
-    """One permutation for all videos, the same for everybody."""
+    """Return one fixed permutation of the frames, the same for every video and on every machine.
+
+    Args:
+        num_frames: T.
+
+    Returns:
+        The numbers 0 to T - 1 in another order.
+    """
     order: list[int] = np.random.default_rng(0).permutation(num_frames).tolist()
     return order
 
 
 CONTROLS: dict[str, Callable[[int], list[int]]] = {"static": static_order, "shuffled": shuffled_order}
-"""Column of the report -> which frame the encoder sees at each place."""
+"""For each column of the report, the function that says which frame the encoder sees at each of T places."""
 
 
 class WithoutMotion:
-    """`encoder` behind its own protocol, shown the frames of each video in the order that `control` says."""
+    """An encoder that is shown the frames of each video in the order of a control.
+
+    Attributes:
+        encoder: the encoder itself.
+        order: one of the functions in CONTROLS.
+        name: of the encoder, with the control.
+        about: as of the encoder.
+        embed_dim: D, as of the encoder.
+        preprocess: as of the encoder.
+        fingerprint: differs from the encoder's, because the vectors differ.
+    """
 
     def __init__(self, encoder: Encoder, control: str) -> None:
         self.encoder = encoder
@@ -36,12 +60,19 @@ class WithoutMotion:
         self.about = encoder.about
         self.embed_dim = encoder.embed_dim
         self.preprocess = encoder.preprocess
-        self.fingerprint = f"{encoder.fingerprint}-{control}"  # these vectors are others
+        self.fingerprint = f"{encoder.fingerprint}-{control}"
 
     def encode_video(self, video: Tensor) -> Tensor:
-        """video: uint8 in [0, 255], (B, T, 3, S, S) -> float32 vectors (B, D) of length at most 1."""
+        """Embed videos whose frames are put into the order of the control.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            float32 vectors (B, D) of length at most 1.
+        """
         return self.encoder.encode_video(video[:, self.order(video.shape[1])])
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """As the encoder does."""
+        """Embed texts as the encoder does: B strings -> float32 unit vectors (B, D)."""
         return self.encoder.encode_text(texts)

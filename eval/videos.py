@@ -1,9 +1,9 @@
-"""The videos of an evaluation as the encoder sees them: which can be read, their vectors, their tokens.
+"""The videos of an evaluation: which of them can be read, their vectors and their tokens.
 
-Shapes: V videos that are kept, D dimensions, N tokens of a video, C their width.
+Shapes: V videos that can be scored, D dimensions, N tokens of a video, C their width.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,17 @@ Vectors = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class SeenVideos:
-    """Those of a retrieval set that can be scored, and why the others cannot.
+class EmbeddedSet:
+    """The videos of a retrieval set that can be scored, and why the others cannot.
 
-    kept: their numbers in the set, increasing. gallery: where they are searched. vectors: (V, D), None where an index
-    holds them. controls: control -> vectors (V, D) of the same videos without motion. tokens: number of a kept video,
-    from 0 -> (1, N, C); None where they were not asked for.
+    Attributes:
+        kept: numbers of these videos in the retrieval set, increasing.
+        gallery: the gallery that finds these videos; its items are in the order of `kept`.
+        vectors: float32 (V, D), None where an index holds them.
+        controls: for each control, such as `static`, vectors (V, D) of the same videos without motion.
+        tokens: takes the place of a video in `kept` and returns its tokens (1, N, C); None where no tokens were asked
+            for.
+        failures: every other video by its id, with the reason, in the order of the retrieval set.
     """
 
     kept: tuple[int, ...]
@@ -43,7 +48,7 @@ class SeenVideos:
     failures: tuple[Failure, ...]
 
 
-def see_videos(
+def embed_retrieval_set(
     data: RetrievalSet,
     encoder: Encoder,
     frames: FrameSpec,
@@ -52,57 +57,103 @@ def see_videos(
     tokens: bool = False,
     index: VideoIndex | None = None,
     cache: FeatureCache | None = None,
-    decode: DecodeOptions = DecodeOptions(),
+    decode: DecodeOptions,
     progress: bool = False,
-) -> SeenVideos:
-    """Embeds the videos of `data`, each as one segment and decoded once for the encoder and its controls.
+) -> EmbeddedSet:
+    """Embed the videos of a retrieval set, each as one segment and decoded once for the encoder and its controls.
 
-    index: takes the vectors from there; then videos are opened only for controls or tokens. A video that is missing,
-    unreadable or not in the index is left out and listed. Raises VmrError where no video is left.
+    A video that is missing, unreadable or not in the index is left out and listed in `failures`.
+
+    Args:
+        data: the retrieval set.
+        encoder: what makes the vectors.
+        frames: which frames of a video to decode.
+        controls: keys of `vmr.eval.controls.CONTROLS` to embed as well.
+        tokens: keep the tokens of the videos too, for matching.
+        index: take the vectors from this index; videos are then opened only for controls or tokens.
+        cache: features of earlier evaluations; new ones are added.
+        decode: how to decode.
+        progress: show a bar.
+
+    Raises:
+        VmrError: no video is left, or tokens are asked of an encoder that cannot match.
+        ModelError: the encoder makes vectors that are not finite.
+        IndexFileError: the index was made by another encoder, or holds none of the videos.
     """
-    reasons = {number: "no such file" for number, video in enumerate(data.videos) if video.path is None}
-    paths = {number: video.path for number, video in enumerate(data.videos) if video.path is not None}
     embeddings: list[Embedding] = []
     if index is None or controls or tokens:
         encoders = [encoder, *(WithoutMotion(encoder, control) for control in controls)]
-        embeddings = embed_videos_with(
-            encoders,
-            paths.values(),
-            frames,
-            decode=decode,
-            progress=progress,
-            cache=cache,
-            tokens=tokens,
-        )
-        broken = {failure.path: failure.reason for failure in embeddings[0].failures}
-        reasons |= {number: broken[str(path)] for number, path in paths.items() if str(path) in broken}
-    kept = [number for number in paths if number not in reasons]
+        embeddings = _embed(data, encoders, frames, tokens=tokens, cache=cache, decode=decode, progress=progress)
+    reasons = _reasons(data, embeddings)
+    kept = tuple(number for number in range(len(data.videos)) if number not in reasons)
     gallery = None
     if index is not None and kept:
-        gallery = Gallery.of_index(index, [paths[number] for number in kept], encoder)
-        held = {kept[place] for place in gallery.kept}
-        reasons |= dict.fromkeys(set(kept) - held, f"not in the index {index.folder}")
-        kept = sorted(held)
+        gallery = Gallery.of_index(index, _paths(data, kept), encoder)
+        in_index = tuple(kept[place] for place in gallery.kept)
+        reasons |= dict.fromkeys(set(kept) - set(in_index), f"not in the index {index.folder}")
+        kept = in_index
     failures = tuple(Failure(data.videos[number].id, reason) for number, reason in sorted(reasons.items()))
     if not kept:
-        raise VmrError(
-            f"{data.name}: none of {len(data.videos)} videos can be scored, "
-            f"first: {failures[0].video}: {failures[0].reason}"
-        )
-    kept_paths = [paths[number] for number in kept]
-    vectors = [_vectors(embedding, kept_paths) for embedding in embeddings]
-    store = embeddings[0].tokens if embeddings else None
-    return SeenVideos(
-        tuple(kept),
-        gallery or Gallery(vectors[0]),
-        vectors[0] if index is None else None,
-        dict(zip(controls, vectors[1:], strict=False)),
-        None if store is None else lambda video: store.tokens(kept_paths[video]),
-        failures,
+        first = f"{failures[0].video}: {failures[0].reason}"
+        raise VmrError(f"{data.name}: none of {len(data.videos)} videos can be scored, first: {first}")
+    paths = _paths(data, kept)
+    vectors = [_vectors(embedding, paths) for embedding in embeddings]
+    return EmbeddedSet(
+        kept=kept,
+        gallery=gallery or Gallery(vectors[0]),
+        vectors=vectors[0] if index is None else None,
+        controls=dict(zip(controls, vectors[1:], strict=False)),
+        tokens=_tokens_by_place(embeddings, paths),
+        failures=failures,
     )
 
 
+def _embed(
+    data: RetrievalSet,
+    encoders: Sequence[Encoder],
+    frames: FrameSpec,
+    *,
+    tokens: bool,
+    cache: FeatureCache | None,
+    decode: DecodeOptions,
+    progress: bool,
+) -> list[Embedding]:
+    """One embedding for each encoder, of the videos whose files were found."""
+    return embed_videos_with(
+        encoders,
+        [video.path for video in data.videos if video.path is not None],
+        frames,
+        decode=decode,
+        progress=progress,
+        cache=cache,
+        tokens=tokens,
+    )
+
+
+def _reasons(data: RetrievalSet, embeddings: Sequence[Embedding]) -> dict[int, str]:
+    """For the number of each video that has no file or could not be decoded: why."""
+    unreadable = {failure.path: failure.reason for failure in embeddings[0].failures} if embeddings else {}
+    reasons = {}
+    for number, video in enumerate(data.videos):
+        if video.path is None:
+            reasons[number] = "no such file"
+        elif str(video.path) in unreadable:
+            reasons[number] = unreadable[str(video.path)]
+    return reasons
+
+
+def _paths(data: RetrievalSet, numbers: Iterable[int]) -> list[Path]:
+    """The files of these videos, all of which have one."""
+    paths = (data.videos[number].path for number in numbers)
+    return [path for path in paths if path is not None]
+
+
 def _vectors(embedding: Embedding, paths: Sequence[Path]) -> Vectors:
-    """(V, D), in the order of `paths`, which may name a file twice."""
+    """The vectors (V, D) in the order of `paths`, which may name a file twice."""
     vector_of_path = {video.path: video.vectors[0] for video in embedding.videos}
     return np.stack([vector_of_path[str(path)] for path in paths])
+
+
+def _tokens_by_place(embeddings: Sequence[Embedding], paths: Sequence[Path]) -> Callable[[int], Tensor] | None:
+    store = embeddings[0].tokens if embeddings else None
+    return None if store is None else lambda place: store.tokens(paths[place])

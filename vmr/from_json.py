@@ -1,11 +1,23 @@
-"""From JSON to frozen dataclasses, every type checked. Imports no torch."""
+"""From frozen dataclasses to JSON, and back with every type checked. Imports no torch."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, is_dataclass
-from types import UnionType
+from dataclasses import asdict, fields, is_dataclass
+from types import MappingProxyType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from vmr.errors import VmrError
+
+IN_MEMORY = MappingProxyType({"in_memory": True})
+"""Metadata of a dataclass field that is not part of the JSON; such a field has a default."""
+
+
+def as_json(instance: Any) -> dict[str, Any]:
+    """Return a dataclass as JSON types, without the fields that are `IN_MEMORY`.
+
+    Args:
+        instance: of a dataclass, whose fields may be dataclasses themselves.
+    """
+    return {name: value for name, value in asdict(instance).items() if name in _fields_of(type(instance))}
 
 
 def from_json(kind: Any, value: Any, name: str) -> Any:
@@ -61,13 +73,17 @@ def _literal(options: tuple[Any, ...], value: Any, name: str) -> Any:
 
 
 def _dataclass(kind: Any, content: Mapping[str, Any], name: str) -> Any:
-    known = {field.name for field in fields(kind)}
+    known = _fields_of(kind)
     within = f"{name}: " if name else ""
     for problem, keys in (("unknown", content.keys() - known), ("missing", known - content.keys())):
         if keys:
             raise VmrError(f"{within}{problem} {'keys' if len(keys) > 1 else 'key'} {', '.join(sorted(keys))}")
     types = get_type_hints(kind)
     return kind(**{key: from_json(types[key], item, f"{name}.{key}".lstrip(".")) for key, item in content.items()})
+
+
+def _fields_of(kind: Any) -> set[str]:
+    return {field.name for field in fields(kind) if not field.metadata.get("in_memory")}
 
 
 def _require(kind: type, value: Any, name: str) -> Any:

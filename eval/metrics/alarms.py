@@ -1,7 +1,7 @@
-"""Signs that a result is not what it looks like: scores or embeddings that tell nothing apart, or random ones.
+"""Signs that a result is wrong: scores or embeddings that are all alike, broken or random.
 
-A model that is broken still gives numbers, and some of them look plausible. Each alarm is one sentence with the numbers
-that raised it. The bounds are set so that a sane model raises none; silence proves nothing.
+A broken model still gives numbers, and some of them look plausible. Each alarm is one sentence with the numbers that
+raised it. The bounds are set so that a sound model raises none. No alarm does not prove that a result is right.
 """
 
 import math
@@ -13,21 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 from vmr.errors import VmrError
 from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks, VideoOfText, right_answers
 
-# Scores closer than this, relative to the largest, are equal but for float32 rounding.
-_CONSTANT = 1e-6
-# Shares of the queries.
-_MANY_TIES = 0.1
-_MOST = 0.5
-# A random model's recall lies within these bounds 99.9 % of the time.
-_OUTSIDE = 0.001
-# A mean cosine above, or an effective rank below, is a collapse. Fewer vectors than these may well be alike.
-_COLLAPSED_COSINE = 0.98
-_COLLAPSED_RANK = 1.25
-_FEWEST_VECTORS = 10
-_BLOCK_ELEMENTS = 1 << 22
+_CONSTANT = 1e-6  # scores that differ by less than this, relative to the largest, differ by float32 rounding only
+_MANY_TIES = 0.1  # share of the queries
+_MOST = 0.5  # share of the queries
+_OUTSIDE = 0.001  # a random model's recall lies outside the bounds with this probability
+_COLLAPSED_COSINE = 0.98  # embeddings whose mean cosine is above this have collapsed
+_COLLAPSED_RANK = 1.25  # and so have embeddings whose effective rank is below this
+_FEWEST_VECTORS = 10  # fewer vectors than this may well be alike
+_BLOCK_ELEMENTS = 1 << 22  # scores that are looked at together, which bounds the working memory
 
 Matrix = NDArray[np.generic]
-WAYS = {"text_to_video": ("text to video", "text", "video"), "video_to_text": ("video to text", "video", "text")}
+_DIRECTIONS = {
+    "text_to_video": ("text to video", "text", "video"),
+    "video_to_text": ("video to text", "video", "text"),
+}
+"""For each direction its name in words, what a query is, and what an item of the gallery is."""
 
 
 def alarms(
@@ -40,22 +40,32 @@ def alarms(
     gallery_vectors: ArrayLike | None = None,
     not_found: bool = False,
 ) -> list[str]:
-    """Return what is suspicious about a result, one sentence each; an empty list where nothing is.
+    """Return what is suspicious about a result.
 
-    scores, video_of_text, video_to_text, not_found: as `bidirectional_ranks` takes them, and ranks: what it returned.
-    query_vectors: of the texts, (num_texts, D). gallery_vectors: of the videos, (num_videos, D).
+    It looks for scores that are NaN or infinite; scores that are all the same; in each direction, many queries whose
+    best score is shared with a wrong item, recalls no better than those of random scores, and one gallery item that is
+    wrongly the best of most queries; embeddings that are not finite, are zero, or all have the same direction.
 
-    Looked for: scores that are NaN or infinite; scores that are all the same; in each direction, many queries whose
-    best score is shared with a wrong item, recalls no better than random scores give, and one gallery item that is
-    wrongly the best of most queries; embeddings that are not finite, are zero, or all point the same way.
+    Args:
+        scores: as in `bidirectional_ranks`.
+        video_of_text: as in `bidirectional_ranks`.
+        ranks: what `bidirectional_ranks` returned.
+        video_to_text: as in `bidirectional_ranks`.
+        query_vectors: of the texts, (num_texts, D).
+        gallery_vectors: of the videos, (num_videos, D).
+        not_found: as in `bidirectional_ranks`.
 
-    Raises VmrError where the shapes do not fit.
+    Returns:
+        One sentence for each finding.
+
+    Raises:
+        VmrError: the shapes do not fit.
     """
     matrix = np.asarray(scores)
     back = matrix.T if video_to_text is None else np.asarray(video_to_text)
     if matrix.ndim != 2 or back.shape != matrix.shape[::-1]:
         raise VmrError(f"scores have shapes {matrix.shape} and {back.shape}: expected (Q, V) and (V, Q)")
-    own = dict(zip(WAYS, right_answers(video_of_text, *matrix.shape), strict=True))
+    own = dict(zip(_DIRECTIONS, right_answers(video_of_text, *matrix.shape), strict=True))
     found = [] if video_to_text is None else list(_broken_scores(back, " (video to text)", not_found))
     found = [*_broken_scores(matrix, "", not_found), *found]
     constant = _constant(matrix)
@@ -64,8 +74,8 @@ def alarms(
             f"every pair has the same score, {constant:.6g}: the model tells nothing apart, and its ranks mean nothing"
         )
     else:
-        for way, way_scores in (("text_to_video", matrix), ("video_to_text", back)):
-            found += _direction(way_scores, own[way], getattr(ranks, way), *WAYS[way])
+        for direction, its_scores in (("text_to_video", matrix), ("video_to_text", back)):
+            found += _direction(its_scores, own[direction], getattr(ranks, direction), *_DIRECTIONS[direction])
     for name, vectors in (("text", query_vectors), ("video", gallery_vectors)):
         found += [] if vectors is None else _collapse(np.asarray(vectors), name)
     return found
@@ -95,36 +105,36 @@ def _constant(scores: Matrix) -> float | None:
 
 
 def _direction(
-    scores: Matrix, own_items: Sequence[Sequence[int]], ranks: NDArray[np.int64], way: str, query: str, item: str
+    scores: Matrix, own_items: Sequence[Sequence[int]], ranks: NDArray[np.int64], direction: str, query: str, item: str
 ) -> Iterator[str]:
-    """scores: (num_queries, num_gallery); own_items: of every row, empty for one that asks nothing."""
-    asking = np.array([row for row, items in enumerate(own_items) if items], dtype=np.int64)
-    if len(ranks) != len(asking):
-        raise VmrError(f"{way}: {len(ranks)} ranks for {len(asking)} queries")
-    tied, wrong_best = _tops(scores, asking, own_items)
-    if tied > _MANY_TIES * len(asking):
+    """The alarms of one direction. own_items: of every row of the scores, empty for one that is not a query."""
+    queries = np.array([row for row, items in enumerate(own_items) if items], dtype=np.int64)
+    if len(ranks) != len(queries):
+        raise VmrError(f"{direction}: {len(ranks)} ranks for {len(queries)} queries")
+    tied, wrong_best = _tops(scores, queries, own_items)
+    if tied > _MANY_TIES * len(queries):
         yield (
-            f"{way}: {tied} of {len(asking)} queries share their best score between several {item}s: scores tie too "
-            "often for ranks to mean much"
+            f"{direction}: {tied} of {len(queries)} queries share their best score between several {item}s: "
+            "scores tie too often for ranks to mean much"
         )
-    yield from _random_level(ranks, [len(set(own_items[row])) for row in asking], scores.shape[1], way)
-    hub = int(np.argmax(wrong_best))
-    if wrong_best[hub] > _MOST * len(asking):
+    yield from _random_level(ranks, [len(set(own_items[row])) for row in queries], scores.shape[1], direction)
+    hub = int(np.argmax(wrong_best))  # the field's word for an item that is near to most queries
+    if wrong_best[hub] > _MOST * len(queries):
         yield (
-            f"{way}: {item} {hub} is wrongly the best for {wrong_best[hub]} of {len(asking)} queries: it draws nearly "
-            f"every {query} to itself"
+            f"{direction}: {item} {hub} is wrongly the best for {wrong_best[hub]} of {len(queries)} queries: "
+            f"it draws nearly every {query} to itself"
         )
 
 
 def _tops(
-    scores: Matrix, asking: NDArray[np.int64], own_items: Sequence[Sequence[int]]
+    scores: Matrix, queries: NDArray[np.int64], own_items: Sequence[Sequence[int]]
 ) -> tuple[int, NDArray[np.int64]]:
     """How many queries share their best score with a wrong item, and how often each item is alone and wrongly best."""
     num_tied = 0
     wrong_best = np.zeros(scores.shape[1], dtype=np.int64)
     rows_per_block = max(1, _BLOCK_ELEMENTS // scores.shape[1])
-    for start in range(0, len(asking), rows_per_block):
-        rows = asking[start : start + rows_per_block]
+    for start in range(0, len(queries), rows_per_block):
+        rows = queries[start : start + rows_per_block]
         block = np.nan_to_num(scores[rows].astype(np.float64), nan=-np.inf, posinf=np.inf, neginf=-np.inf)
         best = block.max(axis=1, keepdims=True)
         is_best = (block == best) & (best > -np.inf)
@@ -136,10 +146,10 @@ def _tops(
     return num_tied, wrong_best
 
 
-def _random_level(ranks: NDArray[np.int64], num_own: Sequence[int], num_gallery: int, way: str) -> Iterator[str]:
-    """Whether no recall is above what random scores give; the largest k that a perfect model could raise is named.
+def _random_level(ranks: NDArray[np.int64], num_own: Sequence[int], num_gallery: int, direction: str) -> Iterator[str]:
+    """An alarm if no recall is above that of random scores. It names the largest k whose recall could be above.
 
-    Queries are taken to be independent, as `bootstrap` does.
+    Queries are taken to be independent, as in `bootstrap`.
     """
     sentence = ""
     kinds, counts = np.unique(num_own, return_counts=True)
@@ -151,8 +161,8 @@ def _random_level(ranks: NDArray[np.int64], num_own: Sequence[int], num_gallery:
         if high < len(ranks):
             share, lowest, highest = (f"{100 * count / len(ranks):.2f}" for count in (hits, low, high))
             sentence = (
-                f"{way} is no better than chance: R@{k} is {share} %, where random scores give {lowest} to {highest} % "
-                f"({len(ranks)} queries, {num_gallery} in the gallery)"
+                f"{direction} is no better than chance: R@{k} is {share} %, where random scores give {lowest} to "
+                f"{highest} % ({len(ranks)} queries, {num_gallery} in the gallery)"
             )
     if sentence:
         yield sentence
@@ -174,7 +184,10 @@ def _chance_bounds(chances: Sequence[float], counts: NDArray[np.int64]) -> tuple
 
 
 def _binomial(n: int, p: float) -> NDArray[np.float64]:
-    """The probabilities of 0 to n events, (n + 1,)."""
+    """The probabilities of 0 to n events, (n + 1,).
+
+    scipy.stats.binom.pmf gives the same, but these ten lines do not justify a dependency of 35 MB.
+    """
     probabilities = np.zeros(n + 1)
     if p in (0.0, 1.0):
         probabilities[n if p else 0] = 1.0
@@ -187,7 +200,7 @@ def _binomial(n: int, p: float) -> NDArray[np.float64]:
 
 
 def _collapse(vectors: Matrix, name: str) -> Iterator[str]:
-    """vectors: (num_vectors, D); their directions are looked at."""
+    """The alarms of embeddings (num_vectors, D), whatever their lengths."""
     if vectors.ndim != 2:
         raise VmrError(f"{name} vectors must be (num_{name}s, D), got shape {vectors.shape}")
     finite = np.isfinite(vectors).all(axis=1)

@@ -27,15 +27,20 @@ Floats = NDArray[np.float64]
 
 
 class Difference(NamedTuple):
-    """How two results on the same queries differ in one metric, in the metric's unit."""
+    """How two results, a and b, on the same queries differ in one metric.
+
+    Attributes:
+        value: the metric of a minus that of b, in the metric's unit. Above 0, a has the higher recall, or the worse
+            rank.
+        low: lower bound of the interval of `value`.
+        high: upper bound of the interval of `value`.
+        share_not_above: share of the resamples, in [0, 1], whose difference is 0 or less.
+    """
 
     value: float
-    """of a minus of b: above 0, a has the higher recall, or the worse rank"""
     low: float
     high: float
-    """The interval of `value`."""
     share_not_above: float
-    """The share of resamples, in [0, 1], whose difference is 0 or less."""
 
 
 def intervals(
@@ -43,16 +48,23 @@ def intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return the interval (low, high) of every metric of `bidirectional_summary`, under the same keys.
 
-    The queries of the two directions are resampled apart from each other. confidence: in (0, 1). The same arguments
-    give the same numbers. Raises VmrError where a direction has no query, a rank is below 1, or a setting is out of
-    range.
+    The queries of the two directions are resampled independently. The same arguments give the same numbers.
+
+    Args:
+        ranks: of the queries of both directions.
+        num_resamples: how often to resample, at least 1.
+        confidence: the share of resamples inside the interval, in (0, 1).
+        seed: of the random numbers.
+
+    Raises:
+        VmrError: a direction has no query, a rank is below 1, or a setting is out of range.
     """
     _check(num_resamples, confidence)
     resampled: dict[str, Floats] = {}
-    for number, (way, row) in enumerate(ranks._asdict().items()):
+    for number, (direction, row) in enumerate(ranks._asdict().items()):
         random = np.random.default_rng([seed, number])
         (metrics,) = _resampled_metrics(_columns(row), num_resamples, random)
-        resampled |= {f"{way}/{key}": values for key, values in metrics.items()}
+        resampled |= {f"{direction}/{key}": values for key, values in metrics.items()}
     resampled["rsum"] = sum((values for key, values in resampled.items() if "/R@" in key), np.zeros(num_resamples))
     return {key: _interval(values, confidence) for key, values in resampled.items()}
 
@@ -67,9 +79,17 @@ def paired_difference(
 ) -> dict[str, Difference]:
     """Return how `a` differs from `b` in R@1, R@5, R@10, MdR and MnR.
 
-    a, b: ranks of the same queries in the same order, from 1, (num_queries,). Each resample draws the queries once
-    for both, so that what makes a query hard for both does not widen the interval. Raises VmrError as
-    `intervals` does, and where the numbers of queries differ.
+    Each resample draws the queries once for both, so that what makes a query hard for both does not widen the interval.
+
+    Args:
+        a: ranks, from 1, (num_queries,).
+        b: ranks of the same queries in the same order.
+        num_resamples: as in `intervals`.
+        confidence: as in `intervals`.
+        seed: as in `intervals`.
+
+    Raises:
+        VmrError: as in `intervals`, or the numbers of queries differ.
     """
     _check(num_resamples, confidence)
     if len(a) != len(b):
@@ -88,7 +108,19 @@ def paired_difference(
 def share_interval(
     hits: NDArray[np.bool_], *, num_resamples: int = NUM_RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the interval of the percentage of `hits`, (num_queries,), that are true: [0, 100]."""
+    """Return the interval of a percentage, [0, 100], by the same bootstrap as that of every other metric.
+
+    Args:
+        hits: which queries are right, (num_queries,).
+        num_resamples: as in `intervals`.
+        confidence: as in `intervals`.
+        seed: as in `intervals`.
+
+    Raises:
+        VmrError: there is no query, or a setting is out of range.
+    """
+    # The hits of a resample are binomial, so they are drawn as such. Wilson's interval (scipy.stats.binomtest) is
+    # another one: its bounds would not compare with those of R@K, nor with those of reports that are written already.
     _check(num_resamples, confidence)
     if not len(hits):
         raise VmrError("no queries to resample")

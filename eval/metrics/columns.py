@@ -1,21 +1,23 @@
-"""The kinds of score that a report keeps apart, and what each of them owes to what. Imports no torch."""
+"""The columns of a report: which kinds of score there are, and how each was computed. Imports no torch."""
 
 from dataclasses import dataclass
 
 from vmr.errors import VmrError
 
 INDEX_PREFIX = "index:"
-CONTROLS = ("static", "shuffled")
-"""Columns that are no results, but say what of one needs no motion: `vmr.eval.controls` makes them."""
+CONTROL_KINDS = ("static", "shuffled")
+"""Columns that are not results but show how much of a result needs no motion, see `vmr.eval.controls`."""
 
 
 @dataclass(frozen=True)
 class ColumnInfo:
     """What the scores of a column are.
 
-    about: in words. uses_other_queries: whether the answer to a query depends on which other queries the test set
-    holds, which no system that is asked one question at a time can do. approximate: whether the search behind it may
-    miss items.
+    Attributes:
+        about: how they were computed, in words.
+        uses_other_queries: whether the answer to a query depends on the other queries of the test set. A system that
+            is asked one query at a time cannot do that.
+        approximate: whether the search may miss items.
     """
 
     about: str
@@ -24,7 +26,7 @@ class ColumnInfo:
 
     @property
     def marks(self) -> str:
-        """What must stand beside the column's name wherever its numbers are shown; empty for an ordinary column."""
+        """Words that must stand beside the column's name wherever its numbers are shown; often empty."""
         marks = ("uses the other test queries", self.uses_other_queries), ("approximate search", self.approximate)
         return ", ".join(mark for mark, is_so in marks if is_so)
 
@@ -41,11 +43,16 @@ _PLAIN = {
 
 
 def column_info(kind: str, rerank_depth: int = 0) -> ColumnInfo:
-    """What a column of this kind is.
+    """Say what a column is.
 
-    The kinds: `embedding`; `vtm`, the rerank_depth best by embedding re-ranked by matching; `static` and `shuffled`,
-    embeddings without motion; `index:FACTORY`, embeddings searched through a FAISS index of that kind; and any of them
-    followed by `+dsl` or `+qbnorm`. Raises VmrError for another.
+    Args:
+        kind: the name of the column: `embedding`; `vtm`, the best by embedding re-ranked by matching; `static` and
+            `shuffled`, embeddings without motion; `index:FACTORY`, embeddings searched through a FAISS index of that
+            kind; or any of them followed by `+dsl` or `+qbnorm`.
+        rerank_depth: how many candidates of each query were re-ranked, for `vtm`.
+
+    Raises:
+        VmrError: there is no such column.
     """
     base, *normalised = kind.split("+")
     unknown = [name for name in normalised if name not in _NORMALISED]

@@ -10,7 +10,7 @@ from vmr.errors import VmrError
 
 
 class ChoiceLike(Protocol):
-    """One question: `vmr.data.annotations.retrieval_set.Choice`."""
+    """One question, such as a `vmr.data.annotations.retrieval_set.Choice`."""
 
     @property
     def video(self) -> int:
@@ -18,7 +18,7 @@ class ChoiceLike(Protocol):
 
     @property
     def texts(self) -> tuple[int, ...]:
-        """The rows of the scores that are to choose from."""
+        """The rows of the scores among which to choose."""
 
     @property
     def answer(self) -> int:
@@ -26,14 +26,22 @@ class ChoiceLike(Protocol):
 
 
 def choice_hits(scores: ArrayLike, choices: Sequence[ChoiceLike]) -> NDArray[np.bool_]:
-    """Return which questions are answered rightly, (num_choices,).
+    """Return which questions are answered correctly.
 
-    scores: (num_texts, num_videos), higher is better. The right text must score above every other of its question: a
-    tie is wrong, and so is a question where another text scores NaN. By hand, texts 0 and 1, video 0, text 1 right:
-    scores 0.2, 0.3 hit; 0.3, 0.3 do not.
+    The right text must score above every other text of its question: a tie is wrong, and so is a question where
+    another text scores NaN. By hand, with texts 0 and 1, video 0, and text 1 right: scores 0.2 and 0.3 are a hit,
+    scores 0.3 and 0.3 are not.
 
-    Raises VmrError where there is no question, one names a text or video that has no score or an answer that it does
-    not have, or the score of a right text is NaN or infinite.
+    Args:
+        scores: (num_texts, num_videos), higher is better.
+        choices: the questions.
+
+    Returns:
+        bool (num_choices,). Their mean is the accuracy, and `share_interval` of them its interval.
+
+    Raises:
+        VmrError: there is no question; a question names a text or video that has no score, or an answer that it does
+            not have; or the score of a right text is NaN or infinite.
     """
     matrix = np.asarray(scores)
     if matrix.ndim != 2:
@@ -41,14 +49,6 @@ def choice_hits(scores: ArrayLike, choices: Sequence[ChoiceLike]) -> NDArray[np.
     if not choices:
         raise VmrError("no multiple-choice question to score")
     return np.array([_hit(matrix, choice, number) for number, choice in enumerate(choices)])
-
-
-def choice_accuracy(scores: ArrayLike, choices: Sequence[ChoiceLike]) -> float:
-    """Return the percentage of questions answered rightly, [0, 100]; `share_interval(choice_hits(...))` its interval.
-
-    Arguments and errors are those of `choice_hits`.
-    """
-    return 100.0 * float(np.mean(choice_hits(scores, choices)))
 
 
 def _hit(scores: NDArray[np.generic], choice: ChoiceLike, number: int) -> bool:

@@ -1,8 +1,8 @@
 """Scores normalised over the test queries: dual softmax and querybank normalisation.
 
-Both look at all other test queries before they answer one, so they are no way to serve a search, and a result of
-theirs stands in a column of its own that says *uses the other test queries*. They push down gallery items that many
-queries like, which helps most where every gallery item is right for about one query, as in MSRVTT 1k-A.
+Both look at all other test queries before they answer one, so a search cannot be served that way, and their results
+stand in columns of their own that say *uses the other test queries*. They lower the scores of gallery items that score
+high for many queries, which helps most where every gallery item is right for about one query, as in MSRVTT 1k-A.
 
 Every text counts as a query of text to video and every video as one of video to text. Shapes: Q texts, V videos.
 """
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 class NormalisedScores(NamedTuple):
-    """Each direction is normalised over its own queries, so neither is the other transposed."""
+    """Scores of both directions. Each is normalised over its own queries, so they are not transposes of each other."""
 
     text_to_video: Floats
     """(Q, V)"""
@@ -39,13 +39,17 @@ class NormalisedScores(NamedTuple):
 def dual_softmax(scores: ArrayLike, temperature: float = DUAL_SOFTMAX_TEMPERATURE) -> NormalisedScores:
     """Return each score times its share among all queries of the same gallery item. Uses the other test queries.
 
-    scores: (Q, V), higher is better, finite. Of query i and item j the result is
-    `num_queries * scores[i, j] * softmax(scores[:, j] / temperature)[i]`: Cheng et al. 2021 (CAMoE), as their code has
-    it. A score below 0 falls further the larger its share is: the formula is meant for the positive
-    scores of likely pairs.
+    For query i and item j the result is `num_queries * scores[i, j] * softmax(scores[:, j] / temperature)[i]`: Cheng
+    et al. 2021 (CAMoE), as in their code. A score below 0 falls further the larger its share is: the formula is meant
+    for the positive scores of likely pairs.
 
-    Raises VmrError where a score is NaN or infinite, the temperature is not above 0, or the scores of one item spread
-    over so many temperatures that the small shares vanish, as matching logits do at the temperature for cosines.
+    Args:
+        scores: (Q, V), higher is better, finite.
+        temperature: divides the scores; above 0.
+
+    Raises:
+        VmrError: a score is NaN or infinite, the temperature is not above 0, or the scores of one item differ by so
+            many temperatures that the small shares vanish, as matching logits do at the temperature for cosines.
     """
     matrix = _finite(scores)
     if not 0 < temperature < np.inf:
@@ -56,13 +60,18 @@ def dual_softmax(scores: ArrayLike, temperature: float = DUAL_SOFTMAX_TEMPERATUR
 def qb_norm(scores: ArrayLike, beta: float = QUERYBANK_BETA) -> NormalisedScores:
     """Return the logarithm of querybank-normalised scores. Uses the other test queries.
 
-    scores: (Q, V), higher is better, finite. Of query i and item j the result is
-    `beta * scores[i, j] - log(sum over all queries q of exp(beta * scores[q, j]))`: Bogolin et al. 2022,
-    with the test queries themselves as the querybank. Their dynamic inverted softmax leaves a query alone whose best
-    item is among the k best of no query of the bank. Here every query is in the bank, so there is none to leave alone
-    and no k to choose. The logarithm ranks as the quotient does and cannot overflow.
+    For query i and item j the result is
+    `beta * scores[i, j] - log(sum over all queries q of exp(beta * scores[q, j]))`: Bogolin et al. 2022, with the test
+    queries themselves as the querybank. Their dynamic inverted softmax does not change a query whose best item is not
+    among the k best of any query of the bank. Here every query is in the bank, so there is no such query, and no k to
+    choose. The logarithm gives the same ranks as the quotient and cannot overflow.
 
-    Raises VmrError where a score is NaN or infinite, or beta is not above 0.
+    Args:
+        scores: (Q, V), higher is better, finite.
+        beta: the inverse temperature; above 0.
+
+    Raises:
+        VmrError: a score is NaN or infinite, or beta is not above 0.
     """
     matrix = _finite(scores)
     if not 0 < beta < np.inf:
@@ -85,7 +94,8 @@ def _dual_softmax(scores: Floats, temperature: float) -> Floats:
 
 
 def _log_softmax(scores: Floats) -> Floats:
-    """Over the queries: each column of (num_queries, num_gallery) has exponentials that sum to 1."""
+    """Over the queries: the exponentials of each column of (num_queries, num_gallery) sum to 1."""
+    # scipy.special.log_softmax does the same, but these four lines do not justify a dependency of 35 MB.
     highest = scores.max(axis=0)  # (num_gallery,)
     shifted: Floats = scores - highest
     shifted -= np.log(np.exp(shifted).sum(axis=0))

@@ -33,18 +33,23 @@ VideoOfText = GroundTruth
 
 
 def ranks(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> NDArray[np.int64]:
-    """Return the rank, from 1, of each query's best right answer: int64, (num_queries,).
+    """Return the rank, from 1, of each query's best right answer.
 
     The rank is 1 + the number of gallery items, other than the query's own, whose score is at least the best own
     score. Other own items never count against the query. A NaN counts as above (the model gave no evidence that the
     item is worse), and so does +inf; -inf is below.
 
-    scores: real numbers, (num_queries, num_gallery), higher is better.
-    ground_truth: for each query the index of its gallery item, or a list of several; None means that query i belongs
-        to item i, and needs a square matrix.
+    Args:
+        scores: real numbers, (num_queries, num_gallery), higher is better.
+        ground_truth: for each query the index of its gallery item, or a list of several; None means that query i
+            belongs to item i, and needs a square matrix.
 
-    Raises VmrError when there is no query or no gallery item, when `ground_truth` does not fit the matrix, and when a
-    query's score against one of its own items is NaN or infinite, because no honest rank exists then.
+    Returns:
+        int64 (num_queries,).
+
+    Raises:
+        VmrError: there is no query or no gallery item; `ground_truth` does not fit the matrix; or a query's score
+            against one of its own items is NaN or infinite, because it has no rank then.
     """
     matrix = _score_matrix(scores)
     own_items = _own_items(ground_truth, matrix.shape[0], matrix.shape[1])
@@ -54,8 +59,15 @@ def ranks(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> NDArray
 def retrieval_metrics(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> dict[str, float]:
     """Return R@1, R@5, R@10 (percent, [0, 100]), MdR and MnR (median and mean rank, from 1) for one direction.
 
-    Arguments and errors are those of `ranks`. With an even number of queries the median is the mean of the two middle
-    ranks, as in numpy, so MdR may end in .5. Nothing is rounded here.
+    With an even number of queries the median is the mean of the two middle ranks, as in numpy, so MdR may end in .5.
+    Nothing is rounded here.
+
+    Args:
+        scores: as in `ranks`.
+        ground_truth: as in `ranks`.
+
+    Raises:
+        VmrError: as in `ranks`.
     """
     return summary(ranks(scores, ground_truth))
 
@@ -77,17 +89,20 @@ def bidirectional_ranks(
 ) -> DirectionRanks:
     """Return the ranks of both directions.
 
-    scores: real numbers, (num_texts, num_videos), higher is better.
-    video_of_text: video_of_text[i] is the index of the video that text i describes, or several where each of them is
-        right, or none: an empty entry is a distractor, which is in the gallery and asks nothing. A video may have
-        several texts; one without any is a distractor too.
-    video_to_text: scores of the other direction where they are not the same, (num_videos, num_texts), as re-ranking
-        gives them.
-    not_found: the scores are of a search that may miss items, and -inf stands for an item that was not found. A query
-        whose own items were all missed then ranks after everything else instead of being an error.
+    Text to video has one query per text. Video to text has one query per video, and its best-ranked own text counts.
 
-    Text to video asks once per text. Video to text asks once per video, and its best-ranked own text counts. Raises
-    VmrError as `ranks` does, and where no text has a video.
+    Args:
+        scores: real numbers, (num_texts, num_videos), higher is better.
+        video_of_text: video_of_text[i] is the index of the video that text i describes, or several where each of them
+            is right, or none: an empty entry is a distractor, which is in the gallery but is not a query. A video may
+            have several texts; a video without a text is a distractor too.
+        video_to_text: scores of the other direction, (num_videos, num_texts), where they are not the transposed
+            `scores`, as after re-ranking.
+        not_found: the scores are of a search that may miss items, and -inf stands for an item that was not found. A
+            query whose own items were all missed then ranks after everything else instead of being an error.
+
+    Raises:
+        VmrError: as in `ranks`, or no text has a video.
     """
     matrix = _score_matrix(scores)
     num_texts, num_videos = matrix.shape
@@ -97,8 +112,8 @@ def bidirectional_ranks(
         raise VmrError(f"video_to_text has shape {back.shape}, expected ({num_videos}, {num_texts})")
     return DirectionRanks(
         *(
-            _ranks(way, _askers(own), [items for items in own if items], not_found)
-            for way, own in zip((matrix, back), own_items, strict=True)
+            _ranks(direction, _queries(own), [items for items in own if items], not_found)
+            for direction, own in zip((matrix, back), own_items, strict=True)
         )
     )
 
@@ -108,7 +123,13 @@ def right_answers(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Return the videos of every text and the texts of every video; an empty list where there are none.
 
-    Raises VmrError where `video_of_text` has another length than `num_texts`, or names a video that there is not.
+    Args:
+        video_of_text: as in `bidirectional_ranks`.
+        num_texts: how many texts there are.
+        num_videos: how many videos there are.
+
+    Raises:
+        VmrError: `video_of_text` has another length than `num_texts`, or names a video that does not exist.
     """
     videos_of_text = _own_items(video_of_text, num_texts, num_videos, may_be_empty=True)
     texts_of_video: list[list[int]] = [[] for _ in range(num_videos)]
@@ -119,13 +140,25 @@ def right_answers(
 
 
 def query_indices(video_of_text: VideoOfText, num_videos: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return which texts and which videos the rows of `DirectionRanks` belong to: indices, increasing."""
+    """Return the indices, increasing, of the texts and of the videos that the rows of `DirectionRanks` belong to.
+
+    Args:
+        video_of_text: as in `bidirectional_ranks`.
+        num_videos: how many videos there are.
+    """
     texts, videos = right_answers(video_of_text, len(video_of_text), num_videos)
-    return _askers(texts), _askers(videos)
+    return _queries(texts), _queries(videos)
 
 
 def summary(query_ranks: NDArray[np.integer]) -> dict[str, float]:
-    """Return the metrics of one direction from its ranks, from 1, (num_queries,); as `retrieval_metrics`."""
+    """Return the metrics of one direction, those of `retrieval_metrics`, from its ranks.
+
+    Args:
+        query_ranks: from 1, (num_queries,).
+
+    Raises:
+        VmrError: there is no query.
+    """
     if not len(query_ranks):
         raise VmrError("no ranks: there was no query")
     recalls = {f"R@{k}": 100.0 * float(np.mean(query_ranks <= k)) for k in RECALL_AT}
@@ -135,9 +168,15 @@ def summary(query_ranks: NDArray[np.integer]) -> dict[str, float]:
 def bidirectional_summary(both: DirectionRanks) -> dict[str, float]:
     """Return the metrics of both directions under `text_to_video/...` and `video_to_text/...`, and their `rsum`.
 
-    `rsum` is the sum of the six R@K, [0, 600].
+    Args:
+        both: the ranks of both directions.
+
+    Returns:
+        The metrics by name; `rsum` is the sum of the six R@K, [0, 600].
     """
-    metrics = {f"{way}/{key}": value for way, row in both._asdict().items() for key, value in summary(row).items()}
+    metrics = {
+        f"{direction}/{key}": value for direction, row in both._asdict().items() for key, value in summary(row).items()
+    }
     metrics["rsum"] = sum(value for key, value in metrics.items() if "/R@" in key)
     return metrics
 
@@ -145,7 +184,16 @@ def bidirectional_summary(both: DirectionRanks) -> dict[str, float]:
 def bidirectional_metrics(
     scores: ArrayLike, video_of_text: VideoOfText, video_to_text: ArrayLike | None = None
 ) -> dict[str, float]:
-    """Return `bidirectional_summary` of `bidirectional_ranks`, whose arguments and errors these are."""
+    """Return the metrics of both directions from scores: `bidirectional_summary` of `bidirectional_ranks`.
+
+    Args:
+        scores: as in `bidirectional_ranks`.
+        video_of_text: as in `bidirectional_ranks`.
+        video_to_text: as in `bidirectional_ranks`.
+
+    Raises:
+        VmrError: as in `bidirectional_ranks`.
+    """
     return bidirectional_summary(bidirectional_ranks(scores, video_of_text, video_to_text))
 
 
@@ -155,7 +203,7 @@ def _ranks(
     own_items: Sequence[Sequence[int]],
     not_found: bool = False,
 ) -> NDArray[np.int64]:
-    """Rank the rows `queries` of `scores`; own_items[n] are the right answers of row queries[n], never empty."""
+    """Rank the rows `queries` of `scores`; own_items[n], never empty, are the right answers of row queries[n]."""
     if not len(queries):
         raise VmrError("no text has a video, so there is nothing to rank")
     result = np.empty(len(queries), dtype=np.int64)
@@ -193,7 +241,7 @@ def _score_matrix(scores: ArrayLike) -> NDArray[np.generic]:
     try:
         matrix = np.asarray(scores)
     except (TypeError, ValueError) as error:  # rows of different lengths, a tensor on a GPU
-        raise VmrError(f"scores is no matrix: {error}") from None
+        raise VmrError(f"scores is not a matrix: {error}") from None
     if matrix.ndim != 2:
         raise VmrError(f"scores must be (num_queries, num_gallery), got shape {matrix.shape}")
     if matrix.dtype.kind not in "biuf":
@@ -223,7 +271,8 @@ def _own_items(
     return own_items
 
 
-def _askers(own_items: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+def _queries(own_items: Sequence[Sequence[int]]) -> NDArray[np.int64]:
+    """The rows that have a right answer, increasing."""
     return np.array([query for query, items in enumerate(own_items) if items], dtype=np.int64)
 
 

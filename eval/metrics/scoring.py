@@ -1,4 +1,4 @@
-"""From scores to what a report says of them: ranks, metrics, intervals, alarms. Imports no torch.
+"""From the scores of a column to its ranks, metrics, intervals and alarms. Imports no torch.
 
 Shapes: Q texts, V videos, D dimensions. Scores are higher for what fits better.
 """
@@ -20,12 +20,16 @@ Matrix = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
-class Scores:
-    """The scores of one kind.
+class ColumnScores:
+    """The scores of one column of a report.
 
-    text_to_video: (Q, V). video_to_text: (V, Q), None where they are the same turned over. not_found: whether -inf
-    stands for what a search missed. text_vectors, video_vectors: (Q, D) and (V, D) that the scores come from, where
-    they should be looked at for damage.
+    Attributes:
+        text_to_video: (Q, V), higher is better.
+        video_to_text: (V, Q), None where they are the transposed scores of text to video.
+        not_found: whether -inf stands for an item that a search missed.
+        text_vectors: (Q, D), the texts' vectors that the scores were computed from; given where they are to be
+            checked for damage.
+        video_vectors: (V, D), the same of the videos.
     """
 
     text_to_video: Matrix
@@ -36,20 +40,45 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Column:
-    """What one kind of score comes to: metrics, their 95 % intervals, ranks (None for multiple choice), alarms."""
+class ColumnResult:
+    """What the scores of one column come to.
+
+    Attributes:
+        metrics: such as `text_to_video/R@1`, in percent or ranks from 1; `accuracy` alone for multiple choice.
+        intervals: for the same metrics, the bounds of the 95 % interval.
+        ranks: the rank of every query; None for multiple choice.
+        alarms: why the scores may be no result at all, one sentence each.
+    """
 
     metrics: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     ranks: DirectionRanks | None
     alarms: tuple[str, ...]
 
+    def ranks_by_direction(self) -> dict[str, tuple[int, ...]]:
+        """Return the ranks as a report holds them; nothing for multiple choice."""
+        if self.ranks is None:
+            return {}
+        return {direction: tuple(ranks.tolist()) for direction, ranks in self.ranks._asdict().items()}
 
-def measure(scores: Scores, data: RetrievalSet, *, alarming: bool = True) -> Column:
-    """The column of these scores over the texts and videos of `data`; alarming: whether a bad result is a surprise."""
+
+def score_column(scores: ColumnScores, data: RetrievalSet, *, with_alarms: bool = True) -> ColumnResult:
+    """Compute metrics, intervals, ranks and alarms of one column.
+
+    Args:
+        scores: of the texts and videos of `data`.
+        data: which text belongs to which video, or the questions of a multiple-choice test.
+        with_alarms: look for signs that the scores are no result. A control, which is meant to score badly, needs no
+            alarms.
+
+    Raises:
+        VmrError: the scores do not fit the data, or a query's score against its own item is not finite.
+    """
     if data.choices:
         hits = choice_hits(scores.text_to_video, data.choices)
-        return Column({CHOICE_METRIC: 100.0 * float(hits.mean())}, {CHOICE_METRIC: share_interval(hits)}, None, ())
+        return ColumnResult(
+            {CHOICE_METRIC: 100.0 * float(hits.mean())}, {CHOICE_METRIC: share_interval(hits)}, None, ()
+        )
     ranks = bidirectional_ranks(
         scores.text_to_video, data.video_of_text, scores.video_to_text, not_found=scores.not_found
     )
@@ -62,4 +91,4 @@ def measure(scores: Scores, data: RetrievalSet, *, alarming: bool = True) -> Col
         gallery_vectors=scores.video_vectors,
         not_found=scores.not_found,
     )
-    return Column(bidirectional_summary(ranks), intervals(ranks), ranks, tuple(found) if alarming else ())
+    return ColumnResult(bidirectional_summary(ranks), intervals(ranks), ranks, tuple(found) if with_alarms else ())

@@ -1,4 +1,5 @@
-"""What an evaluation found: the report as JSON, Markdown and a page, and the comparison of two reports.
+"""What an evaluation found: `report.Report`, which can be saved as JSON, Markdown and HTML, and compared with another.
 
-Imports `metrics`, and no torch.
+The other modules show parts of a report; reach them through the methods of `Report`.
+Imports `metrics` of the rooms of `vmr.eval`, and no torch.
 """

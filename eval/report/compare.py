@@ -1,8 +1,8 @@
 """Whether one evaluation is better than another: paired bootstrap of the differences. Imports no torch.
 
-Two reports compare only if they asked the same queries of the same gallery by the same protocol and scored them in the
-same way; a pair that did not is refused, with what differs. The ranks that a report holds make it possible to compare
-query by query, which tells far smaller differences apart than two separate intervals do.
+Two reports can be compared only if they have the same queries, gallery and protocol, and scored them in the same way;
+other pairs are refused, with what differs. Reports hold the rank of each query, so they are compared query by query,
+which shows far smaller differences than two separate intervals do.
 """
 
 from collections import Counter
@@ -20,10 +20,16 @@ from vmr.eval.report.report import DIRECTIONS, Report
 
 @dataclass(frozen=True)
 class MetricDifference:
-    """One metric, such as `text_to_video/R@1`, of the queries that both reports answer.
+    """How two reports, a and b, differ in one metric over the queries that both have.
 
-    a, b: its values. difference: b - a, with its 95 % interval low to high. share_not_above: the share of resamples,
-    in [0, 1], in which b - a is 0 or less.
+    Attributes:
+        metric: such as `text_to_video/R@1`.
+        a: its value in the first report.
+        b: its value in the second report.
+        difference: b - a.
+        low: lower bound of the 95 % interval of the difference.
+        high: upper bound of the 95 % interval of the difference.
+        share_not_above: share of the resamples, in [0, 1], in which b - a is 0 or less.
     """
 
     metric: str
@@ -42,7 +48,14 @@ class MetricDifference:
 
 @dataclass(frozen=True)
 class ColumnComparison:
-    """A column of the one report against a column of the other. num_queries: how many were paired, per direction."""
+    """A column of one report against a column of the other.
+
+    Attributes:
+        kind_a: the column of the first report.
+        kind_b: the column of the second report.
+        num_queries: for each direction, how many queries were paired.
+        rows: the metrics.
+    """
 
     kind_a: str
     kind_b: str
@@ -52,7 +65,13 @@ class ColumnComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What came out. differences: what was overlooked because it was forced; left_out: kinds only one report has."""
+    """The result of comparing two reports.
+
+    Attributes:
+        columns: the columns that were compared.
+        differences: how the two evaluations differ, in words; not empty only where the comparison was forced.
+        left_out: columns that only one report has.
+    """
 
     columns: tuple[ColumnComparison, ...]
     differences: tuple[str, ...]
@@ -60,19 +79,26 @@ class Comparison:
 
 
 def compare(a: Report, b: Report, *, column: str | None = None, force: bool = False) -> Comparison:
-    """Compares `b` with `a`, query by query.
+    """Compare `b` with `a`, query by query.
 
-    column: the kind of score to compare; `A=B` names one for each report; by default all kinds that both have. force:
-    compare what can be paired although the reports differ: the queries whose text, or video, both ask exactly once.
+    Args:
+        a: the first report.
+        b: the second report. Differences are b - a.
+        column: the column to compare; `A=B` names one for each report; default, all columns that both have.
+        force: compare what can be paired although the reports differ: the queries whose text, or video, stands
+            exactly once in both.
 
-    Raises VmrError, naming the differences, where the reports are not of one protocol, gallery, set of queries and kind
-    of score and `force` is not given; and always where a report holds no ranks, a named column does not exist, or no
-    query is left to pair.
+    Raises:
+        VmrError: the reports differ in protocol, gallery, queries or kind of score, and `force` is not given (the
+            message names the differences); or a report holds no ranks, a named column does not exist, or no query can
+            be paired.
     """
     kinds = _kinds(a, b, column)
     differences = (*_differences(a, b), *(words for pair in kinds for words in _kind_differences(a, b, *pair)))
     if differences and not force:
-        raise VmrError(f"the reports do not compare: {'; '.join(differences)} (--force compares what can be paired)")
+        raise VmrError(
+            f"the reports cannot be compared: {'; '.join(differences)} (--force compares what can be paired)"
+        )
     paired = {kind for pair in kinds for kind in pair}
     left_out = () if column else tuple(kind for kind in {**a.scores, **b.scores} if kind not in paired)
     return Comparison(tuple(_column(a, b, *pair) for pair in kinds), differences, left_out)
@@ -100,20 +126,20 @@ def _held(report: Report) -> str:
 
 
 def _differences(a: Report, b: Report) -> Iterator[str]:
-    """What of the two evaluations differs, each in words."""
-    measured = [_measured(report) for report in (a, b)]
-    if measured[0] != measured[1]:
-        yield f"protocol {measured[0]} against {measured[1]}"
+    """How the two evaluations differ, each difference in words."""
+    protocol_a, protocol_b = _protocol_in_words(a), _protocol_in_words(b)
+    if protocol_a != protocol_b:
+        yield f"protocol {protocol_a} against {protocol_b}"
     if a.num_videos != b.num_videos:
         yield f"a gallery of {a.num_videos} videos against {b.num_videos}"
     if a.num_texts != b.num_texts:
         yield f"a gallery of {a.num_texts} texts against {b.num_texts}"
-    for what, of_a, of_b in (("text", a.text_ids, b.text_ids), ("video", a.video_ids, b.video_ids)):
+    for kind, of_a, of_b in (("text", a.text_ids, b.text_ids), ("video", a.video_ids, b.video_ids)):
         if of_a != of_b:
-            yield f"{what} queries: {_first_difference(of_a, of_b)}"
+            yield f"{kind} queries: {_first_difference(of_a, of_b)}"
 
 
-def _measured(report: Report) -> str:
+def _protocol_in_words(report: Report) -> str:
     protocol = report.protocol
     if protocol is None:
         return report.dataset

@@ -1,4 +1,4 @@
-"""On what and by which code a report was made: commit, machine, library versions. Imports no torch."""
+"""Where a report was made: commit of the code, machine, versions of the libraries. Imports no torch."""
 
 import os
 import platform
@@ -14,7 +14,12 @@ PACKAGES = ("vmr", "torch", "numpy", "av", "transformers", "timm", "open_clip_to
 
 @dataclass(frozen=True)
 class Commit:
-    """The git commit of the code. dirty: whether tracked files differ from it."""
+    """The git commit of the code.
+
+    Attributes:
+        id: its hash.
+        dirty: whether tracked files differ from it.
+    """
 
     id: str
     dirty: bool
@@ -22,7 +27,14 @@ class Commit:
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine. num_cores: those this process may use; gpu: None where torch has none or was not imported."""
+    """The machine.
+
+    Attributes:
+        cpu: name of the processor.
+        num_cores: cores that this process may use.
+        memory_bytes: memory of the machine.
+        gpu: its name; None where torch has none or was not imported.
+    """
 
     cpu: str
     num_cores: int
@@ -32,11 +44,11 @@ class Hardware:
 
 @cache
 def commit() -> Commit | None:
-    """Of the checkout that vmr runs from; None where it runs from an installed package or git is missing."""
-    root = Path(__file__).resolve().parents[2]  # eval/ stands at the top of a checkout
+    """Return the commit of the checkout that vmr runs from; None if it is an installed package or git is missing."""
+    root = Path(__file__).resolve().parents[2]  # eval/report/environment.py, below the top of a checkout
     if not (root / ".git").exists():
         return None
-    # A lock would make a git command of the user's, at the same moment, fail.
+    # With a lock, a git command that the user runs at the same moment would fail.
     git = ("git", "--no-optional-locks", "-C", str(root))
     try:
         head = _output(*git, "rev-parse", "HEAD")
@@ -47,14 +59,14 @@ def commit() -> Commit | None:
 
 
 def hardware() -> Hardware:
-    """What is found of this machine without asking more than the operating system, and torch where it is in use."""
+    """Return what the operating system knows of this machine, and torch where it is imported already."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hardware(_cpu_name(), cores, memory_bytes, _gpu_name())
 
 
 def versions() -> dict[str, str]:
-    """The platform, Python, and those of PACKAGES that are installed."""
+    """Return the versions of the platform, of Python, and of those PACKAGES that are installed."""
     found = {"platform": platform.platform(), "python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""The queries that a report shows: those the encoder answers worst, and best. Imports no torch.
+"""The queries that a report shows: the worst and the best of the encoder. Imports no torch.
 
 Shapes: Q queries (texts), V videos.
 """
@@ -16,9 +16,17 @@ GROUPS = ("worst", "best")
 
 @dataclass(frozen=True)
 class Example:
-    """A text, the video it belongs to, that video's rank from 1, and the videos that were retrieved, best first.
+    """A query by text, and what was retrieved for it.
 
-    group: one of GROUPS. retrieved: video id and score; a score that is not finite is None.
+    Attributes:
+        group: one of GROUPS.
+        text: the query.
+        video: id of the video that it belongs to.
+        rank: the rank of that video, from 1.
+        retrieved: id and score of the videos that were retrieved, best first; a score that is not finite is None.
+
+    Raises:
+        VmrError: the group is unknown.
     """
 
     group: str
@@ -42,11 +50,22 @@ def pick_examples(
     num_each: int = 5,
     num_retrieved: int = 3,
 ) -> tuple[Example, ...]:
-    """The num_each worst text-to-video queries, then the num_each best; no query twice.
+    """Return the worst text-to-video queries, then the best; no query twice.
 
-    scores: (Q, V), higher is better. ranks: (Q,), from 1. videos: for each query its right video (of several, the one
-    to show), as a row of `video_ids`. The worst have the greatest ranks; the best, among equal ranks, are furthest
-    ahead of the best other video. Of equals the first comes first.
+    The worst have the greatest ranks. The best have the smallest ranks, and among equal ranks the largest lead over the
+    best other video. Of equal queries the first comes first.
+
+    Args:
+        scores: (Q, V), higher is better.
+        ranks: (Q,), from 1.
+        texts: the Q queries.
+        videos: for each query the row in `video_ids` of its right video; where several are right, of the one to show.
+        video_ids: the V videos.
+        num_each: how many of the worst, and how many of the best.
+        num_retrieved: how many retrieved videos to name for each query.
+
+    Raises:
+        VmrError: the shapes do not fit.
     """
     matrix = np.asarray(scores)
     rows, own = np.arange(len(matrix)), np.asarray(videos, dtype=np.int64)

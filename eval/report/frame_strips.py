@@ -19,7 +19,13 @@ QUALITY = 72
 
 @dataclass(frozen=True)
 class Strip:
-    """The frames of a video as a data URI; where there are none `uri` is empty and `reason` says why."""
+    """Some frames of a video.
+
+    Attributes:
+        video: id of the video.
+        uri: the picture as a data URI; empty where there is none.
+        reason: why there is no picture.
+    """
 
     video: str
     uri: str = ""
@@ -27,15 +33,25 @@ class Strip:
 
 
 class FrameStrips:
-    """Strips of videos by id, each made once. videos: id -> file; others have no strip."""
+    """Strips of videos by id, each made once."""
 
     def __init__(self, videos: Mapping[str, Path], num_frames: int = NUM_FRAMES) -> None:
+        """Take the files of the videos; nothing is opened.
+
+        Args:
+            videos: for ids of videos, their files; other videos have no strip.
+            num_frames: frames of a strip, at most NUM_FRAMES.
+        """
         self._videos = videos
         self._frames = FrameSpec(min(num_frames, NUM_FRAMES), SIZE)
         self._made: dict[str, Strip] = {}
 
     def of(self, video: str) -> Strip:
-        """The strip of a video: the middles of equal parts of it, each cropped to a square."""
+        """Return the strip of a video: the middle frames of equal parts of it, each cropped to a square.
+
+        Args:
+            video: id of the video.
+        """
         if video not in self._made:
             self._made[video] = self._make(video)
         return self._made[video]

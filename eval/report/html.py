@@ -8,7 +8,7 @@ from vmr.errors import MissingExtraError
 from vmr.eval.report import plots as report_plots
 from vmr.eval.report.examples import GROUPS
 from vmr.eval.report.frame_strips import FrameStrips
-from vmr.eval.report.report import DIRECTIONS, Report, write_text
+from vmr.eval.report.report import DIRECTIONS, Report
 from vmr.eval.report.tables import (
     column_title,
     curve_table,
@@ -23,16 +23,16 @@ from vmr.eval.report.tables import (
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def save_html(report: Report, path: str | Path, videos: Mapping[str, Path] | None = None) -> None:
-    """Writes the page, the whole file or nothing; arguments and errors as `to_html`."""
-    write_text(path, to_html(report, videos))
+def to_html(report: Report, video_files: Mapping[str, Path] | None = None) -> str:
+    """Return the whole report as a page.
 
+    Args:
+        report: the report.
+        video_files: for ids of videos, their files, for the frames of the worst and best queries. A video without a
+            file, or whose file cannot be read, is shown as a placeholder that names it.
 
-def to_html(report: Report, videos: Mapping[str, Path] | None = None) -> str:
-    """The whole report as a page.
-
-    videos: video id -> file, for the frames of the worst and best queries; a video without a file, or whose file cannot
-    be read, is shown as a placeholder that names it. Raises MissingExtraError where a package is not installed.
+    Raises:
+        MissingExtraError: jinja2, matplotlib or pillow is not installed.
     """
     try:
         import jinja2
@@ -53,7 +53,7 @@ def to_html(report: Report, videos: Mapping[str, Path] | None = None) -> str:
         curves=report_plots.recall_curves(report),
         curve_tables=[table for table in (curve_table(report, way) for way in DIRECTIONS) if table.rows],
         histogram=report_plots.rank_histogram(report),
-        examples=_examples(report, FrameStrips(videos or {}, report.num_frames)),
+        examples=_examples(report, FrameStrips(video_files or {}, report.num_frames)),
         protocol=protocol_facts(report),
         environment=environment_facts(report),
     )
@@ -77,7 +77,7 @@ def _column(report: Report, kind: str) -> dict[str, Any]:
 
 
 def _examples(report: Report, strips: FrameStrips) -> list[dict[str, Any]]:
-    """Column -> group -> the queries, each with the strips of its own video and of those that were retrieved."""
+    """For each column and group the queries, with the strips of the right video and of those that were retrieved."""
     return [
         {
             "kind": kind,

@@ -15,7 +15,11 @@ from vmr.eval.report.tables import (
 
 
 def to_markdown(report: Report) -> str:
-    """The whole report but its ranks and examples; what must be read first stands first."""
+    """Return a report as Markdown, without its ranks and examples; warnings stand first.
+
+    Args:
+        report: the report.
+    """
     parts = [f"# {_plain(report.encoder)} on {_plain(report.dataset)}"]
     parts += [f"> **WARNING: {_plain(warning)}**" for warning in warnings(report)]
     intervals = " In brackets: 95 % bootstrap intervals over the queries." if report.intervals else ""

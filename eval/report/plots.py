@@ -1,4 +1,4 @@
-"""The plots of a report as SVG text that takes its ink from the page around it. Needs matplotlib; imports no torch."""
+"""The plots of a report as SVG in the text colour of the page around them. Needs matplotlib; imports no torch."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,18 @@ _EDGES = (1, 2, 6, 11, 21, 51, 101, 501)
 
 
 def recall_curves(report: Report) -> str:
-    """R@K over K, a panel for each direction and a line for each column, as one <svg> element; empty without ranks.
+    """Plot R@K over K, a panel for each direction and a line for each column.
 
     Chance, K / number of gallery items, is drawn dotted where each query has one right answer.
+
+    Args:
+        report: the report.
+
+    Returns:
+        One <svg> element; empty for a report without ranks.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
     """
     panels = _panels(report)
     if not panels:
@@ -50,7 +59,17 @@ def recall_curves(report: Report) -> str:
 
 
 def rank_histogram(report: Report) -> str:
-    """The share of queries by rank, a panel for each direction, as one <svg> element; empty without ranks."""
+    """Plot the share of queries by rank, a panel for each direction.
+
+    Args:
+        report: the report.
+
+    Returns:
+        One <svg> element; empty for a report without ranks.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     panels = _panels(report)
     if not panels:
         return ""

@@ -1,9 +1,9 @@
-"""What others have published on a protocol, to stand beside our scores. Imports no torch.
+"""Results that others have published on a protocol, to be shown beside our scores. Imports no torch.
 
-A row says how it was scored, because numbers of different kinds do not compare: a model that re-ranks by matching, or
-that normalises over the test queries, owes part of its score to that. Figures of VideoMamba, UMT and QB-Norm are from
-their authors' repositories; those of CLIP4Clip, Frozen in Time and CAMoE are as tables of other papers quote them.
-UMT's figures on MSVD are left out: it is not clear which of the three versions of that data set they are over.
+A row says how it was scored, because numbers of different kinds cannot be compared: re-ranking by matching and
+normalising over the test queries both raise a score. Figures of VideoMamba, UMT and QB-Norm are from their authors'
+repositories; those of CLIP4Clip, Frozen in Time and CAMoE are as tables of other papers quote them. UMT's figures on
+MSVD are left out, because it is not clear which of the three versions of that data set they were measured on.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,15 @@ ZERO_SHOT, FINE_TUNED = "zero-shot", "fine-tuned"
 
 @dataclass(frozen=True)
 class ReferenceRow:
-    """A published result in one direction (`text_to_video` or `video_to_text`).
+    """A published result in one direction.
 
-    recalls: R@1, R@5 and R@10 in percent, None where it was not published. kind: as the report's columns are named,
-    such as `embedding` or `vtm`. setting: `zero-shot` or `fine-tuned`. source: where it stands.
+    Attributes:
+        model: its name.
+        direction: `text_to_video` or `video_to_text`.
+        recalls: R@1, R@5 and R@10 in percent; None where it was not published.
+        kind: how it was scored, named as the columns of a report, such as `embedding` or `vtm`.
+        setting: `zero-shot` or `fine-tuned`.
+        source: where it was published.
     """
 
     model: str
@@ -31,7 +36,11 @@ class ReferenceRow:
 
 
 def reference_rows(protocol: str) -> tuple[ReferenceRow, ...]:
-    """The rows of a protocol by its name, such as `msrvtt`; none where nothing is known."""
+    """Return the published results on a protocol; none where nothing is known.
+
+    Args:
+        protocol: its name, such as `msrvtt`.
+    """
     return (*_videomamba(protocol), *_umt(protocol), *_OTHERS.get(protocol, ()))
 
 

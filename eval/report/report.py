@@ -1,13 +1,13 @@
-"""What an evaluation found, with everything needed to know what the numbers are. Imports no torch."""
+"""The report of an evaluation: its numbers, and everything that one must know to read them. Imports no torch."""
 
 import json
 import math
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vmr.errors import VmrError
 from vmr.eval.metrics.columns import ColumnInfo, column_info
@@ -15,19 +15,30 @@ from vmr.eval.report.environment import Commit, Hardware, commit, hardware, vers
 from vmr.eval.report.examples import Example
 from vmr.eval.report.reference import ReferenceRow
 from vmr.files import require_writable, write_atomically
-from vmr.from_json import from_json
+from vmr.from_json import IN_MEMORY, as_json, from_json
 from vmr.retrieval.manifest import Failure
+
+if TYPE_CHECKING:
+    from vmr.eval.report.compare import Comparison
 
 SCHEMA = "vmr-report/2"
 DIRECTIONS = {"text_to_video": "text to video", "video_to_text": "video to text"}
 
-# One line each in the file: a thousand ranks, one a line, would hide what a person looks for.
+# Each of these is one line of the file: with a thousand ranks on a thousand lines nobody would find the scores.
 _LONG = ("ranks", "text_ids", "video_ids")
 
 
 @dataclass(frozen=True)
 class ProtocolInfo:
-    """Which protocol was followed: its name, version and hash identify it; `note` says what it is easily taken for."""
+    """Which protocol was followed.
+
+    Attributes:
+        name: what `vmr-eval --dataset` calls it.
+        version: increased when the rules of the protocol change.
+        hash: of its rules; name, version and hash identify a protocol.
+        title: what papers call it.
+        note: what it is, and what it is easily confused with.
+    """
 
     name: str
     version: int
@@ -38,23 +49,46 @@ class ProtocolInfo:
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation. Raises VmrError where its parts do not fit together or a number is not finite.
+    """One evaluation.
+
+    `report["text_to_video/R@1"]` is a metric of the column `embedding`, `report["vtm/text_to_video/R@1"]` one of
+    another column.
 
     Attributes:
-        scores: a column for each kind of score (see `columns`), each a mapping such as `text_to_video/R@1` -> percent.
+        dataset: name of the data set.
+        encoder: name of the encoder.
+        about: one line on what the encoder can and cannot do.
+        fingerprint: of the encoder.
+        num_frames: frames taken of each video.
+        sampling: the rule by which they were taken.
+        reader: the library that decoded them.
+        num_videos: videos that were scored.
+        num_videos_asked: videos that the data set holds.
+        num_texts: texts that were scored.
+        num_texts_asked: texts that the data set holds.
+        failures: every video that was to be scored and could not be, with the reason.
+        scores: for each column (see `columns`) its metrics, such as `text_to_video/R@1` in percent.
+        rerank_depth: candidates of each query that were scored again by matching; 0 for none.
+        protocol: which rules were followed; None where there are none.
+        limit: how many videos of the data set were to be scored; None for all. A report with a limit is `partial`.
+        alarms: why the scores may be no result at all, one sentence each.
         columns: what each column is; by default as `column_info` says.
         intervals: for the same metrics, the bounds of the 95 % bootstrap interval over queries.
-        ranks: column -> direction -> the rank, from 1, of each query: the texts of `text_ids`, the videos of
-            `video_ids`.
-        text_ids, video_ids: the captions that were asked with, and the ids of the videos that have one, in order.
-        num_videos, num_texts: what was scored; the `_asked` ones are what the data set holds, and `failures` names
-            every video between the two.
-        limit: how many videos of the data set were asked for, where not all were; such a report is `partial`.
-        alarms: why the scores may be no result at all, a sentence each.
         reference: published results on the same protocol.
-        examples: column -> the worst and the best text-to-video queries.
-        commit: of the checkout of vmr, None where it runs from an installed package.
-        date: ISO 8601, UTC.
+        examples: for each column, the worst and the best text-to-video queries.
+        command: the command line of the process.
+        date: when the report was made, ISO 8601, UTC.
+        commit: of the checkout of vmr; None where it runs from an installed package.
+        hardware: the machine.
+        versions: of Python and of the libraries.
+        text_ids: the captions that were queries, in order.
+        video_ids: the ids of the videos that were queries, in order.
+        ranks: for each column and direction, the rank, from 1, of each query of `text_ids` or `video_ids`.
+        video_files: for ids of videos, their files, for the pictures of an HTML page. Known in memory only: no file of
+            a report holds them, and they do not count where reports are compared for equality.
+
+    Raises:
+        VmrError: the parts do not fit together, or a number is not finite.
     """
 
     dataset: str
@@ -86,6 +120,7 @@ class Report:
     text_ids: tuple[str, ...] = ()
     video_ids: tuple[str, ...] = ()
     ranks: dict[str, dict[str, tuple[int, ...]]] = field(default_factory=dict)
+    video_files: Mapping[str, Path] = field(default_factory=dict, repr=False, compare=False, metadata=IN_MEMORY)
 
     def __post_init__(self) -> None:
         infos = {kind: self.columns.get(kind) or column_info(kind, self.rerank_depth) for kind in self.scores}
@@ -112,34 +147,106 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every video that was asked for was scored."""
+        """Whether every video that was to be scored was scored."""
         return not self.failures
 
     @property
     def partial(self) -> bool:
-        """Whether only a part of the data set was asked for: a smoke run, no result."""
+        """Whether only a part of the data set was to be scored: a smoke run, not a result."""
         return self.limit is not None
 
     @property
     def coverage(self) -> str:
-        """What the scores are over, in words."""
+        """How much of the data set the scores are over, in words."""
         missing = f" ({len(self.failures)} missing or unreadable)" if self.failures else ""
         return (
             f"{self.num_videos} of {self.num_videos_asked} videos{missing}, "
             f"{self.num_texts} of {self.num_texts_asked} texts"
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON types, with the schema's name."""
-        return {"schema": SCHEMA, "partial": self.partial, **asdict(self)}
+    def __getitem__(self, metric: str) -> float:
+        """Return a metric.
 
-    def save(self, path: str | Path) -> None:
-        """Writes the report as JSON, the whole file or nothing; makes the folder where there is none."""
-        write_text(path, _as_json(self.as_dict()))
+        Args:
+            metric: such as `text_to_video/R@1` or `rsum` of the column `embedding`, or `vtm/text_to_video/R@1` of
+                another column.
+
+        Raises:
+            VmrError: the report has no such metric.
+        """
+        known = dict(self.scores.get("embedding", {}))
+        known |= {f"{kind}/{name}": value for kind, metrics in self.scores.items() for name, value in metrics.items()}
+        if metric not in known:
+            raise VmrError(f"this report has no metric {metric!r}: it has {', '.join(known)}")
+        return known[metric]
+
+    def compare(self, other: "Report", *, column: str | None = None, force: bool = False) -> "Comparison":
+        """Compare another report with this one, query by query; a difference above 0 says that `other` has more.
+
+        Arguments, result and errors are those of `vmr.eval.report.compare.compare`.
+        """
+        from vmr.eval.report.compare import compare
+
+        return compare(self, other, column=column, force=force)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as JSON types, with the name of its schema."""
+        return {"schema": SCHEMA, "partial": self.partial, **as_json(self)}
+
+    def to_json(self) -> str:
+        """Return the text of a JSON file that `load` reads."""
+        return _json_text(self.as_dict())
+
+    def to_markdown(self) -> str:
+        """Return the report as Markdown, without its ranks and examples."""
+        from vmr.eval.report.markdown import to_markdown
+
+        return to_markdown(self)
+
+    def to_html(self, video_files: Mapping[str, Path] | None = None) -> str:
+        """Return the report as one HTML page that needs no other file.
+
+        Args:
+            video_files: for ids of videos, their files, for the pictures of the worst and best queries; default, those
+                that the report has in memory. A video without a file is shown as a placeholder.
+
+        Raises:
+            MissingExtraError: a package of the extra `report` is not installed.
+        """
+        from vmr.eval.report.html import to_html
+
+        return to_html(self, self.video_files if video_files is None else video_files)
+
+    def save(self, path: str | Path, *, video_files: Mapping[str, Path] | None = None) -> None:
+        """Write the report, the whole file or nothing; the folder is made where there is none.
+
+        Args:
+            path: the file. Its suffix says what is written: `.json`, which `load` reads, `.md` or `.html`.
+            video_files: as in `to_html`, for a page.
+
+        Raises:
+            VmrError: the suffix is another one, or the file cannot be written.
+            MissingExtraError: a page needs a package of the extra `report` that is not installed.
+        """
+        suffix = Path(path).suffix.lower()
+        if suffix not in (".json", ".md", ".html"):
+            raise VmrError(f"{path}: a report is saved as .json, .md or .html: name the file so")
+        if suffix == ".json":
+            text = self.to_json()
+        else:
+            text = self.to_markdown() if suffix == ".md" else self.to_html(video_files)
+        write_text(path, text)
 
     @classmethod
     def load(cls, path: str | Path) -> "Report":
-        """The report that `save` wrote. Raises VmrError, one line, for anything that is not one."""
+        """Read a report that `save` wrote as JSON.
+
+        Args:
+            path: the file.
+
+        Raises:
+            VmrError: the file cannot be read, is not a report, is one of another schema, or is damaged.
+        """
         path = Path(path)
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -163,12 +270,20 @@ class Report:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a file of text, whole or not at all; makes its folder where there is none."""
+    """Write a text file, the whole of it or nothing; its folder is made where there is none.
+
+    Args:
+        path: the file.
+        text: what it will hold.
+
+    Raises:
+        VmrError: the file cannot be written.
+    """
     require_writable(path)
     write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def _as_json(content: Mapping[str, Any]) -> str:
+def _json_text(content: Mapping[str, Any]) -> str:
     items = (
         f' "{key}": ' + json.dumps(value, indent=None if key in _LONG else 1, allow_nan=False).replace("\n", "\n ")
         for key, value in content.items()

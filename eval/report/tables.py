@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from vmr.eval.metrics.columns import CONTROLS, ColumnInfo
+from vmr.eval.metrics.columns import CONTROL_KINDS, ColumnInfo
 from vmr.eval.report.reference import ReferenceRow
 from vmr.eval.report.report import DIRECTIONS, Report
 
@@ -12,7 +12,12 @@ THIS_REPORT = "this report"  # the source of our own rows beside published ones
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, and in small beside it, such as an interval; empty where there is none."""
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        small: what stands beside it in small letters, such as an interval; empty where there is nothing.
+    """
 
     text: str
     small: str = ""
@@ -20,7 +25,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """The first cell of each row names the row."""
+    """A table.
+
+    Attributes:
+        caption: its title.
+        header: the names of its columns.
+        rows: its rows; the first cell of each is the name of the row.
+    """
 
     caption: str
     header: tuple[str, ...]
@@ -28,12 +39,22 @@ class Table:
 
 
 def column_title(kind: str, info: ColumnInfo) -> str:
-    """A column's name with what must be said beside it: `embedding+dsl (uses the other test queries)`."""
+    """Return a column's name with what must be said beside it: `embedding+dsl (uses the other test queries)`.
+
+    Args:
+        kind: the name of the column.
+        info: what the column is.
+    """
     return f"{kind} ({info.marks})" if info.marks else kind
 
 
 def score_table(report: Report, kind: str) -> Table:
-    """A column: a row for each direction, a cell for each metric."""
+    """Return the table of one column: a row for each direction, a cell for each metric.
+
+    Args:
+        report: the report.
+        kind: the name of the column.
+    """
     metrics = report.scores[kind]
     names = list(dict.fromkeys(metric.split("/")[1] for metric in metrics if "/" in metric))
     rows = tuple(
@@ -45,7 +66,12 @@ def score_table(report: Report, kind: str) -> Table:
 
 
 def other_scores(report: Report, kind: str) -> tuple[tuple[str, Cell], ...]:
-    """The metrics of a column that have no direction: `rsum`, `accuracy`."""
+    """Return the name and value of each metric of a column that has no direction: `rsum`, `accuracy`.
+
+    Args:
+        report: the report.
+        kind: the name of the column.
+    """
     return tuple((metric, _score_cell(report, kind, metric)) for metric in report.scores[kind] if "/" not in metric)
 
 
@@ -58,7 +84,12 @@ def _score_cell(report: Report, kind: str, metric: str) -> Cell:
 
 
 def reference_table(report: Report, direction: str) -> Table:
-    """Our columns (but the controls) and published results in one direction, each row with the kind of its scores."""
+    """Return our columns, without the controls, and published results; each row says how it was scored.
+
+    Args:
+        report: the report.
+        direction: `text_to_video` or `video_to_text`.
+    """
     recalls = ("R@1", "R@5", "R@10")
     ours = tuple(
         (
@@ -73,11 +104,11 @@ def reference_table(report: Report, direction: str) -> Table:
             Cell(THIS_REPORT),
         )
         for kind, info in report.columns.items()
-        if f"{direction}/R@1" in report.scores[kind] and kind not in CONTROLS
+        if f"{direction}/R@1" in report.scores[kind] and kind not in CONTROL_KINDS
     )
-    theirs = tuple(_reference_cells(row) for row in report.reference if row.direction == direction)
+    published = tuple(_reference_cells(row) for row in report.reference if row.direction == direction)
     header = ("model", "kind of score", "setting", *recalls, "source")
-    return Table(f"{DIRECTIONS[direction].capitalize()}, beside published results", header, (*ours, *theirs))
+    return Table(f"{DIRECTIONS[direction].capitalize()}, beside published results", header, (*ours, *published))
 
 
 def _reference_cells(row: ReferenceRow) -> tuple[Cell, ...]:
@@ -86,7 +117,12 @@ def _reference_cells(row: ReferenceRow) -> tuple[Cell, ...]:
 
 
 def curve_table(report: Report, direction: str) -> Table:
-    """R@K over K of every column whose ranks are known: the recall curve in numbers."""
+    """Return R@K for some K of every column whose ranks are known: the recall curve in numbers.
+
+    Args:
+        report: the report.
+        direction: `text_to_video` or `video_to_text`.
+    """
     rows = tuple(
         (Cell(kind), *(Cell(f"{recall_at(ranks[direction], k):.1f}") for k in CURVE_AT))
         for kind, ranks in report.ranks.items()
@@ -97,12 +133,17 @@ def curve_table(report: Report, direction: str) -> Table:
 
 
 def recall_at(ranks: tuple[int, ...], k: int) -> float:
-    """The share of queries whose rank is at most k, in percent."""
+    """Return the share of queries, in percent, whose rank is at most k.
+
+    Args:
+        ranks: of the queries, from 1; at least one.
+        k: K of R@K.
+    """
     return 100.0 * sum(rank <= k for rank in ranks) / len(ranks)
 
 
 def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """What was measured, as name and value."""
+    """Return what was measured, as names and values."""
     protocol = report.protocol
     followed: tuple[tuple[str, str], ...] = ()
     if protocol is not None:
@@ -122,7 +163,7 @@ def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
 
 
 def environment_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """By what it was measured, as name and value."""
+    """Return what it was measured with, as names and values."""
     machine = report.hardware
     return (
         ("command", report.command),
@@ -145,7 +186,7 @@ def _commit_words(report: Report) -> str:
 
 
 def warnings(report: Report) -> tuple[str, ...]:
-    """What must be read before any number: alarms, that only a part was asked for, that videos are missing."""
+    """Return what must be read before any number: alarms, and that a part of the data set was not scored."""
     partial = f"PARTIAL: a smoke run over the first {report.limit} videos, not a result on {report.dataset}."
     missing = f"The scores are over {report.coverage}."
     return (

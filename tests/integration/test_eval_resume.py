@@ -25,7 +25,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     make_shapes(folder / "shapes", ("pairs",), NUM_VIDEOS, 0, "test")
     save_model(folder / "model", tiny_model(), PREPROCESS, CaptionTokenizer())
     dataset = ["--dataset", str(folder / "shapes" / "test.json"), "--encoder", str(folder / "model")]
-    return [str(Path(sys.executable).with_name("vmr-eval")), *dataset, "--rerank", "40", "--workers", "1"]
+    return [str(Path(sys.executable).with_name("vmr-eval")), *dataset, "--rerank", "40", "--num-workers", "1"]
 
 
 def num_matched(cache: Path) -> int:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from tests.reports import make_examples, make_report
-from vmr.eval.report.html import save_html
 
 SECTIONS = {
     "alarms": "Alarms",
@@ -38,7 +37,7 @@ def browser():
 def page_file(footage: Path, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("report") / "report.html"
     report = make_report(alarms=("All 9 scores are equal.",), examples={"embedding": make_examples()})
-    save_html(report, path, {"dog.mp4": footage / "bikes.mp4", "cat.mp4": footage / "bigbuckbunny.mp4"})
+    report.save(path, video_files={"dog.mp4": footage / "bikes.mp4", "cat.mp4": footage / "bigbuckbunny.mp4"})
     return path
 
 

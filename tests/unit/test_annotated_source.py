@@ -12,6 +12,7 @@ from tests.video_matrix import Recipe, number_of, write_video
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
 from vmr.data.annotations.locator import locate
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.source import Pair, TrainSource
 from vmr.data.training.clips import ClipSpec
@@ -116,7 +117,7 @@ def test_training_reads_the_right_videos(tmp_path):
     source = AnnotatedSource(load_table(write_rows(tmp_path / "t.json", rows)), folder, "video", "mine")
     spec = ClipSpec(2, 96, sampling="middle", crop="stretch", flip=False)
     with TrainLoader(
-        [(source, 1.0)], spec, batch_size={"video": 4}, seed=0, num_workers=1, max_bad_share=0.9
+        [(source, 1.0)], spec, batch_size={"video": 4}, seed=0, decode=DecodeOptions(num_workers=1), max_bad_share=0.9
     ) as loader:
         batches = [batch for batch, _ in zip(loader.batches(), range(4), strict=False)]
     seen = {}

@@ -174,7 +174,6 @@ def test_pictures_that_are_none(tmp_path):
         {"sampling": "uniform"},
         {"crop": "crop"},
         {"flip": "sometimes"},
-        {"reader": "cv2"},
         {"sampling": "trimmed30", "cache_dir": "cache"},
         {"sampling": "rand_trimmed30", "cache_dir": "cache"},
     ],

@@ -98,7 +98,7 @@ def test_columns_are_compared_kind_by_kind():
 def test_different_measurements_are_refused_by_name(changes, message):
     a = report_of([1, 2, 3, 4])
     b = replace(a, **changes)
-    with pytest.raises(VmrError, match=f"the reports do not compare: {message}.*--force") as refused:
+    with pytest.raises(VmrError, match=f"the reports cannot be compared: {message}.*--force") as refused:
         compare(a, b)
     (difference,) = compare(a, b, force=True).differences
     assert difference in str(refused.value)

@@ -138,10 +138,15 @@ def test_windows_that_make_no_sense_are_refused(values):
         window_segmenter(*values)
 
 
-@pytest.mark.parametrize("values", [{"reader": "cv2"}, {"num_workers": 0}, {"timeout_s": 0.0}, {"timeout_s": 1e10}])
+@pytest.mark.parametrize("values", [{"reader": "cv2"}, {"num_workers": -1}, {"timeout_s": 0.0}, {"timeout_s": 1e10}])
 def test_options_that_make_no_sense_are_refused(values):
     with pytest.raises(VmrError, match=next(iter(values))):
         DecodeOptions(**values)
+
+
+def test_a_pool_needs_a_worker():
+    with pytest.raises(VmrError, match="num_workers is 0: expected at least 1"):
+        DecodePool(SPEC, options=DecodeOptions(num_workers=0))
 
 
 def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):

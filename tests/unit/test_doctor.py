@@ -7,9 +7,10 @@ import pytest
 
 from tests.video_matrix import RECIPES, Recipe, cut, write_video
 from vmr.cli.common import run_subcommands
-from vmr.cli.data_check import check
+from vmr.cli.data_check import FileOptions, check
 from vmr.data.annotations.formats import KINDS
 from vmr.data.annotations.records import Record
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.training.doctor import MAX_BAD_SHARE, PROBLEMS, Diagnosis, Finding, diagnose
 
 FEW = {"preset": "ultrafast", "bf": "0"}
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
 
 
 def found(folder, records, **more):
-    more = {"max_tokens": 6, "num_workers": 2, **more}
+    more = {"max_tokens": 6, "decode": DecodeOptions(num_workers=2), **more}
     return diagnose(records, folder, words, **more)
 
 
@@ -203,5 +204,5 @@ def test_the_command_says_what_is_wrong_first(folder, tmp_path, capsys):
 
 
 def test_the_command_names_every_format():
-    about = " ".join((check.__doc__ or "").replace(",", " ").split()).split(" ")
+    about = " ".join((FileOptions.__doc__ or "").replace(",", " ").split()).split(" ")
     assert set(KINDS) <= set(about)

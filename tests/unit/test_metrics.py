@@ -103,7 +103,7 @@ def test_one_item():
         (np.zeros((4, 0)), [0] * 4, "no gallery items"),
         (np.zeros(4), None, "must be .num_queries, num_gallery."),
         (np.zeros((2, 3)), None, r"shape \(2, 3\): without ground_truth it must be square"),
-        ([[1, 2], [3]], None, "scores is no matrix"),
+        ([[1, 2], [3]], None, "scores is not a matrix"),
         (np.array([["a"]]), None, "must be real numbers"),
         (np.zeros((2, 2)), [0], "1 entries for 2 queries"),
         (np.zeros((2, 2)), [0, 2], "query 1 names item 2; the gallery has 0 to 1"),

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ from vmr.eval.report.report import Report
 from vmr.eval.report.tables import curve_table, reference_table, score_table
 from vmr.retrieval.manifest import Failure
 
+DATA = Path(__file__).parent.parent / "data"
+
 
 def test_a_report_survives_its_file(tmp_path):
     report = make_report(limit=3, alarms=("All scores are equal.",))
@@ -28,6 +31,40 @@ def test_a_report_survives_its_file(tmp_path):
     text = (tmp_path / "new" / "report.json").read_text()
     assert json.loads(text) == {"schema": "vmr-report/2", "partial": True, **json.loads(text)}
     assert '"ranks": {"embedding": {"text_to_video": [1, 2, 3]' in text  # on one line, however many there are
+
+
+def test_a_report_written_earlier_still_opens(tmp_path):
+    written = DATA / "report-2.json"  # by commit d22c462, its ranks and captions cut to three queries
+    report = Report.load(written)
+    assert (report.num_videos, report.complete, report.partial) == (109, True, False)
+    assert report["text_to_video/R@1"] == 41.284403669724774 and report["rsum"] == 366.0550458715597
+    assert report.ranks["embedding"]["text_to_video"] == (5, 52, 1)
+    assert json.loads(report.to_json()) == json.loads(written.read_text())
+    report.save(tmp_path / "report.html")  # the files of its videos are not known any more
+    assert "090.mp4: no such file" in (tmp_path / "report.html").read_text()
+
+
+def test_a_metric_by_name():
+    report = make_report()  # ranks 1, 2, 3 in both columns
+    assert report["text_to_video/R@1"] == report["embedding+dsl/text_to_video/R@1"] == pytest.approx(100 / 3)
+    assert report["text_to_video/MdR"] == 2.0
+    with pytest.raises(VmrError, match=r"no metric 'R@1': it has text_to_video/R@1, .*embedding\+dsl/rsum"):
+        report["R@1"]
+
+
+def test_the_suffix_says_how_a_report_is_saved(footage, tmp_path):
+    report = make_report(video_files={"dog.mp4": footage / "bikes.mp4"})
+    for name in ("report.json", "report.md", "report.HTML"):
+        report.save(tmp_path / name)
+    assert Report.load(tmp_path / "report.json") == report
+    assert (tmp_path / "report.md").read_text() == report.to_markdown() == to_markdown(report)
+    assert (tmp_path / "report.HTML").read_text() == to_html(report, {"dog.mp4": footage / "bikes.mp4"})
+    assert "data:image/jpeg" in report.to_html() and "data:image/jpeg" not in report.to_html({})
+    assert "bikes.mp4" not in report.to_json()  # where the videos lie is nobody else's business
+    for name in ("report", "report.txt", "report.json.gz"):
+        with pytest.raises(VmrError, match=r"a report is saved as \.json, \.md or \.html"):
+            report.save(tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_the_least_that_the_runner_gives_is_a_report(tmp_path):
@@ -242,9 +279,8 @@ def test_multiple_choice_has_neither_directions_nor_ranks():
 def test_reports_are_read_and_written_without_torch(tmp_path):
     make_report().save(tmp_path / "a.json")
     code = (
-        "import sys; from vmr.eval.report import compare, html as report_html;"
-        "from vmr.eval.report.report import Report;"
+        "import sys; from vmr.eval.report.report import Report;"
         f"report = Report.load({str(tmp_path / 'a.json')!r});"
-        "report_html.to_html(report); compare.compare(report, report); assert 'torch' not in sys.modules"
+        "report.to_html(); report.compare(report); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,7 +15,8 @@ from vmr.errors import ModelError, VmrError
 from vmr.eval.controls import CONTROLS, WithoutMotion
 from vmr.eval.metrics.ranks import bidirectional_metrics
 from vmr.eval.protocols.catalogue import FILE
-from vmr.eval.runner import Options, evaluate
+from vmr.eval.protocols.load import Loaded
+from vmr.eval.runner import EvalOptions, evaluate
 from vmr.retrieval.build import build_index
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.feature_cache import FeatureCache
@@ -37,6 +38,18 @@ def test_scores_are_the_metrics_of_the_embeddings(data, offline):
     assert report.scores == {"embedding": bidirectional_metrics(texts @ videos.T, data.video_of_text)}
     assert (report.num_videos, report.num_texts, report.complete) == (3, 4, True)
     assert report.scores["embedding"]["text_to_video/R@1"] == 100.0  # three very different videos
+
+
+def test_names_and_files_lead_to_the_same_report(data, annotations, footage, offline, tmp_path):
+    loaded = evaluate(data, offline)
+    index = build_index(footage, tmp_path / "index", offline, window_s=None)
+    assert evaluate(annotations).scores == loaded.scores  # the videos lie beside the file
+    assert evaluate(str(annotations), "offline", video_dir=footage).scores == loaded.scores
+    assert evaluate(Loaded(data, FILE), offline, index=index.folder).scores == loaded.scores
+    with pytest.raises(VmrError, match="loaded already"):
+        evaluate(data, offline, video_dir=footage)
+    with pytest.raises(VmrError, match="did you mean 'shapes'"):
+        evaluate("shape")
 
 
 def test_missing_and_broken_videos_are_named_and_counted(data, offline, tmp_path):
@@ -106,7 +119,7 @@ def test_columns_of_data_that_needs_time(data, matcher):
 
 
 def test_matching_scores_all_pairs_when_asked_for_all(data, matcher):
-    report = evaluate(data, matcher, options=Options(rerank_depth=100))
+    report = evaluate(data, matcher, options=EvalOptions(rerank_depth=100))
     assert list(report.scores) == ["embedding", "vtm"]
     assert report.rerank_depth == 100
     tokens = [matcher.video_tokens(torch.from_numpy(read_segment(path, matcher)[None])) for path in paths_of(data)]
@@ -115,8 +128,8 @@ def test_matching_scores_all_pairs_when_asked_for_all(data, matcher):
 
 
 def test_only_a_matcher_re_ranks(data, offline):
-    with pytest.raises(VmrError, match="offline cannot match"):
-        evaluate(data, offline, options=Options(rerank_depth=10))
+    with pytest.raises(VmrError, match="re-ranking was asked for, but offline cannot match"):
+        evaluate(data, offline, options=EvalOptions(rerank_depth=10))
 
 
 def test_a_still_video_is_its_own_control(matcher):
@@ -134,12 +147,12 @@ def test_orders_of_the_controls():
 
 
 def test_limit_scores_the_first_videos_and_says_so(data, offline):
-    report = evaluate(data, offline, options=Options(limit=2))
+    report = evaluate(data, offline, options=EvalOptions(limit=2))
     assert report.partial and report.limit == 2
     assert report.coverage == "2 of 3 videos, 3 of 4 texts"
     assert report.video_ids == ("bigbuckbunny.mp4", "bikes.mp4")
     with pytest.raises(VmrError, match="limit is 0"):
-        Options(limit=0)
+        EvalOptions(limit=0)
 
 
 def test_ranks_intervals_and_examples_are_those_of_the_scores(data, offline):
@@ -152,14 +165,14 @@ def test_ranks_intervals_and_examples_are_those_of_the_scores(data, offline):
 
 
 def test_normalised_scores_are_columns_of_their_own(data, offline):
-    report = evaluate(data, offline, options=Options(normalise=True))
+    report = evaluate(data, offline, options=EvalOptions(normalise=True))
     assert list(report.scores) == ["embedding", "embedding+dsl", "embedding+qbnorm"]
     assert [info.uses_other_queries for info in report.columns.values()] == [False, True, True]
     assert report.scores["embedding"] == evaluate(data, offline).scores["embedding"]
 
 
 def test_an_approximate_index_is_a_column_of_its_own(data, offline):
-    report = evaluate(data, offline, options=Options(index_kinds=("sq8",)))
+    report = evaluate(data, offline, options=EvalOptions(index_kinds=("sq8",)))
     assert list(report.scores) == ["embedding", "index:SQ8"]
     assert report.columns["index:SQ8"].approximate
     assert report.scores["index:SQ8"]["text_to_video/R@10"] == 100.0  # of 3
@@ -170,9 +183,9 @@ def test_an_index_built_earlier_scores_as_its_videos_do(data, offline, footage, 
     report = evaluate(data, offline, index=index)
     assert report.scores == evaluate(data, offline).scores
     with pytest.raises(VmrError, match="another kind of index"):
-        evaluate(data, offline, options=Options(index_kinds=("sq8",)), index=index)
+        evaluate(data, offline, options=EvalOptions(index_kinds=("sq8",)), index=index)
     with pytest.raises(VmrError, match="by rule middle, read by pyav, but file is evaluated with 8 by rule trimmed30"):
-        evaluate(data, offline, replace(FILE, sampling="trimmed30"), index=index)
+        evaluate(Loaded(data, replace(FILE, sampling="trimmed30")), offline, index=index)
     paths = [data.videos[0].path, data.videos[2].path]
     smaller = build_index(paths, tmp_path / "smaller", offline, window_s=None)
     partly = evaluate(data, offline, index=smaller)
@@ -182,7 +195,7 @@ def test_an_index_built_earlier_scores_as_its_videos_do(data, offline, footage, 
 
 
 def test_a_second_evaluation_opens_no_video(data, matcher, tmp_path, monkeypatch):
-    cache, options = FeatureCache(tmp_path / "cache"), Options(rerank_depth=2)
+    cache, options = FeatureCache(tmp_path / "cache"), EvalOptions(rerank_depth=2)
     moving = replace(data, needs_time=True)
     first = evaluate(moving, matcher, options=options, cache=cache)
     monkeypatch.setattr("vmr.retrieval.embed.DecodePool", NoPool)
@@ -213,7 +226,7 @@ def test_pictures_are_videos_of_one_frame(matcher, tmp_path):
         Image.new("RGB", (60, 40), colour).save(tmp_path / f"{number}.jpg", quality=95)
     videos = tuple(VideoItem(str(number), tmp_path / f"{number}.jpg") for number in range(3))
     data = RetrievalSet("pictures", ("red", "green", "blue"), (0, 1, 2), videos)
-    report = evaluate(data, matcher, replace(FILE, media="image", num_frames=1))
+    report = evaluate(Loaded(data, replace(FILE, media="image", num_frames=1)), matcher)
     assert (report.num_frames, report.num_videos) == (1, 3)
     pixels = torch.tensor(colours, dtype=torch.uint8)[:, None, :, None, None].expand(3, 1, 3, 32, 32)
     expected = (matcher.encode_text(data.texts) @ matcher.encode_video(pixels).T).numpy()
@@ -224,7 +237,7 @@ def test_pictures_are_videos_of_one_frame(matcher, tmp_path):
 
 def test_the_protocol_says_how_many_tokens_count(data, matcher):
     long = replace(data, texts=tuple(f"a video of {text}" for text in data.texts))  # the same but for later words
-    report = evaluate(long, matcher, replace(FILE, max_text_tokens=4))  # [CLS] a video [SEP]
+    report = evaluate(Loaded(long, replace(FILE, max_text_tokens=4)), matcher)  # [CLS] a video [SEP]
     cut = evaluate(replace(data, texts=("a video",) * 4), matcher)
     assert report.ranks == cut.ranks
 

@@ -14,11 +14,14 @@ from tests.unit.counted import SPEC, num_frames, num_frames_of
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
 from vmr.errors import AnnotationError, VmrError
 
 pytestmark = pytest.mark.usefixtures("temporary")
+
+ONE_WORKER = DecodeOptions(num_workers=1)
 
 
 def write_shard(path, members):
@@ -147,7 +150,7 @@ def test_training_reads_shards(shards):
     """Each caption with its own video, decoded from a temporary file by another process; also when taken up again."""
     source = TarSource(shards, "video", "web", keep=16)
     frames_of = {"one frame": 1, "two": 2, "deux": 2, "three": 3, "four": 4}
-    with TrainLoader([(source, 1.0)], SPEC, batch_size={"video": 3}, seed=0, num_workers=1) as loader:
+    with TrainLoader([(source, 1.0)], SPEC, batch_size={"video": 3}, seed=0, decode=ONE_WORKER) as loader:
         batches = [batch for batch, _ in zip(loader.batches(), range(4), strict=False)]
         again = next(iter(loader.batches(batches[2].position)))
     for batch in batches:

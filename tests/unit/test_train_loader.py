@@ -17,11 +17,15 @@ import pytest
 from PIL import Image
 
 from tests.video_matrix import Recipe, number_of, picture, write_unreadable, write_video
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.source import Pair
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.loader import LoaderPosition, TrainLoader
 from vmr.errors import VmrError
 
+IN_PROCESS = DecodeOptions(num_workers=0)
+ONE_WORKER = DecodeOptions(num_workers=1)
+TWO_WORKERS = DecodeOptions(num_workers=2)
 READABLE = ClipSpec(2, 96, crop="stretch", flip=False)  # the number in the picture can be read
 TINY = ClipSpec(1, 2, crop="stretch", flip=False)
 
@@ -96,7 +100,7 @@ def hanging(tmp_path) -> Path:
 
 def loader(*sources, spec=READABLE, batch=3, **options) -> TrainLoader:
     weighted = [source if isinstance(source, tuple) else (source, 1.0) for source in sources]
-    options = {"seed": 0, "num_workers": 0, **options}
+    options = {"seed": 0, "decode": IN_PROCESS, **options}
     return TrainLoader(weighted, spec, batch_size={"video": batch, "image": batch + 1}, **options)
 
 
@@ -137,7 +141,9 @@ def test_the_same_batches_whoever_decodes(videos, pictures, tmp_path):
     assert {batch.media for batch in expected} == {"video", "image"}
     assert sum(len(batch.skipped) for batch in expected) == 2
     for num_workers in (1, 2):
-        assert facts(take(loader(*sources, spec=spec, num_workers=num_workers), 12)) == facts(expected)
+        assert facts(take(loader(*sources, spec=spec, decode=DecodeOptions(num_workers=num_workers)), 12)) == facts(
+            expected
+        )
     assert facts(take(loader(*sources, spec=spec, seed=1), 12)) != facts(expected)
 
 
@@ -153,7 +159,12 @@ def test_a_batch_holds_one_media_type(videos, pictures):
 def test_going_on_from_a_position(videos, pictures, tmp_path, num_workers: int, stop: int):
     bad = list(write_unreadable(tmp_path).values())[:3]
     sources = (Files([*videos[:5], *bad]), (Files(pictures, media="image", name="pictures"), 0.5))
-    options = {"spec": ClipSpec(3, 24, flip=True), "seed": 3, "num_workers": num_workers, "max_bad_share": 0.9}
+    options = {
+        "spec": ClipSpec(3, 24, flip=True),
+        "seed": 3,
+        "decode": DecodeOptions(num_workers=num_workers),
+        "max_bad_share": 0.9,
+    }
     straight = take(loader(*sources, **options), 9)
     assert [batch.media for batch in straight[:2]] == ["video", "image"]
     first = take(loader(*sources, **options), stop)
@@ -199,7 +210,7 @@ def test_ranks_share_an_epoch(num_pairs: int, world: int):
 def test_broken_files_are_named_once_and_captions_stay_with_their_videos(videos, tmp_path):
     broken = list(write_unreadable(tmp_path).values())
     files = [*videos * 9, *broken]  # 108 good, 11 broken: 9 %
-    batches = take(loader(Files(files), num_workers=2, batch=6), 45)  # 270 rows: more than two epochs
+    batches = take(loader(Files(files), decode=TWO_WORKERS, batch=6), 45)  # 270 rows: more than two epochs
     skipped = [skip for batch in batches for skip in batch.skipped]
     assert Counter(skip.name for skip in skipped) == Counter(path.name for path in broken)
     reasons = {skip.name: skip.reason for skip in skipped}
@@ -212,7 +223,7 @@ def test_broken_files_are_named_once_and_captions_stay_with_their_videos(videos,
 
 
 def test_a_decoder_that_hangs_is_stopped_and_its_file_named(videos, hanging):
-    batches = take(loader(Files([*videos[:4], hanging]), num_workers=1, timeout_s=1.0), 3)
+    batches = take(loader(Files([*videos[:4], hanging]), decode=DecodeOptions(num_workers=1, timeout_s=1.0)), 3)
     (skip,) = (skip for batch in batches for skip in batch.skipped)
     assert (skip.name, skip.reason) == ("999.mp4", "no answer for 1 s, decoder stopped")
     assert children() == []
@@ -309,7 +320,7 @@ def test_decoded_frames_are_kept(videos, tmp_path):
     about = path.stat()
     path.write_bytes(bytes(about.st_size))
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
-    assert facts(take(loader(Files([path]), spec=spec, num_workers=1), 4)) == facts(expected)
+    assert facts(take(loader(Files([path]), spec=spec, decode=ONE_WORKER), 4)) == facts(expected)
     path.write_bytes(videos[7].read_bytes())
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
     kept.write_bytes(kept.read_bytes()[:1000])  # half a file is not believed
@@ -361,7 +372,7 @@ def test_waiting_is_measured():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_leaving_the_loop_leaves_no_process_and_no_thread(videos, num_workers: int):
     before = threading.active_count()
-    train_loader = loader(Files(videos), num_workers=num_workers)
+    train_loader = loader(Files(videos), decode=DecodeOptions(num_workers=num_workers))
     for _ in train_loader.batches():
         break
     assert (threading.active_count(), children()) == (before, [])
@@ -383,7 +394,7 @@ def test_closing_ends_a_loop_that_waits_in_another_thread(hanging):
         except VmrError as error:
             caught.append(str(error))
 
-    with loader(Files([hanging]), num_workers=1) as train_loader:
+    with loader(Files([hanging]), decode=ONE_WORKER) as train_loader:
         consumer = threading.Thread(target=consume, args=(train_loader,), daemon=True)
         consumer.start()
         end = time.monotonic() + 20
@@ -398,6 +409,7 @@ def test_closing_ends_a_loop_that_waits_in_another_thread(hanging):
 SCRIPT = """
 import sys
 from pathlib import Path
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.loader import TrainLoader
 from vmr.data.sources.source import Pair
@@ -409,7 +421,8 @@ class Source:
     def pair(self, index, rng):
         return Pair(str(index), index, "a caption", Path(sys.argv[index + 1]))
 
-loader = TrainLoader([(Source(), 1.0)], ClipSpec(2, 24), batch_size={"video": 2}, seed=0, num_workers=2)
+decode = DecodeOptions(num_workers=2)
+loader = TrainLoader([(Source(), 1.0)], ClipSpec(2, 24), batch_size={"video": 2}, seed=0, decode=decode)
 batches = loader.batches()
 print(next(batches).video.shape)
 """
@@ -429,7 +442,6 @@ def test_a_script_may_end_without_closing_anything(videos, tmp_path):
         ({"rank": 2, "world": 2}, "rank 2 of 2"),
         ({"max_bad_share": 1.0}, "max_bad_share"),
         ({"prefetch": 0}, "prefetch"),
-        ({"num_workers": -1}, "num_workers"),
         ({"batch": 0}, r"made: batch_size\['video'\] must be at least 1"),
     ],
 )

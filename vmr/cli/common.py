@@ -1,14 +1,17 @@
 """What all commands share: options from a function's signature, errors in one line, exit statuses.
 
-Exit status 0 is success, 2 anything the user can mend, 130 an interrupt. Imports no torch, so that `--help` is quick.
+Exit status 0 is success, 2 an error that the user can repair, 130 an interrupt. Imports no torch, so that `--help` is
+quick.
 """
 
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from argparse import SUPPRESS
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from io import TextIOWrapper
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import docstring_parser
 from jsonargparse import ArgumentParser
@@ -17,20 +20,31 @@ from vmr.errors import VmrError
 
 Command = Callable[..., None]
 
+OLD_NAMES = {"num_workers": "workers", "timeout_s": "timeout"}
+"""For an option, the name that it had in some commands. It still works, on the line and in YAML; no help shows it."""
+
 
 class Parser(ArgumentParser):
     """A parser whose errors are one line, without the usage before it."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Prints one line that says what was wrong, and exits with status 2."""
+        """Print one line that says what was wrong, and exit with status 2."""
         fail(f"{message} (see {self.prog} --help)")
 
 
 def run(prog: str, command: Command, positional: Sequence[str], example: str, argv: Sequence[str] | None) -> None:
-    """Parses `argv` into the arguments of `command` and calls it.
+    """Parse a command line into the arguments of a function and call it.
 
-    The options, their types, defaults and help texts are those of the function: its signature and docstring. The names
-    in `positional` are given without a flag. `--config FILE` reads any of them from YAML.
+    The options, their types, defaults and help texts are those of the function: its signature and docstring. A
+    parameter whose type is a dataclass stands for a group of options, one for each field; the dataclass documents them
+    under `Attributes:`. `--config FILE` reads any option from YAML.
+
+    Args:
+        prog: name of the command.
+        command: the function.
+        positional: names of options that are given without a flag.
+        example: a command line that runs, shown at the end of the help.
+        argv: the arguments; None for those of the process.
     """
     parser = _parser_of(prog, command, positional, example)
     config = parser.parse_args(argv)
@@ -41,7 +55,14 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
 def run_subcommands(
     prog: str, description: str, commands: dict[str, tuple[Command, Sequence[str], str]], argv: Sequence[str] | None
 ) -> None:
-    """As `run`, for a command that has several words: word -> (function, its positional names, a runnable example)."""
+    """Do as `run`, for a command that has subcommands.
+
+    Args:
+        prog: name of the command.
+        description: what all of it is for.
+        commands: subcommand -> (function, its positional names, an example that runs).
+        argv: the arguments; None for those of the process.
+    """
     parser = Parser(prog=prog, description=description, epilog=f"example: {next(iter(commands.values()))[2]}")
     subcommands = parser.add_subcommands(metavar="COMMAND")
     for word, (command, positional, example) in commands.items():
@@ -55,41 +76,26 @@ def run_subcommands(
 
 
 def fail(message: str) -> NoReturn:
-    """Prints `error: message` on standard error, in one line, and exits with status 2."""
+    """Print `error: message` on standard error, in one line, and exit with status 2."""
     print("error:", " ".join(message.splitlines()), file=sys.stderr)
     sys.exit(2)
 
 
-def _parser_of(prog: str, command: Command, positional: Sequence[str], example: str) -> Parser:
-    docstring = docstring_parser.parse(inspect.getdoc(command) or "")
-    helps = {parameter.arg_name: parameter.description for parameter in docstring.params}
-    parser = Parser(prog=prog, description=docstring.description, epilog=f"example: {example}", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file of options; what stands on the line wins")
-    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
-        flag = name if name in positional else f"--{name.replace('_', '-')}"
-        if parameter.annotation is bool:
-            parser.add_argument(flag, action="store_true", help=helps[name])
-        elif parameter.default is inspect.Parameter.empty:
-            required = {} if name in positional else {"required": True}
-            parser.add_argument(flag, type=parameter.annotation, help=helps[name], **required)
-        else:
-            optional: dict[str, Any] = {"nargs": "?"} if name in positional else {}
-            parser.add_argument(
-                flag, type=parameter.annotation, default=parameter.default, help=helps[name], **optional
-            )
-    return parser
-
-
 def call_command(command: Command, config: Any) -> None:
-    """Calls `command` with what was parsed; an error of ours is one line and status 2, an interrupt status 130."""
+    """Call a function with what was parsed; a VmrError is one line and status 2, an interrupt status 130.
+
+    Args:
+        command: the function.
+        config: the namespace of its options.
+    """
     # Decoding processes share the cores with torch, whose OpenMP threads would otherwise burn them while they wait for
     # each other: embedding took four times as long. Read once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # no file name is worth a failure in printing it
+            stream.reconfigure(errors="backslashreplace")  # a file name that cannot be encoded is printed all the same
     try:
-        command(**config.as_dict())
+        command(**_arguments(command, config.as_dict()))
         print(end="", flush=True)
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,3 +108,77 @@ def call_command(command: Command, config: Any) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+@dataclass(frozen=True)
+class _Option:
+    """An option of a command; `default` is MISSING where the option must be given."""
+
+    name: str
+    type: Any
+    default: Any
+    help: str
+
+
+def _parser_of(prog: str, command: Command, positional: Sequence[str], example: str) -> Parser:
+    description = docstring_parser.parse(inspect.getdoc(command) or "").description
+    parser = Parser(prog=prog, description=description, epilog=f"example: {example}", allow_abbrev=False)
+    parser.add_argument("--config", action="config", help="a YAML file of options; what stands on the line wins")
+    for option in _options_of(command):
+        flag = option.name if option.name in positional else _flag(option.name)
+        settings: dict[str, Any] = {"type": option.type, "help": option.help}
+        if option.type is bool:
+            settings = {"action": "store_true", "help": option.help}
+        elif option.default is not MISSING:
+            settings |= {"default": option.default} | ({"nargs": "?"} if option.name in positional else {})
+        elif option.name not in positional:
+            settings["required"] = True
+        parser.add_argument(flag, **settings)
+        if option.name in OLD_NAMES:
+            parser.add_argument(_flag(OLD_NAMES[option.name]), type=option.type | None, default=None, help=SUPPRESS)
+    return parser
+
+
+def _options_of(command: Command) -> Iterator[_Option]:
+    """The options in the order of the signature, those of a group in the place of the group."""
+    helps = _helps(command)
+    for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
+        if is_dataclass(parameter.annotation):
+            yield from _options_of_group(parameter.annotation)
+        else:
+            default = MISSING if parameter.default is inspect.Parameter.empty else parameter.default
+            yield _Option(name, parameter.annotation, default, helps[name])
+
+
+def _options_of_group(group: Any) -> Iterator[_Option]:
+    helps, types = _helps(group), get_type_hints(group)
+    for field in fields(group):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        yield _Option(field.name, types[field.name], default, helps[field.name])
+
+
+def _helps(documented: Any) -> dict[str, str]:
+    """What the docstring of a function or dataclass says of each argument or attribute."""
+    params = docstring_parser.parse(inspect.getdoc(documented) or "").params
+    return {param.arg_name: param.description or "" for param in params}
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _arguments(command: Command, values: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of `command`: old names replaced, and the options of a group put into its dataclass."""
+    parameters = inspect.signature(command, eval_str=True).parameters
+    groups: dict[str, Any] = {name: one.annotation for name, one in parameters.items() if is_dataclass(one.annotation)}
+    for name, old_name in OLD_NAMES.items():
+        old_value = values.pop(old_name, None)
+        if old_value is None:
+            continue
+        (default,) = (option.default for option in _options_of(command) if option.name == name)
+        if values[name] != default:
+            raise VmrError(f"{_flag(old_name)} is the old name of {_flag(name)}: give one of them")
+        values[name] = old_value
+    for name, group in groups.items():
+        values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+    return values

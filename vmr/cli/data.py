@@ -1,4 +1,4 @@
-"""`vmr-data`: make the synthetic benchmark, list the published data sets, look over one or a training set."""
+"""`vmr-data`: make the synthetic benchmark, list the published data sets, check one of them or a training set."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
     run_subcommands(
         "vmr-data",
-        "Make data sets, and look them over.",
+        "Make data sets, and check them.",
         {
             "make": (make, ["kind", "dir"], "vmr-data make shapes shapes --n 200"),
             "check": (check, ["file"], "vmr-data check train.json --video-dir videos"),

@@ -1,4 +1,4 @@
-"""`vmr-data list` and `vmr-data check NAME`: which evaluations there are, and what of one is on this machine."""
+"""`vmr-data list` and `vmr-data check NAME`: which evaluations there are, and whether the data of one is here."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ def list_protocols() -> None:
         for one in (*PROTOCOLS.values(), *SHAPES_PROTOCOLS.values())
     ]
     print_table("", ("name", "what it is", "videos", "texts", "version and hash"), rows)
-    print("what of one is here: vmr-data check NAME --data-dir DIR")
+    print("next: vmr-data check NAME --data-dir DIR says what of a data set is on this machine")
 
 
 def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
@@ -61,17 +61,17 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
 
 
 def _rows(found: "Inventory") -> list[tuple[str, str]]:
-    asked = found.protocol
+    protocol = found.protocol
     rows = [
         ("annotations", str(found.file or "not found")),
         *([("list of the split", str(found.only))] if found.only else []),
-        ("captions", f"{found.num_texts} ({_count(asked.num_texts)} published)"),
-        ("named in them", f"{found.num_videos} {asked.media}s ({_count(asked.num_videos)} published)"),
+        ("captions", f"{found.num_texts} ({_count(protocol.num_texts)} published)"),
+        ("named in them", f"{found.num_videos} {protocol.media}s ({_count(protocol.num_videos)} published)"),
         ("hash", _hash_says(found)),
         ("files present", f"{len(found.present)} of {found.num_videos}"),
         *((f"trained on, {name}", says) for name, says in found.train_splits),
-        ("rules", f"version {asked.version}, hash {asked.hash}"),
-        ("to be had", asked.where),
+        ("rules", f"version {protocol.version}, hash {protocol.hash}"),
+        ("to be had", protocol.where),
     ]
     return rows if found.file else [row for row in rows if row[0] not in ("captions", "named in them", "hash")]
 

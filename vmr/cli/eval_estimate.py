@@ -1,4 +1,4 @@
-"""`vmr-eval --estimate`: what re-ranking a data set would take, before it is begun."""
+"""`vmr-eval --estimate`: what re-ranking a data set would take, before it starts."""
 
 from typing import TYPE_CHECKING
 
@@ -7,18 +7,27 @@ from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.eval.protocols.load import Loaded
-    from vmr.eval.runner import Options
-    from vmr.models.encoder import Encoder
+    from vmr.eval.task import EvalOptions
 
 
-def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> None:
-    """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
-    from vmr.eval.runner import prepare
+def print_estimate(loaded: "Loaded", encoder_name: str, options: "EvalOptions") -> None:
+    """Print how many pairs, FLOPs, minutes, and bytes of memory and disk re-ranking would take.
+
+    Args:
+        loaded: the data set and its protocol.
+        encoder_name: name or path of a model.
+        options: of the evaluation.
+
+    Raises:
+        VmrError: the encoder cannot match, or the memory is too little.
+    """
+    from vmr.eval.task import load_encoder, prepare
     from vmr.memory import format_bytes
     from vmr.models.encoder import Matcher
     from vmr.retrieval.reranking.plan import estimate, measure_speed
 
-    data, encoder = prepare(loaded.data, encoder, loaded.protocol, options)
+    task = prepare(loaded, load_encoder(encoder_name, progress=True), options)
+    data, encoder = task.data, task.encoder
     if not isinstance(encoder, Matcher):
         raise VmrError(f"{encoder.name} cannot match videos and texts token by token: there is nothing to estimate")
     depth = options.rerank_depth or loaded.protocol.rerank_depth
@@ -37,9 +46,6 @@ def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> 
         ("FLOPs, at most", f"{found.flops:.3g}"),
         ("time, at most", f"{(found.seconds or 0) / 60:.1f} min on this machine, one process, videos embedded already"),
         ("memory", f"{format_bytes(found.memory_bytes)} of the process in all"),
-        (
-            "disk",
-            f"{format_bytes(tokens_bytes)} for what is kept of the videos, {format_bytes(found.disk_bytes)} besides",
-        ),
+        ("disk", f"{format_bytes(tokens_bytes)} for the videos' tokens, {format_bytes(found.disk_bytes)} for all else"),
     ]
     print_table(f"re-ranking {data.name}, the {depth} best of each query, {encoder.name}", ("", ""), rows)

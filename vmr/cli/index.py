@@ -1,11 +1,12 @@
-"""`vmr-index`: make an index of a folder of videos, and look into one."""
+"""`vmr-index`: make an index of a folder of videos, and describe one."""
 
 from collections.abc import Sequence
 
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import PositiveFloat
 
 from vmr.cli.common import run_subcommands
 from vmr.cli.output import print_failures, print_table
+from vmr.data.decoding.options import DecodeOptions
 
 
 def build(
@@ -14,10 +15,9 @@ def build(
     encoder: str = "offline",
     window: PositiveFloat | None = 8.0,
     stride: PositiveFloat | None = None,
-    reader: str = "pyav",
-    workers: PositiveInt | None = None,
-    timeout: PositiveFloat = 120.0,
     overwrite: bool = False,
+    *,
+    decode: DecodeOptions,
 ) -> None:
     """Embed every video under a folder, window by window, and write an index.
 
@@ -27,13 +27,9 @@ def build(
         encoder: name or path of a model; vmr-info lists them
         window: seconds that one row of the index covers; null makes each video one row
         stride: seconds from one window to the next; default, half a window
-        reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU)
-        workers: decoding processes; default, one a core
-        timeout: seconds a file may go without delivering frames before it is given up
         overwrite: replace an index that is there already
     """
     import vmr
-    from vmr.data.decoding.options import DecodeOptions
 
     index = vmr.build_index(
         dir,
@@ -41,7 +37,7 @@ def build(
         encoder,
         window_s=window,
         stride_s=stride,
-        decode=DecodeOptions(reader, workers, timeout),
+        decode=decode,
         overwrite=overwrite,
         progress=True,
     )

@@ -43,7 +43,7 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
 
 
 def _print_machine() -> None:
-    """Which backends the selective scan has on this machine, why the others are missing, and which models there are."""
+    """Print which backends the selective scan has on this machine, why others are missing, and which models exist."""
     import torch
 
     from vmr.models.catalogue import KNOWN
@@ -57,7 +57,7 @@ def _print_machine() -> None:
 
 
 def _check_gpu() -> None:
-    """Every kernel's error beside what it may be, then the speed; an error if one is wrong."""
+    """Print the error of every kernel and its limit, then the speed. Raises VmrError if a kernel is wrong."""
     from vmr.errors import VmrError
     from vmr.ops.gpu import support
 
@@ -84,7 +84,7 @@ def _check_gpu() -> None:
 
 
 def _print_released(released: "ReleasedModel") -> None:
-    """What is known of a published checkpoint without having it."""
+    """Print what is known of a published checkpoint without its file."""
     rows = [("what", released.about), ("trained on", released.trained_on), ("file", released.url)]
     print_table(released.name, ("", ""), rows)
     scores = [
@@ -96,13 +96,17 @@ def _print_released(released: "ReleasedModel") -> None:
 
 
 def _print_encoder(encoder: "Encoder") -> None:
-    """What a loaded model is."""
+    """Print what a loaded model is."""
     from vmr.models.families.video_text import VideoTextEncoder
 
-    wanted = encoder.preprocess
+    preprocess = encoder.preprocess
     rows = [
         ("what", encoder.about),
-        ("videos", f"{wanted.num_frames} frames of {wanted.size} x {wanted.size} pixels, resized by {wanted.resize!r}"),
+        (
+            "videos",
+            f"{preprocess.num_frames} frames of {preprocess.size} x {preprocess.size} pixels, "
+            f"resized by {preprocess.resize!r}",
+        ),
         ("dimensions", str(encoder.embed_dim)),
         ("fingerprint", encoder.fingerprint),
     ]
@@ -130,7 +134,7 @@ def _model_rows(model: "VideoTextModel") -> list[tuple[str, str]]:
 
 
 def _report_rows(report: "LoadReport") -> list[tuple[str, str]]:
-    """What became of every key of the file."""
+    """Rows that say what was done with every key of the file."""
     rules = Counter(report.ignored.values())
     return [
         ("weights from", report.source),

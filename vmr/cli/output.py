@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output; no cell is cut. On a terminal long cells are folded to its width, in a pipe never."""
+    """Print a table on standard output.
+
+    No cell is cut. On a terminal long cells are folded to its width; in a pipe every row is one line.
+
+    Args:
+        title: what stands above the table.
+        columns: the names of the columns; without any name the table has no header.
+        rows: the cells.
+    """
     table = Table(title=printable(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -29,24 +37,42 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
 
 
 def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
-    """Every video that was left out, by name and reason, on standard error. root: the folder names are relative to."""
+    """Print every video that was left out, with the reason, on standard error.
+
+    Args:
+        failures: the videos.
+        root: the folder that their names are relative to.
+    """
     for failure in failures:
         print(printable(f"left out: {Path(root, failure.video)}: {failure.reason}"), file=sys.stderr)
 
 
 def print_hits(query: str, hits: Sequence["Hit"]) -> None:
-    """The moments that answer a query, best first."""
+    """Print the moments that answer a query as a table.
+
+    Args:
+        query: the sentence.
+        hits: the moments, best first.
+    """
     rows = [(f"{hit.score:.3f}", f"{clock(hit.start_s)} - {clock(hit.end_s)}", _from_here(hit.video)) for hit in hits]
     print_table(query, ("score", "time", "video"), rows)
 
 
 def print_hits_json(hits: Sequence["Hit"]) -> None:
-    """The same as one JSON list, for other programs."""
+    """Print the moments that answer a query as one JSON list, for other programs.
+
+    Args:
+        hits: the moments, best first.
+    """
     print(json.dumps([asdict(hit) for hit in hits], indent=1))
 
 
 def print_report(report: "Report") -> None:
-    """The scores of an evaluation, a table for each kind of score, what they are over, and what others published."""
+    """Print a report: its warnings on standard error; a table for each column, and published results.
+
+    Args:
+        report: the report.
+    """
     from vmr.eval.report.report import DIRECTIONS
     from vmr.eval.report.tables import other_scores, reference_table, score_table, warnings
 
@@ -63,14 +89,12 @@ def print_report(report: "Report") -> None:
         if rows:
             print_table(f"{report.dataset}, {report.encoder}, {table.caption}", table.header, rows)
         for name, cell in other_scores(report, kind):
-            print(f"{kind} {name} {cell.text}" + (f" ({cell.small})" if cell.small else ""))
+            print(f"{kind} {name} {_with_small(cell)}")
     if report.intervals:
         print("below each score: its 95 % bootstrap interval over the queries")
     for direction in DIRECTIONS if report.reference else ():
-        beside = reference_table(report, direction)
-        print_table(
-            beside.caption, beside.header[:-1], [[_with_small(cell) for cell in row[:-1]] for row in beside.rows]
-        )
+        table = reference_table(report, direction)
+        print_table(table.caption, table.header[:-1], [[_with_small(cell) for cell in row[:-1]] for row in table.rows])
     print(f"over {report.coverage}")
     print(f"{report.encoder}: {report.about}")
 
@@ -80,7 +104,11 @@ def _with_small(cell: "Cell") -> str:
 
 
 def printable(text: str) -> str:
-    """Text with what could upset a terminal written out: a file name may hold line breaks and control characters."""
+    """Return a text in which control characters are written out, because a file name may hold any of them.
+
+    Args:
+        text: any text.
+    """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -91,9 +119,13 @@ def _from_here(path: str) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Seconds as minutes:seconds, with hours where there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0."""
+    """Return seconds as minutes:seconds, with hours where there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0.
+
+    Args:
+        seconds: from 0.
+    """
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
-    ahead = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{ahead}:{rest // 10:02d}.{rest % 10}"
+    start = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{start}:{rest // 10:02d}.{rest % 10}"

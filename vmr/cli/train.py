@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vmr.train.config import ValidationConfig
     from vmr.train.loop import Validate
 
-_DESCRIPTION = """Train a video-text model as a config says, or go on with the run that is found in its folder.
+_DESCRIPTION = """Train a video-text model as a config says, or continue the run that is found in its folder.
 
 Any key of the config can be given on the line: --run.out runs/mine. `vmr-train CONFIG --help` lists all of them,
 `vmr-train CONFIG --print_config` prints the config with what it is based on, `vmr-train --print_config` the defaults.
@@ -26,7 +26,12 @@ On several devices: torchrun --nproc-per-node 8 -m vmr.cli.train CONFIG
 
 
 def train(config: str | None, overrides: list[str]) -> None:
-    """Train as a config file says, some of its keys being overridden."""
+    """Train as a config file says.
+
+    Args:
+        config: the YAML file; None prints how to name one.
+        overrides: keys of the config with other values, as on the command line: `--run.out runs/mine`.
+    """
     from vmr.train.config_file import read_config
 
     parsed = read_config(config, overrides)
@@ -36,24 +41,32 @@ def train(config: str | None, overrides: list[str]) -> None:
     from vmr.train.loop import train as run
 
     out = run(parsed, None if parsed.validation is None else make_validate(parsed.validation))
-    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes, one speaks
+    if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes prints
         print(f"trained: {out}")
 
 
 def make_validate(config: "ValidationConfig") -> "Validate":
-    """Retrieval evaluation of a model in training.
+    """Return the function that evaluates a model in training by retrieval; the data set is loaded here, once.
 
-    The data set is read at once. Raises VmrError if it is not there, or has no such metric that is better when higher.
+    Args:
+        config: what to evaluate on.
+
+    Returns:
+        A function from an encoder to its metrics, those of the column `embedding` without the column's name.
+
+    Raises:
+        VmrError: the data set cannot be loaded, or the config names a metric that does not exist or that is not better
+            when it is higher.
     """
     from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
     from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
-    from vmr.eval.runner import Options, evaluate
+    from vmr.eval.runner import EvalOptions, evaluate
 
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
-    data = replace(loaded.data, needs_time=False)  # no columns of controls and matching in the midst of training
-    options = Options(rerank_depth=config.rerank)
-    names = ["rsum", *(f"{way}/R@{k}" for way in DirectionRanks._fields for k in RECALL_AT)]
+    data = replace(loaded.data, needs_time=False)  # leaves out the controls and the matching, which would take long
+    options = EvalOptions(rerank_depth=config.rerank)
+    names = ["rsum", *(f"{direction}/R@{k}" for direction in DirectionRanks._fields for k in RECALL_AT)]
     names = [CHOICE_METRIC] if data.choices else names
     if config.rerank:
         names += [f"vtm/{name}" for name in names]
@@ -61,7 +74,7 @@ def make_validate(config: "ValidationConfig") -> "Validate":
         raise VmrError(f"validation.metric: no {config.metric!r}; use one of {', '.join(names)}")
 
     def validate(encoder: "Encoder") -> dict[str, float]:
-        columns = evaluate(data, encoder, loaded.protocol, options).scores
+        columns = evaluate(replace(loaded, data=data), encoder, options=options).scores
         return {
             name if column == "embedding" else f"{column}/{name}": value
             for column, metrics in columns.items()
@@ -76,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if argv is None else argv)
     config = arguments.pop(0) if arguments and not arguments[0].startswith("-") else None
     if config is None and set(arguments) <= {"-h", "--help"}:
-        # All keys take torch to list; what the command is for can be said without.
+        # Listing all keys of the config needs torch; this help does not.
         epilog = "example: vmr-train configs/train/shapes_nano.yaml --run.out runs/mine"
         parser = Parser(prog="vmr-train", description=_DESCRIPTION, epilog=epilog)
         parser.add_argument("CONFIG", help="a YAML file; configs/train holds some")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.training.augment import FlipRule
 from vmr.data.training.clips import ClipSpec, Crop
 from vmr.models.videomamba.encoder import VideoMambaConfig
@@ -66,6 +67,11 @@ class DataConfig:
     def __post_init__(self) -> None:
         need(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
 
+    @property
+    def decode(self) -> DecodeOptions:
+        """How videos are decoded."""
+        return DecodeOptions(self.reader, self.num_workers, self.timeout_s)
+
     def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
         """Return what the decoder delivers for a model."""
         return ClipSpec(
@@ -74,6 +80,5 @@ class DataConfig:
             sampling=self.sampling,
             crop=self.crop,
             flip=self.flip,
-            reader=self.reader,
             cache_dir=self.frame_cache,
         )

@@ -14,8 +14,9 @@ class DecodeOptions:
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: number of decoding processes; None means one per CPU, but at most 8.
-        timeout_s: how many seconds a file may go without delivering frames before its decoder is stopped and the file
+        num_workers: decoding processes; None for one a CPU, but at most 8. 0, which only training takes, decodes in a
+            thread of this process, without a time limit.
+        timeout_s: seconds that a file may go without delivering frames before its decoder is stopped and the file
             counts as unreadable.
 
     Raises:
@@ -29,7 +30,7 @@ class DecodeOptions:
     def __post_init__(self) -> None:
         if self.reader not in READERS:
             raise VmrError(f"reader must be one of {', '.join(READERS)}, not {self.reader!r}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise VmrError(f"num_workers must be at least 1, not {self.num_workers}")
+        if self.num_workers is not None and self.num_workers < 0:
+            raise VmrError(f"num_workers is {self.num_workers}: expected at least 1")
         if not 0 < self.timeout_s <= threading.TIMEOUT_MAX:
-            raise VmrError(f"timeout_s must be a positive number of seconds, not {self.timeout_s}")
+            raise VmrError(f"timeout_s is {self.timeout_s}: expected a positive number of seconds")

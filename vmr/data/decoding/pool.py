@@ -102,6 +102,8 @@ def start_workers(options: DecodeOptions) -> list[WorkerProcess]:
         The workers.
     """
     num_workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
+    if num_workers < 1:
+        raise VmrError(f"num_workers is {num_workers}: expected at least 1")
     return [WorkerProcess(options.timeout_s) for _ in range(num_workers)]
 
 

@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.options import READERS
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
 from vmr.data.decoding.segments import DecodedSegment, FrameSource, square_frames
 from vmr.data.decoding.stills import Frames, read_still
@@ -43,7 +42,6 @@ class ClipSpec:
             keeps the middle; "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
         flip: whether one clip in two is mirrored: True, False, or "unless_sided", see `flip_allowed`.
         antialias: of the random crop; False is upstream's.
-        reader: the library that decodes, see `VideoReader`.
         cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T of each
             video, among which "rand" and "middle" then choose. None keeps none.
 
@@ -57,7 +55,6 @@ class ClipSpec:
     crop: Crop = "random"
     flip: FlipRule = "unless_sided"
     antialias: bool = False
-    reader: str = "pyav"
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -69,7 +66,6 @@ class ClipSpec:
             f"sampling {self.sampling!r} gives clips of different lengths, which make no batch": uneven,
             f"crop must be one of {', '.join(get_args(Crop))}, not {self.crop!r}": self.crop not in get_args(Crop),
             f"flip must be true, false or unless_sided, not {self.flip!r}": bad_flip,
-            f"reader must be one of {', '.join(READERS)}, not {self.reader!r}": self.reader not in READERS,
             f"cache_dir keeps frames of whole videos, of no use to {self.sampling!r}": bool(self.cache_dir) and partial,
         }
         for reason, is_so in wrong.items():
@@ -87,6 +83,7 @@ class ClipJob:
         seed: for `numpy.random.default_rng`.
         may_flip: what `flip_allowed` says about the caption.
         still: whether the file is a still picture.
+        reader: the library that decodes a video, see `VideoReader`.
     """
 
     kind: ClassVar[str] = "vmr.data.training.clips:serve_clip"
@@ -96,6 +93,7 @@ class ClipJob:
     seed: tuple[int, ...]
     may_flip: bool = False
     still: bool = False
+    reader: str = "pyav"
 
     def request(self) -> dict[str, Any]:
         """Return the job as JSON, for a decoding process."""
@@ -134,9 +132,9 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
         return _cut(Frames(job.path, read_still(job.path)), job)
     if spec.cache_dir:
         num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
-        frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, spec.reader)
+        frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, job.reader)
         return _cut(Frames(job.path, frames), job)
-    return with_video(job.path, spec.reader, lambda video: _cut(video, job))
+    return with_video(job.path, job.reader, lambda video: _cut(video, job))
 
 
 def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:

@@ -142,8 +142,7 @@ def diagnose(
     num_frames: int = 8,
     test: Iterable[Record] = (),
     test_dir: str | Path | None = None,
-    num_workers: int | None = None,
-    timeout_s: float = 120.0,
+    decode: DecodeOptions = DecodeOptions(),
     progress: bool = False,
 ) -> Diagnosis:
     """Look at every caption and every file of a training set.
@@ -156,8 +155,7 @@ def diagnose(
         num_frames: how many frames of a video training takes.
         test: the test set, whose videos must not be in the training set.
         test_dir: the folder of its files; None for `video_dir`.
-        num_workers: decoding processes; None for one a CPU, but at most 8.
-        timeout_s: seconds that a file may go without delivering frames before it counts as unreadable.
+        decode: how videos are decoded.
         progress: whether to show a progress bar.
     """
     found = Diagnosis()
@@ -166,7 +164,7 @@ def diagnose(
     present = [file for file in files if file.path.is_file()]
     found.findings += [Finding("missing", file.name, str(file.path)) for file in files if not file.path.is_file()]
     with progress_bar(progress) as bar:
-        checked = _decode_all(present, num_frames, num_workers, timeout_s)
+        checked = _decode_all(present, num_frames, decode)
         found.findings += [
             finding for finding in bar.track(checked, len(present), description="decoding") if finding is not None
         ]
@@ -223,35 +221,34 @@ def _look_for_same_ids(files: Sequence[_File], found: Diagnosis) -> None:
             found.findings.append(Finding("same_id", file.name, f"{file.id} is also {first.name}"))
 
 
-def _decode_all(
-    files: Sequence[_File], num_frames: int, num_workers: int | None, timeout_s: float
-) -> Iterator[Finding | None]:
+def _decode_all(files: Sequence[_File], num_frames: int, decode: DecodeOptions) -> Iterator[Finding | None]:
     """What is wrong with each file, in order; None for nothing."""
-    pool = ClipPool(DecodeOptions(num_workers=num_workers, timeout_s=timeout_s))
+    pool = ClipPool(decode)
     try:
-        asked: deque[tuple[_File, Future[Clip]]] = deque()
+        submitted: deque[tuple[_File, Future[Clip]]] = deque()
         rest = iter(files)
         while True:
-            for file in islice(rest, _JOBS_AHEAD - len(asked)):
+            for file in islice(rest, _JOBS_AHEAD - len(submitted)):
                 still = file.media == "image"
                 spec = ClipSpec(1 if still else num_frames, _SIZE, sampling="middle", crop="stretch", flip=False)
-                asked.append((file, pool.submit(ClipJob(str(file.path), spec, seed=(0,), still=still))))
-            if not asked:
+                job = ClipJob(str(file.path), spec, seed=(0,), still=still, reader=decode.reader)
+                submitted.append((file, pool.submit(job)))
+            if not submitted:
                 return
-            file, future = asked.popleft()
-            yield _judge(file, future.result(), num_frames)
+            file, future = submitted.popleft()
+            yield _judge(file, future.result(), num_frames, decode.reader)
     finally:
         pool.close()
 
 
-def _judge(file: _File, clip: Clip, num_frames: int) -> Finding | None:
+def _judge(file: _File, clip: Clip, num_frames: int, reader: str) -> Finding | None:
     if isinstance(clip, DecodeFailure):
         return Finding("unreadable", file.name, clip.reason)
     # A video with too few frames ends in its last one twice. So does one that stands still: only those are counted.
     if len(clip) < 2 or not np.array_equal(clip[-1], clip[-2]):
         return None
     try:
-        num_there = with_video(str(file.path), "pyav", lambda video: video.num_frames)
+        num_there = with_video(str(file.path), reader, lambda video: video.num_frames)
     except VideoError as error:
         return Finding("unreadable", file.name, error.reason)
     return Finding("too_short", file.name, f"{num_there} of {num_frames} frames") if num_there < num_frames else None

@@ -90,9 +90,7 @@ class TrainLoader:
         seed: of all random choices, at least 0.
         rank: of this process.
         world: how many processes there are.
-        num_workers: decoding processes; None for one a CPU, but at most 8. 0 decodes in a thread of this process,
-            without a time limit. Clips that a source draws itself are drawn in that thread in any case.
-        timeout_s: seconds that a file may go without delivering frames before it counts as unreadable.
+        decode: how videos are decoded. Clips that a source draws itself are drawn in a thread of this process.
         max_bad_share: in [0, 1). The loader stops when more than this share of the last 1000 clips (or of all clips,
             once there are 50) cannot be decoded.
         prefetch: how many batches are decoded ahead, at least 1.
@@ -110,8 +108,7 @@ class TrainLoader:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        num_workers: int | None = None,
-        timeout_s: float = 120.0,
+        decode: DecodeOptions = DecodeOptions(),
         max_bad_share: float = 0.25,
         prefetch: int = 2,
     ) -> None:
@@ -123,7 +120,6 @@ class TrainLoader:
             f"rank {rank} of {world} makes no sense": not 0 <= rank < world,
             "max_bad_share must be at least 0 and less than 1": not 0 <= max_bad_share < 1,
             "prefetch must be at least 1": prefetch < 1,
-            "num_workers must be at least 0": num_workers is not None and num_workers < 0,
         }
         for source, _ in sources:
             wrong[f"{source.name}: has no pairs"] = not isinstance(source, TrainStream) and len(source) == 0
@@ -133,13 +129,13 @@ class TrainLoader:
         for reason, is_so in wrong.items():
             if is_so:
                 raise VmrError(reason)
-        check_reader(spec.reader)
+        check_reader(decode.reader)
         self._sources = [source for source, _ in sources]
         self._weights = np.array([weight for _, weight in sources], np.float64)
         self._offsets = np.cumsum([0, *(source.num_ids for source in self._sources)]).tolist()
         self._specs: dict[Media, ClipSpec] = {"video": spec, "image": replace(spec, num_frames=1)}
         self._batch_size = dict(batch_size)
-        self._num_workers, self._timeout_s = num_workers, timeout_s
+        self._decode = decode
         self._max_bad_share, self._prefetch = max_bad_share, prefetch
         lengths = tuple(source.num_shards if isinstance(source, TrainStream) else len(source) for source, _ in sources)
         self._start = LoaderPosition(0, (0,) * len(sources), (None,) * len(sources), seed, rank, world, lengths)
@@ -170,11 +166,7 @@ class TrainLoader:
         return self._batches(position, pin_memory)
 
     def _batches(self, position: LoaderPosition, pin_memory: bool) -> Generator[TrainBatch, None, None]:
-        pool = (
-            None
-            if self._num_workers == 0
-            else ClipPool(DecodeOptions(num_workers=self._num_workers, timeout_s=self._timeout_s))
-        )
+        pool = None if self._decode.num_workers == 0 else ClipPool(self._decode)
         stopped = threading.Event()
         run = _BatchThread(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
         self._runs.append(run)
@@ -212,6 +204,7 @@ class TrainLoader:
                 position=position,
                 pool=pool,
                 stopped=stopped,
+                reader=self._decode.reader,
             )
             for number, source in enumerate(self._sources)
         ]

@@ -102,6 +102,7 @@ class Walk:
         position: where to start.
         pool: decodes the files; None to decode them in this process.
         stopped: set when nobody needs the pairs any more; reading of a stream then ends with a VmrError.
+        reader: the library that decodes videos, see `VideoReader`.
     """
 
     def __init__(
@@ -114,7 +115,9 @@ class Walk:
         position: LoaderPosition,
         pool: ClipPool | None,
         stopped: threading.Event,
+        reader: str = "pyav",
     ) -> None:
+        self._reader = reader
         self.number, self.source_name = number, source.name
         self.taken = position.taken[number]
         self._source, self._offset, self._spec, self._pool = source, offset, spec, pool
@@ -142,6 +145,7 @@ class Walk:
             seed=(here.seed, CLIP, self.number, place),
             may_flip=flip_allowed(pair.caption, self._spec.flip),
             still=self._source.media == "image",
+            reader=self._reader,
         )
         future = None if self._pool is None or pair.make is not None else self._pool.submit(job)
         self._submitted.append((replace(pair, id=pair.id + self._offset), job, future))
