@@ -28,6 +28,7 @@ PRINTED = {
     "a man rides a bicycle through the city": "bikes.mp4",
     "green grass": "bigbuckbunny.mp4",
     "batch.captions": "(2, 4, 3, 64, 64)",
+    "EvalOptions": "embedding+qbnorm",
     "three.yaml": "3 of 3 videos, 3 of 3 texts",
     "NumpyStore": "True",
     "model.match": "tensor([[",
