@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from benchmarks import rerank_engine
 from benchmarks.common import Measurement, Work, environment, measure_in_turns
 from benchmarks.rerank_engine import UPSTREAM_BATCH, Workload
+from vmr.memory import parse_bytes
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.fusion import FusionEncoder
-from vmr.retrieval.reranking.plan import parse_size
 
 OURS, PEER = "once a video", "once a pair"
 VIDEO_WIDTH = 576  # VideoMamba-M
@@ -109,7 +109,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.videos:
         work = Workload(options.videos, options.captions, options.tokens, options.frames, options.k, options.threads)
-        rerank_engine.report(work, parse_size(options.memory), options.json)
+        rerank_engine.report(work, parse_bytes(options.memory), options.json)
         return
     sizes = (options.captions, options.tokens, options.frames)
     results = measure_in_turns(prepare, (OURS, PEER), sizes, seconds=options.seconds, threads=options.threads)

@@ -24,6 +24,7 @@ from rich.console import Console
 from torch import Tensor
 
 from benchmarks.common import environment, peak_memory
+from vmr.memory import format_bytes
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import UPSTREAM_MEAN, UPSTREAM_STD, VideoTextEncoder
 from vmr.models.text.encoder import TextConfig
@@ -32,7 +33,6 @@ from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.retrieval.reranking.candidates import Candidates, Scores
 from vmr.retrieval.reranking.engine import rerank_videos
-from vmr.retrieval.reranking.plan import size_text
 
 UPSTREAM_BATCH = 32
 SAMPLED_VIDEOS = 3  # by the peer
@@ -149,7 +149,9 @@ def report(work: Workload, memory_bytes: int, path: Path | None) -> None:
     console.print(f"keys and values for every pair: {seconds:.1f} s, scaled from {theirs.num_pairs} pairs")
     console.print(f"ratio {record['ratio']:.2f}, logits differ by a relative {record['difference']:.1e}")
     within = "within" if ours.peak_bytes <= memory_bytes else "NOT WITHIN"
-    console.print(f"peak of the engine's process {size_text(ours.peak_bytes)}, {within} {size_text(memory_bytes)}")
+    console.print(
+        f"peak of the engine's process {format_bytes(ours.peak_bytes)}, {within} {format_bytes(memory_bytes)}"
+    )
     if path:
         path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

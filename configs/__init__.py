@@ -1,1 +1,8 @@
-"""The shipped YAML: read any of them with `--config`, and give on the line only what differs."""
+"""YAML files for the commands; a package so that an installed vmr has them.
+
+The folder stands at the top of the repository, but its name for imports is `vmr.configs`, because a distribution must
+not install a module named `configs` for everybody.
+"""
+
+if __name__ != "vmr.configs":
+    raise ImportError(f"this folder is imported as vmr.configs, not as {__name__}")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.annotations.retrieval_set import RetrievalSet
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, VmrError
 from vmr.eval.metrics.columns import CONTROLS, INDEX_PREFIX
@@ -26,11 +27,12 @@ from vmr.eval.report.report import ProtocolInfo, Report
 from vmr.eval.videos import SeenVideos, see_videos
 from vmr.models.encoder import Encoder, Matcher, TextLimited
 from vmr.processes import ALONE, Processes
-from vmr.retrieval.embed import embed_texts, frame_spec
 from vmr.retrieval.feature_cache import FeatureCache
+from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.gallery import Gallery
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.reranking.engine import rerank_videos
+from vmr.retrieval.texts import embed_texts
 
 
 @dataclass(frozen=True)
@@ -86,10 +88,10 @@ def evaluate(
     """
     depth = _depth(options, protocol, data, encoder)
     asked, encoder = prepare(data, encoder, protocol, options)
-    frames = frame_spec(encoder, reader=options.reader, sampling=protocol.sampling, num_frames=protocol.num_frames)
+    frames = frame_spec(encoder, sampling=protocol.sampling, num_frames=protocol.num_frames)
 
     if index is not None:
-        _check_index(index, frames, protocol)
+        _check_index(index, frames, protocol, options.reader)
 
     def see() -> SeenVideos:
         return see_videos(
@@ -100,8 +102,7 @@ def evaluate(
             tokens=depth > 0,
             index=index,
             cache=cache,
-            num_workers=options.num_workers,
-            timeout_s=options.timeout_s,
+            decode=DecodeOptions(options.reader, options.num_workers, options.timeout_s),
             progress=progress and among.is_main,
         )
 
@@ -122,7 +123,7 @@ def evaluate(
             depth,
             memory_bytes=options.memory_bytes,
             work=_work_folder(cache, scored, protocol, encoder),
-            among=among,
+            processes=among,
             progress=progress,
         )
         kinds["vtm"] = Scores(reranked.text_to_video, reranked.video_to_text)
@@ -136,7 +137,7 @@ def evaluate(
         fingerprint=encoder.fingerprint,
         num_frames=frames.num_frames,
         sampling=frames.sampling,
-        reader=frames.reader,
+        reader=options.reader,
         num_videos=len(scored.videos),
         num_videos_asked=len(data.videos),
         num_texts=len(scored.texts),
@@ -173,15 +174,15 @@ def _depth(options: Options, protocol: Protocol, data: RetrievalSet, encoder: En
     return options.rerank_depth
 
 
-def _check_index(index: VideoIndex, frames: FrameSpec, protocol: Protocol) -> None:
+def _check_index(index: VideoIndex, frames: FrameSpec, protocol: Protocol, reader: str) -> None:
     """Raises IndexFileError where the index has looked at other frames than the protocol says."""
     held = index.manifest
     wanted = ("middle", held.num_frames, held.reader)  # an index samples by no other rule
-    if (frames.sampling, frames.num_frames, frames.reader) != wanted:
+    if (frames.sampling, frames.num_frames, reader) != wanted:
         raise IndexFileError(
             f"{index.folder} holds {held.num_frames} frames of each video by rule middle, read by {held.reader}, but "
             f"{protocol.name} is evaluated with {frames.num_frames} by rule {frames.sampling}, read by "
-            f"{frames.reader}: leave the index out, or give its --reader"
+            f"{reader}: leave the index out, or give its --reader"
         )
 
 

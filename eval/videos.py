@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr.data.annotations.retrieval_set import RetrievalSet
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
 from vmr.eval.controls import WithoutMotion
@@ -51,8 +52,7 @@ def see_videos(
     tokens: bool = False,
     index: VideoIndex | None = None,
     cache: FeatureCache | None = None,
-    num_workers: int | None = None,
-    timeout_s: float = 120.0,
+    decode: DecodeOptions = DecodeOptions(),
     progress: bool = False,
 ) -> SeenVideos:
     """Embeds the videos of `data`, each as one segment and decoded once for the encoder and its controls.
@@ -69,8 +69,7 @@ def see_videos(
             encoders,
             paths.values(),
             frames,
-            num_workers=num_workers,
-            timeout_s=timeout_s,
+            decode=decode,
             progress=progress,
             cache=cache,
             tokens=tokens,

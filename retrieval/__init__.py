@@ -1,1 +1,8 @@
-"""Embed once, search many: from video files to an index, and from a sentence to moments."""
+"""Embed once, search many: from video files to an index, and from a sentence to moments.
+
+The folder stands at the top of the repository, but its name for imports is `vmr.retrieval`: a distribution must not
+install a module named `retrieval` for everybody. It may import `vmr.models` and `vmr.data`.
+"""
+
+if __name__ != "vmr.retrieval":
+    raise ImportError(f"this folder is imported as vmr.retrieval, not as {__name__}")

@@ -17,9 +17,15 @@ BACKGROUND, INK, PALE = (250, 250, 248), (24, 24, 24), (110, 110, 110)
 
 
 def save_contact_sheet(results: Sequence[tuple[str, Sequence[Hit]]], out: Path) -> None:
-    """Draws the middle frame of every hit under its query, with score, times and file name, into a PNG at `out`.
+    """Draw the middle frame of every hit under its query, with score, times and file name.
 
-    results: queries with their hits, best first. Raises VideoError where a hit's video can no longer be read.
+    Args:
+        results: queries with their hits, best first.
+        out: the PNG to write.
+
+    Raises:
+        MissingExtraError: pillow is not installed.
+        VideoError: the video of a hit can no longer be read.
     """
     try:
         from PIL import Image, ImageDraw, ImageFont
@@ -46,7 +52,7 @@ def save_contact_sheet(results: Sequence[tuple[str, Sequence[Hit]]], out: Path) 
 
 
 def _middle_frame(image_module: Any, hit: Hit) -> Any:
-    """The frame in the middle of the hit's window, as large as fits a thumbnail."""
+    """Return the frame in the middle of the hit's window, as large as fits a thumbnail."""
     with VideoReader(hit.video) as reader:
         scale = min(THUMBNAIL_HEIGHT / reader.height, THUMBNAIL_WIDTH / reader.width)
         size = (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))

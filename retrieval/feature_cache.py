@@ -1,21 +1,18 @@
-"""What was embedded once, kept on disk: a second evaluation opens no video, not even to see whether it has changed.
+"""Features on disk: a second evaluation opens no video, not even to see whether it has changed.
 
 A video's features are known by what decides them: the SHA-256 of the file, the frames taken, the encoder's fingerprint.
-The hash of a file is remembered until its size, time of change or inode does change.
+The hash of a file is remembered until its size, modification time or inode changes.
 
-A cache is a folder with a database, and an .npy file beside it for each array that is too large for one; such a file is
-named by its own SHA-256, so that writers never disagree and damage shows. Any number of processes may share a cache.
-Its folder belongs on a local disk: SQLite's write-ahead log does not work across machines.
+A cache is a folder with a database, and an .npy file for each array that is too large for it. Such a file is named by
+its own SHA-256, so that writers never disagree and damage shows. Any number of processes may share a cache. Its folder
+must be on a local disk: SQLite's write-ahead log does not work across machines.
 """
 
 import hashlib
 import io
 import json
-import os
 import re
 import sqlite3
-import stat
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -25,10 +22,9 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from vmr.data.annotations.records import cache_folder
-from vmr.data.decoding.segments import FrameSpec
+from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.errors import VmrError
-from vmr.files import sha256_of, write_atomically
+from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
 
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"
@@ -36,28 +32,24 @@ ARRAYS = "arrays"
 _VERSION = 1  # of what decoding and embedding make of equal keys
 _READY = 1
 _SCHEMA = f"""
-CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL);
+{HASHES_TABLE};
 CREATE TABLE IF NOT EXISTS videos (
     key TEXT PRIMARY KEY, spans BLOB NOT NULL, vectors BLOB NOT NULL, checksum TEXT NOT NULL, tokens TEXT);
 CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, vectors TEXT NOT NULL);
 PRAGMA user_version = {_READY};
 """
 _BUSY_S = 60.0  # another process may be writing
-_FRESH_S = 2.0  # a file changed so recently may change again without its time of change telling
 _OWN_ARRAY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.tmp")
 
 
 @dataclass(frozen=True)
-class Content:
-    """What a file held when it was looked at; state is what tells, without reading it, that it still does."""
-
-    sha256: str
-    state: str
-
-
-@dataclass(frozen=True)
 class Features:
-    """What is known of one video: seconds [start_s, end_s) and float32 vectors (S, D) of its S segments."""
+    """What is known of one video with S segments.
+
+    Attributes:
+        spans: start and end of each segment, in seconds.
+        vectors: float32 (S, D).
+    """
 
     spans: tuple[tuple[float, float], ...]
     vectors: NDArray[np.float32]
@@ -65,7 +57,14 @@ class Features:
 
 @dataclass(frozen=True)
 class CacheSizes:
-    """What a cache holds. num_texts: lists of texts that were embedded together; num_bytes: of all its files."""
+    """How much a cache holds.
+
+    Attributes:
+        num_videos: videos with vectors.
+        num_videos_with_tokens: those that have tokens as well.
+        num_texts: lists of texts that were embedded together.
+        num_bytes: size of all its files.
+    """
 
     num_videos: int
     num_videos_with_tokens: int
@@ -74,27 +73,36 @@ class CacheSizes:
 
 
 class FeatureCache:
-    """Features on disk. Every method raises VmrError, naming the folder, where it cannot be used.
+    """Features on disk. What a call has put is there when it returns; a damaged entry counts as absent.
 
-    folder: default `features` in vmr's own cache folder. What a call has put is there for good when it returns; a
-    damaged entry counts as absent.
+    Every method raises VmrError, naming the folder, if the cache cannot be used.
+
+    Args:
+        folder: None for `features` in vmr's cache folder ($VMR_CACHE, or ~/.cache/vmr).
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = cache_folder() / "features" if folder is None else Path(folder)
 
-    def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, Content | None]]:
-        """Each path with what its file holds, read only where that is not remembered.
+    def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, FileContent | None]]:
+        """Yield each path with what its file holds; a file is read only if its hash is not remembered.
 
-        None for what is no regular file or cannot be read: it has no features that could be kept.
+        The content is None for what is no regular file or cannot be read: its features cannot be kept.
         """
         with self._database() as database:
             for path in paths:
-                state = state_of(path)
-                yield path, None if state is None else _content(database, path, state)
+                yield path, hash_file(path, database)
 
     def find(self, keys: Iterable[str], with_tokens: bool = False) -> dict[str, Features]:
-        """What is known, by key of `video_key`; with_tokens: only of videos whose tokens are there too."""
+        """Return the features that are there.
+
+        Args:
+            keys: as of `video_key`.
+            with_tokens: leave out videos whose tokens are not there.
+
+        Returns:
+            Features by key.
+        """
         found = {}
         with self._database() as database:
             for key in dict.fromkeys(keys):
@@ -108,7 +116,7 @@ class FeatureCache:
         return found
 
     def put(self, key: str, features: Features, tokens: NDArray[np.float32] | None = None) -> None:
-        """Keeps features, and a video's tokens (S, N, C); tokens that were kept earlier stay."""
+        """Keep the features of a video, and its tokens, float32 (S, N, C); without tokens, those kept earlier stay."""
         with self._database() as database:
             name = None if tokens is None else self._save(tokens)
             spans = np.array(features.spans, "<f8").tobytes()
@@ -122,22 +130,22 @@ class FeatureCache:
                 )
 
     def tokens(self, key: str) -> NDArray[np.float32] | None:
-        """A video's tokens (S, N, C), mapped from disk; what is written to them does not reach the file."""
+        """Return the tokens of a video, float32 (S, N, C), mapped from disk copy-on-write; None if there are none."""
         return self._load("SELECT tokens FROM videos WHERE key = ?", key, mapped=True)
 
     def texts(self, key: str) -> NDArray[np.float32] | None:
-        """Vectors (N, D) of a list of texts, by key of `texts_key`."""
+        """Return the vectors of a list of texts, (N, D), by key of `texts_key`; None if there are none."""
         return self._load("SELECT vectors FROM texts WHERE key = ?", key, mapped=False)
 
     def put_texts(self, key: str, vectors: NDArray[np.float32]) -> None:
-        """Keeps the vectors (N, D) of a list of texts."""
+        """Keep the vectors of a list of texts, (N, D)."""
         with self._database() as database:
             name = self._save(vectors)
             with database:
                 database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", (key, name))
 
     def forget(self, key: str) -> None:
-        """Removes what is known of a video, with the file of its tokens."""
+        """Remove what is known of a video, with the file of its tokens."""
         with self._database() as database, database:
             row = database.execute("SELECT tokens FROM videos WHERE key = ?", (key,)).fetchone()
             database.execute("DELETE FROM videos WHERE key = ?", (key,))
@@ -145,7 +153,7 @@ class FeatureCache:
                 self._array(row[0]).unlink(missing_ok=True)
 
     def sizes(self) -> CacheSizes:
-        """How much the cache holds."""
+        """Return how much the cache holds."""
         with self._database() as database:
             counts = "SELECT (SELECT count(*) FROM videos), (SELECT count(tokens) FROM videos), count(*) FROM texts"
             num_videos, num_with_tokens, num_texts = database.execute(counts).fetchone()
@@ -154,7 +162,7 @@ class FeatureCache:
         return CacheSizes(num_videos, num_with_tokens, num_texts, num_bytes)
 
     def clear(self) -> None:
-        """Removes everything that was kept, a damaged database too, and no file that is not the cache's own."""
+        """Remove everything that was kept, also a damaged database, and no file that is not the cache's own."""
         try:
             with self._database() as database:
                 with database:
@@ -171,7 +179,7 @@ class FeatureCache:
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """A connection for one task: none outlives it, so that threads and forked processes share nothing."""
+        """Open a connection for one task: none outlives it, so that threads and forked processes share nothing."""
         try:
             (self.folder / ARRAYS).mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.folder / DATABASE, timeout=_BUSY_S)) as database:
@@ -183,12 +191,12 @@ class FeatureCache:
                 yield database
         except (OSError, sqlite3.Error) as error:
             raise VmrError(
-                f"{self.folder}: this feature cache cannot be used ({error}): remove it, name another folder, or do "
-                "without a cache"
+                f"{self.folder}: this feature cache cannot be used ({error}): remove it, name another folder, or use "
+                "no cache"
             ) from error
 
     def _save(self, array: NDArray[np.float32]) -> str:
-        """Writes an array under the name of its contents."""
+        """Write an array under the name of its contents."""
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array, np.float32))
         name = hashlib.sha256(buffer.getbuffer()).hexdigest()
@@ -213,38 +221,23 @@ class FeatureCache:
         return [file for file in (self.folder / ARRAYS).glob("*") if _OWN_ARRAY.fullmatch(file.name)]
 
 
-def video_key(content: Content, frames: FrameSpec, fingerprint: str) -> str:
-    """What a video's features are known by."""
-    return _digest("video", content.sha256, asdict(frames), fingerprint)
+def video_key(
+    content: FileContent, frames: FrameSpec, segmenter: Segmenter | None, reader: str, fingerprint: str
+) -> str:
+    """Return what a video's features are known by: all that decides them."""
+    windows = {"window_s": None, "stride_s": None} | ({} if segmenter is None else dict(segmenter.settings))
+    return _digest("video", content.sha256, {**asdict(frames), **windows, "reader": reader}, fingerprint)
 
 
 def texts_key(texts: Sequence[str], max_text_tokens: int | None, fingerprint: str) -> str:
-    """What the vectors of a list of texts are known by; max_text_tokens: see `vmr.models.encoder.TextLimited`."""
+    """Return what the vectors of a list of texts are known by.
+
+    Args:
+        texts: the list.
+        max_text_tokens: see `vmr.models.encoder.TextLimited`; None if the encoder has no limit.
+        fingerprint: of the encoder.
+    """
     return _digest("texts", list(texts), max_text_tokens, fingerprint)
-
-
-def state_of(path: str) -> str | None:
-    """Size, time of change and inode of a file; None for what is no regular file or cannot be looked at."""
-    try:
-        status = Path(path).stat()
-    except (OSError, ValueError):
-        return None
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}" if stat.S_ISREG(status.st_mode) else None
-
-
-def _content(database: sqlite3.Connection, path: str, state: str) -> Content | None:
-    place = os.fsencode(Path(path).absolute())
-    row = database.execute("SELECT sha256 FROM files WHERE path = ? AND state = ?", (place, state)).fetchone()
-    if row is not None:
-        return Content(row[0], state)
-    try:
-        content = Content(sha256_of(Path(path)), state)
-    except OSError:
-        return None
-    if time.time() - int(state.split()[1]) / 1e9 > _FRESH_S:
-        with database:
-            database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (place, state, content.sha256))
-    return content
 
 
 def _digest(*parts: str | int | list[str] | Mapping[str, object] | None) -> str:
@@ -252,7 +245,7 @@ def _digest(*parts: str | int | list[str] | Mapping[str, object] | None) -> str:
 
 
 def _features(spans: bytes, vectors: bytes) -> Features:
-    """Back from bytes whose checksum holds."""
+    """Make features of bytes whose checksum is right."""
     times = np.frombuffer(spans, "<f8").reshape(-1, 2)
     rows = np.frombuffer(vectors, "<f4").astype(np.float32).reshape(len(times), -1)
     return Features(tuple((start_s, end_s) for start_s, end_s in times.tolist()), rows)

@@ -1,79 +1,80 @@
-"""The gallery of a data set in FAISS: what an evaluation measures is what a search is served.
+"""The gallery of a data set: an evaluation searches it in the same store that serves searches.
 
 Shapes: Q queries, N items (videos) of the gallery, R rows (vectors; several windows may be of one item), D dimensions.
 Scores are inner products; vectors of videos are not unit vectors, see `vmr.models.encoder.Encoder`.
 """
 
-import math
 import os
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.errors import IndexFileError, MissingExtraError, ModelError, VmrError
+from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.store import FaissStore
 
-FACTORIES = {
-    "flat": "Flat",
-    "sq8": "SQ8",
-    "hnsw": "HNSW32,Flat",
-    "ivf_flat": "IVF{n},Flat",
-    "ivf_sq8": "IVF{n},SQ8",
-}
-"""Short names of kinds. flat: every score, exact. sq8: a byte a dimension, every score. hnsw: a graph that is walked
-from neighbour to neighbour. ivf_...: n lists of which a search reads some, see `num_lists` and `num_probes`."""
-
-EF_SEARCH = 128  # of HNSW: candidates held while the graph is walked, and so items found; the depth of re-ranking
-POINTS_PER_LIST = 39  # with fewer, FAISS warns that the lists are not well trained
 SCORES_AT_ONCE = 1 << 22  # of a block of queries: 12 bytes each while FAISS answers
 
 Scores = NDArray[np.float32]
 
 
 class Gallery:
-    """Items to be found, in a FAISS index. `of_index` makes one of an index that was built earlier.
+    """Items to be found, in a vector store. `of_index` makes one of an index that was built earlier.
 
-    factory: a short name of FACTORIES or any string that FAISS's index_factory knows. is_exact: whether every score is
-    the inner product itself. paths_missing, num_others: see `of_index`. kept: int64, which of the items asked for the
-    gallery holds, in its order; all of them unless some are missing from an index.
+    Args:
+        vectors: float32 (R, D).
+        factory: a short name of `vmr.retrieval.store.FACTORIES`, or any string that FAISS's index_factory knows.
+        item_of_row: int64 (R,), increasing and without gaps; None for one row an item.
+
+    Attributes:
+        factory: the kind of index in FAISS's own words.
+        is_exact: whether every score is the inner product itself.
+        num_items: N.
+        kept: int64, which of the items asked for the gallery holds, in its order; all, unless an index lacks some.
+        paths_missing: see `of_index`.
+
+    Raises:
+        ModelError: a vector is not finite.
+        VmrError: there is no vector, or FAISS cannot make an index of this kind of them.
     """
 
     def __init__(self, vectors: Scores, factory: str = "Flat", item_of_row: NDArray[np.int64] | None = None) -> None:
-        """vectors: float32 (R, D); item_of_row: int64 (R,), increasing and without gaps (default: a row an item).
-
-        Raises ModelError for vectors that are not finite, VmrError for a factory that FAISS cannot build of them.
-        """
         vectors = _checked(vectors, "gallery")
         if not len(vectors):
             raise VmrError("the gallery is empty: there is nothing to search")
         items = np.arange(len(vectors)) if item_of_row is None else item_of_row
-        self.factory = factory_string(factory, len(vectors))
         self.num_items = int(items[-1]) + 1
         self.kept: NDArray[np.int64] = np.arange(self.num_items)
         self.paths_missing: tuple[str, ...] = ()
-        self.num_others = 0
         self._first_rows = np.flatnonzero(np.diff(items, prepend=-1))  # of each item
-        self.is_exact = self.factory == "Flat"
+        store = FaissStore(vectors.shape[1], factory)
+        self.is_exact = store.is_exact
         # The products of equal vectors can differ in the last bit with their place in a block, which would decide ties.
-        # An exact index holds each vector once; an approximate one holds what it would be given in earnest.
+        # So an exact index holds each vector once; an approximate one holds what it would hold in use.
         rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
-        self._index, self._default_k = _built(self.factory, rows)
+        store.add(np.arange(len(rows)), rows)
+        self._store, self.factory = store, store.factory
 
     @classmethod
     def of_index(
         cls, index: VideoIndex, paths: Sequence[str | Path], encoder: Encoder, factory: str = "Flat"
     ) -> "Gallery":
-        """The videos at `paths`, as an index holds them; a video's score is its best window's.
+        """Make a gallery of videos as an index holds them; the score of a video is that of its best window.
 
-        Those that the index lacks are left out and listed in `paths_missing`; `kept` are the others' places in `paths`.
-        Videos that only the index holds are left out and counted in `num_others`. encoder: whose queries will be
-        asked. Raises IndexFileError where the index is another encoder's, or holds none of the videos.
+        Videos that only the index holds are left out.
+
+        Args:
+            index: the index.
+            paths: the videos. Those that the index lacks are left out and listed in `paths_missing`; `kept` are the
+                places of the others in `paths`.
+            encoder: whose queries will be searched for.
+            factory: the kind of index to search in.
+
+        Raises:
+            IndexFileError: the index was made by another encoder, or holds none of the videos.
         """
         manifest = index.manifest
         if encoder.fingerprint != manifest.fingerprint:
@@ -96,28 +97,34 @@ class Gallery:
         gallery = cls(vectors, factory, item_of_row)
         gallery.kept = np.array(kept, dtype=np.int64)
         gallery.paths_missing = tuple(str(path) for path, some in zip(paths, rows, strict=True) if not some)
-        gallery.num_others = len(rows_of_video) - len({os.path.realpath(paths[place]) for place in kept})
         return gallery
 
     def search_all(self, queries: Scores, k: int | None = None) -> Scores:
-        """queries: float32 (Q, D) -> scores (Q, N): an item's best row's, -inf for an item that was not found.
+        """Score all items for each query.
 
-        k: how many rows to ask for. An exact gallery finds everything whatever k; the others by default as much as
-        costs no more than the search itself: EF_SEARCH rows of a graph, all that the kind looks at of any other.
-        Raises ModelError for queries that are not finite or of another width.
+        Args:
+            queries: float32 (Q, D).
+            k: how many rows to ask the store for; None for what it finds at no more than the cost of the search. An
+                exact gallery finds everything whatever k is.
+
+        Returns:
+            Scores (Q, N), of an item's best row; -inf for an item that was not found.
+
+        Raises:
+            ModelError: queries are not finite, or of another width.
         """
         queries = _checked(queries, "query")
-        if queries.shape[1] != self._index.d:
-            raise ModelError(f"queries of {queries.shape[1]} dimensions, but the gallery has {self._index.d}")
-        num_rows = self._index.ntotal
+        if queries.shape[1] != self._store.dim:
+            raise ModelError(f"queries of {queries.shape[1]} dimensions, but the gallery has {self._store.dim}")
+        num_rows = len(self._store)
         if k is not None and k < 1:
             raise VmrError(f"k is {k}: ask for at least 1 result")
-        k = min(num_rows, k or self._default_k) if not self.is_exact else num_rows
+        k = min(num_rows, k or self._store.default_k) if not self.is_exact else num_rows
         distinct, place_of_query = _distinct(queries)
         scores = np.empty((len(distinct), self.num_items), np.float32)
         block = max(1, SCORES_AT_ONCE // len(self._place_of_row))
         for start in range(0, len(distinct), block):
-            found, ids = self._index.search(distinct[start : start + block], k)
+            found, ids = self._store.search(distinct[start : start + block], k)
             of_place = np.full((len(found), num_rows + 1), -np.inf, np.float32)
             np.put_along_axis(of_place, ids % (num_rows + 1), found, axis=1)  # FAISS says -1 for "no more": the last
             of_place[:, -1] = -np.inf
@@ -126,59 +133,8 @@ class Gallery:
         return scores[place_of_query]
 
 
-def factory_string(kind: str, num_rows: int) -> str:
-    """A short name of FACTORIES in FAISS's own words, for so many rows; any other string as it is."""
-    return FACTORIES.get(kind.lower(), kind).replace("{n}", str(num_lists(num_rows)))
-
-
-def num_lists(num_rows: int) -> int:
-    """Lists of an inverted file: 4 sqrt(R), FAISS's own advice, but no more than can be trained on the rows."""
-    return max(1, min(round(4 * math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))
-
-
-def num_probes(num_lists: int) -> int:
-    """Lists that a search reads: sqrt(n), so that the reading costs about what finding the lists does."""
-    return max(1, round(math.sqrt(num_lists)))
-
-
-def _built(factory: str, rows: Scores) -> tuple[Any, int]:
-    """A trained FAISS index of the rows, its search parameters set, and how many rows a search is to ask it for."""
-    faiss = _faiss()
-    try:
-        index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        lists = faiss.try_extract_index_ivf(index)
-        if lists is not None and lists.nlist > len(rows):
-            raise VmrError(f"{factory}: {lists.nlist} lists need as many vectors, the gallery has {len(rows)}")
-        with _one_thread(faiss):
-            index.train(rows)
-            index.add(rows)
-        if lists is not None:
-            lists.nprobe = num_probes(lists.nlist)
-        elif "HNSW" in factory:
-            faiss.ParameterSpace().set_index_parameter(index, "efSearch", EF_SEARCH)
-            return index, EF_SEARCH
-    except RuntimeError as error:
-        reason = re.split(r"Error: |\.cpp:\d+: ", " ".join(str(error).split()))[-1]
-        raise VmrError(
-            f"{factory}: FAISS cannot make this index of {len(rows)} vectors of {rows.shape[1]} dimensions ({reason}); "
-            f"short names are {', '.join(FACTORIES)}"
-        ) from error
-    return index, len(rows)
-
-
-@contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
-    """Building in one thread: a graph depends on the order in which its points come. Searches use them all."""
-    num_threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(num_threads)
-
-
 def _checked(vectors: Scores, what: str) -> Scores:
-    """float32, contiguous, finite. Raises ModelError that names the first row that is not."""
+    """Return contiguous float32; raise ModelError, naming the first row, if some are not finite."""
     vectors = np.ascontiguousarray(vectors, np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
@@ -190,16 +146,8 @@ def _checked(vectors: Scores, what: str) -> Scores:
 
 
 def _distinct(vectors: Scores) -> tuple[Scores, NDArray[np.int64]]:
-    """The different rows, and for each row given its place among them."""
+    """Return the different rows, and for each row given its place among them."""
     if not len(vectors):
         return vectors, np.empty(0, np.int64)
     distinct, places = np.unique(vectors, axis=0, return_inverse=True)
     return np.ascontiguousarray(distinct), places.reshape(-1)  # NumPy 2.0 alone keeps an axis
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingExtraError("faiss", "index") from error
-    return faiss

@@ -1,16 +1,16 @@
 """What an index says of itself: its rows, their videos, its encoder. Imports neither torch nor FAISS.
 
-The manifest is the commit point of an index. It names the file of vectors with its checksum and is put in place last,
-by an atomic rename, so a reader finds the old index, the new one, or none, and never half of one.
+The manifest is the commit point of an index. It names the file of vectors with its checksum, and is put in place last
+by an atomic rename. So a reader finds the old index, the new one, or none, and never half of one.
 """
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
 
-from vmr.errors import IndexFileError
+from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_atomically
+from vmr.from_json import from_json
 
 SCHEMA = "vmr-index/1"
 FILE_NAME = "manifest.json"
@@ -18,17 +18,29 @@ FILE_NAME = "manifest.json"
 
 @dataclass(frozen=True)
 class Row:
-    """One vector of the index: `id` is its number in the vectors file, times are seconds from the video's start."""
+    """One vector of an index.
+
+    Attributes:
+        id: its number in the file of vectors, from 0.
+        video: path of the video, relative to the manifest's root.
+        start_s: where its segment starts, in seconds from the video's start.
+        end_s: where it ends.
+    """
 
     id: int
-    video: str  # relative to the manifest's root
+    video: str
     start_s: float
     end_s: float
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that was asked for and is not in the index, and why."""
+    """A video that was asked for and is not in the index.
+
+    Attributes:
+        video: path of the video, relative to the manifest's root.
+        reason: why, in one line.
+    """
 
     video: str
     reason: str
@@ -36,7 +48,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an index knows besides its vectors."""
+    """All that an index knows besides its vectors.
+
+    Attributes:
+        encoder: name or path of the model that made the vectors.
+        fingerprint: of that model, see `vmr.models.encoder.Encoder`.
+        embed_dim: dimensions of the vectors.
+        num_frames: frames of a segment.
+        window_s: seconds that one row covers; None for whole videos.
+        stride_s: seconds from the start of one window to the start of the next.
+        reader: the library that decoded the videos, see `vmr.VideoReader`.
+        root: absolute folder that the videos' paths are relative to.
+        rows: one for each vector, in order.
+        failures: the videos that were left out.
+        vectors_file: name of the file of vectors, in the same folder.
+        vectors_sha256: of that file, in hex.
+        created: when, in ISO 8601, UTC.
+        vmr_version: which version of vmr built it.
+    """
 
     encoder: str
     fingerprint: str
@@ -45,28 +74,37 @@ class Manifest:
     window_s: float | None
     stride_s: float | None
     reader: str
-    root: str  # absolute folder that the rows' videos are relative to
+    root: str
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
     vectors_file: str
     vectors_sha256: str
-    created: str  # ISO 8601, UTC
+    created: str
     vmr_version: str
 
     @property
     def num_videos(self) -> int:
         """Videos with at least one row."""
-        return len({row.video for row in self.rows})
+        return len(self.videos)
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The videos with at least one row, relative to `root`, in order."""
+        return tuple(dict.fromkeys(row.video for row in self.rows))
 
     def save(self, folder: Path) -> None:
-        """Commits the index: after this call, and not before, a reader sees it."""
+        """Commit the index: readers see it from the end of this call on, and not before."""
         counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
         text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
         write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":
-        """Reads and checks the manifest in `folder`. Raises IndexFileError, one line, for anything that is not one."""
+        """Read and check the manifest in a folder.
+
+        Raises:
+            IndexFileError: there is none, or it is damaged or of another version.
+        """
         path = folder / FILE_NAME
         if not folder.is_dir():
             raise IndexFileError(f"{folder}: no such index: make one with vmr-index build DIR --out {folder}")
@@ -79,19 +117,11 @@ class Manifest:
             if content.pop("schema") != SCHEMA:
                 raise IndexFileError(f"{path}: not of schema {SCHEMA}: build the index again with this version of vmr")
             num_rows = content.pop("counts")["rows"]
-            content["rows"] = tuple(_checked(Row, row) for row in content["rows"])
-            content["failures"] = tuple(_checked(Failure, failure) for failure in content["failures"])
-            manifest: Manifest = _checked(cls, content)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            manifest: Manifest = from_json(cls, content, "")
+        except IndexFileError:
+            raise
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, VmrError) as error:
             raise IndexFileError(f"{path} is damaged ({error}): build the index again") from error
         if [row.id for row in manifest.rows] != list(range(num_rows)):
             raise IndexFileError(f"{path} is damaged (rows missing or out of order): build the index again")
         return manifest
-
-
-def _checked(kind: type, content: dict[str, Any]) -> Any:
-    """A dataclass from JSON. Raises TypeError where a key is unknown or missing, or a value not of its field's type."""
-    for name, expected in get_type_hints(kind).items():
-        if not isinstance(content.get(name), tuple if get_origin(expected) is tuple else expected):
-            raise TypeError(f"{name} is {content.get(name)!r:.40}")
-    return kind(**content)

@@ -1,52 +1,48 @@
-"""Files on disk: which of them are videos, finding them under a folder, and writing results whole or not at all."""
+"""Files on disk: written whole or not at all, known by their hash, and locked for one writer."""
 
 import hashlib
 import os
+import sqlite3
+import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from vmr.errors import VmrError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".mpg", ".wmv", ".m4v", ".flv", ".ts")
+LOCK_FILE = ".lock"
+HASHES_TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT NOT NULL, sha256 TEXT NOT NULL)"
+
+_FRESH_S = 2.0  # a file changed so recently may change again within the resolution of its modification time
+_BUSY_S = 60.0  # another process may be writing
 
 
-def find_videos(folder: str | Path) -> list[Path]:
-    """Return every video file in `folder` and below, sorted by path; each path starts with `folder` as given.
-
-    A video is a file with one of VIDEO_SUFFIXES in any case; nothing is opened. Hidden files and folders are skipped,
-    linked folders are followed. Raises VmrError when `folder` is not a readable folder or holds no video.
-    """
-    videos = sorted(path for path in walk_files(folder) if is_video(path))
-    if not videos:
-        raise VmrError(f"{folder}: no video files in this folder or below it (looked for {' '.join(VIDEO_SUFFIXES)})")
-    return videos
-
-
-def is_video(path: Path) -> bool:
-    """Tell by the suffix whether `path` is a video file."""
-    return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def is_unicode(text: str) -> bool:
-    """Tell whether `text` can be written as UTF-8; a file name or a JSON string may hold what cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def cache_folder() -> Path:
+    """Return the folder for what vmr can make again: $VMR_CACHE, or ~/.cache/vmr."""
+    return Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
 
 
 def walk_files(folder: str | Path, max_depth: int | None = None) -> Iterator[Path]:
-    """Yield the files under `folder` in a fixed order, going down at most `max_depth` levels of folders (0: none).
+    """Yield the files below a folder in a fixed order.
 
     Hidden files and folders are skipped. Linked folders are followed, since data sets are often linked into place, but
-    no folder is visited twice. Raises VmrError when `folder` or a folder below it cannot be listed.
+    no folder is visited twice.
+
+    Args:
+        folder: the folder to walk.
+        max_depth: how many levels of folders to go down (0: only `folder` itself); None for all.
+
+    Raises:
+        VmrError: `folder`, or a folder below it, cannot be listed.
     """
     require_folder(folder)
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_refuse):
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unlistable):
         real = os.path.realpath(parent)
         depth = len(Path(parent).relative_to(folder).parts)
         if real in visited:
@@ -67,12 +63,13 @@ def require_folder(folder: str | Path) -> None:
         raise VmrError(f"{folder}: not a folder")
 
 
-def _refuse(error: OSError) -> None:
-    raise VmrError(f"{error.filename}: cannot list this folder: {error.strerror}")
-
-
 def require_writable(path: str | Path) -> None:
-    """Makes the folder of a result to come. Raises VmrError where `path` is a folder, OSError where it is forbidden."""
+    """Make the folder of a file that will be written, and find out whether it can be.
+
+    Raises:
+        VmrError: `path` is a folder.
+        OSError: the folder cannot be made or written to.
+    """
     path = Path(path)
     if path.is_dir():
         raise VmrError(f"{path}: is a folder: name a file")
@@ -80,32 +77,143 @@ def require_writable(path: str | Path) -> None:
     tempfile.TemporaryFile(dir=path.parent).close()
 
 
+def is_unicode(text: str) -> bool:
+    """Tell whether `text` can be written as UTF-8; a file name or a JSON string may hold what cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Has `write` fill a temporary file beside `path`, flushes it and renames it: all of `path` or nothing new."""
+    """Write a file whole or not at all: a reader finds the old file or the new one, even after a power cut.
+
+    Args:
+        path: the file to make or replace.
+        write: fills the temporary file that it is given, which lies beside `path`.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(descriptor)
     temporary = Path(name)
     try:
         write(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        flush(temporary)
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp keeps its file to the owner; this one is as any other
+        temporary.chmod(0o666 & ~umask)  # mkstemp keeps its file to the owner; this one is like any other
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must survive a power cut
+    flush(path.parent)  # the rename itself must survive a power cut
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path, busy: VmrError) -> Iterator[None]:
+    """Make a folder, and keep all others who use this function from writing to it.
+
+    Args:
+        folder: the folder; its lock is the file `.lock` in it, which stays.
+        busy: raised where another process holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK_FILE)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise busy from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """What a file held when it was looked at.
+
+    Attributes:
+        sha256: of its bytes, in hex.
+        state: what tells, without reading the file, that it still holds the same; see `state_of`.
+    """
+
+    sha256: str
+    state: str
+
+
+def state_of(path: str | Path) -> str | None:
+    """Return size, modification time and inode of a file; None for what is no regular file or cannot be looked at."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino}" if stat.S_ISREG(status.st_mode) else None
+
+
+def hash_file(path: str | Path, database: sqlite3.Connection) -> FileContent | None:
+    """Return the hash of a file, which is read only if it has changed since it was hashed last.
+
+    Args:
+        path: the file.
+        database: where hashes are remembered, in a table as in HASHES_TABLE.
+
+    Returns:
+        The content, or None for what is no regular file or cannot be read.
+    """
+    state = state_of(path)
+    if state is None:
+        return None
+    place = os.fsencode(Path(path).absolute())
+    row = database.execute("SELECT sha256 FROM files WHERE path = ? AND state = ?", (place, state)).fetchone()
+    if row is not None:
+        return FileContent(row[0], state)
+    try:
+        content = FileContent(sha256_of(Path(path)), state)
+    except OSError:
+        return None
+    if time.time() - int(state.split()[1]) / 1e9 > _FRESH_S:
+        with database:
+            database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (place, state, content.sha256))
+    return content
+
+
+@contextmanager
+def remembered_hashes() -> Iterator[sqlite3.Connection]:
+    """Open the database of hashes in the cache folder, for `hash_file`.
+
+    Raises:
+        VmrError: the cache folder cannot be used.
+    """
+    place = cache_folder() / "hashes.sqlite3"
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        database = sqlite3.connect(place, timeout=_BUSY_S)
+        try:
+            database.execute(HASHES_TABLE)
+            yield database
+        finally:
+            database.close()
+    except (OSError, sqlite3.Error) as error:
+        raise VmrError(f"{place}: the cache cannot be used ({error}): set VMR_CACHE to another folder") from error
+
+
+def _raise_unlistable(error: OSError) -> None:
+    raise VmrError(f"{error.filename}: cannot list this folder: {error.strerror}")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from vmr.data.annotations.records import Media
+from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vmr.errors import AnnotationError, VmrError
 from vmr.eval.protocols.protocol import Protocol, Source
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, require_folder, walk_files
+from vmr.files import require_folder, walk_files
 
 MAX_DEPTH = 3
 """Levels of folders below the one that is named: enough for `LSMDC_Videos/avi/FILM/clip.avi`."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.errors import MissingExtraError, VideoError
 
 NUM_FRAMES = 4
@@ -45,7 +45,7 @@ class FrameStrips:
         if path is None or not path.is_file():
             return Strip(video, reason="no such file")
         try:
-            (segment,) = read_clip(path, self._frames)
+            (segment,) = read_segments(path, self._frames)
         except VideoError as error:
             return Strip(video, reason=error.reason)
         frames = segment.video.transpose(0, 2, 3, 1)  # (T, H, W, 3)

@@ -1,7 +1,9 @@
-"""Re-ranking: the best candidates of a query, scored again by a model that reads the text while looking at the video.
+"""Which pairs re-ranking scores again, and where the new scores stand.
 
-Shapes: Q texts, V videos. Scores are higher for what fits better. `vmr.retrieval.reranking.engine` does this for a real
-model in bounded memory, resumably and on several processes; what it computes is defined here.
+Upstream re-ranks so with k = 128: the k best videos of every text, and the k best texts of every video, are scored by a
+model that reads the text while it looks at the video. `vmr.retrieval.reranking.engine` does this in bounded memory.
+
+Shapes: Q texts, V videos. Higher scores are better.
 """
 
 from collections.abc import Callable
@@ -17,36 +19,39 @@ NOT_RERANKED = -100.0
 
 Scores = NDArray[np.float32]
 Match = Callable[[int, NDArray[np.int64]], Scores]
-"""match(video, texts): the number of one video and of M texts -> logits (M,)."""
+"""match(video, texts): takes the number of a video and the numbers of M texts, returns logits (M,)."""
 
 _SORTED_AT_ONCE = 1 << 20  # scores whose order is in memory at a time
 
 
 class Reranked(NamedTuple):
-    """New scores of the candidates, `NOT_RERANKED` elsewhere. The two directions have candidates of their own."""
+    """New scores of the candidates, and `NOT_RERANKED` for all other pairs.
+
+    The two directions have candidates of their own.
+
+    Attributes:
+        text_to_video: (Q, V).
+        video_to_text: (V, Q).
+    """
 
     text_to_video: Scores
-    """(Q, V)"""
     video_to_text: Scores
-    """(V, Q)"""
-
-
-def rerank(scores: Scores, match: Match, k: int) -> Reranked:
-    """Scores the k best videos of every text, and the k best texts of every video, again.
-
-    Upstream evaluates so with k = 128. scores: (Q, V), by which candidates are chosen; -inf for a pair that an
-    approximate search did not find. match: called once for each video with every text that needs it, in increasing
-    order, so that what a video costs is paid once and a pair that both directions ask for is scored once. Raises
-    VmrError for a k below 1, a score that is NaN, and where a logit is not finite.
-    """
-    return Candidates(scores, k).score(match)
 
 
 class Candidates:
-    """The pairs that re-ranking scores: of equal scores the first are taken, and what was not found is none.
+    """The pairs that re-ranking scores. Of equal scores the first are taken.
 
-    by_text: bool (Q, V), the k best videos of every text. by_video: bool (Q, V), the k best texts of every video.
-    Raises VmrError as `rerank` does.
+    Args:
+        scores: (Q, V), by which candidates are chosen; -inf for a pair that an approximate search did not find, which
+            is never a candidate.
+        k: candidates of a query, at least 1.
+
+    Attributes:
+        by_text: bool (Q, V), the k best videos of every text.
+        by_video: bool (Q, V), the k best texts of every video.
+
+    Raises:
+        VmrError: k is below 1, or a score is NaN.
     """
 
     def __init__(self, scores: Scores, k: int) -> None:
@@ -59,20 +64,28 @@ class Candidates:
 
     @property
     def num_videos(self) -> int:
-        """V."""
+        """How many videos there are, V."""
         return int(self.by_text.shape[1])
 
     @property
     def num_pairs(self) -> int:
-        """How many logits there are to compute; a pair that both directions ask for is one."""
+        """How many logits there are to compute; a pair that both directions ask for counts once."""
         return sum(len(self.texts_of(video)) for video in range(self.num_videos))
 
     def texts_of(self, video: int) -> NDArray[np.int64]:
-        """The texts that a video is matched with, in increasing order."""
+        """Return the numbers of the texts that a video is matched with, increasing."""
         return np.flatnonzero(self.by_text[:, video] | self.by_video[:, video])
 
     def score(self, match: Match) -> Reranked:
-        """Asks `match` for the logits of every video that has texts, in increasing order."""
+        """Score the candidates.
+
+        Args:
+            match: called once for each video that has candidates, in increasing order, with all of its texts. So what a
+                video costs is paid once, and a pair that both directions ask for is scored once.
+
+        Raises:
+            VmrError: a logit is not finite.
+        """
         num_texts, num_videos = self.by_text.shape
         text_to_video = np.full((num_texts, num_videos), NOT_RERANKED, np.float32)
         video_to_text = np.full((num_videos, num_texts), NOT_RERANKED, np.float32)
@@ -87,7 +100,7 @@ class Candidates:
 
 
 def require_finite(logits: Scores, video: int) -> Scores:
-    """The logits of a video as they are. Raises VmrError where one is not finite."""
+    """Return the logits of a video as they are; raise VmrError if one is not finite."""
     if not np.isfinite(logits).all():
         raise VmrError(f"video {video} has matching logits that are not finite: check the model's weights")
     return logits

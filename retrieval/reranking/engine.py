@@ -17,17 +17,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vmr.errors import VmrError
+from vmr.memory import resident_bytes
 from vmr.models.encoder import Matcher
 from vmr.processes import ALONE, Processes
 from vmr.progress import progress_bar
 from vmr.retrieval.reranking.candidates import Candidates, Reranked, Scores, require_finite
 from vmr.retrieval.reranking.log import RerankLog
-from vmr.retrieval.reranking.plan import Lengths, batches, make_plan, resident_bytes
+from vmr.retrieval.reranking.plan import Lengths, batches, make_plan
 from vmr.retrieval.reranking.text_store import TextStore
 
 TokensOf = Callable[[int], Tensor]
-"""tokens(video): the number of a video -> (1, N, C), of `Matcher.video_tokens`."""
-Parts = list[NDArray[np.int64]]
+"""tokens(video): takes the number of a video, returns its tokens (1, N, C), as of `Matcher.video_tokens`."""
 
 
 def rerank_videos(
@@ -39,31 +39,34 @@ def rerank_videos(
     *,
     memory_bytes: int | None = None,
     work: Path | None = None,
-    among: Processes = ALONE,
+    processes: Processes = ALONE,
     progress: bool = False,
 ) -> Reranked:
-    """What `rerank` says, with the logits of `matcher`.
+    """Score the best candidates of every text and of every video again, by matching.
 
-    The keys and values of a video are made once, a text is read once; texts of a video are matched in batches of like
-    lengths. Rank r of `world` processes does every world-th video that is left, from the r-th on; all have the result.
-    It is the same to the last bit however often it was interrupted and on however many processes it was made, as long
-    as each has as many threads and there is memory for the same batches.
+    The keys and values of a video are made once, and a text is read once. The texts of a video are matched in batches
+    of similar lengths. Rank r of `world` processes does every world-th video that is left, from the r-th on; all of
+    them get the result. It is the same to the last bit however often it was interrupted and however many processes made
+    it, as long as each has as many threads and there is memory for the same batches.
 
     Args:
         matcher: the model.
-        tokens: asked once for every video that is left. What it takes is not counted in memory_bytes.
-        texts: Q.
-        scores: (Q, V), by which candidates are chosen; -inf for a pair that was not found.
+        tokens: called once for every video that is left. The memory it takes is not counted in memory_bytes.
+        texts: Q strings.
+        scores: (Q, V), by which candidates are chosen; -inf for a pair that a search did not find.
         k: candidates of a query.
-        memory_bytes: what each process may have resident in all, by now and from now on; None is no limit.
-        work: a folder for the log of what is done, by which an interrupted run goes on, and for the texts' features;
-            None for no log.
-        among: the processes that share the work; all must call with the same arguments.
-        progress: show a bar.
+        memory_bytes: how much memory each process may have in all; None for no limit.
+        work: a folder for the log of finished videos, with which an interrupted run goes on, and for the texts'
+            features; None for no log.
+        processes: those that share the work; all must call this with the same arguments.
+        progress: show a progress bar.
+
+    Returns:
+        The new scores, see `vmr.retrieval.reranking.candidates`.
 
     Raises:
-        VmrError: texts and scores do not go together, k is below 1, memory_bytes is too little (the line says what
-            would do), `work` cannot be written, a score is NaN, or a logit is not finite.
+        VmrError: texts and scores do not belong together, k is below 1, memory_bytes is too little (the message says
+            how much is needed), `work` cannot be written, a score is NaN, or a logit is not finite.
     """
     if scores.ndim != 2 or len(scores) != len(texts):
         raise VmrError(f"scores of shape {scores.shape} are not those of {len(texts)} texts")
@@ -72,27 +75,34 @@ def rerank_videos(
     plan = make_plan(matcher.matching_sizes, lengths, scores.shape[1], memory_bytes, resident_bytes())
     with ExitStack() as stack:
         run = _run_key(matcher, texts, lengths, scores, k)
-        begun = _begin(stack, work, run, plan.tokens_at_once, among, candidates)
-        done, mine = begun.done, begun.pending[among.rank :: among.world]
+        state = _prepare(stack, work, run, plan.tokens_at_once, processes, candidates)
+        done, mine = state.done, state.pending[processes.rank :: processes.world]
         if mine:
-            store = TextStore(matcher, texts, lengths, begun.tokens_at_once, work)
+            store = TextStore(matcher, texts, lengths, state.tokens_at_once, work)
             stack.enter_context(closing(store))
-            bar = stack.enter_context(progress_bar(progress and among.is_main))
+            bar = stack.enter_context(progress_bar(progress and processes.is_main))
             for video in bar.track(mine, description="matching"):
                 asked = candidates.texts_of(video)
-                parts = batches(lengths[asked], begun.tokens_at_once)
+                parts = batches(lengths[asked], state.tokens_at_once)
                 logits = _match(matcher, tokens(video), store, asked, parts)
                 done[video] = require_finite(logits, video)
-                if begun.log is not None:
-                    begun.log.append(video, done[video])
-    for others in among.collect(done):
+                if state.log is not None:
+                    state.log.append(video, done[video])
+    for others in processes.collect(done):
         done |= others
     return candidates.score(lambda video, _: done[video])
 
 
 @dataclass(frozen=True)
-class _Begun:
-    """A run as a process finds it. done: what the log has, on rank 0 only. pending: videos, the same on all ranks."""
+class _RunState:
+    """What is done of a run and what is left.
+
+    Attributes:
+        log: where finished videos are written; None for no log.
+        tokens_at_once: of a batch of texts, the same on all ranks.
+        done: the logits of finished videos, on rank 0 only.
+        pending: the videos that are left, the same on all ranks.
+    """
 
     log: RerankLog | None
     tokens_at_once: int
@@ -100,13 +110,13 @@ class _Begun:
     pending: list[int]
 
 
-def _begin(
-    stack: ExitStack, work: Path | None, run: str, tokens_at_once: int, among: Processes, candidates: Candidates
-) -> _Begun:
-    """Agrees with the other processes, and with the log, on what is left and in which batches it is done."""
-    tokens_at_once = min(among.collect(tokens_at_once))
+def _prepare(
+    stack: ExitStack, work: Path | None, run: str, tokens_at_once: int, processes: Processes, candidates: Candidates
+) -> _RunState:
+    """Agree with the other processes, and with the log, on what is left and on the size of batches."""
+    tokens_at_once = min(processes.collect(tokens_at_once))
     log, done, pending = None, {}, []
-    if among.is_main:
+    if processes.is_main:
         if work is not None:
             log = RerankLog(work, run)
             stack.enter_context(closing(log))
@@ -115,23 +125,25 @@ def _begin(
         num_asked = [len(candidates.texts_of(video)) for video in range(candidates.num_videos)]
         done = {video: logits for video, logits in done.items() if len(logits) == num_asked[video]}
         pending = [video for video, asked in enumerate(num_asked) if asked and video not in done]
-    tokens_at_once, pending = among.share((tokens_at_once, pending))  # rank 0 has made the log by then
-    if among.rank and work is not None:
+    tokens_at_once, pending = processes.share((tokens_at_once, pending))  # rank 0 has made the log by then
+    if processes.rank and work is not None:
         log = RerankLog(work, run)
         stack.enter_context(closing(log))
-    return _Begun(log, tokens_at_once, done, pending)
+    return _RunState(log, tokens_at_once, done, pending)
 
 
 def _run_key(matcher: Matcher, texts: Sequence[str], lengths: Lengths, scores: Scores, k: int) -> str:
-    """A hash of all that decides the logits. The lengths tell how much of each text is read."""
+    """Return a hash of all that decides the logits. The lengths tell how much of each text is read."""
     settings = {"fingerprint": matcher.fingerprint, "k": k, "shape": scores.shape, "lengths": lengths.tolist()}
     digest = hashlib.sha256(json.dumps({**settings, "texts": list(texts)}, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(scores, "<f4").data)
     return digest.hexdigest()
 
 
-def _match(matcher: Matcher, tokens: Tensor, store: TextStore, asked: NDArray[np.int64], parts: Parts) -> Scores:
-    """The logits of one video with the texts `asked`, whose positions are in `parts`, in the order of `asked`."""
+def _match(
+    matcher: Matcher, tokens: Tensor, store: TextStore, asked: NDArray[np.int64], parts: Sequence[NDArray[np.int64]]
+) -> Scores:
+    """Match one video with the texts `asked`, in batches of positions in `asked`; logits in the order of `asked`."""
     in_batches = matcher.match_batches(tokens, (store.batch(asked[part]) for part in parts)).float().cpu().numpy()
     logits = np.empty(len(asked), np.float32)
     logits[np.concatenate(parts)] = in_batches

@@ -1,4 +1,4 @@
-"""The log of a re-ranking: the logits of every video that is done, on disk as soon as they are."""
+"""The log of a re-ranking: the logits of every finished video, on disk as soon as they are known."""
 
 import sqlite3
 from pathlib import Path
@@ -10,7 +10,7 @@ from vmr.retrieval.reranking.candidates import Scores
 
 LOG_FILE = "rerank.sqlite"
 
-_PATIENCE_S = 600.0  # several processes write, each for a moment
+_BUSY_S = 600.0  # several processes write, each for a moment
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, tokens_at_once INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS logits (run TEXT, video INTEGER, logits BLOB NOT NULL, PRIMARY KEY (run, video));
@@ -18,25 +18,31 @@ CREATE TABLE IF NOT EXISTS logits (run TEXT, video INTEGER, logits BLOB NOT NULL
 
 
 class RerankLog:
-    """Logits by run and video in `rerank.sqlite` of a folder. A transaction a video: a kill loses one at most.
+    """Logits by run and video, in `rerank.sqlite` of a folder. Each video is one transaction: a kill loses one at most.
 
-    run: a hash of all that decides the logits; other runs in the same file are left alone. Raises VmrError, naming the
-    file, where it cannot be written or is damaged. Processes may share it.
+    Processes may share the file. Other runs in it are left alone. Every method raises VmrError, naming the file, if it
+    cannot be written or is damaged.
+
+    Args:
+        folder: where the file lies; it is made if need be.
+        run: a hash of all that decides the logits.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
         self._path, self._run = folder / LOG_FILE, run
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self._path, timeout=_PATIENCE_S)
+            self._connection = sqlite3.connect(self._path, timeout=_BUSY_S)
             self._connection.executescript(_TABLES)
         except (sqlite3.Error, OSError) as error:
             raise self._refusal(error) from error
 
     def agree(self, tokens_at_once: int) -> int:
-        """The batch size of this run: that of its first part, so that the logits are the same to the last bit.
+        """Return the batch size of this run: that of its first part, so that the logits are equal to the last bit.
 
-        tokens_at_once: what there is memory for now. If that is less than what the run began with, it starts anew.
+        Args:
+            tokens_at_once: what there is memory for now. If it is less than what the run began with, the run starts
+                anew.
         """
         try:
             row = self._connection.execute("SELECT tokens_at_once FROM runs WHERE run = ?", (self._run,)).fetchone()
@@ -50,7 +56,7 @@ class RerankLog:
         return tokens_at_once
 
     def read(self) -> dict[int, Scores]:
-        """The logits of every video that is done."""
+        """Return the logits of every finished video."""
         try:
             rows = self._connection.execute("SELECT video, logits FROM logits WHERE run = ?", (self._run,)).fetchall()
             return {int(video): np.frombuffer(data, "<f4").astype(np.float32) for video, data in rows}
@@ -58,7 +64,7 @@ class RerankLog:
             raise self._refusal(error) from error
 
     def append(self, video: int, logits: Scores) -> None:
-        """Returns when they are on disk."""
+        """Write the logits of a video; they are on disk when this returns."""
         try:
             with self._connection:
                 row = (self._run, video, logits.astype("<f4").tobytes())
@@ -67,7 +73,7 @@ class RerankLog:
             raise self._refusal(error) from error
 
     def close(self) -> None:
-        """Nothing is lost where this is never called."""
+        """Close the file; nothing is lost if this is never called."""
         self._connection.close()
 
     def _refusal(self, error: Exception) -> VmrError:

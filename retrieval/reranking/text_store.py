@@ -14,11 +14,19 @@ from vmr.retrieval.reranking.plan import Lengths, batches
 
 
 class TextStore:
-    """The tokens of texts as float32 in a temporary file without a name, which vanishes with the process.
+    """The tokens of texts as float32, in a temporary file without a name that vanishes with the process.
 
-    The file is read and not mapped, since pages of a mapped file count as memory of the process. lengths: of the texts,
-    by `Matcher.text_lengths`. folder: default, that of the system for temporary files. Raises VmrError where the
-    folder cannot take it.
+    The file is read, not mapped: pages of a mapped file count as memory of the process.
+
+    Args:
+        matcher: reads the texts.
+        texts: Q strings.
+        lengths: int64 (Q,), their tokens, as of `Matcher.text_lengths`.
+        tokens_at_once: how many tokens are read at a time, with padding.
+        folder: where the file lies; None for the system's folder of temporary files.
+
+    Raises:
+        VmrError: the folder has no room, or cannot be written to.
     """
 
     def __init__(
@@ -40,7 +48,7 @@ class TextStore:
             raise VmrError(f"{place}: cannot take the features of {len(texts)} texts: {error.strerror}") from error
 
     def batch(self, texts: NDArray[np.int64]) -> ReadTexts:
-        """Some texts, (B,), padded to the longest of them."""
+        """Return the texts of these numbers, (B,), padded to the longest of them."""
         lengths = self._lengths[texts]
         tokens = np.zeros((len(texts), int(lengths.max()), self._width), np.float32)
         for row, text, length in zip(tokens, texts, lengths, strict=True):
@@ -50,5 +58,5 @@ class TextStore:
         return ReadTexts(torch.from_numpy(tokens), torch.from_numpy(mask))
 
     def close(self) -> None:
-        """The file is gone then."""
+        """Remove the file."""
         self._file.close()

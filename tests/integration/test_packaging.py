@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -23,8 +24,13 @@ def build_wheel(folder: Path, **environment: str) -> zipfile.ZipFile:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return build_wheel(tmp_path_factory.mktemp("wheel")).namelist()
+def built(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="module")
+def wheel(built: zipfile.ZipFile) -> list[str]:
+    return built.namelist()
 
 
 def test_a_build_without_a_compiler_works_all_the_same(tmp_path):
@@ -63,7 +69,8 @@ def test_the_wheel_is_complete(wheel):
         "vmr/eval/metrics/ranks.py",
         "vmr/configs/eval/msrvtt_clip.yaml",
         "vmr/eval/protocols/msrvtt.yaml",
-        "vmr/eval/templates/report.html.j2",
+        "vmr/eval/report/templates/report.html.j2",
+        "vmr/__init__.pyi",
         "vmr/data/decoding/worker.py",
         "vmr/py.typed",
         "vmr/models/shipped/videomamba-nano-shapes/config.json",
@@ -72,6 +79,58 @@ def test_the_wheel_is_complete(wheel):
         assert name in wheel
     assert [name for name in wheel if name.startswith("vmr/ops/_scan.")], "the kernels were not built"
     assert not [name for name in wheel if name.startswith(("vmr/vmr", "vmr/tests"))]
+
+
+# A user's script. mypy leaves torch out, which would take it a minute.
+SCRIPT = """
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import vmr
+
+
+def best(folder: Path, sentence: str) -> str | None:
+    try:
+        index: vmr.VideoIndex = vmr.open_index(folder)
+    except vmr.IndexFileError:
+        index = vmr.build_index("videos", folder, window_s=4, decode=vmr.DecodeOptions(num_workers=2))
+    hits: list[vmr.Hit] = index.search(sentence, k=3)
+    vectors: NDArray[np.float32] = index.vectors
+    print(len(index), vectors.shape, [hit.start_s for hit in hits])
+    return hits[0].video if hits else None
+
+
+def scores(videos: list[Path], texts: list[str]) -> NDArray[np.float32]:
+    encoder: vmr.Encoder = vmr.load_model("offline")
+    embedding = vmr.embed_videos(videos, encoder, cache=vmr.FeatureCache("cache"))
+    rows = np.concatenate([video.vectors for video in embedding.videos])
+    products: NDArray[np.float32] = vmr.embed_texts(texts, encoder) @ rows.T
+    return products
+
+
+def store(dim: int) -> vmr.VectorStore:
+    return vmr.FaissStore(dim)
+"""
+
+
+def test_a_typed_script_of_a_user(built, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
+    built.extractall(packages)
+    (packages / "others.pth").write_text(sysconfig.get_path("purelib"))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "mypy.ini").write_text("[mypy]\n[mypy-torch.*]\nfollow_imports = skip\n")
+
+    def check() -> str:
+        python = ["--python-executable", tmp_path / "venv" / "bin" / "python"]
+        command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "mypy.ini", *python, "script.py"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False).stdout
+
+    assert "Success" in (said := check()), said
+    (tmp_path / "script.py").write_text(SCRIPT.replace("k=3", 'k="three"'))
+    assert 'Argument "k" to "search" of "VideoIndex" has incompatible type "str"' in check()
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "eval").glob("*.yaml")), ids=lambda path: path.name)

@@ -37,7 +37,7 @@ with joined(torch.device("cpu"), timedelta(minutes=4)) as among:
         time.sleep(seconds)
         return videos[video : video + 1]
 
-    out = rerank_videos(matcher, tokens, texts, scores, 3, work=work, among=among)
+    out = rerank_videos(matcher, tokens, texts, scores, 3, work=work, processes=among)
     np.savez(f"{{result}}.{{among.rank}}.npz", *out)
 """
 

@@ -27,7 +27,7 @@ from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassif
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.ops.backend import Backend
-from vmr.retrieval.reranking.candidates import rerank
+from vmr.retrieval.reranking.candidates import Candidates
 from vmr.train.objective import Batch, Draws, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
@@ -148,7 +148,7 @@ class Adapter:
             memory = m.model.remember(video.video_tokens[index : index + 1])
             return m.model.match(text.text_tokens[texts], att[texts], memory)[:, 1].numpy()
 
-        reranked = rerank(scores.numpy(), match, k_test)
+        reranked = Candidates(scores.numpy(), k_test).score(match)
         return reranked.video_to_text, reranked.text_to_video, scores.T, scores
 
     def itm_eval(

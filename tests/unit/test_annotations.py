@@ -5,8 +5,8 @@ import json
 import pytest
 
 from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations, load_retrieval_set
+from vmr.data.media import find_videos
 from vmr.errors import AnnotationError, VmrError
-from vmr.files import find_videos
 
 
 def touch(*paths):

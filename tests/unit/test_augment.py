@@ -8,7 +8,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.functional import resized_crop
 
 from tests.video_matrix import RECIPES, number_of, picture, write_video
-from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
 from vmr.data.training.augment import flip_allowed, rand_augment, random_box, random_flip, resize_clip
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
@@ -133,7 +133,7 @@ def test_the_random_crop_of_a_video_is_cut_at_full_resolution(tmp_path):
 def test_the_other_crops_are_those_of_evaluation(tmp_path, crop: str, resize: str):
     path = str(write_video(tmp_path / "a.mp4"))
     clip = read_train_clip(job(ClipSpec(2, 40, "middle", crop), 0, path, may_flip=False))
-    (segment,) = read_clip(path, FrameSpec(2, 40, resize))
+    (segment,) = read_segments(path, FrameSpec(2, 40, resize))
     assert np.array_equal(clip, segment.video)
 
 

@@ -13,10 +13,13 @@ import psutil
 import pytest
 
 from tests.video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
-from vmr.data.decoding.pool import DecodedVideo, DecodeFailure, DecodePool
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_clip
+from vmr.data.decoding.options import DecodeOptions
+from vmr.data.decoding.pool import DecodePool
+from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
+from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
 from vmr.errors import VideoError, VmrError
+from vmr.retrieval.segments import FixedWindows, window_segmenter
 
 SPEC = FrameSpec(num_frames=4, size=96, resize="stretch")
 
@@ -72,23 +75,23 @@ def ends(items):
 
 
 def test_the_whole_video_is_one_segment_of_middle_frames(videos):
-    (segment,) = read_clip(videos[0], SPEC)
+    (segment,) = read_segments(videos[0], SPEC)
     # 60 frames in 4 intervals: edges 0 15 30 45 60 -> (0+14)//2, (15+29)//2, (30+44)//2, (45+59)//2
     assert numbers(segment.video) == [7, 22, 37, 52]
     assert (segment.path, segment.start_s, segment.end_s) == (str(videos[0]), 0.0, pytest.approx(2.4))
 
 
 def test_windows_take_their_frames_by_time(videos):
-    spec = FrameSpec(num_frames=2, size=96, resize="stretch", window_s=2.0, stride_s=1.0)
-    segments = list(read_clip(videos[1], spec))
+    spec = FrameSpec(num_frames=2, size=96, resize="stretch")
+    segments = list(read_segments(videos[1], spec, FixedWindows(2.0, 1.0)))
     # 100 frames at 25 per second are 4 s: windows hold frames 0-49, 25-74, 50-99, each in halves of 25
     assert [(segment.start_s, segment.end_s) for segment in segments] == [(0, 2), (1, 3), (2, 4)]
     assert [numbers(segment.video) for segment in segments] == [[12, 37], [37, 62], [62, 87]]
 
 
 def test_many_windows_are_decoded_in_several_groups(videos):
-    spec = FrameSpec(num_frames=1, size=96, resize="stretch", window_s=0.2, stride_s=0.08)
-    segments = list(read_clip(videos[1], spec))
+    spec = FrameSpec(num_frames=1, size=96, resize="stretch")
+    segments = list(read_segments(videos[1], spec, FixedWindows(0.2, 0.08)))
     # a window of 5 frames every 2 frames: 0-4, 2-6, ... 94-98, and 96-99 cut short by the end
     assert [numbers(segment.video) for segment in segments] == [[2 * k + 2] for k in range(48)] + [[97]]
     assert segments[-1].end_s == pytest.approx(100 / FPS)
@@ -97,7 +100,7 @@ def test_many_windows_are_decoded_in_several_groups(videos):
 def test_sampling_by_rate_gives_at_most_num_frames(videos):
     def count(num_frames):
         spec = FrameSpec(num_frames=num_frames, size=96, resize="stretch", sampling="fps2")
-        (segment,) = read_clip(videos[0], spec)
+        (segment,) = read_segments(videos[0], spec)
         return numbers(segment.video)
 
     # middles of half seconds: 0.25, 0.75, ... s * 25 fps = 6.25, 18.75, 31.25, 43.75, 56.25
@@ -106,8 +109,8 @@ def test_sampling_by_rate_gives_at_most_num_frames(videos):
 
 
 def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
-    (whole,) = read_clip(videos[0], FrameSpec(num_frames=1, size=112))
-    (half,) = read_clip(videos[0], FrameSpec(num_frames=1, size=56))
+    (whole,) = read_segments(videos[0], FrameSpec(num_frames=1, size=112))
+    (half,) = read_segments(videos[0], FrameSpec(num_frames=1, size=56))
     with VideoReader(videos[0]) as reader:
         # 112 x 192 needs no scaling for a crop of 112; for one of 56 it becomes 56 x 96
         np.testing.assert_array_equal(whole.video, reader.frames_at([29])[:, :, :, 40:152])
@@ -120,11 +123,6 @@ def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
         {"num_frames": 0},
         {"size": 0},
         {"resize": "pad"},
-        {"window_s": float("inf")},
-        {"window_s": 0.0},
-        {"window_s": 4.0, "stride_s": 5.0},
-        {"stride_s": 2.0},
-        {"reader": "cv2"},
         {"sampling": "rand"},
         {"sampling": "uniform"},
     ],
@@ -132,6 +130,18 @@ def test_crop_keeps_the_aspect_ratio_and_the_middle(videos):
 def test_a_spec_that_makes_no_sense_is_refused(values):
     with pytest.raises(VmrError):
         FrameSpec(**{"num_frames": 4, "size": 96, **values})
+
+
+@pytest.mark.parametrize("values", [(float("inf"),), (0.0,), (4.0, 5.0), (4.0, -1.0), (None, 2.0)])
+def test_windows_that_make_no_sense_are_refused(values):
+    with pytest.raises(VmrError, match="window_s"):
+        window_segmenter(*values)
+
+
+@pytest.mark.parametrize("values", [{"reader": "cv2"}, {"num_workers": 0}, {"timeout_s": 0.0}, {"timeout_s": 1e10}])
+def test_options_that_make_no_sense_are_refused(values):
+    with pytest.raises(VmrError, match=next(iter(values))):
+        DecodeOptions(**values)
 
 
 def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):
@@ -142,16 +152,16 @@ def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):
         for packet in [*stream.encode(av.VideoFrame(2000, 2, "yuv420p")), *stream.encode()]:
             container.mux(packet)
     with pytest.raises(VideoError, match="2000 x 2 pixels: too narrow"):
-        list(read_clip(path, FrameSpec(num_frames=1, size=224)))
+        list(read_segments(path, FrameSpec(num_frames=1, size=224)))
 
 
 def test_the_pool_gives_what_reading_in_process_gives(videos):
-    spec = FrameSpec(num_frames=3, size=96, window_s=1.0, stride_s=0.5)
-    with DecodePool(spec, num_workers=2) as pool:
+    spec, windows = FrameSpec(num_frames=3, size=96), FixedWindows(1.0, 0.5)
+    with DecodePool(spec, windows, DecodeOptions(num_workers=2)) as pool:
         items = list(pool.decode(videos))
     for path in map(str, videos):
         mine = [item for item in items if item.path == path]
-        expected = list(read_clip(path, spec))
+        expected = list(read_segments(path, spec, windows))
         assert isinstance(mine[-1], DecodedVideo)  # after the last segment
         assert (mine[-1].num_segments, mine[-1].duration_s) == (len(expected), expected[-1].end_s)
         for got, wanted in zip(mine[:-1], expected, strict=True):
@@ -162,7 +172,7 @@ def test_the_pool_gives_what_reading_in_process_gives(videos):
 def test_every_path_ends_exactly_once(videos, tmp_path):
     bad = [path for name, path in write_unreadable(tmp_path).items() if name != "still.png"]  # a picture is one frame
     paths = [*bad, *videos, *videos, *(str(path) for path in videos)]  # some given three times
-    with DecodePool(SPEC, num_workers=2) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=2)) as pool:
         items = list(pool.decode(paths))
         assert list(pool.decode([])) == []
         again = list(pool.decode(videos[:1]))  # the workers serve a second call
@@ -178,7 +188,7 @@ def test_every_path_ends_exactly_once(videos, tmp_path):
 def test_a_file_name_that_is_no_utf8(tmp_path):
     path = os.fsdecode(bytes(tmp_path) + b"/caf\xe9.mp4")
     Path(path).write_bytes(write_video(tmp_path / "plain.mp4").read_bytes())
-    with DecodePool(SPEC, num_workers=1) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=1)) as pool:
         segment, end = pool.decode([path])
     assert numbers(segment.video) == [7, 22, 37, 52]
     assert end == DecodedVideo(path, 1, pytest.approx(2.4))
@@ -193,13 +203,13 @@ def test_damage_found_on_the_way_costs_only_what_is_damaged(tmp_path):
     data[last_third : data.index(b"moov") - 4] = bytes(data.index(b"moov") - 4 - last_third)
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(data)
-    spec = FrameSpec(num_frames=2, size=96, resize="stretch", window_s=0.4)
-    first, *_ = read_clip(damaged, spec)
+    spec = FrameSpec(num_frames=2, size=96, resize="stretch")
+    first, *_ = read_segments(damaged, spec, FixedWindows(0.4))
     assert numbers(first.video) == [2, 7]  # frames 0-9 in halves of 5
 
 
 def test_a_file_that_hangs_fails_alone(videos, hanging):
-    with DecodePool(SPEC, num_workers=1, timeout_s=1.0) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=1, timeout_s=1.0)) as pool:
         found = ends(pool.decode([hanging, *videos]))
     assert found["hanging.mp4"] == DecodeFailure(str(hanging), "no answer for 1 s, decoder stopped")
     assert sum(isinstance(item, DecodedVideo) for item in found.values()) == len(videos)
@@ -208,7 +218,7 @@ def test_a_file_that_hangs_fails_alone(videos, hanging):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_worker_that_dies_fails_its_file_alone(videos, hanging, number):
     found = []
-    with DecodePool(SPEC, num_workers=1) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=1)) as pool:
         paths = [videos[0], hanging, videos[1]]
         consumer = threading.Thread(target=lambda: found.extend(pool.decode(paths)), daemon=True)
         consumer.start()
@@ -223,8 +233,8 @@ def test_a_worker_that_dies_fails_its_file_alone(videos, hanging, number):
 
 
 def test_a_slow_consumer_is_no_hang(videos):
-    spec = FrameSpec(num_frames=8, size=96, window_s=0.2)
-    with DecodePool(spec, num_workers=1, timeout_s=1.0) as pool:
+    spec = FrameSpec(num_frames=8, size=96)
+    with DecodePool(spec, FixedWindows(0.2), DecodeOptions(num_workers=1, timeout_s=1.0)) as pool:
         items = []
         for item in pool.decode(videos[:2]):
             if len(items) == 1:
@@ -235,7 +245,7 @@ def test_a_slow_consumer_is_no_hang(videos):
 
 def test_leaving_early_leaves_no_process_and_no_thread(videos, hanging):
     before = threading.active_count()
-    with DecodePool(FrameSpec(num_frames=4, size=96, window_s=0.2), num_workers=2) as pool:
+    with DecodePool(FrameSpec(num_frames=4, size=96), FixedWindows(0.2), DecodeOptions(num_workers=2)) as pool:
         for _ in pool.decode([*videos, hanging]):
             break
         items = pool.decode([hanging, videos[0]])
@@ -254,7 +264,7 @@ def test_closing_the_pool_ends_a_loop_that_waits_in_another_thread(hanging):
         except VmrError as error:
             caught.append(str(error))
 
-    with DecodePool(SPEC, num_workers=1) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=1)) as pool:
         consumer = threading.Thread(target=consume, args=(pool,), daemon=True)
         consumer.start()
         wait_for(children)
@@ -263,7 +273,7 @@ def test_closing_the_pool_ends_a_loop_that_waits_in_another_thread(hanging):
 
 
 def test_one_loop_at_a_time(videos):
-    with DecodePool(SPEC, num_workers=1) as pool:
+    with DecodePool(SPEC, options=DecodeOptions(num_workers=1)) as pool:
         items = pool.decode(videos)
         next(items)
         with pytest.raises(VmrError, match="decoding already"):
@@ -278,7 +288,7 @@ def test_a_worker_that_cannot_start_says_why_at_once(videos, tmp_path, monkeypat
     began = time.monotonic()
     with (
         pytest.raises(VmrError, match=r"does not start: .*libavcodec\.so\.62 is missing$"),
-        DecodePool(SPEC, num_workers=2) as pool,
+        DecodePool(SPEC, options=DecodeOptions(num_workers=2)) as pool,
     ):
         list(pool.decode(videos))
     assert time.monotonic() - began < 20
@@ -287,10 +297,11 @@ def test_a_worker_that_cannot_start_says_why_at_once(videos, tmp_path, monkeypat
 
 SCRIPT = """
 from vmr.data.decoding.segments import FrameSpec
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 import sys
 print("started")
-with DecodePool(FrameSpec(num_frames=2, size=32), num_workers=2) as pool:
+with DecodePool(FrameSpec(num_frames=2, size=32), options=DecodeOptions(num_workers=2)) as pool:
     for item in pool.decode(sys.argv[1:]):
         print(type(item).__name__, flush=True)
 """

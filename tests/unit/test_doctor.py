@@ -8,9 +8,9 @@ import pytest
 from tests.video_matrix import RECIPES, Recipe, cut, write_video
 from vmr.cli.common import run_subcommands
 from vmr.cli.data_check import check
-from vmr.data.annotations.doctor import MAX_BAD_SHARE, PROBLEMS, Diagnosis, Finding, diagnose
 from vmr.data.annotations.formats import KINDS
 from vmr.data.annotations.records import Record
+from vmr.data.training.doctor import MAX_BAD_SHARE, PROBLEMS, Diagnosis, Finding, diagnose
 
 FEW = {"preset": "ultrafast", "bf": "0"}
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.unit.test_video_text_encoder import make_encoder, tiny_model
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import ModelError, VideoError, VmrError
@@ -20,8 +21,13 @@ from vmr.eval.controls import CONTROLS, WithoutMotion
 from vmr.files import sha256_of
 from vmr.models.encoder import Matcher, VideoFeatures
 from vmr.models.families.video_text import VideoTextEncoder
-from vmr.retrieval.embed import embed_texts, embed_videos, embed_videos_with, frame_spec, read_video
+from vmr.retrieval.embed import embed_videos, embed_videos_with
 from vmr.retrieval.feature_cache import ARRAYS, FeatureCache
+from vmr.retrieval.frames import frame_spec, read_video
+from vmr.retrieval.segments import FixedWindows, window_segmenter
+from vmr.retrieval.texts import embed_texts
+
+ONE_WORKER = DecodeOptions(num_workers=1)
 
 LONG_AGO = 1_000_000_000
 
@@ -74,14 +80,14 @@ class Counting(VideoTextEncoder):
 
 @pytest.mark.parametrize("window_s", [None, 4.0])
 def test_a_second_time_no_video_is_read(videos, encoder, cache, window_s):
-    frames = frame_spec(encoder, window_s=window_s)
-    plain = embed_videos(videos, encoder, frames)
+    frames, windows = frame_spec(encoder), window_segmenter(window_s)
+    plain = embed_videos(videos, encoder, frames, windows)
     assert len(plain.videos[0].spans) > 1 or window_s is None
-    assert_equal(embed_videos(videos, encoder, frames, cache=cache), plain)
+    assert_equal(embed_videos(videos, encoder, frames, windows, cache=cache), plain)
     for path in videos:
         overwrite(path)
-    assert_equal(embed_videos(videos, encoder, frames, cache=FeatureCache(cache.folder)), plain)
-    assert len(embed_videos(videos, encoder, frames).failures) == 3  # they are really gone
+    assert_equal(embed_videos(videos, encoder, frames, windows, cache=FeatureCache(cache.folder)), plain)
+    assert len(embed_videos(videos, encoder, frames, windows).failures) == 3  # they are really gone
 
 
 def test_a_copy_elsewhere_is_known_and_a_changed_video_is_not(videos, encoder, cache, tmp_path):
@@ -113,7 +119,7 @@ def test_other_frames_and_other_encoders_are_other_features(videos, encoder, cac
 
 def test_stopped_in_the_middle_what_was_done_is_kept(videos, encoder, cache):
     with pytest.raises(KeyboardInterrupt):
-        embed_videos(videos, Counting(encoder, stop_at=3), num_workers=1, cache=cache, tokens=True)
+        embed_videos(videos, Counting(encoder, stop_at=3), decode=ONE_WORKER, cache=cache, tokens=True)
     assert cache.sizes().num_videos_with_tokens == 2
     rest = Counting(encoder)
     assert_equal(embed_videos(videos, rest, cache=cache, tokens=True), embed_videos(videos, encoder))
@@ -122,12 +128,12 @@ def test_stopped_in_the_middle_what_was_done_is_kept(videos, encoder, cache):
 
 KILLED = """
 import os, signal, sys
-from tests.unit.test_embed import Counting, make_encoder, tiny_model
+from tests.unit.test_embed import ONE_WORKER, Counting, make_encoder, tiny_model
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.feature_cache import FeatureCache
 encoder = Counting(make_encoder(tiny_model()), stop_at=3)
 try:
-    embed_videos(sys.argv[2:], encoder, num_workers=1, cache=FeatureCache(sys.argv[1]), tokens=True)
+    embed_videos(sys.argv[2:], encoder, decode=ONE_WORKER, cache=FeatureCache(sys.argv[1]), tokens=True)
 finally:
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -199,7 +205,7 @@ def test_tokens_are_added_to_features_that_lack_them(videos, encoder, cache):
 
 
 def test_tokens_of_windows(videos, encoder, cache):
-    embedding = embed_videos(videos[1:2], encoder, frame_spec(encoder, window_s=4.0), cache=cache, tokens=True)
+    embedding = embed_videos(videos[1:2], encoder, segmenter=FixedWindows(4.0, 2.0), cache=cache, tokens=True)
     assert embedding.tokens.tokens(videos[1]).shape == (len(embedding.videos[0].spans), 8, 32)
 
 
@@ -281,14 +287,14 @@ def test_what_cannot_be_asked(videos, encoder, offline):
 
 def test_frames_of_a_protocol(encoder):
     assert frame_spec(encoder) == frame_spec(encoder, sampling="middle", num_frames=2)
-    spec = frame_spec(encoder, sampling="trimmed30", num_frames=1, reader="decord")
-    assert spec == FrameSpec(1, 32, "upstream", reader="decord", sampling="trimmed30")
+    spec = frame_spec(encoder, sampling="trimmed30", num_frames=1)
+    assert spec == FrameSpec(1, 32, "upstream", sampling="trimmed30")
 
 
 def test_texts_are_embedded_once(encoder, cache, monkeypatch):
     texts = ["a dog", "two cats sleep", "a dog", "a much longer caption about a dog", "two cats sleep"]
     expected = encoder.encode_text(texts).numpy()
-    monkeypatch.setattr("vmr.retrieval.embed.TEXTS_AT_ONCE", 2)
+    monkeypatch.setattr("vmr.retrieval.texts.TEXTS_AT_ONCE", 2)
     vectors = embed_texts(texts, encoder, cache=cache)
     np.testing.assert_allclose(vectors, expected, atol=1e-6, rtol=0)
     assert np.array_equal(vectors[0], vectors[2]) and np.array_equal(vectors[1], vectors[4])

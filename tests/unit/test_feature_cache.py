@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vmr.data.annotations.records import cache_folder
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
-from vmr.retrieval.feature_cache import ARRAYS, DATABASE, Content, FeatureCache, Features, texts_key, video_key
+from vmr.files import FileContent, cache_folder
+from vmr.retrieval.feature_cache import ARRAYS, DATABASE, FeatureCache, Features, texts_key, video_key
+from vmr.retrieval.segments import FixedWindows
 
 FRAMES = FrameSpec(4, 32)
 SPANS = ((0.0, 4.0), (2.0, 5.5))
@@ -77,22 +78,22 @@ def test_texts(cache):
 
 
 def test_a_key_is_all_that_decides_the_features():
-    content = Content("ab" * 32, "1 2 3")
-    key = video_key(content, FRAMES, "model")
-    assert key == video_key(Content("ab" * 32, "elsewhere"), FRAMES, "model")
+    content = FileContent("ab" * 32, "1 2 3")
+    key = video_key(content, FRAMES, None, "pyav", "model")
+    assert key == video_key(FileContent("ab" * 32, "elsewhere"), FRAMES, None, "pyav", "model")
     others = [
-        video_key(Content("cd" * 32, "1 2 3"), FRAMES, "model"),
-        video_key(content, FRAMES, "other model"),
+        video_key(FileContent("cd" * 32, "1 2 3"), FRAMES, None, "pyav", "model"),
+        video_key(content, FRAMES, None, "pyav", "other model"),
+        video_key(content, FRAMES, None, "decord", "model"),
+        video_key(content, FRAMES, FixedWindows(8.0), "pyav", "model"),
+        video_key(content, FRAMES, FixedWindows(8.0, 4.0), "pyav", "model"),
         *(
-            video_key(content, FrameSpec(**{"num_frames": 4, "size": 32, **change}), "model")
+            video_key(content, FrameSpec(**{"num_frames": 4, "size": 32, **change}), None, "pyav", "model")
             for change in (
                 {"num_frames": 8},
                 {"size": 64},
                 {"resize": "stretch"},
                 {"sampling": "trimmed30"},
-                {"reader": "decord"},
-                {"window_s": 8.0},
-                {"window_s": 8.0, "stride_s": 4.0},
             )
         ),
         texts_key(["a", "b"], 32, "model"),

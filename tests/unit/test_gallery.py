@@ -11,7 +11,8 @@ import vmr
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.retrieval import gallery as gallery_module
 from vmr.retrieval.embed import embed_videos
-from vmr.retrieval.gallery import FACTORIES, Gallery, factory_string, num_lists, num_probes
+from vmr.retrieval.gallery import Gallery
+from vmr.retrieval.store import FACTORIES, factory_string, num_lists, num_probes
 
 
 def unit_vectors(count: int, width: int = 32, seed: int = 0) -> np.ndarray:
@@ -100,11 +101,11 @@ def test_short_names():
 @pytest.mark.parametrize(
     ("factory", "words"),
     [
-        ("IVF500,Flat", "IVF500,Flat: 500 lists need as many vectors, the gallery has 400"),
+        ("IVF500,Flat", "IVF500,Flat: 500 lists need as many vectors, but there are 400"),
         ("PQ4", r"PQ4: FAISS cannot .* of 100 vectors of 32 .*training points \(100\)"),
         ("PQ5", "multiple of the number of subquantizers"),
         ("nonsense", "could not parse index string nonsense.*; short names are flat, sq8, hnsw, ivf_flat, ivf_sq8"),
-        ("LSH", "LSH: FAISS cannot make this index"),
+        ("LSH", "LSH: FAISS cannot"),
     ],
 )
 def test_what_faiss_cannot_build_is_one_line(factory, words):
@@ -150,9 +151,8 @@ def test_the_gallery_of_an_index(windowed, videos, offline):
     gallery = Gallery.of_index(windowed, paths, offline)
     assert gallery.kept.tolist() == [0, 1, 3]
     assert gallery.paths_missing == (str(videos / "gone.mp4"),)
-    assert gallery.num_others == 1
     queries = offline.encode_text(["a man in a car", "a cyclist"]).numpy()
-    rows = windowed._flat.reconstruct_n(0, len(windowed))
+    rows = windowed.vectors
     best = {}
     for name in ("carphone_pristine.mp4", "bikes.mp4"):
         ids = [row.id for row in windowed.manifest.rows if row.video == name]

@@ -55,7 +55,7 @@ def test_search_finds_the_right_moment(index):
 
 def test_scores_are_the_dot_products(index, offline):
     query = offline.encode_text(["a man in a car"]).numpy()
-    vectors = index._flat.reconstruct_n(0, len(index))
+    vectors = index.vectors
     expected = np.sort(vectors @ query[0])[::-1]
     found = [hit.score for hit in index.search("a man in a car", k=len(index), overlapping=True)]
     np.testing.assert_allclose(found, expected, atol=1e-6)
@@ -81,7 +81,14 @@ def test_an_index_moves_with_its_folder(copy, offline, index):
 
 
 def test_two_builds_give_the_same_bits(index, offline, tmp_path):
-    again = vmr.build_index(index.manifest.root, tmp_path / "again", offline, window_s=4, stride_s=2, num_workers=1)
+    again = vmr.build_index(
+        index.manifest.root,
+        tmp_path / "again",
+        offline,
+        window_s=4,
+        stride_s=2,
+        decode=vmr.DecodeOptions(num_workers=1),
+    )
     assert again.manifest.rows == index.manifest.rows
     assert again.manifest.vectors_sha256 == index.manifest.vectors_sha256
 

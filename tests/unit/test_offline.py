@@ -41,7 +41,7 @@ def test_conse_by_hand(offline, monkeypatch):
 
 
 def test_the_classifier_knows_what_it_sees(offline, footage):
-    from vmr.retrieval.embed import read_video
+    from vmr.retrieval.frames import read_video
 
     video = read_video(footage / "bikes.mp4", offline)
     logits = offline.classifier(offline.preprocess(video).flatten(0, 1)).mean(0)

@@ -253,11 +253,11 @@ def test_strips_are_frames_side_by_side(footage):
 
     from PIL import Image
 
-    from vmr.data.decoding.segments import FrameSpec, read_clip
+    from vmr.data.decoding.segments import FrameSpec, read_segments
 
     strip = FrameStrips({"bikes": footage / "bikes.mp4"}).of("bikes")
     picture = np.asarray(Image.open(io.BytesIO(b64decode(strip.uri.partition(",")[2]))), dtype=float)
-    (segment,) = read_clip(footage / "bikes.mp4", FrameSpec(4, 112))
+    (segment,) = read_segments(footage / "bikes.mp4", FrameSpec(4, 112))
     assert picture.shape == (112, 4 * 112, 3)
     for number, frame in enumerate(segment.video):
         shown = picture[:, number * 112 : (number + 1) * 112]
@@ -287,7 +287,8 @@ def test_multiple_choice_has_neither_directions_nor_ranks():
 def test_reports_are_read_and_written_without_torch(tmp_path):
     make_report().save(tmp_path / "a.json")
     code = (
-        "import sys; from vmr.eval import compare, report_html; from vmr.eval.report.report import Report;"
+        "import sys; from vmr.eval.report import compare, html as report_html;"
+        "from vmr.eval.report.report import Report;"
         f"report = Report.load({str(tmp_path / 'a.json')!r});"
         "report_html.to_html(report); compare.compare(report, report); assert 'torch' not in sys.modules"
     )

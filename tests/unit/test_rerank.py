@@ -9,7 +9,7 @@ import vmr.retrieval.reranking.candidates
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.retrieval.reranking import plan as rerank_plan
-from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates, rerank
+from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates
 from vmr.retrieval.reranking.engine import rerank_videos
 from vmr.retrieval.reranking.log import LOG_FILE, RerankLog
 
@@ -26,7 +26,7 @@ def match(video, texts):
 
 
 def test_only_candidates_of_a_direction_have_logits():
-    result = rerank(SCORES, match, k=1)
+    result = Candidates(SCORES, 1).score(match)
     no = NOT_RERANKED
     # text to video: text 0 -> video 0, text 1 -> video 1, text 2 -> video 2
     assert result.text_to_video.tolist() == [[0, no, no], [no, 11, no], [no, no, 22]]
@@ -36,7 +36,7 @@ def test_only_candidates_of_a_direction_have_logits():
 
 def test_directions_differ():
     scores = np.array([[0.9, 0.8], [0.7, 0.1]], np.float32)
-    result = rerank(scores, match, k=1)
+    result = Candidates(scores, 1).score(match)
     # both texts prefer video 0; both videos prefer text 0
     assert result.text_to_video.tolist() == [[0, NOT_RERANKED], [10, NOT_RERANKED]]
     assert result.video_to_text.tolist() == [[0, NOT_RERANKED], [1, NOT_RERANKED]]
@@ -49,36 +49,36 @@ def test_a_video_is_asked_once_and_a_pair_scored_once():
         asked.append((video, texts.tolist()))
         return match(video, texts)
 
-    rerank(SCORES, counting, k=2)
+    Candidates(SCORES, 2).score(counting)
     # by text: 0 -> {0, 2}, 1 -> {1, 0}, 2 -> {2, 1}; by video: 0 -> {0, 1}, 1 -> {1, 2}, 2 -> {2, 0}
     assert asked == [(0, [0, 1]), (1, [1, 2]), (2, [0, 2])]
 
 
 def test_k_beyond_the_gallery_scores_all():
-    result = rerank(SCORES, match, k=100)
+    result = Candidates(SCORES, 100).score(match)
     assert result.text_to_video.tolist() == [[0, 1, 2], [10, 11, 12], [20, 21, 22]]
     assert result.video_to_text.tolist() == [[0, 10, 20], [1, 11, 21], [2, 12, 22]]
 
 
 def test_ties_take_the_first():
-    result = rerank(np.zeros((2, 3), np.float32), match, k=1)
+    result = Candidates(np.zeros((2, 3), np.float32), 1).score(match)
     assert (result.text_to_video != NOT_RERANKED).tolist() == [[True, False, False], [True, False, False]]
 
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_candidates(k):
     with pytest.raises(VmrError, match="at least one candidate"):
-        rerank(SCORES, match, k)
+        Candidates(SCORES, k).score(match)
 
 
 def test_broken_logits():
     with pytest.raises(VmrError, match=r"video 0 .* not finite"):
-        rerank(SCORES, lambda video, texts: np.full(len(texts), np.nan, np.float32), k=1)
+        Candidates(SCORES, 1).score(lambda video, texts: np.full(len(texts), np.nan, np.float32))
 
 
 def test_what_was_not_found_is_no_candidate():
     scores = np.array([[0.9, -np.inf], [-np.inf, -np.inf]], np.float32)
-    result = rerank(scores, match, k=2)
+    result = Candidates(scores, 2).score(match)
     no = NOT_RERANKED
     assert result.text_to_video.tolist() == [[0, no], [no, no]]
     assert result.video_to_text.tolist() == [[0, no], [no, no]]
@@ -86,7 +86,7 @@ def test_what_was_not_found_is_no_candidate():
 
 def test_scores_that_are_not_numbers():
     with pytest.raises(VmrError, match="2 of 4 scores are NaN"):
-        rerank(np.array([[0.5, np.nan], [np.nan, 0.1]], np.float32), match, k=1)
+        Candidates(np.array([[0.5, np.nan], [np.nan, 0.1]], np.float32), 1).score(match)
 
 
 def test_candidates_of_a_few_rows_at_a_time(monkeypatch):
@@ -136,7 +136,7 @@ def defined(matcher, tokens, texts, scores):
     def alone(video, asked):
         return np.array([matcher.match(tokens(video), [texts[text]])[0, 0] for text in asked], np.float32)
 
-    return rerank(scores, alone, K)
+    return Candidates(scores, K).score(alone)
 
 
 def assert_same(result, expected):

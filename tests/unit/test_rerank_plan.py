@@ -6,14 +6,14 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
+from vmr.memory import format_bytes, parse_bytes
 from vmr.models.encoder import MatchingSizes
-from vmr.retrieval.reranking.candidates import rerank
+from vmr.retrieval.reranking.candidates import Candidates
 from vmr.retrieval.reranking.plan import (
     SCRATCH_BYTES,
     batches,
@@ -21,10 +21,8 @@ from vmr.retrieval.reranking.plan import (
     make_plan,
     match_flops,
     measure_speed,
-    parse_size,
     read_flops,
     remember_flops,
-    size_text,
 )
 
 MIB = 2**20
@@ -78,35 +76,25 @@ def count_flops(work):
 
 
 def test_flops_are_those_that_pytorch_counts(matcher):
-    scores = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
-    lengths = np.array(matcher.text_lengths(TEXTS))
-    video_tokens = matcher.video_tokens(make_video(4))
+    sizes, lengths = matcher.matching_sizes, matcher.text_lengths(TEXTS)
+    longest, video_tokens = max(lengths), matcher.video_tokens(make_video(1))
+    assert len(set(lengths)) > 2  # so that padding counts
     read = matcher.read_texts(TEXTS)
-    # a budget is not given, so that all texts of a video are one batch
-    counted = count_flops(lambda: matcher.read_texts(TEXTS))
-
-    def match(video, texts):
-        nonlocal counted
-        some = read.select(torch.from_numpy(texts))
-        counted += count_flops(lambda: matcher.match_batches(video_tokens[video : video + 1], [some]))
-        return np.zeros(len(texts), np.float32)
-
-    rerank(scores, match, k=2)
-    assert len(set(lengths.tolist())) > 2  # so that padding counts
-    assert estimate(matcher, TEXTS, 4, k=2, scores=scores).flops == counted
+    assert count_flops(lambda: matcher.read_texts(TEXTS)) == len(TEXTS) * read_flops(sizes, longest)
+    counted = count_flops(lambda: matcher.match_batches(video_tokens, [read]))
+    assert counted == remember_flops(sizes) + len(TEXTS) * match_flops(sizes, longest)
 
 
-def test_pairs_are_exact_with_scores_and_a_bound_without(matcher):
+def test_an_estimate_is_a_bound(matcher):
+    few = TEXTS[:3]
+    bound = estimate(matcher, few, 3, k=1)
+    assert bound.num_pairs == 6  # 3 texts ask for a video each, and 3 videos for a text each
+    assert estimate(matcher, few, 3, k=9).num_pairs == 9  # all
     # text 0 prefers video 0, text 1 video 1, text 2 video 1; video 0 prefers text 0, video 1 text 2, video 2 text 0
     scores = np.array([[0.9, 0.1, 0.8], [0.2, 0.7, 0.1], [0.3, 0.8, 0.2]], np.float32)
-    exact = estimate(matcher, TEXTS[:3], 3, k=1, scores=scores)
-    assert exact.num_pairs == 4  # (0, 0), (1, 1), (2, 1) and (0, 2), which the video alone asks for
-    bound = estimate(matcher, TEXTS[:3], 3, k=1)
-    assert bound.num_pairs == 6
-    assert estimate(matcher, TEXTS[:3], 3, k=9).num_pairs == 9  # all
-    assert bound.flops > exact.flops
+    assert Candidates(scores, 1).num_pairs == 4  # (0, 0), (1, 1), (2, 1) and (0, 2), which the video alone asks for
     # 4 + 9 + 5 tokens of 32 float32, and a float32 for every pair
-    assert exact.disk_bytes == 4 * (matcher.text_lengths(TEXTS[:3])[1] + 4 + 5) * 32 + 4 * 4
+    assert bound.disk_bytes == 4 * (matcher.text_lengths(few)[1] + 4 + 5) * 32 + 4 * 6
 
 
 def test_seconds_are_of_the_speed_given(matcher):
@@ -144,25 +132,25 @@ def test_too_little_memory_says_how_much_would_do():
         make_plan(BASE, lengths, 10, 600 * MIB, 500 * MIB)
     found = re.search(line, str(caught.value))
     assert found is not None
-    least = parse_size(found[1])
+    least = parse_bytes(found[1])
     assert make_plan(BASE, lengths, 10, least, 500 * MIB).tokens_at_once in (30, 32)  # said in whole MiB, rounded up
     with pytest.raises(VmrError, match="at least"):
         make_plan(BASE, lengths, 10, least - MIB, 500 * MIB)
 
 
 def test_sizes_are_written_as_people_do():
-    assert [parse_size(text) for text in ("4GiB", "800 MB", "1.5kib", "1e9")] == [4 * 2**30, 8 * 10**8, 1536, 10**9]
-    assert (size_text(3 * 2**29), size_text(800 * MIB - 5)) == ("1.50 GiB", "800 MiB")
+    assert [parse_bytes(text) for text in ("4GiB", "800 MB", "1.5kib", "1e9")] == [4 * 2**30, 8 * 10**8, 1536, 10**9]
+    assert (format_bytes(3 * 2**29), format_bytes(800 * MIB - 5)) == ("1.50 GiB", "800 MiB")
     for text in ("", "lots", "4 GiBs", "1.2.3 GiB", "-1GiB"):
         with pytest.raises(VmrError, match="is no amount of memory"):
-            parse_size(text)
+            parse_bytes(text)
 
 
 def test_what_is_resident_grows_with_what_is_written():
     # in a process of its own, which has no memory left over from earlier work
     script = (
         "import numpy as np\n"
-        "from vmr.retrieval.reranking.plan import resident_bytes\n"
+        "from vmr.memory import resident_bytes\n"
         "before = resident_bytes()\n"
         "block = np.ones(64 * 2**20, np.uint8)\n"
         "print(resident_bytes() - before)\n"

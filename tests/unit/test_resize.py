@@ -7,7 +7,7 @@ from torch.nn.functional import interpolate
 
 from tests.video_matrix import write_video
 from vmr.data.decoding.resize import resize_bicubic
-from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import VmrError
 
@@ -46,7 +46,7 @@ def test_equals_torch(size: tuple[int, int], antialias: bool):
 
 def test_decoding_by_upstreams_rule(tmp_path):
     path = write_video(tmp_path / "a.mp4")
-    (segment,) = read_clip(path, FrameSpec(2, 32, "upstream"))
+    (segment,) = read_segments(path, FrameSpec(2, 32, "upstream"))
     with VideoReader(path) as video:
         middle = [(0 + video.num_frames // 2 - 1) // 2, (video.num_frames // 2 + video.num_frames - 1) // 2]
         expected = resize_bicubic(video.frames_at(middle), (32, 32))

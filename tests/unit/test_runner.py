@@ -10,15 +10,17 @@ from PIL import Image
 
 from tests.unit.test_video_text_encoder import make_encoder, make_video, tiny_model
 from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations
-from vmr.data.decoding.segments import read_clip
+from vmr.data.decoding.segments import read_segments
 from vmr.errors import ModelError, VmrError
 from vmr.eval.controls import CONTROLS, WithoutMotion
 from vmr.eval.metrics.ranks import bidirectional_metrics
 from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.runner import Options, evaluate
-from vmr.retrieval.embed import embed_texts, embed_videos, frame_spec
+from vmr.retrieval.build import build_index
+from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.feature_cache import FeatureCache
-from vmr.retrieval.index import build_index
+from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.texts import embed_texts
 
 
 @pytest.fixture(scope="module")
@@ -248,5 +250,5 @@ def paths_of(data):
 
 
 def read_segment(path, encoder):
-    (segment,) = read_clip(path, frame_spec(encoder))
+    (segment,) = read_segments(path, frame_spec(encoder))
     return segment.video

@@ -11,7 +11,6 @@ from vmr.data.decoding.sampling import (
     sample_indices,
     trimmed_length,
     window_indices,
-    windows,
 )
 from vmr.errors import VmrError
 
@@ -140,25 +139,3 @@ def test_a_window_without_a_frame_takes_the_nearest():
     assert window_indices(sparse, 2, 4.0, 5.0).tolist() == [0, 0]
     assert window_indices(sparse, 2, 6.0, 7.0).tolist() == [1, 1]
     assert window_indices(sparse, 2, 25.0, 30.0).tolist() == [2, 2]
-
-
-def test_windows_cover_the_video_and_none_lies_inside_the_one_before():
-    assert windows(10, 8, 4) == [(0, 8), (4, 10)]
-    assert windows(12, 8, 4) == [(0, 8), (4, 12)]
-    assert windows(12.5, 8, 4) == [(0, 8), (4, 12), (8, 12.5)]
-    assert windows(9, 3) == [(0, 3), (3, 6), (6, 9)]
-    assert windows(5, 8, 4) == [(0, 5)]
-    assert windows(8, 8, 4) == [(0, 8)]
-    assert windows(100, None) == [(0, 100)]
-
-
-def test_window_starts_do_not_drift():
-    spans = windows(60.0, 0.3, 0.1)
-    assert len(spans) == 598  # the last starts at 59.7 and ends with the video
-    assert spans[597] == (pytest.approx(59.7, abs=1e-12), 60.0)
-
-
-def test_a_stride_that_leaves_gaps_is_refused():
-    for stride_s in (9.0, 0.0, -1.0):
-        with pytest.raises(ValueError, match="stride"):
-            windows(100, 8, stride_s)

@@ -11,7 +11,7 @@ import pytest
 
 from vmr.cli.data import Part
 from vmr.data.annotations.retrieval_set import SHAPES, load_annotations, load_retrieval_set
-from vmr.data.decoding.segments import FrameSpec, read_clip
+from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
 from vmr.data.shapes import files as shapes
 from vmr.data.shapes.files import ShapesSummary, make_shapes
@@ -47,7 +47,7 @@ def test_no_pixel_is_lost(written):
         with VideoReader(written / name) as video:
             assert (video.num_frames, video.fps) == (8, 8.0)
             assert np.array_equal(video.frames_at(range(8)), frames)
-        (segment,) = read_clip(written / name, FrameSpec(num_frames=8, size=64))
+        (segment,) = read_segments(written / name, FrameSpec(num_frames=8, size=64))
         assert np.array_equal(segment.video, frames)
 
 

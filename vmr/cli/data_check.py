@@ -54,8 +54,8 @@ def check(
         check_protocol(file, data_dir, report)
         return
 
-    from vmr.data.annotations.doctor import PROBLEMS, diagnose
     from vmr.data.annotations.formats import read_annotations
+    from vmr.data.training.doctor import PROBLEMS, diagnose
     from vmr.files import require_folder, require_writable, write_atomically
 
     folder = Path(file).parent if video_dir is None else Path(video_dir)

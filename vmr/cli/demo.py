@@ -30,8 +30,8 @@ def demo(videos: str | None = None, queries: list[str] | None = None, out: str =
     """
     import vmr
     from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem
+    from vmr.data.media import find_videos
     from vmr.eval.runner import evaluate
-    from vmr.files import find_videos
     from vmr.retrieval.contact_sheet import save_contact_sheet
 
     folder = Path(out)

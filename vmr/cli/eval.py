@@ -81,19 +81,19 @@ def score(
     import torch
 
     from vmr.eval.runner import Options, evaluate
+    from vmr.memory import parse_bytes
     from vmr.models.catalogue import load_model, shows_progress
     from vmr.processes import joined
     from vmr.progress import spinner
     from vmr.retrieval.feature_cache import FeatureCache
     from vmr.retrieval.index import open_index
-    from vmr.retrieval.reranking.plan import parse_size
 
     options = Options(
         rerank_depth=rerank,
         normalise=normalise,
         index_kinds=tuple(index_kind),
         limit=limit,
-        memory_bytes=None if memory is None else parse_size(memory),
+        memory_bytes=None if memory is None else parse_bytes(memory),
         reader=reader,
         num_workers=workers,
         timeout_s=timeout,

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> None:
     """Pairs, FLOPs, time, memory and disk; raises VmrError where the encoder cannot match or memory will not do."""
     from vmr.eval.runner import prepare
+    from vmr.memory import format_bytes
     from vmr.models.encoder import Matcher
-    from vmr.retrieval.reranking.plan import estimate, measure_speed, size_text
+    from vmr.retrieval.reranking.plan import estimate, measure_speed
 
     data, encoder = prepare(loaded.data, encoder, loaded.protocol, options)
     if not isinstance(encoder, Matcher):
@@ -35,7 +36,10 @@ def print_estimate(loaded: "Loaded", encoder: "Encoder", options: "Options") -> 
         ("pairs, at most", f"{found.num_pairs:,}"),
         ("FLOPs, at most", f"{found.flops:.3g}"),
         ("time, at most", f"{(found.seconds or 0) / 60:.1f} min on this machine, one process, videos embedded already"),
-        ("memory", f"{size_text(found.memory_bytes)} of the process in all"),
-        ("disk", f"{size_text(tokens_bytes)} for what is kept of the videos, {size_text(found.disk_bytes)} besides"),
+        ("memory", f"{format_bytes(found.memory_bytes)} of the process in all"),
+        (
+            "disk",
+            f"{format_bytes(tokens_bytes)} for what is kept of the videos, {format_bytes(found.disk_bytes)} besides",
+        ),
     ]
     print_table(f"re-ranking {data.name}, the {depth} best of each query, {encoder.name}", ("", ""), rows)

@@ -33,6 +33,7 @@ def build(
         overwrite: replace an index that is there already
     """
     import vmr
+    from vmr.data.decoding.options import DecodeOptions
 
     index = vmr.build_index(
         dir,
@@ -40,9 +41,7 @@ def build(
         encoder,
         window_s=window,
         stride_s=stride,
-        reader=reader,
-        num_workers=workers,
-        timeout_s=timeout,
+        decode=DecodeOptions(reader, workers, timeout),
         overwrite=overwrite,
         progress=True,
     )

@@ -10,8 +10,8 @@ import hashlib
 import importlib
 import json
 import os
+import sqlite3
 import tempfile
-import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,15 +23,15 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vmr.errors import AnnotationError, MissingExtraError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_unicode, sha256_of, write_atomically
+from vmr.files import cache_folder, hash_file, is_unicode, remembered_hashes, sha256_of, write_atomically
 
 Media = Literal["video", "image"]
 
 _VERSION = 2  # of the table's layout and of what the readers of formats make of a file
 _BATCH = 1 << 15  # records; all batches but the last have as many, so that a row's batch is known without a search
 _NAMED = 100  # names kept of what was left out
-_FRESH_S = 2.0  # a file changed so recently may change again without its time of change telling
 
 
 @dataclass(frozen=True)
@@ -217,11 +217,6 @@ def _hash(record: Record) -> int:
     return int.from_bytes(hashlib.blake2b(what, digest_size=8).digest(), "little")
 
 
-def cache_folder() -> Path:
-    """Where vmr keeps what it can make again: $VMR_CACHE, or ~/.cache/vmr."""
-    return Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
-
-
 def cached_table(
     files: Sequence[Path],
     how: Sequence[str],
@@ -237,10 +232,7 @@ def cached_table(
 
     Raises AnnotationError, with the first file's name, as `read` and `RecordTable.build` do.
     """
-    try:
-        states = [_contents(file) if by_contents else _state(file) for file in files]
-    except OSError as error:
-        raise AnnotationError(f"{error.filename}: cannot read this file: {error.strerror}") from None
+    states = _contents(files) if by_contents else [_place_and_state(file) for file in files]
     key = hashlib.sha256(json.dumps([_VERSION, *how, states]).encode()).hexdigest()
     path = cache_folder() / "records" / f"{files[0].stem}-{key[:24]}.arrow"
     if not path.exists():
@@ -256,24 +248,28 @@ def cached_table(
     return RecordTable.open(path)
 
 
-def _state(file: Path) -> list[str | int]:
-    """What tells without reading a file that it is still the one it was: path, size, time of change."""
-    status = file.stat()
+def _contents(files: Sequence[Path]) -> list[str]:
+    """The SHA-256 of each file, taken anew only where the file has changed."""
+    with remembered_hashes() as hashes:
+        return [_sha256(file, hashes) for file in files]
+
+
+def _sha256(file: Path, hashes: sqlite3.Connection) -> str:
+    content = hash_file(file, hashes)
+    try:
+        return content.sha256 if content is not None else sha256_of(file)  # which says why it cannot be read
+    except OSError as error:
+        raise _unreadable(file, error) from None
+
+
+def _place_and_state(file: Path) -> list[str | int]:
+    """What tells without reading a file that it is still the one it was: its path, size and modification time."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise _unreadable(file, error) from None
     return [str(file.resolve()), status.st_size, status.st_mtime_ns]
 
 
-def _contents(file: Path) -> str:
-    """The SHA-256 of a file, remembered until the file changes."""
-    state = _state(file)
-    memo = cache_folder() / "hashes" / f"{hashlib.sha256(os.fsencode(str(state[0]))).hexdigest()}.json"
-    try:
-        *noted, digest = json.loads(memo.read_text())
-        if noted == state:
-            return str(digest)
-    except (OSError, ValueError, TypeError):
-        pass  # never noted, or badly
-    digest = sha256_of(file)
-    if time.time() - int(state[2]) / 1e9 > _FRESH_S:
-        memo.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(memo, lambda temporary: temporary.write_text(json.dumps([*state, digest])))
-    return digest
+def _unreadable(file: Path, error: OSError) -> AnnotationError:
+    return AnnotationError(f"{file}: cannot read this file: {error.strerror}")

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vmr.data.media import VIDEO_SUFFIXES, is_video
 from vmr.data.shapes.files import shapes_test_folder
 from vmr.data.shapes.split import PARTS
 from vmr.errors import AnnotationError, VmrError
-from vmr.files import VIDEO_SUFFIXES, is_unicode, is_video, require_folder
+from vmr.files import is_unicode, require_folder
 
 
 @dataclass(frozen=True)

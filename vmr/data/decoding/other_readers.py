@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.frame_index import VideoFile, frame_times, scan_packets
+from vmr.data.decoding.options import READERS
 from vmr.data.decoding.pictures import resized_rgb
 from vmr.errors import VideoError, VmrError
 
-READERS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
 _FRAMES_PER_CALL = 16  # decoded at full size before they are scaled, so few at a time
 
 

@@ -144,19 +144,3 @@ def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: 
         stop = first + 1
     indices: Indices = first + middle_indices(num_frames, int(stop - first))
     return indices
-
-
-def windows(duration_s: float, window_s: float | None, stride_s: float | None = None) -> list[tuple[float, float]]:
-    """The (start_s, end_s) of windows that together cover a video.
-
-    window_s None: one window, the whole video. stride_s None: windows side by side. The last window ends with the
-    video, and none lies wholly inside the one before: 10 s by 8 s every 4 s gives (0, 8), (4, 10).
-    """
-    if window_s is None or duration_s <= window_s:
-        return [(0.0, duration_s)]
-    stride_s = window_s if stride_s is None else stride_s
-    if not 0 < stride_s <= window_s:
-        raise ValueError(f"a stride of {stride_s} s leaves gaps between windows of {window_s} s, or never moves on")
-    # Window k is needed only if window k - 1 ends before the video does. Counting by k keeps starts free of drift.
-    num_windows = 1 + int(np.ceil((duration_s - window_s) / stride_s - 1e-9))
-    return [(k * stride_s, min(k * stride_s + window_s, duration_s)) for k in range(num_windows)]

@@ -1,29 +1,60 @@
-"""From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast)."""
+"""From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast).
+
+A segment is the whole video, or a span of it in seconds. Which spans there are is decided by a `Segmenter`, which is
+told what the video is once it is open.
+"""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.other_readers import READERS
 from vmr.data.decoding.resize import resize_bicubic
-from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, window_indices, windows
+from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, window_indices
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import VideoReader
+from vmr.data.media import IMAGE_SUFFIXES
 from vmr.errors import VideoError, VmrError
-from vmr.files import IMAGE_SUFFIXES
 
 RESIZES = ("crop", "stretch", "upstream")
 _NARROWEST = 32  # times as long as wide: beyond it, scaling to crop a square takes memory without bound
-_WINDOWS_AT_ONCE = 16  # overlapping windows share their frames; more at once would only hold more memory
+_SPANS_AT_ONCE = 16  # overlapping spans share their frames; more at once would only hold more memory
 
-T = TypeVar("T")
+Span = tuple[float, float]
+"""Start and end of a segment, in seconds from the video's first frame."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What is known of a video once it is open.
+
+    Attributes:
+        duration_s: seconds from the first frame to the end of the last.
+        num_frames: how many frames it shows.
+        height: in pixels, upright.
+        width: in pixels, upright.
+    """
+
+    duration_s: float
+    num_frames: int
+    height: int
+    width: int
+
+
+class Segmenter(Protocol):
+    """Decides into which spans a video is cut. `vmr.retrieval.segments` has some."""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What decides the spans, as JSON: features that are cached are known by it."""
+
+    def spans(self, video: VideoFacts) -> Sequence[Span]:
+        """Return the spans of a video in order, at least one, each within [0, video.duration_s]."""
 
 
 class FrameSource(Protocol):
@@ -44,39 +75,32 @@ class FrameSource(Protocol):
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """What to decode from each segment of a video. Raises VmrError for values that make no sense.
+    """Which frames to take of each segment, and how large.
 
-    num_frames: per segment. size: side of the square pictures, in pixels.
-    resize: "crop" scales the short side to size and keeps the middle size x size; "stretch" scales both sides to size
-    whatever the aspect ratio; "upstream" does so as the released VideoMamba models were evaluated, see
-    `vmr.data.decoding.resize`.
-    window_s, stride_s: cut the video into windows of so many seconds, so far apart (side by side if None);
-    window_s None makes one segment of the whole video. reader: see `VideoReader`.
-    sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames); windows always take
-    the middle of equal parts.
+    Attributes:
+        num_frames: frames of a segment.
+        size: side of the square pictures, in pixels.
+        resize: "crop" scales the short side to `size` and keeps the middle `size` x `size`; "stretch" scales both sides
+            to `size` whatever the aspect ratio; "upstream" stretches as the released VideoMamba models were evaluated,
+            see `vmr.data.decoding.resize`.
+        sampling: which frames of a whole video, see `sample_indices` ("fpsR" gives at most num_frames). A span always
+            gives the middle frame of each of num_frames equal parts.
+
+    Raises:
+        VmrError: a value makes no sense.
     """
 
     num_frames: int
     size: int
     resize: str = "crop"
-    window_s: float | None = None
-    stride_s: float | None = None
-    reader: str = "pyav"
     sampling: str = "middle"
 
     def __post_init__(self) -> None:
         check_rule(self.sampling)
-        stride_s = self.window_s if self.stride_s is None else self.stride_s
         drawn = is_random(self.sampling)
         wrong = {
             "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
             f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
-            "window_s must be positive and finite": self.window_s is not None and not 0 < self.window_s < math.inf,
-            "stride_s without window_s means nothing": self.window_s is None and self.stride_s is not None,
-            "stride_s must be positive and at most window_s, or frames are left out": self.window_s is not None
-            and stride_s is not None
-            and not 0 < stride_s <= self.window_s,
-            f"reader must be one of {', '.join(READERS)}, not {self.reader!r}": self.reader not in READERS,
             f"sampling {self.sampling!r} is for training; a segment to be found needs the same frames always": drawn,
         }
         for reason, is_so in wrong.items():
@@ -86,7 +110,14 @@ class FrameSpec:
 
 @dataclass(frozen=True)
 class DecodedSegment:
-    """The frames of path from start_s to end_s: uint8 RGB in [0, 255], (T, 3, size, size)."""
+    """The frames of a segment.
+
+    Attributes:
+        path: the video.
+        start_s: where the segment starts, in seconds.
+        end_s: where it ends.
+        video: uint8 RGB in [0, 255], (T, 3, size, size).
+    """
 
     path: str
     start_s: float
@@ -94,53 +125,133 @@ class DecodedSegment:
     video: NDArray[np.uint8]
 
 
-def read_clip(path: str | os.PathLike[str], spec: FrameSpec) -> Generator[DecodedSegment, None, None]:
-    """The segments of a video in order; the last ends with the video. A still picture is one, the same at every frame.
+@dataclass(frozen=True)
+class SegmentsJob:
+    """A job for a decoding process: all segments of one video.
 
-    Frames that several windows share are decoded once. Memory does not grow with the length of the video.
-    Raises VideoError if the video cannot be read. If its packets promise frames that do not decode, its frames are
-    counted by decoding them all, and what can be decoded is used.
+    The segmenter stays in the parent. The process tells it what the video is, and gets the spans in return.
+
+    Attributes:
+        path: the video or picture.
+        spec: what to take of each segment.
+        reader: see `VideoReader`.
+        segmenter: None makes one segment of the whole video.
+    """
+
+    kind: ClassVar[str] = "vmr.data.decoding.segments:serve_segments"
+
+    path: str
+    spec: FrameSpec
+    reader: str = "pyav"
+    segmenter: Segmenter | None = None
+
+    def request(self) -> dict[str, Any]:
+        """Return the job as JSON."""
+        whole = self.segmenter is None
+        return {"path": self.path, "spec": asdict(self.spec), "reader": self.reader, "whole": whole}
+
+    def answer(self, question: dict[str, Any]) -> list[Span]:
+        """Return the spans of a video of which the worker tells the `VideoFacts`."""
+        assert self.segmenter is not None
+        return [(float(start_s), float(end_s)) for start_s, end_s in self.segmenter.spans(VideoFacts(**question))]
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Tell whether a segment may have this shape."""
+        num_frames, *picture = shape
+        return 1 <= num_frames <= self.spec.num_frames and picture == [3, self.spec.size, self.spec.size]
+
+
+def serve_segments(
+    request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]
+) -> Generator[DecodedSegment, None, None]:
+    """Do a `SegmentsJob` in a decoding process; ask: puts a question to the job in the parent."""
+    segmenter = None if request["whole"] else _AskingSegmenter(ask)
+    yield from read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
+
+
+class _AskingSegmenter:
+    """The segmenter of the parent, seen from a decoding process."""
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, ask: Callable[[dict[str, Any]], Any]) -> None:
+        self._ask = ask
+
+    def spans(self, video: VideoFacts) -> list[Span]:
+        return [(start_s, end_s) for start_s, end_s in self._ask(asdict(video))]
+
+
+def read_segments(
+    path: str | os.PathLike[str], spec: FrameSpec, segmenter: Segmenter | None = None, reader: str = "pyav"
+) -> Generator[DecodedSegment, None, None]:
+    """Decode the segments of a video in order.
+
+    Frames that several spans share are decoded once. Memory does not grow with the length of the video. If a damaged
+    file's packets promise frames that do not decode, its frames are counted by decoding them all, and what can be
+    decoded is used.
+
+    Args:
+        path: a video; a still picture is one segment, with the same picture at every frame.
+        spec: what to take of each segment.
+        segmenter: None makes one segment of the whole video.
+        reader: see `VideoReader`.
+
+    Yields:
+        The segments.
+
+    Raises:
+        VideoError: the video cannot be read.
     """
     path = os.fspath(path)
     if path.lower().endswith(IMAGE_SUFFIXES):
         still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
         yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
         return
-    reader = VideoReader(path, spec.reader)
+    video = VideoReader(path, reader)
     try:
-        spans = windows(reader.duration_s, spec.window_s, spec.stride_s)
-        for start in range(0, len(spans), _WINDOWS_AT_ONCE):
-            group = spans[start : start + _WINDOWS_AT_ONCE]
+        facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width)
+        spans = [(0.0, video.duration_s)] if segmenter is None else list(segmenter.spans(facts))
+        for start in range(0, len(spans), _SPANS_AT_ONCE):
+            group = spans[start : start + _SPANS_AT_ONCE]
             try:
-                videos = _decode_group(reader, spec, group)
+                clips = _decode_group(video, spec, None if segmenter is None else group)
             except VideoError:
-                reader.close()
-                reader = VideoReader(path, spec.reader, count_frames=True)
-                videos = _decode_group(reader, spec, group)
-            for (start_s, end_s), video in zip(group, videos, strict=True):
-                yield DecodedSegment(path, start_s, end_s, video)
+                video.close()
+                video = VideoReader(path, reader, count_frames=True)
+                clips = _decode_group(video, spec, None if segmenter is None else group)
+            for (start_s, end_s), clip in zip(group, clips, strict=True):
+                yield DecodedSegment(path, start_s, end_s, clip)
     finally:
-        reader.close()
+        video.close()
 
 
-def _decode_group(reader: VideoReader, spec: FrameSpec, spans: list[tuple[float, float]]) -> list[NDArray[np.uint8]]:
-    indices = [_indices(reader, spec, *span) for span in spans]
+def _decode_group(video: VideoReader, spec: FrameSpec, spans: Sequence[Span] | None) -> list[NDArray[np.uint8]]:
+    """The frames of some spans, or of the whole video."""
+    if spans is None:
+        indices = [sample_indices(spec.sampling, spec.num_frames, video)]
+    else:
+        indices = [window_indices(video.timestamps_s, spec.num_frames, *span) for span in spans]
     needed = np.unique(np.concatenate(indices))
-    frames = square_frames(reader, spec.resize, spec.size, needed)
+    frames = square_frames(video, spec.resize, spec.size, needed)
     return [frames[np.searchsorted(needed, wanted)] for wanted in indices]
 
 
-def _indices(reader: VideoReader, spec: FrameSpec, start_s: float, end_s: float) -> Indices:
-    if spec.window_s is None:
-        return sample_indices(spec.sampling, spec.num_frames, reader)
-    return window_indices(reader.timestamps_s, spec.num_frames, start_s, end_s)
-
-
 def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) -> NDArray[np.uint8]:
-    """Frames as `FrameSpec.resize` says: uint8 (len(indices), 3, size, size).
+    """Read frames of a video as `FrameSpec.resize` says.
 
-    Sides and offsets are rounded as torchvision's Resize and CenterCrop do. Raises VideoError for a picture too narrow
-    to crop a square from.
+    Sides and offsets are rounded as torchvision's Resize and CenterCrop do.
+
+    Args:
+        video: where the frames come from.
+        resize: one of RESIZES.
+        size: side of the result, in pixels.
+        indices: numbers of the frames, (n,).
+
+    Returns:
+        uint8 RGB, (n, 3, size, size).
+
+    Raises:
+        VideoError: a picture is too narrow to crop a square from.
     """
     if resize == "stretch":
         return video.frames_at(indices.tolist(), (size, size))
@@ -152,20 +263,3 @@ def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) 
     height, width = max(size, size * video.height // short), max(size, size * video.width // short)
     crop = (round((height - size) / 2), round((width - size) / 2), size, size)
     return video.frames_at(indices.tolist(), (height, width), crop)
-
-
-def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
-    """What `use` makes of a video that is open for as long; it is called again if frames prove to be missing.
-
-    A damaged file may promise frames that do not decode. The second time its frames have been counted by decoding them
-    all. Raises VideoError if the video cannot be read.
-    """
-    video = VideoReader(path, reader)
-    try:
-        return use(video)
-    except VideoError:
-        video.close()
-        video = VideoReader(path, reader, count_frames=True)
-        return use(video)
-    finally:
-        video.close()

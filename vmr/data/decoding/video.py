@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.other_readers import DecordReader, TorchCodecReader, check_reader
 from vmr.data.decoding.pyav_reader import PyAVReader
+from vmr.errors import VideoError
+
+T = TypeVar("T")
 
 
 class FrameReader(Protocol):
@@ -103,3 +106,31 @@ def _open_reader(path: str, reader: str, num_threads: int, count_frames: bool) -
     if reader == "decord":
         return DecordReader(path, num_threads)
     return TorchCodecReader(path, num_threads, device="cuda" if reader.endswith("-cuda") else "cpu")
+
+
+def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
+    """Open a video, use it and close it; `use` is called again if frames prove to be missing.
+
+    A damaged file may promise frames that do not decode. The second time its frames have been counted by decoding them
+    all.
+
+    Args:
+        path: the video.
+        reader: see `VideoReader`.
+        use: what to do with the open video.
+
+    Returns:
+        What `use` returned.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+    video = VideoReader(path, reader)
+    try:
+        return use(video)
+    except VideoError:
+        video.close()
+        video = VideoReader(path, reader, count_frames=True)
+        return use(video)
+    finally:
+        video.close()

@@ -1,9 +1,10 @@
-"""The process that decodes for `DecodePool` and `ClipPool`: told what by JSON lines, answering on its standard output.
+"""The program of a decoding process: it is told what to do by JSON lines, and answers on its standard output.
 
-It says {"kind": "ready"}, then for each request (the fields of a `SegmentsJob` or a `ClipJob`) any number of segments,
-one for a `ClipJob`, and one line of kind "video" or "failure". A segment is a JSON line with kind, start_s, end_s and
-shape, then the raw uint8 frames. Nothing is pickled: a decoder that a hostile file has taken over can send wrong
-pictures, but no code to run.
+It says {"kind": "ready"}. Then, for each request {"kind": "module:function", ...}, it calls that function and sends any
+number of segments, and one line of kind "video" or "failure" at the end. A segment is a JSON line with kind, start_s,
+end_s and shape, then the raw uint8 frames. In between it may send a "question", whose answer is the next line of input.
+
+Nothing is pickled: a decoder that a hostile file has taken over can send wrong pictures, but no code to run.
 """
 
 import contextlib
@@ -14,22 +15,24 @@ import signal
 import sys
 import threading
 from collections.abc import Generator
+from importlib import import_module
 from typing import Any, BinaryIO, cast
 
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_clip
-from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip
+from vmr.data.decoding.segments import DecodedSegment
 from vmr.errors import VideoError
+
+Lines = queue.SimpleQueue[bytes]
 
 
 def main() -> None:
     """Serve requests from standard input until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides what ends
     requests, replies = _take_over(0, os.O_RDONLY, "rb"), _take_over(1, os.O_WRONLY, "wb")
-    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    lines: Lines = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
     _send(replies, {"kind": "ready"})
     while True:
-        _serve(json.loads(lines.get()), replies)
+        _serve(json.loads(lines.get()), lines, replies)
 
 
 def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
@@ -44,26 +47,29 @@ def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
     return private
 
 
-def _listen(requests: BinaryIO, lines: "queue.SimpleQueue[bytes]") -> None:
+def _listen(requests: BinaryIO, lines: Lines) -> None:
     """Pass requests on; leave at once when the parent is gone, even if the decoder hangs."""
     for line in requests:
         lines.put(line)
     os._exit(0)
 
 
-def _decode(request: dict[str, Any]) -> Generator[DecodedSegment, None, None]:
-    if "seed" in request:
-        spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
-        job = ClipJob(spec=spec, seed=seed, **request)
-        yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
-    else:
-        yield from read_clip(request["path"], FrameSpec(**request["spec"]))
+def _segments(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> Generator[DecodedSegment, None, None]:
+    """Call the function that the request names, which is one of vmr's own."""
+    module, _, function = request.pop("kind").partition(":")
+
+    def ask(question: dict[str, Any]) -> Any:
+        _send(replies, {"kind": "question", "question": question})
+        return json.loads(lines.get())
+
+    segments: Generator[DecodedSegment, None, None] = getattr(import_module(module), function)(request, ask)
+    return segments
 
 
-def _serve(request: dict[str, Any], replies: BinaryIO) -> None:
+def _serve(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> None:
     num_segments, end_s = 0, 0.0
     try:
-        with contextlib.closing(_decode(request)) as segments:
+        with contextlib.closing(_segments(request, lines, replies)) as segments:
             for segment in segments:
                 num_segments, end_s = num_segments + 1, segment.end_s
                 header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}

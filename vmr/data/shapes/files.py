@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vmr.data.annotations.records import cache_folder
 from vmr.data.shapes.split import PARTS, TEST_CLIPS, held_out_scenes, held_out_seed, kind_of, train_seed
 from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Frames, Scene, render
 from vmr.data.sources.shapes import ShapesSource
 from vmr.errors import VmrError
+from vmr.files import cache_folder
 from vmr.progress import progress_bar
 
 FPS = 8

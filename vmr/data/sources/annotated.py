@@ -8,9 +8,10 @@ import numpy as np
 
 from vmr.data.annotations.formats import read_annotations
 from vmr.data.annotations.records import Media, RecordTable, cached_table
+from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vmr.data.sources.source import Pair
 from vmr.errors import AnnotationError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES, require_folder
+from vmr.files import require_folder
 
 
 def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = None) -> RecordTable:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from vmr.data.annotations.records import Media, Record, cached_table
+from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vmr.data.sources.source import Pair
 from vmr.data.sources.spool import Spool
 from vmr.errors import AnnotationError, VmrError
-from vmr.files import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 _CAPTIONS = (".txt", ".caption", ".json")  # in this order, where a sample has several
 _NAMED = 3  # of the samples that are left out

@@ -5,16 +5,18 @@ Shapes: T frames of S x S pixels. Everything random follows from the seed of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.other_readers import READERS
+from vmr.data.decoding.options import READERS
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
-from vmr.data.decoding.segments import FrameSource, square_frames, with_video
+from vmr.data.decoding.segments import DecodedSegment, FrameSource, square_frames
 from vmr.data.decoding.stills import Frames, read_still
+from vmr.data.decoding.video import with_video
 from vmr.data.sources.source import MakeClip
 from vmr.data.training.augment import FlipRule, random_box, random_flip, resize_clip
 from vmr.data.training.frame_cache import cached_frames
@@ -74,11 +76,32 @@ class ClipJob:
     what `flip_allowed` says of the caption.
     """
 
+    kind: ClassVar[str] = "vmr.data.training.clips:serve_clip"
+
     path: str
     spec: ClipSpec
     seed: tuple[int, ...]
     may_flip: bool = False
     still: bool = False
+
+    def request(self) -> dict[str, Any]:
+        """Return the job as JSON, for a decoding process."""
+        return asdict(self)
+
+    def answer(self, question: dict[str, Any]) -> Any:
+        """Refuse: a process asks nothing about a clip."""
+        raise VmrError(f"{self.path}: the decoding process asked {question!r:.60}")
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Tell whether the clip may have this shape."""
+        return list(shape) == [self.spec.num_frames, 3, self.spec.size, self.spec.size]
+
+
+def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Generator[DecodedSegment, None, None]:
+    """Do a `ClipJob` in a decoding process; nothing is asked."""
+    spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
+    job = ClipJob(spec=spec, seed=seed, **request)
+    yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import middle_indices
-from vmr.data.decoding.segments import with_video
-from vmr.data.decoding.video import VideoReader
+from vmr.data.decoding.video import VideoReader, with_video
 from vmr.errors import VideoError
 from vmr.files import write_atomically
 

@@ -24,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.annotations.records import Media
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.other_readers import check_reader
-from vmr.data.decoding.pool import ClipPool, DecodeFailure
+from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.sources.source import Pair, TrainSource, TrainStream
+from vmr.data.training.clip_pool import ClipPool
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.order import PLAN, LoaderPosition, Walk
 from vmr.errors import VmrError
@@ -142,7 +144,11 @@ class TrainLoader:
         return self._batches(position, pin_memory)
 
     def _batches(self, position: LoaderPosition, pin_memory: bool) -> Generator[TrainBatch, None, None]:
-        pool = None if self._num_workers == 0 else ClipPool(self._num_workers, self._timeout_s)
+        pool = (
+            None
+            if self._num_workers == 0
+            else ClipPool(DecodeOptions(num_workers=self._num_workers, timeout_s=self._timeout_s))
+        )
         stopped = threading.Event()
         run = _Run(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
         self._runs.append(run)

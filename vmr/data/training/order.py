@@ -20,9 +20,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.pool import Clip, ClipPool, DecodeFailure
+from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.sources.source import Bookmark, Captioned, MakeClip, Pair, StreamReader, TrainSource, TrainStream
 from vmr.data.training.augment import flip_allowed
+from vmr.data.training.clip_pool import Clip, ClipPool
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.errors import VideoError, VmrError
 

@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from vmr.data.annotations.records import Media, Record
-from vmr.data.decoding.pool import Clip, ClipPool, DecodeFailure
-from vmr.data.decoding.segments import with_video
+from vmr.data.decoding.options import DecodeOptions
+from vmr.data.decoding.video import with_video
+from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.sources.annotated import locate
+from vmr.data.training.clip_pool import Clip, ClipPool
 from vmr.data.training.clips import ClipJob, ClipSpec
 from vmr.errors import VideoError
 from vmr.files import sha256_of
@@ -199,7 +201,7 @@ def _decode_all(
     files: Sequence[_File], num_frames: int, num_workers: int | None, timeout_s: float
 ) -> Iterator[Finding | None]:
     """What is wrong with each file, in order; None for nothing."""
-    pool = ClipPool(num_workers, timeout_s)
+    pool = ClipPool(DecodeOptions(num_workers=num_workers, timeout_s=timeout_s))
     try:
         asked: deque[tuple[_File, Future[Clip]]] = deque()
         rest = iter(files)

@@ -1,0 +1,41 @@
+"""Which frames an encoder wants, and one video as it wants it."""
+
+from pathlib import Path
+
+import torch
+
+from vmr.data.decoding.options import DecodeOptions
+from vmr.data.decoding.segments import FrameSpec, read_segments
+from vmr.models.encoder import Encoder
+
+
+def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | None = None) -> FrameSpec:
+    """Return what to decode for an encoder.
+
+    Args:
+        encoder: whose `preprocess` says how many frames of which size it wants.
+        sampling: which frames of a whole video, see `vmr.data.decoding.sampling.sample_indices`.
+        num_frames: None for as many as the encoder wants.
+    """
+    wanted = encoder.preprocess
+    return FrameSpec(
+        wanted.num_frames if num_frames is None else num_frames, wanted.size, wanted.resize, sampling=sampling
+    )
+
+
+def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> torch.Tensor:
+    """Read one whole video as an encoder wants it.
+
+    Args:
+        path: a video or a still picture.
+        encoder: the encoder that will be given the frames.
+        reader: see `vmr.VideoReader`.
+
+    Returns:
+        uint8 in [0, 255], (1, T, 3, S, S), for `encoder.encode_video`.
+
+    Raises:
+        VideoError: the file cannot be read.
+    """
+    (segment,) = read_segments(path, frame_spec(encoder), reader=reader)
+    return torch.from_numpy(segment.video).unsqueeze(0)

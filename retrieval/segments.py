@@ -1,0 +1,66 @@
+"""Into which segments videos are cut before they are embedded: what one row of an index covers."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmr.data.decoding.segments import Span, VideoFacts
+from vmr.errors import VmrError
+
+
+@dataclass(frozen=True)
+class FixedWindows:
+    """Windows of equal length that together cover a video; a `vmr.data.decoding.segments.Segmenter`.
+
+    The last window ends with the video, and none lies wholly inside the one before: 10 s by 8 s every 4 s gives (0, 8),
+    (4, 10).
+
+    Attributes:
+        window_s: length of a window in seconds.
+        stride_s: seconds from the start of one window to the start of the next; None for `window_s`, side by side.
+
+    Raises:
+        VmrError: a length is not positive, or windows would leave gaps.
+    """
+
+    window_s: float
+    stride_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.window_s < math.inf:
+            raise VmrError("window_s must be positive and finite")
+        if not 0 < self._stride_s <= self.window_s:
+            raise VmrError("stride_s must be positive and at most window_s, or frames are left out")
+
+    @property
+    def _stride_s(self) -> float:
+        return self.window_s if self.stride_s is None else self.stride_s
+
+    @property
+    def settings(self) -> Mapping[str, float | None]:
+        """What decides the spans, as JSON."""
+        return {"window_s": self.window_s, "stride_s": self.stride_s}
+
+    def spans(self, video: VideoFacts) -> list[Span]:
+        """Return the windows of a video in order."""
+        if video.duration_s <= self.window_s:
+            return [(0.0, video.duration_s)]
+        # Window k is needed only if window k - 1 ends before the video does. Counting by k keeps starts free of drift.
+        num_windows = 1 + int(np.ceil((video.duration_s - self.window_s) / self._stride_s - 1e-9))
+        starts = (k * self._stride_s for k in range(num_windows))
+        return [(start_s, min(start_s + self.window_s, video.duration_s)) for start_s in starts]
+
+
+def window_segmenter(window_s: float | None, stride_s: float | None = None) -> FixedWindows | None:
+    """Return windows of `window_s` seconds every `stride_s` (None: half a window); None for whole videos.
+
+    Raises:
+        VmrError: a number makes no sense, or there is a stride without windows.
+    """
+    if window_s is None:
+        if stride_s is not None:
+            raise VmrError("stride_s without window_s means nothing")
+        return None
+    return FixedWindows(float(window_s), float(window_s / 2 if stride_s is None else stride_s))

@@ -1,0 +1,262 @@
+"""Vectors that can be searched: what a store does, and the one that keeps them in FAISS.
+
+This is the only file that calls FAISS. Scores are inner products; higher is better.
+"""
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.errors import IndexFileError, MissingExtraError, VmrError
+from vmr.files import write_atomically
+
+FACTORIES = {
+    "flat": "Flat",
+    "sq8": "SQ8",
+    "hnsw": "HNSW32,Flat",
+    "ivf_flat": "IVF{n},Flat",
+    "ivf_sq8": "IVF{n},SQ8",
+}
+"""Short names of kinds. flat: every score, exact. sq8: a byte a dimension, every score. hnsw: a graph that is walked
+from neighbour to neighbour. ivf_...: n lists of which a search reads some, see `num_lists` and `num_probes`."""
+
+EF_SEARCH = 128  # of HNSW: candidates held while the graph is walked, and so rows found; the depth of re-ranking
+POINTS_PER_LIST = 39  # with fewer, FAISS warns that the lists are not well trained
+
+Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
+
+
+class VectorStore(Protocol):
+    """Vectors by id, and the search for those nearest to a query. Write one to keep an index somewhere else.
+
+    D is the number of dimensions, the same for all vectors.
+    """
+
+    def __len__(self) -> int:
+        """Return how many vectors there are."""
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """Add vectors.
+
+        Args:
+            ids: int64 (N,), none of which is in the store.
+            vectors: float32 (N, D).
+        """
+
+    def remove(self, ids: Ids) -> None:
+        """Remove the vectors of these ids; ids that are not there are ignored."""
+
+    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
+        """Find the vectors with the largest inner products.
+
+        Args:
+            queries: float32 (Q, D).
+            k: how many to find for each query, at least 1.
+            allowed: ids to search among; None for all.
+
+        Returns:
+            Scores, float32 (Q, k), best first, and ids, int64 (Q, k); id -1 where there are no more.
+        """
+
+    def vectors(self, ids: Ids) -> Vectors:
+        """Return the vectors of these ids, float32 (N, D); where the store compresses, what is left of them."""
+
+    def commit(self) -> None:
+        """Make what was added and removed permanent; until then, whoever opens the store finds the last commit."""
+
+
+class FaissStore:
+    """A `VectorStore` in a FAISS index, in memory; `commit` writes it to a file.
+
+    Args:
+        dim: dimensions of the vectors.
+        factory: a short name of FACTORIES, or any string that FAISS's index_factory knows. What must be trained is
+            trained on the vectors that are added first.
+        path: the file to commit to; None keeps the store in memory only.
+
+    Raises:
+        MissingExtraError: FAISS is not installed.
+    """
+
+    def __init__(self, dim: int, factory: str = "Flat", path: Path | None = None) -> None:
+        self._faiss = require_faiss()
+        self.dim, self.path = dim, path
+        self._kind = factory
+        self._index: Any = None  # until the first vectors, on which it is trained
+
+    @classmethod
+    def open(cls, path: Path) -> "FaissStore":
+        """Open a store that was committed.
+
+        An index that FAISS wrote without ids, as vmr did at first, is numbered from 0.
+
+        Raises:
+            IndexFileError: FAISS cannot read the file.
+        """
+        faiss = require_faiss()
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise IndexFileError(f"{path}: FAISS cannot read this file: {_reason(error)}") from error
+        store = cls(int(index.d), path=path)
+        if isinstance(index, faiss.IndexIDMap):
+            store._index = index
+        else:
+            rows = index.reconstruct_n(0, index.ntotal)
+            store.add(np.arange(len(rows)), rows)
+        return store
+
+    def __len__(self) -> int:
+        """Return how many vectors there are."""
+        return 0 if self._index is None else int(self._index.ntotal)
+
+    @property
+    def factory(self) -> str:
+        """The kind of index in FAISS's own words; a short name is resolved with the first vectors."""
+        return self._kind
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every score is the inner product itself, and no vector is missed."""
+        return self._kind.lower() == "flat"
+
+    @property
+    def default_k(self) -> int:
+        """How many rows a search finds at no more than its own cost: EF_SEARCH of a graph, all of any other kind."""
+        return min(EF_SEARCH, len(self)) if "HNSW" in self._kind else len(self)
+
+    def add(self, ids: Ids, vectors: Vectors) -> None:
+        """See `VectorStore.add`.
+
+        Raises:
+            VmrError: FAISS cannot make an index of this kind of these vectors.
+        """
+        if not len(vectors):
+            return
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        with self._told_in_one_line(len(vectors)):
+            if self._index is None:
+                self._train(vectors)
+            with self._one_thread():
+                self._index.add_with_ids(vectors, np.ascontiguousarray(ids, np.int64))
+
+    def remove(self, ids: Ids) -> None:
+        """See `VectorStore.remove`.
+
+        Raises:
+            VmrError: an index of this kind cannot forget vectors, such as a graph.
+        """
+        if self._index is not None:
+            with self._told_in_one_line(len(self)):
+                self._index.remove_ids(np.ascontiguousarray(ids, np.int64))
+
+    def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
+        """See `VectorStore.search`."""
+        if self._index is None:
+            return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
+        scores, ids = self._index.search(
+            np.ascontiguousarray(queries, np.float32), k, params=None if allowed is None else self._only(allowed)
+        )
+        return scores, ids
+
+    def vectors(self, ids: Ids) -> Vectors:
+        """See `VectorStore.vectors`."""
+        if not len(ids):
+            return np.empty((0, self.dim), np.float32)
+        lists = self._faiss.try_extract_index_ivf(self._index)
+        if lists is not None:
+            lists.make_direct_map()
+        vectors: Vectors = self._index.reconstruct_batch(np.ascontiguousarray(ids, np.int64))
+        return vectors
+
+    def commit(self) -> None:
+        """See `VectorStore.commit`; does nothing for a store without a path."""
+        if self.path is not None:
+            if self._index is None:
+                raise VmrError(f"{self.path}: there are no vectors to write")
+            write_atomically(self.path, lambda path: self._faiss.write_index(self._index, str(path)))
+
+    def _train(self, vectors: Vectors) -> None:
+        faiss = self._faiss
+        self._kind = factory_string(self._kind, len(vectors))
+        index = faiss.index_factory(self.dim, self._kind, faiss.METRIC_INNER_PRODUCT)
+        lists = faiss.try_extract_index_ivf(index)
+        if lists is not None and lists.nlist > len(vectors):
+            raise VmrError(f"{self._kind}: {lists.nlist} lists need as many vectors, but there are {len(vectors)}")
+        with self._one_thread():
+            index.train(vectors)
+        if lists is not None:
+            lists.nprobe = num_probes(lists.nlist)
+        elif "HNSW" in self._kind:
+            faiss.ParameterSpace().set_index_parameter(index, "efSearch", EF_SEARCH)
+        self._inner = index  # FAISS does not keep the index alive that an IDMap wraps
+        self._index = faiss.IndexIDMap2(index)
+
+    def _only(self, allowed: Ids) -> Any:
+        """Search parameters that leave out all other ids. They replace those that the index was given."""
+        faiss, selector = self._faiss, self._faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        lists = faiss.try_extract_index_ivf(self._index)
+        if lists is not None:
+            return faiss.SearchParametersIVF(sel=selector, nprobe=lists.nprobe)
+        if "HNSW" in self._kind:
+            return faiss.SearchParametersHNSW(sel=selector, efSearch=EF_SEARCH)
+        return faiss.SearchParameters(sel=selector)
+
+    @contextmanager
+    def _one_thread(self) -> Iterator[None]:
+        """Build in one thread: a graph depends on the order in which its points come. Searches use all threads."""
+        num_threads = self._faiss.omp_get_max_threads()
+        self._faiss.omp_set_num_threads(1)
+        try:
+            yield
+        finally:
+            self._faiss.omp_set_num_threads(num_threads)
+
+    @contextmanager
+    def _told_in_one_line(self, num_vectors: int) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise VmrError(
+                f"{self._kind}: FAISS cannot do this with an index of {num_vectors} vectors of {self.dim} dimensions "
+                f"({_reason(error)}); short names are {', '.join(FACTORIES)}"
+            ) from error
+
+
+def factory_string(kind: str, num_rows: int) -> str:
+    """Return a short name of FACTORIES in FAISS's own words, for so many rows; any other string as it is."""
+    return FACTORIES.get(kind.lower(), kind).replace("{n}", str(num_lists(num_rows)))
+
+
+def num_lists(num_rows: int) -> int:
+    """Return the number of lists of an inverted file.
+
+    It is 4 sqrt(num_rows), FAISS's own advice, but no more than can be trained on the rows.
+    """
+    return max(1, min(round(4 * math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))
+
+
+def num_probes(num_lists: int) -> int:
+    """Return how many lists a search reads: the square root, so that reading costs about what finding them does."""
+    return max(1, round(math.sqrt(num_lists)))
+
+
+def _reason(error: RuntimeError) -> str:
+    """What FAISS says, without its source file and line."""
+    return re.split(r"Error: |\.cpp:\d+: ", " ".join(str(error).split()))[-1]
+
+
+def require_faiss() -> Any:
+    """Import FAISS. Raises MissingExtraError if it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingExtraError("faiss", "index") from error
+    return faiss

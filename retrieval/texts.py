@@ -1,0 +1,44 @@
+"""From texts to vectors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.models.encoder import Encoder, TextLimited
+from vmr.models.text.tokenizer import check_texts
+from vmr.retrieval.feature_cache import FeatureCache, texts_key
+
+TEXTS_AT_ONCE = 1024  # bounds what an encoder is given; it makes smaller batches itself
+
+
+def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache | None = None) -> NDArray[np.float32]:
+    """Embed texts; equal texts have equal vectors, to the last bit.
+
+    Args:
+        texts: N strings.
+        encoder: the model.
+        cache: where the vectors of the same list are taken from, or put.
+
+    Returns:
+        float32 unit vectors, (N, D).
+
+    Raises:
+        ModelError: one text was given instead of a list.
+    """
+    check_texts(texts)
+    limit = getattr(encoder, "max_text_tokens", None)
+    if isinstance(encoder, TextLimited) and limit is None:
+        cache = None  # its vectors depend on something that cannot be known
+    key = texts_key(texts, limit, encoder.fingerprint)
+    kept = None if cache is None else cache.texts(key)
+    if kept is not None:
+        return kept
+    row_of_text = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+    distinct = list(row_of_text)
+    batches = [distinct[start : start + TEXTS_AT_ONCE] for start in range(0, len(distinct), TEXTS_AT_ONCE)] or [[]]
+    vectors = np.concatenate([encoder.encode_text(batch).float().cpu().numpy() for batch in batches])
+    vectors = vectors[[row_of_text[text] for text in texts]]
+    if cache is not None:
+        cache.put_texts(key, vectors)
+    return vectors

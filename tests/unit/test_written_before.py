@@ -1,0 +1,49 @@
+"""What earlier versions of vmr wrote still opens: the files in tests/written_before were made on 26 November 2026."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import vmr
+from vmr.files import FileContent
+from vmr.retrieval.feature_cache import texts_key, video_key
+from vmr.train.checkpoint import first_difference
+from vmr.train.config import completed
+from vmr.train.config_file import read_config
+
+WRITTEN = Path(__file__).parent.parent / "written_before"
+CONFIGS = Path(__file__).parent.parent.parent / "configs" / "train"
+
+
+def test_an_index(tmp_path):
+    folder = shutil.copytree(WRITTEN / "index", tmp_path / "index")
+    index = vmr.open_index(folder)
+    assert (len(index), index.vectors.shape) == (8, (8, 128))
+    hits = index.search("a red circle moves up", k=3)
+    # what vmr-search --json printed when the index was made
+    assert [(Path(hit.video).name, round(hit.score, 5)) for hit in hits] == [
+        ("pairs-0000.mp4", 0.44979),
+        ("pairs-0005.mp4", 0.2275),
+        ("pairs-0004.mp4", 0.14661),
+    ]
+
+
+def test_the_keys_of_a_feature_cache():
+    content = FileContent("ab" * 32, "1 2 3")
+    spec = vmr.FrameSpec(4, 32)
+    assert video_key(content, spec, None, "pyav", "model") == (
+        "8f0e407ca1f0feda6c6dd481a32462b5e0f542da6f1dbe25c4ff533368b47be8"
+    )
+    assert video_key(content, spec, vmr.FixedWindows(8.0, 4.0), "decord", "model") == (
+        "1f57da5702f2835d5d9e7937b8bda792215f9617db2362a0860dd96996e5a55d"
+    )
+    assert texts_key(["a", "b"], 32, "model") == "9f9e6c91a613052910c3c8adc5763d2298e26548e5bc6618b9874d24c4deaedb"
+
+
+@pytest.mark.parametrize("name", json.loads((WRITTEN / "essentials.json").read_text()))
+def test_a_checkpoint_knows_its_config(name):
+    """A run resumes only where the config in its checkpoint is the one it is given."""
+    saved = json.loads((WRITTEN / "essentials.json").read_text())[name]
+    assert first_difference(read_config(CONFIGS / name, []).essentials(), completed(saved)) is None

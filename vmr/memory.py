@@ -1,0 +1,42 @@
+"""Amounts of memory: what this process has, and bytes as people write and read them."""
+
+import math
+import re
+import resource
+import sys
+from pathlib import Path
+
+from vmr.errors import VmrError
+
+_UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+def parse_bytes(text: str) -> int:
+    """Return the bytes of `4GiB`, `800 MB` or `1e9`.
+
+    Raises:
+        VmrError: the text is no amount of memory.
+    """
+    match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]i?B)?\s*", text, re.IGNORECASE)
+    try:
+        assert match is not None
+        return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
+    except (AssertionError, ValueError, KeyError) as error:
+        raise VmrError(f"{text!r} is no amount of memory: write it as 4GiB or 800MiB") from error
+
+
+def format_bytes(num_bytes: int) -> str:
+    """Return bytes as a person reads them: 1.5 GiB, 800 MiB; rounded up, so that what is asked for is enough."""
+    if num_bytes >= 2**30:
+        return f"{math.ceil(num_bytes / 2**30 * 100) / 100:.2f} GiB"
+    return f"{math.ceil(num_bytes / 2**20)} MiB"
+
+
+def resident_bytes() -> int:
+    """Return what this process has in memory; where the system does not tell (not Linux), the most it ever had."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return pages * resource.getpagesize()
