@@ -15,6 +15,11 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import ModelError as ModelError
 from .errors import VideoError as VideoError
 from .errors import VmrError as VmrError
+from .eval.protocols.load import load_dataset as load_dataset
+from .eval.report.report import Report as Report
+from .eval.runner import evaluate as evaluate
+from .eval.task import EvalOptions as EvalOptions
+from .models.catalogue import known_models as known_models
 from .models.catalogue import load_model as load_model
 from .models.encoder import Encoder as Encoder
 from .models.encoder import Matcher as Matcher
