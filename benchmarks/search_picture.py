@@ -1,6 +1,6 @@
-"""Draws search.png: sentences, and the clips of the synthetic benchmark that the model finds for them.
+"""Draws docs/search.png: sentences, and the clips of the synthetic benchmark that a model finds for them.
 
-python docs/search_picture.py
+python -m benchmarks.search_picture
 """
 
 from pathlib import Path
@@ -43,7 +43,7 @@ def main() -> None:
                 sheet.paste(Image.fromarray(np.ascontiguousarray(frame)), (left + place * (SIDE + 2), top + LINE))
             label = f"{hit.score:.2f}  {Path(hit.video).name}"
             draw.text((left, top + LINE + SIDE + 2), label, fill=PALE, font=font)
-    sheet.quantize(256).save(Path(__file__).with_name("search.png"))
+    sheet.quantize(256).save(Path(__file__).parent.parent / "docs" / "search.png")
 
 
 if __name__ == "__main__":
