@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.progress import Progress
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
@@ -130,12 +131,7 @@ def embed_videos_with(
     failures: dict[str, DecodeFailure] = {}
     with DecodePool(run.frames, segmenter, decode) as pool, progress_bar(progress) as bar:
         if cache is not None:
-            task = bar.add_task("looking up", total=len(unique))
-            contents = {}
-            for path, content in cache.contents(unique):
-                if content is not None:
-                    contents[path] = content
-                bar.advance(task)
+            contents = _known_contents(cache, unique, bar)
             for result in results:
                 result.look_up(contents)
         missing = [path for path in unique if not all(path in result.done for result in results)]
@@ -259,6 +255,17 @@ class _UnfinishedVideo:
             if some_tokens is not None:
                 tokens.append(some_tokens)
         self.waiting.clear()
+
+
+def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) -> dict[str, FileContent]:
+    """What the files hold, without those that cannot be read."""
+    task = bar.add_task("looking up", total=len(paths))
+    contents = {}
+    for path, content in cache.contents(paths):
+        if content is not None:
+            contents[path] = content
+        bar.advance(task)
+    return contents
 
 
 def _check(encoders: Sequence[Encoder], tokens: bool) -> None:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.models.encoder import Encoder, TextLimited
-from vmr.models.text.tokenizer import check_texts
+from vmr.models.encoder import Encoder, TextLimited, check_texts
 from vmr.retrieval.feature_cache import FeatureCache, texts_key
 
 TEXTS_AT_ONCE = 1024  # bounds what an encoder is given; it makes smaller batches itself

@@ -78,8 +78,7 @@ def rerank_videos(
         state = _prepare(stack, work, run, plan.tokens_at_once, processes, candidates)
         done, mine = state.done, state.pending[processes.rank :: processes.world]
         if mine:
-            store = TextStore(matcher, texts, lengths, state.tokens_at_once, work)
-            stack.enter_context(closing(store))
+            store = stack.enter_context(closing(TextStore(matcher, texts, lengths, state.tokens_at_once, work)))
             bar = stack.enter_context(progress_bar(progress and processes.is_main))
             for video in bar.track(mine, description="matching"):
                 asked = candidates.texts_of(video)

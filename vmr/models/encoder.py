@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from vmr.errors import VmrError
+from vmr.errors import ModelError, VmrError
 
 RGB = tuple[float, float, float]
 """One number for each of the channels red, green and blue."""
@@ -313,3 +313,16 @@ def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: M
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Check that a list of texts was given, and not one text, which Python would treat as a list of its letters.
+
+    Args:
+        texts: what was given.
+
+    Raises:
+        ModelError: it is a string.
+    """
+    if isinstance(texts, str):
+        raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")

@@ -22,9 +22,10 @@ from vmr.models.encoder import (
     Preprocess,
     ReadTexts,
     VideoFeatures,
+    check_texts,
     fingerprint,
 )
-from vmr.models.text.tokenizer import CaptionTokenizer, check_texts, clean_caption
+from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs

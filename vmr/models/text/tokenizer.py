@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
+from vmr.models.encoder import check_texts
 from vmr.models.hub import download_file, local_path
 
 MINILM = "minilm"  # BERT uncased's vocabulary, 30522 entries, from the wheel of all-MiniLM-L6-v2
@@ -36,19 +37,6 @@ def clean_caption(caption: str) -> str:
     text = _DELETED.sub("", caption.lower())
     text = _WORD_BREAK.sub(" ", text).replace("<person>", "person")
     return _SPACES.sub(" ", text).rstrip("\n").strip(" ")
-
-
-def check_texts(texts: Sequence[str]) -> None:
-    """Check that a list of texts was given, and not one text, which Python would treat as a list of its letters.
-
-    Args:
-        texts: what was given.
-
-    Raises:
-        ModelError: it is a string.
-    """
-    if isinstance(texts, str):
-        raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")
 
 
 class CaptionTokenizer:
