@@ -113,6 +113,7 @@ def _new_checkpoints(u: Tensor, A: Tensor, save_states: bool) -> Tensor:
     return u.new_empty(batch, chunks, A.shape[1], (channels + lanes - 1) // lanes * lanes)
 
 
+# Torch reads an operator's schema from its signature, so both operators below list all tensors one by one.
 @torch.library.custom_op("vmr::selective_scan", mutates_args=(), device_types="cpu")
 def _scan_op(
     u: Tensor,

@@ -87,6 +87,7 @@ class _Scan(torch.autograd.Function):
         return None, None, *_gradients(grad, sums, tensors, *ctx.options)
 
 
+# Torch reads an operator's schema from its signature, so both operators below list all tensors one by one.
 @torch.library.custom_op("vmr::scan_triton", mutates_args=())
 def _scan_op(  # noqa: PLR0913, PLR0917 - an operator's arguments are flat
     u: Tensor,
