@@ -89,10 +89,7 @@ PYTHON = [block for block in blocks_of("python") if block.page.name != "CONTRIBU
 
 
 @pytest.mark.parametrize("block", [block for block in PYTHON if block.is_run], ids=str)
-def test_python_blocks_run(block, folder, monkeypatch, capsys):
-    from vmr.eval.protocols import catalogue
-
-    monkeypatch.setattr(catalogue, "PROTOCOLS", dict(catalogue.PROTOCOLS))  # one page adds to them
+def test_python_blocks_run(block, folder, capsys):
     exec(compile(block.code, str(block), "exec"), {"__name__": "__main__"})
     printed = capsys.readouterr().out
     for words, expected in PRINTED.items():
