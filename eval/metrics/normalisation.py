@@ -80,7 +80,7 @@ def qb_norm(scores: ArrayLike, beta: float = QUERYBANK_BETA) -> NormalisedScores
 
 
 def _dual_softmax(scores: Floats, temperature: float) -> Floats:
-    """scores (num_queries, num_gallery) -> the same shape."""
+    """Weigh scores, (num_queries, num_gallery), by their share among all queries; the same shape."""
     log_shares = _log_softmax(scores / temperature)
     if log_shares.min() < _SMALLEST_LOG_WEIGHT:
         raise VmrError(

@@ -116,8 +116,10 @@ def estimate(
     memory_bytes: int | None = None,
     flops_per_second: float | None = None,
 ) -> Estimate:
-    """Estimate what re-ranking will take at most: no pair is asked for by both directions, every video has the longest
-    texts, and the texts of a batch are of one length.
+    """Estimate what re-ranking will take at most.
+
+    The bound assumes that no pair is asked for by both directions, that every video gets the longest texts, and that
+    the texts of a batch are of one length.
 
     Args:
         matcher: the model.
