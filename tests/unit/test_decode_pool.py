@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -158,6 +159,28 @@ def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):
             container.mux(packet)
     with pytest.raises(VideoError, match="2000 x 2 pixels: too narrow"):
         list(read_segments(path, FrameSpec(num_frames=1, size=224)))
+
+
+class NoWindows:
+    settings: ClassVar = {}
+
+    def spans(self, video):
+        return []
+
+
+class Broken(NoWindows):
+    def spans(self, video):
+        raise ValueError("a mistake in a segmenter of a user's own")
+
+
+@pytest.mark.parametrize(
+    ("segmenter", "error", "words"),
+    [(NoWindows(), VmrError, "the segmenter gave no span"), (Broken(), ValueError, "a mistake in a segmenter")],
+)
+def test_an_error_of_a_segmenter_is_raised_and_leaves_no_process(videos, segmenter, error, words):
+    with DecodePool(SPEC, segmenter, DecodeOptions(num_workers=1)) as pool, pytest.raises(error, match=words):
+        list(pool.decode(videos))
+    assert children() == set()
 
 
 def test_the_pool_gives_what_reading_in_process_gives(videos):

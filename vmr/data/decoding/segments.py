@@ -29,6 +29,13 @@ Span = tuple[float, float]
 """Start and end of a segment, in seconds from the video's first frame."""
 
 
+class WorkerMessageError(Exception):
+    """A decoding process sent something that is not valid."""
+
+    def __init__(self) -> None:
+        super().__init__("the decoder sent an answer that is not valid")
+
+
 @dataclass(frozen=True)
 class VideoFacts:
     """What is known of a video once it is open.
@@ -157,9 +164,26 @@ class SegmentsJob:
         return {"path": self.path, "spec": asdict(self.spec), "reader": self.reader, "whole": whole}
 
     def answer(self, question: dict[str, Any]) -> list[Span]:
-        """Return the spans of a video, whose `VideoFacts` are the question."""
-        assert self.segmenter is not None
-        return [(float(start_s), float(end_s)) for start_s, end_s in self.segmenter.spans(VideoFacts(**question))]
+        """Return the spans of a video.
+
+        Args:
+            question: the `VideoFacts`.
+
+        Raises:
+            WorkerMessageError: the question is not valid.
+            VmrError: the segmenter gave no span.
+        """
+        try:
+            facts = VideoFacts(
+                float(question["duration_s"]),
+                *(int(question[name]) for name in ("num_frames", "height", "width")),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkerMessageError from error
+        spans = [] if self.segmenter is None else list(self.segmenter.spans(facts))
+        if not spans:
+            raise VmrError(f"{self.path}: the segmenter gave no span, but every video needs at least one")
+        return [(float(start_s), float(end_s)) for start_s, end_s in spans]
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Tell whether a segment may have this shape."""

@@ -22,7 +22,7 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from vmr.data.decoding.segments import DecodedSegment
+from vmr.data.decoding.segments import DecodedSegment, WorkerMessageError
 from vmr.errors import VmrError
 
 _START_TIMEOUT_S = 120.0  # a worker may take long to start on a busy machine
@@ -106,7 +106,8 @@ class WorkerProcess:
             The segments of the file, and at the end one `DecodedVideo` or `DecodeFailure`.
 
         Raises:
-            VmrError: the process cannot be started, or the job cannot answer a question.
+            VmrError: the process cannot be started.
+            Exception: whatever the job raises when it answers a question.
         """
         if self._process is None or self._process.poll() is not None:
             self._start()
@@ -118,10 +119,10 @@ class WorkerProcess:
                 yield item
                 if not isinstance(item, DecodedSegment):
                     return
-        except (OSError, _WorkerLostError) as error:
+        except (OSError, _WorkerLostError, WorkerMessageError) as error:
             self.end()
             yield DecodeFailure(job.path, str(error))
-        except VmrError:  # raised by job.answer; the process still waits for an answer
+        except Exception:  # raised by job.answer; the process still waits for an answer
             self.end()
             raise
 
@@ -151,7 +152,7 @@ class WorkerProcess:
         try:
             with self._time_limit(_START_TIMEOUT_S):
                 self._header()
-        except _WorkerLostError as error:
+        except (_WorkerLostError, WorkerMessageError) as error:
             self.end()
             raise VmrError(f"the decoding process does not start: {error}") from None
 
@@ -160,11 +161,11 @@ class WorkerProcess:
         self._requests.flush()
 
     def _next_item(self, job: DecodeJob) -> Decoded:
-        header, path = self._header(), job.path
+        path, header = job.path, self._header()
+        while header.get("kind") == "question":
+            self._send(job.answer(header.get("question", {})))
+            header = self._header()
         try:
-            while header["kind"] == "question":
-                self._send(job.answer(header["question"]))
-                header = self._header()
             if header["kind"] == "failure":
                 return DecodeFailure(path, str(header["reason"]))
             if header["kind"] == "video":
@@ -176,16 +177,16 @@ class WorkerProcess:
                 raise EOFError
             return DecodedSegment(path, float(header["start_s"]), float(header["end_s"]), video)
         except (KeyError, TypeError, ValueError):
-            raise _WorkerLostError("the decoder sent an answer that is not valid") from None
+            raise WorkerMessageError from None
 
-    def _header(self) -> Any:
+    def _header(self) -> dict[str, Any]:
         line = self._replies.readline(_MAX_HEADER_BYTES)
         if not line.endswith(b"\n"):
             raise EOFError
         try:
-            return json.loads(line)
-        except ValueError:
-            raise _WorkerLostError("the decoder sent an answer that is not valid") from None
+            return dict(json.loads(line))
+        except (TypeError, ValueError):
+            raise WorkerMessageError from None
 
     @contextlib.contextmanager
     def _time_limit(self, timeout_s: float) -> Iterator[None]:

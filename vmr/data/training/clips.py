@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
-from vmr.data.decoding.segments import DecodedSegment, FrameSource, square_frames
+from vmr.data.decoding.segments import DecodedSegment, FrameSource, WorkerMessageError, square_frames
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
 from vmr.data.sources.source import MakeClip
@@ -101,7 +101,7 @@ class ClipJob:
 
     def answer(self, question: dict[str, Any]) -> Any:
         """Refuse: a process asks nothing about a clip."""
-        raise VmrError(f"{self.path}: the decoding process asked {question!r:.60}")
+        raise WorkerMessageError
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Tell whether the clip may have this shape."""
