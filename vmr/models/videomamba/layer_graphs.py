@@ -5,15 +5,28 @@ can launch the next.
 """
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from vmr.models.videomamba.workspace import Workspace
 
-if TYPE_CHECKING:
-    from vmr.models.videomamba.backbone import VideoMambaBackbone
+
+class LayeredModel(Protocol):
+    """What the graphs need of a model; `VideoMambaBackbone` has it."""
+
+    layers: nn.ModuleList
+    layer_graphs: "LayerGraphs | None"
+    training: bool
+
+    def compute_dtype(self, tokens: Tensor) -> torch.dtype:
+        """Return the dtype of the matrix products."""
+
+    def run_layers(
+        self, tokens: Tensor, workspace: Workspace, wanted: Collection[int] = ()
+    ) -> tuple[Tensor, Tensor, dict[int, Tensor]]:
+        """Run all layers, see `VideoMambaBackbone.run_layers`."""
 
 
 class LayerGraphs:
@@ -23,7 +36,7 @@ class LayerGraphs:
     pass. Do not use it with layers that another package wraps or shards, such as FSDP.
     """
 
-    def __init__(self, backbone: "VideoMambaBackbone") -> None:
+    def __init__(self, backbone: LayeredModel) -> None:
         """Prepare graphs of a backbone's layers.
 
         Args:
@@ -69,7 +82,7 @@ class LayerGraphs:
 class _Layers(nn.Module):
     """A module of the layers alone: tokens (B, L, C) -> the last output, the residual stream, the wanted streams."""
 
-    def __init__(self, backbone: "VideoMambaBackbone", wanted: Collection[int]) -> None:
+    def __init__(self, backbone: LayeredModel, wanted: Collection[int]) -> None:
         super().__init__()
         self.layers = backbone.layers
         self.train(backbone.training)
