@@ -78,6 +78,7 @@ HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_FILES_OF_A_ROOM = 14  # about twelve
+MAX_SHARED_LINES = 5
 
 
 def sources() -> dict[str, Path]:
@@ -177,6 +178,32 @@ def test_files_and_functions_stay_short():
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 length = node.end_lineno - node.lineno + 1
                 assert length <= MAX_FUNCTION_LINES, f"{module}.{node.name} has {length} lines"
+
+
+def code_of(path: Path) -> list[str]:
+    """The lines of a file that do something: no imports, signatures, docstrings, comments and blank lines."""
+    text = path.read_text()
+    left_out: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            left_out |= {*range(node.lineno, node.end_lineno + 1)}
+        if isinstance(node, ast.FunctionDef):
+            left_out |= {*range(node.lineno, node.body[0].lineno)}
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            left_out |= {*range(node.lineno, node.end_lineno + 1)}
+    lines = (line.strip() for number, line in enumerate(text.splitlines(), start=1) if number not in left_out)
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_nothing_is_written_twice():
+    """Six lines that stand in two places are one function that is missing."""
+    first_place: dict[tuple[str, ...], str] = {}
+    for module, path in SOURCES.items():
+        code = code_of(path)
+        for start in range(len(code) - MAX_SHARED_LINES):
+            lines = tuple(code[start : start + MAX_SHARED_LINES + 1])
+            assert lines not in first_place, f"{module} and {first_place[lines]} share: {lines}"
+            first_place[lines] = module
 
 
 def test_rooms_stay_small_and_say_what_they_are():

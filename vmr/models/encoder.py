@@ -112,7 +112,6 @@ class Encoder(Protocol):
         Returns:
             float32 (B, D), finite, each row of length at most 1, on any device.
         """
-        ...
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed a list of texts.
@@ -124,7 +123,6 @@ class Encoder(Protocol):
         Returns:
             float32 (B, D), finite, each row of length 1, on any device.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,6 @@ class Matcher(Encoder, Protocol):
     @property
     def matching_sizes(self) -> MatchingSizes:
         """Sizes of the model, for a video of as many frames as `preprocess` says."""
-        ...
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
         """Count the tokens that are read of each text, special ones included, without running the model.
@@ -213,7 +210,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             B lengths: the sums of the rows of `read_texts(texts).mask`.
         """
-        ...
 
     def read_texts(self, texts: Sequence[str]) -> ReadTexts:
         """Run the text encoder.
@@ -224,7 +220,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             What `match` needs of them, for any number of videos.
         """
-        ...
 
     def video_features(self, video: Tensor) -> VideoFeatures:
         """Compute what `encode_video` and `video_tokens` return, in one forward pass.
@@ -235,7 +230,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             Vectors and tokens of the videos.
         """
-        ...
 
     def video_tokens(self, video: Tensor) -> Tensor:
         """Compute the tokens that `match` compares with texts.
@@ -246,7 +240,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             Floats (B, N, C).
         """
-        ...
 
     def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
         """Score every video with every text.
@@ -258,7 +251,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             float32 (V, B), higher is better, in any range.
         """
-        ...
 
     def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
         """Score one video with texts that come in batches, holding one batch in memory at a time.
@@ -270,7 +262,6 @@ class Matcher(Encoder, Protocol):
         Returns:
             float32 (B,), the same scores as from `match`, in the order of the texts.
         """
-        ...
 
 
 @runtime_checkable
@@ -291,7 +282,6 @@ class TextLimited(Encoder, Protocol):
         Returns:
             The other encoder. It has the same fingerprint, because its vectors of videos are the same.
         """
-        ...
 
 
 def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
