@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class LayerGraphs:
     """`VideoMambaBackbone.run_layers` with gradients, captured once for each shape of tokens.
 
-    The next call with the same shape overwrites what a call returned: run the backward pass before the next forward
-    pass. Do not use it with layers that another package wraps or shards, such as FSDP.
+    Each call overwrites the results of the last call with the same shape, so run the backward pass before the next
+    forward pass. Do not use it with layers that another package wraps or shards, such as FSDP.
     """
 
     def __init__(self, backbone: "VideoMambaBackbone") -> None:
