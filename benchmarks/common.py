@@ -54,8 +54,8 @@ def measure_in_turns(
 ) -> list[Measurement]:
     """Time `prepare(peer, *arguments)()` for every peer, each in a new process.
 
-    The peers run one after the other, round after round, while the others wait, so that whatever slows the machine
-    slows all of them. Each peer runs at least twice, and no more after its share of `seconds` is spent.
+    The peers run in turns, one at a time, so that other work on the machine slows all of them. Each peer runs at least
+    twice, and stops when its share of `seconds` is spent.
 
     Args:
         prepare: a function of a module; it makes the inputs and returns the work. It is called in the peer's process.

@@ -3,9 +3,9 @@
     python -m benchmarks.encoder
     python -m benchmarks.encoder --frames 8 16 --json encoder.json --plot encoder.png
 
-Every model has its own process. The models of a row run in turns, so that whatever else the machine does slows all of
-them, and the fastest run of each counts. Memory is the growth of the peak when a clip is encoded, without the weights
-and the clip. At 8 frames VideoMamba-tiny is also compared with itself with its scan in plain PyTorch.
+Every model has its own process. The models of a row run in turns, so that other work on the machine slows all of them,
+and the fastest run of each counts. Memory is the growth of the peak when a clip is encoded, without the weights and the
+clip. At 8 frames VideoMamba-tiny is also compared with itself with its scan in plain PyTorch.
 """
 
 import argparse
@@ -27,7 +27,7 @@ IMAGE_SIZE = 224
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OURS = "VideoMamba-tiny"
 PEERS = ("joint ViT", "TimeSformer")
-TEXTBOOK = "textbook scan"  # our model with its scan step by step, as in papers
+TEXTBOOK = "textbook scan"  # our model with the scan computed step by step, as papers write it
 REFERENCE = "reference backend"  # our model on the plain PyTorch definition in vmr.ops
 LOOPS = (TEXTBOOK, REFERENCE)
 LOOP_FRAMES = 8  # with more frames the loops take too long

@@ -57,7 +57,7 @@ class Matcher(nn.Module):
         Returns:
             Logits (M,).
         """
-        memory = self.fusion.remember(video_tokens)
+        memory = self.fusion.project_video(video_tokens)
         logits: Tensor = self.head(self.fusion(text_tokens, mask, memory)[:, 0])[:, 1]
         return logits
 
@@ -74,7 +74,7 @@ class Matcher(nn.Module):
         """
         logits = []
         for texts, masks in zip(text_tokens.split(UPSTREAM_BATCH), mask.split(UPSTREAM_BATCH), strict=True):
-            memory = self.fusion.remember(video_tokens.repeat(len(texts), 1, 1))
+            memory = self.fusion.project_video(video_tokens.repeat(len(texts), 1, 1))
             logits.append(self.head(self.fusion(texts, masks, memory)[:, 0])[:, 1])
         return torch.cat(logits)
 
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0, help="for all measurements together, about")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--videos", type=int, help="measure a whole re-ranking of so many videos")
+    parser.add_argument("--videos", type=int, help="measure a whole re-ranking of this many videos")
     parser.add_argument("--k", type=int, default=128, help="candidates of a query, with --videos")
     parser.add_argument("--memory", default="3GiB", help="of the process that re-ranks, with --videos")
     options = parser.parse_args()

@@ -35,7 +35,7 @@ from vmr.retrieval.reranking.candidates import Candidates, Scores
 from vmr.retrieval.reranking.engine import rerank_videos
 
 UPSTREAM_BATCH = 32
-SAMPLED_VIDEOS = 3  # that the peer matches
+SAMPLED_VIDEOS = 3  # videos that the peer matches
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Workload:
 
 
 class Result(NamedTuple):
-    """What one process measured.
+    """The measurement of one process.
 
     Attributes:
         num_pairs: pairs that it matched.
@@ -157,7 +157,7 @@ def peer(work: Workload) -> Result:
     @torch.inference_mode()
     def match(tokens: Tensor, texts: Tensor) -> Tensor:
         some = read.select(texts)
-        memory = model.remember(tokens.repeat(len(texts), 1, 1))
+        memory = model.project_video(tokens.repeat(len(texts), 1, 1))
         return model.match(some.tokens, some.mask, memory)[:, 1]
 
     start = time.perf_counter()

@@ -15,12 +15,12 @@ from vmr.ops import cpu_kernel
 
 NUM_STATES = 16
 EXPONENTIALS = "exponentials alone"
-CACHED = 4096  # numbers the exponential loop goes over again and again, 16 KiB
+CACHED = 4096  # the numbers of the exponential loop, 16 KiB, which is repeated over them
 
 
 @dataclass(frozen=True)
 class Case:
-    """One table: a shape, what is timed, and beside which peers.
+    """One table: a shape, which passes are timed, and the peers.
 
     Attributes:
         batch: B, number of sequences.
@@ -144,9 +144,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog="example: python -m benchmarks.scan --quick --json scan.json"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's seconds and the environment there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's seconds and the environment to it")
     parser.add_argument(
-        "--quick", action="store_true", help="leave out the long sequence, and time for a shorter while"
+        "--quick", action="store_true", help="leave out the long sequence, and spend less time on each peer"
     )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="for each peer (default: torch's)")
     options = parser.parse_args(argv)

@@ -1,7 +1,7 @@
 """YAML files for the commands; a package so that an installed vmr has them.
 
-The folder stands at the top of the repository, but its name for imports is `vmr.configs`, because a distribution must
-not install a module named `configs` for everybody.
+The folder stands at the top of the repository, but its name for imports is `vmr.configs`, because an installed package
+must not occupy the global module name `configs`.
 """
 
 if __name__ != "vmr.configs":

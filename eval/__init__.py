@@ -3,8 +3,8 @@
 `protocols` says what is counted, `metrics` computes it, `report` holds and shows it. The modules of this folder put
 them together; they may also import `vmr.retrieval`, `vmr.models` and `vmr.data`.
 
-The folder stands at the top of the repository, but its name for imports is `vmr.eval`: a distribution must not install
-a module named `eval` for everybody.
+The folder stands at the top of the repository, but its name for imports is `vmr.eval`: an installed package must not
+occupy the global module name `eval`.
 """
 
 if __name__ != "vmr.eval":

@@ -1,4 +1,4 @@
-"""Controls: an encoder that sees no motion. What it still scores, it scores without motion.
+"""Controls: an encoder that sees no motion. Its scores show how much of a result needs no motion.
 
 Shapes: B videos, T frames, S pixels a side.
 """
@@ -37,19 +37,19 @@ def shuffled_order(num_frames: int) -> list[int]:
 
 
 CONTROLS: dict[str, Callable[[int], list[int]]] = {"static": static_order, "shuffled": shuffled_order}
-"""For each column of the report, the function that says which frame the encoder sees at each of T places."""
+"""For each column of the report, the function that returns the frame numbers, in order, that the encoder sees."""
 
 
 class WithoutMotion:
-    """An encoder that is shown the frames of each video in the order of a control.
+    """An encoder that gets the frames of each video in the order of a control.
 
     Attributes:
         encoder: the encoder itself.
         order: one of the functions in CONTROLS.
-        name: of the encoder, with the control.
-        about: as of the encoder.
-        embed_dim: D, as of the encoder.
-        preprocess: as of the encoder.
+        name: the encoder's name, with the control.
+        about: the encoder's.
+        embed_dim: D, the encoder's.
+        preprocess: the encoder's.
         fingerprint: differs from the encoder's, because the vectors differ.
     """
 

@@ -39,7 +39,7 @@ def evaluate(
     """Score an encoder on a data set by retrieval, text to video and video to text.
 
     Each video is one segment. A video that is missing or unreadable is left out together with its texts; the report
-    lists it, and counts what was asked for and what was scored. The videos are searched exactly.
+    lists it, and counts requested and scored videos and texts. The search is exact.
 
     Args:
         dataset: the name of a published data set or of a part of the synthetic benchmark (`shapes`, ...), a JSON
@@ -49,14 +49,13 @@ def evaluate(
         data_dir: with a published data set, the folder of its videos and annotations.
         options: which further columns to add, how many videos to evaluate, how to decode.
         index: an index that was built with the same encoder, or its folder: take the videos' vectors from there.
-        cache: features of earlier evaluations; new ones are added. With a cache, matching that was interrupted is
-            continued.
+        cache: features of earlier evaluations; new features are added. With a cache, interrupted matching is continued.
         processes: the processes that share the matching; all of them must call with the same arguments.
-        progress: show on a terminal how far it is.
+        progress: show a progress bar on a terminal.
 
     Returns:
-        A report with a column for each kind of score, see `vmr.eval.metrics.columns`: `embedding`; `vtm` where videos
-        are re-ranked; the columns that `options` add; `static` and `shuffled` where the data needs time.
+        A report with a column for each kind of score, see `vmr.eval.metrics.columns`: `embedding`; `vtm` if videos are
+        re-ranked; the columns that `options` add; `static` and `shuffled` if the data needs time.
 
     Raises:
         VmrError: the data set cannot be loaded, no video can be scored, a score is not finite, or re-ranking was asked
@@ -78,7 +77,7 @@ def evaluate(
 def _embed(
     task: Task, index: VideoIndex | None, cache: FeatureCache | None, processes: Processes, progress: bool
 ) -> EmbeddedSet:
-    """The videos of the task, embedded by the main process first: the others find its features in the cache."""
+    """Embed the videos of the task, first in the main process: the others read its features from the cache."""
 
     def embed() -> EmbeddedSet:
         return embed_retrieval_set(
@@ -94,7 +93,7 @@ def _embed(
         )
 
     embedded = embed() if processes.is_main else None
-    processes.share(None)  # the others wait here until the main process is done
+    processes.share(None)  # the other processes wait here until the main process has finished
     return embedded or embed()
 
 

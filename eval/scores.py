@@ -35,13 +35,13 @@ def all_scores(
     processes: Processes,
     progress: bool,
 ) -> dict[str, ColumnScores]:
-    """Score every text of `data` against every video, in each of the ways that the task asks for.
+    """Score every text of `data` against every video, for every column that the task asks for.
 
     Args:
         task: the evaluation.
         data: the texts and videos that can be scored, those of `embedded`.
         embedded: the videos.
-        cache: where the texts' vectors and the log of a re-ranking are kept; None for nowhere.
+        cache: keeps the texts' vectors and the log of a re-ranking; None to keep nothing.
         processes: share the matching; all of them must call this function.
         progress: show a bar.
 

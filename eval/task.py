@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do: the data, the rules, the encoder and the options, checked before anything runs."""
+"""The task of an evaluation: the data, the rules, the encoder and the options, checked before anything runs."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +19,15 @@ from vmr.retrieval.index import VideoIndex
 
 @dataclass(frozen=True)
 class EvalOptions:
-    """What the user of an evaluation chooses; everything else is said by the protocol.
+    """The settings of an evaluation that the user chooses; the protocol decides all others.
 
     Attributes:
-        rerank_depth: candidates of each query that are scored again by matching, in a column of their own. 0 for no
-            such column. None, the default, for the protocol's number where the data needs time and the encoder can
-            match, else 0.
+        rerank_depth: candidates of each query that are scored again by matching, in an extra column; 0 for no such
+            column. With None, the default, the protocol's number if the data needs time and the encoder can match,
+            else 0.
         normalise: add the columns of DSL and QB-Norm, which use the other test queries.
         index_kinds: kinds of approximate index (see `vmr.retrieval.gallery.FACTORIES`); each gets a column.
-        limit: evaluate this many videos of the data set, the first ones, for a smoke run; None for all.
+        limit: evaluate only this many videos of the data set, the first ones, for a smoke run; None for all.
         memory_bytes: memory that a process may take while it matches; None for no bound.
         decode: how videos are decoded.
 
@@ -55,7 +55,7 @@ class Task:
         dataset: the whole data set.
         data: the part of it that is evaluated: all of it, or the first `options.limit` videos.
         protocol: the rules.
-        encoder: the encoder, which reads as much of a caption as the protocol says.
+        encoder: the encoder, which reads as many tokens of a caption as the protocol says.
         frames: which frames of a video are decoded.
         rerank_depth: candidates of each query that are scored again by matching; 0 for none.
         options: what the user chose.
@@ -95,10 +95,11 @@ def prepare(loaded: Loaded, encoder: Encoder, options: EvalOptions) -> Task:
 def load(
     dataset: str | Path | RetrievalSet | Loaded, video_dir: str | Path | None, data_dir: str | Path | None
 ) -> Loaded:
-    """Load a data set that is given by name or by file; one that is loaded already is taken as it is.
+    """Load a data set by name or file; a loaded data set is returned unchanged.
 
     Args:
-        dataset: as in `vmr.eval.runner.evaluate`; a `RetrievalSet` alone is evaluated by the rules of a user's file.
+        dataset: as in `vmr.eval.runner.evaluate`; a `RetrievalSet` without a protocol is evaluated by the rules for a
+            user's own file.
         video_dir: as in `vmr.eval.protocols.load.load_dataset`.
         data_dir: as in `vmr.eval.protocols.load.load_dataset`.
 
@@ -114,7 +115,7 @@ def load(
 
 
 def load_encoder(encoder: str | Encoder, *, progress: bool = False) -> Encoder:
-    """Load an encoder that is given by name; one that is loaded already is taken as it is.
+    """Load an encoder by name; a loaded encoder is returned unchanged.
 
     Args:
         encoder: the name or path of a model, or an encoder.
@@ -130,13 +131,13 @@ def load_encoder(encoder: str | Encoder, *, progress: bool = False) -> Encoder:
 
 
 def check_index(index: VideoIndex, task: Task) -> None:
-    """Check that an index was made of the frames that the protocol asks for.
+    """Check that an index was built from the frames that the protocol asks for.
 
     Raises:
-        IndexFileError: the index holds other frames of each video.
+        IndexFileError: the index was built from other frames.
     """
     held, frames, reader = index.manifest, task.frames, task.options.decode.reader
-    wanted = ("middle", held.num_frames, held.reader)  # an index samples by no other rule
+    wanted = ("middle", held.num_frames, held.reader)  # an index always samples by this rule
     if (frames.sampling, frames.num_frames, reader) != wanted:
         raise IndexFileError(
             f"{index.folder} holds {held.num_frames} frames of each video by rule middle, read by {held.reader}, but "

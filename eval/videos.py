@@ -33,9 +33,9 @@ class EmbeddedSet:
     Attributes:
         kept: numbers of these videos in the retrieval set, increasing.
         gallery: the gallery that finds these videos; its items are in the order of `kept`.
-        vectors: float32 (V, D), None where an index holds them.
+        vectors: float32 (V, D); None if an index holds them.
         controls: for each control, such as `static`, vectors (V, D) of the same videos without motion.
-        tokens: takes the place of a video in `kept` and returns its tokens (1, N, C); None where no tokens were asked
+        tokens: function from the position of a video in `kept` to its tokens (1, N, C); None if no tokens were asked
             for.
         failures: every other video by its id, with the reason, in the order of the retrieval set.
     """
@@ -66,17 +66,17 @@ def embed_retrieval_set(
 
     Args:
         data: the retrieval set.
-        encoder: what makes the vectors.
+        encoder: the model.
         frames: which frames of a video to decode.
         controls: keys of `vmr.eval.controls.CONTROLS` to embed as well.
         tokens: keep the tokens of the videos too, for matching.
         index: take the vectors from this index; videos are then opened only for controls or tokens.
-        cache: features of earlier evaluations; new ones are added.
+        cache: features of earlier evaluations; new features are added.
         decode: how to decode.
         progress: show a bar.
 
     Raises:
-        VmrError: no video is left, or tokens are asked of an encoder that cannot match.
+        VmrError: no video is left, or tokens are requested but the encoder cannot match.
         ModelError: the encoder makes vectors that are not finite.
         IndexFileError: the index was made by another encoder, or holds none of the videos.
     """
@@ -131,7 +131,7 @@ def _embed(
 
 
 def _reasons(data: RetrievalSet, embeddings: Sequence[Embedding]) -> dict[int, str]:
-    """For the number of each video that has no file or could not be decoded: why."""
+    """Number of a video -> the reason, for each video that has no file or could not be decoded."""
     unreadable = {failure.path: failure.reason for failure in embeddings[0].failures} if embeddings else {}
     reasons = {}
     for number, video in enumerate(data.videos):

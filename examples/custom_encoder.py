@@ -20,7 +20,7 @@ NAMES = ("red", "green", "blue", "yellow", "white")
 
 
 class ColourEncoder:
-    """A video is how many of its pixels have each colour, a text which colours it names."""
+    """The vector of a video says how many of its pixels have each colour; that of a text, which colours it names."""
 
     name = "colour"
     about = "an example: it knows five words for colours, and nothing else"

@@ -1,6 +1,7 @@
 """Score a model of your own and compare it with another, query by query.
 
-Here "your own model" is the one that comes with vmr, made blind to motion: it sees one frame of each clip, repeated.
+Here "your own model" is the one that comes with vmr, changed so that it sees no motion: it gets the first frame of each
+clip, repeated.
 
     python examples/evaluate_your_model.py
 """
@@ -15,7 +16,7 @@ from vmr.data.shapes.files import make_shapes
 
 
 class OneFrame:
-    """An encoder that shows another one the first frame of a clip only. Anything with these members is an encoder."""
+    """An encoder that gives only the first frame of a clip to another encoder. Any object with these members works."""
 
     name = "one frame"
     about = "an example: it sees no motion"
@@ -23,7 +24,7 @@ class OneFrame:
     def __init__(self, encoder: vmr.Encoder) -> None:
         self.encode_text = encoder.encode_text
         self.preprocess, self.embed_dim = encoder.preprocess, encoder.embed_dim
-        self.fingerprint = encoder.fingerprint + "-one-frame"  # its vectors are others, so its name must be another
+        self.fingerprint = encoder.fingerprint + "-one-frame"  # other vectors need another fingerprint
         self._encoder = encoder
 
     def encode_video(self, video: Tensor) -> Tensor:

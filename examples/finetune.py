@@ -1,4 +1,4 @@
-"""Fine-tune the model that comes with vmr for a few steps, and load what came out.
+"""Fine-tune the model that comes with vmr for a few steps, and load the result.
 
 The config is `configs/train/shapes_nano.yaml` with other values for a few keys; `vmr-train` takes the same options. On
 videos of your own, set `data.root` and `data.sources` as in `configs/train/clips_smoke.yaml`.

@@ -1,4 +1,4 @@
-"""Index videos and search them by a sentence: the small model that comes with vmr, on clips that are made here.
+"""Index videos and search them by a sentence: the small model that comes with vmr, on clips that this script makes.
 
 python examples/search.py
 python examples/search.py FOLDER "a sentence"    # your own videos, with the encoder "offline"

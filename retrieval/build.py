@@ -28,7 +28,7 @@ from vmr.retrieval.segments import FixedWindows, window_segmenter
 from vmr.retrieval.store import FaissStore, require_faiss
 from vmr.version import __version__
 
-# What a builder writes, and what it leaves when it is killed.
+# The files that a build writes, and those that it leaves behind when it is killed.
 OWN_FILES = re.compile(r"\.lock|manifest\.json|vectors-\w+\.faiss|\.(manifest|vectors)\b.*\.tmp")
 
 
@@ -54,7 +54,7 @@ def build_index(
         window_s: seconds that one row of the index covers; None makes each video one row.
         stride_s: seconds from the start of one window to the start of the next; None for half a window.
         decode: how videos are decoded.
-        overwrite: replace an index that is in `out` already.
+        overwrite: replace an index that `out` already holds.
         progress: show a progress bar.
 
     Returns:
@@ -65,7 +65,7 @@ def build_index(
         IndexFileError: `out` holds an index (without `overwrite`) or other files, or is being written by another
             process.
     """
-    require_faiss()  # found out before any work
+    require_faiss()  # wrong values are found before any work
     out = Path(out)
     segmenter = window_segmenter(window_s, stride_s)
     paths = [Path(path).absolute() for path in (find_videos(videos) if isinstance(videos, str | Path) else videos)]
@@ -88,7 +88,7 @@ def build_index(
 
 @contextmanager
 def _reserved(out: Path, overwrite: bool) -> Iterator[None]:
-    """Keep `out` for one builder, and find out before any work whether it may be written."""
+    """Lock `out` for this build, and check before any work that it may be written."""
     if out.exists() and not out.is_dir():
         raise IndexFileError(f"{out} is a file: name a folder for the index")
     is_new = not out.exists()
@@ -105,7 +105,7 @@ def _reserved(out: Path, overwrite: bool) -> Iterator[None]:
 
 
 def _check_content(out: Path, overwrite: bool) -> None:
-    """Refuse a folder of anything but an index or the remains of one, and an index unless it may be replaced."""
+    """Refuse a folder that holds other files than those of an index, and an index that may not be replaced."""
     if any(not OWN_FILES.fullmatch(file.name) for file in out.iterdir()):
         raise IndexFileError(f"{out} holds other files: name a new folder for the index")
     if (out / MANIFEST_FILE).exists() and not overwrite:
@@ -124,7 +124,7 @@ def _write(
     segmenter: FixedWindows | None,
     reader: str,
 ) -> Manifest:
-    """Write the vectors under a new name, commit them by the manifest, and remove what the old manifest named."""
+    """Write the vectors under a new name, then the manifest that names them, and remove the old file of vectors."""
     assert store.path is not None
     out = store.path.parent
     vectors = np.concatenate([video.vectors for video in embedding.videos])

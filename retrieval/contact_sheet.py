@@ -1,4 +1,4 @@
-"""A picture of search results: one row a query, one frame a hit, so that a person can judge them at a glance."""
+"""A picture of search results, for people to judge: one row per query, one frame per hit."""
 
 from collections.abc import Sequence
 from pathlib import Path

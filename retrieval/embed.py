@@ -1,4 +1,4 @@
-"""From video files to vectors: decode in worker processes, embed here, account for every file.
+"""From video files to vectors: decode in worker processes, embed in this process, list every failure.
 
 Shapes: S segments of one video, N tokens of a segment, C their width, D dimensions.
 """
@@ -25,8 +25,8 @@ from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.tokens import TokenStore
 
-# Segments of one video that are embedded together. Batches never mix videos, so a video's vectors do not depend, to
-# the last bit, on which other videos were decoded at the same time.
+# Segments of one video that are embedded together. Batches never mix videos, so a video's vectors are identical to the
+# last bit whichever other videos are decoded at the same time.
 BATCH_SEGMENTS = 16
 
 
@@ -47,7 +47,7 @@ class EmbeddedVideo:
 
 @dataclass
 class Embedding:
-    """What became of a list of videos: each is in one of the two lists, in the order given.
+    """The result of embedding a list of videos: each video is in `videos` or in `failures`, in the order given.
 
     Attributes:
         videos: those that were embedded.
@@ -71,18 +71,18 @@ def embed_videos(
     tokens: bool = False,
     progress: bool = False,
 ) -> Embedding:
-    """Embed every video, or say why not. A video fails as a whole: no segment of it is kept.
+    """Embed every video, or say why it failed. If one segment of a video fails, none of its segments is kept.
 
     Args:
         paths: the videos; one that is given twice is embedded once.
         encoder: the model.
-        frames: which frames to take; None for those that the encoder wants.
+        frames: which frames to take; None for the encoder's own choice.
         segmenter: into which segments to cut each video, see `vmr.retrieval.segments`; None for whole videos.
         decode: how videos are decoded.
-        cache: where the features of earlier calls are taken from, and those of this one are put as each video is done;
-            failures are not kept.
-        tokens: keep the video tokens as well, of the same look at each video; without a cache, in a temporary folder
-            that is removed with the result.
+        cache: features of earlier calls are read from it, and those of each finished video are written to it; failures
+            are not kept.
+        tokens: keep the video tokens as well, computed from the same frames; without a cache they lie in a temporary
+            folder that is removed with the result.
         progress: show a progress bar.
 
     Raises:
@@ -106,21 +106,21 @@ def embed_videos_with(
     tokens: bool = False,
     progress: bool = False,
 ) -> list[Embedding]:
-    """Embed videos as `embed_videos` does, for several encoders that want the same frames: each is decoded once.
+    """Embed videos as `embed_videos` does, for several encoders that take the same frames; decode each video once.
 
     Args:
-        encoders: the models. With `tokens`, those that can match give theirs, of which there must be one.
-        paths: see `embed_videos`, as all that follows.
+        encoders: the models. With `tokens`, at least one must be able to match; those that can give their tokens.
+        paths: the videos, as in `embed_videos`.
         frames: which frames to take.
         segmenter: into which segments to cut each video.
         decode: how videos are decoded.
-        cache: of features.
+        cache: the cache of features, as in `embed_videos`.
         tokens: keep the video tokens as well.
         progress: show a progress bar.
 
     Returns:
-        One embedding for each encoder, all of the same videos: one that has to be decoded for any encoder and cannot
-        be is a failure for every encoder.
+        One embedding for each encoder, all of the same videos: a video that cannot be decoded for one encoder is a
+        failure for every encoder.
     """
     unique = list(dict.fromkeys(str(path) for path in paths))
     _check(encoders, tokens)
@@ -156,7 +156,7 @@ def embed_videos_with(
 
 @dataclass(frozen=True)
 class _Run:
-    """What the encoders of a call have in common."""
+    """The settings that all encoders of a call share."""
 
     frames: FrameSpec
     segmenter: Segmenter | None
@@ -166,7 +166,7 @@ class _Run:
 
 
 class _EncoderResults:
-    """What one encoder has made of the videos, and where that is kept."""
+    """The features that one encoder has computed, and where they are kept."""
 
     def __init__(self, encoder: Encoder, run: _Run, tokens: bool) -> None:
         self.encoder = encoder
@@ -177,7 +177,7 @@ class _EncoderResults:
         self._keys: dict[str, str] = {}
 
     def look_up(self, contents: Mapping[str, FileContent]) -> None:
-        """Take over what the cache knows of the videos."""
+        """Take the features that the cache holds."""
         run = self._run
         assert run.cache is not None
         self._contents = contents
@@ -191,14 +191,14 @@ class _EncoderResults:
                 self.done[path] = EmbeddedVideo(path, known[key].spans, known[key].vectors)
 
     def embed(self, batch: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Embed uint8 (b, T, 3, S, S): vectors (b, D), and tokens (b, N, C) if they are wanted."""
+        """Embed uint8 (b, T, 3, S, S): return vectors (b, D), and tokens (b, N, C) if they were asked for."""
         if self.matcher is None:
             return self.encoder.encode_video(batch).float().cpu().numpy(), None
         features = self.matcher.video_features(batch)
         return features.vectors.float().cpu().numpy(), features.tokens.float().cpu().numpy()
 
     def keep(self, video: EmbeddedVideo, tokens: NDArray[np.float32] | None) -> None:
-        """Take over a finished video, and put it into the cache unless the file changed while it was decoded."""
+        """Add a finished video, and put it into the cache unless the file changed while it was decoded."""
         if not np.isfinite(video.vectors).all():
             raise ModelError(
                 f"{video.path}: {self.encoder.name} makes vectors that are not finite: its weights are damaged"
@@ -209,7 +209,7 @@ class _EncoderResults:
             self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors), tokens)
 
     def token_store(self) -> TokenStore | None:
-        """Return where the tokens can be had, if they were wanted."""
+        """Return the store of the tokens, if they were asked for."""
         run, matcher = self._run, self.matcher
         if matcher is None or run.cache is None:
             return None
@@ -224,7 +224,7 @@ class _EncoderResults:
 
 
 class _UnfinishedVideo:
-    """The segments of one video that have come so far, embedded a batch at a time by every encoder that lacks it."""
+    """The decoded segments of one unfinished video. Every encoder that lacks the video embeds them batch by batch."""
 
     def __init__(self, path: str, results: Sequence[_EncoderResults]) -> None:
         self.path = path
@@ -258,7 +258,7 @@ class _UnfinishedVideo:
 
 
 def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) -> dict[str, FileContent]:
-    """What the files hold, without those that cannot be read."""
+    """Return the contents (hashes) of the files, without files that cannot be read."""
     task = bar.add_task("looking up", total=len(paths))
     contents = {}
     for path, content in cache.contents(paths):
@@ -269,7 +269,7 @@ def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) ->
 
 
 def _check(encoders: Sequence[Encoder], tokens: bool) -> None:
-    """Raise VmrError unless one decoding serves all encoders and, if tokens are wanted, one of them has some."""
+    """Raise VmrError unless all encoders take the same frames and, if tokens are asked for, one encoder has tokens."""
     first = encoders[0]
     for encoder in encoders[1:]:
         if frame_spec(encoder) != frame_spec(first):

@@ -1,11 +1,11 @@
 """Features on disk: a second evaluation opens no video, not even to see whether it has changed.
 
-A video's features are known by what decides them: the SHA-256 of the file, the frames taken, the encoder's fingerprint.
-The hash of a file is remembered until its size, modification time or inode changes.
+The key of a video's features is a hash of everything that they depend on: the SHA-256 of the file, the frames taken,
+the encoder's fingerprint. The hash of a file is remembered until its size, modification time or inode changes.
 
 A cache is a folder with a database, and an .npy file for each array that is too large for it. Such a file is named by
-its own SHA-256, so that writers never disagree and damage shows. Any number of processes may share a cache. Its folder
-must be on a local disk: SQLite's write-ahead log does not work across machines.
+its own SHA-256, so that two writers write the same content and damage is noticed. Any number of processes may share a
+cache. Its folder must be on a local disk: SQLite's write-ahead log does not work across machines.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"
 
-_VERSION = 1  # of what decoding and embedding make of equal keys
+_VERSION = 1  # raise it when decoding or embedding gives other features for the same key
 _READY = 1
 _SCHEMA = f"""
 {HASHES_TABLE};
@@ -44,7 +44,7 @@ _OWN_ARRAY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.tmp")
 
 @dataclass(frozen=True)
 class Features:
-    """What is known of one video with S segments.
+    """The features of one video with S segments.
 
     Attributes:
         spans: start and end of each segment, in seconds.
@@ -73,7 +73,7 @@ class CacheSizes:
 
 
 class FeatureCache:
-    """Features on disk. What a call has put is there when it returns; a damaged entry counts as absent.
+    """Features on disk. An entry is on disk when the call that puts it returns; a damaged entry counts as absent.
 
     Every method raises VmrError, naming the folder, if the cache cannot be used.
 
@@ -85,20 +85,20 @@ class FeatureCache:
         self.folder = cache_folder() / "features" if folder is None else Path(folder)
 
     def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, FileContent | None]]:
-        """Yield each path with what its file holds; a file is read only if its hash is not remembered.
+        """Yield each path with the content of its file; a file is read only if its hash is not remembered.
 
-        The content is None for what is no regular file or cannot be read: its features cannot be kept.
+        The content is None if the path is not a regular file or cannot be read: its features cannot be kept.
         """
         with self._database() as database:
             for path in paths:
                 yield path, hash_file(path, database)
 
     def find(self, keys: Iterable[str], with_tokens: bool = False) -> dict[str, Features]:
-        """Return the features that are there.
+        """Return the features that the cache holds.
 
         Args:
-            keys: as of `video_key`.
-            with_tokens: leave out videos whose tokens are not there.
+            keys: as returned by `video_key`.
+            with_tokens: leave out videos whose tokens the cache lacks.
 
         Returns:
             Features by key.
@@ -116,7 +116,7 @@ class FeatureCache:
         return found
 
     def put(self, key: str, features: Features, tokens: NDArray[np.float32] | None = None) -> None:
-        """Keep the features of a video, and its tokens, float32 (S, N, C); without tokens, those kept earlier stay."""
+        """Keep the features of a video, and its tokens, float32 (S, N, C). Without `tokens`, earlier ones stay."""
         with self._database() as database:
             name = None if tokens is None else self._save(tokens)
             spans = np.array(features.spans, "<f8").tobytes()
@@ -134,7 +134,7 @@ class FeatureCache:
         return self._load("SELECT tokens FROM videos WHERE key = ?", key, mapped=True)
 
     def texts(self, key: str) -> NDArray[np.float32] | None:
-        """Return the vectors of a list of texts, (N, D), by key of `texts_key`; None if there are none."""
+        """Return the vectors of a list of texts, (N, D), given its `texts_key`; None if there are none."""
         return self._load("SELECT vectors FROM texts WHERE key = ?", key, mapped=False)
 
     def put_texts(self, key: str, vectors: NDArray[np.float32]) -> None:
@@ -145,7 +145,7 @@ class FeatureCache:
                 database.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", (key, name))
 
     def forget(self, key: str) -> None:
-        """Remove what is known of a video, with the file of its tokens."""
+        """Remove the features of a video, with the file of its tokens."""
         with self._database() as database, database:
             row = database.execute("SELECT tokens FROM videos WHERE key = ?", (key,)).fetchone()
             database.execute("DELETE FROM videos WHERE key = ?", (key,))
@@ -162,7 +162,7 @@ class FeatureCache:
         return CacheSizes(num_videos, num_with_tokens, num_texts, num_bytes)
 
     def clear(self) -> None:
-        """Remove everything that was kept, also a damaged database, and no file that is not the cache's own."""
+        """Remove everything that the cache has written, even a damaged database, but no other file."""
         try:
             with self._database() as database:
                 with database:
@@ -172,19 +172,19 @@ class FeatureCache:
                     file.unlink(missing_ok=True)
                 database.execute("VACUUM")
         except VmrError as error:
-            if type(error.__cause__) is not sqlite3.DatabaseError:  # only that one says that it is no database (now)
+            if type(error.__cause__) is not sqlite3.DatabaseError:  # only this one says: no database
                 raise
             for file in [*self.folder.glob(f"{DATABASE}*"), *self._own_arrays()]:
                 file.unlink(missing_ok=True)
 
     @contextmanager
     def _database(self) -> Iterator[sqlite3.Connection]:
-        """Open a connection for one task: none outlives it, so that threads and forked processes share nothing."""
+        """Open a connection for one task, and close it afterwards: threads and forked processes share nothing."""
         try:
             (self.folder / ARRAYS).mkdir(parents=True, exist_ok=True)
             with closing(sqlite3.connect(self.folder / DATABASE, timeout=_BUSY_S)) as database:
                 if database.execute("PRAGMA user_version").fetchone() != (_READY,):
-                    with FileLock(self.folder / ".lock"):  # SQLite does not wait for another one to turn on the log
+                    with FileLock(self.folder / ".lock"):  # SQLite does not wait while another process turns on the log
                         database.execute("PRAGMA journal_mode = WAL")
                         database.executescript(_SCHEMA)
                 database.execute("PRAGMA synchronous = NORMAL")
@@ -224,18 +224,18 @@ class FeatureCache:
 def video_key(
     content: FileContent, frames: FrameSpec, segmenter: Segmenter | None, reader: str, fingerprint: str
 ) -> str:
-    """Return what a video's features are known by: all that decides them."""
+    """Return the key of a video's features: a hash of everything that they depend on."""
     windows = {"window_s": None, "stride_s": None} | ({} if segmenter is None else dict(segmenter.settings))
     return _digest("video", content.sha256, {**asdict(frames), **windows, "reader": reader}, fingerprint)
 
 
 def texts_key(texts: Sequence[str], max_text_tokens: int | None, fingerprint: str) -> str:
-    """Return what the vectors of a list of texts are known by.
+    """Return the key of the vectors of a list of texts.
 
     Args:
         texts: the list.
         max_text_tokens: see `vmr.models.encoder.TextLimited`; None if the encoder has no limit.
-        fingerprint: of the encoder.
+        fingerprint: the encoder's fingerprint.
     """
     return _digest("texts", list(texts), max_text_tokens, fingerprint)
 
@@ -245,7 +245,7 @@ def _digest(*parts: str | int | list[str] | Mapping[str, object] | None) -> str:
 
 
 def _features(spans: bytes, vectors: bytes) -> Features:
-    """Make features of bytes whose checksum is right."""
+    """Make features from bytes whose checksum has been verified."""
     times = np.frombuffer(spans, "<f8").reshape(-1, 2)
     rows = np.frombuffer(vectors, "<f4").astype(np.float32).reshape(len(times), -1)
     return Features(tuple((start_s, end_s) for start_s, end_s in times.tolist()), rows)
@@ -256,6 +256,6 @@ def _checksum(spans: bytes, vectors: bytes) -> str:
 
 
 def _size(file: Path) -> int | None:
-    with suppress(OSError):  # gone since it was listed
+    with suppress(OSError):  # removed since it was listed
         return file.stat().st_size
     return None

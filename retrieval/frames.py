@@ -1,4 +1,4 @@
-"""Which frames an encoder wants, and one video as it wants it."""
+"""Which frames an encoder takes, and reading one video for an encoder."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | 
     """Return what to decode for an encoder.
 
     Args:
-        encoder: whose `preprocess` says how many frames of which size it wants.
+        encoder: the model; its `preprocess` says how many frames of which size it takes.
         sampling: which frames of a whole video, see `vmr.data.decoding.sampling.sample_indices`.
-        num_frames: None for as many as the encoder wants.
+        num_frames: how many frames; None for the encoder's own number.
     """
     wanted = encoder.preprocess
     return FrameSpec(
@@ -24,7 +24,7 @@ def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | 
 
 
 def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> torch.Tensor:
-    """Read one whole video as an encoder wants it.
+    """Read the frames of one whole video that an encoder takes.
 
     Args:
         path: a video or a still picture.

@@ -1,6 +1,6 @@
-"""The gallery of a data set: an evaluation searches it in the same store that serves searches.
+"""The gallery of a data set. An evaluation searches it with the same vector store that an index uses.
 
-Shapes: Q queries, N items (videos) of the gallery, R rows (vectors; several windows may be of one item), D dimensions.
+Shapes: Q queries, N items (videos) of the gallery, R rows (vectors; an item may have several windows), D dimensions.
 Scores are inner products; vectors of videos are not unit vectors, see `vmr.models.encoder.Encoder`.
 """
 
@@ -16,29 +16,29 @@ from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.store import FaissStore
 
-SCORES_AT_ONCE = 1 << 22  # of a block of queries: 12 bytes each while FAISS answers
+SCORES_AT_ONCE = 1 << 22  # scores in a block of queries: 12 bytes each while FAISS searches
 
 Scores = NDArray[np.float32]
 
 
 class Gallery:
-    """Items to be found, in a vector store. `of_index` makes one of an index that was built earlier.
+    """The items that queries search for, in a vector store. `of_index` makes a gallery from an index built earlier.
 
     Args:
         vectors: float32 (R, D).
         factory: a short name of `vmr.retrieval.store.FACTORIES`, or any string that FAISS's index_factory knows.
-        item_of_row: int64 (R,), increasing and without gaps; None for one row an item.
+        item_of_row: int64 (R,), increasing and without gaps; None if each item has one row.
 
     Attributes:
         factory: the kind of index in FAISS's own words.
         is_exact: whether every score is the inner product itself.
         num_items: N.
-        kept: int64, which of the items asked for the gallery holds, in its order; all, unless an index lacks some.
+        kept: int64, the numbers of the requested items that the gallery holds, in its order; an index may lack some.
         paths_missing: see `of_index`.
 
     Raises:
         ModelError: a vector is not finite.
-        VmrError: there is no vector, or FAISS cannot make an index of this kind of them.
+        VmrError: there is no vector, or FAISS cannot make an index of this kind from the vectors.
     """
 
     def __init__(self, vectors: Scores, factory: str = "Flat", item_of_row: NDArray[np.int64] | None = None) -> None:
@@ -52,8 +52,9 @@ class Gallery:
         self._first_rows = np.flatnonzero(np.diff(items, prepend=-1))  # of each item
         store = FaissStore(vectors.shape[1], factory)
         self.is_exact = store.is_exact
-        # The products of equal vectors can differ in the last bit with their place in a block, which would decide ties.
-        # So an exact index holds each vector once; an approximate one holds what it would hold in use.
+        # Inner products of equal vectors can differ in the last bit, depending on their place in a block, and that
+        # would decide ties. So an exact index holds each vector once; an approximate index holds all rows, as in real
+        # use.
         rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
         store.add(np.arange(len(rows)), rows)
         self._store, self.factory = store, store.factory
@@ -70,7 +71,7 @@ class Gallery:
             index: the index.
             paths: the videos. Those that the index lacks are left out and listed in `paths_missing`; `kept` are the
                 places of the others in `paths`.
-            encoder: whose queries will be searched for.
+            encoder: the model that embeds the queries.
             factory: the kind of index to search in.
 
         Raises:
@@ -104,8 +105,8 @@ class Gallery:
 
         Args:
             queries: float32 (Q, D).
-            k: how many rows to ask the store for; None for what it finds at no more than the cost of the search. An
-                exact gallery finds everything whatever k is.
+            k: how many rows to ask the store for; None for as many as the store finds at no extra cost. An exact
+                gallery always finds everything.
 
         Returns:
             Scores (Q, N), of an item's best row; -inf for an item that was not found.
@@ -126,7 +127,7 @@ class Gallery:
         for start in range(0, len(distinct), block):
             found, ids = self._store.search(distinct[start : start + block], k)
             of_place = np.full((len(found), num_rows + 1), -np.inf, np.float32)
-            np.put_along_axis(of_place, ids % (num_rows + 1), found, axis=1)  # FAISS says -1 for "no more": the last
+            np.put_along_axis(of_place, ids % (num_rows + 1), found, axis=1)  # FAISS says -1 for "no more"
             of_place[:, -1] = -np.inf
             of_row = of_place[:, self._place_of_row]  # (block, R)
             scores[start : start + block] = np.maximum.reduceat(of_row, self._first_rows, axis=1)
@@ -146,8 +147,8 @@ def _checked(vectors: Scores, what: str) -> Scores:
 
 
 def _distinct(vectors: Scores) -> tuple[Scores, NDArray[np.int64]]:
-    """Return the different rows, and for each row given its place among them."""
+    """Return the distinct rows, and for each given row its place among them."""
     if not len(vectors):
         return vectors, np.empty(0, np.int64)
     distinct, places = np.unique(vectors, axis=0, return_inverse=True)
-    return np.ascontiguousarray(distinct), places.reshape(-1)  # NumPy 2.0 alone keeps an axis
+    return np.ascontiguousarray(distinct), places.reshape(-1)  # only NumPy 2.0 keeps an axis

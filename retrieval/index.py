@@ -1,6 +1,7 @@
-"""An index that is open: searched by sentences.
+"""An open index, which is searched by sentences.
 
-On disk an index is a folder of two files: `manifest.json` (see vmr.retrieval.manifest), and the file of vectors that it
+On disk an index is a folder with two files: `manifest.json` (see vmr.retrieval.manifest), and the file of vectors that
+    it
 names (see vmr.retrieval.store). `vmr.retrieval.build` writes one.
 """
 
@@ -43,11 +44,11 @@ def open_index(folder: str | Path, encoder: str | Encoder | None = None) -> "Vid
 
     Args:
         folder: the folder that `build_index` wrote.
-        encoder: the model for queries, or its name or path; None for the one that the index was made with, loaded at
-            the first search.
+        encoder: the model for queries, or its name or path; None for the encoder that built the index, which is loaded
+            at the first search.
 
     Raises:
-        IndexFileError: the folder is absent, half-written or damaged, or the encoder is another one.
+        IndexFileError: the folder is absent, half-written or damaged, or another encoder built the index.
     """
     folder = Path(folder)
     manifest = Manifest.load(folder)
@@ -65,8 +66,8 @@ class VideoIndex:
     """An open index. Made by `VideoIndex.build` (or `vmr.build_index`) and `VideoIndex.open` (or `vmr.open_index`).
 
     Attributes:
-        folder: where it lies.
-        manifest: what it says of itself.
+        folder: the folder of the index.
+        manifest: the description of the index.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class VideoIndex:
 
     @property
     def encoder(self) -> Encoder:
-        """The encoder for queries, loaded when it is first needed. Raises IndexFileError if it is not the index's."""
+        """The encoder for queries, loaded at the first use. Raises IndexFileError if it did not build the index."""
         if self._encoder is None:
             encoder = load_model(self._encoder_name)
             self._check_fingerprint(encoder)
@@ -142,8 +143,8 @@ class VideoIndex:
         while True:
             scores, ids = self._store.search(vector, min(wanted, len(self)))
             hits = self._hits(scores[0], ids[0], overlapping)
-            # Overlapping windows have dropped out, and rows that tie with the last hit may lie beyond: ask for more
-            # until the k-th hit is better than something that was found.
+            # Overlapping windows were dropped, and more rows may tie with the last hit, so ask for more rows
+            # until the k-th hit is better than some row that was found.
             if wanted >= len(self) or (len(hits) >= k and hits[k - 1].score > scores.min()):
                 return hits[:k]
             wanted *= 2
@@ -170,7 +171,7 @@ class VideoIndex:
             )
 
     def __len__(self) -> int:
-        """Return the number of rows, one a window."""
+        """Return the number of rows; each window is one row."""
         return len(self.manifest.rows)
 
 
@@ -182,7 +183,7 @@ def _open_store(folder: Path, manifest: Manifest) -> FaissStore:
         raise IndexFileError(f"{path} is {state}: {remedy}")
     try:
         store = FaissStore.open(path)
-    except IndexFileError as error:  # gone since the line above
+    except IndexFileError as error:  # removed since the line above
         raise IndexFileError(f"{error}: {remedy}") from error
     if (len(store), store.dim) != (len(manifest.rows), manifest.embed_dim):
         raise IndexFileError(

@@ -1,7 +1,7 @@
-"""What an index says of itself: its rows, their videos, its encoder. Imports neither torch nor FAISS.
+"""The description of an index: its rows, their videos, its encoder. Imports neither torch nor FAISS.
 
 The manifest is the commit point of an index. It names the file of vectors with its checksum, and is put in place last
-by an atomic rename. So a reader finds the old index, the new one, or none, and never half of one.
+by an atomic rename. So a reader finds the old index, the new index, or none, and never a half-written one.
 """
 
 import json
@@ -48,7 +48,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All that an index knows besides its vectors.
+    """Everything that an index holds besides its vectors.
 
     Attributes:
         encoder: name or path of the model that made the vectors.
@@ -58,7 +58,7 @@ class Manifest:
         window_s: seconds that one row covers; None for whole videos.
         stride_s: seconds from the start of one window to the start of the next.
         reader: the library that decoded the videos, see `vmr.VideoReader`.
-        root: absolute folder that the videos' paths are relative to.
+        root: the folder that the videos' paths are relative to, as an absolute path.
         rows: one for each vector, in order.
         failures: the videos that were left out.
         vectors_file: name of the file of vectors, in the same folder.
@@ -93,7 +93,7 @@ class Manifest:
         return tuple(dict.fromkeys(row.video for row in self.rows))
 
     def save(self, folder: Path) -> None:
-        """Commit the index: readers see it from the end of this call on, and not before."""
+        """Commit the index: readers see it after this call, and not before."""
         counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
         text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
         write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Into which segments videos are cut before they are embedded: what one row of an index covers."""
+"""How videos are cut into segments before they are embedded. Each segment becomes one row of an index."""
 
 import math
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from vmr.errors import VmrError
 class FixedWindows:
     """Windows of equal length that together cover a video; a `vmr.data.decoding.segments.Segmenter`.
 
-    The last window ends with the video, and none lies wholly inside the one before: 10 s by 8 s every 4 s gives (0, 8),
-    (4, 10).
+    The last window ends with the video, and no window lies wholly inside the window before it: a video of 10 s, with
+    windows of 8 s every 4 s, gives (0, 8) and (4, 10).
 
     Attributes:
         window_s: length of a window in seconds.
-        stride_s: seconds from the start of one window to the start of the next; None for `window_s`, side by side.
+        stride_s: seconds from the start of one window to the start of the next; None for `window_s` (no overlap).
 
     Raises:
         VmrError: a length is not positive, or windows would leave gaps.
@@ -40,14 +40,15 @@ class FixedWindows:
 
     @property
     def settings(self) -> Mapping[str, float | None]:
-        """What decides the spans, as JSON."""
+        """The settings that the spans depend on, as JSON types."""
         return {"window_s": self.window_s, "stride_s": self.stride_s}
 
     def spans(self, video: VideoFacts) -> list[Span]:
         """Return the windows of a video in order."""
         if video.duration_s <= self.window_s:
             return [(0.0, video.duration_s)]
-        # Window k is needed only if window k - 1 ends before the video does. Counting by k keeps starts free of drift.
+        # Window k is needed only if window k - 1 ends before the video does. Starts are computed from k, so that
+        # rounding errors do not add up.
         num_windows = 1 + int(np.ceil((video.duration_s - self.window_s) / self._stride_s - 1e-9))
         starts = (k * self._stride_s for k in range(num_windows))
         return [(start_s, min(start_s + self.window_s, video.duration_s)) for start_s in starts]
@@ -57,10 +58,10 @@ def window_segmenter(window_s: float | None, stride_s: float | None = None) -> F
     """Return windows of `window_s` seconds every `stride_s` (None: half a window); None for whole videos.
 
     Raises:
-        VmrError: a number makes no sense, or there is a stride without windows.
+        VmrError: a number is out of range, or there is a stride without windows.
     """
     if window_s is None:
         if stride_s is not None:
-            raise VmrError("stride_s without window_s means nothing")
+            raise VmrError("stride_s needs window_s: give both or none")
         return None
     return FixedWindows(float(window_s), float(window_s / 2 if stride_s is None else stride_s))

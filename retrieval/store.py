@@ -1,4 +1,4 @@
-"""Vectors that can be searched: what a store does, and the one that keeps them in FAISS.
+"""Vectors that can be searched: the interface of a store, and a store that uses FAISS.
 
 This is the only file that calls FAISS. Scores are inner products; higher is better.
 """
@@ -23,10 +23,10 @@ FACTORIES = {
     "ivf_flat": "IVF{n},Flat",
     "ivf_sq8": "IVF{n},SQ8",
 }
-"""Short names of kinds. flat: every score, exact. sq8: a byte a dimension, every score. hnsw: a graph that is walked
-from neighbour to neighbour. ivf_...: n lists of which a search reads some, see `num_lists` and `num_probes`."""
+"""Short names of kinds. flat: every score, exact. sq8: one byte per dimension, every score. hnsw: a graph, searched
+from neighbour to neighbour. ivf_...: n lists, of which a search reads some, see `num_lists` and `num_probes`."""
 
-EF_SEARCH = 128  # of HNSW: candidates held while the graph is walked, and so rows found; the depth of re-ranking
+EF_SEARCH = 128  # of HNSW: how many rows a search can find; equal to the depth of re-ranking
 POINTS_PER_LIST = 39  # with fewer, FAISS warns that the lists are not well trained
 
 Ids = NDArray[np.int64]
@@ -34,7 +34,7 @@ Vectors = NDArray[np.float32]
 
 
 class VectorStore(Protocol):
-    """Vectors by id, and the search for those nearest to a query. Write one to keep an index somewhere else.
+    """Vectors by id, and the search for those nearest to a query. Write a store of your own to keep an index elsewhere.
 
     D is the number of dimensions, the same for all vectors.
     """
@@ -51,7 +51,7 @@ class VectorStore(Protocol):
         """
 
     def remove(self, ids: Ids) -> None:
-        """Remove the vectors of these ids; ids that are not there are ignored."""
+        """Remove the vectors of these ids; unknown ids are ignored."""
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
         """Find the vectors with the largest inner products.
@@ -62,14 +62,14 @@ class VectorStore(Protocol):
             allowed: ids to search among; None for all.
 
         Returns:
-            Scores, float32 (Q, k), best first, and ids, int64 (Q, k); id -1 where there are no more.
+            Scores, float32 (Q, k), best first, and ids, int64 (Q, k); padded with id -1 if fewer were found.
         """
 
     def vectors(self, ids: Ids) -> Vectors:
-        """Return the vectors of these ids, float32 (N, D); where the store compresses, what is left of them."""
+        """Return the vectors of these ids, float32 (N, D); a store that compresses returns approximate vectors."""
 
     def commit(self) -> None:
-        """Make what was added and removed permanent; until then, whoever opens the store finds the last commit."""
+        """Make all additions and removals permanent; until then, other readers of the store see the last commit."""
 
 
 class FaissStore:
@@ -77,8 +77,8 @@ class FaissStore:
 
     Args:
         dim: dimensions of the vectors.
-        factory: a short name of FACTORIES, or any string that FAISS's index_factory knows. What must be trained is
-            trained on the vectors that are added first.
+        factory: a short name of FACTORIES, or any string that FAISS's index_factory knows. A kind that needs training
+            is trained on the vectors of the first `add`.
         path: the file to commit to; None keeps the store in memory only.
 
     Raises:
@@ -93,9 +93,9 @@ class FaissStore:
 
     @classmethod
     def open(cls, path: Path) -> "FaissStore":
-        """Open a store that was committed.
+        """Open a store that `commit` wrote.
 
-        An index that FAISS wrote without ids, as vmr did at first, is numbered from 0.
+        If the file has no ids, as in the first versions of vmr, the vectors are numbered from 0.
 
         Raises:
             IndexFileError: FAISS cannot read the file.
@@ -119,7 +119,7 @@ class FaissStore:
 
     @property
     def factory(self) -> str:
-        """The kind of index in FAISS's own words; a short name is resolved with the first vectors."""
+        """The kind of index for FAISS's index_factory; a short name is resolved when the first vectors are added."""
         return self._kind
 
     @property
@@ -129,7 +129,7 @@ class FaissStore:
 
     @property
     def default_k(self) -> int:
-        """How many rows a search finds at no more than its own cost: EF_SEARCH of a graph, all of any other kind."""
+        """How many rows a search finds at no extra cost: EF_SEARCH for a graph, all rows for any other kind."""
         return min(EF_SEARCH, len(self)) if "HNSW" in self._kind else len(self)
 
     def add(self, ids: Ids, vectors: Vectors) -> None:
@@ -151,7 +151,7 @@ class FaissStore:
         """See `VectorStore.remove`.
 
         Raises:
-            VmrError: an index of this kind cannot forget vectors, such as a graph.
+            VmrError: this kind of index, such as a graph, cannot remove vectors.
         """
         if self._index is not None:
             with self._told_in_one_line(len(self)):
@@ -200,7 +200,7 @@ class FaissStore:
         self._index = faiss.IndexIDMap2(index)
 
     def _only(self, allowed: Ids) -> Any:
-        """Search parameters that leave out all other ids. They replace those that the index was given."""
+        """Search parameters that leave out all other ids. They replace the parameters of the index."""
         faiss, selector = self._faiss, self._faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
         lists = faiss.try_extract_index_ivf(self._index)
         if lists is not None:
@@ -231,7 +231,7 @@ class FaissStore:
 
 
 def factory_string(kind: str, num_rows: int) -> str:
-    """Return a short name of FACTORIES in FAISS's own words, for so many rows; any other string as it is."""
+    """Return the index_factory string of a short name in FACTORIES, for `num_rows` rows; any other string unchanged."""
     return FACTORIES.get(kind.lower(), kind).replace("{n}", str(num_lists(num_rows)))
 
 
@@ -244,12 +244,12 @@ def num_lists(num_rows: int) -> int:
 
 
 def num_probes(num_lists: int) -> int:
-    """Return how many lists a search reads: the square root, so that reading costs about what finding them does."""
+    """Return how many lists a search reads: the square root, so that reading costs about as much as finding."""
     return max(1, round(math.sqrt(num_lists)))
 
 
 def _reason(error: RuntimeError) -> str:
-    """What FAISS says, without its source file and line."""
+    """Return FAISS's error message without its source file and line."""
     return re.split(r"Error: |\.cpp:\d+: ", " ".join(str(error).split()))[-1]
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vmr.models.encoder import Encoder, TextLimited, check_texts
 from vmr.retrieval.feature_cache import FeatureCache, texts_key
 
-TEXTS_AT_ONCE = 1024  # bounds what an encoder is given; it makes smaller batches itself
+TEXTS_AT_ONCE = 1024  # at most this many texts per call; an encoder makes smaller batches itself
 
 
 def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache | None = None) -> NDArray[np.float32]:
@@ -17,7 +17,7 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
     Args:
         texts: N strings.
         encoder: the model.
-        cache: where the vectors of the same list are taken from, or put.
+        cache: if it holds the vectors of the same list, they are taken from it, else they are put into it.
 
     Returns:
         float32 unit vectors, (N, D).
@@ -28,7 +28,7 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
     check_texts(texts)
     limit = getattr(encoder, "max_text_tokens", None)
     if isinstance(encoder, TextLimited) and limit is None:
-        cache = None  # its vectors depend on something that cannot be known
+        cache = None  # its vectors depend on settings that this function cannot see
     key = texts_key(texts, limit, encoder.fingerprint)
     kept = None if cache is None else cache.texts(key)
     if kept is not None:

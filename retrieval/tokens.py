@@ -23,7 +23,7 @@ class TokenStore:
         cache: where the tokens lie.
         keys: path of a video -> its key in the cache.
         make: makes the tokens of a video again.
-        temporary: the folder of the cache, if it is to go with this object.
+        temporary: the folder of the cache, if it is to be removed together with this object.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class TokenStore:
         """Return the tokens of a video; those that have been removed or damaged are made again.
 
         Returns:
-            float32 (S, N, C), S = 1 for a whole video, mapped from disk.
+            float32 (S, N, C), S = 1 for a whole video; mapped from disk.
 
         Raises:
             VideoError: the tokens must be made again, and the video cannot be read or has changed.

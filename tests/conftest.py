@@ -1,4 +1,4 @@
-"""What many tests share: the encoder of a fresh machine, a small folder of real files, real clips where they are."""
+"""Fixtures that many tests share: the encoder `offline`, a small folder of real files, and real clips if they exist."""
 
 import json
 import os
@@ -14,14 +14,14 @@ from tests.paths import CLIPS, REPOSITORY
 # Before torch is imported: its threads would spin while they wait, on the cores that other workers and commands need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# A busy machine is no failure: no example has to be done within a time.
+# Examples have no time limit, so that tests do not fail on a busy machine.
 settings.register_profile("vmr", deadline=None)
 settings.load_profile("vmr")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests and the commands that they start would keep between runs is theirs alone."""
+    """Give tests, and the commands that they start, a cache folder of their own."""
     os.environ["VMR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
@@ -44,7 +44,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def annotations(footage: Path) -> Path:
-    """An annotation file of the family's format, beside the footage; one video has two captions."""
+    """A JSON annotation file beside the footage; one video has two captions."""
     rows = [
         {"video": "bigbuckbunny.mp4", "caption": "a big cartoon rabbit outside its burrow"},
         {"video": "bikes.mp4", "caption": ["a cyclist in city traffic", "a man with a helmet on a bicycle"]},

@@ -19,7 +19,7 @@ PREPROCESS = Preprocess(2, 32, "upstream", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def tiny_model(seed: int = 0, config: VideoTextConfig = CONFIG) -> VideoTextModel:
-    """Every weight random, so that none is without effect."""
+    """Make the model; every weight is random, so that each has an effect."""
     torch.manual_seed(seed)
     model = VideoTextModel(config).eval()
     with torch.no_grad():
@@ -39,7 +39,7 @@ def make_video(num_videos: int, num_frames: int = 2, size: int = 32) -> Tensor:
 
 
 class Counting(VideoTextEncoder):
-    """The same encoder, counting the videos it is shown, and stopping at one of them where that is asked."""
+    """The same encoder; it counts the videos that it embeds, and raises at one of them if asked to."""
 
     def __init__(self, encoder: VideoTextEncoder, stop_at: int | None = None) -> None:
         self.__dict__.update(encoder.__dict__)

@@ -1,4 +1,4 @@
-"""Where files that tests read lie."""
+"""The paths of files that tests read."""
 
 from pathlib import Path
 

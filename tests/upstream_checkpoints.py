@@ -1,4 +1,4 @@
-"""Video-text checkpoints as upstream writes them: with its names, and with what its training puts beside the weights.
+"""Video-text checkpoints as upstream writes them: with its names, and with the other content of its training files.
 
 `VIDEO`, `TEXT` and `CONFIG` are the sizes of `tests.parity.fill.small_video_text_weights`.
 """
@@ -55,7 +55,7 @@ def save_as_upstream(model: VideoTextModel, path: Path) -> None:
 
 
 def put_into_cache(cache: Path, name: str) -> Path:
-    """A tiny checkpoint laid where huggingface_hub keeps the file of that released model."""
+    """Put a tiny checkpoint where huggingface_hub keeps the file of that released model."""
     repository = cache / "models--OpenGVLab--VideoMamba"
     commit = "0" * 40
     (repository / "refs").mkdir(parents=True)
@@ -126,7 +126,7 @@ def make_model(config: VideoTextConfig = CONFIG) -> VideoTextModel:
 
 
 def assert_refused(weights: dict[str, Tensor], message: str, config: VideoTextConfig = CONFIG) -> None:
-    """Refused in one line, and the model is as it was."""
+    """Check that weights are refused in one line, and that the model has not changed."""
     model = make_model(config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with pytest.raises(ModelError) as caught:

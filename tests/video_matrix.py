@@ -1,6 +1,6 @@
 """Small video files of many kinds, made with PyAV, each frame carrying its number in black and white blocks.
 
-`write_matrix(folder)` gives the readable ones, `write_unreadable(folder)` those that no reader can make sense of.
+`write_matrix(folder)` writes the readable files, `write_unreadable(folder)` files that no reader can read.
 """
 
 import os
@@ -68,7 +68,7 @@ class Recipe:
 
 
 class _WriteOnly:
-    """A file that cannot be gone back in, as a pipe: the container gets no index."""
+    """A file without seeking, like a pipe, so that the container gets no index."""
 
     def __init__(self, file):
         self.write = file.write

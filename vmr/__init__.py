@@ -6,8 +6,8 @@ index = vmr.build_index("videos/", "index/")
 for hit in index.search("two people riding bicycles"):
     print(hit.score, hit.video, hit.start_s, hit.end_s)
 
-The public names are listed in `__init__.pyi`, each once. They are imported when they are first used, so that
-`import vmr` and every `--help` stay free of torch.
+The public names are listed in `__init__.pyi`, each once. They are imported when they are first used, so that `import
+vmr` and every `--help` do not load torch.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-# All that vmr hands out. `vmr/__init__.py` reads this file when a name is first used.
+# All public names of vmr. `vmr/__init__.py` reads this file when a name is first used.
 
 from .data.annotations.retrieval_set import Choice as Choice
 from .data.annotations.retrieval_set import RetrievalSet as RetrievalSet

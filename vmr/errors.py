@@ -1,12 +1,12 @@
-"""The errors vmr raises on purpose: one line each, saying what is wrong and what to do about it."""
+"""The errors that vmr raises on purpose. Each is one line that says what is wrong and what to do."""
 
 
 class VmrError(Exception):
-    """Base of every error a user can cause or mend. Commands print it as one line and exit with status 2."""
+    """Base of every error that a user can cause or repair. Commands print it as one line and exit with status 2."""
 
 
 class VideoError(VmrError):
-    """A video that cannot be read. `path` is the file, `reason` why, without the path."""
+    """A video that cannot be read. `path` is the file; `reason` says why, without the path."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
@@ -23,7 +23,7 @@ class IndexFileError(VmrError):
 
 
 class AnnotationError(VmrError):
-    """An annotation file or data set folder that does not say what its format requires."""
+    """An annotation file or data set folder that does not follow its format."""
 
 
 class MissingExtraError(VmrError):

@@ -1,4 +1,4 @@
-"""Files on disk: written whole or not at all, known by their hash, and locked for one writer."""
+"""Files on disk: atomic writes, remembered hashes, and locks for one writer."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ _BUSY_S = 60.0  # another process may be writing
 
 
 def cache_folder() -> Path:
-    """Return the folder for what vmr can make again: $VMR_CACHE, or ~/.cache/vmr."""
+    """Return the folder for files that vmr can make again: $VMR_CACHE, or ~/.cache/vmr."""
     return Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
 
 
@@ -64,7 +64,7 @@ def require_folder(folder: str | Path) -> None:
 
 
 def require_writable(path: str | Path) -> None:
-    """Make the folder of a file that will be written, and find out whether it can be.
+    """Make the folder of a file that will be written, and check that it can be written.
 
     Raises:
         VmrError: `path` is a folder.
@@ -78,7 +78,7 @@ def require_writable(path: str | Path) -> None:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether `text` can be written as UTF-8; a file name or a JSON string may hold what cannot."""
+    """Tell whether `text` can be written as UTF-8; some file names and JSON strings cannot."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -87,11 +87,11 @@ def is_unicode(text: str) -> bool:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file whole or not at all: a reader finds the old file or the new one, even after a power cut.
+    """Write a file atomically: a reader finds the old file or the new one, even after a power cut.
 
     Args:
         path: the file to make or replace.
-        write: fills the temporary file that it is given, which lies beside `path`.
+        write: fills the temporary file that it is given, which is in the folder of `path`.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(descriptor)
@@ -101,7 +101,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         flush(temporary)
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp keeps its file to the owner; this one is like any other
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -119,11 +119,11 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def locked_folder(folder: Path, busy: VmrError) -> Iterator[None]:
-    """Make a folder, and keep all others who use this function from writing to it.
+    """Make a folder and lock it, so that other callers of this function cannot write to it.
 
     Args:
-        folder: the folder; its lock is the file `.lock` in it, which stays.
-        busy: raised where another process holds the lock.
+        folder: the folder; the lock is its file `.lock`, which is not removed.
+        busy: the error to raise if another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK_FILE)
@@ -148,11 +148,11 @@ def sha256_of(path: Path) -> str:
 
 @dataclass(frozen=True)
 class FileContent:
-    """What a file held when it was looked at.
+    """The content of a file at some time.
 
     Attributes:
-        sha256: of its bytes, in hex.
-        state: what tells, without reading the file, that it still holds the same; see `state_of`.
+        sha256: the hash of its bytes, in hex.
+        state: values that show, without reading the file, whether it has changed; see `state_of`.
     """
 
     sha256: str
@@ -160,7 +160,7 @@ class FileContent:
 
 
 def state_of(path: str | Path) -> str | None:
-    """Return size, modification time and inode of a file; None for what is no regular file or cannot be looked at."""
+    """Return size, modification time and inode of a file; None if it is no regular file or cannot be examined."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -173,10 +173,10 @@ def hash_file(path: str | Path, database: sqlite3.Connection) -> FileContent | N
 
     Args:
         path: the file.
-        database: where hashes are remembered, in a table as in HASHES_TABLE.
+        database: the database of hashes, with the table HASHES_TABLE.
 
     Returns:
-        The content, or None for what is no regular file or cannot be read.
+        The content; None if the file is no regular file or cannot be read.
     """
     state = state_of(path)
     if state is None:

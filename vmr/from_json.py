@@ -15,26 +15,26 @@ def as_json(instance: Any) -> dict[str, Any]:
     """Return a dataclass as JSON types, without the fields that are `IN_MEMORY`.
 
     Args:
-        instance: of a dataclass, whose fields may be dataclasses themselves.
+        instance: an object of a dataclass, whose fields may be dataclasses themselves.
     """
     return {name: value for name, value in asdict(instance).items() if name in _fields_of(type(instance))}
 
 
 def from_json(kind: Any, value: Any, name: str) -> Any:
-    """Turn what `json.loads` gives into a value of a type.
+    """Convert the result of `json.loads` into a value of a type.
 
     Args:
         kind: a dataclass, `tuple[X, ...]`, `tuple[X, Y]`, `dict[str, X]`, `X | None`, `Literal`, str, int, float, bool
             or Any, in any nesting. A list becomes a tuple; an integer is accepted as a float; Any is not checked.
-        value: as `json.loads` gives it.
-        name: where the value stands, for error messages, such as `scores.embedding`; "" for the whole file.
+        value: the value, as returned by `json.loads`.
+        name: the place of the value in the file, for error messages, such as `scores.embedding`; "" for the whole file.
 
     Returns:
         The value as `kind`.
 
     Raises:
         VmrError: a value is of another type, or keys of a dataclass are missing or unknown; the message names the key.
-            What a dataclass raises when it is made is not changed.
+            Errors that a dataclass raises in its constructor are not changed.
     """
     if kind is Any:
         return value

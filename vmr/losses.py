@@ -22,7 +22,7 @@ AlignmentNorm = Literal["l2", "none"]
 AlignmentKind = Literal["l2", "mse", "smooth_l1"]
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.001, 0.5
-IGNORED = -100  # label of rows that do not count, the default of torch's cross-entropy
+IGNORED = -100  # label of rows that are ignored, the default of torch's cross-entropy
 
 
 def similarity(video: Tensor, text: Tensor, temperature: Tensor | float) -> Tensor:
@@ -64,8 +64,8 @@ def contrastive_loss(
         video: (B, T, D) or (B, D), not normalised.
         text: (B, D), not normalised; row i belongs to video i.
         temperature: divides the scores; above 0.
-        ids: integers (B,): rows with equal ids match one another, whichever data set or process they come from. None:
-            each row matches only itself.
+        ids: integers (B,): rows with equal ids match one another, in all data sets and processes. None: each row
+            matches only itself.
         gather: how gradients are scaled on several processes, if they are averaged over processes afterwards, as
             DistributedDataParallel does. `exact` gives the gradients that one process with the whole batch would have.
             `upstream` gives the encoders these gradients divided by the number of processes, and the temperature the
@@ -77,7 +77,7 @@ def contrastive_loss(
     Raises:
         VmrError: the processes have different numbers of rows.
     """
-    video_rows, text_rows = _video_rows(video), _text_rows(text)  # (B, D): less to send than every frame
+    video_rows, text_rows = _video_rows(video), _text_rows(text)  # (B, D), which is less to send than all frames
     if ids is None:
         ids = torch.arange(len(video_rows), device=video_rows.device) + _rank() * len(video_rows)
     if _num_processes() > 1:
@@ -98,7 +98,7 @@ def negative_weights(scores: Tensor, ids: Tensor) -> Tensor:
     """Compute the probability with which each column is drawn as a row's negative.
 
     It is the softmax over the columns with other ids. Upstream takes the softmax over all columns and then drops the
-    positives. That gives the same distribution, except that a positive with a much higher score leaves only zeros.
+    positives. That gives the same distribution, except if a positive has a much higher score: then only zeros remain.
 
     Args:
         scores: (B, B), higher for negatives that are harder.
@@ -132,7 +132,7 @@ def sample_negatives(weights: Tensor, generator: torch.Generator | None = None) 
     weights of the transposed scores.
 
     Args:
-        weights: (B, B), as from `negative_weights`.
+        weights: (B, B), as returned by `negative_weights`.
         generator: source of randomness, on the device of `weights`; default, torch's global one.
 
     Returns:
@@ -150,8 +150,8 @@ def matching_loss(logits: Tensor, valid: Tensor) -> Tensor:
     Args:
         logits: (3B, 2), column 1 for "they belong together". First the B true pairs, then B pairs of a negative video
             and the text, then B pairs of the video and a negative text.
-        valid: bool (B,), as from `sample_negatives`, the same for both kinds of negatives; pairs without a negative do
-            not count.
+        valid: bool (B,), as returned by `sample_negatives`, the same for both kinds of negatives; pairs without a
+            negative are ignored.
 
     Returns:
         A float32 scalar.
@@ -167,7 +167,8 @@ class TokenDraws(NamedTuple):
     Attributes:
         masked: bool, whether the token is to be predicted, unless it is PAD or CLS.
         replaced: bool, whether a token to be predicted is shown as the mask token.
-        rand_select: bool, whether one that is not replaced is shown as a random word; if false it is shown as it is.
+        rand_select: bool, whether a token that is not replaced is shown as a random word; if false, it is shown
+            unchanged.
         words: int64 in [0, V), the random words.
     """
 
@@ -182,7 +183,7 @@ def draw_tokens(
 ) -> TokenDraws:
     """Make the random draws of `mask_tokens`.
 
-    Of the tokens to be predicted, 80% are replaced by the mask token, 10% by a random word, and 10% stay as they are.
+    Of the tokens to be predicted, 80% are replaced by the mask token, 10% by a random word, and 10% stay unchanged.
 
     Args:
         input_ids: int64 (B, L); only its shape and device count.
@@ -308,7 +309,7 @@ def _scores(video_rows: Tensor, text_rows: Tensor, temperature: Tensor | float) 
 
 
 class _GatherRows(torch.autograd.Function):
-    """All processes' rows, in rank order. The backward pass returns the gradient of the own rows times a scale."""
+    """All processes' rows, in rank order. The backward pass returns the gradient of its own rows, times a scale."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, gradient_scale: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Amounts of memory: what this process has, and bytes as people write and read them."""
+"""Amounts of memory: the memory of this process, and bytes as text that people write and read."""
 
 import math
 import re
@@ -15,7 +15,7 @@ def parse_bytes(text: str) -> int:
     """Return the bytes of `4GiB`, `800 MB` or `1e9`.
 
     Raises:
-        VmrError: the text is no amount of memory.
+        VmrError: the text is not an amount of memory.
     """
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*([KMGT]i?B)?\s*", text, re.IGNORECASE)
     try:
@@ -26,14 +26,14 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(num_bytes: int) -> str:
-    """Return bytes as a person reads them: 1.5 GiB, 800 MiB; rounded up, so that what is asked for is enough."""
+    """Return bytes as text for people: 1.5 GiB, 800 MiB; rounded up, so that the amount is enough."""
     if num_bytes >= 2**30:
         return f"{math.ceil(num_bytes / 2**30 * 100) / 100:.2f} GiB"
     return f"{math.ceil(num_bytes / 2**20)} MiB"
 
 
 def resident_bytes() -> int:
-    """Return what this process has in memory; where the system does not tell (not Linux), the most it ever had."""
+    """Return the memory that this process uses; on other systems than Linux, the most that it ever used."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:

@@ -36,7 +36,7 @@ class Processes:
         """Send the value of the main process to all processes. Every process must call it.
 
         Args:
-            value: anything that pickles; only that of the main process counts.
+            value: anything that pickles; only the main process's value is used.
 
         Returns:
             The main process's value.
@@ -64,7 +64,7 @@ class Processes:
         return values
 
     def any(self, *flags: bool) -> list[bool]:
-        """Compare flags over all processes. Every process must call it with as many flags.
+        """Combine flags of all processes. Every process must call it with the same number of flags.
 
         Args:
             *flags: the flags of this process.
@@ -87,7 +87,7 @@ def joined(device: torch.device, timeout: timedelta) -> Iterator[Processes]:
     """Join the processes that torchrun started, and leave them at the end; without torchrun there is one process.
 
     Args:
-        device: the device of this process. Processes on CUDA devices talk by NCCL, others by Gloo.
+        device: the device of this process. Processes on CUDA devices communicate by NCCL, others by Gloo.
         timeout: how long a process waits for the others before it fails.
 
     Yields:

@@ -26,7 +26,7 @@ STEPS = {
     "machine": 40, "warm_up": 90, "parity": 90, "compiled": 90, "tuning": 90, "kernels": 60, "training": 90,
     "encoders": 90, "peers": 150,
 }  # fmt: skip
-TOGETHER = ("warm_up", "parity", "compiled")  # they run side by side: compiler and CPU work, without timing
+TOGETHER = ("warm_up", "parity", "compiled")  # run at the same time: they compile, and time nothing
 MODULES = {"peers": "encoders", "encoders": "encoders"}  # the module of a step, where it has another name
 NEEDS_PARITY = ("tuning", "kernels", "training", "encoders", "peers")
 
@@ -141,7 +141,7 @@ def _write(path: Path, content: object) -> None:
 
 
 def _last_line(log: Path) -> str:
-    """The last line that names an error, since PyTorch adds advice below it."""
+    """Return the last line that names an error; PyTorch adds advice below it."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     named = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
     return (named or lines or ["no output"])[-1][:300]

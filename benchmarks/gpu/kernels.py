@@ -70,7 +70,7 @@ def _backward(name: str, batch: int, length: int, machine: dict[str, Any]) -> li
     grad = torch.randn(batch, length, channels, device="cuda").bfloat16()
     ms = _median([lambda s=s: gradients_of_sum(grad, s[:2], delta_softplus=True, reverse=False) for s in scans])
     chunks = backward_plan(2 * batch, length, channels, grad.device).count
-    passes = 4 if chunks > 1 else 2  # the states, once in order and once in each tile; with chunks, two more
+    passes = 4 if chunks > 1 else 2  # passes over the states: one in order and one in each tile; with chunks, two more
     exponentials = 2 * elements * STATES * passes
     return [_row("scan backward", name, batch, length, ms, exponentials, 20 * elements, machine, chunks)]
 

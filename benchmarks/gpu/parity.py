@@ -1,6 +1,6 @@
 """The Triton kernels and the encoder on this card, compared with float64 and with upstream's golden values.
 
-Every case has its own random inputs. Tensors that the kernels have to fill hold NaN before.
+Every case has its own random inputs. Tensors that the kernels must fill hold NaN at first.
 """
 
 import itertools
@@ -172,7 +172,7 @@ def _norms() -> list[Case]:
 
 
 def _deterministic() -> list[Case]:
-    """Run the same inputs twice: results and gradients must be the same bits."""
+    """Run the same inputs twice: results and gradients must be equal to the last bit."""
     runs = []
     for _ in range(2):
         first, second, z = random_scan(4, 315, 1152, dtype=torch.bfloat16)

@@ -53,7 +53,7 @@ def measure() -> dict[str, Any]:
 
 
 def _time(kind: str, size: tuple[int, int, int], setting: dict[str, int]) -> float:
-    """The time of the kernels alone, by a CUDA graph; else small sizes would measure Python."""
+    """The time of the kernels alone, by a CUDA graph; else small sizes would measure the speed of Python."""
     first, second, z = random_scan(*size, dtype=torch.bfloat16)
     with mock.patch.object(tiles, "tiles_of", lambda _: Tiles(**setting)), torch.no_grad():
         if kind == "forward":

@@ -1,7 +1,7 @@
 """Signs that a result is wrong: scores or embeddings that are all alike, broken or random.
 
 A broken model still gives numbers, and some of them look plausible. Each alarm is one sentence with the numbers that
-raised it. The bounds are set so that a sound model raises none. No alarm does not prove that a result is right.
+raised it. The bounds are set so that a sound model raises no alarm. But a result without an alarm may still be wrong.
 """
 
 import math
@@ -18,9 +18,9 @@ _MANY_TIES = 0.1  # share of the queries
 _MOST = 0.5  # share of the queries
 _OUTSIDE = 0.001  # a random model's recall lies outside the bounds with this probability
 _COLLAPSED_COSINE = 0.98  # embeddings whose mean cosine is above this have collapsed
-_COLLAPSED_RANK = 1.25  # and so have embeddings whose effective rank is below this
-_FEWEST_VECTORS = 10  # fewer vectors than this may well be alike
-_BLOCK_ELEMENTS = 1 << 22  # scores that are looked at together, which bounds the working memory
+_COLLAPSED_RANK = 1.25  # embeddings whose effective rank is below this have collapsed too
+_FEWEST_VECTORS = 10  # with fewer vectors than this, similar vectors are no sign of collapse
+_BLOCK_ELEMENTS = 1 << 22  # scores that are checked together, which bounds the working memory
 
 Matrix = NDArray[np.generic]
 _DIRECTIONS = {
@@ -49,10 +49,10 @@ def alarms(
     Args:
         scores: as in `bidirectional_ranks`.
         video_of_text: as in `bidirectional_ranks`.
-        ranks: what `bidirectional_ranks` returned.
+        ranks: the result of `bidirectional_ranks`.
         video_to_text: as in `bidirectional_ranks`.
-        query_vectors: of the texts, (num_texts, D).
-        gallery_vectors: of the videos, (num_videos, D).
+        query_vectors: vectors of the texts, (num_texts, D).
+        gallery_vectors: vectors of the videos, (num_videos, D).
         not_found: as in `bidirectional_ranks`.
 
     Returns:
@@ -71,7 +71,7 @@ def alarms(
     constant = _constant(matrix)
     if constant is not None:
         found.append(
-            f"every pair has the same score, {constant:.6g}: the model tells nothing apart, and its ranks mean nothing"
+            f"every pair has the same score, {constant:.6g}: the model cannot tell pairs apart; ranks are meaningless"
         )
     else:
         for direction, its_scores in (("text_to_video", matrix), ("video_to_text", back)):
@@ -89,11 +89,11 @@ def _broken_scores(scores: Matrix, where: str, not_found: bool) -> Iterator[str]
         counts["-inf"] += 0 if not_found else int(np.count_nonzero(block == -np.inf))
     named = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     if named:
-        yield f"of {scores.size} scores{where}, {named}: a sane model gives none; check the embeddings and the weights"
+        yield f"of {scores.size} scores{where}, {named}: a sound model gives none; check the embeddings and the weights"
 
 
 def _constant(scores: Matrix) -> float | None:
-    """The score that all finite pairs have, if they have one and there is more than one item to tell apart."""
+    """Return the score that all finite pairs share; None if scores differ or there is only one item."""
     if max(scores.shape) < 2:
         return None
     low, high = math.inf, -math.inf
@@ -107,7 +107,7 @@ def _constant(scores: Matrix) -> float | None:
 def _direction(
     scores: Matrix, own_items: Sequence[Sequence[int]], ranks: NDArray[np.int64], direction: str, query: str, item: str
 ) -> Iterator[str]:
-    """The alarms of one direction. own_items: of every row of the scores, empty for one that is not a query."""
+    """The alarms of one direction. own_items: for every row of the scores; empty for a row that is no query."""
     queries = np.array([row for row, items in enumerate(own_items) if items], dtype=np.int64)
     if len(ranks) != len(queries):
         raise VmrError(f"{direction}: {len(ranks)} ranks for {len(queries)} queries")
@@ -118,11 +118,11 @@ def _direction(
             "scores tie too often for ranks to mean much"
         )
     yield from _random_level(ranks, [len(set(own_items[row])) for row in queries], scores.shape[1], direction)
-    hub = int(np.argmax(wrong_best))  # the field's word for an item that is near to most queries
+    hub = int(np.argmax(wrong_best))  # a "hub" is an item that is near to most queries
     if wrong_best[hub] > _MOST * len(queries):
         yield (
             f"{direction}: {item} {hub} is wrongly the best for {wrong_best[hub]} of {len(queries)} queries: "
-            f"it draws nearly every {query} to itself"
+            f"it is found first for nearly every {query}"
         )
 
 

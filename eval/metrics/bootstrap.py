@@ -1,11 +1,12 @@
-"""How far a metric would move with other queries of the same kind: percentile bootstrap over the queries.
+"""How much a metric varies with other queries of the same kind: percentile bootstrap over the queries.
 
 A resample draws as many queries as there are, with replacement (Efron & Tibshirani 1993, chapter 13). All metrics are
-functions of how often each rank occurs, and how often each occurs in a resample is multinomial: drawing those counts
-is drawing the queries, exactly, and costs one number per distinct rank instead of one per query.
+functions of the number of times that each rank occurs, and in a resample these counts follow a multinomial
+distribution. So drawing the counts is equivalent to drawing the queries, and needs one number per distinct rank
+instead of one per query.
 
-Queries are taken to be independent. Several captions of one video are not quite, so where a protocol has many captions
-a video its text-to-video intervals are on the narrow side. The gallery is held fixed.
+Queries are assumed to be independent. Several captions of one video are not quite independent, so if a protocol has
+many captions per video, its text-to-video intervals are a little too narrow. The gallery is fixed.
 """
 
 from collections.abc import Iterator
@@ -51,10 +52,10 @@ def intervals(
     The queries of the two directions are resampled independently. The same arguments give the same numbers.
 
     Args:
-        ranks: of the queries of both directions.
+        ranks: the ranks of the queries of both directions.
         num_resamples: how often to resample, at least 1.
         confidence: the share of resamples inside the interval, in (0, 1).
-        seed: of the random numbers.
+        seed: the seed of the random numbers.
 
     Raises:
         VmrError: a direction has no query, a rank is below 1, or a setting is out of range.
@@ -108,7 +109,7 @@ def paired_difference(
 def share_interval(
     hits: NDArray[np.bool_], *, num_resamples: int = NUM_RESAMPLES, confidence: float = CONFIDENCE, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the interval of a percentage, [0, 100], by the same bootstrap as that of every other metric.
+    """Return the interval of a percentage, [0, 100], by the bootstrap that all other metrics use.
 
     Args:
         hits: which queries are right, (num_queries,).
@@ -119,8 +120,9 @@ def share_interval(
     Raises:
         VmrError: there is no query, or a setting is out of range.
     """
-    # The hits of a resample are binomial, so they are drawn as such. Wilson's interval (scipy.stats.binomtest) is
-    # another one: its bounds would not compare with those of R@K, nor with those of reports that are written already.
+    # The hits of a resample follow a binomial distribution, so they are drawn from it. Wilson's interval
+    # (scipy.stats.binomtest) is different: it could not be compared with the intervals of R@K, nor with those in
+    # existing reports.
     _check(num_resamples, confidence)
     if not len(hits):
         raise VmrError("no queries to resample")

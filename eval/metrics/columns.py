@@ -6,17 +6,17 @@ from vmr.errors import VmrError
 
 INDEX_PREFIX = "index:"
 CONTROL_KINDS = ("static", "shuffled")
-"""Columns that are not results but show how much of a result needs no motion, see `vmr.eval.controls`."""
+"""Columns that are not results, but show how much of a result needs no motion; see `vmr.eval.controls`."""
 
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """What the scores of a column are.
+    """A description of the scores of a column.
 
     Attributes:
         about: how they were computed, in words.
-        uses_other_queries: whether the answer to a query depends on the other queries of the test set. A system that
-            is asked one query at a time cannot do that.
+        uses_other_queries: whether the answer to a query depends on the other queries of the test set. A search, which
+            gets one query at a time, cannot do that.
         approximate: whether the search may miss items.
     """
 
@@ -26,7 +26,7 @@ class ColumnInfo:
 
     @property
     def marks(self) -> str:
-        """Words that must stand beside the column's name wherever its numbers are shown; often empty."""
+        """Words that must be shown beside the column's name; often empty."""
         marks = ("uses the other test queries", self.uses_other_queries), ("approximate search", self.approximate)
         return ", ".join(mark for mark, is_so in marks if is_so)
 
@@ -43,7 +43,7 @@ _PLAIN = {
 
 
 def column_info(kind: str, rerank_depth: int = 0) -> ColumnInfo:
-    """Say what a column is.
+    """Describe a column.
 
     Args:
         kind: the name of the column: `embedding`; `vtm`, the best by embedding re-ranked by matching; `static` and

@@ -22,7 +22,7 @@ class ChoiceLike(Protocol):
 
     @property
     def answer(self) -> int:
-        """Which of `texts` is right, from 0."""
+        """The position of the right text in `texts`, from 0."""
 
 
 def choice_hits(scores: ArrayLike, choices: Sequence[ChoiceLike]) -> NDArray[np.bool_]:
@@ -37,7 +37,7 @@ def choice_hits(scores: ArrayLike, choices: Sequence[ChoiceLike]) -> NDArray[np.
         choices: the questions.
 
     Returns:
-        bool (num_choices,). Their mean is the accuracy, and `share_interval` of them its interval.
+        bool (num_choices,). Their mean is the accuracy; `share_interval` gives its interval.
 
     Raises:
         VmrError: there is no question; a question names a text or video that has no score, or an answer that it does

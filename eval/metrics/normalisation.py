@@ -1,8 +1,8 @@
 """Scores normalised over the test queries: dual softmax and querybank normalisation.
 
-Both look at all other test queries before they answer one, so a search cannot be served that way, and their results
-stand in columns of their own that say *uses the other test queries*. They lower the scores of gallery items that score
-high for many queries, which helps most where every gallery item is right for about one query, as in MSRVTT 1k-A.
+Both use all other test queries to answer one query, which a search cannot do. So their results have their own columns,
+marked *uses the other test queries*. They lower the scores of gallery items that score high for many queries, which
+helps most where every gallery item is right for about one query, as in MSRVTT 1k-A.
 
 Every text counts as a query of text to video and every video as one of video to text. Shapes: Q texts, V videos.
 """

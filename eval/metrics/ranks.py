@@ -8,7 +8,7 @@ Worked by hand, two queries against four items, where query 0 belongs to item 0 
 
     ranks 1, 3 -> R@1 = 1/2 = 50 %, R@5 = R@10 = 100 %, MdR = 2, MnR = 2
 
-Ranks are pessimistic: an item that ties with the right one stands before it. A model that gives every pair the same
+Ranks are pessimistic: an item that ties with the right one is ranked before it. A model that gives every pair the same
 score therefore gets the worst rank everywhere, not a perfect one.
 """
 
@@ -35,9 +35,9 @@ VideoOfText = GroundTruth
 def ranks(scores: ArrayLike, ground_truth: GroundTruth | None = None) -> NDArray[np.int64]:
     """Return the rank, from 1, of each query's best right answer.
 
-    The rank is 1 + the number of gallery items, other than the query's own, whose score is at least the best own
-    score. Other own items never count against the query. A NaN counts as above (the model gave no evidence that the
-    item is worse), and so does +inf; -inf is below.
+    The rank is 1 + the number of gallery items, other than the query's own items, that score at least as much as the
+    best own item. Other own items never count against the query. NaN counts as above (the model gave no evidence that
+    the item is worse), and so does +inf; -inf counts as below.
 
     Args:
         scores: real numbers, (num_queries, num_gallery), higher is better.
@@ -93,13 +93,13 @@ def bidirectional_ranks(
 
     Args:
         scores: real numbers, (num_texts, num_videos), higher is better.
-        video_of_text: video_of_text[i] is the index of the video that text i describes, or several where each of them
-            is right, or none: an empty entry is a distractor, which is in the gallery but is not a query. A video may
-            have several texts; a video without a text is a distractor too.
-        video_to_text: scores of the other direction, (num_videos, num_texts), where they are not the transposed
-            `scores`, as after re-ranking.
-        not_found: the scores are of a search that may miss items, and -inf stands for an item that was not found. A
-            query whose own items were all missed then ranks after everything else instead of being an error.
+        video_of_text: video_of_text[i] is the index of the video that text i describes, a sequence if several videos
+            are right, or empty: such a text is a distractor, which is in the gallery but is no query. A video may have
+            several texts; a video without a text is a distractor too.
+        video_to_text: scores of the other direction, (num_videos, num_texts), if they are not the transposed `scores`,
+            as after re-ranking.
+        not_found: whether the scores are of a search that may miss items, with -inf for an item that was not found. If
+            all own items of a query were missed, its rank is then the last, which else is an error.
 
     Raises:
         VmrError: as in `ranks`, or no text has a video.
@@ -121,7 +121,7 @@ def bidirectional_ranks(
 def right_answers(
     video_of_text: VideoOfText, num_texts: int, num_videos: int
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Return the videos of every text and the texts of every video; an empty list where there are none.
+    """Return the videos of every text and the texts of every video; an empty list if there are none.
 
     Args:
         video_of_text: as in `bidirectional_ranks`.
@@ -240,7 +240,7 @@ def _block_ranks(
 def _score_matrix(scores: ArrayLike) -> NDArray[np.generic]:
     try:
         matrix = np.asarray(scores)
-    except (TypeError, ValueError) as error:  # rows of different lengths, a tensor on a GPU
+    except (TypeError, ValueError) as error:  # for example rows of different lengths, or a tensor on a GPU
         raise VmrError(f"scores is not a matrix: {error}") from None
     if matrix.ndim != 2:
         raise VmrError(f"scores must be (num_queries, num_gallery), got shape {matrix.shape}")

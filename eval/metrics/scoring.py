@@ -1,6 +1,6 @@
 """From the scores of a column to its ranks, metrics, intervals and alarms. Imports no torch.
 
-Shapes: Q texts, V videos, D dimensions. Scores are higher for what fits better.
+Shapes: Q texts, V videos, D dimensions. A higher score means a better match.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,10 @@ class ColumnScores:
 
     Attributes:
         text_to_video: (Q, V), higher is better.
-        video_to_text: (V, Q), None where they are the transposed scores of text to video.
+        video_to_text: (V, Q); None if they are the transposed scores of text to video.
         not_found: whether -inf stands for an item that a search missed.
-        text_vectors: (Q, D), the texts' vectors that the scores were computed from; given where they are to be
-            checked for damage.
-        video_vectors: (V, D), the same of the videos.
+        text_vectors: (Q, D), the texts' vectors that the scores were computed from; None if they need no check.
+        video_vectors: (V, D), the same for the videos.
     """
 
     text_to_video: Matrix
@@ -41,13 +40,13 @@ class ColumnScores:
 
 @dataclass(frozen=True)
 class ColumnResult:
-    """What the scores of one column come to.
+    """The metrics, intervals, ranks and alarms of one column.
 
     Attributes:
         metrics: such as `text_to_video/R@1`, in percent or ranks from 1; `accuracy` alone for multiple choice.
         intervals: for the same metrics, the bounds of the 95 % interval.
         ranks: the rank of every query; None for multiple choice.
-        alarms: why the scores may be no result at all, one sentence each.
+        alarms: reasons why the scores may be meaningless, one sentence each.
     """
 
     metrics: dict[str, float]
@@ -66,10 +65,10 @@ def score_column(scores: ColumnScores, data: RetrievalSet, *, with_alarms: bool 
     """Compute metrics, intervals, ranks and alarms of one column.
 
     Args:
-        scores: of the texts and videos of `data`.
+        scores: the scores of the texts and videos of `data`.
         data: which text belongs to which video, or the questions of a multiple-choice test.
-        with_alarms: look for signs that the scores are no result. A control, which is meant to score badly, needs no
-            alarms.
+        with_alarms: look for signs that the scores are meaningless. A control is expected to score badly, so it needs
+            no alarms.
 
     Raises:
         VmrError: the scores do not fit the data, or a query's score against its own item is not finite.

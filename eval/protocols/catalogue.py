@@ -36,7 +36,7 @@ def load_protocol(name: str | Path) -> Protocol:
 
 
 def read_protocol(file: Path) -> Protocol:
-    """Read a protocol from a YAML file, see `vmr.eval.protocols` for an example; it is named after the file.
+    """Read a protocol from a YAML file (example: `vmr.eval.protocols`); it is named after the file.
 
     Args:
         file: the file.

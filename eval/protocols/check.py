@@ -1,4 +1,4 @@
-"""Checking a data set: what is there, what is missing, what differs from the published one. No video is opened."""
+"""Checking a data set: which files exist, are missing, or differ from the published ones. No video is opened."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 @dataclass(frozen=True)
 class Inventory:
-    """What of a data set is in a folder.
+    """The files of a data set that are in a folder.
 
     Attributes:
-        protocol: of the data set.
+        protocol: the protocol of the data set.
         data_dir: the folder.
-        file: the annotation file; None where it was not found.
-        only: the list of the split; None where it was not found or is not needed.
-        num_videos: how many videos the file names; 0 where it cannot be read.
-        num_texts: how many texts it holds; 0 where it cannot be read.
-        videos_sha256: `ids_hash` of its videos; None where it cannot be read.
-        texts_sha256: `pairs_hash` of its pairs; None where it cannot be read.
-        expected_texts_sha256: of the official file; None where that is not known.
-        present: ids of the videos whose files are there.
+        file: the annotation file; None if it was not found.
+        only: the list of the split; None if it was not found or is not needed.
+        num_videos: how many videos the file names; 0 if it cannot be read.
+        num_texts: how many texts it holds; 0 if it cannot be read.
+        videos_sha256: `ids_hash` of its videos; None if it cannot be read.
+        texts_sha256: `pairs_hash` of its pairs; None if it cannot be read.
+        expected_texts_sha256: `pairs_hash` of the official file; None if it is not known.
+        present: ids of the videos whose files were found.
         missing: ids of the other videos.
-        problems: why an evaluation would not be the published one, apart from missing videos; one line each.
-        train_splits: (name, what was found) of each training list that the protocol knows.
+        problems: why an evaluation would differ from the published one, apart from missing videos; one line each.
+        train_splits: name and state of each training list of the protocol.
     """
 
     protocol: Protocol
@@ -61,14 +61,14 @@ class Inventory:
 
 
 def check_data(protocol: Protocol, data_dir: str | Path) -> Inventory:
-    """Find out what of a data set is in a folder.
+    """Find the files of a data set in a folder.
 
     Args:
-        protocol: of the data set.
+        protocol: the protocol of the data set.
         data_dir: the folder.
 
     Raises:
-        AnnotationError: `data_dir` is not a folder, or it cannot be listed. All else that is wrong is in the result.
+        AnnotationError: `data_dir` is not a folder, or it cannot be listed. All other problems are in the result.
     """
     folder = DataFolder(data_dir)
     splits = _train_splits(protocol, folder)
@@ -101,12 +101,12 @@ def check_data(protocol: Protocol, data_dir: str | Path) -> Inventory:
 
 
 def _train_splits(protocol: Protocol, folder: DataFolder) -> tuple[tuple[str, str], ...]:
-    """(name, what was found) of each training list. An evaluation needs none, so a missing one is no problem."""
+    """Name and state of each training list. An evaluation needs none, so a missing list is no problem."""
     lines = []
     for split in protocol.train_splits:
         file = folder.find([split.file])
         if file is None:
-            lines.append((split.name, f"{split.file} is not here"))
+            lines.append((split.name, f"{split.file} was not found"))
             continue
         try:
             ids = [media_id(name) for name in read_ids(file)]

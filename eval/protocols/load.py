@@ -15,7 +15,7 @@ from vmr.eval.protocols.reading import differences, find_annotations, read_texts
 
 @dataclass(frozen=True)
 class Loaded:
-    """What to score, and by which rules.
+    """A data set, and the rules to score it by.
 
     Attributes:
         data: texts and videos.
@@ -35,16 +35,16 @@ def load_dataset(
         dataset: the name of a protocol, a protocol file of one's own (.yaml), a part of the synthetic benchmark, or an
             annotation file (.json).
         video_dir: with an annotation file, the folder of its videos; by default the folder of the file.
-        data_dir: with a protocol, the folder of its videos and annotations. They are looked for in this folder and up
-            to MAX_DEPTH levels of folders below it, so that every usual layout will do.
+        data_dir: with a protocol, the folder of its videos and annotations. They are searched in this folder and up to
+            MAX_DEPTH levels of folders below it, so that every usual layout works.
 
     Returns:
         The data set and its protocol. A video whose file is not found has no path.
 
     Raises:
-        AnnotationError: the name is unknown, a folder is missing or makes no sense, the annotation file is missing,
+        AnnotationError: the name is unknown, a folder is missing or not needed, the annotation file is missing,
             damaged, or not the published one (by counts or by hash), or none of the videos is found.
-        VmrError: a protocol file is not one.
+        VmrError: a protocol file is not valid.
     """
     name = str(dataset)
     if name.lower().endswith(".json"):

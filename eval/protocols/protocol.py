@@ -1,4 +1,4 @@
-"""What makes up a protocol: what a score is counted over, and by which rules. Imports no torch."""
+"""The parts of a protocol: the texts and videos that are scored, and the rules. Imports no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vmr.data.decoding.sampling import check_rule
 from vmr.errors import VmrError
 
 OWN_KINDS = ("choices", "labels")
-"""Formats of annotation files that only tests have; see `vmr.eval.protocols.reading`."""
+"""Formats of annotation files that only protocols use; see `vmr.eval.protocols.reading`."""
 
 CAPTIONS = ("all", "first", "shared")
 """Which captions of a video are queries; see `Protocol`."""
@@ -24,7 +24,7 @@ RULES = {
     "scores": "cosines, or means of frame cosines, not divided by a temperature; ties count against the query",
     "re-ranking": "the raw matching logit of the rerank_depth best of each query, in each direction; the rest below",
 }
-"""What all protocols have in common. A change here changes every protocol and its hash."""
+"""The rules that all protocols share. A change here changes every protocol and its hash."""
 
 _DESCRIPTIVE = ("title", "where", "note", "source")  # fields whose wording changes no score
 
@@ -36,15 +36,15 @@ class Source:
     Attributes:
         file: its name; it may be in any folder of the data set.
         kind: its format, one of `vmr.data.annotations.formats.KINDS` or OWN_KINDS.
-        only: names of files that list the videos of the split, one of which is needed; () where the file holds the
-            captions of these videos alone.
-        num_videos: how many videos of the split it names; None where that is not known for sure.
-        num_texts: how many texts it holds about them; None where that is not known for sure.
-        videos_sha256: `ids_hash` of the videos in the official file; None where that was not available.
-        texts_sha256: `pairs_hash` of the pairs in the official file; None where that was not available.
+        only: names of files that list the videos of the split, one of which is needed; () if `file` holds only the
+            captions of these videos.
+        num_videos: how many videos of the split it names; None if the number is uncertain.
+        num_texts: how many texts it holds about them; None if the number is uncertain.
+        videos_sha256: `ids_hash` of the videos in the official file; None if we did not have the file.
+        texts_sha256: `pairs_hash` of the pairs in the official file; None if we did not have the file.
 
     Raises:
-        VmrError: a value makes no sense.
+        VmrError: a value is not allowed.
     """
 
     file: str
@@ -67,13 +67,13 @@ class TrainSplit:
     """A list of the videos that models are trained on before this evaluation. The evaluation does not need it.
 
     Attributes:
-        name: what papers call it.
+        name: its name in papers.
         file: the name of the list.
         num_videos: how many videos it names.
         videos_sha256: as in `Source`.
 
     Raises:
-        VmrError: a value makes no sense.
+        VmrError: a value is not allowed.
     """
 
     name: str
@@ -88,29 +88,29 @@ class TrainSplit:
 
 @dataclass(frozen=True)
 class Protocol:
-    """The rules of an evaluation, so that two people who follow them get scores that compare.
+    """The rules of an evaluation; scores by the same rules can be compared.
 
     Attributes:
-        name: what `vmr-eval --dataset` calls it.
-        title: what papers call it.
+        name: its name for `vmr-eval --dataset`.
+        title: its name in papers.
         version: raised when the rules change.
-        note: what it is, and what it is easily confused with.
-        source: where these facts are from.
-        sources: the files that the captions can be read from, the preferred one first; () where the user gives a file.
+        note: a description, and similar protocols that it is easily confused with.
+        source: the source of these facts.
+        sources: the files that the captions can be read from, the preferred one first; () if the user gives a file.
         where: where to get the files.
         captions: "all": each caption of a video is a query. "first": only the first caption of each video. "shared":
             equal captions are one query, and each video that has the caption is right.
-        media: what is retrieved.
-        max_text_tokens: how many tokens of a caption count, including those at its ends; None for the encoder's own
+        media: video or image, the kind of item that is retrieved.
+        max_text_tokens: how many tokens of a caption are read, including special tokens; None for the encoder's own
             limit.
         sampling: which frames are taken, see `vmr.data.decoding.sampling.sample_indices`.
         num_frames: how many frames are taken; None for the encoder's own number.
-        rerank_depth: how many candidates of each query are re-ranked, where an evaluation re-ranks.
-        needs_time: whether single frames do not tell the texts apart.
+        rerank_depth: how many candidates of each query are re-ranked, if an evaluation re-ranks.
+        needs_time: whether the texts cannot be told apart by single frames.
         train_splits: lists of training videos.
 
     Raises:
-        VmrError: a value makes no sense.
+        VmrError: a value is not allowed.
     """
 
     name: str
@@ -133,7 +133,7 @@ class Protocol:
         check_rule(self.sampling)
         wrong = {
             "needs a title, a note and a source": not (self.title and self.note and self.source),
-            "has files, but no word on where to get them": bool(self.sources) and not self.where,
+            "has files, but does not say where to get them": bool(self.sources) and not self.where,
             f"captions must be one of {', '.join(CAPTIONS)}": self.captions not in CAPTIONS,
             "media must be video or image": self.media not in ("video", "image"),
             "a picture has one frame": self.media == "image" and self.num_frames != 1,
@@ -172,7 +172,7 @@ def ids_hash(ids: list[str]) -> str:
 
 
 def pairs_hash(pairs: list[tuple[str, str]]) -> str:
-    """Return the SHA-256, in hex, of the sorted (id of a video, caption) pairs, letter by letter."""
+    """Return the SHA-256, in hex, of the sorted (id of a video, unchanged caption) pairs."""
     return _sha256_of(sorted(pairs))
 
 

@@ -23,7 +23,7 @@ class Found:
     Attributes:
         source: which of the protocol's sources they are.
         file: the captions.
-        only: the list of the split; None where the source needs none.
+        only: the list of the split; None if the source needs none.
     """
 
     source: Source
@@ -32,14 +32,14 @@ class Found:
 
 
 def find_annotations(protocol: Protocol, folder: DataFolder) -> Found:
-    """Find the first of a protocol's sources that is there with all files that it needs.
+    """Find the first source of a protocol whose files are all in a folder.
 
     Args:
         protocol: the protocol.
         folder: where to look.
 
     Raises:
-        AnnotationError: there is none; the message says what was looked for.
+        AnnotationError: there is no such source; the message names the files that were searched.
     """
     lacking: list[str] = []
     for source in protocol.sources:
@@ -57,12 +57,12 @@ def find_annotations(protocol: Protocol, folder: DataFolder) -> Found:
 
 @dataclass
 class Texts:
-    """The texts of an evaluation, and the videos they are about, whose files have not been looked for yet.
+    """The texts of an evaluation, and the videos that they describe, before the files of the videos are searched.
 
     Attributes:
-        names: of each video, as the annotation file has it.
+        names: of each video, as in the annotation file.
         ids: of each video, without folders and suffix.
-        texts: letter by letter.
+        texts: the texts, unchanged.
         videos_of: the videos of each text, as in `RetrievalSet.video_of_text`.
         choices: the questions of a multiple-choice test.
     """
@@ -81,7 +81,7 @@ class Texts:
         return [(self.ids[video], text) for text, videos in every for video in _as_tuple(videos)]
 
     def add_video(self, name: str) -> int:
-        """Return the number of a video, which is added if its id is new."""
+        """Return the number of a video; add the video if its id is new."""
         number = self._number_of.setdefault(media_id(name), len(self.ids))
         if number == len(self.ids):
             self.names.append(name)
@@ -103,7 +103,7 @@ def read_texts(protocol: Protocol, found: Found) -> Texts:
         found: the files to read.
 
     Returns:
-        The texts in the order of the file, letter by letter.
+        The unchanged texts in the order of the file.
 
     Raises:
         AnnotationError: a file does not follow its format, or a caption is blank. The message names the file.
@@ -111,7 +111,7 @@ def read_texts(protocol: Protocol, found: Found) -> Texts:
     if found.source.kind == "choices":
         return _read_choices(found.file)
     texts = Texts()
-    number_of: dict[str, int] = {}  # of a caption that several videos share
+    number_of: dict[str, int] = {}  # the number of a caption that several videos share
     captioned: set[int] = set()
     for record in _records(found):
         video = texts.add_video(record.path)
@@ -136,10 +136,10 @@ def differences(protocol: Protocol, found: Found, texts: Texts) -> list[str]:
     Args:
         protocol: the protocol.
         found: the files that the texts were read from.
-        texts: what was read.
+        texts: the texts that were read.
 
     Returns:
-        One line for each difference; none where the texts are the published ones.
+        One line for each difference; none if the texts are the published ones.
     """
     source, counts = found.source, (len(texts.texts), len(texts.ids))
     expected = (source.num_texts, source.num_videos)
@@ -168,7 +168,7 @@ def _records(found: Found) -> Iterator[Record]:
 
 
 def _read_labels(file: Path) -> Iterator[Record]:
-    """Rows of {"video": path or [path, ...], "caption": label}: several videos are right for a label they share."""
+    """Rows of {"video": path or [path, ...], "caption": label}: all videos that share a label are right."""
     for number, row in enumerate(json_items(file), start=1):
         where = f"{file}: row {number}"
         video, caption = values_of(row, ("video", "caption"), where)

@@ -1,8 +1,8 @@
 """Whether one evaluation is better than another: paired bootstrap of the differences. Imports no torch.
 
 Two reports can be compared only if they have the same queries, gallery and protocol, and scored them in the same way;
-other pairs are refused, with what differs. Reports hold the rank of each query, so they are compared query by query,
-which shows far smaller differences than two separate intervals do.
+other pairs are refused, and the message says what differs. Reports hold the rank of each query, so they are compared
+query by query, which detects far smaller differences than two separate intervals.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ class Comparison:
 
     Attributes:
         columns: the columns that were compared.
-        differences: how the two evaluations differ, in words; not empty only where the comparison was forced.
+        differences: how the two evaluations differ, in words; empty unless the comparison was forced.
         left_out: columns that only one report has.
     """
 
@@ -85,8 +85,8 @@ def compare(a: Report, b: Report, *, column: str | None = None, force: bool = Fa
         a: the first report.
         b: the second report. Differences are b - a.
         column: the column to compare; `A=B` names one for each report; default, all columns that both have.
-        force: compare what can be paired although the reports differ: the queries whose text, or video, stands
-            exactly once in both.
+        force: if the reports differ, compare the queries that can be paired: those whose text, or video, occurs exactly
+            once in both reports.
 
     Raises:
         VmrError: the reports differ in protocol, gallery, queries or kind of score, and `force` is not given (the
@@ -126,7 +126,7 @@ def _held(report: Report) -> str:
 
 
 def _differences(a: Report, b: Report) -> Iterator[str]:
-    """How the two evaluations differ, each difference in words."""
+    """Return the differences of the two evaluations in words."""
     protocol_a, protocol_b = _protocol_in_words(a), _protocol_in_words(b)
     if protocol_a != protocol_b:
         yield f"protocol {protocol_a} against {protocol_b}"
@@ -171,7 +171,7 @@ def _column(a: Report, b: Report, kind_a: str, kind_b: str) -> ColumnComparison:
             continue
         rows_a, rows_b = _pairs(*queries)
         if not rows_a:
-            raise VmrError(f"no query of {DIRECTIONS[direction]} stands in both reports")
+            raise VmrError(f"no query of {DIRECTIONS[direction]} is in both reports")
         num_queries[direction] = len(rows_a)
         rows += _metrics(direction, np.array(ranks_a)[rows_a], np.array(ranks_b)[rows_b])
     if not rows:
@@ -180,7 +180,7 @@ def _column(a: Report, b: Report, kind_a: str, kind_b: str) -> ColumnComparison:
 
 
 def _pairs(a: Sequence[str], b: Sequence[str]) -> tuple[list[int], list[int]]:
-    """The rows of each that are the same query: all where the lists are equal, else those that both hold once."""
+    """The rows of each that are the same query: all if the lists are equal, else queries that both hold once."""
     if a == b:
         return list(range(len(a))), list(range(len(b)))
     once_a, once_b = ({query for query, count in Counter(queries).items() if count == 1} for queries in (a, b))

@@ -33,7 +33,7 @@ class Hardware:
         cpu: name of the processor.
         num_cores: cores that this process may use.
         memory_bytes: memory of the machine.
-        gpu: its name; None where torch has none or was not imported.
+        gpu: its name; None if torch finds none or was not imported.
     """
 
     cpu: str
@@ -59,7 +59,7 @@ def commit() -> Commit | None:
 
 
 def hardware() -> Hardware:
-    """Return what the operating system knows of this machine, and torch where it is imported already."""
+    """Return the facts about this machine from the operating system, and from torch if it is imported already."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hardware(_cpu_name(), cores, memory_bytes, _gpu_name())

@@ -1,4 +1,4 @@
-"""The queries that a report shows: the worst and the best of the encoder. Imports no torch.
+"""The queries that a report shows: the encoder's worst and best. Imports no torch.
 
 Shapes: Q queries (texts), V videos.
 """
@@ -16,7 +16,7 @@ GROUPS = ("worst", "best")
 
 @dataclass(frozen=True)
 class Example:
-    """A query by text, and what was retrieved for it.
+    """A text query, and the videos that were retrieved for it.
 
     Attributes:
         group: one of GROUPS.
@@ -59,7 +59,7 @@ def pick_examples(
         scores: (Q, V), higher is better.
         ranks: (Q,), from 1.
         texts: the Q queries.
-        videos: for each query the row in `video_ids` of its right video; where several are right, of the one to show.
+        videos: for each query the row in `video_ids` of its right video; if several are right, of the one to show.
         video_ids: the V videos.
         num_each: how many of the worst, and how many of the best.
         num_retrieved: how many retrieved videos to name for each query.

@@ -23,7 +23,7 @@ class Strip:
 
     Attributes:
         video: id of the video.
-        uri: the picture as a data URI; empty where there is none.
+        uri: the picture as a data URI; empty if there is none.
         reason: why there is no picture.
     """
 
@@ -36,10 +36,10 @@ class FrameStrips:
     """Strips of videos by id, each made once."""
 
     def __init__(self, videos: Mapping[str, Path], num_frames: int = NUM_FRAMES) -> None:
-        """Take the files of the videos; nothing is opened.
+        """Store the files of the videos; none is opened.
 
         Args:
-            videos: for ids of videos, their files; other videos have no strip.
+            videos: id of a video -> its file; other videos have no strip.
             num_frames: frames of a strip, at most NUM_FRAMES.
         """
         self._videos = videos

@@ -28,8 +28,8 @@ def to_html(report: Report, video_files: Mapping[str, Path] | None = None) -> st
 
     Args:
         report: the report.
-        video_files: for ids of videos, their files, for the frames of the worst and best queries. A video without a
-            file, or whose file cannot be read, is shown as a placeholder that names it.
+        video_files: id of a video -> its file, for the frames of the worst and best queries. A video without a readable
+            file is shown as a placeholder with its name.
 
     Raises:
         MissingExtraError: jinja2, matplotlib or pillow is not installed.
@@ -77,7 +77,7 @@ def _column(report: Report, kind: str) -> dict[str, Any]:
 
 
 def _examples(report: Report, strips: FrameStrips) -> list[dict[str, Any]]:
-    """For each column and group the queries, with the strips of the right video and of those that were retrieved."""
+    """For each column and group the queries, with strips of the right video and of the retrieved videos."""
     return [
         {
             "kind": kind,

@@ -66,6 +66,6 @@ def _cell(cell: Cell) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown shows as it is: a caption may hold a pipe, a tag or a line break."""
+    """Escape a text so that Markdown shows it unchanged: a caption may hold a pipe, a tag or a line break."""
     escaped = "".join(f"\\{character}" if character in "\\|*_`[]" else character for character in text)
     return " ".join(escaped.replace("&", "&amp;").replace("<", "&lt;").split())

@@ -11,12 +11,12 @@ import numpy as np
 from vmr.errors import MissingExtraError
 from vmr.eval.report.report import DIRECTIONS, Report
 
-# Dark enough for a white page and light enough for a black one; the dashes tell lines apart without colour.
+# Dark enough for a white page and light enough for a black one; dashes distinguish lines without colour.
 COLOURS = ("#2f80c8", "#d9702a", "#2f9e62", "#b5549a", "#8468d0", "#94841f", "#d1495b", "#3f9a99")
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
 MAX_K = 1000
 
-# A colour that nothing else has: in the SVG it becomes the colour of the page's text.
+# A colour that is used for nothing else: in the SVG it is replaced by the colour of the page's text.
 _INK = "#010203"
 _EDGES = (1, 2, 6, 11, 21, 51, 101, 501)
 
@@ -24,7 +24,7 @@ _EDGES = (1, 2, 6, 11, 21, 51, 101, 501)
 def recall_curves(report: Report) -> str:
     """Plot R@K over K, a panel for each direction and a line for each column.
 
-    Chance, K / number of gallery items, is drawn dotted where each query has one right answer.
+    If each query has one right answer, chance (K / number of gallery items) is drawn as a dotted line.
 
     Args:
         report: the report.

@@ -2,7 +2,7 @@
 
 A row says how it was scored, because numbers of different kinds cannot be compared: re-ranking by matching and
 normalising over the test queries both raise a score. Figures of VideoMamba, UMT and QB-Norm are from their authors'
-repositories; those of CLIP4Clip, Frozen in Time and CAMoE are as tables of other papers quote them. UMT's figures on
+repositories; those of CLIP4Clip, Frozen in Time and CAMoE are quoted from tables in other papers. UMT's figures on
 MSVD are left out, because it is not clear which of the three versions of that data set they were measured on.
 """
 
@@ -36,7 +36,7 @@ class ReferenceRow:
 
 
 def reference_rows(protocol: str) -> tuple[ReferenceRow, ...]:
-    """Return the published results on a protocol; none where nothing is known.
+    """Return the published results on a protocol; none if no results are known.
 
     Args:
         protocol: its name, such as `msrvtt`.

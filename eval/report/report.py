@@ -1,4 +1,4 @@
-"""The report of an evaluation: its numbers, and everything that one must know to read them. Imports no torch."""
+"""The report of an evaluation: its numbers, and everything that is needed to interpret them. Imports no torch."""
 
 import json
 import math
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 SCHEMA = "vmr-report/2"
 DIRECTIONS = {"text_to_video": "text to video", "video_to_text": "video to text"}
 
-# Each of these is one line of the file: with a thousand ranks on a thousand lines nobody would find the scores.
+# Each of these is one line of the file: a thousand lines of ranks would hide the scores.
 _LONG = ("ranks", "text_ids", "video_ids")
 
 
@@ -33,11 +33,11 @@ class ProtocolInfo:
     """Which protocol was followed.
 
     Attributes:
-        name: what `vmr-eval --dataset` calls it.
+        name: its name for `vmr-eval --dataset`.
         version: increased when the rules of the protocol change.
-        hash: of its rules; name, version and hash identify a protocol.
-        title: what papers call it.
-        note: what it is, and what it is easily confused with.
+        hash: hash of its rules; name, version and hash identify a protocol.
+        title: its name in papers.
+        note: a description, and similar protocols that it is easily confused with.
     """
 
     name: str
@@ -51,14 +51,14 @@ class ProtocolInfo:
 class Report:
     """One evaluation.
 
-    `report["text_to_video/R@1"]` is a metric of the column `embedding`, `report["vtm/text_to_video/R@1"]` one of
+    `report["text_to_video/R@1"]` is a metric of the column `embedding`, `report["vtm/text_to_video/R@1"]` a metric of
     another column.
 
     Attributes:
         dataset: name of the data set.
         encoder: name of the encoder.
         about: one line on what the encoder can and cannot do.
-        fingerprint: of the encoder.
+        fingerprint: the encoder's fingerprint.
         num_frames: frames taken of each video.
         sampling: the rule by which they were taken.
         reader: the library that decoded them.
@@ -66,29 +66,29 @@ class Report:
         num_videos_asked: videos that the data set holds.
         num_texts: texts that were scored.
         num_texts_asked: texts that the data set holds.
-        failures: every video that was to be scored and could not be, with the reason.
+        failures: every video that should have been scored but could not be, with the reason.
         scores: for each column (see `columns`) its metrics, such as `text_to_video/R@1` in percent.
         rerank_depth: candidates of each query that were scored again by matching; 0 for none.
-        protocol: which rules were followed; None where there are none.
-        limit: how many videos of the data set were to be scored; None for all. A report with a limit is `partial`.
-        alarms: why the scores may be no result at all, one sentence each.
-        columns: what each column is; by default as `column_info` says.
+        protocol: which rules were followed; None if there was no protocol.
+        limit: how many videos of the data set should be scored; None for all. A report with a limit is `partial`.
+        alarms: reasons why the scores may be meaningless, one sentence each.
+        columns: a description of each column; by default from `column_info`.
         intervals: for the same metrics, the bounds of the 95 % bootstrap interval over queries.
         reference: published results on the same protocol.
         examples: for each column, the worst and the best text-to-video queries.
         command: the command line of the process.
         date: when the report was made, ISO 8601, UTC.
-        commit: of the checkout of vmr; None where it runs from an installed package.
+        commit: commit of the checkout of vmr; None if vmr runs from an installed package.
         hardware: the machine.
         versions: of Python and of the libraries.
         text_ids: the captions that were queries, in order.
         video_ids: the ids of the videos that were queries, in order.
         ranks: for each column and direction, the rank, from 1, of each query of `text_ids` or `video_ids`.
-        video_files: for ids of videos, their files, for the pictures of an HTML page. Known in memory only: no file of
-            a report holds them, and they do not count where reports are compared for equality.
+        video_files: id of a video -> its file, for the pictures of an HTML page. They exist in memory only: they are
+            not saved, and are ignored when reports are compared for equality.
 
     Raises:
-        VmrError: the parts do not fit together, or a number is not finite.
+        VmrError: the parts contradict each other, or a number is not finite.
     """
 
     dataset: str
@@ -147,17 +147,17 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every video that was to be scored was scored."""
+        """Whether every requested video was scored."""
         return not self.failures
 
     @property
     def partial(self) -> bool:
-        """Whether only a part of the data set was to be scored: a smoke run, not a result."""
+        """Whether only a part of the data set was requested: a smoke run, not a result."""
         return self.limit is not None
 
     @property
     def coverage(self) -> str:
-        """How much of the data set the scores are over, in words."""
+        """How much of the data set was scored, in words."""
         missing = f" ({len(self.failures)} missing or unreadable)" if self.failures else ""
         return (
             f"{self.num_videos} of {self.num_videos_asked} videos{missing}, "
@@ -181,7 +181,7 @@ class Report:
         return known[metric]
 
     def compare(self, other: "Report", *, column: str | None = None, force: bool = False) -> "Comparison":
-        """Compare another report with this one, query by query; a difference above 0 says that `other` has more.
+        """Compare another report with this one, query by query; differences are `other` minus this report.
 
         Arguments, result and errors are those of `vmr.eval.report.compare.compare`.
         """
@@ -207,7 +207,7 @@ class Report:
         """Return the report as one HTML page that needs no other file.
 
         Args:
-            video_files: for ids of videos, their files, for the pictures of the worst and best queries; default, those
+            video_files: id of a video -> its file, for the pictures of the worst and best queries; default, the files
                 that the report has in memory. A video without a file is shown as a placeholder.
 
         Raises:
@@ -218,19 +218,19 @@ class Report:
         return to_html(self, self.video_files if video_files is None else video_files)
 
     def save(self, path: str | Path, *, video_files: Mapping[str, Path] | None = None) -> None:
-        """Write the report, the whole file or nothing; the folder is made where there is none.
+        """Write the report atomically; its folder is created if it does not exist.
 
         Args:
-            path: the file. Its suffix says what is written: `.json`, which `load` reads, `.md` or `.html`.
-            video_files: as in `to_html`, for a page.
+            path: the file. Its suffix chooses the format: `.json`, which `load` reads, `.md` or `.html`.
+            video_files: as in `to_html`.
 
         Raises:
-            VmrError: the suffix is another one, or the file cannot be written.
+            VmrError: the suffix is unknown, or the file cannot be written.
             MissingExtraError: a page needs a package of the extra `report` that is not installed.
         """
         suffix = Path(path).suffix.lower()
         if suffix not in (".json", ".md", ".html"):
-            raise VmrError(f"{path}: a report is saved as .json, .md or .html: name the file so")
+            raise VmrError(f"{path}: a report is saved as .json, .md or .html: give the file one of these suffixes")
         if suffix == ".json":
             text = self.to_json()
         else:
@@ -245,7 +245,7 @@ class Report:
             path: the file.
 
         Raises:
-            VmrError: the file cannot be read, is not a report, is one of another schema, or is damaged.
+            VmrError: the file cannot be read, is not a report, has another schema, or is damaged.
         """
         path = Path(path)
         try:
@@ -270,11 +270,11 @@ class Report:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, the whole of it or nothing; its folder is made where there is none.
+    """Write a text file atomically; its folder is created if it does not exist.
 
     Args:
         path: the file.
-        text: what it will hold.
+        text: its content.
 
     Raises:
         VmrError: the file cannot be written.

@@ -7,7 +7,7 @@ from vmr.eval.report.reference import ReferenceRow
 from vmr.eval.report.report import DIRECTIONS, Report
 
 CURVE_AT = (1, 5, 10, 20, 50, 100)
-THIS_REPORT = "this report"  # the source of our own rows beside published ones
+THIS_REPORT = "this report"  # the source named in our own rows
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        small: what stands beside it in small letters, such as an interval; empty where there is nothing.
+        text: its content.
+        small: a text beside it in small letters, such as an interval; may be empty.
     """
 
     text: str
@@ -39,11 +39,11 @@ class Table:
 
 
 def column_title(kind: str, info: ColumnInfo) -> str:
-    """Return a column's name with what must be said beside it: `embedding+dsl (uses the other test queries)`.
+    """Return a column's name with its marks: `embedding+dsl (uses the other test queries)`.
 
     Args:
         kind: the name of the column.
-        info: what the column is.
+        info: the description of the column.
     """
     return f"{kind} ({info.marks})" if info.marks else kind
 
@@ -117,7 +117,7 @@ def _reference_cells(row: ReferenceRow) -> tuple[Cell, ...]:
 
 
 def curve_table(report: Report, direction: str) -> Table:
-    """Return R@K for some K of every column whose ranks are known: the recall curve in numbers.
+    """Return R@K at several K for every column whose ranks are known: the recall curve in numbers.
 
     Args:
         report: the report.
@@ -136,14 +136,14 @@ def recall_at(ranks: tuple[int, ...], k: int) -> float:
     """Return the share of queries, in percent, whose rank is at most k.
 
     Args:
-        ranks: of the queries, from 1; at least one.
+        ranks: ranks of the queries, from 1; at least one.
         k: K of R@K.
     """
     return 100.0 * sum(rank <= k for rank in ranks) / len(ranks)
 
 
 def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return what was measured, as names and values."""
+    """Return the facts about the data and protocol, as names and values."""
     protocol = report.protocol
     followed: tuple[tuple[str, str], ...] = ()
     if protocol is not None:
@@ -163,7 +163,7 @@ def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
 
 
 def environment_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return what it was measured with, as names and values."""
+    """Return the facts about code, machine and libraries, as names and values."""
     machine = report.hardware
     return (
         ("command", report.command),
@@ -186,7 +186,7 @@ def _commit_words(report: Report) -> str:
 
 
 def warnings(report: Report) -> tuple[str, ...]:
-    """Return what must be read before any number: alarms, and that a part of the data set was not scored."""
+    """Return the warnings to show before any number: alarms, and that a part of the data set was not scored."""
     partial = f"PARTIAL: a smoke run over the first {report.limit} videos, not a result on {report.dataset}."
     missing = f"The scores are over {report.coverage}."
     return (

@@ -1,7 +1,8 @@
-"""Which pairs re-ranking scores again, and where the new scores stand.
+"""Which pairs re-ranking scores again, and the matrices that hold the new scores.
 
-Upstream re-ranks so with k = 128: the k best videos of every text, and the k best texts of every video, are scored by a
-model that reads the text while it looks at the video. `vmr.retrieval.reranking.engine` does this in bounded memory.
+As upstream does with k = 128, the k best videos of every text and the k best texts of every video are scored again by
+the fusion layers, which attend from the text to the video. `vmr.retrieval.reranking.engine` does this in bounded
+memory.
 
 Shapes: Q texts, V videos. Higher scores are better.
 """
@@ -15,19 +16,19 @@ from numpy.typing import NDArray
 from vmr.errors import VmrError
 
 NOT_RERANKED = -100.0
-"""The score of a pair that is no candidate, as upstream's: below any logit of a sane model, the same for all."""
+"""The score of every pair that is no candidate, as in upstream: below any logit of a sound model."""
 
 Scores = NDArray[np.float32]
 Match = Callable[[int, NDArray[np.int64]], Scores]
 """match(video, texts): takes the number of a video and the numbers of M texts, returns logits (M,)."""
 
-_SORTED_AT_ONCE = 1 << 20  # scores whose order is in memory at a time
+_SORTED_AT_ONCE = 1 << 20  # scores that are sorted at a time, which bounds the working memory
 
 
 class Reranked(NamedTuple):
     """New scores of the candidates, and `NOT_RERANKED` for all other pairs.
 
-    The two directions have candidates of their own.
+    Each direction has its own candidates.
 
     Attributes:
         text_to_video: (Q, V).
@@ -39,7 +40,7 @@ class Reranked(NamedTuple):
 
 
 class Candidates:
-    """The pairs that re-ranking scores. Of equal scores the first are taken.
+    """The pairs that re-ranking scores. Among equal scores the first ones are taken.
 
     Args:
         scores: (Q, V), by which candidates are chosen; -inf for a pair that an approximate search did not find, which
@@ -80,8 +81,8 @@ class Candidates:
         """Score the candidates.
 
         Args:
-            match: called once for each video that has candidates, in increasing order, with all of its texts. So what a
-                video costs is paid once, and a pair that both directions ask for is scored once.
+            match: called once for each video that has candidates, in increasing order, with all of its texts. So each
+                video is processed once, and a pair that both directions ask for is scored once.
 
         Raises:
             VmrError: a logit is not finite.
@@ -100,7 +101,7 @@ class Candidates:
 
 
 def require_finite(logits: Scores, video: int) -> Scores:
-    """Return the logits of a video as they are; raise VmrError if one is not finite."""
+    """Return the logits of a video unchanged; raise VmrError if one is not finite."""
     if not np.isfinite(logits).all():
         raise VmrError(f"video {video} has matching logits that are not finite: check the model's weights")
     return logits

@@ -1,6 +1,6 @@
 """Re-ranking with a real model: in bounded memory, resumable, on any number of processes.
 
-`vmr.retrieval.reranking.candidates` defines what it computes.
+`vmr.retrieval.reranking.candidates` defines which pairs are scored.
 
 Shapes: Q texts, V videos, N video tokens, C their width.
 """
@@ -27,7 +27,7 @@ from vmr.retrieval.reranking.plan import Lengths, batches, make_plan
 from vmr.retrieval.reranking.text_store import TextStore
 
 TokensOf = Callable[[int], Tensor]
-"""tokens(video): takes the number of a video, returns its tokens (1, N, C), as of `Matcher.video_tokens`."""
+"""tokens(video): takes the number of a video, returns its tokens (1, N, C), as `Matcher.video_tokens` does."""
 
 
 def rerank_videos(
@@ -44,19 +44,19 @@ def rerank_videos(
 ) -> Reranked:
     """Score the best candidates of every text and of every video again, by matching.
 
-    The keys and values of a video are made once, and a text is read once. The texts of a video are matched in batches
-    of similar lengths. Rank r of `world` processes does every world-th video that is left, from the r-th on; all of
-    them get the result. It is the same to the last bit however often it was interrupted and however many processes made
-    it, as long as each has as many threads and there is memory for the same batches.
+    The keys and values of a video are computed once, and each text is encoded once. The texts of a video are matched in
+    batches of similar lengths. Rank r of `world` processes handles every world-th unfinished video, starting with the
+    r-th; all of them get the result. It is identical to the last bit, however often the run was interrupted and however
+    many processes shared it, if each has the same number of threads and memory for the same batches.
 
     Args:
         matcher: the model.
-        tokens: called once for every video that is left. The memory it takes is not counted in memory_bytes.
+        tokens: called once for every unfinished video. The memory that it takes is not counted in memory_bytes.
         texts: Q strings.
         scores: (Q, V), by which candidates are chosen; -inf for a pair that a search did not find.
         k: candidates of a query.
         memory_bytes: how much memory each process may have in all; None for no limit.
-        work: a folder for the log of finished videos, with which an interrupted run goes on, and for the texts'
+        work: a folder for the log of finished videos, from which an interrupted run continues, and for the texts'
             features; None for no log.
         processes: those that share the work; all must call this with the same arguments.
         progress: show a progress bar.
@@ -94,11 +94,11 @@ def rerank_videos(
 
 @dataclass(frozen=True)
 class _RunState:
-    """What is done of a run and what is left.
+    """Which videos of a run are finished, and which are left.
 
     Attributes:
-        log: where finished videos are written; None for no log.
-        tokens_at_once: of a batch of texts, the same on all ranks.
+        log: the log of finished videos; None for no log.
+        tokens_at_once: the tokens in a batch of texts, the same on all ranks.
         done: the logits of finished videos, on rank 0 only.
         pending: the videos that are left, the same on all ranks.
     """
@@ -119,7 +119,7 @@ def _prepare(
         if work is not None:
             log = RerankLog(work, run)
             stack.enter_context(closing(log))
-            tokens_at_once = log.agree(tokens_at_once)
+            tokens_at_once = log.fix_batch_size(tokens_at_once)
             done = log.read()
         num_asked = [len(candidates.texts_of(video)) for video in range(candidates.num_videos)]
         done = {video: logits for video, logits in done.items() if len(logits) == num_asked[video]}
@@ -132,7 +132,7 @@ def _prepare(
 
 
 def _run_key(matcher: Matcher, texts: Sequence[str], lengths: Lengths, scores: Scores, k: int) -> str:
-    """Return a hash of all that decides the logits. The lengths tell how much of each text is read."""
+    """Return a hash of everything that the logits depend on. `lengths` says how many tokens of each text are read."""
     settings = {"fingerprint": matcher.fingerprint, "k": k, "shape": scores.shape, "lengths": lengths.tolist()}
     digest = hashlib.sha256(json.dumps({**settings, "texts": list(texts)}, sort_keys=True).encode())
     digest.update(np.ascontiguousarray(scores, "<f4").data)

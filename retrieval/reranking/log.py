@@ -10,7 +10,7 @@ from vmr.retrieval.reranking.candidates import Scores
 
 LOG_FILE = "rerank.sqlite"
 
-_BUSY_S = 600.0  # several processes write, each for a moment
+_BUSY_S = 600.0  # how long to wait for other processes, which write only for a moment
 _TABLES = """
 CREATE TABLE IF NOT EXISTS runs (run TEXT PRIMARY KEY, tokens_at_once INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS logits (run TEXT, video INTEGER, logits BLOB NOT NULL, PRIMARY KEY (run, video));
@@ -18,14 +18,14 @@ CREATE TABLE IF NOT EXISTS logits (run TEXT, video INTEGER, logits BLOB NOT NULL
 
 
 class RerankLog:
-    """Logits by run and video, in `rerank.sqlite` of a folder. Each video is one transaction: a kill loses one at most.
+    """Logits by run and video, in `rerank.sqlite` of a folder; a kill loses at most one video, a transaction.
 
     Processes may share the file. Other runs in it are left alone. Every method raises VmrError, naming the file, if it
     cannot be written or is damaged.
 
     Args:
-        folder: where the file lies; it is made if need be.
-        run: a hash of all that decides the logits.
+        folder: where the file lies; it is created if it does not exist.
+        run: a hash of everything that the logits depend on.
     """
 
     def __init__(self, folder: Path, run: str) -> None:
@@ -37,11 +37,11 @@ class RerankLog:
         except (sqlite3.Error, OSError) as error:
             raise self._refusal(error) from error
 
-    def agree(self, tokens_at_once: int) -> int:
-        """Return the batch size of this run: that of its first part, so that the logits are equal to the last bit.
+    def fix_batch_size(self, tokens_at_once: int) -> int:
+        """Return the batch size that this run began with, so that all its logits are equal to the last bit.
 
         Args:
-            tokens_at_once: what there is memory for now. If it is less than what the run began with, the run starts
+            tokens_at_once: the batch size that fits into memory now. If the run began with a larger one, it starts
                 anew.
         """
         try:
@@ -64,7 +64,7 @@ class RerankLog:
             raise self._refusal(error) from error
 
     def append(self, video: int, logits: Scores) -> None:
-        """Write the logits of a video; they are on disk when this returns."""
+        """Write the logits of a video; they are on disk when this method returns."""
         try:
             with self._connection:
                 row = (self._run, video, logits.astype("<f4").tobytes())

@@ -1,7 +1,7 @@
-"""What re-ranking will take, before it starts: batches that fit into memory, pairs, FLOPs, seconds and bytes.
+"""Estimates before a re-ranking starts: batches that fit into memory, pairs, FLOPs, seconds and bytes.
 
 Sizes as in `vmr.models.encoder.MatchingSizes`: N video tokens of width C, text width W, F channels inside a layer. A
-text has L tokens. A FLOP is an addition or a multiplication; what is not a matrix product is left out.
+text has L tokens. A FLOP is an addition or a multiplication; only matrix products are counted.
 """
 
 import time
@@ -19,9 +19,9 @@ from vmr.models.encoder import Matcher, MatchingSizes
 FLOAT_BYTES = 4
 TEXTS_AT_ONCE = 64
 TOKENS_AT_ONCE = 2048
-"""Where memory is no question: matrix products of so many rows are as fast as any."""
+"""The batch size without a memory limit: matrix products with more rows are not faster."""
 SCRATCH_BYTES = 96 * 2**20
-"""What libraries take on first use, and what the allocator keeps of what was freed."""
+"""Memory that libraries take at their first use, and freed memory that the allocator keeps."""
 
 Lengths = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         tokens_at_once: tokens of a batch, with padding; a longer text is a batch of its own.
-        memory_bytes: what the process will have in memory at most, without what finding the tokens of a video takes.
+        memory_bytes: the most memory that the process will use, without the memory for computing a video's tokens.
     """
 
     tokens_at_once: int
@@ -41,15 +41,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a re-ranking takes at most.
+    """Upper bounds of the cost of a re-ranking.
 
     Attributes:
         num_pairs: logits to compute.
-        flops: for reading the texts, for the keys and values of the videos, and for the pairs; encoding the videos is
+        flops: for encoding the texts, for the keys and values of the videos, and for the pairs; encoding the videos is
             not counted.
-        seconds: for these on one process; None if the speed was not known.
-        memory_bytes: of a process.
-        disk_bytes: of the temporary file of the texts' features, and of the log.
+        seconds: for these FLOPs on one process; None if the speed was not known.
+        memory_bytes: memory of a process.
+        disk_bytes: size of the temporary file of the texts' features, and of the log.
     """
 
     num_pairs: int
@@ -67,7 +67,7 @@ def batches(lengths: Lengths, tokens_at_once: int) -> list[NDArray[np.int64]]:
         tokens_at_once: tokens of a batch at most, with padding.
 
     Returns:
-        Positions in `lengths`, at most TEXTS_AT_ONCE in a batch.
+        Batches of positions in `lengths`, at most TEXTS_AT_ONCE in each.
     """
     order = np.argsort(-lengths, kind="stable")
     found, start = [], 0
@@ -88,7 +88,7 @@ def make_plan(
         lengths: int64 (Q,), tokens of each text.
         num_videos: V.
         memory_bytes: how much memory the process may have; None for no limit.
-        resident_bytes: what it has already, the model included.
+        resident_bytes: memory that the process uses already, including the model.
 
     Raises:
         VmrError: even one text at a time does not fit; the message says how much is needed.
@@ -130,7 +130,7 @@ def estimate(
         flops_per_second: of this machine, see `measure_speed`; None if it is not known.
 
     Raises:
-        VmrError: it cannot be done in memory_bytes.
+        VmrError: the re-ranking does not fit into memory_bytes.
     """
     sizes, lengths = matcher.matching_sizes, np.array(matcher.text_lengths(texts), np.int64)
     plan = make_plan(sizes, lengths, num_videos, memory_bytes, resident_bytes())
@@ -139,9 +139,9 @@ def estimate(
     costs = sorted((match_flops(sizes, int(length)) for length in lengths), reverse=True)
     pairs = min(sum(costs) * num_videos, sum(costs) * of_text + sum(costs[:of_video]) * num_videos)
     reading = sum(
-        len(batch) * read_flops(sizes, int(lengths[batch].max())) for batch in batches(lengths, plan.tokens_at_once)
+        len(batch) * text_flops(sizes, int(lengths[batch].max())) for batch in batches(lengths, plan.tokens_at_once)
     )
-    flops = reading + num_videos * remember_flops(sizes) + pairs
+    flops = reading + num_videos * projection_flops(sizes) + pairs
     return Estimate(
         num_pairs=num_pairs,
         flops=flops,
@@ -162,10 +162,10 @@ def measure_speed(matcher: Matcher) -> float:
     start = time.perf_counter()
     matcher.match_batches(tokens, [read]).cpu()
     seconds = time.perf_counter() - start
-    return (remember_flops(sizes) + len(read) * match_flops(sizes, length)) / seconds
+    return (projection_flops(sizes) + len(read) * match_flops(sizes, length)) / seconds
 
 
-def read_flops(sizes: MatchingSizes, length: int) -> int:
+def text_flops(sizes: MatchingSizes, length: int) -> int:
     """Return the FLOPs of the text layers for a text of L tokens.
 
     A token costs 8 W^2 for projections, 4 L W for attention scores and mixing, and 4 W F for the feed-forward part.
@@ -174,7 +174,7 @@ def read_flops(sizes: MatchingSizes, length: int) -> int:
     return sizes.num_text_layers * length * (8 * width**2 + 4 * length * width + 4 * width * sizes.feed_forward)
 
 
-def remember_flops(sizes: MatchingSizes) -> int:
+def projection_flops(sizes: MatchingSizes) -> int:
     """Return the FLOPs of the keys and values of a video in every fusion layer: 4 C W a token."""
     return sizes.num_fusion_layers * sizes.num_video_tokens * 4 * sizes.video_width * sizes.text_width
 
@@ -187,7 +187,7 @@ def match_flops(sizes: MatchingSizes, length: int) -> int:
 
 
 def _fixed_bytes(sizes: MatchingSizes, num_texts: int, num_videos: int) -> int:
-    """Whatever the batch: a video's tokens, keys and values, one layer more while they are made, and the matrices."""
+    """Bytes that do not depend on the batch: a video's tokens, keys and values, a spare layer, score matrices."""
     tokens = 2 * sizes.num_video_tokens * sizes.video_width * FLOAT_BYTES
     memory = 2 * (sizes.num_fusion_layers + 1) * sizes.num_video_tokens * sizes.text_width * FLOAT_BYTES
     # two results of float32 and two of bool; the logits of both directions' pairs are no more than a third result
@@ -196,5 +196,5 @@ def _fixed_bytes(sizes: MatchingSizes, num_texts: int, num_videos: int) -> int:
 
 
 def _bytes_of_token(sizes: MatchingSizes) -> int:
-    """What a token of a batch takes where most is alive: inside a layer, before and after its activation."""
+    """Bytes per token of a batch at the peak, which is inside a layer, around its activation."""
     return (2 * sizes.feed_forward + 8 * sizes.text_width) * FLOAT_BYTES

@@ -1,4 +1,4 @@
-"""What matching needs of many texts, made once and kept in a file: memory holds one batch."""
+"""The encoded texts that matching needs, computed once and kept in a file; memory holds one batch."""
 
 import tempfile
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vmr.errors import VmrError
-from vmr.models.encoder import Matcher, ReadTexts
+from vmr.models.encoder import EncodedTexts, Matcher
 from vmr.retrieval.reranking.plan import Lengths, batches
 
 
@@ -19,14 +19,14 @@ class TextStore:
     The file is read, not mapped: pages of a mapped file count as memory of the process.
 
     Args:
-        matcher: reads the texts.
+        matcher: encodes the texts.
         texts: Q strings.
-        lengths: int64 (Q,), their tokens, as of `Matcher.text_lengths`.
-        tokens_at_once: how many tokens are read at a time, with padding.
+        lengths: int64 (Q,), tokens of each text, as returned by `Matcher.text_lengths`.
+        tokens_at_once: how many tokens are encoded at a time, with padding.
         folder: where the file lies; None for the system's folder of temporary files.
 
     Raises:
-        VmrError: the folder has no room, or cannot be written to.
+        VmrError: the disk is full, or the folder cannot be written to.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class TextStore:
         except OSError as error:
             raise VmrError(f"{place}: cannot take the features of {len(texts)} texts: {error.strerror}") from error
 
-    def batch(self, texts: NDArray[np.int64]) -> ReadTexts:
+    def batch(self, texts: NDArray[np.int64]) -> EncodedTexts:
         """Return the texts of these numbers, (B,), padded to the longest of them."""
         lengths = self._lengths[texts]
         tokens = np.zeros((len(texts), int(lengths.max()), self._width), np.float32)
@@ -55,7 +55,7 @@ class TextStore:
             self._file.seek(int(self._offsets[text]))
             self._file.readinto(row[:length].data)
         mask = (np.arange(tokens.shape[1]) < lengths[:, None]).astype(np.int64)
-        return ReadTexts(torch.from_numpy(tokens), torch.from_numpy(mask))
+        return EncodedTexts(torch.from_numpy(tokens), torch.from_numpy(mask))
 
     def close(self) -> None:
         """Remove the file."""

@@ -1,4 +1,4 @@
-"""The installed commands in processes of their own, as a user starts them, and what they print when they refuse."""
+"""Run the installed commands in new processes, as a user starts them, and check their error messages."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subp
 
 
 def refused(result: subprocess.CompletedProcess[str]) -> str:
-    """The one line of an error that the user can mend."""
+    """The one line of an error that the user can repair."""
     assert result.returncode == 2, result.stderr
     assert "Traceback" not in result.stderr
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]

@@ -1,4 +1,4 @@
-"""Python programs in processes of their own, one or several that share the work."""
+"""Python programs in new processes: one process, or several that share the work."""
 
 import os
 import subprocess
@@ -8,7 +8,7 @@ from tests.paths import REPOSITORY
 
 
 def launch(*command: object, world: int | None = None) -> subprocess.Popen:
-    """`python COMMAND` with one thread, in `world` processes under torchrun where it is given; it may import tests."""
+    """Start `python COMMAND` with one thread, in `world` processes under torchrun if given; it may import tests."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world else []
     return subprocess.Popen(
         [sys.executable, *torchrun, *map(str, command)],
@@ -20,7 +20,7 @@ def launch(*command: object, world: int | None = None) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> str:
-    """All that it says; it must end well."""
+    """Return all output of a process, which must end without an error."""
     printed, _ = process.communicate(timeout=250)
     assert process.returncode == 0, printed
     return printed

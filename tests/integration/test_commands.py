@@ -167,7 +167,7 @@ def test_an_index_of_another_encoder_is_refused(index, tmp_path):
     copy = tmp_path / "index"
     copy.mkdir()
     (copy / content["vectors_file"]).write_bytes((index / content["vectors_file"]).read_bytes())
-    content["fingerprint"] = "0123456789abcdef"  # as if the weights had been others
+    content["fingerprint"] = "0123456789abcdef"  # as if the weights had changed
     (copy / "manifest.json").write_text(json.dumps(content))
     assert "made by offline (0123456789abcdef), not by offline" in refused(run("vmr-search", copy, "a dog"))
 
@@ -188,7 +188,7 @@ def test_help_is_quick_to_import_and_ends_with_an_example(command):
 
 
 def test_a_script_without_a_main_guard_runs_once(footage, tmp_path):
-    """Ten lines at module level, beside a file of an unlucky name: decoding must not start the script again."""
+    """Ten lines at module level, beside a file named like a library: decoding must not start the script again."""
     (tmp_path / "eval.py").write_text("raise SystemExit('the wrong eval was imported')")
     (tmp_path / "search.py").write_text(
         "import vmr\n"

@@ -1,4 +1,4 @@
-"""`vmr-data list` and `vmr-data check NAME`: what is said about data sets that are here in part."""
+"""`vmr-data list` and `vmr-data check NAME`: their output for incomplete data sets."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What the documents promise: their code runs, their commands are understood, their links and names lead somewhere."""
+"""The documents: their code runs, their commands are parsed, their links and file names exist."""
 
 import json
 import os
@@ -21,9 +21,9 @@ import vmr
 REPOSITORY = Path(__file__).parent.parent.parent
 PAGES = sorted((REPOSITORY / "docs").glob("*.md"))
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md", *PAGES]
-ROOMS = ("vmr", "eval", "retrieval", "configs", "tests", "benchmarks", "examples", "docs")
+FOLDERS = ("vmr", "eval", "retrieval", "configs", "tests", "benchmarks", "examples", "docs")
 
-# What a block prints, besides ending without an error: words of the block -> words of its output.
+# Blocks whose output is checked: words of the block -> words of its output.
 PRINTED = {
     "a man rides a bicycle through the city": "bikes.mp4",
     "green grass": "bigbuckbunny.mp4",
@@ -71,14 +71,14 @@ def inline_code(page: Path) -> list[str]:
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors that a forge makes of a page's headings."""
+    """The anchors that a forge makes from a page's headings."""
     titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.fixture
 def folder(footage, annotations, tmp_path, monkeypatch) -> Path:
-    """Where a reader of the documents may stand: `videos`, and `test.json` about them."""
+    """A working folder as the documents assume it: `videos`, and `test.json` about them."""
     (tmp_path / "videos").symlink_to(footage)
     (tmp_path / "test.json").symlink_to(annotations)
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_documented_commands_are_understood(command, monkeypatch):
 
 @pytest.fixture(scope="module")
 def troubled(footage, tmp_path_factory) -> Path:
-    """A folder in which everything goes wrong that the page on troubleshooting tells of."""
+    """A folder in which every error of the page Troubleshooting occurs."""
     folder = tmp_path_factory.mktemp("you")
     for name in ("videos", "empty", "half", "notes"):
         (folder / name).mkdir()
@@ -181,7 +181,7 @@ def test_links_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
 def test_paths_that_are_named_exist(page):
-    named = re.findall(rf"(?<![\w./-])(?:{'|'.join(ROOMS)})/[\w./*-]+", "\n".join(inline_code(page)))
+    named = re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./*-]+", "\n".join(inline_code(page)))
     assert [path for path in named if not any(REPOSITORY.glob(path.rstrip("./")))] == []
 
 
@@ -202,7 +202,7 @@ def test_the_api_page_has_every_public_name():
 
 @pytest.fixture
 def site(tmp_path) -> Path:
-    """What the site is built from, in a folder of its own."""
+    """The sources of the site, in a new folder."""
     for name in ("vmr", "retrieval", "eval"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
     shutil.copy(REPOSITORY / "mkdocs.yml", tmp_path)
@@ -211,7 +211,7 @@ def site(tmp_path) -> Path:
 
 
 def build(site: Path) -> subprocess.CompletedProcess[str]:
-    """As `make docs` does."""
+    """Build the site as `make docs` does."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     tool = shutil.which("zensical", path=places)
     if tool is None:

@@ -1,4 +1,4 @@
-"""Long clips fit into ordinary machines: memory is measured in a process of its own, by its peak."""
+"""Long clips fit into ordinary machines: the peak memory is measured in a new process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What is shipped: a wheel with `vmr/` only, complete, and configs that are understood."""
+"""The distribution: a complete wheel with `vmr/` only, and configs that the commands can read."""
 
 import ast
 import os
@@ -14,7 +14,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def build_wheel(folder: Path, **environment: str) -> zipfile.ZipFile:
-    """Build from what git tracks, so that nothing lying about gets in."""
+    """Build a wheel from the files that git tracks, so that other files are not included."""
     source = folder / "source"
     subprocess.run(["git", "clone", "-q", REPOSITORY, source], check=True)
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source]
@@ -135,7 +135,7 @@ def test_a_typed_script_of_a_user(built, tmp_path):
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "eval").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_config_is_understood(path, monkeypatch):
-    """Those of training are read by test_train_config.py."""
+    """The configs for training are tested in test_train_config.py."""
     from importlib import import_module
 
     called = []

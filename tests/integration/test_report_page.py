@@ -42,7 +42,7 @@ def page_file(footage: Path, tmp_path_factory) -> Path:
 
 
 def visit(browser, path: Path, **options):
-    """The page, and what it complained of or asked the world for."""
+    """The page, with its error messages and network requests."""
     page = browser.new_page(**options)
     trouble: list[str] = []
     page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))

@@ -1,4 +1,4 @@
-"""Re-ranking in processes of their own: killed at any moment, and two that share the work."""
+"""Re-ranking in new processes: one that is killed at any moment, and two that share the work."""
 
 import signal
 import sqlite3
@@ -109,6 +109,6 @@ def test_two_processes_have_the_result_of_one(straight, tmp_path):
     assert asked_of(result, 1) == list(range(1, NUM_VIDEOS, 2))
     for rank in (0, 1):
         assert_same(result_of(result, rank), result_of(straight))
-    finish(start(work, result, 0))  # one process takes up what two have done: all of it
+    finish(start(work, result, 0))  # one process finds in the log all the work that two have done
     assert len(asked_of(result, 0)) == NUM_VIDEOS // 2
     assert_same(result_of(result), result_of(straight))

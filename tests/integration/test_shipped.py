@@ -1,4 +1,4 @@
-"""The model that comes with vmr is the one its config trains, and scores what is said of it."""
+"""The model that comes with vmr matches its config, and reaches the documented scores."""
 
 import json
 
@@ -31,7 +31,8 @@ def test_the_shipped_scores_are_reproduced(report):
     assert set(report["scores"]) == {"embedding", "vtm", "static", "shuffled"}
     for kind, scores in kept["scores"].items():
         for name, score in scores.items():
-            # A CPU of other vector instructions rounds otherwise, which may turn some of 1000 queries.
+            # A CPU with other vector instructions rounds differently, which may change the rank of some of 1000
+            # queries.
             assert report["scores"][kind][name] == pytest.approx(score, abs=0.5 if "R@" in name else 1.5), (kind, name)
 
 
@@ -46,7 +47,7 @@ def test_it_knows_motion(report):
 
 
 def test_one_word_decides():
-    """Of two captions that differ in one word, the one of the clip is nearer: twins, 80 clips; chance 50 %."""
+    """Of two captions that differ in one word, the clip's own caption is nearer: twins, 80 clips; chance 50 %."""
     model = load_model(NAME, device="cpu")
     scenes = held_out_scenes("twins")[:80]
     clips = np.stack([render(scene, held_out_seed("twins", number)) for number, scene in enumerate(scenes)])

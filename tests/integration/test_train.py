@@ -1,4 +1,4 @@
-"""Training with the real command on a tiny model: exact resume, kills, broken files, validation, what is refused."""
+"""Training with the real command on a tiny model: exact resume, kills, broken files, validation, refused settings."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ def config_file(footage, annotations, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def tiny(config_file) -> TrainConfig:
-    """The same run, of shapes alone and without worker processes, in one stage of four steps."""
+    """The same run with shapes as its only source, without worker processes, in one stage of four steps."""
     config = read_config(config_file)
     data = replace(config.data, sources=[ShapesSourceConfig(num_clips=50)], num_workers=0)
     return replace(config, data=data, stages=[replace(config.stages[0], num_steps=4)])
@@ -89,7 +89,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
     kill_after(start(config_file, "--run.out", out), out, 20)
     assert not (out / "checkpoints" / "step-00000040").exists()
-    assert list(out.glob(".clips-0/*/*.mp4"))  # of the stream; they go with the next run
+    assert list(out.glob(".clips-0/*/*.mp4"))  # clips of the stream; the next run removes them
     assert "resumes from" in finish(start(config_file, "--run.out", out))
     assert not list(out.glob(".clips*"))
     same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
@@ -98,7 +98,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
 
 
 def test_kills_at_any_moment_lose_nothing(straight, config_file, tmp_path):
-    """A checkpoint is being written most of the time here, and half-written ones are what most kills leave."""
+    """In this test a checkpoint is being written most of the time, so most kills leave an incomplete checkpoint."""
     out = tmp_path / "run"
     options = ("--run.out", out, "--run.checkpoint_every", 1, "--run.keep", 2)
     for step in (3, 13, 26):
@@ -165,7 +165,7 @@ def test_lower_precision_keeps_master_weights(tiny, tmp_path, precision):
 
 
 def test_accumulation_is_a_mean_over_batches(tiny, tmp_path):
-    """Two batches a step take the data twice as fast; the loss in the log is their mean."""
+    """With two batches per step, data are used twice as fast; the loss in the log is the mean of both."""
     run = replace(tiny.run, out=str(tmp_path / "run"), accumulate=2, stop_after_steps=2)
     train(replace(tiny, run=run))
     state = json.loads((tmp_path / "run/checkpoints/step-00000002/state.json").read_text())
@@ -237,13 +237,13 @@ def test_the_command_validates_by_retrieval(tiny, annotations, footage, tmp_path
     records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     found = [(record["step"], record["validation"]) for record in records if "validation" in record]
     assert [step for step, _ in found] == [2, 4]
-    # there are four texts: whatever the model, a video's own are among the first five
+    # there are only four texts, so with any model a video's own text is among the first five
     assert [metrics["video_to_text/R@5"] for _, metrics in found] == [100.0, 100.0]
     assert [metrics["vtm/text_to_video/R@10"] for _, metrics in found] == [100.0, 100.0]
 
 
 def test_broken_files_are_skipped_by_name(tiny, footage, tmp_path):
-    """Three videos in eight are of no use, each in its own way; nothing is put in their place but the next pair."""
+    """Three videos in eight are broken in different ways; only the next pair of the source takes the place of each."""
     folder = tmp_path / "data"
     shutil.copytree(footage, folder)
     whole = (footage / "bikes.mp4").read_bytes()
@@ -331,7 +331,7 @@ def test_images_and_videos_are_mixed(tiny, tmp_path):
 
 @pytest.fixture
 def diverging(tiny, tmp_path) -> TrainConfig:
-    """Its first step throws the weights so far that the second has no finite loss."""
+    """A run whose first step changes the weights so much that the second step has no finite loss."""
     optimizer = replace(tiny.optimizer, learning_rate=1e30, max_grad_norm=None)
     return replace(tiny, optimizer=optimizer, run=replace(tiny.run, out=str(tmp_path / "run")))
 
@@ -352,7 +352,7 @@ def test_bad_steps_can_be_left_out(diverging, tmp_path):
     assert (state["step"], state["num_bad_steps"]) == (4, 3)
 
 
-# -- what is refused -----------------------------------------------------------------------------------------------
+# -- refused settings ----------------------------------------------------------------------------------------------
 
 
 def refused(capsys, *arguments: object) -> str:
@@ -396,7 +396,7 @@ def other_sizes(tiny, tmp_path_factory) -> Path:
         (["--optimizer.overrides", '{"enkoder": 0.1}'], "'enkoder' matches no parameter's name"),
         (["--optimizer.overrides", '{"(": 0.1}'], "overrides: '(' is not a regular expression"),
         (["--optimizer.warmup", 30], "but a warmup of 30"),
-        (["--run.device", "tpu"], "run.device 'tpu' is not here"),
+        (["--run.device", "tpu"], "run.device 'tpu' is not available"),
         (["--run.wandb", "project"], "pip install wandb"),
     ],
 )
@@ -423,7 +423,7 @@ def test_a_teacher_of_another_grid_is_refused(tmp_path, config_file, capsys):
 def test_another_run_is_not_gone_on_with(straight, config_file, tmp_path, capsys):
     before = sorted(path.name for path in (straight / "checkpoints").iterdir())
     line = refused(capsys, config_file, "--run.out", straight, "--run.seed", 1)
-    assert "holds another run: run.seed is 1, there 0" in line
+    assert "holds another run: run.seed is 1, but 0 in the other" in line
     assert "holds a run already" in refused(capsys, config_file, "--run.out", straight, "--run.resume", "false")
     assert sorted(path.name for path in (straight / "checkpoints").iterdir()) == before
 
@@ -461,7 +461,7 @@ def test_help_with_a_config_lists_every_key(config_file, capsys):
     assert "steps from one checkpoint to the next" in printed
 
 
-# -- what a model starts from --------------------------------------------------------------------------------------
+# -- initial weights -------------------------------------------------------------------------------------------
 
 
 def test_going_on_with_a_saved_model(tiny, straight, tmp_path):

@@ -47,7 +47,7 @@ def make_objective() -> Objective:
 
 
 def joint_batch(tokenizer: CaptionTokenizer) -> tuple[Batch, Draws]:
-    """Four pairs, of which the halves go to a process each; ids 3 and 3 meet across them."""
+    """Four pairs, two for each process; id 3 occurs in both halves."""
     generator = torch.Generator().manual_seed(1)
     input_ids, attention_mask = tokenizer(TEXTS, 24)  # (4, 7): as many tokens in each
     video = torch.randn(4, 2, 3, 32, 32, generator=generator)
@@ -119,7 +119,7 @@ def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
 
 
 def test_halves_alone_have_other_gradients(ranks):
-    """What the test above would find if nothing were gathered for the contrastive loss."""
+    """Without gathering for the contrastive loss, the gradients differ, so the test above would notice it."""
     objective = make_objective()
     batch, draws = joint_batch(objective.tokenizer)
     for rank in range(WORLD):
@@ -152,7 +152,7 @@ def start_two(config: Path, out: Path, *arguments: object) -> subprocess.Popen:
 @pytest.fixture(scope="module")
 def straight(config_file, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("straight") / "run"
-    assert finish(start_two(config_file, out)).count("trained: ") == 1  # one process speaks
+    assert finish(start_two(config_file, out)).count("trained: ") == 1  # only one process prints
     return out
 
 
@@ -180,7 +180,7 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
 
 
 def test_fsdp_trains_as_ddp_does(straight, config_file, tmp_path):
-    """Stopped on the way, so that its state is gathered, saved, loaded and dealt out again."""
+    """The run is stopped and resumed, so that its state is gathered, saved, loaded and distributed again."""
     out = tmp_path / "run"
     finish(start_two(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
     finish(start_two(config_file, out, "--run.parallel", "fsdp"))

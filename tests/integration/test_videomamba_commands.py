@@ -14,7 +14,7 @@ from vmr.models.text.tokenizer import CaptionTokenizer
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> dict[str, Path]:
-    """The same weights both ways."""
+    """The same weights in both formats."""
     folder = tmp_path_factory.mktemp("models")
     save_model(folder / "saved", tiny_model(), PREPROCESS, CaptionTokenizer())
     save_as_upstream(tiny_model(), folder / "upstream.pth")
@@ -84,7 +84,7 @@ def test_info_lists_the_models_and_describes_any():
 
 
 def test_a_released_model_without_a_network(tmp_path):
-    """What the catalogue knows is told, then the one line that says where to get the file."""
+    """The command prints the catalogue's facts, then one line that says where to get the file."""
     result = run("vmr-info", "videomamba-m-25m", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     line = refused(result)
     url = "https://huggingface.co/OpenGVLab/VideoMamba/resolve/main/videomamba_m16_25M_f8_res224.pth"
@@ -95,7 +95,7 @@ def test_a_released_model_without_a_network(tmp_path):
 
 
 def test_a_released_model_in_the_hubs_cache(tmp_path):
-    """A small model under a released name is found and read, and is not what was published."""
+    """A small model under a released name is found and read, but refused because it is not the published model."""
     put_into_cache(tmp_path / "hub", "videomamba-m-17m")
     result = run("vmr-info", "videomamba-m-17m", HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
     line = refused(result)

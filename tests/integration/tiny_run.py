@@ -1,4 +1,4 @@
-"""A training run of seconds on every kind of source that is walked another way, and the command that makes it."""
+"""A training run of a few seconds on sources of every reading order, and the command that starts it."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ NONE = {"kind": "none", "ratio": 0.0}
 
 
 def write_config(folder: Path, footage: Path, *, num_steps: tuple[int, int], num_workers: int, run: dict) -> Path:
-    """Two stages of so many steps, on drawn shapes, on files that workers decode, and on a stream of rows of them."""
+    """Write a config with two stages, on drawn shapes, on files that workers decode, and on a stream of rows."""
     content = {
         "model": {
             "video": {
@@ -69,12 +69,12 @@ def write_rows(folder: Path, footage: Path) -> Path:
 
 
 def start(config: Path, *arguments: object, world: int | None = None) -> subprocess.Popen:
-    """The command, in `world` processes under torchrun where it is given."""
+    """Start the command, in `world` processes under torchrun if given."""
     return launch("-m", "vmr.cli.train", config, *arguments, world=world)
 
 
 def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
-    """SIGKILL to it and all that it started, as soon as there is a checkpoint of `step` or later."""
+    """Kill a process and all its children by SIGKILL, as soon as there is a checkpoint of `step` or later."""
     deadline = time.monotonic() + 200
     while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
         assert process.poll() is None, process.communicate()

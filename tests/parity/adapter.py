@@ -74,7 +74,7 @@ class Adapter:
 
     def interpolated(self, sd: StateDict, cfg: dict[str, Any], ckpt_num_frame: int) -> dict[str, Tensor]:
         model = VideoMamba(encoder_config(cfg), backend=self.backend)
-        load_upstream(model, sd)  # how many frames the weights are for is read off them
+        load_upstream(model, sd)  # the number of frames is inferred from the weights
         return model.state_dict()
 
     def inflate(self, sd_image: StateDict, num_frames: int, cfg: dict[str, Any]) -> dict[str, Tensor]:
@@ -97,7 +97,7 @@ class Adapter:
         def encode(x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
             if mask is None:
                 return teacher(x.transpose(1, 2))
-            # Upstream's teacher can also be shown the kept patches only, which no released model was trained with.
+            # Upstream's teacher can also run on the kept patches only, but no released model was trained so.
             kept = ~mask.view(x.shape[0] * x.shape[2], -1)  # (B*T, N)
             kept = torch.cat([kept.new_ones(len(kept), 1), kept], dim=1)
             tower: Any = teacher.network
@@ -154,7 +154,7 @@ class Adapter:
 
     def encode_teacher(self, m: "Umt", image: Tensor, importance: Tensor) -> tuple[Tensor | None, Tensor | None]:
         empty = torch.empty(0)
-        return m.objective.consult_teacher(Batch(image, image, empty, empty, empty), importance)
+        return m.objective.run_teacher(Batch(image, image, empty, empty, empty), importance)
 
     @torch.no_grad()
     def evaluation(
@@ -164,7 +164,7 @@ class Adapter:
         scores = nn.functional.normalize(text.embedding, dim=-1) @ mean_frame_vector(video.frame_embeddings).T
 
         def match(index: int, texts: NDArray[np.int64]) -> NDArray[np.float32]:
-            memory = m.model.remember(video.video_tokens[index : index + 1])
+            memory = m.model.project_video(video.video_tokens[index : index + 1])
             return m.model.match(text.text_tokens[texts], att[texts], memory)[:, 1].numpy()
 
         reranked = Candidates(scores.numpy(), k_test).score(match)
@@ -229,7 +229,7 @@ class Bert:
 
     @torch.no_grad()
     def fusion(self, emb: Tensor, att: Tensor, vis: Tensor, vis_att: Tensor | None = None) -> Tensor:
-        return self.layers(emb, att, self.layers.remember(vis, vis_att))
+        return self.layers(emb, att, self.layers.project_video(vis, vis_att))
 
     @torch.no_grad()
     def mlm_logits(self, emb: Tensor, att: Tensor, vis: Tensor) -> Tensor:
@@ -262,7 +262,7 @@ class Umt:
             yield upstream_name(name, self.model.config.text.num_text_layers), parameter
 
     def all_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """With the teacher's, which upstream hands to its optimiser as well."""
+        """All parameters, including the teacher's, which upstream also passes to its optimiser."""
         yield from self.named_parameters()
         if self.teacher is not None:
             for name, parameter in self.teacher.network.named_parameters():

@@ -1,6 +1,6 @@
 """Weights and inputs made from a name and a shape, by the rules under which the golden values were computed.
 
-Only `torch.rand` is drawn on, whose bits are the same on every CPU. Shapes are those of upstream's state dicts.
+All numbers come from `torch.rand`, whose bits are the same on every CPU. Shapes are those of upstream's state dicts.
 """
 
 import math
@@ -12,7 +12,7 @@ from torch import Tensor
 Shape = tuple[int, ...]
 
 LEARNED_TOKENS = ("cls_token", "pos_embed", "temporal_pos_embedding", "class_embedding", "positional_embedding")
-TIED = {  # copies, which upstream's files repeat -> what they are copies of
+TIED = {  # copies in upstream's files -> the originals
     "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
@@ -202,7 +202,7 @@ def make_texts(name: str, batch: int, longest: int, vocab: int) -> tuple[Tensor,
 
 
 def make_draws(name: str, batch: int, frames: int, patches: int, ids: Tensor, vocab: int) -> dict[str, Tensor]:
-    """The chance in a training step."""
+    """The random choices of a training step."""
 
     def happens(what: str, chance: float) -> Tensor:
         return uniform(f"input:{name}.{what}", tuple(ids.shape)) < chance

@@ -1,4 +1,4 @@
-"""The encoder equals upstream's to rounding.
+"""The encoder equals upstream's up to rounding.
 
 `encoder_golden.npz` holds what upstream computes in float64 from the weights and inputs of `fill.py`.
 """

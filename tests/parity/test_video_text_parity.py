@@ -1,4 +1,4 @@
-"""The video-text model, its teacher, its four losses and their gradients equal upstream's to rounding.
+"""The video-text model, its teacher, its four losses and their gradients equal upstream's up to rounding.
 
 `video_text_golden.npz` holds what upstream computes in float64 from the weights and inputs of `fill.py`.
 """
@@ -119,7 +119,9 @@ def test_reranked_evaluation_scores_what_a_full_comparison_does() -> None:
     video_to_text, text_to_video, _, similarity = Adapter().evaluation(model, videos, ids, mask, k_test=2)
     with torch.no_grad():
         tokens, text = model.model.encode_video(videos).video_tokens, model.model.encode_text(ids, mask).text_tokens
-        logits = torch.stack([model.model.match(text, mask, model.model.remember(one[None]))[:, 1] for one in tokens])
+        logits = torch.stack(
+            [model.model.match(text, mask, model.model.project_video(one[None]))[:, 1] for one in tokens]
+        )
     best = similarity.topk(2, dim=1).indices  # each text's two best videos
     expected = torch.full((6, 4), -100.0).scatter(1, best, logits.T.gather(1, best))
     assert np.allclose(text_to_video, expected, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Kernels compiled for GPUs that are not here, and what the machine code says of registers, spills and loops."""
+"""Kernels compiled for GPUs that this machine lacks, and registers, spills and loops in their machine code."""
 
 import importlib.util
 import re
@@ -27,7 +27,7 @@ class Target(NamedTuple):
 
 
 class Resources(NamedTuple):
-    """What a thread of a kernel takes."""
+    """The resources of one thread of a kernel."""
 
     registers: int  # on AMD vector registers
     spilled: int  # NVIDIA: bytes of stack; AMD: vector registers
@@ -109,7 +109,7 @@ def _unaligned(argument: str) -> bool:
 
 
 def resources(compiled: Any) -> Resources:
-    """What a compiled kernel takes."""
+    """The resources of a compiled kernel."""
     if "amdgcn" in compiled.asm:
         # Scalar registers that do not fit go to lanes of a vector register, not to memory: they are not counted.
         code = compiled.asm["amdgcn"]
@@ -140,7 +140,7 @@ def loops_of(listing: str) -> list[Loop]:
     found = re.findall(r"/\*([0-9a-f]{4,})\*/\s+(.*?)\s*;", listing)
     code = [(int(address, 16), text) for address, text in found]
     jumps = [(int(to[1], 16), at) for at, text in code if (to := re.search(r"\bBRA\b.*\b0x([0-9a-f]+)", text))]
-    spans = [(start, end) for start, end in jumps if start < end]  # what follows the code jumps to itself
+    spans = [(start, end) for start, end in jumps if start < end]  # the padding after the code jumps to itself
     innermost = [a for a in spans if not any(a != b and a[0] <= b[0] and b[1] <= a[1] for b in spans)]
     counted = (_count([text for address, text in code if a <= address <= b]) for a, b in innermost)
     return [loop for loop in counted if loop.exponentials]

@@ -2,7 +2,7 @@
 
     TRITON_INTERPRET=1 python -m pytest tests/triton
 
-The interpreter takes some 40 us an operation whatever its size, so sequences are short.
+The interpreter takes about 40 us per operation of any size, so sequences are short.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from vmr.ops.gpu import support
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip, by name, where kernels could not run on CPU tensors."""
+    """Skip tests, with the reason, if the kernels cannot run on CPU tensors."""
     reason = support.missing_reason() if support.interpreted() else "set TRITON_INTERPRET=1 to run it"
     for item in items:
         if reason and "triton" in item.path.parts[-2] and item.path.name != "test_compiles.py":  # which needs none

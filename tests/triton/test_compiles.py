@@ -1,7 +1,7 @@
-"""The Triton kernels compiled for GPUs that are not here: registers, spills, instructions an exponential.
+"""The Triton kernels compiled for GPUs that this machine lacks: registers, spills, instructions per exponential.
 
-Kernels, sizes and options are those that `vmr/ops/gpu` launches. The bounds are the most that Triton 3.3.1, 3.6.0 and
-3.8.0 gave, each with its own assembler, or a little more. Not for a process that has `TRITON_INTERPRET` set.
+Kernels, sizes and options are those that `vmr/ops/gpu` launches. The bounds are the largest values that Triton 3.3.1,
+3.6.0 and 3.8.0 gave, each with its own assembler, or a little more. Do not run these tests with `TRITON_INTERPRET` set.
 """
 
 import functools
@@ -84,7 +84,7 @@ CASES = {
 }
 WALKS = ("outputs", "states", "states, of tiles", "backward")
 
-# Bytes of stack a thread, where there may be any. What the walks keep there waits outside their innermost loops.
+# Bytes of stack per thread, for kernels that may use the stack; they use it outside their innermost loops only.
 STACK = {
     ("outputs", "sm_80"): 16,  # from Triton 3.8 on; 0 before
     ("outputs, saving", "sm_90"): 16,  # 3.3: 16, 3.6: 0, 3.8: 8; one to three loads in a loop of 560 instructions

@@ -23,7 +23,7 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use_tiles(monkeypatch: pytest.MonkeyPatch, *, programs: int) -> None:
-    """Two rows and 32 channels a program, and so many programs; the interpreter's cost is by operation, not by size."""
+    """Use two rows and 32 channels per program, and this many programs: the interpreter's cost is per operation."""
     chosen = tiles.Tiles(2, 32, programs, 10**6, 2, 32, programs, 10**6)
     monkeypatch.setattr(tiles, "tiles_of", lambda _: chosen)
 

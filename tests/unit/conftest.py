@@ -1,4 +1,4 @@
-"""What tests of where training reads its clips from share."""
+"""Fixtures that the tests of training sources share."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.video_matrix import Recipe, write_video
 
 @pytest.fixture
 def temporary(tmp_path_factory, monkeypatch) -> Path:
-    """The folder in which a test's temporary files and cached tables lie."""
+    """The folder of a test's temporary files and cached tables."""
     folder = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("VMR_CACHE", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -19,7 +19,7 @@ def temporary(tmp_path_factory, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def counted_videos(tmp_path_factory) -> list[bytes]:
-    """Videos of 1, 2, 3 and 4 frames; `tests.unit.counted` sees which of them a clip is of."""
+    """Videos of 1, 2, 3 and 4 frames; `tests.unit.counted` finds out from which of them a clip comes."""
     folder = tmp_path_factory.mktemp("videos")
     recipes = [Recipe(num_frames=n, options={"preset": "ultrafast", "bf": "0"}) for n in (1, 2, 3, 4)]
     return [write_video(folder / f"{n}.mp4", recipe).read_bytes() for n, recipe in enumerate(recipes)]
@@ -27,7 +27,7 @@ def counted_videos(tmp_path_factory) -> list[bytes]:
 
 @pytest.fixture
 def datasets(monkeypatch, tmp_path):
-    """The package, without a hub and with a cache of its own."""
+    """The package `datasets`, without a hub and with a new cache."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     package = pytest.importorskip("datasets", reason="needs datasets, of the extra train")
     package.disable_progress_bars()

@@ -1,4 +1,4 @@
-"""Which of the `counted_videos` a clip is of: the last frame shows its number."""
+"""Find out from which of the `counted_videos` a clip comes: the last frame shows its number."""
 
 import numpy as np
 

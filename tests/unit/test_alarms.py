@@ -1,4 +1,4 @@
-"""Each alarm on a model that is broken in one way, and silence on sane ones."""
+"""Each alarm for a model that is broken in one way, and no alarm for sound models."""
 
 import math
 
@@ -84,7 +84,7 @@ def test_bounds_of_chance_against_exact_sums():
 def test_constant_scores(score):
     scores = np.full((30, 30), score, np.float32)
     assert raised(scores) == [
-        f"every pair has the same score, {score:.6g}: the model tells nothing apart, and its ranks mean nothing"
+        f"every pair has the same score, {score:.6g}: the model cannot tell pairs apart; ranks are meaningless"
     ]
     rounding = scores * (1 + 1e-7 * noise(30, 30)).astype(np.float32)
     assert len(raised(rounding)) == 1
@@ -113,7 +113,7 @@ def test_ties_at_the_top():
     assert found.startswith("text to video: 5 of 40 queries share their best score between several videos")
     scores[0, 39] = 0.0  # 4 of 40 are a tenth, which is not more than a tenth
     assert raised(scores) == []
-    # own items that tie with one another are not in anybody's way: every video has two equal texts
+    # ties among a query's own items do no harm: every video has two equal texts
     assert raised(np.repeat(np.eye(20), 2, axis=0), np.repeat(np.arange(20), 2)) == []
 
 
@@ -123,7 +123,7 @@ def test_one_video_that_wins_nearly_everything():
     found = raised(scores)
     assert any(
         sentence
-        == "text to video: video 7 is wrongly the best for 99 of 100 queries: it draws nearly every text to itself"
+        == "text to video: video 7 is wrongly the best for 99 of 100 queries: it is found first for nearly every text"
         for sentence in found
     )
     # the same video being right for nearly everyone is no hub

@@ -1,4 +1,4 @@
-"""Which backend a tensor gets, what is said about it, and what a machine without Triton or a GPU is told."""
+"""Which backend a tensor gets, the log line about it, and the messages on a machine without Triton or a GPU."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""A pretrained BERT fills the text encoder and the fusion layers, and they compute what it computes."""
+"""A pretrained BERT fills the text encoder and the fusion layers, which then give BERT's results."""
 
 import json
 from collections.abc import Callable
@@ -66,7 +66,7 @@ def texts(vocab_size: int) -> tuple[Tensor, Tensor]:
 
 
 def without_video(fusion: FusionEncoder, text_tokens: Tensor, attention_mask: Tensor) -> Tensor:
-    """The fusion layers as BERT has them: self-attention and feed-forward part, no look at a video."""
+    """The fusion layers as in BERT: self-attention and feed-forward part, without cross-attention."""
     for layer in fusion.layers:
         text_tokens = layer(text_tokens, padding_bias(attention_mask, text_tokens.dtype))
     return text_tokens
@@ -295,7 +295,7 @@ def test_an_unreachable_hub_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_a_repository_from_before_safetensors(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """From the cache of huggingface_hub, laid out as it lays it out; it holds config.json and pytorch_model.bin."""
+    """The repository is read from a cache in huggingface_hub's layout, with config.json and pytorch_model.bin."""
     from huggingface_hub import constants
 
     cache, commit = tmp_path / "cache", "0" * 40

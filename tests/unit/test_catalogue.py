@@ -1,4 +1,4 @@
-"""Names and paths to encoders, and what is known of the published checkpoints."""
+"""From names and paths to encoders, and the facts about the published checkpoints."""
 
 import errno
 import hashlib
@@ -165,7 +165,7 @@ def test_a_released_model_is_loaded_from_the_hubs_cache(hub):
 
 
 def test_a_released_model_of_other_sizes_is_not_that_model(hub, monkeypatch):
-    """As one whose file lacks keys of whole layers would be."""
+    """A file that lacks the keys of whole layers would look the same."""
     for part, sizes, said in (
         ("video", {"num_layers": 3}, "video.num_layers is 2 in the file, but 3 in what was published: delete videomam"),
         ("text", {"num_text_layers": 1}, "text.num_text_layers is 2 in the file, but 1"),
@@ -190,7 +190,7 @@ def test_the_vocabulary_is_missed_before_the_download(hub, monkeypatch):
 
 
 def test_an_unreachable_hub_is_one_line(tmp_path, monkeypatch):
-    """Nobody listens on port 9, and huggingface_hub tries again and again, which it must keep to itself."""
+    """No server listens on port 9; huggingface_hub retries several times, but must not print that."""
     lines = []
     handler = logging.Handler()
     handler.emit = lines.append

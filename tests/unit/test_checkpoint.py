@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, nothing lost, and nothing of another model taken."""
+"""Checkpoints: complete or absent, without loss, and refused if they are of another model."""
 
 import json
 import shutil
@@ -172,7 +172,9 @@ def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one
     for number in (10, 20, 30, 40):
         save(tmp_path, number)
     (tmp_path / "step-00000040" / "model.safetensors").write_bytes(b"half")
-    prune(tmp_path, keep=1, best_step=None, last_step=30)  # of a run taken up from step 20, which has come to 30
+    prune(
+        tmp_path, keep=1, best_step=None, last_step=30
+    )  # of a run that was resumed at step 20 and has reached step 30
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["step-00000030", "step-00000040"]
     assert newest_intact(tmp_path).path.name == "step-00000030"
 

@@ -1,4 +1,4 @@
-"""open_clip through the door: a small model of random weights, saved and loaded as a user's file is."""
+"""open_clip through `load_model`: a small model of random weights, saved and loaded as a user's file."""
 
 import json
 from pathlib import Path

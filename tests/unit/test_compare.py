@@ -129,7 +129,7 @@ def test_force_pairs_the_queries_that_both_ask_once():
     assert result.columns[0].num_queries == {"text_to_video": 2, "video_to_text": 2}
     row = rows_of(result)["text_to_video/MnR"]
     assert (row.a, row.b) == (3.0, 2.5)  # both: 1 and 1; also: 5 and 4
-    with pytest.raises(VmrError, match="no query of text to video stands in both"):
+    with pytest.raises(VmrError, match="no query of text to video is in both"):
         compare(a, report_of([1], names=("other",)), force=True)
 
 

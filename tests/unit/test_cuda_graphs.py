@@ -1,4 +1,4 @@
-"""What CUDA graphs do without a GPU: nothing. With one: the same values, for other inputs and other weights too."""
+"""CUDA graphs do nothing without a GPU. With a GPU they give the same values, also for other inputs and weights."""
 
 import copy
 import itertools

@@ -33,7 +33,7 @@ def videos(tmp_path_factory):
 
 @pytest.fixture
 def hanging(tmp_path):
-    """A path that blocks whoever opens it."""
+    """A path that blocks every process that opens it."""
     path = tmp_path / "hanging.mp4"
     os.mkfifo(path)
     return path

@@ -17,7 +17,7 @@ FEW = {"preset": "ultrafast", "bf": "0"}
 
 
 def words(captions):
-    """As a tokeniser of one token a word would count, with one at each end."""
+    """Count tokens like a tokeniser with one token per word, and one at each end."""
     return [2 + len(caption.split()) for caption in captions]
 
 

@@ -1,4 +1,4 @@
-"""Embedding with a cache: what is known is neither decoded nor embedded again, and what is served is the same."""
+"""Embedding with a cache: known videos are neither decoded nor embedded again, and their features are the same."""
 
 import gc
 import os
@@ -51,7 +51,7 @@ def cache(tmp_path: Path) -> FeatureCache:
 
 
 def overwrite(path: Path) -> None:
-    """Destroys a video in a way that only reading it can tell: same inode, size and time."""
+    """Destroy a video so that only reading it shows the damage: same inode, size and time."""
     size = path.stat().st_size
     with path.open("rb+") as file:
         file.write(b"\0" * size)

@@ -1,4 +1,4 @@
-"""The cache of features: what is found again, what is never served, and that any number of processes may use it."""
+"""The cache of features: which entries it returns, which it never returns, and use by many processes at once."""
 
 import os
 import subprocess
@@ -137,7 +137,7 @@ def test_a_file_put_in_anothers_place_is_hashed_again(cache, tmp_path):
 
 
 def test_what_is_no_regular_file_has_no_content(cache, tmp_path):
-    os.mkfifo(tmp_path / "fifo")  # to open it would wait for ever
+    os.mkfifo(tmp_path / "fifo")  # opening it would block for ever
     strange = os.fsdecode(b"bad\xff.mp4")
     paths = [str(tmp_path / name) for name in ("gone", "fifo", "a\0b")] + [str(tmp_path)]
     assert [content for _, content in cache.contents(paths)] == [None] * 4
@@ -229,7 +229,7 @@ assert "torch" not in sys.modules
 
 
 def test_processes_and_threads_share_a_cache(cache):
-    """Three processes find no folder yet, and make it at once; threads read and write beside them."""
+    """Three processes create the folder at the same time, while threads read and write."""
     processes = [
         subprocess.Popen([sys.executable, "-c", WRITER, str(cache.folder), name], stderr=subprocess.PIPE)
         for name in "xyz"

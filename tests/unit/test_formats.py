@@ -50,7 +50,7 @@ def test_paragraphs_are_joined_where_the_kind_says_so(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000])
 def test_json_lists_in_pieces(tmp_path, monkeypatch, size):
-    """Wherever a piece of the file ends: within a character of a text, a number, a word, an escape."""
+    """A piece of the file may end anywhere: within a character of a text, a number, a word, an escape."""
     monkeypatch.setattr(json_list, "_PIECE", size)
     rows = [
         {"video": f"{n}.mp4", "caption": 'say "é\\u00e9 \\n"', "x": [n, -1.5e3, True, None, {"y": {}}]}
@@ -62,7 +62,7 @@ def test_json_lists_in_pieces(tmp_path, monkeypatch, size):
 
 
 def test_json_lists_hold_what_json_has(tmp_path):
-    """Numbers of any size, NaN, and half a surrogate pair, which other parsers refuse or change without a word."""
+    """Numbers of any size, NaN, and half a surrogate pair, which other parsers refuse or silently change."""
     text = '[{"x": [1e400, -Infinity, 123456789012345678901234567890, 1.0, 1, -0.0], "caption": "\\ud800 \\u732b"}]\n'
     (row,) = json_list.json_items(write(tmp_path / "t.json", text))
     assert row == json.loads(text)[0]
@@ -241,10 +241,10 @@ def test_a_split_that_does_not_fit(tmp_path):
         ("t.csv", "video,caption\na.mp4\n", "line 2 has 1 values for 2 columns"),
         ("t.csv", "video,caption\n,c\n", 'line 2 has no "video" or "image"'),
         ("t.csv", f'video,caption\na.mp4,"{"x" * 200_000}"\n', "is no row of a table: field larger"),
-        ("t.csv", "videoid,page_dir,name,video,caption\n1,2,3,4,5\n", "could be csv or webvid .*: say which"),
+        ("t.csv", "videoid,page_dir,name,video,caption\n1,2,3,4,5\n", "could be csv or webvid .*: give its kind"),
         ("t.csv", "a\t1\t2\t3\t4\tc\n", "line 1 is not LSMDC's"),
         ("t.csv", "F_0.1\t1\t2\t3\t4\tc\nF_0.2\tc\n", "line 2 is not LSMDC's"),
-        ("t.bin", "x", "cannot tell its format: say which"),
+        ("t.bin", "x", "cannot tell its format: give its kind"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line(tmp_path, name, content, message):

@@ -1,4 +1,4 @@
-"""JSON to dataclasses: what fits is taken, what does not is refused by the name of its key."""
+"""JSON to dataclasses: valid values are converted, and others are refused with the name of their key."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""The index: what is written, what is refused, and that nobody ever sees half of one."""
+"""The index: written files, refused folders, and readers that never see an incomplete index."""
 
 import dataclasses
 import json
@@ -253,7 +253,7 @@ def test_an_index_is_replaced_only_when_asked(copy, footage, offline):
     assert (copy / "manifest.json").read_bytes() == before
     vmr.build_index(footage, copy, offline, window_s=None, overwrite=True)
     assert len(vmr.open_index(copy)) == 3
-    assert len([file for file in copy.iterdir() if file.name != ".lock"]) == 2  # nothing of the old one is left
+    assert len([file for file in copy.iterdir() if file.name != ".lock"]) == 2  # no file of the old index is left
 
 
 def test_a_killed_rebuild_leaves_the_old_index(copy, footage):

@@ -1,4 +1,4 @@
-"""The house: packages, links, the direction of every import, and how long a file may be."""
+"""The layout of the code: packages, links, the direction of every import, and the length of files."""
 
 import ast
 import configparser
@@ -14,12 +14,12 @@ import pytest
 REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
-# What every room may import.
+# Modules that every package may import.
 FOUNDATION = "errors files from_json memory processes progress version"
-# What the rooms of vmr.models may all import.
+# Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
-# Room -> the rooms and files that it may import, besides itself and FOUNDATION. All names are those after `vmr.`.
+# Package -> the packages and files that it may import, besides itself and FOUNDATION. Names are without `vmr.`.
 ALLOWED = {
     "errors": "",
     "files": "errors",
@@ -67,7 +67,7 @@ ALLOWED = {
     "eval": "data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue models.encoder "
     "retrieval retrieval.reranking",
     "cli": "everything",
-    "": "everything",  # vmr/__init__.py, which hands on what the others define
+    "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
 TORCH_FREE = [
     "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py", "vmr/data/**/*.py",
@@ -77,7 +77,7 @@ TORCH_FREE = [
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
-MAX_FILES_OF_A_ROOM = 14  # about twelve
+MAX_FILES_OF_A_PACKAGE = 14  # about twelve
 MAX_SHARED_LINES = 5
 
 
@@ -96,7 +96,7 @@ def sources() -> dict[str, Path]:
 SOURCES = sources()
 
 
-def room_of(module: str) -> str:
+def package_of(module: str) -> str:
     name = module.removeprefix("vmr").removeprefix(".")
     while name not in ALLOWED:
         name = name.rpartition(".")[0]
@@ -104,7 +104,7 @@ def room_of(module: str) -> str:
 
 
 def imports_of(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """The modules that a file imports; names that are no modules of ours stand for the module they come from."""
+    """The modules that a file imports; for an imported class or function, the module that defines it."""
     tree = ast.parse(path.read_text())
     for node in tree.body if top_level_only else ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -143,13 +143,13 @@ def test_the_name_of_a_folder_is_not_its_name_for_imports(folder: str):
 
 @pytest.mark.parametrize("module", SOURCES)
 def test_imports_follow_the_arrows(module: str):
-    room = room_of(module)
-    allowed = {room, *ALLOWED[room].split(), *(FOUNDATION.split() if room not in FOUNDATION.split() else ())}
+    package = package_of(module)
+    allowed = {package, *ALLOWED[package].split(), *(FOUNDATION.split() if package not in FOUNDATION.split() else ())}
     for name in imports_of(SOURCES[module]):
         if name == "vmr" or name.startswith("vmr."):
-            target = room_of(name)
-            assert target in allowed or "everything" in allowed, f"{module} imports {name}: {room} may not"
-            assert target != "cli" or room == "cli", f"{module} imports a command"
+            target = package_of(name)
+            assert target in allowed or "everything" in allowed, f"{module} imports {name}: {package} may not"
+            assert target != "cli" or package == "cli", f"{module} imports a command"
 
 
 def test_imports_run_in_no_circle():
@@ -206,16 +206,16 @@ def test_nothing_is_written_twice():
             first_place[lines] = module
 
 
-def test_rooms_stay_small_and_say_what_they_are():
+def test_packages_stay_small_and_say_what_they_are():
     for path in SOURCES.values():
         if path.name == "__init__.py" and path.parent.name != "configs":
-            assert len(list(path.parent.glob("*.py"))) <= MAX_FILES_OF_A_ROOM + 1, path
+            assert len(list(path.parent.glob("*.py"))) <= MAX_FILES_OF_A_PACKAGE + 1, path
             lines = (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines()
-            assert len(lines) >= 3, f"{path}: say in three lines what lives here and what it may import"
+            assert len(lines) >= 3, f"{path}: say in three lines what this package holds and what it may import"
 
 
 def test_no_test_file_imports_another():
-    """Helpers that tests share live in modules of their own; programs that tests start as text count, too."""
+    """Helpers that tests share are in separate modules; this also holds for programs that tests start as text."""
     of_a_test = re.compile(r"^ *(from|import) [^\n(]*(\([^)]*)?\btest_", re.MULTILINE)
     tests = REPOSITORY / "tests"
     importing = [

@@ -1,4 +1,4 @@
-"""Each loss against numbers worked by hand, and at the ends: one pair, nothing to contrast, nothing hidden."""
+"""Each loss against numbers worked by hand, and extreme cases: one pair, no negatives, nothing hidden."""
 
 import math
 
@@ -210,7 +210,7 @@ def test_temperature_is_kept_in_range():
 
 @pytest.mark.parametrize("ids", [[0], [2, 2, 2], [0, 1, 0]])
 def test_gradients_are_finite_under_autocast(ids: list):
-    """One step as a model would take it, on batches with few negatives or none."""
+    """One training step on batches with few negatives or none."""
     torch.manual_seed(0)
     batch = len(ids)
     encoder, head, temperature = nn.Linear(6, 8), nn.Linear(16, 2), nn.Parameter(torch.tensor(0.07))

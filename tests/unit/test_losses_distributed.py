@@ -68,7 +68,7 @@ def work(rank: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
-    """What each process found."""
+    """The result of each process."""
     folder = tmp_path_factory.mktemp("ranks")
     mp.spawn(work, args=(str(folder),), nprocs=NUM_PROCESSES)
     return [torch.load(folder / f"{rank}.pt") for rank in range(NUM_PROCESSES)]
@@ -81,7 +81,7 @@ def with_ids(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def whole(with_ids: bool) -> dict[str, Tensor]:
-    """What one process finds with the whole batch."""
+    """The result of one process with the whole batch."""
     towers = Towers()
     loss = towers(*batch(), IDS if with_ids else None, "exact")
     loss.backward()
@@ -103,7 +103,7 @@ def test_upstream_gives_the_encoder_half_and_the_temperature_all(ranks, whole, w
 
 
 def test_halves_alone_have_other_gradients(whole, with_ids):
-    """What the tests above would find if nothing were gathered."""
+    """Without gathering, the gradients differ, so the tests above would notice it."""
     towers = Towers()
     for half in (slice(0, 3), slice(3, 6)):
         frames, words = (rows[half] for rows in batch())

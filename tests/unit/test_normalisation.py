@@ -1,4 +1,4 @@
-"""Normalisation over the test queries: by hand, against the formulas written out, and what it must leave alone."""
+"""Normalisation over the test queries: by hand, against the formulas, and cases that it must not change."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The objective: which losses there are, what they touch, and batches that leave little to learn from."""
+"""The objective: its losses, the parameters that each changes, and batches with little to learn from."""
 
 from dataclasses import replace
 
@@ -119,12 +119,12 @@ def test_unmasked_stage_needs_no_teacher(tokenizer):
 
 def test_stages_follow_each_other(objective, tokenizer):
     batch = make_batch(tokenizer, TEXTS)
-    mask, target = objective.consult_teacher(batch)
+    mask, target = objective.run_teacher(batch)
     # of 4 x 4 patches 16 - int(12.8) = 4 are kept in each of 2 frames
     assert (~mask).sum(dim=1).tolist() == [1 + 2 * 4] * 3
     assert target.shape == (1, 3, 9, 112)
     objective.set_config(UNMASKED)
-    assert objective.consult_teacher(batch) == (None, None)
+    assert objective.run_teacher(batch) == (None, None)
     assert "alignment" not in objective(batch)
 
 
@@ -171,7 +171,7 @@ def test_masks_count_tubelets(tokenizer):
     video = replace(CONFIG.video, tubelet_size=2, num_frames=4, student=None)
     config = replace(UNMASKED, video_mask=MaskConfig("tube", 0.5), image_mask=MaskConfig("tube", 0.5))
     objective = Objective(VideoTextModel(replace(CONFIG, video=video)), None, tokenizer, config)
-    mask, _ = objective.consult_teacher(make_batch(tokenizer, TEXTS, num_frames=4))
+    mask, _ = objective.run_teacher(make_batch(tokenizer, TEXTS, num_frames=4))
     assert (~mask).sum(dim=1).tolist() == [1 + 2 * 8] * 3  # 2 steps of 4 x 4 patches, half of them kept
     assert objective(make_batch(tokenizer, TEXTS, num_frames=4))["contrastive"].isfinite()
 
@@ -181,11 +181,11 @@ def test_a_token_of_two_frames_learns_from_the_second(teacher, tokenizer):
     objective = Objective(VideoTextModel(replace(CONFIG, video=video)), teacher, tokenizer, ObjectiveConfig())
     batch = make_batch(tokenizer, TEXTS, num_frames=4)
     draws = torch.rand(3 * 2, 16).argsort(dim=-1)
-    mask, target = objective.consult_teacher(batch, draws)
+    mask, target = objective.run_teacher(batch, draws)
     assert target.shape == (1, 3, 1 + 2 * 4, 112)
     seen = batch.teacher_video.clone()
-    seen[:, ::2] = 0.0  # the first of each pair is not looked at
-    assert torch.equal(objective.consult_teacher(batch._replace(teacher_video=seen), draws)[1], target)
+    seen[:, ::2] = 0.0  # the first of each pair is not used
+    assert torch.equal(objective.run_teacher(batch._replace(teacher_video=seen), draws)[1], target)
     assert objective(batch)["alignment"].isfinite() and mask.shape == (3, 1 + 2 * 16)
     assert objective(make_batch(tokenizer, TEXTS, num_frames=1))["alignment"].isfinite()
 

@@ -1,4 +1,4 @@
-"""The encoder of a fresh machine: real weights, exact arithmetic, same bits every time."""
+"""The encoder `offline`: real weights, exact arithmetic, and identical bits every time."""
 
 from dataclasses import replace
 
@@ -91,7 +91,7 @@ def test_unknown_names_get_a_suggestion():
         load_model("ofline")
     with pytest.raises(ModelError, match="unknown model 'x'"):
         load_model("x")
-    with pytest.raises(ModelError, match="device 'tpu' is not here"):
+    with pytest.raises(ModelError, match="device 'tpu' is not available"):
         load_model("offline", device="tpu")
 
 

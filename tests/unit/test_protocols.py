@@ -1,4 +1,4 @@
-"""Protocols: the shipped ones, finding their files in any layout, reading them, and telling what differs."""
+"""Protocols: those that come with vmr, finding their files in any layout, reading them, and reporting differences."""
 
 import json
 import re
@@ -108,7 +108,7 @@ def test_hash_is_of_the_rules_and_not_of_the_wording():
         ({"max_text_tokens": 0}, "count from 1"),
         ({"rerank_depth": -1}, "rerank_depth cannot be negative"),
         ({"note": ""}, "needs a title, a note and a source"),
-        ({"where": ""}, "no word on where to get them"),
+        ({"where": ""}, "does not say where to get them"),
     ],
 )
 def test_rules_that_make_no_sense(fields, message):
@@ -130,7 +130,7 @@ def test_a_file_that_is_no_protocol_is_named(tmp_path):
 
 
 def test_a_protocol_file_of_ones_own(tmp_path):
-    """By its path, from outside the package; its name is that of the file, and may not be taken."""
+    """The protocol is loaded by the path of its file, which also gives its name; the name must be new."""
     text = "title: Mine\nversion: 3\nnote: n\nsource: s\nwhere: w\ncaptions: first\n"
     text += "sources: [{file: t.json, kind: json}]\n"
     file = write(tmp_path / "rules/mine.yaml", text)
@@ -203,7 +203,7 @@ def test_layouts(tmp_path, use, csv, videos):
 def test_copies_and_links(tmp_path, use):
     names = [f"video{n}" for n in range(5)]
     use(make(Source("test.json", "json", num_videos=5)))
-    data = tmp_path / "compressed_disk/data"  # only folders below the one that is named tell copies
+    data = tmp_path / "compressed_disk/data"  # only folder names below the given folder mark copies
     write(data / "test.json", [{"video": f"{name}.mp4", "caption": name} for name in names])
     touch(data / "TrainValVideo/video0.mp4", data / "compress_videos/video0.mp4")
     touch(tmp_path / "disk/video1.mp4", data / "deep/er/video1.mp4")
@@ -249,7 +249,7 @@ def test_the_preferred_file_and_the_list_beside_it(tmp_path, use):
         load_dataset("tiny", data_dir=tmp_path)
     write(tmp_path / "other.csv", CSV)
     assert load_dataset("tiny", data_dir=tmp_path).data.texts == ("a cat", "A dog, runs ")
-    write(tmp_path / "test_list.txt", "b\n")  # nearer, but of who knows which data set
+    write(tmp_path / "test_list.txt", "b\n")  # nearer, but maybe of another data set
     write(tmp_path / "sub/test_list.txt", "a\n")
     assert load_dataset("tiny", data_dir=tmp_path).data.texts == ("one", "two")
 
@@ -339,7 +339,7 @@ def test_multiple_choice(tmp_path, use):
     touch(tmp_path / "a.mp4")
     data = load_dataset("tiny", data_dir=tmp_path).data
     assert data.texts == ("x", "y", "z", "y", "w")
-    assert data.video_of_text == ((), 0, (), (), 1)  # the wrong choices ask for nothing
+    assert data.video_of_text == ((), 0, (), (), 1)  # the wrong choices are no queries
     assert data.choices == (Choice(0, (0, 1, 2), 1), Choice(1, (3, 4), 1))
 
 

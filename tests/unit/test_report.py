@@ -1,4 +1,4 @@
-"""What a report holds, refuses and says: the object, its file, its tables, its Markdown."""
+"""Reports: the object, its file, its tables, its Markdown, and refused content."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def test_the_suffix_says_how_a_report_is_saved(footage, tmp_path):
     assert (tmp_path / "report.md").read_text() == report.to_markdown() == to_markdown(report)
     assert (tmp_path / "report.HTML").read_text() == to_html(report, {"dog.mp4": footage / "bikes.mp4"})
     assert "data:image/jpeg" in report.to_html() and "data:image/jpeg" not in report.to_html({})
-    assert "bikes.mp4" not in report.to_json()  # where the videos lie is nobody else's business
+    assert "bikes.mp4" not in report.to_json()  # a report must not reveal where the videos are
     for name in ("report", "report.txt", "report.json.gz"):
         with pytest.raises(VmrError, match=r"a report is saved as \.json, \.md or \.html"):
             report.save(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Re-ranking: who is asked for, once, and what stays below; and the engine, which does so with a model."""
+"""Re-ranking: which pairs are scored, once each, and the score of all others; and the engine, with a model."""
 
 import sqlite3
 
@@ -122,7 +122,7 @@ def tokens(matcher):
 
 @pytest.fixture(scope="module")
 def scores():
-    """Video 0 is wanted by every text, video 1 by its own candidates alone."""
+    """Video 0 is a candidate of every text, video 1 only of its own candidates."""
     drawn = np.random.default_rng(0).normal(size=(NUM_TEXTS, NUM_VIDEOS)).astype(np.float32)
     drawn[:, 0] += 10
     drawn[:, 1] -= 10
@@ -218,12 +218,12 @@ def test_another_run_starts_anew(matcher, tokens, texts, scores, tmp_path, chang
 
 def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
     log = RerankLog(tmp_path, "run")
-    assert log.agree(512) == 512
+    assert log.fix_batch_size(512) == 512
     log.append(4, np.array([1.5, -2.0], np.float32))
-    assert RerankLog(tmp_path, "run").agree(2048) == 512  # as it began
+    assert RerankLog(tmp_path, "run").fix_batch_size(2048) == 512  # as it began
     assert RerankLog(tmp_path, "run").read()[4].tolist() == [1.5, -2.0]
     assert RerankLog(tmp_path, "other").read() == {}
-    assert log.agree(256) == 256  # another batch gives other last bits: nothing of before is kept
+    assert log.fix_batch_size(256) == 256  # another batch size changes the last bits, so no earlier logits are kept
     assert log.read() == {}
 
 

@@ -1,4 +1,4 @@
-"""What re-ranking will take: batches, FLOPs as PyTorch counts them, and memory that has to fit."""
+"""The estimates of re-ranking: batches, FLOPs as PyTorch counts them, and memory."""
 
 import re
 import subprocess
@@ -21,8 +21,8 @@ from vmr.retrieval.reranking.plan import (
     make_plan,
     match_flops,
     measure_speed,
-    read_flops,
-    remember_flops,
+    projection_flops,
+    text_flops,
 )
 
 MIB = 2**20
@@ -61,9 +61,9 @@ def test_flops_worked_by_hand():
     )
     # a layer on 4 tokens: 4 projections 4*(2*4*2*2) = 128, scores and mixing 2*(2*4*4*2) = 128, two products of
     # the feed-forward part 2*(2*4*2*7) = 224: 480
-    assert read_flops(sizes, 4) == 2 * 480
+    assert text_flops(sizes, 4) == 2 * 480
     # keys and values of 5 tokens: 2 * (2*5*3*2) = 120
-    assert remember_flops(sizes) == 120
+    assert projection_flops(sizes) == 120
     # the layer, its query and output 2 * (2*4*2*2) = 64, scores and mixing with the video 2 * (2*4*5*2) = 160, and the
     # head 2*2*2 = 8
     assert match_flops(sizes, 4) == 480 + 64 + 160 + 8
@@ -80,9 +80,9 @@ def test_flops_are_those_that_pytorch_counts(matcher):
     longest, video_tokens = max(lengths), matcher.video_tokens(make_video(1))
     assert len(set(lengths)) > 2  # so that padding counts
     read = matcher.read_texts(TEXTS)
-    assert count_flops(lambda: matcher.read_texts(TEXTS)) == len(TEXTS) * read_flops(sizes, longest)
+    assert count_flops(lambda: matcher.read_texts(TEXTS)) == len(TEXTS) * text_flops(sizes, longest)
     counted = count_flops(lambda: matcher.match_batches(video_tokens, [read]))
-    assert counted == remember_flops(sizes) + len(TEXTS) * match_flops(sizes, longest)
+    assert counted == projection_flops(sizes) + len(TEXTS) * match_flops(sizes, longest)
 
 
 def test_an_estimate_is_a_bound(matcher):

@@ -204,7 +204,7 @@ def test_a_second_evaluation_opens_no_video(data, matcher, tmp_path, monkeypatch
 
 
 class NoPool:
-    """Stands where videos are decoded: opening one fails the test."""
+    """Replaces the decoding pool: opening a video fails the test."""
 
     def __init__(self, *arguments):
         pass

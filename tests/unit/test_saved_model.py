@@ -1,4 +1,4 @@
-"""Our own model folders: what is saved comes back to the bit, whole or not at all, and damage is refused by name."""
+"""Saved models: they load bit for bit or not at all, and damage is refused by name."""
 
 import hashlib
 import json
@@ -43,7 +43,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def edit_config(folder: Path, **changes: object) -> None:
-    """Sets fields of the config, `a__b` for b inside a; None takes a field out."""
+    """Set fields of the config, `a__b` for b inside a; None removes a field."""
     content = json.loads((folder / "config.json").read_text())
     for name, value in changes.items():
         *parents, key = name.split("__")
@@ -58,7 +58,7 @@ def edit_config(folder: Path, **changes: object) -> None:
 
 
 def replace_weights(folder: Path, weights: dict[str, Tensor]) -> None:
-    """Other weights, with the checksum to them."""
+    """Write other weights, with their checksum."""
     path = weights_file(folder)
     save_file(weights, path)
     edit_config(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
@@ -140,7 +140,7 @@ def test_vocabulary_and_text_length_come_back(tmp_path):
     own = [*words[:-1], "videomamba"]
     (tmp_path / "vocab.txt").write_text("\n".join(own) + "\n")
     save_model(tmp_path / "model", tiny_model(), PREPROCESS, CaptionTokenizer(str(tmp_path)), max_text_tokens=20)
-    (tmp_path / "vocab.txt").unlink()  # the model's folder is all it needs
+    (tmp_path / "vocab.txt").unlink()  # the model needs only its folder
     loaded = load_saved(tmp_path / "model")
     assert (loaded.tokenizer.words, loaded.max_text_tokens) == (own, 20)
 
@@ -190,7 +190,7 @@ def test_saving_again_replaces_the_weights_and_nothing_else(copy):
 
 @pytest.mark.parametrize("file", ["safetensors", "config.json"])
 def test_a_save_that_is_cut_off_leaves_the_old_model(copy, monkeypatch, file):
-    """Dying before either file is in place, the new weights whole or not, leaves what was there."""
+    """A save that ends before both files are in place keeps the old model, even if the new weights are complete."""
     before = load_saved(copy).fingerprint
     real = Path.replace
 

@@ -1,4 +1,4 @@
-"""Into which windows a video is cut."""
+"""The windows into which a video is cut."""
 
 import pytest
 

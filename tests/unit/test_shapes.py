@@ -1,4 +1,4 @@
-"""The synthetic benchmark as files: no pixel is lost, no half data set is left, and the test parts come by name."""
+"""The synthetic benchmark as files: no pixel is lost, no incomplete data set is left, and test parts load by name."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_same_seed_same_bytes(tmp_path):
     first, again, other = (contents(tmp_path / name) for name in "abc")
     assert len(first) == 4 + 4 + 3
     assert first == again
-    # Another seed makes other training clips; the test is the same for everybody.
+    # Another seed makes other training clips; the test clips are always the same.
     assert {str(path.parent) for path in first if first[path] != other[path]} == {"train", "."}
     assert first.keys() == other.keys()
 

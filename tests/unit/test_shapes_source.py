@@ -1,4 +1,4 @@
-"""The split of the synthetic benchmark is honest, and its training clips follow from the seed."""
+"""The split of the synthetic benchmark keeps test pairs out of training, and training clips depend on the seed only."""
 
 import hashlib
 import itertools
@@ -22,7 +22,7 @@ def unordered(pairs):
 
 
 def objects_of(scene):
-    """The two objects, whatever joins them and whichever comes first."""
+    """The two objects of a scene, whatever their relation and order."""
     return frozenset((astuple(scene.first), astuple(scene.second)))
 
 
@@ -85,7 +85,7 @@ def test_neighbours_in_order_and_collision_differ_in_what_joins_them():
 
 
 def test_test_pairs_are_as_random_pairs_are():
-    """Shares of what two random objects have in common: no aspect is rare or frequent in the main test."""
+    """Two objects share as many properties as random objects do: none is rare or frequent in the main test."""
     scenes = held_out_scenes("pairs")
     for attribute, num_words in (("color", 6), ("shape", 4), ("direction", 4), ("manner", 2)):
         same = np.mean([getattr(scene.first, attribute) == getattr(scene.second, attribute) for scene in scenes])
@@ -98,7 +98,7 @@ def test_test_pairs_are_as_random_pairs_are():
 
 
 def test_the_benchmark_is_the_published_one():
-    """Scores are comparable only while sentences and pixels stay these; else raise VERSION and score anew."""
+    """Scores are comparable only if sentences and pixels do not change; if they must, raise VERSION and score again."""
     digest = hashlib.sha256()
     for part in PARTS:
         for number, scene in enumerate(held_out_scenes(part)):

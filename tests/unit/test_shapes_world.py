@@ -1,4 +1,4 @@
-"""The world of the synthetic benchmark: what the sentences say is what the pixels show."""
+"""The world of the synthetic benchmark: the pixels show what the sentences say."""
 
 import importlib.util
 import itertools
@@ -225,9 +225,9 @@ def test_other_sizes_and_lengths_show_the_same_scene():
             assert there.sum() * (64 / size) ** 2 == pytest.approx(here.sum(), rel=0.15)
 
 
-@pytest.mark.skipif(not PROTOTYPE.exists(), reason="the prototype of the benchmark is not here")
+@pytest.mark.skipif(not PROTOTYPE.exists(), reason="the prototype of the benchmark is missing")
 def test_pairs_are_those_of_the_prototype():
-    """So that figures measured on the prototype stay comparable."""
+    """The pairs are equal, so that scores on the prototype stay comparable."""
     spec = importlib.util.spec_from_file_location("world", PROTOTYPE)
     world = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(world)

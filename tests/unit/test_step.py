@@ -1,4 +1,4 @@
-"""One optimiser step: what it averages, clips, notices and leaves out."""
+"""One optimiser step: averages, clipping, and values that are not finite."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The store of vectors: ids, removal, filters, and what is on disk after a commit."""
+"""The store of vectors: ids, removal, filters, and the files after a commit."""
 
 import numpy as np
 import pytest

@@ -147,7 +147,7 @@ def test_naming_shards(tmp_path):
 
 
 def test_training_reads_shards(shards):
-    """Each caption with its own video, decoded from a temporary file by another process; also when taken up again."""
+    """Each caption comes with its own video, decoded from a temporary file by another process; also after a resume."""
     source = TarSource(shards, "video", "web", keep=16)
     frames_of = {"one frame": 1, "two": 2, "deux": 2, "three": 3, "four": 4}
     with TrainLoader([(source, 1.0)], SPEC, batch_size={"video": 3}, seed=0, decode=ONE_WORKER) as loader:
@@ -163,7 +163,7 @@ def test_training_reads_shards(shards):
 
 
 def test_json_is_used(tmp_path):
-    """A caption in a .json that is no object gives none, rather than an error in the middle of a shard."""
+    """A .json that is no object gives no caption, and no error in the middle of a shard."""
     shard = write_shard(tmp_path / "s.tar", {"a.mp4": b"x", "a.json": json.dumps(["c"]), "b.mp4": b"y", "b.txt": "d"})
     source = TarSource([shard], "video", "web")
     assert (len(source), source.notes) == (1, (f"web: 1 samples have no video or no caption, such as {shard}/a",))

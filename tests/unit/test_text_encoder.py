@@ -1,4 +1,4 @@
-"""BERT in two halves: equal to transformers where that computes the same; what padding and memory may not change."""
+"""BERT in two halves: equal to transformers' results, and independent of padding and of the video memory's batch."""
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ def test_equals_transformers(texts):
 
 def test_padding_changes_nothing(text_encoder, fusion, texts):
     ids, mask = texts
-    memory = fusion.remember(torch.randn(1, 5, VIDEO_WIDTH))
+    memory = fusion.project_video(torch.randn(1, 5, VIDEO_WIDTH))
     with torch.no_grad():
         whole = text_encoder(ids, mask)
         alone = text_encoder(ids[2:3, :2], mask[2:3, :2])
@@ -62,8 +62,8 @@ def test_one_memory_for_many_texts(text_encoder, fusion, texts):
     video_tokens = torch.randn(2, 5, VIDEO_WIDTH)
     with torch.no_grad():
         text_tokens = text_encoder(ids, mask)
-        shared = fusion(text_tokens, mask, fusion.remember(video_tokens))  # three texts for each video
-        repeated = fusion.remember(video_tokens.repeat_interleave(3, dim=0))
+        shared = fusion(text_tokens, mask, fusion.project_video(video_tokens))  # three texts for each video
+        repeated = fusion.project_video(video_tokens.repeat_interleave(3, dim=0))
         expected = fusion(text_tokens, mask, repeated)
     assert (shared - expected).norm() <= 1e-5 * expected.norm()
 
@@ -72,8 +72,8 @@ def test_select_is_the_memory_of_those_videos(fusion):
     video_tokens = torch.randn(3, 5, VIDEO_WIDTH)
     video_mask = torch.ones(3, 5).tril()
     chosen = torch.tensor([2, 0, 2])
-    selected = fusion.remember(video_tokens, video_mask).select(chosen)
-    expected = fusion.remember(video_tokens[chosen], video_mask[chosen])
+    selected = fusion.project_video(video_tokens, video_mask).select(chosen)
+    expected = fusion.project_video(video_tokens[chosen], video_mask[chosen])
     assert selected.num_videos == 3
     for ours, theirs in zip((*selected.keys, *selected.values), (*expected.keys, *expected.values), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
@@ -86,8 +86,8 @@ def test_hidden_video_tokens_are_not_seen(text_encoder, fusion, texts):
     shown = torch.tensor([[1, 1, 1, 0, 0]])
     with torch.no_grad():
         text_tokens = text_encoder(ids, mask)
-        masked = fusion(text_tokens, mask, fusion.remember(video_tokens, shown))
-        cut = fusion(text_tokens, mask, fusion.remember(video_tokens[:, :3]))
+        masked = fusion(text_tokens, mask, fusion.project_video(video_tokens, shown))
+        cut = fusion(text_tokens, mask, fusion.project_video(video_tokens[:, :3]))
     assert torch.allclose(masked, cut, atol=1e-6)
 
 
@@ -95,12 +95,12 @@ def test_the_video_is_looked_at(text_encoder, fusion, texts):
     ids, mask = texts
     with torch.no_grad():
         text_tokens = text_encoder(ids, mask)
-        one, other = (fusion(text_tokens, mask, fusion.remember(torch.randn(1, 5, VIDEO_WIDTH))) for _ in range(2))
+        one, other = (fusion(text_tokens, mask, fusion.project_video(torch.randn(1, 5, VIDEO_WIDTH))) for _ in range(2))
     assert (one - other).abs().max() > 1e-4
 
 
 def test_texts_that_cannot_be_shared_out(fusion):
-    memory = fusion.remember(torch.randn(4, 5, VIDEO_WIDTH))
+    memory = fusion.project_video(torch.randn(4, 5, VIDEO_WIDTH))
     with pytest.raises(ModelError, match="6 texts cannot be divided evenly among 4 videos"):
         fusion(torch.randn(6, 7, 32), torch.ones(6, 7), memory)
 

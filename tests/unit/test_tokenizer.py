@@ -1,4 +1,4 @@
-"""Captions to tokens: the cleaning rule spelt out, and a vocabulary that is really there."""
+"""From captions to tokens: the cleaning rule in examples, and a vocabulary that really exists."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Training configs: what a file says, what it is based on, what is refused; and every config that is shipped."""
+"""Training configs: files, their base files, refused values, and every config that comes with vmr."""
 
 import json
 import re
@@ -35,7 +35,7 @@ UNMASKED = MaskConfig("none", 0.0)
 
 
 def write(folder: Path, **files: str) -> Path:
-    """Files by name without suffix; returns the last."""
+    """Write files, by names without suffix; return the last."""
     for name, text in files.items():
         (folder / f"{name}.yaml").write_text(text)
     return folder / f"{name}.yaml"
@@ -165,7 +165,7 @@ def test_lists_are_replaced_and_can_be_added_to(tmp_path):
 
 
 def test_nothing_of_a_list_is_left_when_it_is_replaced(tmp_path):
-    """Also by one of the same length, in a file and on the line, which the parser by itself would merge."""
+    """A list of the same length is replaced too, in a file and on the command line; the parser would merge both."""
     write(
         tmp_path,
         first="data: {sources: [{path: a.json, only: y.txt, video_dir: v, weight: 3}]}\n"
@@ -381,11 +381,11 @@ def test_essentials_are_what_a_resumed_run_must_share():
     )
     assert first_difference(same.essentials(), essentials) is None
     other = replace(config, data=replace(config.data, batch_size=BatchSize(64)))
-    assert first_difference(other.essentials(), essentials) == "data.batch_size.video is 64, there 32"
+    assert first_difference(other.essentials(), essentials) == "data.batch_size.video is 64, but 32 in the other"
     longer = replace(config, stages=[StageConfig(num_steps=2000)])
-    assert first_difference(longer.essentials(), essentials) == "stages[0].num_steps is 2000, there 1000"
+    assert first_difference(longer.essentials(), essentials) == "stages[0].num_steps is 2000, but 1000 in the other"
     more = replace(config, stages=[*config.stages, StageConfig()])
-    assert first_difference(more.essentials(), essentials) == "stages are 2, there 1"
+    assert first_difference(more.essentials(), essentials) == "stages are 2, but 1 in the other"
 
 
 def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
@@ -398,7 +398,10 @@ def test_a_run_of_a_version_with_fewer_keys_can_be_gone_on_with():
     assert with_defaults(older)["data"]["sources"] == todays.essentials()["data"]["sources"]
     older = config.essentials()
     older["optimizer"]["from_the_future"] = 1
-    assert first_difference(config.essentials(), with_defaults(older)) == "optimizer.from_the_future is None, there 1"
+    assert (
+        first_difference(config.essentials(), with_defaults(older))
+        == "optimizer.from_the_future is None, but 1 in the other"
+    )
 
 
 def test_defaults_are_those_of_the_dataclasses():

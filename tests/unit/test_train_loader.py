@@ -1,4 +1,4 @@
-"""The training loader: the same batches whoever decodes them, captions that stay with their videos, and a clean end."""
+"""The training loader: the same batches with any workers, captions that stay with their videos, and a clean end."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def hanging(tmp_path) -> Path:
-    """A path that blocks whoever opens it."""
+    """A path that blocks every process that opens it."""
     path = tmp_path / "999.mp4"
     os.mkfifo(path)
     return path
@@ -110,7 +110,7 @@ def take(train_loader: TrainLoader, count: int, position: LoaderPosition | None 
 
 
 def facts(batches: list) -> list:
-    """All of each batch but how long it was waited for."""
+    """All parts of each batch except the waiting time."""
     return [
         (b.media, b.video.tobytes(), b.video.shape, b.captions, b.ids.tolist(), b.position, b.skipped) for b in batches
     ]
@@ -125,7 +125,7 @@ _others: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def _remember_other_processes() -> None:
-    """Those that other tests have left running, such as multiprocessing's resource tracker."""
+    """Remember processes that other tests left running, such as multiprocessing's resource tracker."""
     _others.update(psutil.Process().children(recursive=True))
 
 
@@ -305,7 +305,7 @@ def test_flips_keep_off_sided_captions(videos):
     )
     assert readable["left", False] == 0
     assert readable["left", True] > 0
-    assert readable["top", False] > 0  # a number in the mirror is not the number
+    assert readable["top", False] > 0  # the mirrored number cannot be read
     assert readable["top", True] > 0
 
 
@@ -323,7 +323,7 @@ def test_decoded_frames_are_kept(videos, tmp_path):
     assert facts(take(loader(Files([path]), spec=spec, decode=ONE_WORKER), 4)) == facts(expected)
     path.write_bytes(videos[7].read_bytes())
     os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
-    kept.write_bytes(kept.read_bytes()[:1000])  # half a file is not believed
+    kept.write_bytes(kept.read_bytes()[:1000])  # an incomplete file is not used
     assert facts(take(loader(Files([path]), spec=spec), 4)) == facts(expected)
     path.write_bytes(bytes(about.st_size))  # a newer file of the same name and size
     with pytest.raises(VmrError, match="cannot be decoded"):
@@ -439,7 +439,7 @@ def test_a_script_may_end_without_closing_anything(videos, tmp_path):
     "options, message",
     [
         ({"seed": -1}, "seed"),
-        ({"rank": 2, "world": 2}, "rank 2 of 2"),
+        ({"rank": 2, "world": 2}, "rank is 2, but must be from 0 to 1"),
         ({"max_bad_share": 1.0}, "max_bad_share"),
         ({"prefetch": 0}, "prefetch"),
         ({"batch": 0}, r"made: batch_size\['video'\] must be at least 1"),

@@ -1,4 +1,4 @@
-"""What the lines of a run's log say, and where else they go."""
+"""The lines of a run's log, and the other places where they are written."""
 
 from pathlib import Path
 
@@ -6,11 +6,11 @@ import pytest
 
 from vmr.errors import VmrError
 from vmr.train.config import RunConfig
-from vmr.train.log import RunLog, Window, train_line
+from vmr.train.log import RunLog, RunningMeans, train_line
 
 
 def test_a_window_is_the_mean_over_the_steps_that_have_a_loss():
-    window = Window()
+    window = RunningMeans()
     window.add({"alignment": 1.0, "matching": 2.0, "grad_norm": 3.0}, seconds=1.0, waited_s=0.5)
     window.add({"matching": 4.0, "grad_norm": 5.0}, seconds=3.0, waited_s=0.5)
     window.add({}, seconds=2.0, waited_s=0.5)  # left out
@@ -24,7 +24,7 @@ def test_a_window_is_the_mean_over_the_steps_that_have_a_loss():
 
 
 def test_a_window_of_steps_that_were_all_left_out_says_nothing():
-    window = Window()
+    window = RunningMeans()
     window.add({}, seconds=1.0, waited_s=0.0)
     assert not window
 

@@ -1,4 +1,4 @@
-"""Every layout of upstream's vision files loads whole or is refused by name; nothing in a file is ever executed."""
+"""Every layout of upstream's vision files loads completely or is refused by name; no code in a file is executed."""
 
 import argparse
 import os
@@ -79,7 +79,7 @@ def easydict(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 class Malicious:
-    """Unpickled the ordinary way, this runs a command."""
+    """An object that runs a command if it is unpickled in the ordinary way."""
 
     def __init__(self, victim: Path) -> None:
         self.victim = victim
@@ -293,14 +293,14 @@ def test_config_is_read_off_the_weights() -> None:
     assert infer_config(encoder_weights()) == CONFIG
     from_image = infer_config(image_weights())
     assert (from_image.num_frames, from_image.image_size, from_image.student) == (1, 32, None)
-    with pytest.raises(ModelError, match=r"lacks patch_embed\.proj\.weight, which tells a size, among 1 keys"):
+    with pytest.raises(ModelError, match=r"lacks patch_embed\.proj\.weight, from which a size is read, among 1 keys"):
         infer_config({"text_proj.weight": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "encoder.", "vision_encoder."])
 @pytest.mark.parametrize("damage", ["dropped", "renamed", "reshaped"])
 def test_damage_to_any_key_is_refused(prefix: str, damage: str) -> None:
-    """From the file's keys to the model, sizes included: nothing is loaded as a smaller model."""
+    """All keys are tested, including those that show sizes: a damaged file is never loaded as a smaller model."""
     whole = {f"{prefix}{key}": tensor for key, tensor in encoder_weights().items()}
     assert infer_config(whole) == CONFIG
     for key, tensor in whole.items():

@@ -1,4 +1,4 @@
-"""Every reader answer is compared with a plain decode of the whole file, and with the number burnt into the picture."""
+"""All frames of every reader are compared with a plain decode of the whole file, and with the number in the picture."""
 
 import importlib.util
 import subprocess
@@ -46,7 +46,7 @@ def numbers(frames):
 
 
 def plain_decode(path):
-    """The frames of a file in the order a player shows them, without any of our indexing: (num_frames, 3, H, W)."""
+    """The frames of a file in the order in which a player shows them, without our index: (num_frames, 3, H, W)."""
     with av.open(str(path)) as container:
         attached = av.stream.Disposition.attached_pic
         stream = next(stream for stream in container.streams.video if not stream.disposition & attached)

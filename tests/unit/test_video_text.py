@@ -1,4 +1,4 @@
-"""The video-text model as a whole, and what one vector a video loses."""
+"""The video-text model as a whole, and its similarity from one vector per video."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_shapes(model):
     with torch.no_grad():
         video = model.encode_video(torch.randn(2, 2, 3, 32, 32))
         text = model.encode_text(torch.ones(4, 5, dtype=torch.long), torch.ones(4, 5))
-        logits = model.match(text.text_tokens, torch.ones(4, 5), model.remember(video.video_tokens))
+        logits = model.match(text.text_tokens, torch.ones(4, 5), model.project_video(video.video_tokens))
     assert video.video_tokens.shape == (2, 2 * 4, 32)  # two frames of 2 x 2 patches, CLS left out
     assert video.frame_embeddings.shape == (2, 2, 16)
     assert video.student is None
@@ -66,7 +66,7 @@ def test_similarity_by_one_vector_a_video():
 def test_a_model_without_the_head_cannot_guess_words():
     model = VideoTextModel(VideoTextConfig(CONFIG.video, CONFIG.text, 16, masked_lm=False))
     with pytest.raises(ModelError, match="no masked language modelling head"):
-        model.guess_words(torch.randn(2, 32))
+        model.predict_words(torch.randn(2, 32))
 
 
 def test_a_space_without_dimensions():

@@ -1,4 +1,4 @@
-"""A video-text checkpoint that lacks anything, or holds anything else, is refused by name; nothing is executed."""
+"""A video-text checkpoint with missing or additional keys is refused by name; no code in it is executed."""
 
 import builtins
 import os
@@ -40,7 +40,7 @@ from vmr.models.video_text import VideoTextConfig
 
 @pytest.mark.parametrize("damage", ["dropped", "renamed", "reshaped"])
 def test_damage_to_any_key_is_refused(damage: str) -> None:
-    """From the file's keys to the model, sizes included: nothing is loaded as a smaller model."""
+    """All keys are tested, including those that show sizes: a damaged file is never loaded as a smaller model."""
     whole = with_teacher(small_video_text_weights())
     for key, tensor in whole.items():
         weights = {name: value for name, value in whole.items() if name != key}
@@ -154,7 +154,7 @@ def test_keys_that_all_go_missing_are_missed(lost: str, said: str) -> None:
     ],
 )
 def test_published_widths_have_their_layers(lost: str, settings: dict[str, Any], said: str) -> None:
-    """Without a config; where there is one, a run of another depth may say so."""
+    """This holds for files without a config; a config may state another number of layers."""
     weights = without(released_weights(), lost)
     with pytest.raises(ModelError, match=re.escape(said)):
         infer_video_text_config(read_video_text(weights))
@@ -201,7 +201,7 @@ def test_a_checkpoint_without_head_does_not_fill_a_model_with_one() -> None:
 
 
 class Malicious:
-    """Unpickled the ordinary way, this calls something."""
+    """An object that calls a function if it is unpickled in the ordinary way."""
 
     def __init__(self, call: Callable[[str], object], argument: str) -> None:
         self.call, self.argument = call, argument
@@ -223,7 +223,7 @@ def test_nothing_in_a_file_is_executed(tmp_path: Path, call: Callable[[str], obj
         read_video_text(file)
     assert not marker.exists()
     pickle.loads(pickle.dumps(malicious))
-    assert marker.exists()  # so it is no dud
+    assert marker.exists()  # so the object really works
 
 
 @pytest.mark.parametrize("name", ["m.pth", "m.safetensors"])

@@ -1,4 +1,4 @@
-"""The video-text model through the door: vectors, matching logits and fingerprint of a tiny model of random weights."""
+"""The video-text model as an encoder: vectors, matching logits and fingerprint of a tiny model of random weights."""
 
 from dataclasses import replace
 
@@ -83,7 +83,7 @@ def test_captions_are_cleaned_and_cut(encoder):
 
 @pytest.mark.parametrize("read", [False, True], ids=["texts", "texts read before"])
 def test_match_is_the_models_own(encoder, monkeypatch, read):
-    """All pairs at once, whatever the batches, are what the model says of each pair alone."""
+    """Matching all pairs in any batches gives the model's logits of each single pair."""
     monkeypatch.setattr(video_text_encoder, "TEXTS_AT_ONCE", 4)
     texts = [f"A caption, number {'very ' * (i % 3)}{i}" for i in range(18)]
     tokens = encoder.video_tokens(make_video(3))
@@ -96,7 +96,7 @@ def test_match_is_the_models_own(encoder, monkeypatch, read):
             ids, mask = tokenizer([text.lower().replace(",", "")], 150)
             text_tokens = model.encode_text(ids, mask).text_tokens
             for i in range(3):
-                one = model.match(text_tokens, mask, model.remember(tokens[i : i + 1]))  # (1, 2)
+                one = model.match(text_tokens, mask, model.project_video(tokens[i : i + 1]))  # (1, 2)
                 torch.testing.assert_close(logits[i, j], one[0, 1], atol=1e-5, rtol=1e-4)
     assert logits.std(0).min() > 1e-4 and logits.std(1).min() > 1e-4  # videos and texts both matter
 

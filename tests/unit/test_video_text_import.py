@@ -1,4 +1,4 @@
-"""Upstream's video-text checkpoints load whole, in every layout; test_video_text_damage has those that do not."""
+"""Upstream's video-text checkpoints load completely, in every layout; test_video_text_damage tests damaged files."""
 
 import hashlib
 import json
@@ -204,7 +204,7 @@ def test_other_files_are_not_video_text_checkpoints(tmp_path: Path) -> None:
         "2 keys, first: visual.proj"
     )
     assert refused({key: tensor for key, tensor in weights.items() if key != "text_proj.weight"}) == (
-        f"{file} lacks text_proj.weight, which tells a size, among 183 keys"
+        f"{file} lacks text_proj.weight, from which a size is read, among 183 keys"
     )
     assert refused({"epoch": 1}).startswith(f"{file}: no weights")
 
@@ -274,7 +274,7 @@ def test_positions_are_interpolated_to_other_frames_and_sizes() -> None:
     ],
 )
 def test_a_file_of_the_released_size_loads_whole(layout: str, num_keys: int, names: str, num_parameters: int) -> None:
-    """Every key, for real; the digests are those of the sorted key lists of upstream's own models."""
+    """All keys of the real size are loaded; the digests are of the sorted key lists of upstream's own models."""
     weights = released_weights()
     weights = as_retrieval(weights) if layout == "retrieval" else weights
     assert len(weights) == num_keys
@@ -283,12 +283,12 @@ def test_a_file_of_the_released_size_loads_whole(layout: str, num_keys: int, nam
     assert model.config == replace(MIDDLE, masked_lm=layout == "pretraining")
     assert sum(parameter.numel() for parameter in model.parameters()) == num_parameters
     assert_accounted(report, weights)
-    assert not any(parameter.any() for parameter in model.parameters())  # none is as it was made
+    assert not any(parameter.any() for parameter in model.parameters())  # no weight keeps its initial value
 
 
 @pytest.mark.parametrize(("name", "num_keys"), [("umt_m25m", 950), ("umt_m25m_retrieval", 791)])
 def test_every_key_of_the_released_model_has_its_place(name: str, num_keys: int) -> None:
-    """Names and shapes alone, of the real size."""
+    """Only names and shapes, of the real size."""
     path = REPOSITORY.parent / "shared" / "parity" / "schema.json"
     if not path.is_file():
         pytest.skip(f"needs the key lists in {path.relative_to(REPOSITORY.parent)}")

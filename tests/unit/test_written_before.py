@@ -1,4 +1,4 @@
-"""What earlier versions of vmr wrote still opens: the files in tests/written_before were made on 26 November 2026."""
+"""Files of earlier versions of vmr still open: those in tests/written_before were made on 26 November 2026."""
 
 import json
 import shutil
@@ -44,6 +44,6 @@ def test_the_keys_of_a_feature_cache():
 
 @pytest.mark.parametrize("name", json.loads((WRITTEN / "essentials.json").read_text()))
 def test_a_checkpoint_knows_its_config(name):
-    """A run resumes only where the config in its checkpoint is the one it is given."""
+    """A run resumes only if the config in its checkpoint equals the given config."""
     saved = json.loads((WRITTEN / "essentials.json").read_text())[name]
     assert first_difference(read_config(CONFIGS / name, []).essentials(), with_defaults(saved)) is None

@@ -1,4 +1,4 @@
-"""What all commands share: options from a function's signature, errors in one line, exit statuses.
+"""Functions that all commands share: options from a function's signature, errors in one line, exit statuses.
 
 Exit status 0 is success, 2 an error that the user can repair, 130 an interrupt. Imports no torch, so that `--help` is
 quick.
@@ -21,14 +21,14 @@ from vmr.errors import VmrError
 Command = Callable[..., None]
 
 OLD_NAMES = {"num_workers": "workers", "timeout_s": "timeout"}
-"""For an option, the name that it had in some commands. It still works, on the line and in YAML; no help shows it."""
+"""Option -> its old name in some commands. It still works, on the command line and in YAML, but no help shows it."""
 
 
 class Parser(ArgumentParser):
     """A parser whose errors are one line, without the usage before it."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print one line that says what was wrong, and exit with status 2."""
+        """Print one line that says what is wrong, and exit with status 2."""
         fail(f"{message} (see {self.prog} --help)")
 
 
@@ -55,11 +55,11 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
 def run_subcommands(
     prog: str, description: str, commands: dict[str, tuple[Command, Sequence[str], str]], argv: Sequence[str] | None
 ) -> None:
-    """Do as `run`, for a command that has subcommands.
+    """Do the same as `run`, for a command that has subcommands.
 
     Args:
         prog: name of the command.
-        description: what all of it is for.
+        description: the purpose of the command.
         commands: subcommand -> (function, its positional names, an example that runs).
         argv: the arguments; None for those of the process.
     """
@@ -82,27 +82,27 @@ def fail(message: str) -> NoReturn:
 
 
 def call_command(command: Command, config: Any) -> None:
-    """Call a function with what was parsed; a VmrError is one line and status 2, an interrupt status 130.
+    """Call a function with the parsed options; a VmrError becomes one line and status 2, an interrupt status 130.
 
     Args:
         command: the function.
         config: the namespace of its options.
     """
-    # Decoding processes share the cores with torch, whose OpenMP threads would otherwise burn them while they wait for
-    # each other: embedding took four times as long. Read once, when torch is imported.
+    # Decoding processes share the cores with torch. Its OpenMP threads would otherwise use the cores while they wait
+    # for each other: embedding took four times as long. Torch reads this variable when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name that cannot be encoded is printed all the same
+            stream.reconfigure(errors="backslashreplace")  # print even a file name that cannot be encoded
     try:
         command(**_arguments(command, config.as_dict()))
         print(end="", flush=True)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except VmrError as error:
         fail(str(error))
     except OSError as error:  # a full disk, a folder that may not be written
-        if error.errno is None:  # libraries derive errors of their own from OSError
+        if error.errno is None:  # libraries derive their own errors from OSError
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
     except KeyboardInterrupt:
@@ -112,7 +112,7 @@ def call_command(command: Command, config: Any) -> None:
 
 @dataclass(frozen=True)
 class _Option:
-    """An option of a command; `default` is MISSING where the option must be given."""
+    """An option of a command; `default` is MISSING if the option is required."""
 
     name: str
     type: Any
@@ -123,7 +123,7 @@ class _Option:
 def _parser_of(prog: str, command: Command, positional: Sequence[str], example: str) -> Parser:
     description = docstring_parser.parse(inspect.getdoc(command) or "").description
     parser = Parser(prog=prog, description=description, epilog=f"example: {example}", allow_abbrev=False)
-    parser.add_argument("--config", action="config", help="a YAML file of options; what stands on the line wins")
+    parser.add_argument("--config", action="config", help="a YAML file of options; options on the command line win")
     for option in _options_of(command):
         flag = option.name if option.name in positional else _flag(option.name)
         settings: dict[str, Any] = {"type": option.type, "help": option.help}
@@ -140,7 +140,7 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
 
 
 def _options_of(command: Command) -> Iterator[_Option]:
-    """The options in the order of the signature, those of a group in the place of the group."""
+    """The options in the order of the signature; a group is replaced by its options."""
     helps = _helps(command)
     for name, parameter in inspect.signature(command, eval_str=True).parameters.items():
         if is_dataclass(parameter.annotation):
@@ -158,7 +158,7 @@ def _options_of_group(group: Any) -> Iterator[_Option]:
 
 
 def _helps(documented: Any) -> dict[str, str]:
-    """What the docstring of a function or dataclass says of each argument or attribute."""
+    """Argument or attribute -> its description in the docstring of a function or dataclass."""
     params = docstring_parser.parse(inspect.getdoc(documented) or "").params
     return {param.arg_name: param.description or "" for param in params}
 

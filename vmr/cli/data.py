@@ -24,13 +24,14 @@ def make(
 
     Args:
         kind: shapes
-        dir: folder to write, absent or empty
-        part: two objects at once (pairs), in order, in passage through the edges of the picture, or in collision; twins
-            test what pairs trains, with neighbours that differ in one word
-        n: how many clips to train on, and at most how many of each part to test on; there are 1000 pairs, 500 twins and
-            300 of each other
-        seed: of the training clips; the test clips are the same for everybody
-        split: what to make
+        dir: folder to write; it must be absent or empty
+        part: kind of scenes: two objects that move at the same time (pairs), one before the other (order), into or out
+            of the picture (passage), or until they meet (collision); twins are test clips of the kind pairs, whose
+            captions differ in one word
+        n: number of training clips, and largest number of test clips of each part; there are 1000 pairs, 500 twins and
+            300 of each other part
+        seed: seed of the training clips; the test clips are always the same
+        split: which clips to make
     """
     from vmr.data.shapes.files import make_shapes
     from vmr.data.shapes.split import PARTS

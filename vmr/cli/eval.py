@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vmr.eval.report.report import Report
     from vmr.eval.task import EvalOptions
 
-WAIT_AT_MOST = timedelta(days=7)  # of the processes that torchrun starts, for the slowest of them
+WAIT_AT_MOST = timedelta(days=7)  # how long the processes of torchrun wait for the slowest one
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class ScoreOptions:
     """Which scores to compute, and how.
 
     Attributes:
-        rerank: how many candidates of each query to score again by matching, in a column of their own; default, 128 for
-            shapes where the encoder can match, else none
+        rerank: how many candidates of each query to score again by matching, in an extra column; default, 128 for
+            shapes if the encoder can match, else none
         normalise: add columns of DSL and QB-Norm scores, which use the other test queries
-        index: an index of the videos, built earlier with the same encoder, to score instead of embedding them
-        index_kind: kind of index, or a list [ivf_sq8, hnsw] of kinds, or any factory string of FAISS, to see what each
-            loses
-        limit: score the first so many videos only; the report is marked as partial
+        index: an index of the videos that the same encoder built; its vectors are scored instead of new ones
+        index_kind: approximate kind of index, a list of kinds [ivf_sq8, hnsw], or any factory string of FAISS; each
+            gets an extra column, which shows how much recall it loses
+        limit: score only this many videos, the first ones; the report is marked as partial
         memory: how much memory the process may take while it matches, such as 4GiB
     """
 
@@ -46,13 +46,13 @@ class ScoreOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is written.
+    """Which files are written.
 
     Attributes:
         out: a JSON report to write
         markdown: the same as Markdown
         html: the same as one page, with plots and the worst and best queries in pictures
-        allow_missing: accept a score over the videos that could be read
+        allow_missing: exit with status 0 even if some videos were missing or unreadable
     """
 
     out: str | None = None
@@ -66,8 +66,8 @@ class CacheOptions:
     """Where features are kept.
 
     Attributes:
-        cache: folder of what was embedded earlier; default, $VMR_CACHE or ~/.cache/vmr
-        no_cache: embed everything anew and keep nothing; an interrupted evaluation starts from the beginning
+        cache: folder of features that were computed earlier; default, $VMR_CACHE or ~/.cache/vmr
+        no_cache: embed everything again and keep nothing; an interrupted evaluation starts from the beginning
     """
 
     cache: str | None = None
@@ -99,7 +99,7 @@ def score(
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
         data_dir: with a published data set or a protocol file, the folder that holds its videos and annotations, in any layout
         encoder: name or path of a model; vmr-info lists them
-        estimate: say what re-ranking would take, and stop
+        estimate: print the time, memory and disk that re-ranking would take, and stop
     """
     from vmr.eval.protocols.load import load_dataset
 
@@ -130,7 +130,7 @@ def score(
 
 
 def _check_outputs(outputs: OutputOptions) -> None:
-    """Find out before the work begins whether the reports can be written."""
+    """Check before the work begins that the reports can be written."""
     from vmr.files import require_writable
 
     for file in (outputs.out, outputs.markdown, outputs.html):
@@ -154,7 +154,7 @@ def _eval_options(scores: ScoreOptions, decode: DecodeOptions) -> "EvalOptions":
 
 
 def _print_and_write(report: "Report", outputs: OutputOptions) -> None:
-    """Print the report, and write it in the forms that were asked for, whatever the suffixes of the files."""
+    """Print the report, and write it in the requested formats, whatever the suffixes of the files."""
     from vmr.eval.report.report import write_text
 
     print_failures(report.failures)

@@ -11,7 +11,7 @@ def compare(a: str, b: str, column: str | None = None, force: bool = False) -> N
         b: the report that may be better
         column: the kind of score to compare, such as embedding; embedding=vtm compares the first report's embedding
             with the second's vtm, which needs --force; default, every kind that both have
-        force: compare what can be paired although protocol, gallery, queries or kind differ
+        force: compare the queries that can be paired, even if protocol, gallery, queries or kind differ
     """
     from vmr.cli.output import print_table
     from vmr.eval.report.report import Report

@@ -1,4 +1,4 @@
-"""`vmr-eval --estimate`: what re-ranking a data set would take, before it starts."""
+"""`vmr-eval --estimate`: estimate the cost of re-ranking a data set before it starts."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ def print_estimate(loaded: "Loaded", encoder_name: str, options: "EvalOptions") 
     Args:
         loaded: the data set and its protocol.
         encoder_name: name or path of a model.
-        options: of the evaluation.
+        options: the options of the evaluation.
 
     Raises:
         VmrError: the encoder cannot match, or the memory is too little.

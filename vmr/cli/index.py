@@ -25,9 +25,9 @@ def build(
         dir: folder of videos, searched with its subfolders
         out: folder of the index to write
         encoder: name or path of a model; vmr-info lists them
-        window: seconds that one row of the index covers; null makes each video one row
-        stride: seconds from one window to the next; default, half a window
-        overwrite: replace an index that is there already
+        window: seconds that one row of the index covers; with null, each whole video is one row
+        stride: seconds from the start of one window to the start of the next; default, half a window
+        overwrite: replace an index that `out` already holds
     """
     import vmr
 
@@ -48,7 +48,7 @@ def build(
 
 
 def info(index: str) -> None:
-    """Say what an index holds and which encoder made it.
+    """Print what an index holds and which encoder built it.
 
     Args:
         index: folder of the index

@@ -1,4 +1,4 @@
-"""`vmr-info`: what this installation can do here, and what a model is."""
+"""`vmr-info`: describe this installation on this machine, or a model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def info(model: str | None = None, check_gpu: bool = False) -> None:
-    """Say what this installation can do here, or what a model is.
+    """Describe this installation (kernels, known models), or a model.
 
     Args:
         model: name or path of a model to load and describe; default, this machine's backends and the models known
@@ -84,7 +84,7 @@ def _check_gpu() -> None:
 
 
 def _print_released(released: "ReleasedModel") -> None:
-    """Print what is known of a published checkpoint without its file."""
+    """Print the facts about a published checkpoint that are known without its file."""
     rows = [("what", released.about), ("trained on", released.trained_on), ("file", released.url)]
     print_table(released.name, ("", ""), rows)
     scores = [
@@ -96,7 +96,7 @@ def _print_released(released: "ReleasedModel") -> None:
 
 
 def _print_encoder(encoder: "Encoder") -> None:
-    """Print what a loaded model is."""
+    """Describe a loaded model."""
     from vmr.models.families.video_text import VideoTextEncoder
 
     preprocess = encoder.preprocess
@@ -134,11 +134,11 @@ def _model_rows(model: "VideoTextModel") -> list[tuple[str, str]]:
 
 
 def _report_rows(report: "LoadReport") -> list[tuple[str, str]]:
-    """Rows that say what was done with every key of the file."""
+    """Rows that say how many keys of the file were loaded, fitted, or ignored by which rule."""
     rules = Counter(report.ignored.values())
     return [
         ("weights from", report.source),
-        ("loaded", f"{len(report.loaded)} weights as they are"),
+        ("loaded", f"{len(report.loaded)} weights unchanged"),
         *(("fitted", f"{key} {how}") for key, how in report.fitted.items()),
         *(("ignored", f"{count} of its keys: {rule}") for rule, count in rules.items()),
         *(("left fresh", key) for key in report.fresh),

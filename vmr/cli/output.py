@@ -23,7 +23,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     No cell is cut. On a terminal long cells are folded to its width; in a pipe every row is one line.
 
     Args:
-        title: what stands above the table.
+        title: the title above the table.
         columns: the names of the columns; without any name the table has no header.
         rows: the cells.
     """
@@ -104,7 +104,7 @@ def _with_small(cell: "Cell") -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text in which control characters are written out, because a file name may hold any of them.
+    """Return a text in which control characters are escaped, because a file name may hold any of them.
 
     Args:
         text: any text.
@@ -113,13 +113,13 @@ def printable(text: str) -> str:
 
 
 def _from_here(path: str) -> str:
-    """A path below the current folder without that folder's name."""
+    """Return a path relative to the current folder if it is below it."""
     here = Path.cwd()
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def clock(seconds: float) -> str:
-    """Return seconds as minutes:seconds, with hours where there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0.
+    """Return seconds as minutes:seconds, with hours if there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0.
 
     Args:
         seconds: from 0.

@@ -24,7 +24,7 @@ def search(
         k: how many moments
         json: print JSON, a list of score, video, start_s, end_s
         overlapping: keep windows that overlap a better hit of the same video
-        encoder: default, the one the index was made with; any other is refused
+        encoder: default, the encoder that built the index; any other is refused
     """
     from vmr.progress import spinner
     from vmr.retrieval.index import open_index

@@ -1,4 +1,4 @@
-"""`vmr-train`: train a model as a config says."""
+"""`vmr-train`: train a model as its config says."""
 
 import os
 import sys
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vmr.train.config import ValidationConfig
     from vmr.train.loop import Validate
 
-_DESCRIPTION = """Train a video-text model as a config says, or continue the run that is found in its folder.
+_DESCRIPTION = """Train a video-text model as a config says, or continue the run in its folder.
 
 Any key of the config can be given on the line: --run.out runs/mine. `vmr-train CONFIG --help` lists all of them,
 `vmr-train CONFIG --print_config` prints the config with what it is based on, `vmr-train --print_config` the defaults.
@@ -49,14 +49,14 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     """Return the function that evaluates a model in training by retrieval; the data set is loaded here, once.
 
     Args:
-        config: what to evaluate on.
+        config: the data set and the metric.
 
     Returns:
         A function from an encoder to its metrics, those of the column `embedding` without the column's name.
 
     Raises:
-        VmrError: the data set cannot be loaded, or the config names a metric that does not exist or that is not better
-            when it is higher.
+        VmrError: the data set cannot be loaded, or the config names a metric that does not exist, or one for which
+            lower is better.
     """
     from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
     from vmr.eval.metrics.scoring import CHOICE_METRIC
@@ -64,7 +64,7 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     from vmr.eval.runner import EvalOptions, evaluate
 
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
-    data = replace(loaded.data, needs_time=False)  # leaves out the controls and the matching, which would take long
+    data = replace(loaded.data, needs_time=False)  # skips the controls and the matching, which would take long
     options = EvalOptions(rerank_depth=config.rerank)
     names = ["rsum", *(f"{direction}/R@{k}" for direction in DirectionRanks._fields for k in RECALL_AT)]
     names = [CHOICE_METRIC] if data.choices else names

@@ -18,6 +18,6 @@ def import_extra(package: str) -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        if error.name != package:  # it is installed, and a package that it needs is not
+        if error.name != package:  # it is installed, but a package that it needs is not
             raise
         raise MissingExtraError(package, "train") from None

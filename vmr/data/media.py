@@ -10,7 +10,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".gif", ".mpg", ".wmv", ".m4v", ".flv", ".ts")
 
 Media = Literal["video", "image"]
-"""What is retrieved or trained on: clips of several frames, or still pictures."""
+"""The media of a data set: clips of several frames, or still pictures."""
 
 SUFFIXES: dict[Media, tuple[str, ...]] = {"video": VIDEO_SUFFIXES, "image": IMAGE_SUFFIXES}
 """The suffixes of each kind of media, the most usual first."""

@@ -29,7 +29,7 @@ def known_models() -> dict[str, str]:
     """List what `load_model` accepts.
 
     Returns:
-        Name, or kind of name or path -> one line on what it is, in the order in which they are worth showing.
+        Name, or kind of name or path -> one line on what it is, in the order in which to show them.
     """
     return dict(KNOWN)
 
@@ -48,19 +48,19 @@ def load_model(
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
             `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
             becomes the encoder's name, made absolute.
-        device: `cpu`, `cuda`, `cuda:1`, or `auto` (CUDA where there is one).
+        device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
         num_frames: frames of a clip; default, the model's own.
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
-            it and to num_frames.
+            this size and to num_frames.
         num_heads: attention heads of BERT in a checkpoint file of an unusual width.
 
     Returns:
         The encoder, in evaluation mode. Models that can re-rank also implement `vmr.models.encoder.Matcher`.
 
     Raises:
-        ModelError: a name that is unknown (with a suggestion), a path that leads nowhere, an absent device, weights
-            that cannot be reached or do not fit, or a size that the model cannot take.
-        MissingExtraError: the packages of the family are not installed.
+        ModelError: a name that is unknown (with a suggestion), a path that does not exist, a device that is not
+            available, weights that cannot be reached or do not fit, or a size that the model cannot take.
+        MissingExtraError: the packages for this kind of model are not installed.
     """
     name = str(name)
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
@@ -99,7 +99,7 @@ def _load_released(
     from vmr.models.families.video_text import VideoTextEncoder
     from vmr.models.text.tokenizer import CaptionTokenizer
 
-    tokenizer = CaptionTokenizer()  # may raise MissingExtraError: better before a long download than after it
+    tokenizer = CaptionTokenizer()  # may raise MissingExtraError, so call it before a long download
     encoder = VideoTextEncoder.from_upstream(
         download(released),
         name=released.name,
@@ -151,7 +151,7 @@ def _load_path(
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name means a path: the path exists, or the name looks like no other kind of name."""
+    """Whether a name means a path: the path exists, or the name is of no other known kind."""
     path = Path(name).expanduser()
     return path.exists() or path.suffix in WEIGHT_SUFFIXES or ("/" in name and ":" not in name)
 
@@ -175,5 +175,5 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} is not here: use cpu, cuda or auto") from error
+        raise ModelError(f"device {name!r} is not available: use cpu, cuda or auto") from error
     return device

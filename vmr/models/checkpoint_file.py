@@ -1,4 +1,4 @@
-"""Read the tensors of a PyTorch checkpoint made by somebody else, without running anything that it contains.
+"""Read the tensors of a PyTorch checkpoint from an untrusted source, without running any code in it.
 
 A checkpoint is a pickle, and a pickle can call any function. `torch.load(weights_only=True)` builds tensors and plain
 containers only. Upstream's training files hold two more types (their config and their command-line arguments); for
@@ -21,7 +21,7 @@ from vmr.errors import ModelError
 
 
 class _InertRecord:
-    """Replaces a pickled config: keeps its items and has none of its behaviour.
+    """Replaces a pickled config: keeps its items, but none of its methods.
 
     Making one gives an OrderedDict, because that is the only type that torch's restricted unpickler fills with both
     items and attributes.
@@ -51,7 +51,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
     Raises:
         ModelError: the file is missing, truncated or not a checkpoint, or it asks for a type or function that is not
-            allowed; nothing of the file has run then.
+            allowed. No code of the file has run then.
     """
     path = Path(path)
     if not path.is_file():
@@ -60,7 +60,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         with torch.serialization.safe_globals(_REPLACEMENTS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of what it then refuses
+            warnings.simplefilter("ignore")  # torch warns before it refuses
             # Mapping leaves the optimiser's state on the disk. Files from before the zip format cannot be mapped.
             is_zip = zipfile.is_zipfile(path)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
@@ -78,14 +78,14 @@ def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     training saves them, this prefix is removed.
 
     Args:
-        content: of a checkpoint.
-        name: of the file, for error messages.
+        content: the content of a checkpoint.
+        name: the name of the file, for error messages.
 
     Returns:
         Key -> weight.
 
     Raises:
-        ModelError: no weights are there, or other things are among them.
+        ModelError: there are no weights, or there are other things among them.
     """
     for key in ("model", "module"):
         if isinstance(content.get(key), Mapping):
@@ -94,15 +94,15 @@ def find_state_dict(content: Mapping[str, Any], name: str) -> dict[str, Tensor]:
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, Tensor)}
     others = [str(key) for key in content if key not in tensors]
     if not tensors:
-        raise ModelError(f"{name}: no weights under 'model', 'module' or at the top; found {_some(others)}")
+        raise ModelError(f"{name}: no weights under 'model', 'module' or at the top; found {_first_few(others)}")
     if others:
-        raise ModelError(f"{name}: expected weights only, found other entries among them: {_some(others)}")
+        raise ModelError(f"{name}: expected weights only, found other entries among them: {_first_few(others)}")
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     return tensors
 
 
-def _some(names: list[str]) -> str:
+def _first_few(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "nothing"
 
 

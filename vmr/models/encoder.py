@@ -1,8 +1,8 @@
-"""The interface between models and the rest of vmr: the index and the evaluation use nothing else of a model.
+"""The interface between models and the rest of vmr. The index and the evaluation use only this interface.
 
 To use a model of your own, write a class with the attributes and methods of `Encoder` (no base class is needed) and
-give an object of it to `vmr.build_index` or to the evaluation in place of a name. Implement `Matcher` as well if the
-model can re-rank, and `TextLimited` if the length at which it cuts captions can be changed.
+give an object of it to `vmr.build_index` or `vmr.evaluate` in place of a name. Implement `Matcher` as well if the model
+can re-rank, and `TextLimited` if the number of tokens that it reads of a caption can be changed.
 
 Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, N video tokens, C
 video width, L text tokens, W text width.
@@ -29,7 +29,7 @@ IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Preprocess:
-    """What an encoder expects of its videos: which frames the decoder delivers, and how pixels become floats.
+    """The input that an encoder expects: which frames the decoder delivers, and how pixels become floats.
 
     The decoder reads `num_frames`, `size` and `resize`, and delivers uint8 frames. The encoder calls this object to
     turn them into normalised floats.
@@ -88,10 +88,10 @@ class Encoder(Protocol):
         about: one line on what the encoder can and cannot do, printed beside its scores.
         embed_dim: D.
         preprocess: how videos must be decoded for `encode_video`. The decoder follows it.
-        fingerprint: a short string that stands for everything that decides the vectors: weights, preprocessing and
-            constants. Two encoders may have the same fingerprint only if their vectors are interchangeable. An index
-            stores it and refuses an encoder with another one; the feature cache finds stored vectors by it. Make it
-            with the function `fingerprint` of this module.
+        fingerprint: a hash of everything that the vectors depend on: weights, preprocessing and constants. Two encoders
+            may have the same fingerprint only if their vectors are interchangeable. An index stores it and refuses an
+            encoder with another one; the feature cache finds stored vectors by it. Make it with the function
+            `fingerprint` of this module.
     """
 
     name: str
@@ -126,12 +126,12 @@ class Encoder(Protocol):
 
 
 @dataclass(frozen=True)
-class ReadTexts:
-    """Texts as matching needs them, after the text encoder.
+class EncodedTexts:
+    """The output of the text encoder for some texts, which matching needs.
 
     Attributes:
         tokens: floats (B, L, W), the output of the text encoder; L is that of the longest text.
-        mask: int64 (B, L), 1 for tokens and 0 for padding, which stands last.
+        mask: int64 (B, L), 1 for tokens and 0 for the padding at the end.
     """
 
     tokens: Tensor
@@ -141,27 +141,27 @@ class ReadTexts:
         """B."""
         return len(self.tokens)
 
-    def select(self, texts: Tensor) -> "ReadTexts":
+    def select(self, texts: Tensor) -> "EncodedTexts":
         """Take some of the texts.
 
         Args:
             texts: int64 (B',), indices of the texts; an index may come twice.
 
         Returns:
-            The chosen texts in this order, cut to the longest of them.
+            The chosen texts in this order, cut to the length of the longest.
         """
         mask = self.mask[texts]
         length = int(mask.sum(dim=1).max()) if len(mask) else 0
-        return ReadTexts(self.tokens[texts, :length], mask[:, :length])
+        return EncodedTexts(self.tokens[texts, :length], mask[:, :length])
 
 
 @dataclass(frozen=True)
 class VideoFeatures:
-    """What one forward pass over B videos gives.
+    """The results of one forward pass over B videos.
 
     Attributes:
-        vectors: float32 (B, D), as from `Encoder.encode_video`.
-        tokens: floats (B, N, C), as from `Matcher.video_tokens`.
+        vectors: float32 (B, D), as returned by `Encoder.encode_video`.
+        tokens: floats (B, N, C), as returned by `Matcher.video_tokens`.
     """
 
     vectors: Tensor
@@ -170,7 +170,7 @@ class VideoFeatures:
 
 @dataclass(frozen=True)
 class MatchingSizes:
-    """The sizes that decide how much time and memory matching takes; re-ranking plans its batches by them.
+    """The sizes that the time and memory of matching depend on; re-ranking chooses its batch size by them.
 
     Attributes:
         num_video_tokens: N, for a video of `preprocess.num_frames` frames.
@@ -178,7 +178,7 @@ class MatchingSizes:
         text_width: W.
         feed_forward: channels inside the feed-forward part of a layer.
         num_text_layers: layers that read a text alone.
-        num_fusion_layers: layers that look at the video as well.
+        num_fusion_layers: layers that also attend to the video.
     """
 
     num_video_tokens: int
@@ -193,8 +193,7 @@ class MatchingSizes:
 class Matcher(Encoder, Protocol):
     """An encoder that can also compare a video with a text token by token, which is slower and more exact.
 
-    Re-ranking uses it. It reads each text once (`read_texts`), looks at each video once (`video_features`), and then
-    matches pairs.
+    Re-ranking encodes each text once (`read_texts`) and each video once (`video_features`), and then matches pairs.
     """
 
     @property
@@ -202,7 +201,7 @@ class Matcher(Encoder, Protocol):
         """Sizes of the model, for a video of as many frames as `preprocess` says."""
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens that are read of each text, special ones included, without running the model.
+        """Count the tokens of each text that the model reads, including special tokens, without running the model.
 
         Args:
             texts: B strings.
@@ -211,14 +210,14 @@ class Matcher(Encoder, Protocol):
             B lengths: the sums of the rows of `read_texts(texts).mask`.
         """
 
-    def read_texts(self, texts: Sequence[str]) -> ReadTexts:
+    def read_texts(self, texts: Sequence[str]) -> EncodedTexts:
         """Run the text encoder.
 
         Args:
             texts: B strings.
 
         Returns:
-            What `match` needs of them, for any number of videos.
+            The encoded texts for `match`, for any number of videos.
         """
 
     def video_features(self, video: Tensor) -> VideoFeatures:
@@ -241,18 +240,18 @@ class Matcher(Encoder, Protocol):
             Floats (B, N, C).
         """
 
-    def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
+    def match(self, video_tokens: Tensor, texts: Sequence[str] | EncodedTexts) -> Tensor:
         """Score every video with every text.
 
         Args:
-            video_tokens: floats (V, N, C), as from `video_tokens`, on any device.
-            texts: B strings, or what `read_texts` made of them.
+            video_tokens: floats (V, N, C), as returned by the method `video_tokens`, on any device.
+            texts: B strings, or the result of `read_texts`.
 
         Returns:
             float32 (V, B), higher is better, in any range.
         """
 
-    def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
+    def match_batches(self, video_tokens: Tensor, batches: Iterable[EncodedTexts]) -> Tensor:
         """Score one video with texts that come in batches, holding one batch in memory at a time.
 
         Args:
@@ -260,20 +259,20 @@ class Matcher(Encoder, Protocol):
             batches: texts, B in all, on any device; each batch goes through the model at once.
 
         Returns:
-            float32 (B,), the same scores as from `match`, in the order of the texts.
+            float32 (B,), the scores that `match` gives, in the order of the texts.
         """
 
 
 @runtime_checkable
 class TextLimited(Encoder, Protocol):
-    """An encoder that can be told to read less of a caption, as the protocols of some data sets ask.
+    """An encoder that can limit the tokens that it reads of a caption, as the protocols of some data sets require.
 
-    Give it an attribute `max_text_tokens` as well, the number of tokens that it reads: without it the feature cache
-    does not store vectors of texts, since it cannot know what they depend on.
+    Give it an attribute `max_text_tokens` as well, the number of tokens that it reads. Without this attribute, the
+    feature cache does not store vectors of texts, because it does not know the limit.
     """
 
     def with_text_limit(self, max_text_tokens: int) -> Self:
-        """Make an encoder that cuts captions earlier and is the same otherwise; this one does not change.
+        """Make a copy of this encoder that cuts captions earlier; this encoder does not change.
 
         Args:
             max_text_tokens: tokens to read of a caption, special ones such as [CLS] and [SEP] included. More than
@@ -285,13 +284,13 @@ class TextLimited(Encoder, Protocol):
 
 
 def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
-    """Hash everything that decides the vectors of an encoder, for its attribute `fingerprint`.
+    """Hash everything that the vectors of an encoder depend on, for its attribute `fingerprint`.
 
     Args:
-        weights: all weights of the encoder by name, as from `state_dict()`; names, dtypes, shapes and values count.
-        preprocess: the encoder's.
-        config: everything else that changes vectors and can be written as JSON, such as the kind of encoder, sizes
-            that no weight tells, and constants.
+        weights: all weights of the encoder by name, as in `state_dict()`; names, dtypes, shapes and values count.
+        preprocess: the encoder's preprocessing.
+        config: everything else that the vectors depend on, as JSON types, such as the kind of encoder, constants, and
+            sizes that no weight shows.
 
     Returns:
         16 hex digits: the beginning of a SHA-256.
@@ -309,10 +308,10 @@ def check_texts(texts: Sequence[str]) -> None:
     """Check that a list of texts was given, and not one text, which Python would treat as a list of its letters.
 
     Args:
-        texts: what was given.
+        texts: the argument to check.
 
     Raises:
-        ModelError: it is a string.
+        ModelError: `texts` is a string.
     """
     if isinstance(texts, str):
         raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")

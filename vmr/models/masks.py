@@ -18,7 +18,7 @@ from vmr.models.videomamba.backbone import check_mask
 
 MaskKind = Literal["attention", "tube", "random", "none"]
 
-# Attention below this counts as this much: torch.multinomial refuses rows of zeros, to which softmax may round.
+# Smaller attention is raised to this value: softmax may round a row to zeros, which torch.multinomial refuses.
 SMALLEST_WEIGHT = 1e-12
 
 

@@ -1,4 +1,4 @@
-"""open_clip's models by name, with their weights or not at all, and how they want their images."""
+"""Load open_clip's models by name, never without their weights, and read how they preprocess images."""
 
 import contextlib
 import difflib
@@ -11,7 +11,7 @@ from vmr.errors import MissingExtraError, ModelError
 from vmr.models.encoder import Preprocess
 
 PREFIX = "open_clip:"
-"""What the names of these models start with."""
+"""The prefix of these models' names."""
 
 
 def load_open_clip(name: str) -> tuple[Any, str]:
@@ -34,18 +34,18 @@ def load_open_clip(name: str) -> tuple[Any, str]:
 
 
 def open_clip_preprocess(model: Any, name: str, num_frames: int) -> Preprocess:
-    """Translate open_clip's own record of how a model wants its images.
+    """Translate open_clip's preprocessing settings of a model.
 
     Args:
         model: a model of open_clip.
         name: of the model, for the error message.
-        num_frames: frames of a clip, which open_clip knows nothing of.
+        num_frames: frames of a clip, which is no setting of open_clip.
 
     Returns:
-        The same as our `Preprocess`.
+        The settings as a `Preprocess`.
 
     Raises:
-        ModelError: the model wants its images prepared in a way that vmr cannot.
+        ModelError: vmr cannot preprocess images as the model needs.
     """
     config = import_open_clip().get_model_preprocess_cfg(model)
     size = config["size"]

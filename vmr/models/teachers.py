@@ -27,10 +27,10 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 Pixels = Literal["clip", "imagenet"]
 
 EFFICIENTNET = "efficientnet"
-# Of a batch on a CPU, 64 frames of 64 px: 512 such frames do not fit into the processor's cache and take 2.5 times as
-# long a frame.
+# Pixels of a batch on a CPU, as many as in 64 frames of 64 px: 512 such frames do not fit into the processor's cache,
+# and each frame then takes 2.5 times as long.
 PIXELS_AT_ONCE = 1 << 18
-EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, those of a student with patches of 16
+EFFICIENTNET_STRIDE = 16  # pixels from one patch to the next, as in a student with patches of 16 px
 
 
 class TeacherOutput(NamedTuple):
@@ -96,7 +96,7 @@ class Teacher(nn.Module, ABC):
         return super().train(False)
 
     def normalize(self, video: Tensor) -> Tensor:
-        """Bring a video to the pixels and the size that the network expects.
+        """Normalise the pixels of a video and resize it as the network expects.
 
         Frames of another size are resized as upstream does: bicubic, corners not aligned, no antialiasing.
 
@@ -107,7 +107,7 @@ class Teacher(nn.Module, ABC):
             float32 (B, T, 3, S, S).
 
         Raises:
-            ModelError: the dtype or the shape is another one.
+            ModelError: the dtype or the shape is wrong.
         """
         if video.dtype != torch.uint8 or video.ndim != 5 or video.shape[2] != 3:
             raise ModelError(f"teacher: expected video uint8 (B, T, 3, H, W), got {video.dtype} {tuple(video.shape)}")
@@ -125,7 +125,7 @@ class Teacher(nn.Module, ABC):
         """Compute features and attention of every frame on its own.
 
         Args:
-            video: floats (B, T, 3, S, S), as from `normalize`.
+            video: floats (B, T, 3, S, S), as returned by `normalize`.
 
         Returns:
             Features and attention.
@@ -160,8 +160,8 @@ class ClipTeacher(Teacher):
     """The image tower of CLIP, used as upstream uses it.
 
     A feature is the output of one of the last blocks times the projection into CLIP's space, without the final norm.
-    Attention is the CLS row of the last block's attention, averaged over heads, without the column of CLS itself; the
-    rest is not rescaled to sum 1.
+    Attention is the CLS row of the last block's attention, averaged over heads, without the column of CLS itself. The
+    remaining values are not rescaled to sum to 1.
     """
 
     def __init__(self, visual: nn.Module, *, num_features: int = 1, mean: RGB, std: RGB) -> None:
@@ -209,8 +209,8 @@ class EfficientNetTeacher(Teacher):
     """EfficientNet-Lite0 of the pip package, for machines without CLIP: 112 channels, a patch every 16 pixels.
 
     The network has no CLS token and no attention. The mean of a frame's patches serves as CLS. A saliency without
-    parameters serves as attention: the L2 distance of a patch's features from the frame's mean, divided by the sum over
-    the frame, so that patches that differ from the rest of the picture are kept more often.
+    parameters serves as attention: the L2 distance of a patch's features from the frame's mean, divided by the sum of
+    these distances over the frame. So patches that differ from the rest of the picture are kept more often.
     """
 
     def __init__(self, grid_size: int = 14) -> None:
@@ -244,7 +244,7 @@ class EfficientNetTeacher(Teacher):
         maps = torch.cat([self.network(part) for part in frames.split(max(at_once, 1))])  # (B*T, 112, G, G)
         patches = maps.flatten(2).transpose(1, 2)  # (B*T, N, 112)
         mean = patches.mean(dim=1, keepdim=True)  # (B*T, 1, 112)
-        distance = (patches - mean).float().norm(dim=-1) + 1e-6  # (B*T, N); never 0 in all of a frame
+        distance = (patches - mean).float().norm(dim=-1) + 1e-6  # (B*T, N); at least one patch of a frame is above 0
         return torch.cat([mean, patches], dim=1).unsqueeze(0), distance / distance.sum(dim=-1, keepdim=True)
 
 
@@ -255,15 +255,15 @@ def load_teacher(name: str, grid_size: int, *, num_features: int = 1, pixels: Pi
         name: `efficientnet`, or `open_clip:MODEL/WEIGHTS` as `vmr.load_model` takes it.
         grid_size: patches along a side of the student's frames.
         num_features: K, the layers that the student is compared with; `efficientnet` has one.
-        pixels: how pixels are normalised for open_clip's towers: `clip` as they were trained, `imagenet` as upstream
-            feeds them.
+        pixels: how pixels are normalised for open_clip's towers: `clip` as the towers were trained, `imagenet` as in
+            upstream.
 
     Returns:
         The teacher.
 
     Raises:
         ModelError: the name is unknown, its weights cannot be reached, or it has another grid or too few layers.
-        MissingExtraError: the packages of its extra are not installed.
+        MissingExtraError: the packages of the teacher's extra are not installed.
     """
     teacher: Teacher
     if name == EFFICIENTNET:

@@ -51,10 +51,10 @@ class VideoTextConfig:
 
 
 class VideoEncoding(NamedTuple):
-    """What the model computes from a batch of videos.
+    """The output of the model for a batch of videos.
 
     Attributes:
-        video_tokens: (B, N, C), what the fusion layers look at; without CLS.
+        video_tokens: (B, N, C), the tokens that the fusion layers attend to; without CLS.
         frame_embeddings: (B, T, D), in the shared space, not normalised; (B, 1, D) where time was pooled.
         student: (K, B, 1 + kept, teacher width), to be compared with a teacher's features; None without a mask, and for
             a model without student outputs.
@@ -66,10 +66,10 @@ class VideoEncoding(NamedTuple):
 
 
 class TextEncoding(NamedTuple):
-    """What the model computes from a batch of texts.
+    """The output of the model for a batch of texts.
 
     Attributes:
-        text_tokens: (B, L, W), what the fusion layers read.
+        text_tokens: (B, L, W), the input of the fusion layers.
         embedding: (B, D), in the shared space, not normalised.
     """
 
@@ -116,8 +116,8 @@ class VideoTextModel(nn.Module):
         Args:
             video: floats (B, T, 3, H, W), normalised as the weights expect.
             mask: bool (B, 1 + N), True = dropped; see `VideoMamba.forward`.
-            keep_temporal: whether each frame gets an embedding of its own, or each video one. Upstream pools masked
-                videos over time in training, and does everything else frame by frame.
+            keep_temporal: True: one embedding per frame; False: one per video. In training, upstream pools masked
+                videos over time, and does everything else frame by frame.
 
         Returns:
             Tokens, embeddings and student outputs.
@@ -133,7 +133,7 @@ class VideoTextModel(nn.Module):
         """Encode a batch of texts. The embedding is that of token 0, [CLS].
 
         Args:
-            input_ids: int64 (B, L), as from a `CaptionTokenizer`.
+            input_ids: int64 (B, L), as returned by a `CaptionTokenizer`.
             attention_mask: int64 (B, L), 1 for tokens and 0 for padding.
 
         Returns:
@@ -145,24 +145,24 @@ class VideoTextModel(nn.Module):
         text_tokens = self.text_encoder(input_ids, attention_mask)
         return TextEncoding(text_tokens, self.text_proj(text_tokens[:, 0]))
 
-    def remember(self, video_tokens: Tensor) -> VideoMemory:
-        """Compute what `match` needs of videos, once for any number of texts.
+    def project_video(self, video_tokens: Tensor) -> VideoMemory:
+        """Compute the keys and values of videos for `match`, once for any number of texts.
 
         Args:
-            video_tokens: (V, N, C), as from `encode_video`.
+            video_tokens: (V, N, C), as returned by `encode_video`.
 
         Returns:
             Keys and values of every fusion layer.
         """
-        return self.fusion.remember(video_tokens)
+        return self.fusion.project_video(video_tokens)
 
     def match(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:
-        """Tell whether texts describe videos, M texts for each of V videos.
+        """Score whether texts describe videos, M texts for each of V videos.
 
         Args:
-            text_tokens: (V * M, L, W), as from `encode_text`; the M texts of a video stand one after the other.
+            text_tokens: (V * M, L, W), as returned by `encode_text`; the M texts of a video are consecutive.
             attention_mask: (V * M, L), 1 for tokens and 0 for padding.
-            memory: what `remember` computed of the V videos.
+            memory: what `project_video` computed of the V videos.
 
         Returns:
             Logits (V * M, 2). Column 1 is "they belong together"; upstream re-ranks by this logit without a softmax.
@@ -174,7 +174,7 @@ class VideoTextModel(nn.Module):
         logits: Tensor = self.matching_head(fused[:, 0])
         return logits
 
-    def guess_words(self, fused_tokens: Tensor) -> Tensor:
+    def predict_words(self, fused_tokens: Tensor) -> Tensor:
         """Predict masked words.
 
         Args:

@@ -1,9 +1,9 @@
 """Match the weights of a file with those of a model: a weight that did not load is an error.
 
-PyTorch's `strict=False` loads what it can and says nothing of the rest, so that a misspelt name leaves a layer with
-random weights. Here every key of the file is loaded as it is, made to fit, or ignored for a stated reason, and every
-weight of the model comes from the file or was allowed to keep its fresh value. Anything else is a ModelError. All
-loaders of vmr use `match_weights`, and return its report.
+PyTorch's `strict=False` silently skips keys that do not match, so that a misspelt name leaves a layer with random
+weights. Here every key of the file is loaded unchanged, changed to fit, or ignored for a stated reason, and every
+weight of the model comes from the file, unless the caller allows it to keep its initial value. Anything else is a
+ModelError. All loaders of vmr use `match_weights`, and return its report.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -20,14 +20,14 @@ Fit = Callable[[str, Tensor, Tensor], tuple[Tensor, str]]
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every key of a file, and of every weight of the model.
+    """A report on every key of a file, and on every weight of the model.
 
     Attributes:
-        source: name of the file, or of where the weights come from.
-        loaded: weights that were taken as they are.
-        fitted: weights that were made to fit -> what was done, such as "interpolated from 1x5x32 to 1x10x32".
+        source: name of the file, or of another source of the weights.
+        loaded: weights that were loaded unchanged.
+        fitted: weights that were changed to fit -> the change, such as "interpolated from 1x5x32 to 1x10x32".
         ignored: keys of the file that were not used -> the reason.
-        fresh: weights of the model that the file does not have and that kept their values, as the caller allowed.
+        fresh: weights of the model that the file lacks; the caller allowed them to keep their initial values.
     """
 
     source: str
@@ -57,7 +57,7 @@ def match_weights(
     may_lack: Collection[str] = (),
     fit: Fit | None = None,
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Choose the weights to load into a model, and report what became of every key.
+    """Match the keys of a file with the weights of a model: choose the weights to load, and report on every key.
 
     Args:
         source: name of the file in error messages.

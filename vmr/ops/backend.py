@@ -40,7 +40,7 @@ def choose_backend(requested: Backend, tensor: torch.Tensor, *, kernel_fits: boo
 
     Args:
         requested: a backend's name, or `auto`.
-        tensor: the operation's main input; its device and dtype decide.
+        tensor: the operation's main input; the choice depends on its device and dtype.
         kernel_fits: False where the operation has no kernel for these sizes, so that `auto` takes the reference.
 
     Returns:

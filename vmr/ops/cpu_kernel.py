@@ -1,4 +1,4 @@
-"""The library of C++ kernels (`csrc/vmr_ops.h`), loaded by ctypes, and tensors as its functions take them.
+"""Load the library of C++ kernels (`csrc/vmr_ops.h`) by ctypes, and prepare tensors for its functions.
 
 Two environment variables are read: on import `VMR_DISABLE_CPU_KERNEL=1`, which switches the library off, and at the
 first use `VMR_CPU_ISA=avx512|avx2|baseline`, which lowers the instruction set, for tests and comparisons.
@@ -154,7 +154,7 @@ def active_isa() -> int:
     """Find the instruction set that the kernels use.
 
     Returns:
-        The `vmr_isa` that was asked for, or the best below it that the processor has.
+        The `vmr_isa` that was asked for, or, if the processor lacks it, the best one below it.
     """
     best: int = library().vmr_best_isa()
     return min(requested_isa() or best, best)
@@ -191,7 +191,7 @@ def sequence(tensor: Tensor | None, dtype: torch.dtype) -> Tensor | None:
 
     Args:
         tensor: (B, L, channels), or None.
-        dtype: the dtype that the library shall read.
+        dtype: the dtype that the library will read.
 
     Returns:
         The tensor in that dtype with contiguous channels, copied only if needed; None for None.

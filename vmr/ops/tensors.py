@@ -11,7 +11,7 @@ def with_contiguous_channels(tensor: Tensor) -> Tensor:
         tensor: any tensor.
 
     Returns:
-        The tensor itself where that is so already, else a contiguous copy.
+        The tensor itself if its last dimension is contiguous already, else a contiguous copy.
     """
     return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] == 1 else tensor.contiguous()
 

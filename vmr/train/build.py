@@ -1,4 +1,4 @@
-"""From a config to the parts of a run: model, teacher, losses, data, optimiser. What does not fit is found here."""
+"""From a config to the parts of a run: model, teacher, losses, data, optimiser. Here their sizes are compared."""
 
 import shutil
 from dataclasses import replace
@@ -35,10 +35,10 @@ from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
 from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
 
-# Parts that training needs and retrieval does not: a saved model may lack them, or have some that are not trained here.
+# Parts that only training needs: a saved model may lack them, or have some that this run does not train.
 _FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
 
-_SPOOLED = 2048  # the fewest clips of tar shards and hub rows that may lie in temporary files
+_SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that temporary files hold
 
 Source = tuple[TrainSource | TrainStream, float]
 """A source and its weight."""
@@ -48,11 +48,11 @@ def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, lis
     """Build the model with its losses, set to the first stage.
 
     Args:
-        config: of the run.
-        start: whether to fill the model with the weights that the config names; a resumed run does not need it.
+        config: the config of the run.
+        start: whether to fill the model with the weights that the config names; a resumed run does not need them.
 
     Returns:
-        The objective, and what was loaded from each file of weights.
+        The objective, and a report on each file of weights.
 
     Raises:
         ModelError: sizes, files, tokeniser, teacher and losses do not fit each other.
@@ -69,7 +69,7 @@ def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, lis
     teacher = build_teacher(config)  # before the model, which takes longer to make
     torch.manual_seed(config.run.seed)
     model = VideoTextModel(sizes)
-    reports = start_model(model, config, tokenizer) if start else []
+    reports = load_initial_weights(model, config, tokenizer) if start else []
     first, *_ = config.stages
     objective = Objective(model, teacher, tokenizer, config.objective_of(first))
     for stage in [*config.stages[1:], first]:
@@ -88,27 +88,27 @@ def model_sizes(config: TrainConfig) -> VideoTextConfig:
 def build_teacher(config: TrainConfig) -> Teacher | None:
     """Return the teacher, or None if no stage needs it. Raises ModelError, MissingExtraError as `load_teacher`."""
     model = config.model
-    if model.teacher is None or not any(is_taught(config.objective_of(stage)) for stage in config.stages):
+    if model.teacher is None or not any(needs_teacher(config.objective_of(stage)) for stage in config.stages):
         return None
     taps = model.video.student.num_taps if model.video.student else 1
     return load_teacher(model.teacher, model.video.grid_size, num_features=taps, pixels=model.teacher_pixels)
 
 
-def is_taught(objective: ObjectiveConfig) -> bool:
+def needs_teacher(objective: ObjectiveConfig) -> bool:
     """Tell whether these losses and masks need a teacher."""
     return bool(objective.weights.alignment) or "attention" in (objective.video_mask.kind, objective.image_mask.kind)
 
 
-def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTokenizer) -> list[LoadReport]:
+def load_initial_weights(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTokenizer) -> list[LoadReport]:
     """Fill a model with the weights that its config names.
 
     Args:
         model: the model.
-        config: of the run.
-        tokenizer: of the run; a saved model must have the same vocabulary.
+        config: the config of the run.
+        tokenizer: the tokeniser of the run; a saved model must have the same vocabulary.
 
     Returns:
-        What was loaded from each file.
+        A report on each file.
 
     Raises:
         ModelError: some of the weights do not fit.
@@ -120,7 +120,7 @@ def start_model(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTo
         return [load_video_text(model, read_video_text(named.init))]
     reports = []
     if named.video_init is not None:
-        reports.append(_start_video(model, named.video_init))
+        reports.append(_load_initial_video_encoder(model, named.video_init))
     if named.text_init is not None:
         reports.append(load_bert(model.text_encoder, model.fusion, named.text_init, model.masked_lm_head))
     return reports
@@ -143,8 +143,8 @@ def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTo
     return replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted)
 
 
-def _start_video(model: VideoTextModel, file: str) -> LoadReport:
-    """Checkpoints of masked pre-training have student outputs and no pooling norm; classifiers have neither."""
+def _load_initial_video_encoder(model: VideoTextModel, file: str) -> LoadReport:
+    """Load the video encoder. Masked pre-training saves no pooling norm; classifiers lack student outputs too."""
     weights = find_state_dict(read_checkpoint(file), file)
     fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
     try:
@@ -156,17 +156,17 @@ def _start_video(model: VideoTextModel, file: str) -> LoadReport:
 def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
     """Open the sources of a run.
 
-    Clips that have to be unpacked lie in `.clips-RANK` of run.out; those that a killed run left there are removed.
+    Clips that have to be unpacked are put into `.clips-RANK` in run.out; clips of a killed run in it are removed.
 
     Args:
-        config: of the run.
-        rank: of this process.
+        config: the config of the run.
+        rank: the rank of this process.
 
     Returns:
         The sources with their weights.
 
     Raises:
-        VmrError: there is no source, or something that a source needs is not there.
+        VmrError: there is no source, or something that a source needs is missing.
         AnnotationError: an annotation file is refused.
         MissingExtraError: a package is not installed.
     """
@@ -181,7 +181,7 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
     ahead = (config.data.prefetch + 1) * max(max(size.video, size.image) for size in sizes)
     keep = max(2 * ahead, _SPOOLED)
     clips = Path(config.run.out) / f".clips-{rank}"
-    shutil.rmtree(clips, ignore_errors=True)  # what a run that was killed left there
+    shutil.rmtree(clips, ignore_errors=True)  # clips that a killed run left
     return [(_source(Path(config.data.root), source, keep, clips), source.weight) for source in config.data.sources]
 
 
@@ -209,14 +209,14 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
 
 
-def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, among: Processes) -> TrainLoader:
+def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, processes: Processes) -> TrainLoader:
     """Return the batches of a stage for this process.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         sources: from `build_sources`.
-        stage: of the run.
-        among: the processes of the run.
+        stage: the stage of the run.
+        processes: the processes of the run.
 
     Raises:
         VmrError: settings make no sense, or the processes cannot share a batch evenly.
@@ -226,16 +226,18 @@ def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig,
         sources = [(source, weight) for (source, _), weight in zip(sources, stage.source_weights, strict=True)]
     sizes: dict[Media, int] = {"video": batch_size.video, "image": batch_size.image}
     for media in {source.media for source, _ in sources}:
-        if sizes[media] % among.world:
-            raise VmrError(f"batch_size.{media} is {sizes[media]}, which {among.world} processes cannot share evenly")
+        if sizes[media] % processes.world:
+            raise VmrError(
+                f"batch_size.{media} is {sizes[media]}, which {processes.world} processes cannot share evenly"
+            )
     data = config.data
     return TrainLoader(
         sources,
         data.clip_spec(config.model.video),
-        batch_size={media: max(size // among.world, 1) for media, size in sizes.items()},
+        batch_size={media: max(size // processes.world, 1) for media, size in sizes.items()},
         seed=config.run.seed,
-        rank=among.rank,
-        world=among.world,
+        rank=processes.rank,
+        world=processes.world,
         decode=data.decode,
         max_bad_share=data.max_bad_share,
         prefetch=data.prefetch,
@@ -246,11 +248,11 @@ def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.Ad
     """Return AdamW over the parameters of the model; each group keeps its full learning rate as `full_lr`.
 
     Args:
-        config: of the run.
+        config: the config of the run.
         objective: from `build_objective`.
 
     Raises:
-        VmrError: a rate is out of range, or belongs to no parameter.
+        VmrError: a rate is out of range, or no parameter uses it.
     """
     settings = config.optimizer
     groups = parameter_groups(

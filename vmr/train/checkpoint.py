@@ -2,7 +2,7 @@
 
     model.safetensors      weights
     optimizer.safetensors  its state, one tensor for each PARAMETER/KEY
-    ema.safetensors        the moving average, where the run has one
+    ema.safetensors        the moving average, if the run has one
     state.json             step, data positions, counters, the run's config, SHA-256 of the files above
 
 A checkpoint is written under a hidden name, flushed and renamed: if the run is killed, the checkpoint is complete or
@@ -94,7 +94,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     (hidden / STATE_FILE).write_text(f"{text}\n", encoding="utf-8")
     for path in [*hidden.iterdir(), hidden]:
         flush(path)
-    _remove(folder / name)  # of the same step, written before the run was resumed from an earlier checkpoint
+    _remove(folder / name)  # a checkpoint of the same step, written before the run was resumed from an earlier one
     hidden.rename(folder / name)
     flush(folder)
     return folder / name
@@ -215,7 +215,7 @@ def first_difference(own: Any, other: Any, key: str = "") -> str | None:
         key: the name of the part that is compared, for the message.
 
     Returns:
-        The difference, as in "stages[1].num_steps is 4, there 3"; None if there is none.
+        The difference, as in "stages[1].num_steps is 4, but 3 in the other"; None if there is none.
     """
     if isinstance(own, dict) and isinstance(other, dict):
         for name in [*own, *(name for name in other if name not in own)]:
@@ -228,8 +228,8 @@ def first_difference(own: Any, other: Any, key: str = "") -> str | None:
             found = first_difference(*pair, f"{key}[{number}]")
             if found is not None:
                 return found
-        return None if len(own) == len(other) else f"{key} are {len(own)}, there {len(other)}"
-    return None if own == other else f"{key} is {own!r:.60}, there {other!r:.60}"
+        return None if len(own) == len(other) else f"{key} are {len(own)}, but {len(other)} in the other"
+    return None if own == other else f"{key} is {own!r:.60}, but {other!r:.60} in the other"
 
 
 def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> None:
@@ -239,8 +239,8 @@ def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> Non
         folder: the folder of all checkpoints of the run.
         keep: how many of the newest checkpoints stay.
         best_step: the step of the best checkpoint, which stays too; None if there is none.
-        last_step: the step that the run has reached. A checkpoint of a later step was damaged when the run was resumed:
-            it is not counted, and stays until the run reaches its step.
+        last_step: the step that the run has reached. Later checkpoints were damaged when the run was resumed: they are
+            not counted, and stay until the run reaches their steps.
     """
     own = [checkpoint for checkpoint in list_checkpoints(folder) if step_of(checkpoint) <= last_step]
     for checkpoint in own[keep:]:
@@ -346,7 +346,7 @@ def _of_shape(file: Path, name: str, values: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _remove(checkpoint: Path) -> None:
-    """Rename it first: if the run is killed halfway, no incomplete checkpoint keeps the name."""
+    """Rename the folder, then delete it: if the run is killed halfway, no incomplete checkpoint keeps the name."""
     if checkpoint.exists():
         hidden = checkpoint.with_name(f".{checkpoint.name}.removed")
         shutil.rmtree(hidden, ignore_errors=True)

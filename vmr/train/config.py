@@ -14,7 +14,7 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule
-from vmr.train.source_config import completed_source, need
+from vmr.train.source_config import completed_source, require
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
@@ -22,16 +22,17 @@ Parallel = Literal["ddp", "fsdp"]
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model, what it starts from, and its teacher.
+    """The model, the weights that it starts from, and its teacher.
 
     Attributes:
         video: sizes of the video encoder, which include the frames and pixels of a clip.
-        text: sizes of BERT; null takes those of text_init, or BERT base without it.
+        text: sizes of BERT; null takes those of text_init, or those of BERT base without text_init.
         embed_dim: dimensions of the space that videos and texts share.
         init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
         video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
-        tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file, or to here), or a hub repository.
+        tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
+            repository.
         mean: mean of each RGB channel, of pixels in [0, 1]; subtracted from the input.
         std: standard deviation of each RGB channel, of pixels in [0, 1]; the input is divided by it.
         resize: how frames are resized when the trained model is used; see `Preprocess`.
@@ -54,8 +55,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         parts = self.video_init or self.text_init
-        need(not (self.init and parts), "model.init starts the whole model: leave out video_init and text_init")
-        need(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
+        require(not (self.init and parts), "model.init starts the whole model: leave out video_init and text_init")
+        require(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
 
     @property
     def preprocess(self) -> Preprocess:
@@ -75,7 +76,7 @@ class OptimizerConfig:
         eps: added to the root of the mean square.
         layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
         overrides: regular expression -> learning rate of the parameters whose names match it.
-        max_grad_norm: gradients with a greater norm, taken together, are scaled down to it; null leaves them.
+        max_grad_norm: if the norm of all gradients together is greater, they are scaled down to it; null for no limit.
         warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
         min_ratio: lower bound of the learning rate, as a share of learning_rate.
     """
@@ -92,25 +93,27 @@ class OptimizerConfig:
     min_ratio: float = 0.01
 
     def __post_init__(self) -> None:
-        need(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
-        need(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
-        need(self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null")
-        need(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
-        need(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        need(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
+        require(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
+        require(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
+        require(
+            self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null"
+        )
+        require(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
+        require(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
+        require(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
 
 
 @dataclass(frozen=True)
 class StageConfig:
-    """A part of the run, with its own warm-up and cosine. Null takes a setting from the rest of the config.
+    """A part of the run, with its own warm-up and cosine. A setting that is null is taken from the rest of the config.
 
     Attributes:
         name: name of the stage in logs.
         num_steps: optimiser steps.
         learning_rate: learning rate at the end of the warm-up; the rates of overrides change in proportion.
         warmup: length of the warm-up, in steps, or, below 1, as a share of the stage's steps.
-        cosine_steps: steps that the warm-up and the whole cosine take; null for num_steps. If there are more than
-            num_steps, the stage ends before the learning rate has reached its end.
+        cosine_steps: steps of the warm-up and the whole cosine; null for num_steps. If greater than num_steps, the
+            stage ends before the learning rate has reached its lowest value.
         batch_size: pairs in a batch of all processes together.
         source_weights: how often pairs are taken from each of data.sources; 0 for never, null for their own weights.
         weights: loss -> weight, for the losses whose weight differs from objective.weights.
@@ -130,17 +133,17 @@ class StageConfig:
     image_mask: MaskConfig | None = None
 
     def __post_init__(self) -> None:
-        need(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
+        require(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
         longer = self.cosine_steps is None or self.cosine_steps >= self.num_steps
-        need(longer, f"stages: cosine_steps of {self.name!r} is {self.cosine_steps}, less than its steps")
+        require(longer, f"stages: cosine_steps of {self.name!r} is {self.cosine_steps}, less than its steps")
         weights = self.source_weights
         drawn = weights is None or (min(weights, default=0) >= 0 and any(weights))
-        need(drawn, f"stages: source_weights of {self.name!r} are {weights}: each must be at least 0, one above it")
+        require(drawn, f"stages: source_weights of {self.name!r} are {weights}: each must be at least 0, one above it")
         positive = self.learning_rate is None or self.learning_rate > 0
-        need(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
+        require(positive, f"stages: learning_rate of {self.name!r} is {self.learning_rate}, but must be above 0")
         known = asdict(LossWeights())
         unknown = [name for name in self.weights if name not in known]
-        need(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
+        require(not unknown, f"stages: no loss {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -155,8 +158,8 @@ class RunConfig:
         accumulate: batches whose gradients are averaged for one step.
         log_every: steps from one line of the log to the next.
         checkpoint_every: steps from one checkpoint to the next.
-        checkpoint_minutes: also write a checkpoint after so many minutes; null for none.
-        keep: how many of the newest checkpoints are kept; the best is kept besides.
+        checkpoint_minutes: also write a checkpoint when this many minutes have passed; null for none.
+        keep: how many of the newest checkpoints are kept; the best is kept as well.
         validate_every: steps from one validation to the next; null for none.
         ema: decay of a moving average of the weights, which is then validated and saved; null for no average.
         compile: run the encoders through torch.compile.
@@ -166,8 +169,8 @@ class RunConfig:
         skip_bad_steps: how many steps may be skipped because a loss or gradient is not finite; one more stops the run.
         wandb: project on Weights & Biases; null for none.
         resume: continue the run found in `out`; false refuses a folder that holds one.
-        stop_after_steps: stop after this step of the run; it can be resumed later. Null for no such limit.
-        max_minutes: stop after so many minutes; the run can be resumed later. Null for no such limit.
+        stop_after_steps: stop after this step of the run; the run can be resumed later. Null for no limit.
+        max_minutes: stop after this many minutes; the run can be resumed later. Null for no limit.
     """
 
     out: str = "runs/train"
@@ -193,14 +196,16 @@ class RunConfig:
     def __post_init__(self) -> None:
         for name in ("accumulate", "log_every", "checkpoint_every", "keep", "validate_every", "stop_after_steps"):
             value = getattr(self, name)
-            need(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
-        need(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
-        need(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
-        need(not (self.compile and self.cuda_graphs), "run.compile and run.cuda_graphs exclude each other: choose one")
-        need(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
+            require(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
+        require(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
+        require(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
+        require(
+            not (self.compile and self.cuda_graphs), "run.compile and run.cuda_graphs exclude each other: choose one"
+        )
+        require(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
         for name, choices in {"precision": Precision, "parallel": Parallel}.items():
             value = getattr(self, name)
-            need(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
+            require(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
 
 
 @dataclass(frozen=True)
@@ -227,7 +232,7 @@ class TrainConfig:
     """A training run.
 
     Attributes:
-        model: the model, what it starts from, and its teacher.
+        model: the model, the weights that it starts from, and its teacher.
         data: the training data.
         objective: the losses.
         optimizer: AdamW and its learning rate.
@@ -245,15 +250,15 @@ class TrainConfig:
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
-        need(bool(self.stages), "stages: there must be at least one")
+        require(bool(self.stages), "stages: there must be at least one")
         validates = self.run.validate_every is not None
-        need(validates == (self.validation is not None), "validation and run.validate_every need each other")
+        require(validates == (self.validation is not None), "validation and run.validate_every need each other")
         for stage in self.stages:
             self.objective_of(stage)  # raises if losses and masks do not fit each other
             fits = stage.source_weights is None or len(stage.source_weights) == len(self.data.sources)
-            need(fits, f"stages: source_weights of {stage.name!r} must be as many as data.sources")
+            require(fits, f"stages: source_weights of {stage.name!r} must be as many as data.sources")
             warmup = self.warmup_of(stage)
-            need(
+            require(
                 0 <= warmup <= stage.num_steps,
                 f"stages: {stage.name!r} has {stage.num_steps} steps, but a warmup of {warmup:g}: set its own, or "
                 "optimizer.warmup",
@@ -317,7 +322,7 @@ class TrainConfig:
         """Select the settings that a resumed run must share with the run that it resumes.
 
         Returns:
-            The config as JSON values, without the settings that do not change what is learnt.
+            The config as JSON values, without settings that do not change what the model learns.
         """
         content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for section, names in _INESSENTIAL.items():
@@ -329,7 +334,7 @@ class TrainConfig:
 
 
 def with_defaults(essentials: Mapping[str, Any]) -> dict[str, Any]:
-    """Add settings that an older version of vmr did not have; their defaults are what that version did.
+    """Add settings that an older version of vmr did not have; their defaults are the behaviour of that version.
 
     Args:
         essentials: `TrainConfig.essentials`, as saved by that version.
@@ -352,7 +357,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
     return merged
 
 
-# These settings change how fast a run is, how it is saved and what it logs, but not what is learnt.
+# These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
     "model": ("init", "video_init"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),

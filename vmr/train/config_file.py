@@ -1,4 +1,4 @@
-"""Training configs as YAML files: read together with the files they are based on, and written beside results."""
+"""Training configs as YAML files: reading them with the files that they are based on, and writing them."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
     """Read the config of a training run from a YAML file.
 
     A file may say `base: other.yaml`, relative to itself, and then lists only what differs; the other file may be based
-    on a third. What `vmr-train FILE OVERRIDES` reads is this:
+    on a third. To read the config that `vmr-train FILE OVERRIDES` uses:
 
         config = read_config("configs/train/finetune_msrvtt.yaml", ["--run.out", "runs/mine", "--run.seed=1"])
 
@@ -55,7 +55,9 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
     parser.add_argument("--config", action="config", help="a YAML file; what comes later wins")
     parser.add_argument("--base", type=str | None, help="the file that a config is based on")
     parser.add_class_arguments(TrainConfig)
-    parser.set_defaults({"stages": [asdict(StageConfig())]})  # it cannot print a default that is made of dataclasses
+    parser.set_defaults(
+        {"stages": [asdict(StageConfig())]}
+    )  # the parser cannot print a default that consists of dataclasses
     try:
         parsed = parser.parse_args(arguments)
         for name in ("config", "base"):
@@ -101,7 +103,7 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def _parsable(file: Path, content: dict[str, Any]) -> str:
-    """What to give to the parser: the file, or its content where sources are said in keys that the parser refuses."""
+    """Return the file, or its content with today's keys if sources have keys that the parser refuses."""
     sources = content.get("data", {}).get("sources", [])
     try:
         read = [read_source(source) for source in sources]
@@ -113,7 +115,7 @@ def _parsable(file: Path, content: dict[str, Any]) -> str:
 
 
 def _read_sources(options: list[str]) -> list[str]:
-    """Command line options, in which sources are said in keys that the parser takes."""
+    """Return command line options in which sources have keys that the parser takes."""
     read = list(options)
     for place, option in enumerate(options):
         name, equals, value = option.partition("=")
@@ -123,7 +125,7 @@ def _read_sources(options: list[str]) -> list[str]:
             try:
                 content = yaml.safe_load(value)
             except yaml.YAMLError:
-                continue  # the parser says what is wrong
+                continue  # the parser reports what is wrong
             if isinstance(content, list | dict):
                 items = content if isinstance(content, list) else [content]
                 text = json.dumps([read_source(item) for item in items])
@@ -132,12 +134,12 @@ def _read_sources(options: list[str]) -> list[str]:
 
 
 def _emptied(options: list[str]) -> list[str]:
-    """Options that empty lists before they are given anew: the parser would fill new items with keys of old ones."""
+    """Options that empty lists before new items are given; else the parser fills new items with keys of old ones."""
     return [f"{option}=[]" for option in options if option in _LISTS]
 
 
 def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
-    """Raise VmrError where a section or a list is something else; the parser's own message would be unclear."""
+    """Raise VmrError if a section or list has another type; the parser's own message would be unclear."""
     for name, default in defaults.items():
         if name in content and isinstance(default, dict | list):
             if not isinstance(content[name], type(default)):

@@ -1,4 +1,4 @@
-"""What a training run learns from, as its config says it; see `vmr.train.config`."""
+"""The data part of a training config; see `vmr.train.config`."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.training.augment import FlipRule
 from vmr.data.training.clips import ClipSpec, Crop
 from vmr.models.videomamba.encoder import VideoMambaConfig
-from vmr.train.source_config import SourceConfig, need
+from vmr.train.source_config import SourceConfig, require
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class BatchSize:
     image: int = 32
 
     def __post_init__(self) -> None:
-        need(min(self.video, self.image) >= 1, "batch_size must be at least 1")
+        require(min(self.video, self.image) >= 1, "batch_size must be at least 1")
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """What the model learns from. Frames and pixels of a clip are those of model.video.
+    """The training data. The frames and pixels of a clip are set in model.video.
 
     Attributes:
         sources: a list of sources, which are mixed. Each has a kind - annotations, tar, hub or shapes - and the keys of
@@ -39,14 +39,14 @@ class DataConfig:
         sampling: rand (a random frame of each of equal parts), rand_upstream (the same, but never the last frame of a
             part), middle, or, over the first N seconds, rand_trimmedN or trimmedN.
         crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
-        flip: mirror one clip in two: true, false, or unless_sided (not where the caption says left or right).
+        flip: mirror every second clip at random: true, false, or unless_sided (not if the caption says left or right).
         rand_augment: RandAugment with upstream's settings; needs torchvision.
         frame_cache: a folder that keeps decoded frames, for small sets of files.
         reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU).
-        num_workers: decoding processes; null for one a core, at most 8.
-        timeout_s: seconds a file may go without delivering frames before it is given up.
-        max_bad_share: the run stops when more clips than this share cannot be decoded.
-        prefetch: batches that are decoded ahead.
+        num_workers: decoding processes; null for one per core, at most 8.
+        timeout_s: after this many seconds without a new frame, a file counts as unreadable.
+        max_bad_share: the run stops if a greater share of the clips cannot be decoded.
+        prefetch: how many batches are decoded in advance.
     """
 
     sources: list[SourceConfig] = field(default_factory=list)
@@ -65,7 +65,7 @@ class DataConfig:
     prefetch: int = 2
 
     def __post_init__(self) -> None:
-        need(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
+        require(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
 
     @property
     def decode(self) -> DecodeOptions:
@@ -73,7 +73,7 @@ class DataConfig:
         return DecodeOptions(self.reader, self.num_workers, self.timeout_s)
 
     def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
-        """Return what the decoder delivers for a model."""
+        """Return the frames and pixels that the decoder delivers for a model."""
         return ClipSpec(
             num_frames=video.num_frames,
             size=video.image_size,

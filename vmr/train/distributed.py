@@ -30,7 +30,8 @@ def join_processes(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, and leave them at the end.
 
     Args:
-        device: `run.device`: "cpu", "cuda" (under torchrun, that of LOCAL_RANK), "auto", or another name torch knows.
+        device: `run.device`: "cpu", "cuda" (under torchrun, the GPU number LOCAL_RANK), "auto", or another name that
+            torch knows.
 
     Yields:
         The processes.
@@ -46,7 +47,7 @@ def join_processes(device: str) -> Iterator[Processes]:
             chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise VmrError(f"run.device {device!r} is not here: use cpu, cuda or auto") from error
+        raise VmrError(f"run.device {device!r} is not available: use cpu, cuda or auto") from error
     with joined(chosen, TIMEOUT) as processes:
         yield processes
 
@@ -57,7 +58,7 @@ class Parallelised:
     Modules and parameters keep their names. FSDP turns the parameters into DTensors, so make the optimiser after this.
 
     Args:
-        objective: changed in place where `parallel` is "fsdp" and there are several processes.
+        objective: changed in place if `parallel` is "fsdp" and there are several processes.
         parallel: "ddp" or "fsdp".
         processes: the processes of the run.
 
@@ -71,7 +72,7 @@ class Parallelised:
         self._ddp: DistributedDataParallel | None = None
         self._kept_whole: list[nn.Parameter] = []
         if processes.world > 1 and parallel == "ddp":
-            # Images leave the temporal positions without a gradient, unmasked stages the student outputs.
+            # With images the temporal positions get no gradient, and in unmasked stages the student outputs.
             self._ddp = DistributedDataParallel(objective, find_unused_parameters=True)
         elif processes.world > 1:
             shard(objective.model, objective, processes)
@@ -163,7 +164,7 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Compute the L2 norm of all gradients together. Under FSDP every process must call it.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: the parameters; those without a gradient are skipped.
 
     Returns:
         A scalar tensor, the same on all processes.
@@ -182,7 +183,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
     """Scale gradients down, in place, if their norm is above a limit.
 
     Args:
-        parameters: those without a gradient are passed over.
+        parameters: the parameters; those without a gradient are skipped.
         max_norm: the limit.
         norm: their norm, from `gradient_norm`.
     """
@@ -193,7 +194,7 @@ def clip_gradients(parameters: Iterable[nn.Parameter], max_norm: float, norm: Te
 
 
 def _gradients(parameters: Iterable[nn.Parameter]) -> tuple[list[Tensor], list[Tensor]]:
-    """The gradients that each process has in full, and its parts of those that are split."""
+    """Return the gradients that each process has in full, and its parts of split gradients."""
     from torch.distributed.tensor import DTensor
 
     plain: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The log of a run: a progress line, `log.jsonl`, and TensorBoard and Weights & Biases where they are installed.
+"""The log of a run: a progress line, `log.jsonl`, and TensorBoard and Weights & Biases if they are installed.
 
 log.jsonl has one object per line, each with a `step`: of training (losses, rates, times), of validation (`validation`),
 or of an `event`. skipped.jsonl lists every clip that could not be decoded, by name.
@@ -25,7 +25,7 @@ from vmr.train.config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
 WANDB_FILE = "wandb_id"
-MAX_WAITING_SHARE = 0.2  # of the time; above it, the progress line says that the loop waits for data
+MAX_WAITING_SHARE = 0.2  # share of the time; above it, the progress line says that the loop waits for data
 
 
 class RunLog:
@@ -85,7 +85,7 @@ class RunLog:
         """Log the mean losses of the last steps.
 
         Args:
-            record: `step`, `stage`, `loss`, `losses`, `learning_rate` and what else `train_line` shows.
+            record: `step`, `stage`, `loss`, `losses`, `learning_rate` and the other keys that `train_line` shows.
         """
         self._write(record)
         self._print(train_line(record))
@@ -118,7 +118,7 @@ class RunLog:
 
         Args:
             step: optimiser steps made so far.
-            clips: the clips, those listed before included.
+            clips: the clips, including those listed before.
         """
         if self._active:
             for clip in clips:
@@ -160,8 +160,8 @@ class RunLog:
             self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class Window:
-    """Means over the steps since the last line of the log; false while no step has been made, or all were skipped."""
+class RunningMeans:
+    """Means over the steps since the last line of the log; false if there was no step, or all steps were skipped."""
 
     def __init__(self) -> None:
         self._sums: Counter[str] = Counter()
@@ -184,7 +184,7 @@ class Window:
         self._counts.update(values.keys())
 
     def pop_means(self) -> dict[str, Any]:
-        """Return the means and start a new window.
+        """Return the means and start again.
 
         Returns:
             `loss`, `losses`, `grad_norm`, `step_s` (seconds per step) and `waiting` (share of the time spent waiting

@@ -24,14 +24,14 @@ from vmr.train.build import (
     build_objective,
     build_optimizer,
     build_sources,
-    is_taught,
     learning_rate_factor,
+    needs_teacher,
 )
 from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
 from vmr.train.distributed import Parallelised, join_processes
-from vmr.train.log import RunLog, Window
+from vmr.train.log import RunLog, RunningMeans
 from vmr.train.objective import Batch
 from vmr.train.step import Stepper, StepResult
 from vmr.train.weights import Weights, averaged, shard_average
@@ -53,19 +53,18 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
 
     Args:
         config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
-        validate: called in the main process every `run.validate_every` steps with the model as it is then (with its
-            moving average, if there is one). It returns metrics by name and must include `validation.metric`, by which
-            the best model is chosen. Of `config.validation`, which must be set, only `metric` is read here.
-            Without this function nothing is validated.
+        validate: called in the main process every `run.validate_every` steps with the current model (its moving
+            average, if there is one). It returns metrics by name, among them `validation.metric`, by which the best
+            model is chosen. `config.validation` must be set, but only its `metric` is read. None for no validation.
 
     Returns:
         `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
         `model/` yet; a call without that limit resumes the run.
 
     Raises:
-        VmrError: something that the config names is missing or does not fit (a `ModelError` where that is the model, a
-            `MissingExtraError` where a package is not installed), the folder holds another run or is in use, too many
-            clips cannot be decoded, or a loss or gradient was not finite.
+        VmrError: something that the config names is missing or does not fit (a `ModelError` for the model, a
+            `MissingExtraError` for a package), the folder holds another run or is in use, too many clips cannot be
+            decoded, or a loss or gradient was not finite.
     """
     out = Path(config.run.out)
     busy = VmrError(f"{out}: another run is writing here: name another run.out")
@@ -80,7 +79,7 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
 
 
 class Run:
-    """A training run, seen from one of its processes. It is set up when made: weights, data, optimiser, log.
+    """A training run in one of its processes. The constructor sets up weights, data, optimiser and log.
 
     Args:
         config: the run.
@@ -111,7 +110,7 @@ class Run:
         found = find_resumable(self.out, self.out / "checkpoints", config, processes)
         self._sources = build_sources(config, processes.rank)
         for stage in config.stages:
-            self._loader(stage)  # raises now if a later stage's settings are wrong
+            self._loader(stage)  # wrong settings of a later stage raise an error now
         self.objective, reports = build_objective(config, start=found is None)
         self.objective.to(processes.device).train()
         if self.objective.teacher is not None:
@@ -155,11 +154,11 @@ class Run:
         return stepper, Weights(model, average, optimizer, stepper.scaler)
 
     def train(self) -> None:
-        """Make all steps that are left, or those up to `run.stop_after_steps` or `run.max_minutes`."""
+        """Make all remaining steps, or those up to `run.stop_after_steps` or `run.max_minutes`."""
         num_steps = self.config.num_steps
         stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
         clock = _Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
-        window = Window()
+        means = RunningMeans()
         while self.state.step < stop_at:
             stage, first = self.config.stage_at(self.state.step)
             self.objective.set_config(self.config.objective_of(stage))
@@ -167,7 +166,7 @@ class Run:
             with self._loader(stage) as loader:
                 batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
                 while self.state.step < end:
-                    self._step(batches, window)
+                    self._step(batches, means)
                     is_over, is_due = self.processes.any(clock.is_over(), clock.is_due())
                     if is_over:
                         stop_at = end = self.state.step
@@ -177,7 +176,7 @@ class Run:
         else:
             self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
 
-    def _step(self, batches: Iterator[TrainBatch], window: Window) -> None:
+    def _step(self, batches: Iterator[TrainBatch], means: RunningMeans) -> None:
         """Make one optimiser step and log it."""
         began, run, step = time.perf_counter(), self.config.run, self.state.step
         seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
@@ -196,18 +195,18 @@ class Run:
             self.weights.update_average()
         self._log_skipped(batches_of_step)
         losses = {**result.losses, "grad_norm": result.grad_norm} if is_good else {}
-        window.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in batches_of_step))
+        means.add(losses, time.perf_counter() - began, sum(batch.waited_s for batch in batches_of_step))
         self.log.advance(step + 1)
         stage, step_in_stage = self.config.stage_at(step)
         is_due = step == 0 or (step + 1) % run.log_every == 0 or step_in_stage + 1 == stage.num_steps
-        if is_due and window:
+        if is_due and means:
             facts = {
                 "learning_rate": self.config.optimizer.learning_rate * factor,
                 "temperature": self.objective.model.temperature.item(),
                 "num_skipped": self.log.num_skipped,
                 "num_bad_steps": self.state.num_bad_steps,
             }
-            self.log.train({"step": step + 1, "stage": stage.name, **window.pop_means(), **facts})
+            self.log.train({"step": step + 1, "stage": stage.name, **means.pop_means(), **facts})
 
     def _prepare(self, batch: TrainBatch) -> Batch:
         """Turn the loader's arrays into tensors on the device, normalised and tokenised."""
@@ -218,7 +217,7 @@ class Run:
         video = torch.from_numpy(pixels).to(self.processes.device, non_blocking=True)
         captions = [clean_caption(caption) for caption in batch.captions]
         input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
-        teacher = self.objective.teacher if is_taught(self.objective.config) else None
+        teacher = self.objective.teacher if needs_teacher(self.objective.config) else None
         return Batch(
             video=self.preprocess(video),
             teacher_video=None if teacher is None else teacher.normalize(video),
@@ -261,7 +260,7 @@ class Run:
         name = self.config.validation.metric
         if name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
-        before = self.state.best["metrics"].get(name) if self.state.best else None  # None: another metric chose it
+        before = self.state.best["metrics"].get(name) if self.state.best else None  # None: another metric was used
         is_best = before is None or metrics[name] > before
         self.log.validation(self.state.step, metrics, best=is_best)
         if is_best:
@@ -270,7 +269,7 @@ class Run:
         return is_best
 
     def _metrics(self, validate: Validate) -> dict[str, float]:
-        """The metrics of the present model; empty in all processes but the main one."""
+        """Return the metrics of the current model; empty in all processes except the main one."""
         model = self.weights.snapshot()
         if not self.processes.is_main:
             return {}

@@ -2,9 +2,9 @@
 
 Shapes: B videos and as many texts, T frames, S pixels a side, N patches in a frame, L text tokens.
 
-The frozen teacher chooses the patches that the student sees (mask) and gives the features that the student learns to
-predict for them (UTA). The student's video is compared with the texts in the shared space (VTC) and in the fusion
-layers (VTM, MLM).
+The frozen teacher chooses the patches that the student sees (mask), and computes the features of these patches that the
+student learns to predict (UTA). The student's video is compared with the texts in the shared space (VTC) and in the
+fusion layers (VTM, MLM).
 """
 
 from dataclasses import dataclass, field
@@ -85,9 +85,9 @@ class ObjectiveConfig:
     Attributes:
         weights: the weight of each loss.
         video_mask: which patches of clips are hidden.
-        image_mask: which patches of images are hidden: fewer than of clips, whose frames repeat each other.
+        image_mask: which patches of images are hidden: a smaller share than of clips, whose frames are similar.
         word_mask_probability: share of the words that MLM hides and predicts, in [0, 1).
-        alignment_norm: whether UTA compares unit vectors (l2) or features as they are (none).
+        alignment_norm: whether UTA compares unit vectors (l2) or unscaled features (none).
         alignment_kind: the distance that UTA minimises: l2 (needs alignment_norm l2), mse or smooth_l1.
         gather: gradients of VTC across processes: exact, or upstream's.
     """
@@ -116,7 +116,7 @@ class Batch(NamedTuple):
 
     Attributes:
         video: (B, T, 3, S, S), normalised for the student; T = 1 for images.
-        teacher_video: (B, T, 3, S', S'), normalised for the teacher; None where no teacher is asked.
+        teacher_video: (B, T, 3, S', S'), normalised for the teacher; None if the teacher is not used.
         input_ids: int64 (B, L).
         attention_mask: int64 (B, L).
         ids: int64 (B,): equal where the videos are the same, so that their texts are not negatives of each other.
@@ -130,10 +130,10 @@ class Batch(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The random choices of a step, for tests that repeat one; what is None is drawn.
+    """The random choices of a step, for tests that repeat a step; choices that are None are drawn.
 
     Attributes:
-        importance: int64 (B*T, N): each frame's patches, those to keep first.
+        importance: int64 (B*T, N): each frame's patches, beginning with those to keep.
         negative_videos: int64 (B,): for each text, the index of a video that is not its own.
         negative_texts: int64 (B,): for each video, the index of a text that is not its own.
         tokens: the words to hide.
@@ -146,7 +146,7 @@ class Draws(NamedTuple):
 
 
 class Objective(nn.Module):
-    """A model with its losses. The teacher does not belong to the module's parameters, state or gradients.
+    """A model with its losses. The teacher is not part of the module's parameters and state.
 
     Args:
         model: the model to train.
@@ -157,7 +157,7 @@ class Objective(nn.Module):
     Attributes:
         model: as given.
         tokenizer: as given.
-        config: the present losses and masks; see `set_config`.
+        config: the current losses and masks; see `set_config`.
 
     Raises:
         ModelError: the tokeniser does not fit the model, or the losses need a teacher that is missing or does not fit.
@@ -208,12 +208,12 @@ class Objective(nn.Module):
             draws: random choices to use instead of drawing them.
 
         Returns:
-            Name -> weighted loss, those of weight 0 left out; their sum is to be minimised.
+            Name -> weighted loss, without losses of weight 0; training minimises their sum.
         """
         draws = draws or Draws()
         weights = self.config.weights
         clamp_temperature(self.model.temperature)
-        mask, target = self.consult_teacher(batch, draws.importance)
+        mask, target = self.run_teacher(batch, draws.importance)
         video = self.encode_video(batch.video, mask)
         text = self.model.encode_text(batch.input_ids, batch.attention_mask)
         result: dict[str, Tensor] = {}
@@ -227,26 +227,26 @@ class Objective(nn.Module):
                 video.frame_embeddings, text.embedding, self.model.temperature, batch.ids, gather=self.config.gather
             )
         if weights.matching or weights.masked_lm:
-            memory = self.model.remember(video.video_tokens)
+            memory = self.model.project_video(video.video_tokens)
             if weights.matching:
                 result["matching"] = self._match(batch, video, text, memory, draws)
             if weights.masked_lm:
-                result["masked_lm"] = self._guess_words(batch, memory, draws.tokens)
+                result["masked_lm"] = self._predict_words(batch, memory, draws.tokens)
         return {name: getattr(weights, name) * loss for name, loss in result.items()}
 
-    def consult_teacher(self, batch: Batch, importance: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
+    def run_teacher(self, batch: Batch, importance: Tensor | None = None) -> tuple[Tensor | None, Tensor | None]:
         """Draw the mask of a batch and compute the teacher's features of the visible patches.
 
         Args:
             batch: the videos and texts.
-            importance: int64 (B*T, N), each frame's patches, those to keep first; drawn if None.
+            importance: int64 (B*T, N), each frame's patches, beginning with those to keep; drawn if None.
 
         Returns:
             The mask, bool (B, 1 + T*N), True where a patch is hidden, and the features, (K, B, 1 + kept, D). The mask
-            is None where its kind is "none"; the features are None where the teacher is not asked.
+            is None if its kind is "none"; the features are None if the teacher is not used.
 
         Raises:
-            ModelError: the teacher has to be asked, but the batch holds no video for it.
+            ModelError: the teacher is needed, but the batch holds no video for it.
         """
         video, num_frames = self.model.config.video, batch.video.shape[1]
         masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
@@ -257,7 +257,7 @@ class Objective(nn.Module):
         if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
             if batch.teacher_video is None:
                 raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
-            # A token of several frames learns what the teacher sees in the middle one.
+            # A token of several frames learns the teacher's features of the middle frame.
             start = 0 if num_frames == 1 else video.tubelet_size // 2
             seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
         mask = draw_mask(
@@ -271,7 +271,7 @@ class Objective(nn.Module):
         return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
-        """Encode videos. The time axis is kept unless frames keep different patches; upstream pools it away then.
+        """Encode videos. The time axis is kept, unless frames keep different patches (as in upstream).
 
         Args:
             video: (B, T, 3, S, S).
@@ -300,7 +300,7 @@ class Objective(nn.Module):
         ]
         return matching_loss(torch.cat(logits), texts.valid)
 
-    def _guess_words(self, batch: Batch, memory: VideoMemory, draws: TokenDraws | None) -> Tensor:
+    def _predict_words(self, batch: Batch, memory: VideoMemory, draws: TokenDraws | None) -> Tensor:
         """MLM: the texts are encoded again with words hidden, and the fusion layers see their videos."""
         shown, labels = mask_tokens(
             batch.input_ids,
@@ -314,4 +314,4 @@ class Objective(nn.Module):
         text_tokens = self.model.text_encoder(shown, batch.attention_mask)
         fused = self.model.fusion(text_tokens, batch.attention_mask, memory)
         hidden = labels != IGNORED  # the product with the vocabulary is computed for these words only
-        return masked_lm_loss(self.model.guess_words(fused[hidden]), labels[hidden])
+        return masked_lm_loss(self.model.predict_words(fused[hidden]), labels[hidden])

@@ -10,12 +10,12 @@ from vmr.errors import VmrError
 
 DecayRule = Literal["standard", "upstream"]
 
-# Parameters that do not decay although they may have two dimensions, since they are no weights of a product. For them 0
-# is not the neutral value that decay should pull to: A_log = 0 is a state that decays at rate 1.
+# Parameters that do not decay although they may have two dimensions, because they are no weights of a product. Decay
+# pulls to 0, which is no neutral value for them: A_log = 0 is a state that decays at rate 1.
 EXEMPT = frozenset({"bias", "A_log", "A_b_log", "pos_embed", "temporal_pos_embedding", "cls_token"})
 EXEMPT_TABLES = ("embeddings.position.weight",)
 
-_TOWER = r"((?:video_encoder\.|text_encoder\.)?)"  # a classifier's names have no tower
+_TOWER = r"((?:video_encoder\.|text_encoder\.)?)"  # names in a classifier have no encoder's name before them
 _LAYER = re.compile(_TOWER + r"layers\.(\d+)\.")
 _INPUT = re.compile(_TOWER + r"(?:patch_embed|pos_embed|temporal_pos_embedding|cls_token|embeddings)(?:\.|$)")
 
@@ -35,21 +35,21 @@ def parameter_groups(
     the patch filter, the positions and CLS.
 
     Args:
-        named_parameters: all of the model, frozen ones included, as `named_parameters()` of an unwrapped module.
-        learning_rate: of the parameters that no override names.
-        weight_decay: of the parameters that are not exempt.
+        named_parameters: `named_parameters()` of an unwrapped module, including frozen parameters.
+        learning_rate: for the parameters that no override matches.
+        weight_decay: for the parameters that are not exempt.
         decay: `standard` exempts parameters of fewer than two dimensions, A_log, positions and CLS; `upstream` exempts
             those of one dimension and biases only, so that A_log, positions, CLS and the temperature decay.
-        overrides: regular expression -> learning rate of the parameters whose names it is found in; the first wins.
+        overrides: regular expression -> learning rate of the parameters whose names it matches; the first match wins.
         layer_decay: in (0, 1], the factor from each layer's rate to the rate of the layer below. In an encoder with n
             layers the input (patch filter or embeddings, positions, CLS) has depth 0, layer i has depth i + 1, and
-            everything else n + 1. Rates, overridden ones too, are multiplied by layer_decay ** (n + 1 - depth).
+            everything else n + 1. Every rate, overridden or not, is multiplied by layer_decay ** (n + 1 - depth).
 
     Returns:
         Groups with `name`, `params`, `param_names`, `lr` and `weight_decay`, in the order of their first parameters.
 
     Raises:
-        VmrError: a value is out of range, an override or the layer decay fits no parameter, or nothing can be trained.
+        VmrError: a value is out of range, an override or the layer decay matches nothing, or nothing can be trained.
     """
     named = list(named_parameters)
     overrides = overrides or {}
@@ -99,7 +99,7 @@ def is_exempt(name: str, parameter: nn.Parameter, decay: DecayRule) -> bool:
 
 
 def _stages(names: list[str], layer_decay: float) -> dict[str, tuple[str, float]]:
-    """Name -> where in its encoder the parameter is, and the factor of its learning rate."""
+    """Name -> the place of the parameter in its encoder, and the factor of its learning rate."""
     if not 0.0 < layer_decay <= 1.0:
         raise VmrError(f"layer_decay is {layer_decay}, but must be in (0, 1]")
     num_layers: dict[str, int] = {}

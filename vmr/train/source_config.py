@@ -1,4 +1,4 @@
-"""Where a training run's pairs of clips and captions come from, as its config says it: one dataclass for each kind."""
+"""The sources of a training run in its config: one dataclass for each kind of source."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from vmr.data.shapes.split import TRAIN_CLIPS, Difference
 from vmr.errors import VmrError
 
 
-def need(holds: bool, message: str) -> None:
+def require(holds: bool, message: str) -> None:
     """Raise VmrError with the message unless the condition holds."""
     if not holds:
         raise VmrError(message)
 
 
 def _check_weight(weight: float) -> None:
-    need(weight > 0, f"data.sources: weight is {weight}, but must be above 0")
+    require(weight > 0, f"data.sources: weight is {weight}, but must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class AnnotatedSourceConfig:
         media: video or image.
         weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
         video_dir: the folder of the clips, relative to data.root; null for the folder of the annotation file.
-        format: of the annotation file; auto looks at the file. See `vmr.data.annotations.formats`.
+        format: format of the annotation file; auto finds it from the content. See `vmr.data.annotations.formats`.
         only: a list of the videos to keep, relative to data.root; null for all.
     """
 
@@ -78,15 +78,15 @@ class HubSourceConfig:
         path: the name of the data set on the hub, or a folder, relative to data.root.
         media: video or image.
         weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
-        video_dir: the folder of the clips where rows hold paths, relative to data.root; null for data.root.
-        split: of the data set.
-        subset: of a data set that has several configurations.
+        video_dir: the folder of the clips if rows hold paths, relative to data.root; null for data.root.
+        split: split of the data set.
+        subset: configuration of a data set that has several.
         revision: a branch, tag or commit; null for the newest.
         video_column: the column of clips: videos, images, bytes or paths.
         caption_column: the column of captions: a text, or a list of texts to choose from.
-        stream: read the data set while it is downloaded, for one that does not fit on the disk.
-        shuffle_buffer: of such a stream, how many rows that follow each other are shuffled. Clips that are not files of
-            their own are kept in run.out meanwhile - those of twice as many rows, and those that are decoded ahead.
+        stream: read the data set while it is downloaded, for a data set that does not fit on the disk.
+        shuffle_buffer: how many consecutive rows of such a stream are shuffled together. Clips that are not separate
+            files are kept in run.out: those of twice as many rows, and those that are decoded in advance.
     """
 
     kind: Literal["hub"] = "hub"
@@ -105,20 +105,20 @@ class HubSourceConfig:
     def __post_init__(self) -> None:
         _check_weight(self.weight)
         size = self.shuffle_buffer
-        need(size >= 1, f"data.sources: shuffle_buffer is {size}, but must be at least 1")
+        require(size >= 1, f"data.sources: shuffle_buffer is {size}, but must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShapesSourceConfig:
-    """The synthetic benchmark: clips of moving shapes, drawn as they are needed.
+    """The synthetic benchmark: clips of moving shapes, drawn when they are needed.
 
     Attributes:
         kind: shapes.
         weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
         parts: the kinds of scenes: pairs, order, passage, collision.
         num_clips: clips in an epoch.
-        seed: of the clips.
-        group: this many clips of a batch show objects that are alike apart from the difference; 1 for no groups.
+        seed: seed of the clips.
+        group: this many consecutive clips show objects that differ only in `difference`; 1 for no groups.
         difference: motion, or shape.
     """
 
@@ -135,7 +135,7 @@ class ShapesSourceConfig:
 
 
 SourceConfig: TypeAlias = AnnotatedSourceConfig | TarSourceConfig | HubSourceConfig | ShapesSourceConfig
-"""A source of any kind; the key `kind` says which."""
+"""A source of any kind; the key `kind` names its kind."""
 
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "annotations": AnnotatedSourceConfig,
@@ -145,8 +145,8 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
 }
 
 _OLD_NAMES = {"shuffle_rows": "shuffle_buffer"}
-# Sources of all kinds once had the same keys, with these defaults, and configs and checkpoints were saved with all of
-# them. They are still read: a key that a kind does not have is left out where it says nothing.
+# In older versions all kinds of sources had the same keys, with these defaults, and configs and checkpoints were saved
+# with all of them. They are still read: a key that a kind does not have is ignored if it has its default.
 _SHARED_DEFAULTS: dict[str, Any] = {
     "path": None,
     "media": "video",
@@ -169,21 +169,23 @@ _SHARED_DEFAULTS: dict[str, Any] = {
 
 
 def read_source(content: Any) -> dict[str, Any]:
-    """Check what a config says about one source, before the parser sees it, whose message would be about every kind.
+    """Check one source of a config before the parser does, whose message would be about every kind.
 
     Args:
-        content: as YAML or JSON has it.
+        content: the source, as YAML or JSON types.
 
     Returns:
-        The same, without keys of other kinds that say nothing, and with today's names of keys.
+        The source with today's names of keys, without keys of other kinds that have their defaults.
 
     Raises:
-        VmrError: the kind is unknown, a key is not one of its kind, a key is missing, or a value makes no sense. The
+        VmrError: the kind is unknown, a key is not one of its kind, a key is missing, or a value is not allowed. The
             message is one line.
     """
-    need(isinstance(content, Mapping), f"data.sources: {content!r:.60} is no source: expected keys, as in kind: shapes")
+    require(
+        isinstance(content, Mapping), f"data.sources: {content!r:.60} is no source: expected keys, as in kind: shapes"
+    )
     kind = content.get("kind", "annotations")
-    need(kind in SOURCE_KINDS, f"data.sources: there is no kind {kind!r:.60}: use one of {', '.join(SOURCE_KINDS)}")
+    require(kind in SOURCE_KINDS, f"data.sources: there is no kind {kind!r:.60}: use one of {', '.join(SOURCE_KINDS)}")
     known, said = _keys_of(kind), {}
     for name, value in content.items():
         key = _OLD_NAMES.get(name, name)
@@ -192,8 +194,8 @@ def read_source(content: Any) -> dict[str, Any]:
             continue
         plain = list(value) if isinstance(value, tuple) else value
         says_nothing = key in _SHARED_DEFAULTS and plain == _SHARED_DEFAULTS[key]
-        need(says_nothing, f"data.sources: kind {kind} has no key {name!r}; its keys are {', '.join(known)}")
-    need("path" not in known or said.get("path") is not None, f"data.sources: kind {kind} needs the key 'path'")
+        require(says_nothing, f"data.sources: kind {kind} has no key {name!r}; its keys are {', '.join(known)}")
+    require("path" not in known or said.get("path") is not None, f"data.sources: kind {kind} needs the key 'path'")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(SOURCE_KINDS[kind])
     try:
@@ -204,14 +206,14 @@ def read_source(content: Any) -> dict[str, Any]:
 
 
 def completed_source(saved: Mapping[str, Any]) -> dict[str, Any]:
-    """Bring a source in a checkpoint to today's keys.
+    """Convert a source in a checkpoint to today's keys.
 
     Args:
-        saved: a `SourceConfig` as JSON has it, maybe of an older version of vmr.
+        saved: a `SourceConfig` as JSON types, maybe from an older version of vmr.
 
     Returns:
-        The keys of its kind, those that the older version did not know with their defaults; and keys that no version
-        up to this one knows.
+        All keys of its kind, with defaults for keys that the older version did not have; and keys that are unknown to
+        this version.
     """
     kind = saved.get("kind", "annotations")
     known = _keys_of(kind) if kind in SOURCE_KINDS else []

@@ -15,7 +15,7 @@ from vmr.train.distributed import Parallelised, clip_gradients, gradient_norm
 from vmr.train.objective import Batch
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-_SMALLEST_SCALE = 1.0  # of losses in fp16: below it, gradients are not too small but infinite
+_SMALLEST_SCALE = 1.0  # the lowest scale of losses in fp16: if gradients overflow even at this scale, they are infinite
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StepResult:
     Attributes:
         losses: name -> weighted loss, the mean over the batches of the step.
         grad_norm: the norm of all gradients before clipping.
-        bad: the first thing that was not finite, because of which the step was skipped; None if nothing was.
+        bad: the name of the first value that was not finite, so that the step was skipped; None if all were finite.
         overflow: whether the step was skipped because fp16 could not hold the scaled gradients; the loss scale is then
             halved, and nothing is wrong with the run.
     """
@@ -44,7 +44,7 @@ class Stepper:
         optimizer: over the parameters of the objective's model.
         processes: the processes of the run.
         precision: "fp32", "bf16" or "fp16"; fp16 scales the losses.
-        max_grad_norm: gradients with a greater norm are scaled down to it; None leaves them.
+        max_grad_norm: gradients with a greater norm are scaled down to it; None for no limit.
 
     Attributes:
         parallelised: as given.
@@ -93,7 +93,7 @@ class Stepper:
         self.scaler.unscale_(self.optimizer)
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         norm = gradient_norm(parameters)
-        *values, norm_value = torch.stack([*summed.values(), norm]).tolist()  # one wait for the device, not one each
+        *values, norm_value = torch.stack([*summed.values(), norm]).tolist()  # waits for the device once
         found = dict(zip(summed, values, strict=True))
         bad_loss = next((f"the {name} loss" for name, value in found.items() if not math.isfinite(value)), None)
         is_bad, is_overflow = self._processes.any(bad_loss is not None, not math.isfinite(norm_value))

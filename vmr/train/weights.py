@@ -36,7 +36,7 @@ class Weights:
         self.scaler = scaler
 
     def update_average(self) -> None:
-        """Update the moving average with the present weights, if there is one."""
+        """Update the moving average, if there is one, with the current weights."""
         if self.average is not None:
             self.average.update_parameters(self.model)
 
@@ -68,7 +68,7 @@ class Weights:
         self.scaler.load_state_dict(scaler)
 
     def snapshot(self) -> VideoTextModel:
-        """Copy the model to the CPU, for use: the moving average, if there is one. Every process must call it.
+        """Copy the model (the moving average, if there is one) to the CPU, for use. Every process must call it.
 
         Returns:
             A new model in evaluation mode.
@@ -82,12 +82,12 @@ class Weights:
 def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
     """Make the exponential moving average of a model's weights, to be updated after every step.
 
-    After n steps the decay is the smaller of `decay` and (1 + n) / (10 + n): with the full decay from the start, the
-    average would long consist of the weights that the run began with.
+    After n steps the decay is the smaller of `decay` and (1 + n) / (10 + n). With the full decay from the start, the
+    initial weights would dominate the average for a long time.
 
     Args:
         model: the model; its weights are copied.
-        decay: of the average, in (0, 1).
+        decay: the decay of the average, in (0, 1).
 
     Returns:
         The average, without gradients.

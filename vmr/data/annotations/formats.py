@@ -1,6 +1,6 @@
-"""Annotation files: from whatever file a data set ships to records.
+"""Annotation files: from the file that a data set comes with to records.
 
-Published files are read as the field reads them: MSRVTT, MSVD, ActivityNet and DiDeMo as in
+Published files are read by the usual conventions: MSRVTT, MSVD, ActivityNet and DiDeMo as in
 albanie/collaborative-experts, LSMDC and WebVid as in m-bain/frozen-in-time, VATEX as released.
 """
 
@@ -16,6 +16,7 @@ from typing import Any
 from vmr.data.annotations.json_list import first_character, json_items
 from vmr.data.annotations.records import Record, id_of
 from vmr.data.annotations.rows import (
+    first_few,
     header_of,
     paragraph,
     read_csv,
@@ -25,14 +26,13 @@ from vmr.data.annotations.rows import (
     read_lsmdc,
     read_sentence_csv,
     read_webvid,
-    some,
     texts,
     values_of,
 )
 from vmr.data.annotations.text_files import read_lines
 from vmr.errors import AnnotationError
 
-_DIDEMO_SEGMENT_S = 5.0  # DiDeMo's annotators chose among pieces of so many seconds
+_DIDEMO_SEGMENT_S = 5.0  # length in seconds of the pieces that DiDeMo's annotators chose among
 _LSMDC_TABS = 5
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -42,18 +42,18 @@ def read_annotations(file: str | Path, kind: str = "auto", only: str | Path | No
 
     Args:
         file: the file.
-        kind: its format, one of KINDS; "auto" looks at the file. "json" takes a list of texts for several captions,
-            "json_paragraphs" for the parts of one caption. "activitynet" and "didemo" join the sentences about a video
-            to one caption, as in paragraph retrieval; "activitynet_sentences" and "didemo_sentences" keep each
-            sentence and its moment.
-        only: a list of the videos to keep (a split): one name a line, or a table with the column video_id.
+        kind: its format, one of KINDS; "auto" finds the format from the file's content. "json" takes a list of texts
+            for several captions, "json_paragraphs" for the parts of one caption. "activitynet" and "didemo" join the
+            sentences about a video to one caption, as in paragraph retrieval; "activitynet_sentences" and
+            "didemo_sentences" keep each sentence and its moment.
+        only: a list of the videos to keep (a split): one name per line, or a table with the column video_id.
 
     Returns:
         The records in the order of the file. A video whose captions are in several places may come several times.
-        Captions are kept letter by letter, also blank ones.
+        Captions are kept unchanged, even blank ones.
 
     Raises:
-        AnnotationError: the file does not follow the format (some of this is found only when the row is reached), it
+        AnnotationError: the file does not follow the format (some errors are found only when their row is reached), it
             could be of several kinds, or it lacks videos that `only` names (found at the end). The message names the
             file and the row or key.
     """
@@ -81,7 +81,7 @@ def _keep(records: Iterator[Record], file: Path, only: Path, names: list[str]) -
     found = set()
     for record in records:
         name = PurePosixPath(record.path).name
-        # A record without a suffix means whatever file has its id.
+        # A record without a suffix means any file with its id.
         if name in wanted or record.id in wanted or (name == record.id and name in ids):
             found.add(record.id)
             yield record
@@ -98,7 +98,7 @@ def _kind_of(file: Path) -> str:
         return _kind_of_table(file)
     if suffix == ".json":
         return _kind_of_json(file)
-    raise AnnotationError(f"{file}: cannot tell its format: say which, {', '.join(KINDS)}")
+    raise AnnotationError(f"{file}: cannot tell its format: give its kind, one of {', '.join(KINDS)}")
 
 
 def _kind_of_table(file: Path) -> str:
@@ -114,7 +114,9 @@ def _kind_of_table(file: Path) -> str:
     if len(kinds) == 1:
         return kinds[0]
     if kinds:
-        raise AnnotationError(f"{file}: could be {' or '.join(kinds)} (columns {some(sorted(columns))}): say which")
+        raise AnnotationError(
+            f"{file}: could be {' or '.join(kinds)} (columns {first_few(sorted(columns))}): give its kind"
+        )
     if len(columns) == 1 and " " not in first.strip():
         raise AnnotationError(
             f"{file}: names videos but holds no captions: give the file of captions, and this as `only`"
@@ -131,8 +133,8 @@ def _kind_of_json(file: Path) -> str:
         keys = first.keys() if isinstance(first, dict) else set()
         kinds = [kind for kind, needed in _KEYS_OF_ROW.items() if any(need <= keys for need in needed)]
         if len(kinds) > 1:
-            raise AnnotationError(f"{file}: could be {' or '.join(kinds)} (keys {some(keys)}): say which")
-        return kinds[0] if kinds else "json"  # its reader says what is wrong with the row
+            raise AnnotationError(f"{file}: could be {' or '.join(kinds)} (keys {first_few(keys)}): give its kind")
+        return kinds[0] if kinds else "json"  # the reader of this format reports what is wrong with the row
     content = _load(file)
     if isinstance(content.get("sentences"), list):
         return "msrvtt"
@@ -142,7 +144,7 @@ def _kind_of_json(file: Path) -> str:
     if isinstance(value, list) and all(isinstance(text, str) for text in value):
         return "msvd"
     raise AnnotationError(
-        f"{file}: cannot tell its format by its keys ({some(content)}): expected a list of rows, "
+        f"{file}: cannot tell its format by its keys ({first_few(content)}): expected a list of rows, "
         'or an object as of MSRVTT ("sentences"), ActivityNet or MSVD'
     )
 
@@ -234,7 +236,7 @@ def _read_didemo(file: Path, sentences: bool = False) -> Iterator[Record]:
             of_video.setdefault(video, []).append(text)
             continue
         spans = Counter(_span(time, where) for time in _value(row, "times", list, where))
-        ((first, last), _), *_ = spans.most_common(1)  # of those named equally often, the one that was named first
+        ((first, last), _), *_ = spans.most_common(1)  # among spans that were named equally often, the first one
         start_s, end_s = first * _DIDEMO_SEGMENT_S, (last + 1) * _DIDEMO_SEGMENT_S
         yield Record(video, id_of(video), (text,), "video", start_s, end_s)
     for video, spoken in of_video.items():

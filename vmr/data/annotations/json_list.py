@@ -1,8 +1,8 @@
-"""JSON lists read an item at a time, so that a list of ten million rows never lies in memory as a whole.
+"""JSON lists read an item at a time, so that a list of ten million rows is never in memory as a whole.
 
 This is our own code rather than the library ijson, because ijson 3.6 with its C parser (yajl2_c, use_float=True) does
 not read everything that json.loads reads: it refuses NaN, integers above 64 bits and floats above the range, and it
-replaces half a surrogate pair by a question mark without a word, so that a caption would change unnoticed. It would
+silently replaces half a surrogate pair by a question mark, so that a caption would change unnoticed. It would
 gain little: on a list of 1.4 million rows (200 MB) it took 1.7 s and 18 MB of memory, this module 2.1 s and 38 MB, and
 json.load 1.3 s and 845 MB (Python 3.11.7, AMD EPYC, 2026-11-26).
 """
@@ -29,8 +29,8 @@ def json_items(file: Path) -> Iterator[Any]:
         file: UTF-8 text, with or without a byte order mark.
 
     Raises:
-        AnnotationError: the file holds something else than a list that is not empty; the message names the row, from
-            1, and the line. Rows before that one have been yielded.
+        AnnotationError: the file is not a list, is empty, or has a row that is not JSON; the message names the row,
+            from 1, and the line. Earlier rows have been yielded.
     """
     text = _JsonText(file)
     first = text.peek()
@@ -104,7 +104,7 @@ class _JsonText:
         return AnnotationError(f"{self._file}: row {row} is not JSON: {reason} (line {line})")
 
     def _read_more(self) -> bool:
-        """Read as much again as is left, and at least a piece: a long value is not tried again at each piece of it."""
+        """Read as much as is left unparsed, at least a piece: a long value is not parsed again after every piece."""
         self._num_lines += self._text.count("\n", 0, self._place)
         rest = self._text[self._place :]
         wanted, read = max(len(rest), 1), 0

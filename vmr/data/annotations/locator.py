@@ -1,4 +1,4 @@
-"""Finding the files of a data set: the video that a path or an id means, in whatever folders a data set lies."""
+"""Finding the files of a data set: the video that a path or an id means, in any layout of folders."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vmr.files import require_folder, walk_files
 MAX_DEPTH = 3
 """Levels of folders that `DataFolder` goes down: enough for `LSMDC_Videos/avi/FILM/clip.avi`."""
 
-# Videos of DiDeMo were uploaded with some suffixes that are not among the usual ones.
+# Some videos of DiDeMo were uploaded with unusual suffixes.
 _PUBLISHED_SUFFIXES: dict[Media, tuple[str, ...]] = {
     "video": (*SUFFIXES["video"], ".3gp", ".3g2", ".mts"),
     "image": SUFFIXES["image"],
@@ -23,8 +23,8 @@ _PUBLISHED_SUFFIXES: dict[Media, tuple[str, ...]] = {
 def locate(root: str | Path, path: str, media: Media) -> Path:
     """Return the file that the path of a record means, whether or not it exists.
 
-    A path with a suffix of its media is returned without a look at the disk, so that a million files are not looked at
-    before training starts.
+    A path with a suffix of its media is returned without a check on the disk, so that training does not check a million
+    files before it starts.
 
     Args:
         root: the folder that `path` is relative to.
@@ -74,8 +74,8 @@ def media_id(name: str) -> str:
     """Reduce the name of a file to the id that data sets give it.
 
     "all/video9770.mp4" and "video9770" become "video9770". "a.3gp.mp4", a copy in another container, becomes "a", and
-    so does DiDeMo's "a.", which lost its suffix. `vmr.data.annotations.records.id_of` is stricter: it takes off one
-    suffix, of the usual ones.
+    so does DiDeMo's "a.", which lost its suffix. `vmr.data.annotations.records.id_of` is stricter: it removes one
+    suffix, and only a usual one.
     """
     base = PurePosixPath(name).name
     known = {*_PUBLISHED_SUFFIXES["video"], *_PUBLISHED_SUFFIXES["image"]}
@@ -108,7 +108,7 @@ class DataFolder:
 
         Args:
             names: the names, the preferred one first.
-            beside: of several files with these names, one in the folder of this file is preferred, then the one in
+            beside: if several files have these names, a file in the folder of `beside` is preferred, then the file in
                 the nearest folder.
         """
         found = [self.path / file for name in names for file in self._nearest_first if file.name == name]

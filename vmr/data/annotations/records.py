@@ -1,7 +1,7 @@
 """Captions of a training set as a memory-mapped Arrow table: read from disk as needed, shared by all processes.
 
-A list of Python objects takes gigabytes of memory for ten million captions, in every process. Of a mapped file, the
-system can free every page that it needs for something else.
+A list of Python objects takes gigabytes of memory for ten million captions, in every process. From a mapped file, the
+system frees pages when it needs the memory.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Media
 from vmr.errors import AnnotationError
 from vmr.files import cache_folder, hash_file, is_unicode, remembered_hashes, sha256_of, write_atomically
 
-_VERSION = 2  # raise it when the layout of the table changes, or what the readers of formats make of a file
+_VERSION = 2  # raise it when the layout of the table changes, or when a reader gives other records for the same file
 _BATCH = 1 << 15  # records in each batch but the last, so that the batch of a row is known without a search
-_NAMED = 100  # names that are kept of what was left out
+_NAMED = 100  # how many names of left-out records are kept
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Record:
 
     Attributes:
         path: relative to the folder of the videos, or absolute; it may lack its suffix.
-        id: what the data set calls it.
-        captions: letter by letter.
-        media: what it is.
+        id: the data set's name for it.
+        captions: the captions, unchanged.
+        media: video or image.
         start_s: where the moment that the captions are about begins, in seconds; None for the whole video.
         end_s: where that moment ends; None for the whole video.
-        offset: of a member of a tar file, where in the file at `path` its bytes begin; None for a file of its own.
-        size: of a member of a tar file, in bytes; None for a file of its own.
+        offset: for a member of a tar file, the position in the file `path` where its bytes begin; else None.
+        size: for a member of a tar file, its size in bytes; else None.
 
     Raises:
         AnnotationError: the times are not those of a moment.
@@ -67,22 +67,22 @@ class Record:
 
 
 def id_of(path: str) -> str:
-    """Reduce "all/video9770.mp4" and "video9770" to the id that they share: the name without a suffix of its kind."""
+    """Reduce "all/video9770.mp4" and "video9770" to the id that they share: the name without its media suffix."""
     name = PurePosixPath(path)
     return name.stem if name.suffix.lower() in VIDEO_SUFFIXES + IMAGE_SUFFIXES else name.name
 
 
 class RecordTable:
-    """A sequence of records on disk. `build` writes one and `open` maps it; `cached_table` does what is needed.
+    """A sequence of records on disk. `build` writes a table, `open` maps it, and `cached_table` builds it if needed.
 
     Attributes:
-        path: of the file.
-        media: what all records are.
-        num_captions: of all records together.
+        path: the file of the table.
+        media: video or image, the same for all records.
+        num_captions: the number of captions of all records together.
         num_videos: how many different videos there are; several records may be of the same video.
         has_moments: whether the captions of any record are about a moment.
-        num_left_out: how much of the source of the records could not be used.
-        left_out: the names of the first of it.
+        num_left_out: how many items of the records' source could not be used.
+        left_out: the names of the first of these items.
     """
 
     def __init__(self, path: Path, reader: Any) -> None:
@@ -99,16 +99,16 @@ class RecordTable:
 
     @classmethod
     def build(cls, records: Iterable[Record], path: str | Path, left_out: Sequence[str] = ()) -> RecordTable:
-        """Write records to a file, whole or not at all, and open it.
+        """Write records to a file, atomically, and open it.
 
         Args:
             records: the records.
             path: the file to write.
-            left_out: names of what is left out, to keep with the table. The list may grow while records are read.
+            left_out: names of items that are left out, to store in the table. The list may grow while records are read.
 
         Raises:
-            AnnotationError: there are no records, videos and pictures are mixed, or a caption is blank. Nothing is
-                written then.
+            AnnotationError: there are no records, videos and pictures are mixed, or a caption is blank. Then no file is
+                written.
         """
         path = Path(path)
         write_atomically(path, lambda temporary: _write(iter(records), temporary, left_out))
@@ -139,7 +139,7 @@ class RecordTable:
         return (self[index] for index in range(len(self)))
 
     def video_number(self, index: int) -> int:
-        """Return a number in [0, num_videos) that is equal for records of the same video (and moment) only."""
+        """Return a number in [0, num_videos); it is equal only for records of the same video (and moment)."""
         batch, row = self._place(index)
         number: int = batch.column("video")[row].as_py()
         return number
@@ -155,7 +155,7 @@ _COLUMNS = tuple(field.name for field in fields(Record) if field.name != "media"
 
 
 def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> None:
-    """Write in two passes, because which rows are of the same video is known only after the last row."""
+    """Write in two passes, because only after the last row it is known which rows have the same video."""
     arrow = import_extra("pyarrow")
     first = next(records, None)
     if first is None:
@@ -197,7 +197,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
 
 
 def _numbered(hashes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], int]:
-    """Replace each value by its number among the different values, in order of appearance; and count these."""
+    """Replace each value by its number among the distinct values, in order of appearance; and count these."""
     _, first_place, where = np.unique(hashes, return_index=True, return_inverse=True)
     number_of = np.empty(len(first_place), np.int64)
     number_of[np.argsort(first_place)] = np.arange(len(first_place))
@@ -232,15 +232,15 @@ def cached_table(
 ) -> RecordTable:
     """Return the table of the records in some files. It is built once and kept in the cache folder.
 
-    Of several processes that need it at the same time, one builds it and the others wait.
+    If several processes need the table at the same time, one builds it and the others wait.
 
     Args:
         files: the files that the records are read from.
         how: everything else that the records depend on.
-        read: reads the records. Its argument is a list, to which it adds the names of what it leaves out.
-        by_contents: whether a file counts as unchanged while its SHA-256 is the same (it is computed again when size or
-            modification time have changed). Otherwise, for files too large to read, while its path, size and
-            modification time are the same.
+        read: reads the records. Its argument is a list; it adds the names of items that it leaves out.
+        by_contents: True: a file counts as unchanged while its SHA-256 is the same (computed again when size or
+            modification time change). False, for files too large to read: while its path, size and modification time
+            are the same.
 
     Raises:
         AnnotationError: as `read` and `RecordTable.build` raise; the message names a file.
@@ -262,7 +262,7 @@ def cached_table(
 
 
 def _contents(files: Sequence[Path]) -> list[str]:
-    """The SHA-256 of each file, taken anew only where the file has changed."""
+    """Return the SHA-256 of each file; only files that have changed are read."""
     with remembered_hashes() as hashes:
         return [_sha256(file, hashes) for file in files]
 
@@ -270,13 +270,13 @@ def _contents(files: Sequence[Path]) -> list[str]:
 def _sha256(file: Path, hashes: sqlite3.Connection) -> str:
     content = hash_file(file, hashes)
     try:
-        return content.sha256 if content is not None else sha256_of(file)  # which says why it cannot be read
+        return content.sha256 if content is not None else sha256_of(file)  # it says why the file cannot be read
     except OSError as error:
         raise _unreadable(file, error) from None
 
 
 def _place_and_state(file: Path) -> list[str | int]:
-    """What tells without reading a file that it is still the one it was: its path, size and modification time."""
+    """Return path, size and modification time, which show without reading a file whether it has changed."""
     try:
         status = file.stat()
     except OSError as error:

@@ -20,8 +20,8 @@ class VideoItem:
     """One video of a retrieval set.
 
     Attributes:
-        id: what the data set calls it.
-        path: its file; None when it was not found.
+        id: the data set's name for it.
+        path: its file; None if it was not found.
     """
 
     id: str
@@ -35,7 +35,7 @@ class Choice:
     Attributes:
         video: the number of the video in the retrieval set.
         texts: the numbers of the texts to choose from.
-        answer: the place of the right one in `texts`, from 0.
+        answer: the position of the right text in `texts`, from 0.
     """
 
     video: int
@@ -45,16 +45,16 @@ class Choice:
 
 @dataclass(frozen=True)
 class RetrievalSet:
-    """What an evaluation needs, whatever file it came from: videos[video_of_text[i]] is the video of texts[i].
+    """The texts and videos of an evaluation: videos[video_of_text[i]] is the video of texts[i].
 
     Attributes:
-        name: of the data set.
-        texts: the captions, letter by letter.
-        video_of_text: for each text the number of its video. It is a tuple where several videos are right (a label that
-            many clips share), or where none is right (the wrong choice of a question, which is in the gallery of texts
+        name: the name of the data set.
+        texts: the captions, unchanged.
+        video_of_text: for each text the number of its video. It is a tuple if several videos are right (a label that
+            many clips share), or if none is right (a wrong choice of a question, which is in the gallery of texts
             but is no query).
         videos: the gallery.
-        needs_time: whether single frames do not tell its texts apart, so that an evaluation also shows the scores
+        needs_time: whether its texts cannot be told apart by single frames; an evaluation then also shows the scores
             without motion.
         choices: the questions of a multiple-choice test; () for any other data set.
 
@@ -88,13 +88,13 @@ class RetrievalSet:
         return videos if isinstance(videos, tuple) else (videos,)
 
     def restricted_to(self, videos: Iterable[int]) -> "RetrievalSet":
-        """Return the part of this set that is about some of its videos.
+        """Return the part of this set that belongs to some of its videos.
 
-        A text about several videos stays if one of them does. A text about no video stays, and so does every choice of
-        a question that stays.
+        A text about several videos stays if one of these videos stays. A text about no video stays, and so does every
+        choice of a question that stays.
 
         Args:
-            videos: the numbers of the videos to keep, which are then numbered anew.
+            videos: the numbers of the videos to keep; they get new numbers.
         """
         kept = sorted(set(videos))
         new_video = {video: number for number, video in enumerate(kept)}
@@ -138,7 +138,7 @@ def load_retrieval_set(
         data_dir: must be None; only published data sets have one.
 
     Raises:
-        AnnotationError: the name is unknown, a folder was given that makes no sense, or the file is refused.
+        AnnotationError: the name is unknown, a folder was given that is not needed, or the file is refused.
     """
     if str(dataset).lower().endswith(".json"):
         if data_dir is not None:
@@ -170,11 +170,11 @@ def load_annotations(file: str | Path, video_dir: str | Path) -> RetrievalSet:
 
     Args:
         file: the list.
-        video_dir: the folder of the videos. A "video" is relative to it, or absolute; without the suffix of a video it
-            is tried with the usual ones.
+        video_dir: the folder of the videos. A "video" is a path relative to it, or absolute; if it has no video suffix,
+            the usual suffixes are tried.
 
     Returns:
-        The captions, letter by letter, and the videos in order of appearance. A video that is not found has no path.
+        The captions, unchanged, and the videos in order of appearance. A video that is not found has no path.
 
     Raises:
         AnnotationError: the file does not follow this format (the message names the file and the row, from 1), or none

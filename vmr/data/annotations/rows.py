@@ -1,7 +1,7 @@
 """Annotation files that hold one row after another: JSON lists, JSON lines, CSV, WebVid's CSV, LSMDC's tables.
 
-They are read a row at a time, so that a list of ten million rows never lies in memory as a whole. Every function here
-raises AnnotationError for what does not follow the format; its message names the file and the row or line.
+They are read a row at a time, so that a list of ten million rows is never in memory as a whole. Every function here
+raises AnnotationError if a row does not follow the format; the message names the file and the row or line.
 """
 
 from __future__ import annotations
@@ -98,17 +98,17 @@ def read_ids(file: Path) -> list[str]:
     """Read the list of a split.
 
     Args:
-        file: one video a line, or a table with the column "video_id", or with this column alone.
+        file: one video per line, or a table with the column "video_id", maybe without other columns.
 
     Returns:
-        The videos, as the list names them.
+        The videos, as named in the list.
     """
     lines = [line.strip() for line in read_lines(file) if line.strip()]
     if lines and "," in lines[0]:
         return [row["video_id"] for _, row in csv_rows(file, ("video_id",))]
     ids = lines[1:] if lines and lines[0] in ("video_id", "video", "id") else lines
     if not ids or any("\t" in line or line.startswith(("{", "[")) for line in ids):
-        raise AnnotationError(f"{file}: not a list of videos: expected one name a line, or a column video_id")
+        raise AnnotationError(f"{file}: not a list of videos: expected one name per line, or a column video_id")
     return ids
 
 
@@ -143,8 +143,8 @@ def values_of(row: Any, keys: Sequence[str], where: str) -> list[Any]:
 
     Args:
         row: one item of a JSON file.
-        keys: those that it must have.
-        where: file and row, with which the message of the error begins.
+        keys: the keys that it must have.
+        where: file and row, the beginning of the error message.
 
     Raises:
         AnnotationError: the row is no object, or lacks a key.
@@ -153,7 +153,7 @@ def values_of(row: Any, keys: Sequence[str], where: str) -> list[Any]:
         raise AnnotationError(f"{where} is {row!r:.60}: expected an object with {', '.join(keys)}")
     for key in keys:
         if key not in row:
-            raise AnnotationError(f'{where} has no "{key}" (its keys: {some(row)})')
+            raise AnnotationError(f'{where} has no "{key}" (its keys: {first_few(row)})')
     return [row[key] for key in keys]
 
 
@@ -171,7 +171,7 @@ def check_caption(caption: str, where: str) -> None:
         raise AnnotationError(f"{where}: {caption!r:.60} holds half a surrogate pair")
 
 
-def some(names: Iterable[Any]) -> str:
+def first_few(names: Iterable[Any]) -> str:
     """Return the first few of some names, for a message."""
     first = list(islice(map(str, names), 9))
     return ", ".join([*first[:8], "..."] if len(first) > 8 else first) or "none"
@@ -181,7 +181,8 @@ def texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     """Return a text, or a list of texts, as a tuple.
 
     Args:
-        value: what a row holds. Texts may be blank: the doctor lists those, and `RecordTable` refuses them.
+        value: the value in a row. Texts may be blank: `vmr-data check` lists blank texts, and `RecordTable` refuses
+            them.
         key: its key, for the message.
         where: file and row, for the message.
 
@@ -224,7 +225,7 @@ def csv_rows(file: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, di
     header = header_of(file)
     missing = [name for name in needed if name not in header]
     if missing:
-        raise AnnotationError(f"{file}: no column '{missing[0]}' in its first line (it has {some(header)})")
+        raise AnnotationError(f"{file}: no column '{missing[0]}' in its first line (it has {first_few(header)})")
     lines = read_lines(file)
     reader = csv.reader(lines, delimiter="\t" if "\t" in next(iter(read_lines(file)), "") else ",")
     try:
@@ -238,7 +239,7 @@ def csv_rows(file: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, di
                     f"{where} has {len(row)} values for {len(header)} columns; quote a value that holds a comma"
                 )
             yield where, dict(zip(header, row, strict=True))
-    except csv.Error as error:  # a quote that never closes, a value of a hundred thousand characters
+    except csv.Error as error:  # such as a quote that never closes, or a value of a hundred thousand characters
         raise AnnotationError(f"{file}: line {reader.line_num} is no row of a table: {error}") from None
 
 

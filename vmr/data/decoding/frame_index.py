@@ -58,12 +58,12 @@ class UnreachableFrameError(Exception):
 class PacketTable:
     """The packets of a video stream, and the pictures that they should give. Times are in ticks of the stream's clock.
 
-    The lists of key frames hold those that are shown, in file order, which is also their order in time.
+    The lists of key frames hold only key frames that are shown, in file order, which is also their order in time.
 
     Attributes:
         places: (presentation time, size in bytes) of each packet -> its number in the file, from 0.
         key_pts: presentation times of the key frames.
-        key_dts: decoding times of the key frames; the presentation time where the file has none.
+        key_dts: decoding times of the key frames; the presentation time if the file has no decoding time.
         key_places: numbers of the key frames' packets in the file.
         shown_pts: presentation times of the pictures, increasing, (num_frames,).
         last_duration: how long the last picture is shown; 0 if the file does not say.
@@ -122,7 +122,7 @@ class SeekingDecoder:
 
     Args:
         file: the video.
-        table: its packets, of `scan_packets`.
+        table: its packets, from `scan_packets`.
     """
 
     def __init__(self, file: VideoFile, table: PacketTable) -> None:
@@ -161,19 +161,19 @@ class SeekingDecoder:
             self._restart()
             frame = self._decode_to(pts)
             if frame is not None and key >= 0:
-                self._keys_are_reliable = False  # the file marks key frames that are none: no longer start at them
+                self._keys_are_reliable = False  # the file marks other pictures as key frames: do not start at them
         if frame is None:
             raise UnreachableFrameError
         return frame
 
     def _is_ahead(self, pts: int, key: int) -> bool:
-        """Whether decoding on from here costs no more than a seek to the key frame."""
+        """Whether decoding further from the current position costs no more than a seek to the key frame."""
         if self._last is None or self._last.pts is None or self._last.pts > pts:
             return False
         return key < 0 or self._table.key_places[key] - self._place < _MIN_PACKETS_TO_SEEK
 
     def _decode_to(self, pts: int, expected_key: int | None = None) -> VideoFrame | None:
-        """Decode on until the picture at `pts`; return None if the decoder gives later pictures but not this one.
+        """Decode until the picture at `pts`; return None if the decoder gives later pictures but not this one.
 
         `expected_key` is the presentation time of the key frame at which decoding started. That picture must come,
         coded without reference to others, before any picture is returned.
@@ -198,8 +198,8 @@ class SeekingDecoder:
     def _start_at_key(self, key: int) -> bool:
         """Make this key frame's packet the next one to be decoded; return False if no seek lands at or before it.
 
-        Some containers seek by presentation time, others by decoding time, and some land too late. To land too early
-        costs only the reading of more packets.
+        Some containers seek by presentation time, others by decoding time, and some land too late. If a seek lands too
+        early, only more packets are read.
         """
         table = self._table
         for target in (table.key_pts[key], table.key_dts[key], table.key_dts[max(key - 1, 0)]):
@@ -305,6 +305,6 @@ def frame_times(
     ticks = np.asarray(pts, np.int64)
     if np.any(np.diff(ticks) <= 0):
         return np.arange(len(pts), dtype=np.float64) * frame_s
-    # Multiply first and divide once, so that a frame at 4 s is not rounded to before a window that begins at 4 s.
+    # Multiply first and divide once, so that rounding never puts a frame at 4 s before a window that begins at 4 s.
     seconds: NDArray[np.float64] = (ticks - ticks[0]) * time_base.numerator / time_base.denominator
     return seconds

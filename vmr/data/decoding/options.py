@@ -10,14 +10,13 @@ READERS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
 
 @dataclass(frozen=True)
 class DecodeOptions:
-    """How videos are decoded. None of this decides which frames are taken; the reader may decide what they look like.
+    """How videos are decoded. No option changes which frames are taken, but their pixels may depend on the reader.
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: decoding processes; None for one a CPU, but at most 8. 0, which only training takes, decodes in a
-            thread of this process, without a time limit.
-        timeout_s: seconds that a file may go without delivering frames before its decoder is stopped and the file
-            counts as unreadable.
+        num_workers: decoding processes; None for one per CPU, but at most 8. 0 (only in training) decodes in a thread
+            of this process, without a time limit.
+        timeout_s: after this many seconds without a new frame, decoding is stopped and the file counts as unreadable.
 
     Raises:
         VmrError: the reader is unknown, or a number is out of range.

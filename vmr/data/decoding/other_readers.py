@@ -47,7 +47,7 @@ def _import(package: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)  # without decord's time and source line
+    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", line)  # the error message without decord's time and source line
 
 
 class DecordReader:
@@ -138,7 +138,7 @@ class TorchCodecReader:
             self.height, self.width = self._video[0].shape[:2]
         except (RuntimeError, ValueError, IndexError) as error:
             raise VideoError(path, f"torchcodec cannot read it ({_first_line(error)})") from None
-        # Torchcodec knows when a frame is shown only after it has decoded it. The packets tell without decoding. They
+        # Torchcodec knows the time of a frame only after decoding it. The packets hold the times without decoding. They
         # are used if they list as many frames as torchcodec does.
         if table is not None and len(table.shown_pts) == metadata.num_frames:
             self.timestamps_s = frame_times(table.shown_pts, time_base, 1 / float(metadata.average_fps))

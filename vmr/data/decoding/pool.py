@@ -21,7 +21,7 @@ class DecodePool:
 
     Args:
         spec: which frames to take of each segment.
-        segmenter: into which spans each video is cut; None makes one segment of the whole video.
+        segmenter: cuts each video into spans; None makes one segment of the whole video.
         options: the reader, the number of processes, and how long to wait for a file.
 
     Attributes:
@@ -123,7 +123,7 @@ def join_threads(threads: list[threading.Thread], workers: list[WorkerProcess], 
 
 
 class _Run:
-    """One call of `DecodePool.decode`: a thread for each worker, taking jobs from one queue and filling another."""
+    """One call of `DecodePool.decode`. Each worker has a thread, which takes jobs from one queue and fills another."""
 
     def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess]) -> None:
         self.results: queue.Queue[Decoded | Exception] = queue.Queue(maxsize=2 * len(workers))
@@ -153,7 +153,7 @@ class _Run:
                 return
 
     def stop(self, kill: bool) -> None:
-        """Wait until the threads have ended; `kill` ends them at once, by killing their workers."""
+        """Wait until the threads have ended; with `kill`, kill their workers, so that they end at once."""
         if kill:
             self._stopped.set()
         join_threads(self._threads, self._workers, kill)

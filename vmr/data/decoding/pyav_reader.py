@@ -1,4 +1,4 @@
-"""The default reader of `VideoReader`: FFmpeg through PyAV, with an index of the frames of our own."""
+"""The default reader of `VideoReader`: FFmpeg through PyAV, with our own index of the frames."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vmr.data.decoding.pictures import orientation, upright_rgb
 from vmr.data.decoding.video_file import VideoFile
 from vmr.errors import VideoError
 
-_DEFAULT_FRAME_S = 0.04  # for files of one picture that state neither a duration nor a rate
+_DEFAULT_FRAME_S = 0.04  # used for files of one picture that state neither a duration nor a rate
 
 
 class PyAVReader:
@@ -106,7 +106,7 @@ class PyAVReader:
     def _stop_seeking(self, missing: int) -> None:
         """Count the frames from now on, because the list of packets is wrong.
 
-        If counting finds as many frames as are listed, they are the same frames. Else the missing one is an error.
+        If counting finds as many frames as are listed, they are the same frames. Else the missing frame is an error.
         """
         decoder = CountingDecoder(self._file)
         num_decoded = len(decoder.all_pts()[0])

@@ -17,7 +17,7 @@ Indices = NDArray[np.int64]
 
 
 class Timed(Protocol):
-    """What a rule needs to know of a video. `vmr.data.decoding.video.VideoReader` has all of it."""
+    """The facts about a video that a rule needs. `vmr.data.decoding.video.VideoReader` has these attributes."""
 
     @property
     def num_frames(self) -> int:
@@ -33,7 +33,7 @@ class Timed(Protocol):
 
 
 def sample_indices(rule: str, num_frames: int, video: Timed, rng: np.random.Generator | None = None) -> Indices:
-    """Choose frames of a video by a rule that is given by name.
+    """Choose frames of a video by the rule with this name.
 
     Args:
         rule: one of
@@ -97,7 +97,7 @@ def _split_rule(rule: str) -> tuple[str, float]:
 def middle_indices(num_frames: int, video_length: int) -> Indices:
     """Choose the middle frame of each of num_frames equal intervals of a video.
 
-    A video of fewer frames gives each of them once, and then its last frame as often as needed.
+    A video of fewer frames gives each frame once, and then its last frame as often as needed.
 
     Args:
         num_frames: number of intervals, at least 1.
@@ -116,7 +116,7 @@ def middle_indices(num_frames: int, video_length: int) -> Indices:
 def rand_indices(num_frames: int, video_length: int, rng: np.random.Generator, upstream: bool = False) -> Indices:
     """Choose a random frame of each of num_frames equal intervals of a video.
 
-    A video of fewer frames gives each of them once, and then its last frame as often as needed.
+    A video of fewer frames gives each frame once, and then its last frame as often as needed.
 
     Args:
         num_frames: number of intervals, at least 1.
@@ -162,8 +162,8 @@ def fps_indices(
         fps_sampled: frames to take per second, positive.
         duration_s: length of the video in seconds.
         fps: the video's own frames per second, which convert seconds to indices (halves round to even, as in numpy).
-        video_length: number of frames of the video; indices beyond it are left out. None leaves none out.
-        max_num_frames: how many indices to keep, from the first on; all if it is not positive.
+        video_length: number of frames of the video; larger indices are left out. With None, no index is left out.
+        max_num_frames: how many of the first indices to keep; all if it is not positive.
 
     Returns:
         Frame indices in order, (n,), n >= 1; n depends on the duration.
@@ -194,14 +194,14 @@ def trimmed_length(video_length: int, fps: float, max_s: float = 30) -> int:
 def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: float, end_s: float) -> Indices:
     """Choose the middle frame of each of num_frames equal intervals of a window in time.
 
-    Frames are counted by when they are shown, so that the result is also right for a variable frame rate. A window in
-    which no frame begins gives the frame nearest to its middle.
+    Frames are located by their times, so that the result is also right for a variable frame rate. A window in which no
+    frame begins gives the frame nearest to its middle.
 
     Args:
         timestamps_s: when each frame is shown, in seconds, increasing, (video_length,).
         num_frames: number of intervals, at least 1.
         start_s: start of the window in seconds.
-        end_s: its end in seconds; a frame that begins there is not in the window.
+        end_s: its end in seconds; a frame that begins at end_s is not in the window.
 
     Returns:
         Frame indices in order, (num_frames,).
@@ -209,7 +209,7 @@ def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: 
     Raises:
         ValueError: `num_frames` is less than 1.
     """
-    # 3 * 0.1 is a little more than 0.3: a frame that begins with the window must not count to the one before
+    # 3 * 0.1 is a little more than 0.3: a frame that begins with a window must not fall into the window before
     first, stop = np.searchsorted(timestamps_s, [start_s - 1e-6, end_s - 1e-6])
     if first == stop:
         first = int(np.argmin(np.abs(timestamps_s - (start_s + end_s) / 2)))

@@ -1,7 +1,7 @@
 """From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast).
 
-A segment is the whole video, or a span of it in seconds. A `Segmenter` decides which spans there are. It gets the
-length and size of the video when the video is open.
+A segment is the whole video, or a span of it in seconds. A `Segmenter` chooses the spans. It gets the length and size
+of the video when the video is open.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vmr.data.media import IMAGE_SUFFIXES
 from vmr.errors import VideoError, VmrError
 
 RESIZES = ("crop", "stretch", "upstream")
-_MAX_ASPECT_RATIO = 32  # the short side is scaled to the square's, so a very long side would take very much memory
+_MAX_ASPECT_RATIO = 32  # the short side is scaled to the square's side, so a very long side would take very much memory
 _SPANS_AT_ONCE = 16  # overlapping spans share their frames; more spans at once would only take more memory
 
 Span = tuple[float, float]
@@ -38,7 +38,7 @@ class WorkerMessageError(Exception):
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What is known of a video once it is open.
+    """Facts about a video that are known when it is open.
 
     Attributes:
         duration_s: seconds from the first frame to the end of the last.
@@ -54,21 +54,21 @@ class VideoFacts:
 
 
 class Segmenter(Protocol):
-    """Decides into which spans a video is cut. `vmr.retrieval.segments` has some."""
+    """Cuts videos into spans. `vmr.retrieval.segments` has an implementation."""
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """All that decides the spans, as a JSON object; it is part of the key of cached features."""
+        """Everything that the spans depend on, as a JSON object; it is part of the key of cached features."""
 
     def spans(self, video: VideoFacts) -> Sequence[Span]:
         """Return the spans of a video in order, at least one, each within [0, video.duration_s]."""
 
 
 class FrameSource(Protocol):
-    """Numbered frames of one size, as `VideoReader` gives them.
+    """Numbered frames of one size, such as a `VideoReader`.
 
     Attributes:
-        path: where they come from, for error messages.
+        path: the file of the frames, for error messages.
         height: in pixels, upright.
         width: in pixels, upright.
     """
@@ -146,7 +146,7 @@ class SegmentsJob:
 
     Attributes:
         path: the video or picture.
-        spec: what to take of each segment.
+        spec: which frames to take of each segment.
         reader: see `VideoReader`.
         segmenter: None makes one segment of the whole video.
     """
@@ -194,11 +194,11 @@ class SegmentsJob:
 def serve_segments(
     request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]
 ) -> Generator[DecodedSegment, None, None]:
-    """Do a `SegmentsJob` in a decoding process.
+    """Run a `SegmentsJob` in a decoding process.
 
     Args:
-        request: what `SegmentsJob.request` returned.
-        ask: sends a question to the parent process, and returns what `SegmentsJob.answer` returns there.
+        request: the result of `SegmentsJob.request`.
+        ask: sends a question to the parent process, which calls `SegmentsJob.answer`, and returns the answer.
 
     Yields:
         The segments.
@@ -211,7 +211,7 @@ def serve_segments(
 
 
 class _AskingSegmenter:
-    """The segmenter of the parent, seen from a decoding process."""
+    """Stands for the parent's segmenter in a decoding process: it asks the parent for the spans."""
 
     settings: ClassVar[Mapping[str, Any]] = {}
 
@@ -232,8 +232,8 @@ def read_segments(
     decoded are used.
 
     Args:
-        path: a video; a still picture is one segment, with the same picture at every frame.
-        spec: what to take of each segment.
+        path: a video; a still picture is one segment, which repeats the picture.
+        spec: which frames to take of each segment.
         segmenter: None makes one segment of the whole video.
         reader: see `VideoReader`.
 
@@ -283,7 +283,7 @@ def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) 
     Sides and offsets are rounded as torchvision's Resize and CenterCrop do.
 
     Args:
-        video: where the frames come from.
+        video: the source of the frames.
         resize: one of RESIZES.
         size: side of the result, in pixels.
         indices: numbers of the frames, (n,).

@@ -20,7 +20,7 @@ class Frames:
     They have no times: the rate is infinite and the duration 0, so that no sampling rule trims them.
 
     Args:
-        path: where they come from, for error messages.
+        path: the file of the frames, for error messages.
         frames: uint8 RGB in [0, 255], (n, 3, H, W).
 
     Attributes:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class FrameReader(Protocol):
-    """What `VideoReader` needs of a decoding library.
+    """The interface to a decoding library that `VideoReader` uses.
 
     Attributes:
         timestamps_s: seconds from the first frame, increasing, (num_frames,).
@@ -54,7 +54,8 @@ class VideoReader:
     """A video as numbered frames; a context manager.
 
     Frame i is the i-th picture that a plain decode of the file shows. Pictures that an edit list hides do not count. A
-    rotation or mirror tag is applied, a sample aspect ratio is not. Damaged pictures are left as FFmpeg repairs them.
+    rotation or mirror tag is applied, a sample aspect ratio is not. Damaged pictures are returned as FFmpeg repairs
+    them.
 
     Args:
         path: a local file.
@@ -109,8 +110,7 @@ class VideoReader:
 
         Raises:
             IndexError: an index is outside [0, num_frames).
-            VideoError: a frame that the file lists cannot be decoded. The message names it. No other frame is given in
-                its place.
+            VideoError: a frame that the file lists cannot be decoded. The message names it; no other frame replaces it.
         """
         asked = np.asarray(indices, np.int64).reshape(-1)
         outside = asked[(asked < 0) | (asked >= self.num_frames)]
@@ -147,7 +147,7 @@ def _open_reader(path: str, reader: str, num_threads: int, count_frames: bool) -
 
 
 def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
-    """Open a video, use it and close it; if frames prove to be missing, count the frames and use it again.
+    """Open a video, use it and close it; if frames are missing, count the frames and use it again.
 
     A damaged file may list frames that cannot be decoded. For the second call of `use`, the frames are counted by
     decoding all of them.
@@ -158,7 +158,7 @@ def with_video(path: str, reader: str, use: Callable[[VideoReader], T]) -> T:
         use: a function of the open video. It may be called twice.
 
     Returns:
-        What `use` returned.
+        The result of `use`.
 
     Raises:
         VideoError: the video cannot be read.

@@ -69,7 +69,7 @@ class VideoFile:
             self.container.close()
 
     def packets(self) -> Iterator[Packet[VideoStream]]:
-        """Yield the packets from the current position on, in file order; they end where the file becomes unreadable."""
+        """Yield the packets from the current position, in file order, up to the first that cannot be read."""
         packets = self.container.demux(self.stream)
         while True:
             try:
@@ -86,8 +86,8 @@ class VideoFile:
             packets: packets of this file's stream, in file order.
 
         Yields:
-            Their pictures in the order in which they are shown, with those that the decoder holds back until the end.
-            A broken packet gives no picture.
+            Their pictures in the order in which they are shown, including those that the decoder returns only at the
+            end. A broken packet gives no picture.
         """
         for packet in packets:
             yield from self._decode(packet)

@@ -27,7 +27,7 @@ Lines = queue.SimpleQueue[bytes]
 
 def main() -> None:
     """Serve requests from standard input until it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent handles it
     requests, replies = _take_over(0, os.O_RDONLY, "rb"), _take_over(1, os.O_WRONLY, "wb")
     lines: Lines = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
-    """Return a private copy of a standard stream, and redirect the stream, so that what libraries print stays out."""
+    """Return a private copy of a standard stream, and redirect the stream, so that libraries cannot print to it."""
     private = cast("BinaryIO", os.fdopen(os.dup(descriptor), mode))
     if descriptor == 1:
         os.dup2(2, 1)

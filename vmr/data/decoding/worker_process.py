@@ -1,9 +1,9 @@
-"""One decoding process, as the program that starts it uses it.
+"""One decoding process, seen from the program that starts it.
 
 The workers are programs that are connected by pipes. They do not use `multiprocessing`: its methods spawn and
 forkserver run the user's main script again in each worker, so that a short script without a `__main__` guard would
 start itself again, and fork is unsafe when threads of torch or OpenMP run. The workers are processes and not threads,
-because a decoder that hangs or crashes in C can only be ended together with its process.
+because a decoder that hangs or crashes in C can be ended only by ending its process.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ class DecodeJob(Protocol):
 
 @dataclass(frozen=True)
 class DecodedVideo:
-    """The end of a video: all its segments have been given.
+    """The end of a video: all its segments have been delivered.
 
     Attributes:
         path: the video.
-        num_segments: how many there were.
-        duration_s: where the last one ends.
+        num_segments: the number of segments.
+        duration_s: the end of the last segment, in seconds.
     """
 
     path: str
@@ -67,7 +67,7 @@ class DecodedVideo:
 
 @dataclass(frozen=True)
 class DecodeFailure:
-    """The end of a video that could not be decoded, or not to its end.
+    """The end of a video that could not be decoded completely.
 
     Attributes:
         path: the video.
@@ -82,11 +82,11 @@ Decoded = DecodedSegment | DecodedVideo | DecodeFailure
 
 
 class _WorkerLostError(Exception):
-    """The worker is gone; the message says why."""
+    """The worker has ended; the message says why."""
 
 
 class WorkerProcess:
-    """A decoding process. It is started when it is first needed, and again if it has ended.
+    """A decoding process. It is started at the first job, and again if it has ended.
 
     Args:
         timeout_s: how many seconds the process may take for each answer.
@@ -97,10 +97,10 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def decode(self, job: DecodeJob) -> Iterator[Decoded]:
-        """Let the process do a job.
+        """Run a job in the process.
 
         Args:
-            job: what to do with which file.
+            job: the job.
 
         Yields:
             The segments of the file, and at the end one `DecodedVideo` or `DecodeFailure`.
@@ -232,10 +232,11 @@ _WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from vmr.data.decodin
 
 
 def _import_path() -> list[str]:
-    """Return where the worker looks for modules: where this process does, but not in the user's folders.
+    """Return the folders in which the worker looks for modules: those of this process without the user's folders.
 
-    Those are the current folder and the folder of the user's script. Files there may have the names of modules that the
-    worker needs. If vmr itself was found there, or by the import hook of an editable install, its folder comes first.
+    The user's folders are the current folder and the folder of the user's script. Files in them may have the names of
+    modules that the worker needs. If vmr itself was found in one of them, or by the import hook of an editable install,
+    its folder comes first.
     """
     package_root = str(Path(__file__).absolute().parents[3])
     script = getattr(sys.modules.get("__main__"), "__file__", None)

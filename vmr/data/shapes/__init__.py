@@ -1,5 +1,5 @@
-"""The synthetic benchmark: scenes of moving shapes, their split, their pictures, and the same as files.
+"""The synthetic benchmark: scenes of moving shapes, their split, their pictures, and their files.
 
 May be imported from: `world` (scenes), `split`, `drawing` (pixels) and `files`.
-Imports `decoding` alone of the other rooms of `vmr.data`.
+Of the other packages of `vmr.data`, it imports only `decoding`.
 """

@@ -17,9 +17,9 @@ def render(scene: Scene, seed: Sequence[int], num_frames: int = NUM_FRAMES, size
 
     Args:
         scene: what to draw.
-        seed: for `numpy.random.default_rng`; it decides what the captions leave open.
-        num_frames: T. The frames are those that the "middle" rule takes from the clip of 8 frames, so that fewer than 8
-            are some of these, and the last one is repeated from the ninth frame on.
+        seed: for `numpy.random.default_rng`; everything that the captions do not say is drawn from it.
+        num_frames: T. The frames are those that the "middle" rule takes from the clip of 8 frames: with T below 8 some
+            of these frames, with T above 8 all of them, followed by copies of the last.
         size: S, in px. Another size than 64 shows the same scene larger or smaller.
 
     Returns:
@@ -29,7 +29,7 @@ def render(scene: Scene, seed: Sequence[int], num_frames: int = NUM_FRAMES, size
         VmrError: the objects do not fit into the picture.
     """
     layout = draw_layout(scene, np.random.default_rng(seed))
-    places = (np.arange(size) + 0.5) * SIZE / size - 0.5  # of the pixels' middles, in px of the picture of 64 px
+    places = (np.arange(size) + 0.5) * SIZE / size - 0.5  # of pixel centres, in px of the picture of 64 px
     nearest = np.round(places).astype(int)
     ground = layout.background.clip(0).astype(np.uint8)
     if size != SIZE:

@@ -24,7 +24,7 @@ ShapesSplit = Literal["both", "train", "test"]
 
 @dataclass(frozen=True)
 class ShapesSummary:
-    """What `make_shapes` wrote.
+    """The files that `make_shapes` wrote.
 
     Attributes:
         out_dir: the folder.
@@ -65,14 +65,14 @@ def make_shapes(
     Args:
         out_dir: the folder, which must be absent or empty. It appears only when it is complete.
         parts: some of PARTS. The training clips belong to these parts in turn ("twins" count as "pairs").
-        num_clips: the number of training clips, and the most test clips of each part; the first ones are taken.
+        num_clips: the number of training clips, and the largest number of test clips of each part; the first are taken.
         seed: of the training clips. The test clips are the same for everybody.
-        split: which of the two to write.
+        split: which files to write: train, test or both.
         progress: whether to show a progress bar.
 
     Raises:
         VmrError: the folder exists and is not an empty folder, or it cannot be written, a part is unknown, or a number
-            makes no sense.
+            is out of range.
     """
     out_dir = Path(out_dir).resolve()
     _require_absent_or_empty(out_dir)
@@ -87,7 +87,7 @@ def make_shapes(
     meta |= {"size_px": SIZE, "num_frames": NUM_FRAMES, "fps": FPS}
     meta |= {f"num_{name}": len(chosen) for name, chosen in clips.items()}
 
-    # The folder is written beside its final place and renamed at the end: a killed run leaves no half data set there.
+    # The folder is written under a temporary name and renamed at the end: a killed run leaves no incomplete data set.
     unfinished = out_dir.with_name(f".{out_dir.name}.{uuid.uuid4().hex}.part")
     try:
         unfinished.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Which scenes of the synthetic benchmark are trained on, and which test it.
+"""Which scenes of the synthetic benchmark are for training, and which for testing.
 
 The test holds out unordered pairs of objects. Training shows every word and every single object, but no pair of objects
 that a test clip shows, in either order, in any kind of scene.
@@ -32,14 +32,14 @@ PARTS = tuple(TEST_CLIPS)
 TRAIN_CLIPS = 20_000
 """Clips in an epoch of training, by default."""
 
-_SPLIT, _TEST, _TRAIN = 1, 2, 3  # the second entry of all seeds: what the random numbers are for
+_SPLIT, _TEST, _TRAIN = 1, 2, 3  # the second entry of all seeds: the purpose of the random numbers
 _NUM_LOOKS = len(COLORS) * len(SHAPES)
 
 Pairs = NDArray[np.int64]
 """Pairs of objects by their numbers, (n, 2)."""
 
 Difference = Literal["motion", "shape"]
-"""What the objects of a group of training scenes differ in: direction and manner ("motion"), or shape."""
+"""How the objects in a group of training scenes differ: in direction and manner ("motion"), or in shape."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ class TrainScenes:
         difference: what the objects of a group differ in.
 
     Raises:
-        VmrError: a part is unknown or repeated, the difference is unknown, or a number makes no sense.
+        VmrError: a part is unknown or repeated, the difference is unknown, or a number is out of range.
     """
 
     parts: tuple[str, ...] = ("pairs",)

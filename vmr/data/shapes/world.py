@@ -135,7 +135,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the captions of a scene do not say.
+    """The properties of a scene that its captions do not mention.
 
     Attributes:
         background: int64 (3, 64, 64); values may be below 0 and are clipped when they are drawn.
@@ -149,7 +149,7 @@ class Layout:
 
 
 def shape_object(number: int, kind: str) -> ShapeObject:
-    """Return the object of a number.
+    """Return the object with a number.
 
     Args:
         number: from 0 to NUM_OBJECTS - 1. It encodes colour, shape, direction and manner; the colour changes with every
@@ -182,7 +182,7 @@ def draw_layout(scene: Scene, rng: np.random.Generator) -> Layout:
         placed = _meet(scene, rng) if scene.relation in _ENDING else _place_both(scene, rng)
         if placed is not None:
             return Layout(background, *placed)
-    raise VmrError(f"no room in {SIZE} px: {scene.captions[0]}")
+    raise VmrError(f"no space in {SIZE} px: {scene.captions[0]}")
 
 
 Placed = tuple[tuple[float, float], Floats]  # radii, centres (2, T, 2)

@@ -1,5 +1,5 @@
-"""Training data by kind: each file here reads pairs of a video and a caption from one kind of place.
+"""Training data by kind: each file here reads pairs of a video and a caption from one kind of source.
 
-May be imported from: `source` (what they have in common), `annotated`, `tar`, `hub`, `hub_stream` and `shapes`.
+May be imported from: `source` (their interfaces), `annotated`, `tar`, `hub`, `hub_stream` and `shapes`.
 Imports `annotations`, `shapes` and `decoding`.
 """

@@ -19,7 +19,7 @@ def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = N
     """Return the records of an annotation file as a table, which is built once and kept in the cache folder.
 
     Args:
-        file: as of `read_annotations`, and so are the others.
+        file: as for `read_annotations`, like the other arguments.
         kind: its format.
         only: a list of the videos to keep.
 
@@ -34,8 +34,8 @@ def load_table(file: str | Path, kind: str = "auto", only: str | Path | None = N
 class AnnotatedSource:
     """The records of a table, one pair for each; a TrainSource.
 
-    Records of the same video have the same id. A file that is missing or broken is found when it is decoded: a million
-    files are not looked at before training starts.
+    Records of the same video have the same id. A missing or broken file is noticed when it is decoded, so that training
+    does not check a million files before it starts.
 
     Args:
         table: from `load_table`.

@@ -1,4 +1,4 @@
-"""Training pairs from data sets of the Hugging Face hub that are downloaded as a whole, and then read in any order."""
+"""Training pairs from data sets of the Hugging Face hub, downloaded completely and then read in any order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class HubSource:
 
     Args:
         data: the data set.
-        keep: how many clips may lie in temporary files; it must be more than are decoded ahead.
-        folder: of the temporary files, see `Spool`.
+        keep: how many clips may be in temporary files; more than the number of clips that are decoded ahead.
+        folder: the folder of the temporary files, see `Spool`.
 
     Raises:
         VmrError: as `HubData.load` raises. `pair` raises it for a row that `HubData.read` refuses.
@@ -43,7 +43,7 @@ class HubSource:
         return len(self._rows)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Return row `index` with one of its captions. A row without any counts as a clip that cannot be decoded."""
+        """Return row `index` with one of its captions. A row without captions counts as an unreadable clip."""
         row = self._data.read(self._rows[index])
         return self._files.captioned(row, index, f"{self.name}:{index}", int(self._ids[index])).pair(rng)
 

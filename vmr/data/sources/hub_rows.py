@@ -15,11 +15,11 @@ from vmr.errors import VmrError
 
 
 class HubRow(NamedTuple):
-    """What one row holds.
+    """The content of one row.
 
     Attributes:
-        captions: those that are not empty; a row may have none.
-        path: of the file of the clip, or the name that its bytes had; None for neither.
+        captions: the captions that are not empty; a row may have none.
+        path: the path of the clip's file, or the name that its bytes had; None if the row has neither.
         content: the bytes of the clip; None where the row has none.
     """
 
@@ -30,7 +30,7 @@ class HubRow(NamedTuple):
 
 @dataclass(frozen=True)
 class HubData:
-    """A data set, and what its columns mean.
+    """A data set, and the meaning of its columns.
 
     Attributes:
         name: a repository of the hub, a folder that `load_dataset` understands (parquet files, ...), or one that
@@ -55,7 +55,7 @@ class HubData:
 
     @property
     def title(self) -> str:
-        """What to call it in logs."""
+        """Its name in logs."""
         return f"{self.name}:{self.split}"
 
     def load(self, *, stream: bool) -> Any:
@@ -101,7 +101,7 @@ class HubData:
             row: its clip may be a path, bytes, or a dict of both, and its caption a text or a list of texts.
 
         Raises:
-            VmrError: it holds something else.
+            VmrError: the row holds another type of value.
         """
         clip, captions = row[self.video_column], row[self.caption_column]
         captions = captions if isinstance(captions, list) else [captions]
@@ -120,7 +120,7 @@ class HubData:
 
 
 class RowFiles:
-    """Files to decode for the clips of rows: those that paths lead to below `data.root`, or temporary files.
+    """The files that are decoded for the clips of rows: files below `data.root`, or temporary files.
 
     Clips that are bytes, and clips whose paths are addresses such as "zip://a.mp4::b.zip", become temporary files.
 
@@ -137,17 +137,17 @@ class RowFiles:
     def captioned(self, row: HubRow, number: int, name: str, id: int) -> CaptionedClip:
         """Return the file of a row with its captions.
 
-        A row without a caption, and a row whose clip is not there, gets a path without a file, so that it counts as a
+        A row without a caption, and a row whose clip does not exist, gets a path of no file, so that it counts as a
         clip that cannot be decoded.
 
         Args:
             row: the row.
             number: different for each row of the data set.
-            name: what to call it in a list of failures.
-            id: of the video.
+            name: its name in a list of failures.
+            id: the id of the video.
 
         Raises:
-            VmrError: an address cannot be read for another reason than that there is no such clip.
+            VmrError: an address cannot be read, and the reason is not that the clip does not exist.
         """
         if row.path:
             name = f"{name} ({row.path})"
@@ -169,6 +169,6 @@ def _bytes_of(row: HubRow) -> bytes | None:
             return content
     except (FileNotFoundError, KeyError):  # the latter from archives
         return None
-    except Exception as error:  # of whatever package an address leads to
+    except Exception as error:  # errors of the package that reads this kind of address
         message = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise VmrError(f"{row.path}: cannot be read ({message}); the same command goes on with the run") from error

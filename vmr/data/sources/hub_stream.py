@@ -1,7 +1,7 @@
 """Training pairs from data sets of the Hugging Face hub that are downloaded as they are read.
 
-In an epoch the shards (files) of the data set come in an order that the seed decides, and each process reads some of
-them. Rows of a shard come in their own order; `vmr.data.training.order` shuffles rows that come close to each other.
+In an epoch the shards (files) of the data set are read in an order that depends on the seed, and each process reads
+some of them. The rows of a shard are read in order; `vmr.data.training.order` shuffles neighbouring rows.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from vmr.data.sources.hub_rows import HubData, HubRow, RowFiles
 from vmr.data.sources.source import CaptionedClip, StreamState
 from vmr.errors import VmrError
 
-_ID_BYTES = 6  # two different clips of a batch of 4096 have the same id once in 30 million batches
-_EMPTY_EPOCHS = 20  # in a row, after which a process gives up: in some epochs it may get only shards without rows
+_ID_BYTES = 6  # with this many, two different clips of a batch of 4096 have the same id once in 30 million batches
+_EMPTY_EPOCHS = 20  # a process gives up after this many in a row: in some epochs it may get only shards without rows
 
 
 class HubStream:
     """A data set that need not fit on the disk; a TrainStream.
 
     Rows whose paths, or bytes, are equal are the same video. With fewer shards than processes, each process reads all
-    shards and uses its share of their rows. A reader raises VmrError when it can read no more, or finds no row.
+    shards and uses its share of their rows. A reader raises VmrError if it cannot read further, or finds no row.
 
     Args:
         data: the data set.
-        shuffle_buffer: how many rows that follow each other are shuffled.
-        keep: how many clips may lie in temporary files besides those of two such buffers; it must be more than are
-            decoded ahead.
+        shuffle_buffer: how many consecutive rows are shuffled together.
+        keep: how many clips may be in temporary files besides those of two such buffers; more than the number of clips
+            that are decoded ahead.
         folder: of the temporary files, see `Spool`.
 
     Raises:
-        VmrError: a number makes no sense, or as `HubData.load` raises.
+        VmrError: a number is out of range, or as `HubData.load` raises.
         MissingExtraError: `datasets` is not installed.
     """
 
@@ -66,19 +66,19 @@ class HubStream:
         return self._rows.shard(num_shards=self.num_shards, index=number)
 
     def files(self) -> RowFiles:
-        """Return a place for the clips of one reader."""
+        """Return the temporary files for the clips of one reader."""
         return RowFiles(self.data, 2 * self.shuffle_buffer + self._keep, self._folder)
 
 
 class HubReader:
     """Reads the rows of a `HubStream` that belong to one process, epoch after epoch; a StreamReader.
 
-    Its state is the epoch, how many shards of the epoch were read, and the place within the shard that is being read.
+    Its state is the epoch, the number of shards of the epoch that were read, and the position within the current shard.
 
     Args:
         stream: the stream.
-        seed: as of `TrainStream.reader`, and so are the others.
-        rank: of the process.
+        seed: as for `TrainStream.reader`, like the other arguments.
+        rank: the rank of the process.
         world: how many processes there are.
         state: where to start; None for the start of the stream.
     """
@@ -99,7 +99,7 @@ class HubReader:
             content = next(self._rows)
         except VmrError:
             raise
-        except Exception as error:  # of any of the packages that a stream comes through
+        except Exception as error:  # errors of any package that reads the stream
             message = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise VmrError(f"{name}: cannot read on ({message}); the same command goes on with the run") from error
         row = self._stream.data.read(content)
@@ -108,7 +108,7 @@ class HubReader:
         return self._files.captioned(row, self._count, f"{name}:{number:012x}", number)
 
     def state_dict(self) -> StreamState:
-        """Return the place after the row that was read last."""
+        """Return the position after the row that was read last."""
         return self._place
 
     def _endless(self) -> Iterator[dict[str, Any]]:
@@ -131,7 +131,7 @@ class HubReader:
         return shards[self._rank :: self._world] if len(shards) >= self._world else shards
 
     def _shard(self, number: int, within: Any) -> Iterator[tuple[dict[str, Any], Any]]:
-        """The rows of a shard that this process uses, each with the place after it."""
+        """The rows of a shard that this process uses, each with the position after it."""
         rows = self._stream.shard(number)
         if self._stream.num_shards < self._world:
             rows = import_extra("datasets.distributed").split_dataset_by_node(rows, self._rank, self._world)
@@ -142,6 +142,6 @@ class HubReader:
 
 
 def _fingerprint(row: HubRow) -> int:
-    """Equal for equal clips, and hardly ever for others."""
+    """Return a number that is equal for equal clips, and very rarely for different ones."""
     content = row.content if row.content is not None else (row.path or "\n".join(row.captions)).encode()
     return int.from_bytes(hashlib.blake2b(content, digest_size=_ID_BYTES).digest(), "big")

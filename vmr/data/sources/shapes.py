@@ -26,7 +26,7 @@ class ShapesSource:
         difference: what the objects of a group differ in, "motion" or "shape".
 
     Raises:
-        VmrError: a part is unknown or repeated, the difference is unknown, or a number makes no sense.
+        VmrError: a part is unknown or repeated, the difference is unknown, or a number is out of range.
     """
 
     name = "shapes"

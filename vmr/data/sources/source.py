@@ -1,4 +1,4 @@
-"""What training reads: pairs of a clip and a caption, from a source by number, or from a stream one after the other."""
+"""Where training reads pairs of a clip and a caption: from a source by number, or from a stream in order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MakeClip = Callable[[int, int], NDArray[np.uint8]]
 """make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
 
 StreamState = dict[str, Any]
-"""Where the reader of a stream is, as JSON has it."""
+"""The position of a stream's reader, as JSON types."""
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Pair:
     """A clip and a caption of it.
 
     Attributes:
-        name: what to call it in a list of failures.
+        name: its name in a list of failures.
         id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
             an offset to the ids of each.
-        caption: letter by letter.
+        caption: the caption, unchanged.
         path: the file to decode; None where `make` is given.
         make: draws the clip; None where `path` is given.
 
@@ -50,8 +50,8 @@ class CaptionedClip:
     """A file with all of its captions, of which training takes one at a time.
 
     Attributes:
-        name: as of a `Pair`.
-        id: as of a `Pair`.
+        name: as in a `Pair`.
+        id: as in a `Pair`.
         captions: at least one.
         path: the file to decode.
     """
@@ -67,11 +67,11 @@ class CaptionedClip:
 
 
 class TrainData(Protocol):
-    """What sources and streams have in common."""
+    """The attributes that sources and streams share."""
 
     @property
     def name(self) -> str:
-        """What to call it in logs."""
+        """Its name in logs."""
 
     @property
     def media(self) -> Media:
@@ -91,7 +91,7 @@ class TrainSource(TrainData, Protocol):
 
     @property
     def group(self) -> int:
-        """How many pairs, from one whose number `group` divides, come together and in order.
+        """How many consecutive pairs stay together and in order, starting at each multiple of `group`.
 
         It divides the number of pairs; 1 for no groups.
         """
@@ -110,24 +110,24 @@ class TrainSource(TrainData, Protocol):
 
 @runtime_checkable
 class TrainStream(TrainData, Protocol):
-    """Pairs that come one after the other; their number need not be known."""
+    """Pairs that are read in order; their number need not be known."""
 
     @property
     def num_shards(self) -> int:
-        """The number of files that the stream is read from. A saved position is of no use if it has changed."""
+        """The number of files of the stream. If it has changed, a saved position cannot be used."""
 
     @property
     def shuffle_buffer(self) -> int:
-        """How many clips that come one after the other are shuffled; their files are kept while they are."""
+        """How many consecutive clips are shuffled together; their files are kept until they are used."""
 
     def reader(self, seed: Sequence[int], rank: int, world: int, state: StreamState | None) -> "StreamReader":
         """Return the reader of one process; no other process reads the same clips.
 
         Args:
             seed: decides the order; the same for all processes.
-            rank: of the process.
+            rank: the rank of the process.
             world: how many processes there are.
-            state: from `StreamReader.state_dict`, to go on from there; None for the start.
+            state: from `StreamReader.state_dict`, the position to continue from; None for the start.
         """
 
 
@@ -138,4 +138,4 @@ class StreamReader(Protocol):
         """Return the next clip. Raises VmrError if it cannot be read."""
 
     def state_dict(self) -> StreamState:
-        """Return the place after the clip that was read last, for `TrainStream.reader`."""
+        """Return the position after the clip that was read last, for `TrainStream.reader`."""

@@ -17,14 +17,14 @@ from vmr.errors import VmrError
 
 
 class Spool:
-    """Temporary files for the clips that were needed last.
+    """Temporary files for the most recently used clips.
 
-    The files are removed together with this object, or when the program ends. What a killed program leaves behind must
-    be removed by the owner of `folder`.
+    The files are removed together with this object, or when the program ends. If the program is killed, the owner of
+    `folder` must remove them.
 
     Args:
         keep: how many files there may be.
-        folder: a folder for the files is made in here; None for the system's folder of temporary files.
+        folder: the files are put into a new folder in this one; None for the system's folder of temporary files.
 
     Raises:
         VmrError: `keep` is less than 1.
@@ -34,19 +34,19 @@ class Spool:
         if keep < 1:
             raise VmrError(f"keep must be at least 1, got {keep}")
         self._keep, self._parent = keep, folder
-        self._folder: Path | None = None  # until there is a clip
-        self._files: dict[int, Path] = {}  # in the order in which they were needed last
+        self._folder: Path | None = None  # made for the first clip
+        self._files: dict[int, Path] = {}  # least recently used first
 
     def put(self, number: int, suffix: str, read: Callable[[], bytes | None]) -> Path:
-        """Return the file of a clip, which is written if it is not there.
+        """Return the file of a clip; it is written if it does not exist.
 
         Args:
-            number: of the clip.
-            suffix: of the file.
+            number: the number of the clip.
+            suffix: the suffix of the file.
             read: returns the bytes of the clip; None if there is no such clip.
 
         Returns:
-            The file; a path without a file if there is no such clip.
+            The file; a path of no file if there is no such clip.
         """
         folder = self._folder = self._folder or self._make()
         path = self._files.pop(number, None)

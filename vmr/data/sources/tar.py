@@ -1,4 +1,4 @@
-"""Training pairs from WebDataset's tar shards, in any order: a table says where in a shard each member lies."""
+"""Training pairs from WebDataset's tar shards, in any order: a table holds the position of each member in its shard."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from vmr.data.sources.source import Pair
 from vmr.data.sources.spool import Spool
 from vmr.errors import AnnotationError, VmrError
 
-_CAPTIONS = (".txt", ".caption", ".json")  # in this order, where a sample has several
-_NAMED = 3  # of the samples that are left out
+_CAPTIONS = (".txt", ".caption", ".json")  # the first of these is taken if a sample has several
+_NAMED = 3  # how many names of left-out samples are kept
 
 
 def find_shards(pattern: str | Path) -> list[Path]:
@@ -30,7 +30,7 @@ def find_shards(pattern: str | Path) -> list[Path]:
         pattern: a folder, or a pattern with "*" and the like, or with "{0000..0099}" for numbers.
 
     Raises:
-        VmrError: there is none, or one of those that are numbered is not there.
+        VmrError: there is no such file, or one of the numbered files is missing.
     """
     if Path(pattern).is_dir():
         shards = sorted(Path(pattern).glob("*.tar"))
@@ -57,8 +57,8 @@ class TarSource:
         shards: the tar files.
         media: what the clips are.
         name: what to call this source in logs.
-        keep: how many clips may lie in temporary files; it must be more than are decoded ahead.
-        folder: of the temporary files, see `Spool`.
+        keep: how many clips may be in temporary files; more than the number of clips that are decoded ahead.
+        folder: the folder of the temporary files, see `Spool`.
 
     Raises:
         AnnotationError: a shard is not an uncompressed tar file, or no sample is complete.
@@ -153,4 +153,4 @@ def _member(record: Record) -> bytes | None:
             shard.seek(record.offset)
             return shard.read(record.size)
     except OSError:
-        return None  # the shard was removed: decoding says of each of its clips that there is no such file
+        return None  # the shard was removed: decoding then reports each of its clips as "no such file"

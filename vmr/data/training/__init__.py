@@ -1,4 +1,4 @@
-"""Training batches: clips cut and augmented, drawn from several sources in an order that the seed decides.
+"""Training batches: augmented clips from several sources, in an order that depends on the seed.
 
 May be imported from: `loader` (batches and their position), `clips`, `augment`, and `doctor`, which
 looks a training set over.

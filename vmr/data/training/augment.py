@@ -24,7 +24,7 @@ FlipRule = bool | Literal["unless_sided"]
 _SCALE = (0.5, 1.0)  # share of the picture's area
 _RATIO = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
-# Words that are not true of the mirrored picture. "counter-clockwise" and "left-handed" are found by their parts.
+# Words that are wrong for the mirrored picture. "counter-clockwise" and "left-handed" are found by their parts.
 _SIDED = {
     *("left", "leftmost", "leftward", "leftwards", "lefthand", "clockwise", "counterclockwise"),
     *("right", "rightmost", "rightward", "rightwards", "righthand", "anticlockwise"),
@@ -35,7 +35,7 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
     """Draw the part of a picture that a training clip shows, as torchvision's RandomResizedCrop draws it.
 
     It has half to all of the area, and its width over height is between 3/4 and 4/3, uniform in the logarithm. If ten
-    draws do not fit into the picture, its middle is taken, as much of it as the ratio allows.
+    draws do not fit into the picture, the largest possible box in its middle is taken.
 
     Args:
         height: H.
@@ -62,7 +62,7 @@ def resize_clip(frames: NDArray[np.uint8], size: int, *, antialias: bool = False
     Args:
         frames: uint8 (T, 3, H, W).
         size: S.
-        antialias: whether to smooth when the picture becomes smaller; False is upstream's.
+        antialias: whether to smooth when the picture becomes smaller; upstream does not (False).
 
     Returns:
         uint8 (T, 3, S, S).
@@ -71,7 +71,7 @@ def resize_clip(frames: NDArray[np.uint8], size: int, *, antialias: bool = False
 
 
 def random_flip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Mirror all frames left to right, in one call of two. frames: (T, 3, H, W)."""
+    """Mirror all frames left to right with probability 1/2. frames: (T, 3, H, W)."""
     return frames[..., ::-1] if rng.random() < 0.5 else frames
 
 
@@ -112,6 +112,6 @@ def rand_augment(video: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[1] != 3:
         raise VmrError(f"a video to augment must be uint8 (T, 3, S, S), got {video.dtype} {video.shape}")
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))  # the CPU's alone
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))  # only the CPU's generator
         changed: NDArray[np.uint8] = transforms.RandAugment()(torch.from_numpy(np.ascontiguousarray(video))).numpy()
     return changed

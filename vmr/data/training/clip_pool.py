@@ -1,4 +1,4 @@
-"""Decoding training clips in worker processes, each asked for by itself."""
+"""Decoding training clips in worker processes, one job per clip."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess
 from vmr.data.training.clips import ClipJob
 
 Clip = NDArray[np.uint8] | DecodeFailure
-"""The frames of a clip, uint8 (T, 3, S, S), or why there are none."""
+"""The frames of a clip, uint8 (T, 3, S, S), or the failure."""
 
 
 class ClipPool:
@@ -37,19 +37,19 @@ class ClipPool:
             thread.start()
 
     def submit(self, job: ClipJob) -> Future[Clip]:
-        """Have a clip decoded.
+        """Submit a clip for decoding.
 
         Returns:
-            The clip to come, or why it could not be decoded. The future raises VmrError if a worker cannot start.
+            A future of the clip, or of its failure. The future raises VmrError if a worker cannot start.
         """
         future: Future[Clip] = Future()
         self._jobs.put((job, future))
-        if self._closed.is_set():  # whoever closed the pool may have looked through the jobs before this one came
+        if self._closed.is_set():  # the thread that closed the pool may not have seen this job
             future.cancel()
         return future
 
     def close(self) -> None:
-        """End the workers at once. Clips that are still to come never will: their futures are cancelled or failed."""
+        """End the workers at once. Futures of unfinished clips are cancelled or failed."""
         self._closed.set()
         with contextlib.suppress(queue.Empty):
             while True:
@@ -74,7 +74,7 @@ class ClipPool:
                         clip = item.video
                     elif isinstance(item, DecodeFailure):
                         clip = item
-            except Exception as error:  # told to whoever waits for the clip: nobody looks into a thread
+            except Exception as error:  # raised where the clip is waited for; in a thread it would be lost
                 future.set_exception(error)
             else:
                 future.set_result(clip)

@@ -31,7 +31,7 @@ _CACHED_SIDE = 8 / 7  # the short side of cached frames, over the side of a clip
 
 @dataclass(frozen=True)
 class ClipSpec:
-    """What a training clip is.
+    """The settings of training clips.
 
     Attributes:
         num_frames: T, for videos; a still picture is one frame.
@@ -41,12 +41,12 @@ class ClipSpec:
         crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and
             keeps the middle; "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
         flip: whether one clip in two is mirrored: True, False, or "unless_sided", see `flip_allowed`.
-        antialias: of the random crop; False is upstream's.
-        cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T of each
-            video, among which "rand" and "middle" then choose. None keeps none.
+        antialias: whether the random crop is scaled with antialiasing; upstream does not (False).
+        cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T frames per
+            video, from which "rand" and "middle" then choose. None for no cache.
 
     Raises:
-        VmrError: a value makes no sense.
+        VmrError: a value is not allowed.
     """
 
     num_frames: int
@@ -79,9 +79,9 @@ class ClipJob:
 
     Attributes:
         path: a video, or a still picture (jpg, png, webp, bmp) if `still`.
-        spec: what the clip is.
+        spec: the settings of the clip.
         seed: for `numpy.random.default_rng`.
-        may_flip: what `flip_allowed` says about the caption.
+        may_flip: the result of `flip_allowed` for the caption.
         still: whether the file is a still picture.
         reader: the library that decodes a video, see `VideoReader`.
     """
@@ -100,7 +100,7 @@ class ClipJob:
         return asdict(self)
 
     def answer(self, question: dict[str, Any]) -> Any:
-        """Refuse: a process asks nothing about a clip."""
+        """Refuse, because a process asks no questions about a clip."""
         raise WorkerMessageError
 
     def accepts(self, shape: Sequence[int]) -> bool:
@@ -109,7 +109,7 @@ class ClipJob:
 
 
 def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Generator[DecodedSegment, None, None]:
-    """Do a `ClipJob` in a decoding process; nothing is asked."""
+    """Run a `ClipJob` in a decoding process; it asks no questions."""
     spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
     job = ClipJob(spec=spec, seed=seed, **request)
     yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
@@ -119,7 +119,7 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
     """Decode a training clip.
 
     Args:
-        job: the clip. A damaged video gives what can be decoded of it; a damaged picture is refused.
+        job: the clip. From a damaged video, the decodable frames are used; a damaged picture is refused.
 
     Returns:
         uint8 RGB in [0, 255], (T, 3, S, S).
@@ -158,7 +158,7 @@ def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
 
 
 class _Frames(FrameSource, Timed, Protocol):
-    """What a clip is cut from: frames at times."""
+    """Frames with times, from which a clip is taken."""
 
 
 def _cut(video: _Frames, job: ClipJob) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""The data set doctor: it finds what of a training set is missing, broken, repeated, or also in the test set.
+"""The data set doctor: it finds videos of a training set that are missing, broken, repeated, or also in the test set.
 
-Every file is decoded once, as in training, in worker processes, so that a file may make its decoder hang or crash.
+Every file is decoded once, as in training, in worker processes, so that a hanging or crashing decoder does no harm.
 Contents are compared by SHA-256, which is computed only for files of equal size.
 """
 
@@ -30,7 +30,7 @@ from vmr.files import sha256_of
 from vmr.progress import progress_bar
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
-"""How many tokens the model makes of each caption, including those at its ends."""
+"""Counts the tokens of each caption as the model does, including the special tokens at both ends."""
 
 PROBLEMS = {
     "missing": "there is no such file",
@@ -45,7 +45,7 @@ PROBLEMS = {
     "test_content": "a video of the test set, by its bytes",
     "test_missing": "a video of the test set that is not there: its bytes were not compared",
 }
-"""What can be wrong, and what it means."""
+"""The kinds of problems, and what they mean."""
 
 MAX_BAD_SHARE = 0.25
 """The share of missing and unreadable files above which training is spoilt: by default, `TrainLoader` stops there."""

@@ -26,9 +26,9 @@ def cached_frames(path: str, folder: str, num_frames: int, short_side: int, read
 
     Args:
         path: the video.
-        folder: of the cache.
-        num_frames: the most frames to keep.
-        short_side: the longest short side of the frames, in pixels.
+        folder: the folder of the cache.
+        num_frames: the largest number of frames to keep.
+        short_side: the upper limit of the frames' short side, in pixels.
         reader: the library that decodes, see `VideoReader`.
 
     Returns:

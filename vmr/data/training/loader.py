@@ -2,9 +2,9 @@
 
 Shapes: B clips of T frames of S x S pixels.
 
-The order within each source is that of `vmr.data.training.order`. In place of a clip that cannot be decoded, the next
-pair of the same source fills the row of the batch, with its own caption. (Upstream loads another video, but keeps the
-caption.) Neither the number of workers nor their speed changes a batch.
+`vmr.data.training.order` decides the order within each source. If a clip cannot be decoded, the next pair of the same
+source takes its row of the batch, with its own caption. (Upstream loads another video, but keeps the caption.) Neither
+the number of workers nor their speed changes a batch.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from vmr.data.training.clips import ClipSpec
 from vmr.data.training.order import PLAN, LoaderPosition, Walk
 from vmr.errors import VmrError
 
-_RECENT = 1000  # clips, the last ones, over which the share of failures is taken
-_ENOUGH = 50  # clips that there must be before that share counts
-_NAMED = 3  # failures that the message names when there are too many
+_RECENT = 1000  # the share of failures is computed over this many clips, the last ones
+_ENOUGH = 50  # the share is not checked before this many clips
+_NAMED = 3  # how many failures the message names if there are too many
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Skipped:
 
     Attributes:
         source: the name of its source.
-        name: what the source calls the clip.
+        name: the clip's name in the source.
         reason: one line.
     """
 
@@ -57,11 +57,11 @@ class TrainBatch:
     """B clips of one media type with their captions.
 
     Attributes:
-        media: what the clips are.
+        media: the media type of the clips.
         video: uint8 RGB in [0, 255], (B, T, 3, S, S); T = 1 for images.
         captions: B texts.
-        ids: int64 (B,), equal for the same video and for nothing else.
-        position: after this batch.
+        ids: int64 (B,), equal for clips of the same video only.
+        position: the position of the loader after this batch.
         skipped: clips that could not be decoded on the way to this batch, each named once in a loop over
             `TrainLoader.batches`.
         waited_s: how many seconds the consumer waited for this batch.
@@ -79,16 +79,16 @@ class TrainBatch:
 class TrainLoader:
     """Decodes, draws and batches the pairs of several sources.
 
-    It is a context manager, which ends the threads and processes that were started. A batch is of one media type, which
-    is drawn with the weight of all its sources together; the source of each of its rows is drawn among these by weight.
-    All processes draw the same.
+    It is a context manager, which ends the threads and processes that were started. Each batch has one media type,
+    drawn with the total weight of the sources of this type; then the source of each row is drawn among these sources by
+    weight. All processes draw the same numbers.
 
     Args:
         sources: with weights, which need not sum to 1. A source of weight 0 is not used.
-        spec: what a clip is.
+        spec: the settings of a clip.
         batch_size: B per process, for each media type among the sources.
-        seed: of all random choices, at least 0.
-        rank: of this process.
+        seed: the seed of all random choices, at least 0.
+        rank: the rank of this process.
         world: how many processes there are.
         decode: how videos are decoded. Clips that a source draws itself are drawn in a thread of this process.
         max_bad_share: in [0, 1). The loader stops when more than this share of the last 1000 clips (or of all clips,
@@ -96,7 +96,7 @@ class TrainLoader:
         prefetch: how many batches are decoded ahead, at least 1.
 
     Raises:
-        VmrError: a value makes no sense, a source has no pairs, or the reader is not installed.
+        VmrError: a value is not allowed, a source has no pairs, or the reader is not installed.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class TrainLoader:
             "no weight of a source may be below 0, nor all of them 0": min((w for _, w in sources), default=1) < 0
             or not any(w for _, w in sources),
             "seed must be at least 0": seed < 0,
-            f"rank {rank} of {world} makes no sense": not 0 <= rank < world,
+            f"rank is {rank}, but must be from 0 to {world - 1}": not 0 <= rank < world,
             "max_bad_share must be at least 0 and less than 1": not 0 <= max_bad_share < 1,
             "prefetch must be at least 1": prefetch < 1,
         }
@@ -145,16 +145,16 @@ class TrainLoader:
     def batches(
         self, position: LoaderPosition | None = None, *, pin_memory: bool = False
     ) -> Generator[TrainBatch, None, None]:
-        """Yield batches without end.
+        """Yield an endless sequence of batches.
 
         Args:
             position: where to start, from an earlier batch; None for the first batch. The batches are the same as if
                 the loop had never been interrupted.
-            pin_memory: whether the clips lie in page-locked memory, which is copied to a GPU while the program goes on.
+            pin_memory: whether the clips are in page-locked memory, from which copies to a GPU run in the background.
 
         Raises:
-            VmrError: the position is that of a loader with another seed, rank, world or other sources. Later: too many
-                clips cannot be decoded, or a worker cannot start. Sources raise errors of their own.
+            VmrError: the position is from a loader with another seed, rank, world or other sources; later, if too many
+                clips cannot be decoded, or a worker cannot start. Sources may raise other errors.
         """
         position = position or self._start
         start = self._start
@@ -194,7 +194,7 @@ class TrainLoader:
     def _assemble(
         self, position: LoaderPosition, pool: ClipPool | None, pin_memory: bool, stopped: threading.Event
     ) -> Iterator[TrainBatch]:
-        """Runs in a `_BatchThread`. It submits the clips of later batches before it waits for those of a batch."""
+        """Run in a `_BatchThread`: submit the clips of later batches, then wait for the clips of the next batch."""
         walks = [
             Walk(
                 source,
@@ -245,7 +245,7 @@ class TrainLoader:
 
 
 def _pinned(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """The clips as one array in page-locked memory, which `torch.from_numpy` leaves where it is."""
+    """Return the clips as one array in page-locked memory, which `torch.from_numpy` does not copy."""
     import torch
 
     pinned = torch.empty((len(clips), *clips[0].shape), dtype=torch.uint8, pin_memory=True).numpy()
@@ -253,13 +253,13 @@ def _pinned(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _next_clip(walk: Walk, failures: _FailureCount, skipped: list[Skipped]) -> tuple[Pair, NDArray[np.uint8]]:
-    """The next pair of a walk that can be decoded; those before it that cannot are added to `skipped`."""
+    """Return the next pair of a walk that can be decoded; pairs that cannot be decoded are added to `skipped`."""
     while True:
         pair, clip = walk.next()
         if not isinstance(clip, DecodeFailure):
             failures.add_success()
             return pair, clip
-        walk.submit()  # another one in its place: as many are submitted as there are rows to fill
+        walk.submit()  # submit another pair in its place, so that there are as many as rows to fill
         if failures.add_failure(walk.number, pair.name, clip.reason):
             skipped.append(Skipped(walk.source_name, pair.name, clip.reason))
 
@@ -302,7 +302,7 @@ class _BatchThread:
         self._thread.start()
 
     def next(self) -> TrainBatch:
-        """The next batch, or the error that came instead of it."""
+        """Return the next batch, or the error that occurred."""
         item = self._ready.get()
         if isinstance(item, BaseException):
             raise item
@@ -325,7 +325,7 @@ class _BatchThread:
                 self._put(batch)
                 if self._stopped.is_set():
                     return
-        except BaseException as error:  # it is raised where the batches are consumed
+        except BaseException as error:  # raised again where the batches are consumed
             self._put(error)
 
     def _put(self, item: TrainBatch | BaseException) -> None:

@@ -1,9 +1,8 @@
 """The order in which one process uses the pairs of one source. The seed alone decides it, and it can be resumed.
 
-A source that can be read in any order is read in epochs, each a permutation of its pairs. All epochs, one after the
-other, form one endless sequence of places. Process r of w uses places r, r + w, r + 2w, ... (where pairs come in
-groups, the groups with these numbers). Of a stream, each process reads its own clips and shuffles them one buffer at a
-time.
+A source that can be read in any order is read in epochs, each a permutation of its pairs. All epochs together form one
+endless sequence of places. Process r of w uses the places r, r + w, r + 2w, ... (if pairs come in groups, the groups
+with these numbers). From a stream, each process reads its own clips and shuffles them one buffer at a time.
 
 Every random choice is a function of (seed, source, place). So a position is a few counts and the states of the streams.
 """
@@ -36,23 +35,23 @@ from vmr.data.training.clip_pool import Clip, ClipPool
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.errors import VideoError, VmrError
 
-# What a random generator is for. It is part of its seed, so that no two generators draw the same numbers.
+# The purpose of a random generator. It is part of the seed, so that no two generators draw the same numbers.
 PLAN, ORDER, CAPTION, CLIP = 1, 2, 3, 4
 
-_OLD_NAMES = {"bookmarks": "stream_states"}  # of fields in checkpoints
+_OLD_NAMES = {"bookmarks": "stream_states"}  # old names of fields in checkpoints
 
 
 @dataclass(frozen=True)
 class LoaderPosition:
-    """Where the loader of one process is; `LoaderPosition.of(json.loads(json.dumps(asdict(position))))` is the same.
+    """The position of one process's loader; `LoaderPosition.of(json.loads(json.dumps(asdict(position))))` equals it.
 
     Attributes:
         batch: the number of the next batch, from 0.
         taken: how many pairs of each source this process has used.
-        stream_states: for each source that is a stream, the state of its reader at the start of the buffer that the
-            next pair is in; None for other sources.
-        seed: of the loader whose position this is, and so are rank and world.
-        rank: of the process.
+        stream_states: for each stream, the state of its reader at the start of the buffer of the next pair; None for
+            other sources.
+        seed: the loader's seed.
+        rank: the rank of the process.
         world: how many processes there are.
         lengths: the number of pairs of each source, or of shards of each stream.
     """
@@ -66,7 +65,7 @@ class LoaderPosition:
     lengths: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        for name in ("taken", "stream_states", "lengths"):  # JSON makes lists of them
+        for name in ("taken", "stream_states", "lengths"):  # JSON turns tuples into lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     @classmethod
@@ -74,7 +73,7 @@ class LoaderPosition:
         """Read a position from a checkpoint.
 
         Args:
-            content: `asdict` of a position, maybe of an older version of vmr.
+            content: `asdict` of a position, maybe from an older version of vmr.
 
         Raises:
             VmrError: another version of vmr saved other fields.
@@ -87,7 +86,7 @@ class LoaderPosition:
 
 
 class Walk:
-    """The pairs of one source for one process: they are submitted for decoding ahead, and come in the same order.
+    """The pairs of one source for one process: they are submitted for decoding in advance, and returned in this order.
 
     Attributes:
         number: of the source among all sources of the loader.
@@ -98,10 +97,10 @@ class Walk:
         source: the source.
         number: of the source among all sources of the loader.
         offset: added to the ids of the source.
-        spec: what a clip is.
+        spec: the settings of a clip.
         position: where to start.
         pool: decodes the files; None to decode them in this process.
-        stopped: set when nobody needs the pairs any more; reading of a stream then ends with a VmrError.
+        stopped: set when the pairs are no longer needed; reading of a stream then ends with a VmrError.
         reader: the library that decodes videos, see `VideoReader`.
     """
 
@@ -130,7 +129,7 @@ class Walk:
             self._group, self._order = source.group, _EpochOrder(source, (position.seed, ORDER, number))
 
     def submit(self) -> None:
-        """Have one more pair decoded."""
+        """Submit one more pair for decoding."""
         here, count = self._position, self.taken + len(self._submitted)
         group, within = divmod(count, self._group)
         place = (group * here.world + here.rank) * self._group + within
@@ -151,7 +150,7 @@ class Walk:
         self._submitted.append((replace(pair, id=pair.id + self._offset), job, future))
 
     def next(self) -> tuple[Pair, Clip]:
-        """Return the next pair that was submitted, and its clip or why there is none."""
+        """Return the next submitted pair, and its clip or its failure."""
         pair, job, future = self._submitted.popleft()
         self.taken += 1
         if future is not None:
@@ -159,18 +158,18 @@ class Walk:
         return pair, _decode(job) if pair.make is None else _render(pair.make, job)
 
     def stream_state(self) -> StreamState | None:
-        """Return what, together with `taken`, this walk can be resumed from; None if the source is not a stream."""
+        """Return the state that, with `taken`, resumes this walk; None if the source is not a stream."""
         return self._order.stream_state(self.taken)
 
 
 class _Order(Protocol):
-    """Which pair comes when."""
+    """The order of the pairs."""
 
     def pair(self, count: int, place: int, rng: np.random.Generator) -> Pair:
         """Pair number `count` of this process, at `place` among those of all processes; `rng` chooses the caption."""
 
     def stream_state(self, taken: int) -> StreamState | None:
-        """Where to resume from when so many pairs were used; pairs before that one are not needed any more."""
+        """The state to resume from after `taken` pairs; earlier pairs are not needed any more."""
 
 
 class _EpochOrder:
@@ -193,12 +192,12 @@ class _EpochOrder:
         return self._source.pair(int(self._indices[step]), rng)
 
     def stream_state(self, taken: int) -> None:
-        """None: the count of pairs says everything."""
+        """Return None: the count of pairs is enough."""
 
 
 @dataclass
 class _Buffer:
-    """Clips of a stream that are shuffled. start: the state of the reader before the first of them."""
+    """Clips of a stream that are shuffled together. start: the state of the reader before the first clip."""
 
     start: StreamState
     order: NDArray[np.int64]
@@ -223,14 +222,14 @@ class _BufferedOrder:
         return buffer.clips[int(buffer.order[step])].pair(rng)
 
     def stream_state(self, taken: int) -> StreamState | None:
-        """The start of the buffer that the next pair is in; the buffers before it are dropped."""
+        """Return the start of the buffer of the next pair, and drop earlier buffers."""
         current = taken // self._size
         for number in [number for number in self._buffers if number < current]:
             del self._buffers[number]
         return self._buffers[current].start if current in self._buffers else self._start
 
     def _fill(self, number: int, count: int) -> _Buffer:
-        """Buffer `number` with at least `count` clips; the buffer before it must be full."""
+        """Return buffer `number` with at least `count` clips; the buffer before it must be full."""
         if number not in self._buffers:
             order = np.random.default_rng((*self._seed, number)).permutation(self._size)
             self._buffers[number] = _Buffer(self._reader.state_dict(), order)

@@ -3,7 +3,7 @@
 Probabilities of an image classifier are projected into the space of a sentence encoder (ConSE, Norouzi et al. 2014,
 section 3): the vector of a video is the weighted mean of the sentence vectors of the classes that its frames look like,
 and the vector of a text is its own sentence vector. The classifier is EfficientNet-Lite0 (ImageNet), the sentence
-encoder all-MiniLM-L6-v2. This is a baseline: it knows the 1000 ImageNet classes and nothing of motion.
+encoder all-MiniLM-L6-v2. This is a baseline: it knows the 1000 ImageNet classes and ignores motion.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ class OfflineEncoder:
             ModelError: their weights do not fit the networks exactly.
         """
         self.device = torch.device(device)
-        # The largest centred square. Captions describe the whole picture, so no further border is cut off.
+        # The largest centred square. Captions describe the whole picture, so no more of it is cut off.
         self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
         self.classifier = load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
         # More images at once do not fit into a CPU's cache: a batch of 8 took 1.4 times as long as 4 batches of 2.
@@ -68,7 +68,7 @@ class OfflineEncoder:
 
     @cached_property
     def class_vectors(self) -> Tensor:
-        """Sentence vectors of the ImageNet classes, (1000, D); computed at the first video, since texts need none."""
+        """Sentence vectors of the ImageNet classes, (1000, D); computed for the first video, as texts need none."""
         return self.encode_text([CLASS_PROMPT.format(name) for name in imagenet_class_names()])
 
     @torch.inference_mode()

@@ -18,9 +18,9 @@ from vmr.errors import ModelError
 from vmr.models.encoder import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    EncodedTexts,
     MatchingSizes,
     Preprocess,
-    ReadTexts,
     VideoFeatures,
     check_texts,
     fingerprint,
@@ -42,7 +42,7 @@ class VideoTextEncoder:
         model: the model.
         tokenizer: turns captions into token ids.
         max_text_tokens: where captions are cut, [CLS] and [SEP] included.
-        report: what became of the keys of the file that the model came from; None for a model made in memory.
+        report: which keys of the model's file were loaded, fitted or ignored; None for a model made in memory.
         device: where the model runs.
     """
 
@@ -58,7 +58,7 @@ class VideoTextEncoder:
         device: str | torch.device = "cpu",
         report: LoadReport | None = None,
     ) -> None:
-        """Take over a model: it is moved to the device and set to evaluation, and on a CPU its weights are packed.
+        """Move a model to the device and set it to evaluation mode; on a CPU, also pack its weights.
 
         Args:
             model: the model; do not train it further.
@@ -68,7 +68,7 @@ class VideoTextEncoder:
             about: one line on what the model can and cannot do.
             max_text_tokens: where captions are cut, [CLS] and [SEP] included; from 2 to the model's positions.
             device: where the model runs.
-            report: what became of the keys of the file that the model came from.
+            report: which keys of the model's file were loaded, fitted or ignored.
 
         Raises:
             ModelError: the preprocessing, the tokeniser or max_text_tokens does not fit the model.
@@ -200,7 +200,7 @@ class VideoTextEncoder:
         return self.video_features(video).tokens
 
     def with_text_limit(self, max_text_tokens: int) -> "VideoTextEncoder":
-        """Make an encoder of the same model that cuts captions earlier; vectors of videos stay the same.
+        """Make an encoder with the same model that cuts captions earlier; vectors of videos stay the same.
 
         Args:
             max_text_tokens: tokens to read of a caption, [CLS] and [SEP] included; more than now has no effect.
@@ -226,7 +226,7 @@ class VideoTextEncoder:
         )
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens that are read of each caption, [CLS] and [SEP] included.
+        """Count the tokens of each caption that the model reads, including [CLS] and [SEP].
 
         Args:
             texts: B captions.
@@ -237,14 +237,14 @@ class VideoTextEncoder:
         return [int(length) for _, mask in self._tokenize(texts) for length in mask.sum(dim=1)]
 
     @torch.inference_mode()
-    def read_texts(self, texts: Sequence[str]) -> ReadTexts:
+    def read_texts(self, texts: Sequence[str]) -> EncodedTexts:
         """Run the text encoder.
 
         Args:
             texts: B captions.
 
         Returns:
-            What `match` needs of them: B * L * W floats, with BERT base and 32 tokens 100 kB for each caption.
+            The encoded texts for `match`: B * L * W floats; with BERT base and 32 tokens, 100 kB for each caption.
         """
         read = [(self.model.text_encoder(ids, mask), mask) for ids, mask in self._tokenize(texts)]
         longest = max((mask.shape[1] for _, mask in read), default=0)
@@ -254,23 +254,23 @@ class VideoTextEncoder:
         for start, (one, mask) in zip(range(0, len(texts), TEXTS_AT_ONCE), read, strict=True):
             tokens[start : start + len(one), : one.shape[1]] = one
             masks[start : start + len(one), : one.shape[1]] = mask
-        return ReadTexts(tokens, masks)
+        return EncodedTexts(tokens, masks)
 
     @torch.inference_mode()
-    def match(self, video_tokens: Tensor, texts: Sequence[str] | ReadTexts) -> Tensor:
-        """Tell how well each text describes each video, by comparing them token by token.
+    def match(self, video_tokens: Tensor, texts: Sequence[str] | EncodedTexts) -> Tensor:
+        """Score how well each text describes each video, by comparing them token by token.
 
-        The score is the logit of "they belong together", by which upstream re-ranks without a softmax. The keys and
-        values of a video are computed once for all texts.
+        The score is the logit of the class "they belong together", without a softmax, as in upstream's re-ranking. The
+        keys and values of a video are computed once for all texts.
 
         Args:
-            video_tokens: (V, N, C), as from `video_tokens`.
-            texts: B captions, or what `read_texts` made of them.
+            video_tokens: (V, N, C), as returned by the method `video_tokens`.
+            texts: B captions, or the result of `read_texts`.
 
         Returns:
             float32 logits (V, B), higher is better, in any range.
         """
-        read = texts if isinstance(texts, ReadTexts) else self.read_texts(texts)
+        read = texts if isinstance(texts, EncodedTexts) else self.read_texts(texts)
         logits = torch.empty(len(video_tokens), len(read), device=self.device)
         batches = torch.arange(len(read), device=self.device).split(TEXTS_AT_ONCE) if len(read) else ()
         for video, row in zip(video_tokens, logits, strict=True):
@@ -278,7 +278,7 @@ class VideoTextEncoder:
         return logits
 
     @torch.inference_mode()
-    def match_batches(self, video_tokens: Tensor, batches: Iterable[ReadTexts]) -> Tensor:
+    def match_batches(self, video_tokens: Tensor, batches: Iterable[EncodedTexts]) -> Tensor:
         """Match one video with texts that come in batches, holding one batch in memory at a time.
 
         The keys and values of the video are computed once. The caller decides the size and the order of the batches.
@@ -288,9 +288,9 @@ class VideoTextEncoder:
             batches: texts, B in all.
 
         Returns:
-            float32 logits (B,), as from `match`, in the order of the texts.
+            float32 logits (B,), those that `match` gives, in the order of the texts.
         """
-        memory = self.model.remember(video_tokens.to(self.device))
+        memory = self.model.project_video(video_tokens.to(self.device))
         logits = [torch.empty(0, device=self.device)]
         for batch in batches:
             tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
@@ -309,7 +309,7 @@ class VideoTextEncoder:
 
 
 def _on_device(video: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device; to a GPU from pinned memory, so that the copy runs while the CPU goes on."""
+    """Copy to the device. Copies to a GPU use pinned memory, so that they run while the CPU continues."""
     if device.type == "cuda" and not video.is_cuda:
         return video.pin_memory().to(device, non_blocking=True)
     return video.to(device)
@@ -321,7 +321,7 @@ def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_
     Args:
         name: of the model or of the setting, for the error message.
         config: sizes of the model.
-        preprocess: what its videos will be.
+        preprocess: the preprocessing of its videos.
         max_text_tokens: where captions will be cut.
 
     Raises:

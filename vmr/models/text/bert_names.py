@@ -1,4 +1,4 @@
-"""What published BERTs call the weights of our text encoder, fusion layers and masked language modelling head.
+"""The names that published BERTs give to the weights of our text encoder, fusion layers and masked language head.
 
 The names are those of Hugging Face transformers. Models with a masked language modelling head put `bert.` before the
 names of the encoder; plain encoders do not.
@@ -8,7 +8,7 @@ import re
 
 from vmr.errors import ModelError
 
-# Ours -> BERT's. A name is renamed by the first entry that it starts with. `bert.` stands for the prefix.
+# Our prefix -> BERT's prefix. The first entry that a name starts with applies. `bert.` stands for the file's prefix.
 _PARTS = {
     "text_encoder.embeddings.word.": "bert.embeddings.word_embeddings.",
     "text_encoder.embeddings.position.": "bert.embeddings.position_embeddings.",
@@ -41,9 +41,9 @@ def bert_name(name: str, num_text_layers: int, bert_prefix: str) -> str:
     BERT numbers its layers through, so the first fusion layer is BERT's layer `num_text_layers`.
 
     Args:
-        name: of ours, starting with `text_encoder.`, `fusion.` or `masked_lm_head.`.
+        name: our name, starting with `text_encoder.`, `fusion.` or `masked_lm_head.`.
         num_text_layers: layers of the text encoder.
-        bert_prefix: what stands before the encoder's names, `bert.` or nothing.
+        bert_prefix: the prefix of the encoder's names, `bert.` or empty.
 
     Returns:
         The name in the file, such as `bert.encoder.layer.0.output.dense.weight`.
@@ -65,8 +65,8 @@ def tied_copies(root: str, bert_prefix: str) -> dict[str, str]:
     """List the keys of a BERT file that only repeat another weight.
 
     Args:
-        root: what stands before BERT's names in the file, such as `text_encoder.`; may be empty.
-        bert_prefix: what stands before the encoder's names, `bert.` or nothing.
+        root: the prefix of BERT's names in the file, such as `text_encoder.`; may be empty.
+        bert_prefix: the prefix of the encoder's names, `bert.` or empty.
 
     Returns:
         Key of the copy -> key of the weight that it repeats.

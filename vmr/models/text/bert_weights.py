@@ -1,7 +1,7 @@
 """Initialise a text encoder and its fusion layers from a pretrained BERT.
 
 BERT's first layers become the `TextEncoder`, its last ones the self-attention and the feed-forward parts of the
-`FusionEncoder`; cross-attention keeps its fresh weights, since BERT has none. A source is
+`FusionEncoder`; cross-attention keeps its fresh weights, because BERT has no cross-attention. A source is
 
 - `minilm`: all-MiniLM-L6-v2 (width 384, 6 layers) from its pip package, without a download;
 - a folder in the layout of the Hugging Face hub (config.json, and model.safetensors or pytorch_model.bin), or a file
@@ -35,8 +35,8 @@ _SIZES = {
     "feed_forward": "intermediate_size",
     "max_positions": "max_position_embeddings",
 }
-# What our text encoder computes. Weights of a BERT with other settings would load without an error and give other
-# results, so they are refused.
+# The settings that our text encoder implements. A BERT with other settings would load without an error, but give wrong
+# results, so it is refused.
 _COMPUTED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -57,7 +57,7 @@ def bert_config(source: str | Path) -> TextConfig:
         models; 4 of 6); use `dataclasses.replace` for another number.
 
     Raises:
-        ModelError: there is no BERT under this name, or its settings are not those that `TextEncoder` computes.
+        ModelError: there is no BERT under this name, or it has other settings than those that `TextEncoder` implements.
         MissingExtraError: the package of `minilm` is not installed.
     """
     file = _config_file(source)
@@ -80,7 +80,7 @@ def load_bert(
 ) -> LoadReport:
     """Fill a text encoder and its fusion layers with a pretrained BERT; neither changes unless everything fits.
 
-    Cross-attention keeps its fresh weights if the source has none of it, and so does the masked language modelling
+    If the source has no cross-attention, ours keeps its fresh weights; the same holds for the masked language modelling
     head. The pooler and the next-sentence head are ignored.
 
     Args:
@@ -90,11 +90,11 @@ def load_bert(
         masked_lm_head: filled as well, if given.
 
     Returns:
-        What became of every key. It names keys as the source does, except that the `gamma` and `beta` of old files are
+        A report on every key. Keys have their names in the source, except that the `gamma` and `beta` of old files are
         called `weight` and `bias`.
 
     Raises:
-        ModelError: the source cannot be reached or read, has other settings than `TextEncoder` computes, or has keys
+        ModelError: the source cannot be reached or read, has other settings than `TextEncoder` implements, or has keys
             that are missing, left over or of another shape.
     """
     if not isinstance(source, Mapping):
@@ -137,7 +137,7 @@ def _absent_groups(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor]) 
 
 
 def _check_heads(text_encoder: TextEncoder, source: str | Path) -> None:
-    """Compare the numbers of attention heads: no shape tells them, so that weights of another number would load."""
+    """Compare the numbers of attention heads, which no shape shows: weights with another number would load."""
     stated, own = bert_config(source).num_heads, text_encoder.config.num_heads
     if stated != own:
         raise ModelError(f"{source}: has {stated} attention heads, but this text encoder has {own}")

@@ -21,13 +21,13 @@ MASKED_SCORE = -10000.0
 
 @dataclass(frozen=True)
 class TextConfig:
-    """Sizes of a BERT whose first layers read text alone and whose last layers look at the video as well.
+    """Sizes of a BERT whose first layers read the text alone and whose last layers also attend to the video.
 
     Attributes:
         vocab_size: entries of the tokeniser.
         width: W, channels of a token.
         num_layers: layers of the whole BERT.
-        num_text_layers: how many of them, from the first, read text alone; at least one must be left.
+        num_text_layers: how many of the first layers read the text alone; fewer than num_layers.
         num_heads: H, heads of every attention; must divide the width.
         feed_forward: channels inside the feed-forward part of a layer.
         max_positions: the longest text, in tokens.
@@ -64,7 +64,7 @@ class TextConfig:
 
 
 class TextEncoder(nn.Module):
-    """BERT's embeddings and first layers: turns token ids into contextual tokens, without looking at a video.
+    """BERT's embeddings and first layers: turns token ids into contextual tokens, without a video.
 
     Attributes:
         config: sizes of the whole BERT.

@@ -1,10 +1,10 @@
-"""BERT's last layers, which read a text while looking at a video, and the head that predicts masked words.
+"""BERT's last layers, which attend from a text to a video, and the head that predicts masked words.
 
 Shapes: V videos, N video tokens each, C their width; B = V * M texts, M for each video, L tokens, W text width,
 H heads, d = W / H.
 
-A video contributes its keys and values in every layer, and these do not depend on the text. `remember` computes them
-once, and any number of texts is then matched against them.
+A video contributes its keys and values in every layer, and these do not depend on the text. `project_video` computes
+them once, and any number of texts is then matched against them.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from vmr.models.text.encoder import NORM_EPS, Attention, TextConfig, TextLayer, 
 
 
 class VideoMemory(NamedTuple):
-    """What the fusion layers need of V videos.
+    """The keys and values of V videos in every fusion layer.
 
     Attributes:
         keys: (V, H, N, d) for each layer.
@@ -69,7 +69,7 @@ class FusionEncoder(nn.Module):
         self.layers = nn.ModuleList(FusionLayer(config, video_width) for _ in range(num_layers))
         self.apply(init_bert_weights)
 
-    def remember(self, video_tokens: Tensor, video_mask: Tensor | None = None) -> VideoMemory:
+    def project_video(self, video_tokens: Tensor, video_mask: Tensor | None = None) -> VideoMemory:
         """Compute the keys and values of videos in every layer.
 
         Args:
@@ -78,19 +78,19 @@ class FusionEncoder(nn.Module):
                 in one batch; default, all tokens may be attended to.
 
         Returns:
-            What `forward` needs of the videos.
+            The keys and values, for `forward`.
         """
         projected = [layer.cross_attention.project(video_tokens) for layer in self._fusion_layers]
         bias = None if video_mask is None else padding_bias(video_mask, projected[0][0].dtype)
         return VideoMemory(tuple(keys for keys, _ in projected), tuple(values for _, values in projected), bias)
 
     def forward(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:
-        """Read texts while looking at videos, M texts for each of V videos.
+        """Run the layers on M texts for each of V videos; the texts attend to the video.
 
         Args:
             text_tokens: (V * M, L, W), the output of a `TextEncoder`; the M texts of a video stand one after the other.
             attention_mask: (V * M, L), 1 for tokens, 0 for padding.
-            memory: what `remember` computed of the V videos.
+            memory: what `project_video` computed of the V videos.
 
         Returns:
             (V * M, L, W).

@@ -1,6 +1,6 @@
 """Turn captions into BERT's WordPiece tokens.
 
-A vocabulary is a file `vocab.txt`. That of BERT uncased comes with a pip package, so that nothing must be downloaded.
+A vocabulary is a file `vocab.txt`. BERT uncased's vocabulary comes with a pip package, so nothing must be downloaded.
 """
 
 import re
@@ -67,7 +67,8 @@ class CaptionTokenizer:
 
         self.source = source
         self.words = _read_vocabulary(source)
-        # A dict, not a file: given a file under a wrong keyword, this class makes a vocabulary of 5 entries silently.
+        # A dict, not a file: if a file is passed under a wrong keyword, the class silently makes a vocabulary of 5
+        # entries.
         self._tokenizer = BertWordPieceTokenizer({word: index for index, word in enumerate(self.words)})
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(self.words.index, SPECIAL)
 

@@ -1,7 +1,7 @@
 """The scores that VideoMamba's authors published for their retrieval models, as data. Imports no torch.
 
 They are percentages, zero-shot and re-ranked: the matching head (VTM) scored the 128 best candidates of each query
-anew. Scores of the embeddings alone, by which an index ranks, are lower.
+again. Scores of the embeddings alone, as an index uses them, are lower.
 """
 
 from dataclasses import dataclass

@@ -15,7 +15,7 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 
 MIDDLE = VideoTextConfig(video=replace(VideoMambaConfig.of_size("middle"), student=StudentConfig(teacher_dim=512)))
-"""VideoMamba-M for 8 frames of 224 pixels, and BERT base whose last 3 layers look at the video."""
+"""VideoMamba-M for 8 frames of 224 pixels, and BERT base whose last 3 layers attend to the video."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
 
     Args:
         released: the published model.
-        config: sizes that were read off the file.
+        config: sizes that were inferred from the file.
 
     Raises:
         ModelError: a size differs; the message names it.

@@ -21,7 +21,7 @@ from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.text.bert_names import bert_name, tied_copies
 from vmr.models.text.encoder import TextConfig
-from vmr.models.upstream.vision import check_depth, count_numbered, fit_tensor, infer_config, sized
+from vmr.models.upstream.vision import check_depth, checked_shape, count_numbered, fit_tensor, infer_config
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.weights import LoadReport, check_complete, check_ties, error_prefix, match_weights
 from vmr.ops.backend import Backend
@@ -33,7 +33,7 @@ TEXT_LAYERS_OF_WIDTH = {768: 9}
 """Those before fusion, in the released models."""
 
 _BERT_PARTS = ("text_encoder.", "fusion.", "masked_lm_head.")
-# Ours -> upstream's, besides the parts of BERT. A name is renamed by the first entry that it starts with.
+# Our prefix -> upstream's prefix, without the parts of BERT. The first entry that a name starts with applies.
 _PARTS = {
     "video_encoder.": "vision_encoder.",
     "video_proj.": "vision_proj.",
@@ -68,7 +68,7 @@ class UpstreamVideoText:
 
     @property
     def bert_prefix(self) -> str:
-        """What stands between `text_encoder.` and BERT's own names: `bert.` or nothing."""
+        """The prefix between `text_encoder.` and BERT's own names: `bert.` or empty."""
         return "bert." if any(key.startswith("text_encoder.bert.") for key in self.weights) else ""
 
 
@@ -108,11 +108,11 @@ def video_text_from_upstream(
         weights: a checkpoint file of upstream's, or its content, in any of the layouts that upstream writes.
         num_frames: frames of a clip; default, those of the checkpoint. Temporal positions are interpolated.
         image_size: side of the frames in pixels; default, that of the checkpoint. Positions are interpolated.
-        num_heads: attention heads of BERT, which no weight tells; needed for unusual widths only.
+        num_heads: attention heads of BERT, which no weight shows; needed only for unusual widths.
         backend: implementation of the kernels, as in `vmr.ops.backend`.
 
     Returns:
-        The model, in evaluation mode, and what became of each key of the checkpoint.
+        The model, in evaluation mode, and a report on each key of the checkpoint.
 
     Raises:
         ModelError: the file cannot be read safely, or anything in it is missing, left over or of another shape.
@@ -151,12 +151,12 @@ def read_video_text(checkpoint: str | Path | Mapping[str, Any]) -> UpstreamVideo
 
 
 def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | None = None) -> VideoTextConfig:
-    """Read the sizes of a model off the shapes of its weights.
+    """Infer the sizes of a model from the shapes of its weights.
 
-    No shape tells the number of attention heads. It is `num_heads`, or that of the published BERT of this width, or
-    `num_attention_heads` of the text encoder in the pickled config. No shape tells that all keys of a last layer are
-    missing either: the numbers of layers are compared with the pickled config, or with the published models of these
-    widths.
+    No shape shows the number of attention heads. It is `num_heads`, or that of the published BERT of this width, or
+    `num_attention_heads` of the text encoder in the pickled config. No shape shows either that all keys of the last
+    layer are missing, so the numbers of layers are compared with the pickled config, or with the published models of
+    these widths.
 
     Args:
         checkpoint: weights and settings.
@@ -166,13 +166,13 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
         The sizes.
 
     Raises:
-        ModelError: the number of heads cannot be found, a weight that tells a size is missing or of another shape, or
-            there are fewer layers than there should be.
+        ModelError: the number of heads cannot be found, a weight that shows a size is missing or has a wrong shape, or
+            layers are missing.
     """
     source, weights, text = checkpoint.source, checkpoint.weights, f"text_encoder.{checkpoint.bert_prefix}"
     num_text_layers = _count_text_layers(checkpoint, f"{text}encoder.layer.")
     num_layers = count_numbered(source, weights, f"{text}encoder.layer.")
-    vocab_size, width = sized(source, weights, f"{text}embeddings.word_embeddings.weight", None, None)
+    vocab_size, width = checked_shape(source, weights, f"{text}embeddings.word_embeddings.weight", None, None)
     for part, count, setting, published in (
         ("BERT", num_layers, "num_hidden_layers", LAYERS_OF_WIDTH),
         ("BERT before its first crossattention", num_text_layers, "fusion_layer", TEXT_LAYERS_OF_WIDTH),
@@ -180,9 +180,9 @@ def infer_video_text_config(checkpoint: UpstreamVideoText, *, num_heads: int | N
         check_depth(source, part, width, count, _stated(checkpoint, "text_encoder", setting), published.get(width))
     stated_layers = _stated(checkpoint, "vision_encoder", "depth")
     video = infer_config(weights, source=source, stated_layers=stated_layers)
-    max_positions, _ = sized(source, weights, f"{text}embeddings.position_embeddings.weight", None, width)
-    feed_forward, _ = sized(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
-    embed_dim, _ = sized(source, weights, "text_proj.weight", None, width)
+    max_positions, _ = checked_shape(source, weights, f"{text}embeddings.position_embeddings.weight", None, width)
+    feed_forward, _ = checked_shape(source, weights, f"{text}encoder.layer.0.intermediate.dense.weight", None, width)
+    embed_dim, _ = checked_shape(source, weights, "text_proj.weight", None, width)
     heads = _find_num_heads(checkpoint, width) if num_heads is None else num_heads
     with error_prefix(source):
         return VideoTextConfig(
@@ -204,7 +204,7 @@ def load_video_text(model: VideoTextModel, checkpoint: UpstreamVideoText) -> Loa
         checkpoint: weights and settings.
 
     Returns:
-        What became of every key; it names keys as the file does.
+        A report on every key, by the names in the file.
 
     Raises:
         ModelError: keys are missing, left over, of a shape that no rule can fit, or not finite; the masked language
@@ -263,7 +263,7 @@ def _check_teacher(source: str, weights: Mapping[str, Tensor]) -> None:
 
 
 def _count_text_layers(checkpoint: UpstreamVideoText, layers: str) -> int:
-    """The number of BERT's first layer that looks at the video; `layers` is what stands before the numbers."""
+    """The number of BERT's first layer that attends to the video; `layers` is the prefix of the numbers."""
     weights, fusing = checkpoint.weights, re.compile(rf"{re.escape(layers)}(\d{{1,9}})\.crossattention\.")
     numbers = [int(match[1]) for key in weights if (match := fusing.match(key))]
     if numbers:

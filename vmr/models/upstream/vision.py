@@ -1,8 +1,8 @@
-"""Load the released VideoMamba vision weights, and account for every key in them.
+"""Load the released VideoMamba vision weights, and report on every key.
 
 Upstream always loads with `strict=False`, so that a misspelt name loads nothing without a message. Here each key of the
-file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule that is written below; each weight of
-the model comes from the file or was allowed to start fresh. Anything else is a ModelError.
+file is loaded as it is, fitted (interpolated or inflated), or ignored by a rule below; each weight of the model comes
+from the file, or the caller allows it to keep its initial value. Anything else is a ModelError.
 
 Vision files are bare state dicts or hold one under `model` or `module`; fine-tuned ones prefix their keys by
 `backbone.` or `encoder.`; full video-text checkpoints hold the encoder under `vision_encoder.`. Encoders call their
@@ -48,10 +48,10 @@ def load_upstream(
             absent from the file; keys of the file under these prefixes are ignored.
 
     Returns:
-        What became of every key.
+        A report on every key.
 
     Raises:
-        ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that nothing fits.
+        ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that no rule can fit.
     """
     source = str(weights) if isinstance(weights, str | Path) else "state dict"
     content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
@@ -76,7 +76,7 @@ def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tens
         The weights by the names of the model, and the keys that are not part of the vision encoder -> the reason.
 
     Raises:
-        ModelError: two keys come to the same name.
+        ModelError: two keys are renamed to the same name.
     """
     is_full_model = any(key.startswith(_ENCODER_IN_FULL_MODEL) for key in state_dict)
     vision: dict[str, Tensor] = {}
@@ -100,18 +100,18 @@ def infer_config(
     source: str = "state dict",
     stated_layers: Collection[int] = (),
 ) -> VideoMambaConfig:
-    """Read the sizes of a video encoder off the shapes of its weights.
+    """Infer the sizes of a video encoder from the shapes of its weights.
 
     Args:
         state_dict: weights of any layout that `load_upstream` reads; other parts of a full model are ignored.
         source: name of the file in error messages.
-        stated_layers: the number of layers by the config of the run that wrote the file; empty where there is none.
+        stated_layers: the number of layers in the config of the run that wrote the file; empty if there is no config.
 
     Returns:
         The sizes. Image weights, whose patch filter has no time, give a tubelet size and a number of frames of 1.
 
     Raises:
-        ModelError: a key that tells a size is missing or has another number of dimensions, or all keys of a layer are
+        ModelError: a key that shows a size is missing or has another number of dimensions, or all keys of a layer are
             missing.
     """
     prefix = _prefix_of(state_dict)
@@ -120,12 +120,12 @@ def infer_config(
     )
     is_image = patch_key in state_dict and state_dict[patch_key].dim() == 4
     tubelet = () if is_image else (None,)
-    width, _, *in_time, _, patch_size = sized(source, state_dict, patch_key, None, 3, *tubelet, None, None)
-    num_patches = sized(source, state_dict, position_key, 1, None, width)[1] - 1
+    width, _, *in_time, _, patch_size = checked_shape(source, state_dict, patch_key, None, 3, *tubelet, None, None)
+    num_patches = checked_shape(source, state_dict, position_key, 1, None, width)[1] - 1
     grid_size = math.isqrt(num_patches)
     if grid_size == 0 or grid_size**2 != num_patches:
         raise ModelError(f"{source}: {position_key} has CLS and {num_patches} patches, which is no square grid")
-    num_steps = sized(source, state_dict, time_key, 1, None, width)[1] if time_key in state_dict else 1
+    num_steps = checked_shape(source, state_dict, time_key, 1, None, width)[1] if time_key in state_dict else 1
     num_layers = count_numbered(source, state_dict, f"{prefix}layers.")
     published = dict(SIZES.values()).get(width) if patch_size == 16 else None
     check_depth(source, "the video encoder", width, num_layers, stated_layers, published)
@@ -144,7 +144,7 @@ def infer_config(
 
 
 def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
-    """Change a weight of another shape so that it fits the model, where a rule says how.
+    """Change a weight of another shape so that it fits the model, if a rule says how.
 
     Args:
         key: name of the weight, with or without `vision_encoder.` before it.
@@ -152,8 +152,8 @@ def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
         wanted: the weight of the model.
 
     Returns:
-        The weight to load, and what was done to it; "" where nothing was done, because the shape is right or no rule
-        applies.
+        The weight to load, and a description of the change; "" if nothing was changed, because the shape is right or no
+        rule applies.
     """
     key = key.removeprefix(_ENCODER_IN_FULL_MODEL)
     if tensor.dim() == 0 or tensor.shape == wanted.shape:
@@ -188,7 +188,7 @@ def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh:
 
 
 def _is_image_without_time(key: str, available: Mapping[str, Tensor]) -> bool:
-    """Whether `key` is the temporal positions and the file holds image weights: these then start at zero (upstream)."""
+    """Whether `key` is the temporal positions, which start at 0 (upstream) if the file holds image weights."""
     patch_filter = available.get("patch_embed.proj.weight")
     return key == "temporal_pos_embedding" and patch_filter is not None and patch_filter.dim() == 4
 
@@ -206,7 +206,7 @@ def _infer_student(source: str, state_dict: Mapping[str, Tensor], prefix: str, w
     num_taps = count_numbered(source, state_dict, prefix)
     teacher_dim = None
     for tap in range(num_taps):
-        teacher_dim, _ = sized(source, state_dict, f"{prefix}{tap}.head.weight", teacher_dim, width)
+        teacher_dim, _ = checked_shape(source, state_dict, f"{prefix}{tap}.head.weight", teacher_dim, width)
     assert teacher_dim is not None  # there is at least one tap
     return StudentConfig(teacher_dim, num_taps)
 
@@ -236,20 +236,20 @@ def count_numbered(source: str, keys: Iterable[str], prefix: str) -> int:
 def check_depth(
     source: str, part: str, width: int, num_layers: int, stated: Collection[int], published: int | None
 ) -> None:
-    """Check the number of layers of a part against what is known of it.
+    """Check the number of layers of a part against the config of the run, or against the published models.
 
-    Weights whose last layers are missing look like those of a smaller model, so that only other knowledge can tell.
+    Weights whose last layers are missing look like those of a smaller model, so the shapes alone do not show it.
 
     Args:
         source: name of the file in error messages.
         part: what the layers belong to, for error messages.
         width: of the layers, for error messages.
         num_layers: how many the file has.
-        stated: how many there should be by the config of the run; empty where it says nothing.
-        published: how many a published model of this width has, used where the config says nothing; None if unknown.
+        stated: how many the config of the run states; empty if it states none.
+        published: how many a published model of this width has, used if the config states none; None if unknown.
 
     Raises:
-        ModelError: the number is another one.
+        ModelError: the numbers differ.
     """
     expected = sorted(stated) or ([published] if published else [])
     if expected and num_layers not in expected:
@@ -260,8 +260,8 @@ def check_depth(
         )
 
 
-def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | None) -> torch.Size:
-    """Get the shape of a weight from which sizes are read.
+def checked_shape(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | None) -> torch.Size:
+    """Get the shape of a weight from which sizes are inferred.
 
     Args:
         source: name of the file in error messages.
@@ -276,7 +276,7 @@ def sized(source: str, weights: Mapping[str, Tensor], key: str, *shape: int | No
         ModelError: the weight is missing or has another shape; the message names the key.
     """
     if key not in weights:
-        raise ModelError(f"{source} lacks {key}, which tells a size, among {len(weights)} keys")
+        raise ModelError(f"{source} lacks {key}, from which a size is read, among {len(weights)} keys")
     found = weights[key].shape
     fits = len(found) == len(shape) and all(
         length > 0 and known in (None, length) for length, known in zip(found, shape, strict=True)

@@ -1,4 +1,4 @@
-"""What the video encoder and the classifier share: turning pixels into tokens, and the layers.
+"""The parts that the video encoder and the classifier share: turning pixels into tokens, and the layers.
 
 Shapes: B batch, T frames, H = W pixels, k tubelet frames, P patch side, G = H / P, S = T / k time steps (1 for an
 image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
@@ -114,7 +114,7 @@ class PatchEmbed(nn.Module):
 
 
 class VideoMambaBackbone(nn.Module):
-    """From pixels to the residual stream after the last layer; subclasses add the final norm and what follows.
+    """From pixels to the residual stream after the last layer; subclasses add the final norm and their outputs.
 
     Attributes:
         config: sizes of the layers and of the input.
@@ -188,8 +188,8 @@ class VideoMambaBackbone(nn.Module):
             wanted: indices of layers after which the residual stream is wanted as well; not the last layer's.
 
         Returns:
-            The last layer's output (B, L, C); the float32 residual stream (B, L, C) to which it must still be added;
-            and index -> residual stream for the `wanted` layers.
+            The last layer's output (B, L, C); the float32 residual stream (B, L, C), to which this output is not yet
+            added; and index -> residual stream for the `wanted` layers.
         """
         if self.layer_graphs is not None and tokens.is_cuda and torch.is_grad_enabled():
             return self.layer_graphs(tokens, wanted)

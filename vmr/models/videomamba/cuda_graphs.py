@@ -1,8 +1,8 @@
 """Forward passes of small batches on a GPU as CUDA graphs: one launch instead of hundreds.
 
 For a clip of eight frames a layer runs about ten kernels, and each ends before Python can launch the next. A graph is
-captured when a shape comes for the second time, so that a shape that comes once costs nothing, and replayed from then
-on.
+captured at the second call with a shape, so that a shape that occurs once costs nothing, and is replayed at later
+calls.
 """
 
 import logging
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 MAX_GRAPHS = 8  # each keeps the memory of one pass; the least recently used one is deleted
-MAX_VALUES = 64 * 3 * 224 * 224  # of a batch; a larger one keeps the GPU busy without a graph
+MAX_VALUES = 64 * 3 * 224 * 224  # pixels in a batch; a larger batch keeps the GPU busy without a graph
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +35,8 @@ class _Graph(NamedTuple):
 class CudaGraphs(Generic[Result]):
     """A function of one tensor, replayed as a CUDA graph on a GPU, without gradients, for batches that are not large.
 
-    The function may return any nesting of tuples of tensors. It must compute on the GPU alone: a decision that it makes
-    by looking at values is made once, at capture. Safe to call from several threads.
+    The function may return any nesting of tuples of tensors. It must compute on the GPU alone. If it branches on values
+    of tensors, the branch taken at capture is always replayed. Safe to call from several threads.
     """
 
     def __init__(self, function: Callable[[Tensor], Result], *modules: nn.Module) -> None:
@@ -64,13 +64,13 @@ class CudaGraphs(Generic[Result]):
             x: the argument of the function; (B, T, 3, H, W) for a video encoder.
 
         Returns:
-            The result of the function, in tensors of its own.
+            The result of the function, in new tensors.
         """
         if not (x.is_cuda and self._captures) or torch.is_grad_enabled() or x.numel() > MAX_VALUES:
             return self._function(x)
         autocast = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         key = (x.shape, x.dtype, x.device, autocast)
-        with self._lock, torch.cuda.device(x.device):  # a capture is of the current device
+        with self._lock, torch.cuda.device(x.device):  # a graph is captured on the current device
             if key not in self._seen:
                 self._seen.add(key)
                 return self._function(x)
@@ -83,7 +83,7 @@ class CudaGraphs(Generic[Result]):
             return result
 
     def _up_to_date(self, key: object, x: Tensor) -> _Graph | None:
-        """The graph for this shape and for the weights as they are now; None where none can be captured."""
+        """Return the graph for this shape and the current weights; None if it cannot be captured."""
         graph, weights = self._graphs.pop(key, None), self._weights()
         if graph is None or graph.weights != weights:
             try:
@@ -102,7 +102,7 @@ class CudaGraphs(Generic[Result]):
         return graph
 
     def _capture(self, x: Tensor, weights: object) -> _Graph:
-        with torch.inference_mode(False):  # a tensor made in inference mode could not be written to outside of it
+        with torch.inference_mode(False):  # a tensor made in inference mode cannot be written to in other modes
             given = torch.empty_like(x)
         given.copy_(x)
         self._function(given)  # before the capture, so that nothing is compiled or cached for the first time in it
@@ -112,7 +112,7 @@ class CudaGraphs(Generic[Result]):
         return _Graph(graph, given, result, weights)
 
     def _weight_tensors(self) -> list[Tensor]:
-        """The weights as they are now: a module may have been given other tensors."""
+        """The current weights: a module may have been given other tensors."""
         found = (held.get(name) for held, name in self._weight_places)
         return [tensor for tensor in found if tensor is not None]
 

@@ -31,7 +31,7 @@ class VideoMambaConfig(BackboneConfig):
     Attributes:
         pool: how tokens become the pooled vectors; see `vmr.models.videomamba.pooling.pool_tokens`.
         across_time: whether the frames of a clip are one sequence. If false, each frame is encoded as an image, so that
-            the model cannot see motion; comparing it with the other tells how much of a score needs motion.
+            the model cannot see motion; comparing the scores of both kinds shows how much of a score needs motion.
         student: which layers are compared with a teacher; None for an encoder without student outputs.
 
     Raises:
@@ -73,11 +73,11 @@ class VideoMambaConfig(BackboneConfig):
 
 
 class VideoEncoderOutput(NamedTuple):
-    """What the encoder computes from a batch of videos.
+    """The output of the encoder for a batch of videos.
 
     Attributes:
-        video_tokens: (B, N, C), after the final norm, without CLS: what a fusion encoder attends to. With a mask, only
-            the tokens that it keeps.
+        video_tokens: (B, N, C), after the final norm, without CLS: the tokens that a fusion encoder attends to. With a
+            mask, only the tokens that it keeps.
         pooled: (B, 1, C); (B, S, C) where time is kept; (B, 2, C) for the pooling `cls_cat_avg` where it is not.
         student: (K, B, 1 + kept, D) with CLS first; None without a mask or without `config.student`.
     """
@@ -125,7 +125,7 @@ class VideoMamba(VideoMambaBackbone):
                 position.
             mask: bool (B, 1 + N), True = dropped. It must keep CLS (column 0), and the same number of tokens in every
                 sample.
-            keep_temporal: pool each time step on its own. A mask must then keep the same number of tokens in every time
+            keep_temporal: pool each time step separately. A mask must then keep the same number of tokens in every time
                 step.
 
         Returns:
@@ -162,10 +162,10 @@ class VideoMamba(VideoMambaBackbone):
             num_frames: frames of a clip; default, as before.
 
         Returns:
-            A copy with weights of its own.
+            A copy that does not share weights with this model.
 
         Raises:
-            ModelError: the model cannot have such sizes.
+            ModelError: these sizes do not fit the model.
         """
         config = replace(
             self.config,
@@ -201,7 +201,7 @@ class VideoMamba(VideoMambaBackbone):
         )
 
     def _decode_taps(self, student: StudentConfig, taps: dict[int, Tensor], last: Tensor, mask: Tensor) -> Tensor:
-        """The streams after the tapped layers -> (K, B, 1 + kept, D). Upstream normalises all of them but the last."""
+        """The streams after the tapped layers -> (K, B, 1 + kept, D). Upstream normalises all but the last stream."""
         batch, num_kept = last.shape[:2]
         positions = self.student_positions[: mask.shape[1]].expand(batch, -1, -1)[~mask].view(batch, num_kept, -1)
         *inner_layers, _ = student.tapped_layers(self.config.num_layers)

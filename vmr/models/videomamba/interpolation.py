@@ -2,8 +2,8 @@
 
 Shapes: C width, G x G patch grid (its 1 + G*G positions have CLS first), T time steps, k tubelet frames, P patch side.
 
-The resampling is upstream's (bicubic in space, linear in time, corners not aligned, no antialiasing), so that weights
-fitted here equal weights fitted there.
+The resampling is upstream's (bicubic in space, linear in time, corners not aligned, no antialiasing), so that the
+results equal upstream's.
 """
 
 import math

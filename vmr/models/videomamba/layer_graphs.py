@@ -32,8 +32,8 @@ class LayeredModel(Protocol):
 class LayerGraphs:
     """`VideoMambaBackbone.run_layers` with gradients, captured once for each shape of tokens.
 
-    The next call with the same shape overwrites what a call returned: run the backward pass before the next forward
-    pass. Do not use it with layers that another package wraps or shards, such as FSDP.
+    Each call overwrites the results of the last call with the same shape, so run the backward pass before the next
+    forward pass. Do not use it with layers that another package wraps or shards, such as FSDP.
     """
 
     def __init__(self, backbone: LayeredModel) -> None:

@@ -1,11 +1,11 @@
 """The bidirectional Mamba mixer of VideoMamba and the residual block around it.
 
-Symbols, as in the Mamba paper (Gu & Dao 2023, section 3):
-B batch, L tokens, d_model width of the residual stream, d_inner = expand * d_model, d_state states per channel (N),
-dt_rank rank of delta (R), d_conv taps of the short filter (K).
+Symbols, as in the Mamba paper (Gu & Dao 2023, section 3): B batch, L tokens, d_model width of the residual stream,
+d_inner = expand * d_model, d_state states per channel (N), dt_rank rank of delta (R), d_conv taps of the short filter
+(K).
 
 Both directions share the input and output projections; each has its own filter, delta, A, B, C and D. Attribute names
-are those of upstream's checkpoints, where the suffix `_b` marks the direction from the last token to the first.
+are those in upstream's checkpoints, where the suffix `_b` marks the direction from the last token to the first.
 """
 
 import math
@@ -70,7 +70,7 @@ class BidirectionalMixer(nn.Module):
             workspace: where results are put.
 
         Returns:
-            (B, L, d_model); a buffer of `workspace` if that reuses buffers.
+            (B, L, d_model); a buffer of `workspace` if `workspace` reuses buffers.
         """
         xz = workspace.linear("xz", hidden, self.in_proj.weight)
         x, z = xz.chunk(2, dim=-1)  # (B, L, d_inner) each
@@ -111,7 +111,7 @@ class BidirectionalMixer(nn.Module):
         """Set fresh weights.
 
         Upstream initialises its linear layers after Mamba has set the bias of `dt_proj`, and so overwrites it with
-        zeros: all step sizes start near softplus(0) = 0.69. Mamba means them to be drawn from 0.001 to 0.1.
+        zeros: all step sizes start near softplus(0) = 0.69. Mamba intends to draw step sizes from 0.001 to 0.1.
 
         Args:
             num_layers: of the model that the mixer belongs to.
@@ -183,8 +183,8 @@ class RMSNorm(nn.Module):
 class Block(nn.Module):
     """One layer: residual += hidden; hidden = mixer(norm(residual)).
 
-    What a block adds to the residual stream is the output of the block before it. Its drop path rate therefore applies
-    to that output (as in upstream's code), and the first block has none.
+    A block adds the output of the previous block to the residual stream. Its drop path rate therefore applies to that
+    output (as in upstream's code), and the first block has no such rate.
     """
 
     def __init__(self, width: int, drop_path_rate: float, *, backend: Backend = "auto") -> None:
@@ -192,7 +192,7 @@ class Block(nn.Module):
 
         Args:
             width: C.
-            drop_path_rate: rate in [0, 1) at which the output of the block before is dropped in training.
+            drop_path_rate: rate in [0, 1) at which the output of the previous block is dropped in training.
             backend: implementation of the kernels, as in `vmr.ops.backend`.
         """
         super().__init__()
@@ -206,7 +206,7 @@ class Block(nn.Module):
         """Run the block.
 
         Args:
-            hidden: (B, L, C), the output of the block before, or the tokens.
+            hidden: (B, L, C), the output of the previous block, or the tokens.
             residual: float32 (B, L, C), the residual stream; None at the first block.
             dtype: of the matrix products.
             workspace: where results are put.

@@ -1,9 +1,9 @@
-"""Where the layers of a forward pass put their results, and how they multiply by their weights.
+"""Buffers for the results of layers in a forward pass, and products with weights.
 
 On a CPU, a new tensor of more than a few MB is new memory from the operating system, and the page faults at its first
-use take half as much time again as a matrix product (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast
-as `F.linear`). All layers of an encoder have the same shapes. Without gradients they can therefore share buffers; on a
-GPU sharing them limits the peak of memory to that of one layer.
+use add half of the time of a matrix product (at 64 frames, `torch.mm(..., out=reused)` runs 1.5 times as fast as
+`F.linear`). All layers of an encoder have the same shapes. Without gradients they can therefore share buffers; on a GPU
+sharing them limits the peak of memory to that of one layer.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ PACKED_OUTPUT_BYTES = 32 << 20
 
 
 class PackedWeights:
-    """Copies of weights in the layout of the CPU's matrix kernels (oneDNN), which otherwise convert at every product.
+    """Copies of weights in the layout of the CPU's matrix kernels (oneDNN), which else convert them at every product.
 
     They are made for inference. Using one after its weight has changed is an error, not a wrong result.
     """
@@ -94,7 +94,7 @@ def _state(weight: Tensor) -> tuple[object, ...]:
 
 
 def decay_rates(A_log: Tensor) -> Tensor:
-    """Compute A of the scan from the parameter that upstream's files hold.
+    """Compute A of the scan from the parameter A_log, as stored in upstream's files.
 
     Args:
         A_log: (D, N).

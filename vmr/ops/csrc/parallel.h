@@ -68,7 +68,7 @@ bool parallel_for(int threads, int64_t count, const Body& body) {
     std::vector<std::thread> workers;
     try {
       for (int i = 1; i < threads; i++) workers.emplace_back(Job::work, &job);
-    } catch (const std::system_error&) {  // no more threads can be started: go on with those there are
+    } catch (const std::system_error&) {  // no more threads can be started: go on with those that run
     }
     Job::work(&job);
     for (auto& worker : workers) worker.join();

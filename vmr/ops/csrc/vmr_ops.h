@@ -12,7 +12,7 @@
 
 // Rows of a sequence between two saved states; the backward pass recomputes one such chunk at a time.
 #define VMR_CHUNK_ROWS 64
-// Checkpoints are padded to whole vectors of the widest instruction set, so that any of them may read them.
+// Checkpoints are padded to whole vectors of the widest instruction set, so that every instruction set can read them.
 #define VMR_CHECKPOINT_LANES 16
 
 #if defined(_WIN32)

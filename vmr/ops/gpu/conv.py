@@ -45,7 +45,7 @@ def bidirectional_conv_silu_triton(x: Tensor, forward: Filter, backward: Filter,
 
 
 def _with_bias(one: Filter, other: Filter) -> Filter:
-    """The filter, with a bias of zeros if only the other one has a bias: a launch takes both biases or none."""
+    """Return the filter, with a bias of zeros if only the other filter has one: a launch takes two biases or none."""
     weight, bias = one
     return (weight, torch.zeros_like(other[1])) if bias is None and other[1] is not None else one
 

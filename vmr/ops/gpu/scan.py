@@ -11,7 +11,7 @@ from vmr.ops.gpu.support import check_batch, on_device_of
 from vmr.ops.scan_inputs import ScanInputs
 from vmr.ops.tensors import needs_grad
 
-STATES_AT_ONCE = 16  # states of a channel that a program holds in registers, together with their B and C
+STATES_AT_ONCE = 16  # states per channel that a program holds in registers, together with their B and C
 
 
 def scan_triton(
@@ -62,7 +62,7 @@ def scan_triton(
 
 
 def _some_states(directions: Sequence[ScanInputs], start: int) -> list[ScanInputs]:
-    """The inputs for some of the states. Such scans add up to the scan of all states; only the first has the skip."""
+    """Select the inputs of some states. The scans of all parts add up to the whole; only the first has the skip."""
     states = slice(start, start + STATES_AT_ONCE)
     return [
         one._replace(A=one.A[:, states], B=one.B[..., states], C=one.C[..., states], D=one.D if start == 0 else None)

@@ -3,7 +3,8 @@
 Tensors are (B, L, channels) with contiguous channels; they may be columns of wider tensors. Before the scan, the inputs
 of its kernels are computed: step sizes after the softplus, in float16 for sequences of half precision (the relative
 error of 2^-11 is an eighth of bfloat16's; below 6e-5 it grows, and below 3e-8 the result is 0), and B and C in float32,
-in pairs. States and sums within a pass are float32; what one pass hands to the next is in the dtype of the sequences.
+in pairs. States and sums within a pass are float32; sequences that one pass writes and the next pass reads have the
+dtype of the inputs.
 """
 
 from collections.abc import Sequence

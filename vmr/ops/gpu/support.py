@@ -99,7 +99,7 @@ def describe() -> str:
 def _gpu_name() -> str:
     try:
         return torch.cuda.get_device_name()
-    except RuntimeError as error:  # there is a GPU, but it is busy or broken
+    except RuntimeError as error:  # the machine has a GPU, but it is busy or broken
         return f"a GPU that does not answer: {str(error).splitlines()[0]}"
 
 

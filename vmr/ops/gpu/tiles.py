@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-SHORTEST_CHUNK = 16  # rows; each chunk costs as much as about eight rows on top of its rows
+SHORTEST_CHUNK = 16  # in rows; the fixed cost of a chunk is that of about eight rows
 
 TABLE = Path(__file__).with_name("tiles.json")
 
@@ -23,7 +23,8 @@ class Tiles:
     Attributes:
         rows: rows that a program of the forward pass holds in registers at a time.
         channels: channels of a program of the forward pass: 32, 64 or 128.
-        programs: programs wanted on each multiprocessor in the forward pass; sequences are cut into chunks to get them.
+        programs: how many programs should run on each multiprocessor in the forward pass; sequences are cut into chunks
+            to reach this number.
         whole: with at least this many programs on each multiprocessor, sequences are not cut in the forward pass,
             because a cut doubles the number of exponentials.
         backward_rows: as `rows`, for the gradients.

@@ -33,8 +33,8 @@ def add_rms_norm_backward(
 ):  # fmt: skip
     """Writes the gradient of the sum (rows, D) and partial sums of the weight's gradient (programs, D), in float32.
 
-    With WRITE_X the gradient of the sum is also written in the dtype of x. All tensors are contiguous; a program takes
-    `rows_each` rows.
+    With WRITE_X the gradient of the sum is also written in the dtype of x. All tensors are contiguous; each program
+    handles `rows_each` rows.
     """
     first = tl.program_id(0).to(tl.int64) * rows_each
     d = tl.arange(0, BLOCK)

@@ -3,7 +3,8 @@
     y[l] = SiLU(bias + sum_j weight[j] x[l - (K-1) + j])        from the left
     y[l] = SiLU(bias + sum_j weight[j] x[l + (K-1) - j])        from the right
 
-A program holds ROWS rows of BD channels. It loads each row once for every tap, all but the first time from the cache.
+A program holds ROWS rows of BD channels. It loads each row once for every tap; only the first load reads memory, the
+others hit the cache.
 """
 
 import triton

@@ -6,7 +6,8 @@ the gradient of `C h + D u`, and p the gradient of the state that the following 
     q = C g + p,  p' = exp(delta A) q,  dC = sum_d g h,  dB = sum_d q delta u
     d(delta u) = sum_n q B,  d(delta A) = q exp(delta A) h_before
 
-dB and dC need sums over channels. Each block of channels writes its own, which are added in a fixed order afterwards.
+dB and dC need sums over channels. Each block of channels writes its own sums, which are added in a fixed order
+afterwards.
 """
 
 import triton

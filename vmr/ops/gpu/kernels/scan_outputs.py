@@ -79,8 +79,8 @@ def scan_outputs(
 ):  # fmt: skip
     """Writes y (B, L, D), and, with SAVE, the sum before the gate into `sums`; programs: D / BD, chunks, B.
 
-    REVERSE is the order of the first direction; the second, if BOTH, has the other. FROM_ZERO: there is one chunk, and
-    no state is read.
+    REVERSE says whether the first direction runs from the last step to the first; the second direction, if BOTH is set,
+    runs the other way. With FROM_ZERO there is one chunk, and no state is read.
     """
     d = tl.program_id(0) * BD + tl.arange(0, BD)
     ok = d < channels

@@ -48,8 +48,9 @@ def scan_states(
     With SAVE_TILES it reads `state`, from which the chunks start, and writes the states from which their tiles of T
     rows start, for the backward pass: tile_states (directions, B, chunks, tiles, N, D).
 
-    REVERSE is the order of the first direction; the second, if BOTH, has the other. A program walks over both, or, with
-    SPLIT, over one of them, and there are twice as many programs.
+    REVERSE says whether the first direction runs from the last step to the first; the second direction, if BOTH is set,
+    runs the other way. A program walks over both directions; with SPLIT it walks over one, and there are twice as many
+    programs.
     """
     b = (tl.program_id(2) % batch).to(tl.int64)
     if not SPLIT or tl.program_id(2) < batch:

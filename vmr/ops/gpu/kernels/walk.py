@@ -20,7 +20,7 @@ LOWEST_A = tl.constexpr(-2e38)
 
 @triton.jit
 def row_at(begin, count, step, DESCENDING: tl.constexpr):
-    """The memory row of a walk's step, counted from the chunk's end if DESCENDING; steps past the end give the last."""
+    """The memory row of a walk's step, counted from the end if DESCENDING. Steps past the end give the last row."""
     step = tl.minimum(step, count - 1)
     return (begin + (count - 1 - step if DESCENDING else step)).to(tl.int64)
 
