@@ -97,7 +97,7 @@ def score(
             list lists them), a protocol file of your own (.yaml), or shapes, also shapes:order, shapes:passage,
             shapes:collision and shapes:twins (synthetic, rendered when first used)
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
-        data_dir: with a published data set or a protocol file, the folder that holds its videos and annotations, in any layout
+        data_dir: with a published data set or a protocol file, the folder of its videos and annotations, in any layout
         encoder: name or path of a model; vmr-info lists them
         estimate: print the time, memory and disk that re-ranking would take, and stop
     """
