@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.errors import VmrError
 from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
+from vmr.retrieval.segments import FixedWindows
 
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"
@@ -225,8 +226,12 @@ def video_key(
     content: FileContent, frames: FrameSpec, segmenter: Segmenter | None, reader: str, fingerprint: str
 ) -> str:
     """Return the key of a video's features: a hash of everything that they depend on."""
-    windows = {"window_s": None, "stride_s": None} | ({} if segmenter is None else dict(segmenter.settings))
-    return _digest("video", content.sha256, {**asdict(frames), **windows, "reader": reader}, fingerprint)
+    known: dict[str, object] = {**asdict(frames), "window_s": None, "stride_s": None, "reader": reader}
+    if type(segmenter) is FixedWindows:
+        known |= asdict(segmenter)
+    elif segmenter is not None:
+        known["segmenter"] = [type(segmenter).__qualname__, dict(segmenter.settings)]
+    return _digest("video", content.sha256, known, fingerprint)
 
 
 def texts_key(texts: Sequence[str], max_text_tokens: int | None, fingerprint: str) -> str:

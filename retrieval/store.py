@@ -85,14 +85,14 @@ class FaissStore:
         MissingExtraError: FAISS is not installed.
     """
 
-    def __init__(self, dim: int, factory: str = "Flat", path: Path | None = None) -> None:
+    def __init__(self, dim: int, factory: str = "Flat", path: str | Path | None = None) -> None:
         self._faiss = require_faiss()
-        self.dim, self.path = dim, path
+        self.dim, self.path = dim, None if path is None else Path(path)
         self._kind = factory
         self._index: Any = None  # until the first vectors, on which it is trained
 
     @classmethod
-    def open(cls, path: Path) -> "FaissStore":
+    def open(cls, path: str | Path) -> "FaissStore":
         """Open a store that `commit` wrote.
 
         If the file has no ids, as in the first versions of vmr, the vectors are numbered from 0.
@@ -107,6 +107,8 @@ class FaissStore:
             raise IndexFileError(f"{path}: FAISS cannot read this file: {_reason(error)}") from error
         store = cls(int(index.d), path=path)
         if isinstance(index, faiss.IndexIDMap):
+            inner = faiss.downcast_index(index.index)
+            store._kind = "Flat" if isinstance(inner, faiss.IndexFlat) else type(inner).__name__
             store._index = index
         else:
             rows = index.reconstruct_n(0, index.ntotal)
@@ -136,16 +138,19 @@ class FaissStore:
         """See `VectorStore.add`.
 
         Raises:
-            VmrError: FAISS cannot make an index of this kind of these vectors.
+            VmrError: FAISS cannot make an index of this kind of these vectors; or an id is negative, given twice or in
+                the store.
         """
+        ids, vectors = _checked_ids(ids), self._checked(vectors)
+        if len(ids) != len(vectors) or len(np.unique(ids)) < len(ids) or (ids < 0).any() or self._holds(ids).any():
+            raise VmrError(f"{len(vectors)} vectors need as many ids that are different, not negative and not in use")
         if not len(vectors):
             return
-        vectors = np.ascontiguousarray(vectors, np.float32)
         with self._told_in_one_line(len(vectors)):
             if self._index is None:
                 self._train(vectors)
             with self._one_thread():
-                self._index.add_with_ids(vectors, np.ascontiguousarray(ids, np.int64))
+                self._index.add_with_ids(vectors, ids)
 
     def remove(self, ids: Ids) -> None:
         """See `VectorStore.remove`.
@@ -155,25 +160,38 @@ class FaissStore:
         """
         if self._index is not None:
             with self._told_in_one_line(len(self)):
-                self._index.remove_ids(np.ascontiguousarray(ids, np.int64))
+                self._index.remove_ids(_checked_ids(ids))
 
     def search(self, queries: Vectors, k: int, allowed: Ids | None = None) -> tuple[Vectors, Ids]:
-        """See `VectorStore.search`."""
+        """See `VectorStore.search`; the score of id -1 is -inf.
+
+        Raises:
+            VmrError: k is below 1, or the queries have another width.
+        """
+        if k < 1:
+            raise VmrError(f"k is {k}: ask for at least 1 result")
+        queries = self._checked(queries)
         if self._index is None:
             return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        scores, ids = self._index.search(
-            np.ascontiguousarray(queries, np.float32), k, params=None if allowed is None else self._only(allowed)
-        )
+        scores, ids = self._index.search(queries, k, params=None if allowed is None else self._only(allowed))
+        scores[ids < 0] = -np.inf
         return scores, ids
 
     def vectors(self, ids: Ids) -> Vectors:
-        """See `VectorStore.vectors`."""
+        """See `VectorStore.vectors`.
+
+        Raises:
+            VmrError: an id is not in the store.
+        """
+        ids = _checked_ids(ids)
+        if not self._holds(ids).all():
+            raise VmrError(f"the store has no vector with id {ids[~self._holds(ids)][0]}")
         if not len(ids):
             return np.empty((0, self.dim), np.float32)
         lists = self._faiss.try_extract_index_ivf(self._index)
         if lists is not None:
             lists.make_direct_map()
-        vectors: Vectors = self._index.reconstruct_batch(np.ascontiguousarray(ids, np.int64))
+        vectors: Vectors = self._index.reconstruct_batch(ids)
         return vectors
 
     def commit(self) -> None:
@@ -182,6 +200,17 @@ class FaissStore:
             if self._index is None:
                 raise VmrError(f"{self.path}: there are no vectors to write")
             write_atomically(self.path, lambda path: self._faiss.write_index(self._index, str(path)))
+
+    def _checked(self, vectors: Vectors) -> Vectors:
+        """Return contiguous float32; raise VmrError unless the vectors are (N, dim)."""
+        if np.ndim(vectors) != 2 or vectors.shape[1] != self.dim:
+            raise VmrError(f"vectors of shape {np.shape(vectors)}, but the store takes (N, {self.dim})")
+        return np.ascontiguousarray(vectors, np.float32)
+
+    def _holds(self, ids: Ids) -> NDArray[np.bool_]:
+        """Which of the ids are in the store."""
+        known = [] if self._index is None else self._faiss.vector_to_array(self._index.id_map)
+        return np.isin(ids, known)
 
     def _train(self, vectors: Vectors) -> None:
         faiss = self._faiss
@@ -201,7 +230,7 @@ class FaissStore:
 
     def _only(self, allowed: Ids) -> Any:
         """Search parameters that leave out all other ids. They replace the parameters of the index."""
-        faiss, selector = self._faiss, self._faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        faiss, selector = self._faiss, self._faiss.IDSelectorBatch(_checked_ids(allowed))
         lists = faiss.try_extract_index_ivf(self._index)
         if lists is not None:
             return faiss.SearchParametersIVF(sel=selector, nprobe=lists.nprobe)
@@ -228,6 +257,14 @@ class FaissStore:
                 f"{self._kind}: FAISS cannot do this with an index of {num_vectors} vectors of {self.dim} dimensions "
                 f"({_reason(error)}); short names are {', '.join(FACTORIES)}"
             ) from error
+
+
+def _checked_ids(ids: Ids) -> Ids:
+    """Return contiguous int64; raise VmrError unless the ids are a row of integers."""
+    found = np.asarray(ids)
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):
+        raise VmrError(f"ids of type {found.dtype} and shape {found.shape}, but integers (N,) are needed")
+    return np.ascontiguousarray(found, np.int64)
 
 
 def factory_string(kind: str, num_rows: int) -> str:

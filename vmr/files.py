@@ -7,7 +7,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,6 +171,8 @@ def state_of(path: str | Path) -> str | None:
 def hash_file(path: str | Path, database: sqlite3.Connection) -> FileContent | None:
     """Return the hash of a file, which is read only if it has changed since it was hashed last.
 
+    A database that cannot be read or written costs time and nothing else: the file is hashed again.
+
     Args:
         path: the file.
         database: the database of hashes, with the table HASHES_TABLE.
@@ -182,15 +184,16 @@ def hash_file(path: str | Path, database: sqlite3.Connection) -> FileContent | N
     if state is None:
         return None
     place = os.fsencode(Path(path).absolute())
-    row = database.execute("SELECT sha256 FROM files WHERE path = ? AND state = ?", (place, state)).fetchone()
-    if row is not None:
-        return FileContent(row[0], state)
+    with suppress(sqlite3.Error):
+        row = database.execute("SELECT sha256 FROM files WHERE path = ? AND state = ?", (place, state)).fetchone()
+        if row is not None:
+            return FileContent(row[0], state)
     try:
         content = FileContent(sha256_of(Path(path)), state)
     except OSError:
         return None
     if time.time() - int(state.split()[1]) / 1e9 > _FRESH_S:
-        with database:
+        with suppress(sqlite3.Error), database:
             database.execute("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", (place, state, content.sha256))
     return content
 
@@ -199,20 +202,34 @@ def hash_file(path: str | Path, database: sqlite3.Connection) -> FileContent | N
 def remembered_hashes() -> Iterator[sqlite3.Connection]:
     """Open the database of hashes in the cache folder, for `hash_file`.
 
-    Raises:
-        VmrError: the cache folder cannot be used.
+    A damaged database is replaced. If the folder cannot be written, the hashes are remembered in memory.
     """
     place = cache_folder() / "hashes.sqlite3"
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        database = sqlite3.connect(place, timeout=_BUSY_S)
-        try:
-            database.execute(HASHES_TABLE)
-            yield database
-        finally:
-            database.close()
-    except (OSError, sqlite3.Error) as error:
-        raise VmrError(f"{place}: the cache cannot be used ({error}): set VMR_CACHE to another folder") from error
+        database = _open_hashes(place)
+    except sqlite3.OperationalError:  # no permission, or no room
+        database = _open_hashes(None)
+    except sqlite3.DatabaseError:
+        with suppress(OSError):
+            place.unlink()
+        database = _open_hashes(None)
+    with closing(database):
+        yield database
+
+
+def _open_hashes(place: Path | None) -> sqlite3.Connection:
+    """Open a database of hashes, or make one; None makes one in memory."""
+    if place is not None:
+        with suppress(OSError):  # connecting says what is wrong
+            place.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(":memory:" if place is None else place, timeout=_BUSY_S)
+    try:
+        database.execute(HASHES_TABLE)
+        database.execute("SELECT path, state, sha256 FROM files LIMIT 1").fetchone()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
 
 
 def _raise_unlistable(error: OSError) -> None:

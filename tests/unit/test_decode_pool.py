@@ -139,15 +139,10 @@ def test_windows_that_make_no_sense_are_refused(values):
         window_segmenter(*values)
 
 
-@pytest.mark.parametrize("values", [{"reader": "cv2"}, {"num_workers": -1}, {"timeout_s": 0.0}, {"timeout_s": 1e10}])
+@pytest.mark.parametrize("values", [{"reader": "cv2"}, {"num_workers": 0}, {"timeout_s": 0.0}, {"timeout_s": 1e10}])
 def test_options_that_make_no_sense_are_refused(values):
     with pytest.raises(VmrError, match=next(iter(values))):
         DecodeOptions(**values)
-
-
-def test_a_pool_needs_a_worker():
-    with pytest.raises(VmrError, match="num_workers is 0: expected at least 1"):
-        DecodePool(SPEC, options=DecodeOptions(num_workers=0))
 
 
 def test_a_picture_too_narrow_for_a_square_is_refused(tmp_path):
@@ -173,9 +168,24 @@ class Broken(NoWindows):
         raise ValueError("a mistake in a segmenter of a user's own")
 
 
+class Exiting(NoWindows):
+    def spans(self, video):
+        raise SystemExit("enough")
+
+
+class Outside(NoWindows):
+    def spans(self, video):
+        return [(0.0, 1.0), (1.0, video.duration_s + 1)]
+
+
 @pytest.mark.parametrize(
     ("segmenter", "error", "words"),
-    [(NoWindows(), VmrError, "the segmenter gave no span"), (Broken(), ValueError, "a mistake in a segmenter")],
+    [
+        (NoWindows(), VmrError, "the segmenter gave no span"),
+        (Outside(), VmrError, "the segmenter gave the span"),
+        (Broken(), ValueError, "a mistake in a segmenter"),
+        (Exiting(), SystemExit, "enough"),
+    ],
 )
 def test_an_error_of_a_segmenter_is_raised_and_leaves_no_process(videos, segmenter, error, words):
     with DecodePool(SPEC, segmenter, DecodeOptions(num_workers=1)) as pool, pytest.raises(error, match=words):

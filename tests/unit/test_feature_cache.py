@@ -105,6 +105,26 @@ def test_a_key_is_all_that_decides_the_features():
     assert len({key, *others}) == 1 + len(others)
 
 
+class OwnSegmenter:
+    """A user's segmenter whose settings are named like those of frames or windows."""
+
+    def __init__(self, **settings) -> None:
+        self.settings = settings
+
+    def spans(self, video):
+        return [(0.0, video.duration_s)]
+
+
+def test_the_settings_of_a_segmenter_hide_no_other_settings():
+    content = FileContent("ab" * 32, "1 2 3")
+    keys = {
+        video_key(content, FrameSpec(num_frames, 32), segmenter, "pyav", "model")
+        for num_frames in (1, 4)
+        for segmenter in (OwnSegmenter(num_frames=1), OwnSegmenter(window_s=8.0, stride_s=None), FixedWindows(8.0))
+    }
+    assert len(keys) == 6
+
+
 def test_a_file_is_hashed_once(cache, tmp_path):
     path = old_file(tmp_path / "a.mp4", b"one")
     ((_, first),) = cache.contents([path])

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from tests.unit.counted import SPEC, num_frames, num_frames_of
-from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.hub_rows import HubData, HubRow
 from vmr.data.sources.hub_stream import HubReader, HubStream
 from vmr.data.training.clips import ClipSpec
@@ -23,8 +22,6 @@ from vmr.data.training.order import LoaderPosition, Walk
 from vmr.errors import VmrError
 
 pytestmark = pytest.mark.usefixtures("temporary")
-
-IN_PROCESS = DecodeOptions(num_workers=0)
 
 
 @pytest.fixture
@@ -121,7 +118,7 @@ def test_batches_go_on_from_any_position(shards):
 
     def batches(position, count):
         stream = HubStream(HubData(str(shards)), 8)
-        with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, decode=IN_PROCESS) as loader:
+        with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, in_process=True) as loader:
             return list(islice(loader.batches(position), count))
 
     straight = batches(None, 14)
@@ -244,7 +241,7 @@ def test_closing_does_not_wait_for_a_buffer(shards, monkeypatch):
     read = HubReader.read
     monkeypatch.setattr(HubReader, "read", lambda reader: (time.sleep(0.1), read(reader))[1])
     stream = HubStream(HubData(str(shards)), 36_000)
-    with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, decode=IN_PROCESS) as loader:
+    with TrainLoader([(stream, 1.0)], SPEC, batch_size={"video": 3}, seed=0, in_process=True) as loader:
 
         def consume():
             with pytest.raises(VmrError, match="closed"):

@@ -155,6 +155,20 @@ def test_a_change_within_the_clocks_tick_is_seen(tmp_path):
     assert len(cached_table([file], [], counted(ROWS[:2], []))) == 2
 
 
+@pytest.mark.parametrize("damage", [b"no database", b""])
+def test_a_damaged_memory_of_hashes_costs_time_only(tmp_path, cache, damage):
+    file = tmp_path / "train.json"
+    file.write_text("version 1")
+    os.utime(file, (1e9, 1e9))
+    cached_table([file], [], counted(ROWS, []))
+    (cache / "hashes.sqlite3").write_bytes(damage)
+    calls = []
+    for _ in range(2):
+        assert len(cached_table([file], [], counted(ROWS, calls))) == 6
+    assert calls == []  # the table was found by the hash, which was taken again
+    assert (cache / "hashes.sqlite3").read_bytes().startswith(b"SQLite format 3")
+
+
 def test_large_files_are_known_by_size_and_time(tmp_path):
     file, calls = tmp_path / "shard.tar", []
     file.write_text("version 1")

@@ -18,7 +18,7 @@ def test_by_hand():
     # (3, 4) . (1, 0) = 3, (3, 4) . (0, 2) = 8
     scores, ids = store.search(np.array([[3, 4]], np.float32), k=3)
     assert ids.tolist() == [[3, 7, -1]]
-    assert scores[0, :2].tolist() == [8.0, 3.0]
+    assert scores.tolist() == [[8.0, 3.0, -np.inf]]
     assert store.vectors(np.array([3, 7])).tolist() == [[0, 2], [1, 0]]
 
 
@@ -70,6 +70,41 @@ def test_a_commit_is_what_is_opened(tmp_path):
     again.remove(np.array([10]))
     again.commit()
     assert len(FaissStore.open(path)) == 49
+
+
+@pytest.mark.parametrize(("kind", "is_exact"), [("flat", True), ("sq8", False), ("hnsw", False), ("ivf_flat", False)])
+def test_a_store_that_is_opened_knows_its_kind(tmp_path, kind, is_exact):
+    store = FaissStore(16, kind, tmp_path / "vectors.faiss")
+    store.add(np.arange(400), vectors(400))
+    store.commit()
+    again = FaissStore.open(str(tmp_path / "vectors.faiss"))
+    assert again.is_exact == is_exact and again.default_k == store.default_k == (128 if kind == "hnsw" else 400)
+    for found, expected in zip(again.search(vectors(3), 5), store.search(vectors(3), 5), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda store: store.add(np.array([1, 1]), vectors(2)), "different, not negative and not in use"),
+        (lambda store: store.add(np.array([-1]), vectors(1)), "not negative"),
+        (lambda store: store.add(np.array([7]), vectors(1)), "not in use"),
+        (lambda store: store.add(np.array([1, 2]), vectors(1)), "1 vectors need as many ids"),
+        (lambda store: store.add(np.array([0.5]), vectors(1)), "ids of type float64"),
+        (lambda store: store.add(np.array([1]), vectors(1, width=8)), r"vectors of shape \(1, 8\)"),
+        (lambda store: store.search(vectors(1), 0), "k is 0"),
+        (lambda store: store.search(vectors(1, width=8), 1), r"vectors of shape \(1, 8\)"),
+        (lambda store: store.vectors(np.array([7, 8])), "no vector with id 8"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(call, words):
+    store = FaissStore(16)
+    store.add(np.array([7]), vectors(1))
+    with pytest.raises(vmr.VmrError, match=words):
+        call(store)
+    assert len(store) == 1
+    with pytest.raises(vmr.VmrError, match="no vector with id 1"):
+        FaissStore(16).vectors(np.array([1]))
 
 
 def test_a_file_that_is_none_is_refused(tmp_path):

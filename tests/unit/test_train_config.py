@@ -419,3 +419,48 @@ def test_start_of_the_model_follows_from_the_seed():
     other = build_objective(replace(config, run=RunConfig(seed=1)), start=True)[0].state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        (["--data.sources.num_clips", "500"], {"num_clips": 500}),
+        (["--data.sources.seed=5"], {"seed": 5}),
+        (["--data.sources.weight", "2", "--data.sources.num_clips", "500"], {"weight": 2.0, "num_clips": 500}),
+    ],
+)
+def test_one_key_of_a_source_changes_nothing_else(options, changed):
+    before = read_config(CONFIGS / "train" / "shapes_nano.yaml").data.sources
+    after = read_config(CONFIGS / "train" / "shapes_nano.yaml", options).data.sources
+    assert after == [*before[:-1], replace(before[-1], **changed)]
+
+
+def test_an_old_name_of_a_key_of_a_source_works_alone(tmp_path):
+    (tmp_path / "a.yaml").write_text("data: {sources: [{kind: hub, path: rows, stream: true, shuffle_rows: 3}]}")
+    (source,) = read_config(tmp_path / "a.yaml", ["--data.sources.shuffle_rows", "5"]).data.sources
+    assert (source.kind, source.stream, source.shuffle_buffer) == ("hub", True, 5)
+    (source,) = read_config(tmp_path / "a.yaml", ["--data.sources.weight=3"]).data.sources
+    assert (source.kind, source.stream, source.shuffle_buffer, source.weight) == ("hub", True, 3, 3.0)
+    added = read_config(tmp_path / "a.yaml", ["--data.sources+={kind: shapes}", "--data.sources.seed=1"]).data.sources
+    assert [source.kind for source in added] == ["hub", "shapes"] and added[1].seed == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--data.sources.num_clips=7", "kind hub has no key 'num_clips'"),
+        ("--data.sources.weight=-1", "weight"),
+        ("--data.sources={kind: shape}", "there is no kind 'shape'"),
+        ("--data.sources=[", "--data.sources: not YAML"),
+    ],
+)
+def test_a_wrong_key_of_a_source_is_one_line(tmp_path, option, words):
+    (tmp_path / "a.yaml").write_text("data: {sources: [{kind: hub, path: rows}]}")
+    with pytest.raises(VmrError, match=re.escape(words)) as caught:
+        read_config(tmp_path / "a.yaml", [option])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_key_of_no_source():
+    with pytest.raises(VmrError, match="there is no source whose key could be changed"):
+        read_config(None, ["--data.sources.weight=2"])

@@ -23,7 +23,6 @@ from vmr.data.training.clips import ClipSpec
 from vmr.data.training.loader import LoaderPosition, TrainLoader
 from vmr.errors import VmrError
 
-IN_PROCESS = DecodeOptions(num_workers=0)
 ONE_WORKER = DecodeOptions(num_workers=1)
 TWO_WORKERS = DecodeOptions(num_workers=2)
 READABLE = ClipSpec(2, 96, crop="stretch", flip=False)  # the number in the picture can be read
@@ -98,9 +97,13 @@ def hanging(tmp_path) -> Path:
     return path
 
 
+def with_workers(num_workers: int) -> dict[str, object]:
+    return {"decode": DecodeOptions(num_workers=num_workers)} if num_workers else {"in_process": True}
+
+
 def loader(*sources, spec=READABLE, batch=3, **options) -> TrainLoader:
     weighted = [source if isinstance(source, tuple) else (source, 1.0) for source in sources]
-    options = {"seed": 0, "decode": IN_PROCESS, **options}
+    options = {"seed": 0, "in_process": "decode" not in options, **options}
     return TrainLoader(weighted, spec, batch_size={"video": batch, "image": batch + 1}, **options)
 
 
@@ -162,7 +165,7 @@ def test_going_on_from_a_position(videos, pictures, tmp_path, num_workers: int, 
     options = {
         "spec": ClipSpec(3, 24, flip=True),
         "seed": 3,
-        "decode": DecodeOptions(num_workers=num_workers),
+        **with_workers(num_workers),
         "max_bad_share": 0.9,
     }
     straight = take(loader(*sources, **options), 9)
@@ -372,7 +375,7 @@ def test_waiting_is_measured():
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_leaving_the_loop_leaves_no_process_and_no_thread(videos, num_workers: int):
     before = threading.active_count()
-    train_loader = loader(Files(videos), decode=DecodeOptions(num_workers=num_workers))
+    train_loader = loader(Files(videos), **with_workers(num_workers))
     for _ in train_loader.batches():
         break
     assert (threading.active_count(), children()) == (before, [])

@@ -7,13 +7,14 @@ quick.
 import inspect
 import os
 import sys
-from argparse import SUPPRESS
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from io import TextIOWrapper
+from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
 import docstring_parser
+import yaml
 from jsonargparse import ArgumentParser
 
 from vmr.errors import VmrError
@@ -47,7 +48,7 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
         argv: the arguments; None for those of the process.
     """
     parser = _parser_of(prog, command, positional, example)
-    config = parser.parse_args(argv)
+    config = parser.parse_args(_renamed(command, sys.argv[1:] if argv is None else argv))
     config.pop("config", None)
     call_command(command, config)
 
@@ -69,7 +70,10 @@ def run_subcommands(
         subparser = _parser_of(f"{prog} {word}", command, positional, example)
         subcommands.add_subcommand(word, subparser, help=subparser.description)
         subparser.prog = f"{prog} {word}"
-    config = parser.parse_args(argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments and arguments[0] in commands:
+        arguments[1:] = _renamed(commands[arguments[0]][0], arguments[1:])
+    config = parser.parse_args(arguments)
     chosen = config[config.subcommand]
     chosen.pop("config", None)
     call_command(commands[config.subcommand][0], chosen)
@@ -134,8 +138,6 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
         elif option.name not in positional:
             settings["required"] = True
         parser.add_argument(flag, **settings)
-        if option.name in OLD_NAMES:
-            parser.add_argument(_flag(OLD_NAMES[option.name]), type=option.type | None, default=None, help=SUPPRESS)
     return parser
 
 
@@ -167,18 +169,44 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _renamed(command: Command, arguments: Sequence[str]) -> list[str]:
+    """The command line with today's names of options, also in the files that `--config` names."""
+    known = {option.name for option in _options_of(command)}
+    names = {old: new for new, old in OLD_NAMES.items() if new in known and old not in known}
+    renamed: list[str] = []
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag == "--config" and equals:
+            renamed.append(f"{flag}={_renamed_config(value, names)}")
+        elif renamed and renamed[-1] == "--config":
+            renamed.append(_renamed_config(argument, names))
+        elif flag.startswith("--") and flag.removeprefix("--") in names:
+            renamed.append(_flag(names[flag.removeprefix("--")]) + equals + value)
+        else:
+            renamed.append(argument)
+    return renamed
+
+
+def _renamed_config(file: str, names: dict[str, str]) -> str:
+    """The name of a YAML file, or its content with today's names if it has old ones."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return file  # the parser reports what is wrong
+    if not isinstance(content, dict) or not names.keys() & content.keys():
+        return file
+    return yaml.safe_dump({names.get(name, name): value for name, value in content.items()})
+
+
 def _arguments(command: Command, values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `command`: old names replaced, and the options of a group put into its dataclass."""
+    """The arguments of `command`: the options of a group are put into its dataclass."""
     parameters = inspect.signature(command, eval_str=True).parameters
     groups: dict[str, Any] = {name: one.annotation for name, one in parameters.items() if is_dataclass(one.annotation)}
-    for name, old_name in OLD_NAMES.items():
-        old_value = values.pop(old_name, None)
-        if old_value is None:
-            continue
-        (default,) = (option.default for option in _options_of(command) if option.name == name)
-        if values[name] != default:
-            raise VmrError(f"{_flag(old_name)} is the old name of {_flag(name)}: give one of them")
-        values[name] = old_value
     for name, group in groups.items():
-        values[name] = group(**{field.name: values.pop(field.name) for field in fields(group)})
+        options = {field.name: values.pop(field.name) for field in fields(group)}
+        try:
+            values[name] = group(**options)
+        except VmrError as error:  # which names the field, not the option as it is typed
+            named, _, rest = str(error).partition(" ")
+            raise VmrError(f"{_flag(named)} {rest}" if named in options else str(error)) from error
     return values

@@ -239,6 +239,7 @@ def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig,
         rank=processes.rank,
         world=processes.world,
         decode=data.decode,
+        in_process=data.num_workers == 0,
         max_bad_share=data.max_bad_share,
         prefetch=data.prefetch,
     )

@@ -14,7 +14,8 @@ from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.source_config import read_source
 
 _PACKAGE = Path(__file__).parent.parent
-_LISTS = ("--data.sources", "--stages")
+_SOURCES = "--data.sources"
+_LISTS = (_SOURCES, "--stages")
 
 
 def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -38,10 +39,11 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
         VmrError: the file is absent or not YAML, or a key or value does not exist or does not fit. The message is one
             line that names the file and the key.
     """
-    given = _read_sources(list(overrides))
+    chain = [] if file is None else _chain(Path(file))
+    sources = [content["data"]["sources"] for _, content in chain if "sources" in content.get("data", {})]
+    given = _read_sources(list(overrides), sources[-1] if sources else [])
     arguments = [part for option in given for part in [*_emptied([option.partition("=")[0]]), option]]
-    if file is not None:
-        chain = _chain(Path(file))
+    if chain:
         named = [(path, content["model"]["tokenizer"]) for path, content in chain if _names_tokenizer(content)]
         if named and (named[-1][0].parent / str(named[-1][1])).is_file():
             path, tokenizer = named[-1]
@@ -114,23 +116,41 @@ def _parsable(file: Path, content: dict[str, Any]) -> str:
     return yaml.safe_dump({**content, "data": {**content["data"], "sources": read}})
 
 
-def _read_sources(options: list[str]) -> list[str]:
-    """Return command line options in which sources have keys that the parser takes."""
-    read = list(options)
-    for place, option in enumerate(options):
+def _read_sources(options: list[str], sources: list[Any]) -> list[str]:
+    """Return command line options in which every change of the sources is a whole list of them.
+
+    The parser alone would fill a source that is changed by one key with the keys of another kind.
+
+    Args:
+        options: the command line.
+        sources: the sources of the config files.
+    """
+    read: list[str] = []
+    waiting = iter(options)
+    for option in waiting:
         name, equals, value = option.partition("=")
-        if not equals and place:
-            name, value = options[place - 1], option
-        if name in ("--data.sources", "--data.sources+"):
-            try:
-                content = yaml.safe_load(value)
-            except yaml.YAMLError:
-                continue  # the parser reports what is wrong
-            if isinstance(content, list | dict):
-                items = content if isinstance(content, list) else [content]
-                text = json.dumps([read_source(item) for item in items])
-                read[place] = f"{name}={text}" if equals else text
+        if not name.startswith(_SOURCES) or name == f"{_SOURCES}.help":
+            read.append(option)
+            continue
+        given = value if equals else next(waiting, "")
+        try:
+            content = yaml.safe_load(given)
+        except yaml.YAMLError as error:
+            raise VmrError(f"{name}: not YAML: {' '.join(str(error).split())}") from error
+        sources = [read_source(source) for source in _changed_sources(sources, name, content)]
+        read.append(f"{_SOURCES}={json.dumps(sources)}")
     return read
+
+
+def _changed_sources(sources: list[Any], name: str, content: Any) -> list[Any]:
+    """The sources after the option `name`: all of them, one more (`+`), or one key of the last (`.KEY`)."""
+    key = name.removeprefix(_SOURCES)
+    if key.startswith("."):
+        if not sources:
+            raise VmrError(f"{name}: there is no source whose key could be changed")
+        return [*sources[:-1], {**sources[-1], key.removeprefix("."): content}]
+    items = content if isinstance(content, list) else [content]
+    return [*sources, *items] if key == "+" else items
 
 
 def _emptied(options: list[str]) -> list[str]:

@@ -43,7 +43,7 @@ class DataConfig:
         rand_augment: RandAugment with upstream's settings; needs torchvision.
         frame_cache: a folder that keeps decoded frames, for small sets of files.
         reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU).
-        num_workers: decoding processes; null for one per core, at most 8.
+        num_workers: decoding processes; null for one per core, at most 8; 0 decodes in a thread of training.
         timeout_s: after this many seconds without a new frame, a file counts as unreadable.
         max_bad_share: the run stops if a greater share of the clips cannot be decoded.
         prefetch: how many batches are decoded in advance.
@@ -70,7 +70,7 @@ class DataConfig:
     @property
     def decode(self) -> DecodeOptions:
         """How videos are decoded."""
-        return DecodeOptions(self.reader, self.num_workers, self.timeout_s)
+        return DecodeOptions(self.reader, self.num_workers or None, self.timeout_s)
 
     def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
         """Return the frames and pixels that the decoder delivers for a model."""

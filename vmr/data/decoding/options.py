@@ -14,8 +14,7 @@ class DecodeOptions:
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: decoding processes; None for one per CPU, but at most 8. 0 (only in training) decodes in a thread
-            of this process, without a time limit.
+        num_workers: decoding processes; None for one per CPU, but at most 8.
         timeout_s: after this many seconds without a new frame, decoding is stopped and the file counts as unreadable.
 
     Raises:
@@ -29,7 +28,7 @@ class DecodeOptions:
     def __post_init__(self) -> None:
         if self.reader not in READERS:
             raise VmrError(f"reader must be one of {', '.join(READERS)}, not {self.reader!r}")
-        if self.num_workers is not None and self.num_workers < 0:
+        if self.num_workers is not None and self.num_workers < 1:
             raise VmrError(f"num_workers is {self.num_workers}: expected at least 1")
         if not 0 < self.timeout_s <= threading.TIMEOUT_MAX:
             raise VmrError(f"timeout_s is {self.timeout_s}: expected a positive number of seconds")

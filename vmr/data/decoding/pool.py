@@ -68,7 +68,7 @@ class DecodePool:
         try:
             while remaining:
                 item = run.results.get()
-                if isinstance(item, Exception):
+                if isinstance(item, BaseException):
                     raise item
                 remaining -= not isinstance(item, DecodedSegment)
                 yield item
@@ -102,8 +102,6 @@ def start_workers(options: DecodeOptions) -> list[WorkerProcess]:
         The workers.
     """
     num_workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
-    if num_workers < 1:
-        raise VmrError(f"num_workers is {num_workers}: expected at least 1")
     return [WorkerProcess(options.timeout_s) for _ in range(num_workers)]
 
 
@@ -126,7 +124,7 @@ class _Run:
     """One call of `DecodePool.decode`. Each worker has a thread, which takes jobs from one queue and fills another."""
 
     def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess]) -> None:
-        self.results: queue.Queue[Decoded | Exception] = queue.Queue(maxsize=2 * len(workers))
+        self.results: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=2 * len(workers))
         self._jobs: queue.SimpleQueue[SegmentsJob] = queue.SimpleQueue()
         for job in jobs:
             self._jobs.put(job)
@@ -143,10 +141,10 @@ class _Run:
                     self._put(item)
         except queue.Empty:
             return
-        except Exception as error:  # raised again in the thread that iterates; here it would be lost
+        except BaseException as error:  # raised again in the thread that iterates; here it would be lost
             self._put(error)
 
-    def _put(self, item: Decoded | Exception) -> None:
+    def _put(self, item: Decoded | BaseException) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self.results.put(item, timeout=0.1)

@@ -171,7 +171,7 @@ class SegmentsJob:
 
         Raises:
             WorkerMessageError: the question is not valid.
-            VmrError: the segmenter gave no span.
+            VmrError: the segmenter gave no span, or one outside the video.
         """
         try:
             facts = VideoFacts(
@@ -183,6 +183,12 @@ class SegmentsJob:
         spans = [] if self.segmenter is None else list(self.segmenter.spans(facts))
         if not spans:
             raise VmrError(f"{self.path}: the segmenter gave no span, but every video needs at least one")
+        for start_s, end_s in spans:
+            if not 0 <= start_s <= end_s <= facts.duration_s:
+                raise VmrError(
+                    f"{self.path}: the segmenter gave the span ({start_s}, {end_s}), but the video lasts from 0 to "
+                    f"{facts.duration_s} s"
+                )
         return [(float(start_s), float(end_s)) for start_s, end_s in spans]
 
     def accepts(self, shape: Sequence[int]) -> bool:

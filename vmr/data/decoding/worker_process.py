@@ -122,7 +122,7 @@ class WorkerProcess:
         except (OSError, _WorkerLostError, WorkerMessageError) as error:
             self.end()
             yield DecodeFailure(job.path, str(error))
-        except Exception:  # raised by job.answer; the process still waits for an answer
+        except BaseException:  # raised by job.answer; the process still waits for an answer
             self.end()
             raise
 
@@ -205,7 +205,7 @@ class WorkerProcess:
         watchdog.start()
         try:
             yield
-        except EOFError:
+        except (EOFError, BrokenPipeError):
             timed_out = f"no answer for {timeout_s:g} s, decoder stopped"
             raise _WorkerLostError(timed_out if expired.is_set() else self._reason_it_ended(process)) from None
         finally:

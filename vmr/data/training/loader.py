@@ -91,6 +91,7 @@ class TrainLoader:
         rank: the rank of this process.
         world: how many processes there are.
         decode: how videos are decoded. Clips that a source draws itself are drawn in a thread of this process.
+        in_process: decode in that thread too, without a time limit.
         max_bad_share: in [0, 1). The loader stops when more than this share of the last 1000 clips (or of all clips,
             once there are 50) cannot be decoded.
         prefetch: how many batches are decoded ahead, at least 1.
@@ -109,6 +110,7 @@ class TrainLoader:
         rank: int = 0,
         world: int = 1,
         decode: DecodeOptions = DecodeOptions(),
+        in_process: bool = False,
         max_bad_share: float = 0.25,
         prefetch: int = 2,
     ) -> None:
@@ -135,7 +137,7 @@ class TrainLoader:
         self._offsets = np.cumsum([0, *(source.num_ids for source in self._sources)]).tolist()
         self._specs: dict[Media, ClipSpec] = {"video": spec, "image": replace(spec, num_frames=1)}
         self._batch_size = dict(batch_size)
-        self._decode = decode
+        self._decode, self._in_process = decode, in_process
         self._max_bad_share, self._prefetch = max_bad_share, prefetch
         lengths = tuple(source.num_shards if isinstance(source, TrainStream) else len(source) for source, _ in sources)
         self._start = LoaderPosition(0, (0,) * len(sources), (None,) * len(sources), seed, rank, world, lengths)
@@ -166,7 +168,7 @@ class TrainLoader:
         return self._batches(position, pin_memory)
 
     def _batches(self, position: LoaderPosition, pin_memory: bool) -> Generator[TrainBatch, None, None]:
-        pool = None if self._decode.num_workers == 0 else ClipPool(self._decode)
+        pool = None if self._in_process else ClipPool(self._decode)
         stopped = threading.Event()
         run = _BatchThread(self._assemble(position, pool, pin_memory, stopped), pool, stopped)
         self._runs.append(run)
