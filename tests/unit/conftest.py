@@ -28,8 +28,10 @@ def counted_videos(tmp_path_factory) -> list[bytes]:
 @pytest.fixture
 def datasets(monkeypatch, tmp_path):
     """The package `datasets`, without a hub and with a new cache."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     package = pytest.importorskip("datasets", reason="needs datasets, of the extra train")
     package.disable_progress_bars()
     monkeypatch.setattr(package.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    # The environment variable is read at import, which another test may have done.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(package.config, "HF_HUB_OFFLINE", True)
     return package

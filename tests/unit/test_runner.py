@@ -41,10 +41,11 @@ def test_scores_are_the_metrics_of_the_embeddings(data, offline):
 
 
 def test_names_and_files_lead_to_the_same_report(data, annotations, footage, offline, tmp_path):
-    loaded = evaluate(data, offline)
+    cache = FeatureCache(tmp_path / "cache")  # so that the videos are embedded once
+    loaded = evaluate(data, offline, cache=cache)
     index = build_index(footage, tmp_path / "index", offline, window_s=None)
-    assert evaluate(annotations).scores == loaded.scores  # the videos lie beside the file
-    assert evaluate(str(annotations), "offline", video_dir=footage).scores == loaded.scores
+    assert evaluate(annotations, cache=cache).scores == loaded.scores  # the videos lie beside the file
+    assert evaluate(str(annotations), offline, video_dir=footage, cache=cache).scores == loaded.scores
     assert evaluate(Loaded(data, FILE), offline, index=index.folder).scores == loaded.scores
     with pytest.raises(VmrError, match="loaded already"):
         evaluate(data, offline, video_dir=footage)
