@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import refused, run
+from tests.integration.commands import refused, run, run_here
 
 REPOSITORY = Path(__file__).parent.parent.parent
 COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-train")
@@ -159,7 +159,7 @@ def test_wrong_inputs_get_one_line(index, annotations, footage, tmp_path):
         (["vmr-data", "make", "shapes", tmp_path / "x", "--part", "colours"], "colours"),
     ]
     for arguments, said in cases:
-        assert said in refused(run(*arguments)), arguments
+        assert said in refused(run_here(*arguments)), arguments
 
 
 def test_an_index_of_another_encoder_is_refused(index, tmp_path):
