@@ -232,7 +232,8 @@ def test_the_site_builds_without_a_warning(site):
     assert 'id="vmr.build_index"' in api and "window_s" in api
 
 
-def test_a_broken_link_ends_the_build(site):
+@pytest.mark.parametrize("broken", ["[gone](gone.md)", "[no such heading](api.md#gone)"])
+def test_a_broken_link_ends_the_build(site, broken):
     with (site / "docs" / "index.md").open("a") as page:
-        page.write("\n[no such heading](api.md#gone)\n")
+        page.write(f"\n{broken}\n")
     assert build(site).returncode != 0
