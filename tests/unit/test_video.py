@@ -28,7 +28,7 @@ from vmr.errors import VideoError, VmrError
 DAMAGED = {"avi_truncated", "mp4_truncated", "mkv_truncated"}
 BEGINS_LATE = {"edit_list": 17, "ts_begins_late": 36, "mpeg2_ts_begins_late": 36}
 # Nothing in these names a picture but its place in the sequence.
-COUNTED = {"h264_avi_no_pts", "vp8_invisible", "gif", "avi_truncated", "mp4_truncated"}
+COUNTED = {"h264_avi_no_pts", "vp8_invisible", "gif", "avi_truncated", "mp4_truncated", "mkv_truncated"}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ that decoding processes start fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
-from vmr.data.decoding.segments import DecodedSegment, FrameSource, WorkerMessageError, square_frames
+from vmr.data.decoding.segments import DecodedSegment, FrameSource, Segments, WorkerMessageError, square_frames
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
 from vmr.data.sources.source import MakeClip
@@ -108,11 +108,12 @@ class ClipJob:
         return list(shape) == [self.spec.num_frames, 3, self.spec.size, self.spec.size]
 
 
-def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Generator[DecodedSegment, None, None]:
+def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
     """Run a `ClipJob` in a decoding process; it asks no questions."""
     spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
     job = ClipJob(spec=spec, seed=seed, **request)
     yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
+    return ()
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:

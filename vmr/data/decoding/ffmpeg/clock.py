@@ -7,6 +7,7 @@ is a clock that jumps by hours where two recordings were joined, nor a last pict
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -83,7 +84,7 @@ def moving_rate(timestamps_s: NDArray[np.float64], duration_s: float) -> float:
     return float(moving.sum() / shown_s[moving].sum())
 
 
-def shown_times(pts: list[int | None] | NDArray[np.int64], last_duration: int, clock: Clock) -> ShownTimes:
+def shown_times(pts: Sequence[int | None] | NDArray[np.int64], last_duration: int, clock: Clock) -> ShownTimes:
     """Work out when pictures are shown.
 
     Args:
@@ -98,8 +99,7 @@ def shown_times(pts: list[int | None] | NDArray[np.int64], last_duration: int, c
     frame_s = 1 / clock.rate if clock.rate else _DEFAULT_FRAME_S
     base = clock.time_base
     if base is None or any(time is None for time in pts):
-        times = np.arange(len(pts), dtype=np.float64) * frame_s
-        return ShownTimes(times, len(pts) * frame_s, frame_s)
+        return ShownTimes(np.arange(len(pts), dtype=np.float64) * frame_s, len(pts) * frame_s, frame_s)
     ticks_per_s = base.denominator / base.numerator
     stated = np.asarray(pts, np.int64)
     ticks = _mended(stated, round(HELD_S * ticks_per_s), max(1, round(frame_s * ticks_per_s)), clock.is_broadcast)

@@ -72,7 +72,7 @@ def orientation(frame: VideoFrame) -> tuple[int, bool]:
     """
     # `frame.side_data` would keep the picture in memory until the garbage collector runs: the two refer to each other.
     try:
-        side_data = cast("Mapping[str, bytes]", SideDataContainer(frame))
+        side_data = cast("Mapping[str, bytes]", SideDataContainer(frame))  # type: ignore[call-arg]
     except ValueError:  # PyAV fails on side data of an unknown kind, but still gives the angle
         return round(-frame.rotation / 90) % 4, False
     if "DISPLAYMATRIX" not in side_data:

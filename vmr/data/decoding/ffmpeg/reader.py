@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import shown_times
 from vmr.data.decoding.ffmpeg.damage import Remark, damage_remark, remarks_of
-from vmr.data.decoding.ffmpeg.frame_index import (
-    CountingDecoder,
-    PacketScan,
-    SeekingDecoder,
-    UnreachableFrameError,
-    open_and_scan,
-)
+from vmr.data.decoding.ffmpeg.frame_index import CountingDecoder, SeekingDecoder, UnreachableFrameError
+from vmr.data.decoding.ffmpeg.packets import PacketScan, open_and_scan
 from vmr.data.decoding.ffmpeg.pictures import Scaler, orientation
 from vmr.errors import VideoError
 
@@ -76,7 +71,7 @@ class PyAVReader:
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
-        """What was noticed so far. If a picture that was asked for is damaged, the whole file is decoded to say more."""
+        """What was noticed so far; if a damaged picture was read, the whole file is decoded to say more."""
         if self._damage is None and self._gave_damaged:
             survey = CountingDecoder(self._file).survey()
             times = shown_times(survey.pts, survey.last_duration, self._file.clock)

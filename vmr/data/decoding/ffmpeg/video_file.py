@@ -79,7 +79,7 @@ class VideoFile:
     @property
     def is_broadcast(self) -> bool:
         """Whether the container is one in which the clock may start again at any place (MPEG-TS, MPEG-PS)."""
-        return bool(self.container.format.flags & av.format.Flags.ts_discont.value)
+        return av.format.Flags.ts_discont in av.format.Flags(self.container.format.flags)
 
     @property
     def clock(self) -> Clock:
