@@ -17,7 +17,7 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.files import is_unicode, sha256_of
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder
-from vmr.retrieval.manifest import Failure, Manifest, Row
+from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
 from vmr.retrieval.store import FaissStore, VectorStore
 from vmr.retrieval.texts import embed_texts
 
@@ -116,6 +116,11 @@ class VideoIndex:
     def failures(self) -> tuple[Failure, ...]:
         """The videos that were left out, and why."""
         return self.manifest.failures
+
+    @property
+    def remarks(self) -> tuple[VideoRemark, ...]:
+        """What was noticed about the videos that it holds: damage, and times that were mended."""
+        return self.manifest.remarks
 
     def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
         """Find the moments nearest to a sentence.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jsonargparse.typing import PositiveFloat
 
 from vmr.cli.common import run_subcommands
-from vmr.cli.output import print_failures, print_table
+from vmr.cli.output import print_failures, print_remarks, print_table
 from vmr.data.decoding.options import DecodeOptions
 
 
@@ -43,7 +43,9 @@ def build(
     )
     manifest = index.manifest
     print_failures(manifest.failures, manifest.root)
-    print(f"{out}: {len(index)} rows of {manifest.num_videos} videos, {len(manifest.failures)} left out")
+    print_remarks(manifest.remarks, manifest.root)
+    damaged = f", {manifest.num_damaged} read with damage" if manifest.num_damaged else ""
+    print(f"{out}: {len(index)} rows of {manifest.num_videos} videos{damaged}, {len(manifest.failures)} left out")
     print(f'next: vmr-search {out} "a sentence"')
 
 
@@ -66,12 +68,14 @@ def info(index: str) -> None:
         ("videos", str(manifest.num_videos)),
         ("rows", str(len(manifest.rows))),
         ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
+        ("read with damage", str(manifest.num_damaged)),
         ("left out", str(len(manifest.failures))),
         ("folder", manifest.root),
         ("created", f"{manifest.created} by vmr {manifest.vmr_version}"),
     ]
     print_table(str(index), ("", ""), rows)
     print_failures(manifest.failures, manifest.root)
+    print_remarks(manifest.remarks, manifest.root)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import shown_times
-from vmr.data.decoding.ffmpeg.damage import Remark
 from vmr.data.decoding.ffmpeg.packets import open_and_scan
 from vmr.data.decoding.ffmpeg.pictures import resized_rgb
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
 from vmr.data.decoding.options import READERS
+from vmr.data.remark import Remark
 from vmr.errors import VideoError, VmrError
 
 _FRAMES_PER_CALL = 16  # few, because frames are held at full size until they are scaled

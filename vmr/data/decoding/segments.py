@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.ffmpeg.damage import Remark
 from vmr.data.decoding.resize import resize_bicubic
 from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, shown_in, window_indices
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import VideoReader
 from vmr.data.media import IMAGE_SUFFIXES
+from vmr.data.remark import Remark
 from vmr.errors import VideoError, VmrError
 
 RESIZES = ("crop", "stretch", "upstream")

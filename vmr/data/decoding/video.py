@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import moving_rate
-from vmr.data.decoding.ffmpeg.damage import Remark
 from vmr.data.decoding.ffmpeg.reader import PyAVReader
 from vmr.data.decoding.other_readers import DecordReader, TorchCodecReader, check_reader
+from vmr.data.remark import Remark
 from vmr.errors import VideoError
 
 T = TypeVar("T")

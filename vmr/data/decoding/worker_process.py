@@ -22,8 +22,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from vmr.data.decoding.ffmpeg.damage import Remark
 from vmr.data.decoding.segments import DecodedSegment, WorkerMessageError
+from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.from_json import from_json
 
@@ -76,13 +76,21 @@ class DecodeFailure:
     Attributes:
         path: the video.
         reason: why, in one line.
+        is_damage: whether it was decoded, but with damage, and damaged videos are left out.
     """
 
     path: str
     reason: str
+    is_damage: bool = False
 
 
 Decoded = DecodedSegment | DecodedVideo | DecodeFailure
+
+
+def damage_failure(path: str, remarks: Sequence[Remark]) -> DecodeFailure | None:
+    """Make the failure of a damaged video that is to be left out; None if no damage was noticed."""
+    texts = [remark.text for remark in remarks if remark.kind == "damage"]
+    return DecodeFailure(path, texts[0], is_damage=True) if texts else None
 
 
 class _WorkerLostError(Exception):

@@ -17,6 +17,7 @@ from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
 from vmr.data.decoding.segments import DecodedSegment, FrameSource, Segments, WorkerMessageError, square_frames
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
+from vmr.data.remark import Remark
 from vmr.data.sources.source import MakeClip
 from vmr.data.training.augment import FlipRule, random_box, random_flip, resize_clip
 from vmr.data.training.frame_cache import cached_frames
@@ -112,8 +113,9 @@ def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) ->
     """Run a `ClipJob` in a decoding process; it asks no questions."""
     spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
     job = ClipJob(spec=spec, seed=seed, **request)
-    yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
-    return ()
+    clip, remarks = _read(job)
+    yield DecodedSegment(job.path, 0.0, 0.0, clip)
+    return remarks
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
@@ -128,14 +130,19 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
     Raises:
         VideoError: the file cannot be read.
     """
+    return _read(job)[0]
+
+
+def _read(job: ClipJob) -> tuple[NDArray[np.uint8], tuple[Remark, ...]]:
+    """The clip, and what was noticed about its video."""
     spec = job.spec
     if job.still:
-        return _cut(Frames(job.path, read_still(job.path)), job)
+        return _cut(Frames(job.path, read_still(job.path)), job), ()
     if spec.cache_dir:
         num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
         frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, job.reader)
-        return _cut(Frames(job.path, frames), job)
-    return with_video(job.path, job.reader, lambda video: _cut(video, job))
+        return _cut(Frames(job.path, frames), job), ()
+    return with_video(job.path, job.reader, lambda video: (_cut(video, job), video.remarks))
 
 
 def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:

@@ -5,31 +5,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Literal
 
 import av.logging
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import ShownTimes
+from vmr.data.remark import Remark
 
 _MISSING_S = 0.25  # a video that ends earlier than stated by more than this, and by more than 2 %, is cut off
 _MISSING_SHARE = 0.02
-
-
-@dataclass(frozen=True)
-class Remark:
-    """Something to know about a video that was read.
-
-    Attributes:
-        kind: "damage": parts of the video are missing or not as they were recorded; "times": the file states times
-            that cannot be meant, and they were mended.
-        text: a line that says it, without the path.
-    """
-
-    kind: Literal["damage", "times"]
-    text: str
 
 
 def remarks_of(times: ShownTimes, damage: Remark | None) -> tuple[Remark, ...]:

@@ -127,7 +127,7 @@ class SeekingDecoder:
         """Whether the next pictures of the decoder are the listed ones. They stay the next pictures."""
         frames = list(islice(self._frames, count))
         self._frames = chain(frames, self._frames)
-        listed = self.shown_pts[self._next : self._next + count].tolist()
+        listed: list[int] = self.shown_pts[self._next : self._next + count].tolist()
         return [frame.pts for frame in frames] == listed
 
     def _restart(self) -> None:
@@ -160,8 +160,9 @@ class SeekingDecoder:
     def _gives_key(self, number: int) -> bool:
         """Whether the decoder gives this key frame, coded without reference to others, and makes it the next picture.
 
-        If packets after it are listed as shown before it, they are of pictures that refer to earlier ones. The decoder
-        does not give them, or gives them first. But a time may be wrong: then the picture is among the next ones.
+        Pictures that refer to earlier ones may stand after the key frame and be shown before it. The decoder does not
+        give them, or gives them first. If a time is wrong, the table may take such a picture for one after the key
+        frame, or the other way round. Then the next pictures are not those of the table.
         """
         key = self._keys[number]
         self._next = self._key_indices[number]
@@ -170,7 +171,7 @@ class SeekingDecoder:
             return False
         self._frames = chain([frame], self._frames)
         coded_alone = bool(frame.key_frame or frame.pict_type == av.video.frame.PictureType.I)
-        return coded_alone and (not key.has_leading or self._gives_next(2 * self._table.num_reordered))
+        return coded_alone and self._gives_next(2 * self._table.num_reordered)
 
     def _place_of(self, packet: Packet[VideoStream]) -> int | None:
         return None if packet.pts is None else self._table.places.get((packet.pts, packet.size))

@@ -26,13 +26,11 @@ class KeyFrame:
         pts: its presentation time.
         dts: its decoding time; the presentation time if the file has no decoding time.
         place: the number of its packet in the file, from 0.
-        has_leading: whether a packet after it is of a picture that is shown before it.
     """
 
     pts: int
     dts: int
     place: int
-    has_leading: bool
 
 
 @dataclass(frozen=True)
@@ -160,11 +158,10 @@ def _table(packets: _Packets, file: VideoFile) -> PacketTable | None:
         return None
     if max(later) > (_MAX_REORDERED if file.stream.codec_context.has_b_frames else 0):
         return None
-    rank = np.searchsorted(np.sort(np.array(pts, np.int64)), pts).tolist()
     dts = [pts[place] if time is None else time for place, time in enumerate(packets.dts)]
     return PacketTable(
         places={(time, size): place for place, (time, size) in enumerate(zip(pts, packets.sizes, strict=True))},
-        keys=[KeyFrame(pts[place], dts[place], place, rank[place] > place) for place in key_places],
+        keys=[KeyFrame(pts[place], dts[place], place) for place in key_places],
         shown_pts=shown_pts,
         num_reordered=max(later),
         last_duration=packets.durations[max(shown, key=pts.__getitem__)],

@@ -9,10 +9,11 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import shown_times
-from vmr.data.decoding.ffmpeg.damage import Remark, damage_remark, remarks_of
+from vmr.data.decoding.ffmpeg.damage import damage_remark, remarks_of
 from vmr.data.decoding.ffmpeg.frame_index import CountingDecoder, SeekingDecoder, UnreachableFrameError
 from vmr.data.decoding.ffmpeg.packets import PacketScan, open_and_scan
 from vmr.data.decoding.ffmpeg.pictures import Scaler, orientation
+from vmr.data.remark import Remark
 from vmr.errors import VideoError
 
 
