@@ -66,8 +66,8 @@ ALLOWED = {
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
-    "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue models.encoder "
-    "retrieval retrieval.reranking",
+    "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue "
+    "models.encoder retrieval retrieval.reranking",
     "cli": "everything",
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }

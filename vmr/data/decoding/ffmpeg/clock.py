@@ -132,41 +132,46 @@ def _mended(stated: NDArray[np.int64], held: int, usual: int, jumps: bool) -> ND
     fits = (steps > 0) & (steps <= longest)
     if fits.all():
         return stated
-    usual = int(np.median(steps[fits])) if fits.any() else usual
+    if not fits.any():
+        return np.arange(len(stated)) * usual
+    usual = int(np.median(steps[fits]))
     kept, times, offset = [0], [int(stated[0])], 0
     index = 1
     while index < len(stated):
         upcoming = [int(time) + offset for time in stated[index : index + _MAX_OUTLIERS + 1]]
         if not 0 < upcoming[0] - times[-1] <= longest:
-            before, after = _outliers(times, upcoming, longest)
+            before, after = _outliers(times, upcoming, longest, usual)
             if before or after:
                 del kept[len(kept) - before :], times[len(times) - before :]
                 index += after
             else:
                 _close_gap_before(times, upcoming[0], held, usual)
                 offset += times[-1] + usual - upcoming[0]
-        if index < len(stated):
-            kept.append(index)
-            times.append(int(stated[index]) + offset)
+        kept.append(index)
+        times.append(int(stated[index]) + offset)
         index += 1
     places = np.arange(len(stated))
-    mended = np.interp(places, kept, times) + usual * np.maximum(places - kept[-1], 0)
-    ticks: NDArray[np.int64] = np.maximum.accumulate(np.round(mended).astype(np.int64) - places) + places
+    mended = np.round(np.interp(places, kept, times)).astype(np.int64)
+    ticks: NDArray[np.int64] = np.maximum.accumulate(mended - places) + places
     return ticks
 
 
-def _outliers(times: list[int], upcoming: list[int], longest: int) -> tuple[int, int]:
+def _outliers(times: list[int], upcoming: list[int], longest: int, usual: int) -> tuple[int, int]:
     """Count the pictures whose times must be left out, so that the others follow each other.
 
     Returns:
-        How many of the last ones in `times`, and how many of the first ones in `upcoming`; 0, 0 if that does not help.
+        How many of the last ones in `times`, and how many of the first ones in `upcoming`: of all ways that leave out
+        few, the one whose gap is nearest to the usual steps. 0, 0 if there is none.
     """
+    gaps = {}
     for count in range(1, _MAX_OUTLIERS + 1):
-        if count < len(times) and 0 < upcoming[0] - times[-1 - count] <= longest:
-            return count, 0
-        if count >= len(upcoming) or 0 < upcoming[count] - times[-1] <= longest:
-            return 0, min(count, len(upcoming))
-    return 0, 0
+        if count < len(times):
+            gaps[count, 0] = upcoming[0] - times[-1 - count]
+        if count < len(upcoming):
+            gaps[0, count] = upcoming[count] - times[-1]
+    wanted = {left_out: (sum(left_out) + 1) * usual for left_out in gaps}
+    fitting = [left_out for left_out, gap in gaps.items() if wanted[left_out] < 2 * gap and gap <= longest]
+    return min(fitting, key=lambda left_out: abs(gaps[left_out] - wanted[left_out]), default=(0, 0))
 
 
 def _close_gap_before(times: list[int], upcoming: int, held: int, usual: int) -> None:
