@@ -73,8 +73,8 @@ def test_wrong_times_do_not_change_the_number_of_a_picture(sources, tmp_path, ki
     moved = {int(place): (random.choice(["pts", "pts", "dts", "duration"]), random.choice(MOVES)) for place in places}
     path = with_times_moved(sources[kind], tmp_path / f"moved{suffix}", moved)
     shown = plain_decode(path)
-    # The decoder shows them in order, whatever their times; MP4 hides those from before the first time.
-    assert shown == [number for number in range(count) if number in shown] and len(shown) >= count - len(moved), moved
+    # The decoder shows them in order, whatever their times. MP4 hides those from before the first time.
+    assert shown == (sorted(shown) if suffix == ".mp4" else list(range(count))), moved
     count = len(shown)
     for index in random.choice(count, size=8, replace=False).tolist():
         with VideoReader(path) as reader:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.decoding.ffmpeg.clock import HELD_S
 from vmr.data.decoding.ffmpeg.damage import demuxer_errors, is_cut_off
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
 
@@ -15,7 +16,7 @@ from vmr.data.decoding.ffmpeg.video_file import VideoFile
 # picture is painted over the one before, although every packet may be marked as a key frame.
 _COUNTED_CODECS = {"vp8", "gif", "apng", "webp"}
 _MAX_REORDERED = 16  # no codec holds back more pictures than this
-_HOLE_STEPS = 5  # broadcasts have a constant rate: a step of more usual steps than this is a hole
+_HOLE_STEPS = 2  # broadcasts have a constant rate: where a step is longer than this many, pictures are missing
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,9 @@ def open_and_scan(path: str, num_threads: int) -> tuple[VideoFile, PacketScan]:
     container = file.container.format.name
     has_times = None not in packets.pts and container != "avi"  # AVI has no times; FFmpeg makes some up
     is_damaged = container in failed or file.has_failed or _is_cut_off(packets, file)
-    is_counted = None in packets.pts or packets.has_corrupt or is_damaged
+    has_hole = file.is_broadcast and _has_hole(packets, file)
+    is_damaged |= has_hole and packets.has_corrupt
+    is_counted = None in packets.pts or packets.has_corrupt or has_hole or is_damaged
     is_counted |= file.stream.codec_context.name in _COUNTED_CODECS
     table = None if is_counted else _table(packets, file)
     return file, PacketScan(table, len(packets.pts), has_times, packets.has_corrupt, is_damaged)
@@ -140,6 +143,15 @@ def _is_cut_off(packets: _Packets, file: VideoFile) -> bool:
     return is_cut_off(file.reach_s(), file.stated_s)
 
 
+def _has_hole(packets: _Packets, file: VideoFile) -> bool:
+    """Whether a broadcast lacks pictures in between. After more than HELD_S, its clock may have jumped instead."""
+    base = file.stream.time_base
+    steps = np.diff(np.unique([time for time in packets.pts if time is not None]))
+    if base is None or len(steps) == 0:
+        return False
+    return bool(np.any((steps > _HOLE_STEPS * np.median(steps)) & (steps * float(base) <= HELD_S)))
+
+
 def _table(packets: _Packets, file: VideoFile) -> PacketTable | None:
     """Make the table, or return None if the packets do not identify the pictures."""
     pts = [time for time in packets.pts if time is not None]
@@ -147,9 +159,7 @@ def _table(packets: _Packets, file: VideoFile) -> PacketTable | None:
     if not shown:
         return None
     shown_pts = np.sort(np.array([pts[place] for place in shown], np.int64))
-    steps = np.diff(shown_pts)
-    has_hole = file.is_broadcast and len(steps) > 0 and steps.max() > _HOLE_STEPS * np.median(steps)
-    if has_hole or np.any(steps == 0):
+    if np.any(np.diff(shown_pts) == 0):
         return None
     later = _num_shown_later(pts)
     key_places = [place for place in shown if packets.is_key[place]]
