@@ -1,7 +1,10 @@
 """Files whose clock jumps, whose parts are missing or broken, and whose cover poses as a video."""
 
 import gc
+import os
 import shutil
+import subprocess
+import sys
 
 import av
 import numpy as np
@@ -266,3 +269,19 @@ def test_decoded_pictures_are_freed_without_the_garbage_collector(tmp_path):
             assert count_pictures() - before < 10  # those that a decoder holds at a time
     finally:
         gc.enable()
+
+
+def test_reading_starts_no_threads(tmp_path):
+    """A container may allow only a few processes and threads, and a thread for each picture would be too many."""
+    path = write_video(tmp_path / "video.mp4", Recipe(options=OPEN_GOP, num_frames=100))
+    program = (
+        "import os, sys\n"
+        "from vmr.data.decoding.segments import FrameSpec, read_segments\n"
+        "from vmr.retrieval.segments import FixedWindows\n"
+        "before = len(os.listdir('/proc/self/task'))\n"
+        "for segment in read_segments(sys.argv[1], FrameSpec(num_frames=4, size=56), FixedWindows(0.5)):\n"
+        "    assert len(os.listdir('/proc/self/task')) == before\n"
+    )
+    if not os.path.isdir("/proc/self/task"):
+        pytest.skip("this system does not list threads in /proc")
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
