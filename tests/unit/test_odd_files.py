@@ -1,10 +1,10 @@
 """Files whose clock jumps, whose parts are missing or broken, and whose cover poses as a video."""
 
 import gc
-import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import av
 import numpy as np
@@ -282,6 +282,6 @@ def test_reading_starts_no_threads(tmp_path):
         "for segment in read_segments(sys.argv[1], FrameSpec(num_frames=4, size=56), FixedWindows(0.5)):\n"
         "    assert len(os.listdir('/proc/self/task')) == before\n"
     )
-    if not os.path.isdir("/proc/self/task"):
+    if not Path("/proc/self/task").is_dir():
         pytest.skip("this system does not list threads in /proc")
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)

@@ -15,6 +15,7 @@ picture. They differ in speed:
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -56,6 +57,7 @@ class SeekingDecoder:
         self._file = file
         self._table = table
         self._frames: Iterator[VideoFrame] = iter(())
+        self._ahead: deque[VideoFrame] = deque()  # pictures that were decoded and come next
         self._last: VideoFrame | None = None  # picture self._next - 1, if it was decoded
         self._next = 0  # number of the picture that the decoder gives next
         self._place = 0  # number of the packet that is decoded next
@@ -74,11 +76,11 @@ class SeekingDecoder:
         the order in which they are shown, so it never gives those before its first one. They are left out.
         """
         self._restart()
-        first = next(self._frames, None)
+        first = self._decode_next()
         if first is None or first.pts is None or first.pts > self.shown_pts[-1]:
             return None
         self._choose_frames(self.shown_pts[np.searchsorted(self.shown_pts, first.pts) :])
-        self._frames = chain([first], self._frames)
+        self._ahead.appendleft(first)
         is_as_listed = self._gives_next(min(_NUM_PROBED_FRAMES, len(self.shown_pts)))
         return self._go_on_to(0) if is_as_listed else None
 
@@ -116,7 +118,7 @@ class SeekingDecoder:
     def _go_on_to(self, index: int) -> VideoFrame | None:
         """Decode up to a picture; return None if a picture on the way is not the listed one."""
         while self._next <= index:
-            self._last = next(self._frames, None)
+            self._last = self._decode_next()
             if self._last is None or self._last.pts != self.shown_pts[self._next]:
                 self._last = None
                 return None
@@ -125,10 +127,12 @@ class SeekingDecoder:
 
     def _gives_next(self, count: int) -> bool:
         """Whether the next pictures of the decoder are the listed ones. They stay the next pictures."""
-        frames = list(islice(self._frames, count))
-        self._frames = chain(frames, self._frames)
+        self._ahead.extend(islice(self._frames, max(0, count - len(self._ahead))))
         listed: list[int] = self.shown_pts[self._next : self._next + count].tolist()
-        return [frame.pts for frame in frames] == listed
+        return [frame.pts for frame in islice(self._ahead, count)] == listed
+
+    def _decode_next(self) -> VideoFrame | None:
+        return self._ahead.popleft() if self._ahead else next(self._frames, None)
 
     def _restart(self) -> None:
         self._file.reopen()
@@ -166,10 +170,12 @@ class SeekingDecoder:
         """
         key = self._keys[number]
         self._next = self._key_indices[number]
-        frame = next((frame for frame in self._frames if frame.pts is None or frame.pts >= key.pts), None)
+        frame = self._decode_next()
+        while frame is not None and frame.pts is not None and frame.pts < key.pts:
+            frame = self._decode_next()
         if frame is None or frame.pts != key.pts:
             return False
-        self._frames = chain([frame], self._frames)
+        self._ahead.appendleft(frame)
         coded_alone = bool(frame.key_frame or frame.pict_type == av.video.frame.PictureType.I)
         return coded_alone and self._gives_next(2 * self._table.num_reordered)
 
@@ -179,6 +185,7 @@ class SeekingDecoder:
     def _read_from(self, place: int, packets: Iterator[Packet[VideoStream]]) -> None:
         self._place = place
         self._last = None
+        self._ahead.clear()
         self._frames = self._file.decode(self._in_listed_order(packets))
 
     def _in_listed_order(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
