@@ -117,6 +117,11 @@ class VideoIndex:
         """The videos that were left out, and why."""
         return self.manifest.failures
 
+    @property
+    def other_files(self) -> dict[str, int]:
+        """How many files of the folder are no videos, by kind, see `vmr.FoundVideos`."""
+        return dict(self.manifest.other_files)
+
     def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
         """Find the moments nearest to a sentence.
 

@@ -11,7 +11,7 @@ from tests.video_matrix import Recipe, number_of, write_video
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.annotations.locator import locate
+from vmr.data.annotations.locator import MediaFolder
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.source import Pair, TrainSource
@@ -72,11 +72,12 @@ def test_files_are_found_without_their_suffix(tmp_path):
         "gone": "gone",
         "gone.mp4": "gone.mp4",
     }
-    assert {path: locate(tmp_path, path, "video").name for path in asked} == asked
-    assert locate("/elsewhere", str(tmp_path / "b"), "video") == tmp_path / "b.webm"
+    folder = MediaFolder(tmp_path)
+    assert {path: folder.locate(path, "video").name for path in asked} == asked
+    assert MediaFolder("/elsewhere").locate(str(tmp_path / "b"), "video") == tmp_path / "b.webm"
     (tmp_path / "x.png").touch()
-    assert locate(tmp_path, "x", "image") == tmp_path / "x.png"
-    assert locate(tmp_path, "b", "image") == tmp_path / "b"
+    assert folder.locate("x", "image") == tmp_path / "x.png"
+    assert folder.locate("b", "image") == tmp_path / "b"
 
 
 def test_what_cannot_be_trained_on(tmp_path):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations, load_retrieval_set
-from vmr.data.media import find_videos
+from vmr.data.discovery.find import find_videos
 from vmr.errors import AnnotationError, VmrError
 
 
@@ -188,7 +188,7 @@ def test_find_videos(tmp_path):
 def test_find_videos_says_what_is_wrong(tmp_path):
     with pytest.raises(VmrError, match="nowhere: no such folder"):
         find_videos(tmp_path / "nowhere")
-    with pytest.raises(VmrError, match="no video files in this folder"):
+    with pytest.raises(VmrError, match=r"no video in this folder or below it$"):
         find_videos(tmp_path)
     touch(tmp_path / "a.mp4")
     with pytest.raises(VmrError, match=r"a\.mp4: not a folder"):
