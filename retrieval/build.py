@@ -84,7 +84,9 @@ def build_index(
         if not embedding.videos:
             first = embedding.failures[0]
             raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
-        manifest = _write(store, root, found, embedding, model, frames, segmenter, decode.reader)
+        manifest = _write(
+            store, root, found, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader
+        )
         return VideoIndex(out, manifest, store, model)
 
 
@@ -122,6 +124,7 @@ def _write(
     found: FoundVideos,
     embedding: Embedding,
     model: Encoder,
+    *,
     frames: FrameSpec,
     segmenter: FixedWindows | None,
     reader: str,

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from vmr.data.media import special_kind
+from vmr.data.media import IMAGE_SUFFIXES, special_kind
 
 # Browsers and other programs give these suffixes to files that they have not finished writing.
 _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".opdownload", ".tmp", ".!ut", ".!qb")
@@ -18,7 +18,7 @@ _UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".opdownload", "
 _HEAD = 4096  # bytes
 _TEXT_LIKE_VIDEO = b"YUV4MPEG2 "  # the text at the beginning of a .y4m file
 _STARTS = (
-    b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"8BPS",  # pictures
+    b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*", b"8BPS",  # pictures
     b"ID3", b"fLaC", b"MThd",  # sound
     b"%PDF-", b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd",
     b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",  # documents and archives
@@ -26,6 +26,7 @@ _STARTS = (
     b"\x7fELF", b"MZ", b"\xca\xfe\xba\xbe", b"\xcf\xfa\xed\xfe", b"\0asm",  # programs
     b"\0\x05\x16\x07",  # the attributes of a file, which macOS keeps beside it
 )  # fmt: skip
+_JPEG = b"\xff\xd8\xff"  # also the beginning of a raw stream of such pictures
 _RIFF_KINDS = (b"WEBP", b"WAVE")
 _MP4_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"crx ", b"M4A ", b"M4B ")  # pictures and sound
 _TAR = (257, b"ustar")
@@ -53,7 +54,8 @@ def kind_of_other(path: Path) -> str | None:
         return suffix_kind(path)
     with path.open("rb") as file:
         head = file.read(_HEAD)
-    return suffix_kind(path) if _is_other(head) else None
+    is_other = path.suffix.lower() in IMAGE_SUFFIXES if head.startswith(_JPEG) else _is_other(head)
+    return suffix_kind(path) if is_other else None
 
 
 def suffix_kind(path: Path) -> str:
