@@ -20,6 +20,7 @@ from vmr.data.sources.spool import Spool
 from vmr.errors import AnnotationError, VmrError
 
 _CAPTIONS = (".txt", ".caption", ".json")  # the first of these comes first if a sample has several
+_PARTED = " (its files are not next to each other)"
 _NAMED = 3  # how many names of left-out samples are kept
 
 
@@ -78,7 +79,8 @@ class TarSource:
         self.media = media
         self.group = 1
         self.num_ids = self.table.num_videos
-        left_out = ", ".join(self.table.left_out[:_NAMED])
+        parted_first = sorted(self.table.left_out, key=lambda one: not one.endswith(_PARTED))
+        left_out = ", ".join(parted_first[:_NAMED])
         how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
         self.notes = (how_many,) if left_out else ()
         self._spool = Spool(keep, folder)
@@ -104,9 +106,10 @@ def _samples(shards: Sequence[Path], media: Media, left_out: list[str]) -> Itera
                 for key, members in groupby(files, lambda member: _key_and_field(member.name)[0]):
                     record = _sample(archive, shard, media, list(members))
                     if record is None:
-                        parted = parted or (f"{shard}: {key}" if key in incomplete else "")
+                        is_parted = key in incomplete
+                        parted = parted or (f"{shard}: {key}" if is_parted else "")
                         incomplete.add(key)
-                        left_out.append(f"{shard}/{key}")
+                        left_out.append(f"{shard}/{key}{_PARTED if is_parted else ''}")
                     else:
                         is_empty = False
                         yield record
