@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import vmr
+from tests.integration.commands import run_here
 from tests.video_matrix import CONTAINERS, RECIPES, number_of, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
@@ -129,7 +130,7 @@ def test_files_that_are_no_videos_are_counted_by_kind(tmp_path, video):
 
 
 @given(head=st.one_of(st.binary(max_size=60), st.text(max_size=60).map(str.encode)))
-def test_the_first_bytes_never_fail(tmp_path_factory, head):
+def test_the_first_bytes_never_fail(head):
     path = Path(tempfile.gettempdir(), f"vmr-head-{os.getpid()}")
     try:
         path.write_bytes(head)
@@ -341,3 +342,26 @@ def test_everything_in_a_folder_is_read_failed_or_skipped(tmp_path, video):
         "zero.mp4", "random.mp4", "text.mp4", "no_moov.mp4", "sound.mp4", "fifo.avi", "dangling.mov", "dangling"
     }  # fmt: skip
     assert index.other_files["hidden"] == 2 and index.other_files["fifo"] == 1
+
+
+def test_the_command_counts_and_tells_by_its_status(tmp_path, video):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.MTS").write_bytes(video)
+    for name in ("1.txt", "2.TXT", "b.json"):
+        (tmp_path / "videos" / name).write_text("text")
+    build = ("vmr-index", "build", tmp_path / "videos", "--encoder", "videomamba-nano-shapes", "--fail-on-skip")
+    whole = run_here(*build, "--out", tmp_path / "whole")
+    assert whole.returncode == 0  # other files are no reason
+    last = f"{tmp_path}/whole: 1 rows of 1 videos, 0 left out, 3 other files skipped: .txt 2, .json 1"
+    assert whole.stdout.splitlines()[-1] == last
+
+    (tmp_path / "videos/broken\n.mp4").write_bytes(b"text")
+    lacking = run_here(*build, "--out", tmp_path / "lacking")
+    assert lacking.returncode == 3
+    last = f"{tmp_path}/lacking: 1 rows of 1 videos, 1 left out, 3 other files skipped: .txt 2, .json 1"
+    assert lacking.stdout.splitlines()[-1] == last
+    assert f"left out: {tmp_path}/videos/broken\\n.mp4: not a video that FFmpeg can read" in lacking.stderr.splitlines()
+    assert len(vmr.open_index(tmp_path / "lacking")) == 1  # it is written all the same
+    assert run_here(*build[:-1], "--out", tmp_path / "again").returncode == 0
+    info = run_here("vmr-index", "info", tmp_path / "lacking").stdout
+    assert ".txt 2, .json 1" in info

@@ -196,7 +196,8 @@ def test_shards_that_are_not_sorted(tmp_path):
     good = write_shard(tmp_path / "good.tar", {"0.mp4": b"x", "0.txt": "c"})
     source = TarSource([shard, good], "video", "web")  # what is left out is counted
     assert len(source) == 1
-    assert source.notes == (f"web: 6 samples have no video or no caption, such as {shard}/0, {shard}/1, {shard}/2",)
+    (note,) = source.notes
+    assert note.startswith(f"web: 6 samples have no video or no caption, such as {shard}/0 (its files are not next to ")
 
 
 def test_naming_shards(tmp_path):
