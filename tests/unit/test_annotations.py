@@ -45,6 +45,15 @@ def test_missing_videos_have_no_path(tmp_path):
     assert [item.path for item in loaded.videos] == [tmp_path / "here.mp4", None, None]
 
 
+def test_ids_find_files_whatever_the_case_of_their_suffix(tmp_path):
+    touch(tmp_path / "v/a.MP4", tmp_path / "b.Mts", tmp_path / "c.mp4")
+    rows = [{"video": name, "caption": name} for name in ("v/a", "b.mts", "c.MP4", "v/a.mp4", "A")]
+    loaded = load_annotations(write_rows(tmp_path / "t.json", rows), tmp_path)
+    found = [tmp_path / "v/a.MP4", tmp_path / "b.Mts", tmp_path / "c.mp4", None]
+    assert [item.path for item in loaded.videos] == found  # "v/a" and "v/a.mp4" are one video
+    assert loaded.video_of_text == (0, 1, 2, 0, 3)
+
+
 def test_other_keys_of_a_row_are_ignored(tmp_path):
     """Also those that mean something in training: an evaluation is over whole videos."""
     touch(tmp_path / "a.mp4")

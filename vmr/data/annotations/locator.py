@@ -111,6 +111,7 @@ class DataFolder:
 
     Attributes:
         path: the folder.
+        unlistable: the folders below it that cannot be listed, each with the reason.
 
     Raises:
         AnnotationError: there is no such folder, or it cannot be listed.
@@ -118,12 +119,22 @@ class DataFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.unlistable: list[str] = []
         try:
             require_folder(self.path)
-            files = [file.relative_to(self.path) for file in walk_files(self.path, MAX_DEPTH)]
+            files = [file.relative_to(self.path) for file in walk_files(self.path, MAX_DEPTH, self._pass_over)]
         except VmrError as error:
             raise AnnotationError(str(error)) from None
         self._nearest_first = sorted(files, key=lambda file: (len(file.parts), file))
+
+    def _pass_over(self, path: Path, error: OSError | None) -> None:
+        if error is not None:
+            self.unlistable.append(f"{path}: cannot list this folder: {error.strerror}")
+
+    def require_all_listed(self) -> None:
+        """Raise AnnotationError if a folder cannot be listed; what is missing may be in it."""
+        if self.unlistable:
+            raise AnnotationError(self.unlistable[0])
 
     def find(self, names: Sequence[str], beside: Path | None = None) -> Path | None:
         """Return a file with one of several names; None where there is none.
