@@ -115,6 +115,7 @@ def _report(task: Task, data: RetrievalSet, embedded: EmbeddedSet, scores: dict[
         num_texts=len(data.texts),
         num_texts_asked=len(task.dataset.texts),
         failures=embedded.failures,
+        remarks=embedded.remarks,
         scores={kind: column.metrics for kind, column in columns.items()},
         rerank_depth=task.rerank_depth,
         protocol=ProtocolInfo(protocol.name, protocol.version, protocol.hash, protocol.title, protocol.note),

@@ -3,7 +3,8 @@
 Shapes: V videos that can be scored, D dimensions, N tokens of a video, C their width.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from torch import Tensor
 from vmr.data.annotations.retrieval_set import RetrievalSet
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
+from vmr.data.decoding.worker_process import damage_failure
+from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.eval.controls import WithoutMotion
 from vmr.models.encoder import Encoder
@@ -21,7 +24,7 @@ from vmr.retrieval.embed import Embedding, embed_videos_with
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.gallery import Gallery
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.manifest import Failure
+from vmr.retrieval.manifest import Failure, VideoRemark
 
 Vectors = NDArray[np.float32]
 
@@ -38,6 +41,7 @@ class EmbeddedSet:
         tokens: function from the position of a video in `kept` to its tokens (1, N, C); None if no tokens were asked
             for.
         failures: every other video by its id, with the reason, in the order of the retrieval set.
+        remarks: what was noticed about the videos that can be scored, by their ids.
     """
 
     kept: tuple[int, ...]
@@ -46,6 +50,7 @@ class EmbeddedSet:
     controls: dict[str, Vectors]
     tokens: Callable[[int], Tensor] | None
     failures: tuple[Failure, ...]
+    remarks: tuple[VideoRemark, ...]
 
 
 def embed_retrieval_set(
@@ -84,7 +89,8 @@ def embed_retrieval_set(
     if index is None or controls or tokens:
         encoders = [encoder, *(WithoutMotion(encoder, control) for control in controls)]
         embeddings = _embed(data, encoders, frames, tokens=tokens, cache=cache, decode=decode, progress=progress)
-    reasons = _reasons(data, embeddings)
+    noticed = _noticed(embeddings, index)
+    reasons = _reasons(data, embeddings, noticed if decode.strict else {})
     kept = tuple(number for number in range(len(data.videos)) if number not in reasons)
     gallery = None
     if index is not None and kept:
@@ -105,6 +111,7 @@ def embed_retrieval_set(
         controls=dict(zip(controls, vectors[1:], strict=False)),
         tokens=_tokens_by_place(embeddings, paths),
         failures=failures,
+        remarks=_remarks(data, kept, noticed),
     )
 
 
@@ -130,8 +137,10 @@ def _embed(
     )
 
 
-def _reasons(data: RetrievalSet, embeddings: Sequence[Embedding]) -> dict[int, str]:
-    """Number of a video -> the reason, for each video that has no file or could not be decoded."""
+def _reasons(
+    data: RetrievalSet, embeddings: Sequence[Embedding], noticed: Mapping[str, Sequence[Remark]]
+) -> dict[int, str]:
+    """Number of a video -> the reason, for each video that has no file, could not be decoded or is known as damaged."""
     unreadable = {failure.path: failure.reason for failure in embeddings[0].failures} if embeddings else {}
     reasons = {}
     for number, video in enumerate(data.videos):
@@ -139,7 +148,31 @@ def _reasons(data: RetrievalSet, embeddings: Sequence[Embedding]) -> dict[int, s
             reasons[number] = "no such file"
         elif str(video.path) in unreadable:
             reasons[number] = unreadable[str(video.path)]
+        elif damage := damage_failure(str(video.path), noticed.get(os.path.realpath(video.path), ())):
+            reasons[number] = damage.reason
     return reasons
+
+
+def _noticed(embeddings: Sequence[Embedding], index: VideoIndex | None) -> dict[str, tuple[Remark, ...]]:
+    """Real path of a video -> what was noticed when it was decoded, for the index or now."""
+    noticed: dict[str, tuple[Remark, ...]] = {}
+    root, remarks = ("", ()) if index is None else (index.manifest.root, index.remarks)
+    for remark in remarks:
+        path = os.path.realpath(Path(root, remark.video))
+        noticed[path] = (*noticed.get(path, ()), Remark(remark.kind, remark.text))
+    for video in embeddings[0].videos if embeddings else ():
+        noticed[os.path.realpath(video.path)] = video.remarks
+    return noticed
+
+
+def _remarks(
+    data: RetrievalSet, kept: Sequence[int], noticed: Mapping[str, Sequence[Remark]]
+) -> tuple[VideoRemark, ...]:
+    return tuple(
+        VideoRemark(data.videos[number].id, remark.kind, remark.text)
+        for number, path in zip(kept, _paths(data, kept), strict=True)
+        for remark in noticed.get(os.path.realpath(path), ())
+    )
 
 
 def _paths(data: RetrievalSet, numbers: Iterable[int]) -> list[Path]:

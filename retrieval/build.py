@@ -23,7 +23,7 @@ from vmr.retrieval.embed import Embedding, embed_videos
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
-from vmr.retrieval.manifest import Failure, Manifest, Row
+from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
 from vmr.retrieval.segments import FixedWindows, window_segmenter
 from vmr.retrieval.store import FaissStore, require_faiss
 from vmr.version import __version__
@@ -148,6 +148,7 @@ def _write(
         failures=tuple(
             Failure(_relative(each.path, root), each.reason) for each in (*found.failures, *embedding.failures)
         ),
+        remarks=_remarks(embedding, root),
         vectors_file=store.path.name,
         vectors_sha256=sha256_of(store.path),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -165,6 +166,14 @@ def _rows(embedding: Embedding, root: Path) -> tuple[Row, ...]:
     spans = [(video.path, start_s, end_s) for video in embedding.videos for start_s, end_s in video.spans]
     return tuple(
         Row(i, _relative(path, root), float(start_s), float(end_s)) for i, (path, start_s, end_s) in enumerate(spans)
+    )
+
+
+def _remarks(embedding: Embedding, root: Path) -> tuple[VideoRemark, ...]:
+    return tuple(
+        VideoRemark(_relative(video.path, root), remark.kind, remark.text)
+        for video in embedding.videos
+        for remark in video.remarks
     )
 
 

@@ -16,7 +16,8 @@ from rich.progress import Progress
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
-from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
+from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure, damage_failure
+from vmr.data.remark import Remark
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.files import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher
@@ -38,11 +39,13 @@ class EmbeddedVideo:
         path: the video.
         spans: start and end of each segment, in seconds.
         vectors: float32 (S, D), as `Encoder.encode_video` makes them.
+        remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
     """
 
     path: str
     spans: tuple[tuple[float, float], ...]
     vectors: NDArray[np.float32]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass
@@ -144,11 +147,14 @@ def embed_videos_with(
                 unfinished[message.path].add(message)
                 continue
             if isinstance(message, DecodedVideo):
-                unfinished.pop(message.path).finish()
+                unfinished.pop(message.path).finish(message.remarks)
             else:
                 unfinished.pop(message.path, None)
                 failures[message.path] = message
             bar.advance(task)
+    if decode.strict:
+        damaged = (damage_failure(video.path, video.remarks) for video in results[0].done.values())
+        failures |= {failure.path: failure for failure in damaged if failure is not None}
     failed = [failures[path] for path in unique if path in failures]
     done = [path for path in unique if path not in failures]
     return [Embedding([result.done[path] for path in done], list(failed), result.token_store()) for result in results]
@@ -188,7 +194,8 @@ class _EncoderResults:
         known = run.cache.find(self._keys.values(), with_tokens=self.matcher is not None)
         for path, key in self._keys.items():
             if key in known:
-                self.done[path] = EmbeddedVideo(path, known[key].spans, known[key].vectors)
+                features = known[key]
+                self.done[path] = EmbeddedVideo(path, features.spans, features.vectors, features.remarks)
 
     def embed(self, batch: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Embed uint8 (b, T, 3, S, S): return vectors (b, D), and tokens (b, N, C) if they were asked for."""
@@ -206,7 +213,7 @@ class _EncoderResults:
         self.done[video.path] = video
         content = self._contents.get(video.path)
         if self._run.cache is not None and content is not None and content.state == state_of(video.path):
-            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors), tokens)
+            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors, video.remarks), tokens)
 
     def token_store(self) -> TokenStore | None:
         """Return the store of the tokens, if they were asked for."""
@@ -240,11 +247,11 @@ class _UnfinishedVideo:
         if len(self.waiting) == BATCH_SEGMENTS:
             self._embed_waiting()
 
-    def finish(self) -> None:
+    def finish(self, remarks: tuple[Remark, ...]) -> None:
         if self.waiting:
             self._embed_waiting()
         for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
-            video = EmbeddedVideo(self.path, tuple(self.spans), np.concatenate(vectors))
+            video = EmbeddedVideo(self.path, tuple(self.spans), np.concatenate(vectors), remarks)
             result.keep(video, np.concatenate(tokens) if tokens else None)
 
     def _embed_waiting(self) -> None:

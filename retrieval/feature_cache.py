@@ -23,11 +23,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from vmr.data.decoding.segments import FrameSpec, Segmenter
+from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
 from vmr.retrieval.segments import FixedWindows
 
-DATABASE = "features-1.sqlite3"  # the number is the layout's version
+DATABASE = "features-2.sqlite3"  # the number is the layout's version
 ARRAYS = "arrays"
 
 _VERSION = 1  # raise it when decoding or embedding gives other features for the same key
@@ -35,7 +36,8 @@ _READY = 1
 _SCHEMA = f"""
 {HASHES_TABLE};
 CREATE TABLE IF NOT EXISTS videos (
-    key TEXT PRIMARY KEY, spans BLOB NOT NULL, vectors BLOB NOT NULL, checksum TEXT NOT NULL, tokens TEXT);
+    key TEXT PRIMARY KEY, spans BLOB NOT NULL, vectors BLOB NOT NULL, remarks TEXT NOT NULL,
+    checksum TEXT NOT NULL, tokens TEXT);
 CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, vectors TEXT NOT NULL);
 PRAGMA user_version = {_READY};
 """
@@ -50,10 +52,12 @@ class Features:
     Attributes:
         spans: start and end of each segment, in seconds.
         vectors: float32 (S, D).
+        remarks: what was noticed while the video was decoded, see `vmr.VideoReader.remarks`.
     """
 
     spans: tuple[tuple[float, float], ...]
     vectors: NDArray[np.float32]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,13 +111,14 @@ class FeatureCache:
         found = {}
         with self._database() as database:
             for key in dict.fromkeys(keys):
-                row = database.execute("SELECT spans, vectors, checksum, tokens FROM videos WHERE key = ?", (key,))
-                spans, vectors, checksum, tokens = row.fetchone() or (b"", b"", "", None)
-                if _checksum(spans, vectors) != checksum:
+                query = "SELECT spans, vectors, remarks, checksum, tokens FROM videos WHERE key = ?"
+                row = database.execute(query, (key,)).fetchone()
+                spans, vectors, remarks, checksum, tokens = row or (b"", b"", "", "", None)
+                if _checksum(spans, vectors, remarks) != checksum:
                     continue
                 if with_tokens and not (tokens and self._array(tokens).is_file()):
                     continue
-                found[key] = _features(spans, vectors)
+                found[key] = _features(spans, vectors, remarks)
         return found
 
     def put(self, key: str, features: Features, tokens: NDArray[np.float32] | None = None) -> None:
@@ -122,12 +127,13 @@ class FeatureCache:
             name = None if tokens is None else self._save(tokens)
             spans = np.array(features.spans, "<f8").tobytes()
             vectors = np.ascontiguousarray(features.vectors, "<f4").tobytes()
+            remarks = json.dumps([asdict(remark) for remark in features.remarks])
             with database:
                 database.execute(
-                    "INSERT INTO videos VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET spans = excluded.spans, "
-                    "vectors = excluded.vectors, checksum = excluded.checksum, "
-                    "tokens = coalesce(excluded.tokens, tokens)",
-                    (key, spans, vectors, _checksum(spans, vectors), name),
+                    "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
+                    "spans = excluded.spans, vectors = excluded.vectors, remarks = excluded.remarks, "
+                    "checksum = excluded.checksum, tokens = coalesce(excluded.tokens, tokens)",
+                    (key, spans, vectors, remarks, _checksum(spans, vectors, remarks), name),
                 )
 
     def tokens(self, key: str) -> NDArray[np.float32] | None:
@@ -158,7 +164,7 @@ class FeatureCache:
         with self._database() as database:
             counts = "SELECT (SELECT count(*) FROM videos), (SELECT count(tokens) FROM videos), count(*) FROM texts"
             num_videos, num_with_tokens, num_texts = database.execute(counts).fetchone()
-            files = [*self.folder.glob(f"{DATABASE}*"), *self._own_arrays()]
+            files = [*self.folder.glob("features-*.sqlite3*"), *self._own_arrays()]
             num_bytes = sum(size for file in files if (size := _size(file)) is not None)
         return CacheSizes(num_videos, num_with_tokens, num_texts, num_bytes)
 
@@ -175,7 +181,7 @@ class FeatureCache:
         except VmrError as error:
             if type(error.__cause__) is not sqlite3.DatabaseError:  # only this one says: no database
                 raise
-            for file in [*self.folder.glob(f"{DATABASE}*"), *self._own_arrays()]:
+            for file in [*self.folder.glob("features-*.sqlite3*"), *self._own_arrays()]:
                 file.unlink(missing_ok=True)
 
     @contextmanager
@@ -249,15 +255,17 @@ def _digest(*parts: str | int | list[str] | Mapping[str, object] | None) -> str:
     return hashlib.sha256(json.dumps([_VERSION, *parts], sort_keys=True).encode()).hexdigest()
 
 
-def _features(spans: bytes, vectors: bytes) -> Features:
+def _features(spans: bytes, vectors: bytes, remarks: str) -> Features:
     """Make features from bytes whose checksum has been verified."""
     times = np.frombuffer(spans, "<f8").reshape(-1, 2)
     rows = np.frombuffer(vectors, "<f4").astype(np.float32).reshape(len(times), -1)
-    return Features(tuple((start_s, end_s) for start_s, end_s in times.tolist()), rows)
+    noticed = tuple(Remark(**remark) for remark in json.loads(remarks))
+    return Features(tuple((start_s, end_s) for start_s, end_s in times.tolist()), rows, noticed)
 
 
-def _checksum(spans: bytes, vectors: bytes) -> str:
-    return hashlib.sha256(len(spans).to_bytes(8, "little") + spans + vectors).hexdigest()
+def _checksum(spans: bytes, vectors: bytes, remarks: str) -> str:
+    lengths = len(spans).to_bytes(8, "little") + len(vectors).to_bytes(8, "little")
+    return hashlib.sha256(lengths + spans + vectors + remarks.encode()).hexdigest()
 
 
 def _size(file: Path) -> int | None:

@@ -17,7 +17,7 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.files import is_unicode, sha256_of
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder
-from vmr.retrieval.manifest import Failure, Manifest, Row
+from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
 from vmr.retrieval.store import FaissStore, VectorStore
 from vmr.retrieval.texts import embed_texts
 
@@ -121,6 +121,11 @@ class VideoIndex:
     def other_files(self) -> dict[str, int]:
         """How many files of the folder are no videos, by kind, see `vmr.FoundVideos`."""
         return dict(self.manifest.other_files)
+
+    @property
+    def remarks(self) -> tuple[VideoRemark, ...]:
+        """What was noticed about the videos that it holds: damage, and times that were mended."""
+        return self.manifest.remarks
 
     def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
         """Find the moments nearest to a sentence.

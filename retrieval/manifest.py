@@ -7,6 +7,7 @@ by an atomic rename. So a reader finds the old index, the new index, or none, an
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_atomically
@@ -47,6 +48,21 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class VideoRemark:
+    """Something to know about a video that was read, see `vmr.VideoReader.remarks`.
+
+    Attributes:
+        video: path of the video, relative to the manifest's root.
+        kind: "damage" or "times".
+        text: a line that says it.
+    """
+
+    video: str
+    kind: Literal["damage", "times"]
+    text: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything that an index holds besides its vectors.
 
@@ -61,6 +77,7 @@ class Manifest:
         root: the folder that the videos' paths are relative to, as an absolute path.
         rows: one for each vector, in order.
         failures: the videos that were left out.
+        remarks: what was noticed about the videos that were not left out.
         vectors_file: name of the file of vectors, in the same folder.
         vectors_sha256: of that file, in hex.
         created: when, in ISO 8601, UTC.
@@ -79,6 +96,7 @@ class Manifest:
     root: str
     rows: tuple[Row, ...]
     failures: tuple[Failure, ...]
+    remarks: tuple[VideoRemark, ...]
     vectors_file: str
     vectors_sha256: str
     created: str
@@ -89,6 +107,11 @@ class Manifest:
     def num_videos(self) -> int:
         """Videos with at least one row."""
         return len(self.videos)
+
+    @property
+    def num_damaged(self) -> int:
+        """Videos that were read with damage."""
+        return sum(remark.kind == "damage" for remark in self.remarks)
 
     @property
     def videos(self) -> tuple[str, ...]:
@@ -125,8 +148,8 @@ class Manifest:
             if content.pop("schema") != SCHEMA:
                 raise IndexFileError(f"{path}: not of schema {SCHEMA}: build the index again with this version of vmr")
             num_rows = content.pop("counts")["rows"]
-            # An earlier version did not count the other files.
-            manifest: Manifest = from_json(cls, {"other_files": {}, **content}, "")
+            # Earlier versions did not write these.
+            manifest: Manifest = from_json(cls, {"remarks": [], "other_files": {}, **content}, "")
         except IndexFileError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, VmrError) as error:

@@ -10,6 +10,7 @@ from .data.decoding.segments import VideoFacts as VideoFacts
 from .data.decoding.video import VideoReader as VideoReader
 from .data.discovery.find import FoundVideos as FoundVideos
 from .data.discovery.find import find_videos as find_videos
+from .data.remark import Remark as Remark
 from .errors import AnnotationError as AnnotationError
 from .errors import IndexFileError as IndexFileError
 from .errors import MissingExtraError as MissingExtraError
@@ -37,6 +38,7 @@ from .retrieval.index import Hit as Hit
 from .retrieval.index import VideoIndex as VideoIndex
 from .retrieval.index import open_index as open_index
 from .retrieval.manifest import Failure as Failure
+from .retrieval.manifest import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
 from .retrieval.store import FaissStore as FaissStore
 from .retrieval.store import VectorStore as VectorStore

@@ -9,6 +9,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vmr.cpus import num_cpus
+
 PACKAGES = ("vmr", "torch", "numpy", "av", "transformers", "timm", "open_clip_torch", "faiss-cpu", "faiss-gpu")
 
 
@@ -60,7 +62,7 @@ def commit() -> Commit | None:
 
 def hardware() -> Hardware:
     """Return the facts about this machine from the operating system, and from torch if it is imported already."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cpus()
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Hardware(_cpu_name(), cores, memory_bytes, _gpu_name())
 

@@ -32,6 +32,9 @@ def to_markdown(report: Report) -> str:
     if report.failures:
         rows = tuple((Cell(failure.video), Cell(failure.reason)) for failure in report.failures)
         parts += ["## Left out", _table(Table("", ("video", "reason"), rows))]
+    if report.remarks:
+        rows = tuple((Cell(remark.video), Cell(remark.text)) for remark in report.remarks)
+        parts += ["## Read with remarks", _table(Table("", ("video", "remark"), rows))]
     return "\n\n".join(parts) + "\n"
 
 

@@ -16,7 +16,7 @@ from vmr.eval.report.examples import Example
 from vmr.eval.report.reference import ReferenceRow
 from vmr.files import require_writable, write_atomically
 from vmr.from_json import IN_MEMORY, as_json, from_json
-from vmr.retrieval.manifest import Failure
+from vmr.retrieval.manifest import Failure, VideoRemark
 
 if TYPE_CHECKING:
     from vmr.eval.report.compare import Comparison
@@ -67,6 +67,7 @@ class Report:
         num_texts: texts that were scored.
         num_texts_asked: texts that the data set holds.
         failures: every video that should have been scored but could not be, with the reason.
+        remarks: what was noticed about videos that were scored: damage, and times that were mended.
         scores: for each column (see `columns`) its metrics, such as `text_to_video/R@1` in percent.
         rerank_depth: candidates of each query that were scored again by matching; 0 for none.
         protocol: which rules were followed; None if there was no protocol.
@@ -104,6 +105,7 @@ class Report:
     num_texts_asked: int
     failures: tuple[Failure, ...]
     scores: dict[str, dict[str, float]]
+    remarks: tuple[VideoRemark, ...] = ()
     rerank_depth: int = 0
     protocol: ProtocolInfo | None = None
     limit: int | None = None
@@ -159,8 +161,10 @@ class Report:
     def coverage(self) -> str:
         """How much of the data set was scored, in words."""
         missing = f" ({len(self.failures)} missing or unreadable)" if self.failures else ""
+        num_damaged = sum(remark.kind == "damage" for remark in self.remarks)
+        damaged = f", {num_damaged} of them read with damage" if num_damaged else ""
         return (
-            f"{self.num_videos} of {self.num_videos_asked} videos{missing}, "
+            f"{self.num_videos} of {self.num_videos_asked} videos{missing}{damaged}, "
             f"{self.num_texts} of {self.num_texts_asked} texts"
         )
 
@@ -260,6 +264,7 @@ class Report:
         if schema != SCHEMA:
             raise VmrError(f"{path}: a report of schema {schema}, expected {SCHEMA}: evaluate again")
         partial = content.pop("partial", None)
+        content.setdefault("remarks", [])  # of later versions only
         try:
             report: Report = from_json(cls, content, "")
         except VmrError as error:

@@ -140,7 +140,7 @@ def videos(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def windowed(videos, offline):
-    return vmr.build_index(videos, videos.parent / "index", offline, window_s=4, stride_s=2)
+    return vmr.build_index(videos, videos.parent / "index", offline, window_s=3, stride_s=1.5)
 
 
 def test_the_gallery_of_an_index(windowed, videos, offline):

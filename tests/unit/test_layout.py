@@ -15,12 +15,13 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
 # Modules that every package may import.
-FOUNDATION = "errors files from_json memory processes progress version"
+FOUNDATION = "cpus errors files from_json memory processes progress version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
 # Package -> the packages and files that it may import, besides itself and FOUNDATION. Names are without `vmr.`.
 ALLOWED = {
+    "cpus": "",
     "errors": "",
     "files": "errors",
     "from_json": "errors",
@@ -51,8 +52,9 @@ ALLOWED = {
     "models.catalogue": f"{MODEL_BASE} models.families models.saved_model models.text models.upstream",
     "models": "",
     "data": "",
-    "data.decoding": "data",
-    "data.discovery": "data data.decoding",
+    "data.decoding": "data data.decoding.ffmpeg",
+    "data.decoding.ffmpeg": "data",
+    "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
     "data.sources": "data data.annotations data.decoding data.shapes",
@@ -65,15 +67,16 @@ ALLOWED = {
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
-    "eval": "data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue models.encoder "
-    "retrieval retrieval.reranking",
+    "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue "
+    "models.encoder retrieval retrieval.reranking",
     "cli": "everything",
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
 TORCH_FREE = [
-    "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py", "vmr/data/**/*.py",
-    "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py", "retrieval/feature_cache.py",
-    "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/__init__.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py",
+    "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py",
+    "retrieval/feature_cache.py", "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py",
+    "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 MAX_FILE_LINES = 400

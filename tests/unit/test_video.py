@@ -20,15 +20,15 @@ from tests.video_matrix import (
     write_unreadable,
     write_video,
 )
-from vmr.data.decoding.frame_index import CountingDecoder
-from vmr.data.decoding.pictures import upright_rgb
+from vmr.data.decoding.ffmpeg.frame_index import CountingDecoder
+from vmr.data.decoding.ffmpeg.pictures import Scaler
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import VideoError, VmrError
 
 DAMAGED = {"avi_truncated", "mp4_truncated", "mkv_truncated"}
 BEGINS_LATE = {"edit_list": 17, "ts_begins_late": 36, "mpeg2_ts_begins_late": 36}
 # Nothing in these names a picture but its place in the sequence.
-COUNTED = {"h264_avi_no_pts", "vp8_invisible", "gif", "avi_truncated", "mp4_truncated"}
+COUNTED = {"h264_avi_no_pts", "vp8_invisible", "gif", "avi_truncated", "mp4_truncated", "mkv_truncated"}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def plain_decode(path):
                 continue
     with VideoReader(path) as reader:
         size = (reader.height, reader.width)
-    return np.stack([upright_rgb(frame, size) for frame in frames]).transpose(0, 3, 1, 2)
+    return np.stack([Scaler().upright_rgb(frame, size) for frame in frames]).transpose(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("kind", MATRIX)

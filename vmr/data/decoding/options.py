@@ -14,8 +14,9 @@ class DecodeOptions:
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: decoding processes; None for one per CPU, but at most 8.
+        num_workers: decoding processes; None for one per CPU that this process may use, but at most 8.
         timeout_s: after this many seconds without a new frame, decoding is stopped and the file counts as unreadable.
+        strict: whether a video that is read with damage counts as unreadable.
 
     Raises:
         VmrError: the reader is unknown, or a number is out of range.
@@ -24,6 +25,7 @@ class DecodeOptions:
     reader: str = "pyav"
     num_workers: int | None = None
     timeout_s: float = 120.0
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.reader not in READERS:

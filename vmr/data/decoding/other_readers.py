@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.frame_index import frame_times, scan_packets
+from vmr.data.decoding.ffmpeg.clock import shown_times
+from vmr.data.decoding.ffmpeg.packets import open_and_scan
+from vmr.data.decoding.ffmpeg.pictures import resized_rgb
+from vmr.data.decoding.ffmpeg.video_file import VideoFile
 from vmr.data.decoding.options import READERS
-from vmr.data.decoding.pictures import resized_rgb
-from vmr.data.decoding.video_file import VideoFile
+from vmr.data.remark import Remark
 from vmr.errors import VideoError, VmrError
 
 _FRAMES_PER_CALL = 16  # few, because frames are held at full size until they are scaled
@@ -62,11 +64,14 @@ class DecordReader:
         duration_s: the number of frames divided by the average rate, in seconds.
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
+        remarks: none; this reader does not notice damage.
 
     Raises:
         VideoError: the file cannot be read.
         VmrError: the package is missing.
     """
+
+    remarks: tuple[Remark, ...] = ()
 
     def __init__(self, path: str, num_threads: int = 1) -> None:
         VideoFile(path, num_threads).close()  # raises an error of one line if the file is no video
@@ -116,18 +121,19 @@ class TorchCodecReader:
         duration_s: seconds from the first frame to the end of the last.
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
+        remarks: none; this reader does not notice damage.
 
     Raises:
         VideoError: the file cannot be read.
         VmrError: the package is missing.
     """
 
+    remarks: tuple[Remark, ...] = ()
+
     def __init__(self, path: str, num_threads: int = 1, device: str = "cpu") -> None:
-        file = VideoFile(path, num_threads)  # also raises an error of one line if the file is no video
-        try:
-            table, time_base = scan_packets(file), file.stream.time_base
-        finally:
-            file.close()
+        file, scan = open_and_scan(path, num_threads)  # also raises an error of one line if the file is no video
+        table, clock = scan.table, file.clock
+        file.close()
         self._path = path
         _import("torchcodec")
         try:
@@ -141,7 +147,7 @@ class TorchCodecReader:
         # Torchcodec knows the time of a frame only after decoding it. The packets hold the times without decoding. They
         # are used if they list as many frames as torchcodec does.
         if table is not None and len(table.shown_pts) == metadata.num_frames:
-            self.timestamps_s = frame_times(table.shown_pts, time_base, 1 / float(metadata.average_fps))
+            self.timestamps_s = shown_times(table.shown_pts, table.last_duration, clock).timestamps_s
         else:
             self.timestamps_s = np.arange(metadata.num_frames) / float(metadata.average_fps)
         self.duration_s = max(float(metadata.duration_seconds), float(self.timestamps_s[-1]))

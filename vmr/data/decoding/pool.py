@@ -9,6 +9,7 @@ import threading
 from collections.abc import Generator, Iterable
 from types import TracebackType
 
+from vmr.cpus import num_cpus
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.other_readers import check_reader
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter, SegmentsJob
@@ -101,7 +102,7 @@ def start_workers(options: DecodeOptions) -> list[WorkerProcess]:
     Returns:
         The workers.
     """
-    num_workers = min(os.cpu_count() or 1, 8) if options.num_workers is None else options.num_workers
+    num_workers = min(num_cpus(), 8) if options.num_workers is None else options.num_workers
     return [WorkerProcess(options.timeout_s) for _ in range(num_workers)]
 
 

@@ -209,10 +209,25 @@ def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: 
     Raises:
         ValueError: `num_frames` is less than 1.
     """
-    # 3 * 0.1 is a little more than 0.3: a frame that begins with a window must not fall into the window before
-    first, stop = np.searchsorted(timestamps_s, [start_s - 1e-6, end_s - 1e-6])
+    first, stop = shown_in(timestamps_s, start_s, end_s)
     if first == stop:
         first = int(np.argmin(np.abs(timestamps_s - (start_s + end_s) / 2)))
         stop = first + 1
-    indices: Indices = first + middle_indices(num_frames, int(stop - first))
+    indices: Indices = first + middle_indices(num_frames, stop - first)
     return indices
+
+
+def shown_in(timestamps_s: NDArray[np.float64], start_s: float, end_s: float) -> tuple[int, int]:
+    """Find the frames that begin in a window in time.
+
+    Args:
+        timestamps_s: when each frame is shown, in seconds, increasing, (video_length,).
+        start_s: start of the window in seconds.
+        end_s: its end in seconds; a frame that begins at end_s is not in the window.
+
+    Returns:
+        The first of them, and the one after the last; both are equal if no frame begins in the window.
+    """
+    # 3 * 0.1 is a little more than 0.3: a frame that begins with a window must not fall into the window before
+    first, stop = np.searchsorted(timestamps_s, [start_s - 1e-6, end_s - 1e-6])
+    return int(first), int(stop)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.resize import resize_bicubic
-from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, window_indices
+from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, shown_in, window_indices
 from vmr.data.decoding.stills import Frames, NotAStillError, read_still
 from vmr.data.decoding.video import VideoReader
 from vmr.data.media import IMAGE_SUFFIXES
+from vmr.data.remark import Remark
 from vmr.errors import VideoError, VmrError
 
 RESIZES = ("crop", "stretch", "upstream")
@@ -62,7 +63,10 @@ class Segmenter(Protocol):
         """Everything that the spans depend on, as a JSON object; it is part of the key of cached features."""
 
     def spans(self, video: VideoFacts) -> Sequence[Span]:
-        """Return the spans of a video in order, at least one, each within [0, video.duration_s]."""
+        """Return the spans of a video in order, at least one, each within [0, video.duration_s].
+
+        Spans that show nothing new are left out later, see `read_segments`.
+        """
 
 
 class FrameSource(Protocol):
@@ -139,6 +143,10 @@ class DecodedSegment:
     video: NDArray[np.uint8]
 
 
+Segments = Generator[DecodedSegment, None, tuple[Remark, ...]]
+"""The segments of a file; at the end, what was noticed about the file."""
+
+
 @dataclass(frozen=True)
 class SegmentsJob:
     """A job for a decoding process: all segments of one video.
@@ -198,9 +206,7 @@ class SegmentsJob:
         return 1 <= num_frames <= self.spec.num_frames and picture == [3, self.spec.size, self.spec.size]
 
 
-def serve_segments(
-    request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]
-) -> Generator[DecodedSegment, None, None]:
+def serve_segments(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
     """Run a `SegmentsJob` in a decoding process.
 
     Args:
@@ -210,11 +216,14 @@ def serve_segments(
     Yields:
         The segments.
 
+    Returns:
+        As `read_segments`.
+
     Raises:
         VideoError: the video cannot be read.
     """
     segmenter = None if request["whole"] else _AskingSegmenter(ask)
-    yield from read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
+    return read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
 
 
 class _AskingSegmenter:
@@ -231,12 +240,15 @@ class _AskingSegmenter:
 
 def read_segments(
     path: str | os.PathLike[str], spec: FrameSpec, segmenter: Segmenter | None = None, reader: str = "pyav"
-) -> Generator[DecodedSegment, None, None]:
+) -> Segments:
     """Decode the segments of a video in order.
 
     Frames that several spans share are decoded once. Memory does not grow with the length of the video. A damaged file
     may list frames that cannot be decoded. Its frames are then counted by decoding all of them, and those that can be
     decoded are used.
+
+    While a picture is held for long, spans may show nothing new: no frame begins in them, or none that the span before
+    did not show. They are left out.
 
     Args:
         path: a video; a still picture is one segment, which repeats the picture.
@@ -247,6 +259,9 @@ def read_segments(
     Yields:
         The segments.
 
+    Returns:
+        What was noticed about the file, see `VideoReader.remarks`.
+
     Raises:
         VideoError: the video cannot be read.
     """
@@ -255,23 +270,41 @@ def read_segments(
         with contextlib.suppress(NotAStillError):  # a video may have any name
             still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
             yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
-            return
+            return ()
     video = VideoReader(path, reader)
     try:
         facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width)
-        spans = [(0.0, video.duration_s)] if segmenter is None else list(segmenter.spans(facts))
-        for start in range(0, len(spans), _SPANS_AT_ONCE):
-            group = spans[start : start + _SPANS_AT_ONCE]
+        spans = None if segmenter is None else _with_new_frames(segmenter.spans(facts), video)
+        for group in [None] if spans is None else _groups(spans):
             try:
-                clips = _decode_group(video, spec, None if segmenter is None else group)
+                clips = _decode_group(video, spec, group)
             except VideoError:
                 video.close()
                 video = VideoReader(path, reader, count_frames=True)
-                clips = _decode_group(video, spec, None if segmenter is None else group)
-            for (start_s, end_s), clip in zip(group, clips, strict=True):
+                clips = _decode_group(video, spec, group)
+            for (start_s, end_s), clip in zip(group or [(0.0, facts.duration_s)], clips, strict=True):
                 yield DecodedSegment(path, start_s, end_s, clip)
+        return video.remarks
     finally:
         video.close()
+
+
+def _with_new_frames(spans: Sequence[Span], video: VideoReader) -> list[Span]:
+    """Leave out spans in which no frame begins, or that go on from the span before and show no frame that is new."""
+    kept = [spans[0]]
+    _, last_stop = shown_in(video.timestamps_s, *spans[0])
+    for span in spans[1:]:
+        start, stop = shown_in(video.timestamps_s, *span)
+        goes_on = span[0] >= kept[-1][0] and span[1] >= kept[-1][1]
+        if start < stop and not (goes_on and stop <= last_stop):
+            kept.append(span)
+            last_stop = stop
+    return kept
+
+
+def _groups(spans: list[Span]) -> Iterator[list[Span]]:
+    for start in range(0, len(spans), _SPANS_AT_ONCE):
+        yield spans[start : start + _SPANS_AT_ONCE]
 
 
 def _decode_group(video: VideoReader, spec: FrameSpec, spans: Sequence[Span] | None) -> list[NDArray[np.uint8]]:

@@ -10,7 +10,7 @@ import numpy as np
 from av.error import FFmpegError
 from numpy.typing import NDArray
 
-from vmr.data.decoding.pictures import orientation, resized_rgb, upright_rgb
+from vmr.data.decoding.ffmpeg.pictures import Scaler, orientation, resized_rgb
 from vmr.data.media import special_kind
 from vmr.errors import VideoError
 
@@ -90,4 +90,4 @@ def read_still(path: str) -> NDArray[np.uint8]:
         raise VideoError(path, "not a picture that FFmpeg can read") from None
     turned = orientation(frame)[0] % 2
     size = (frame.width, frame.height) if turned else (frame.height, frame.width)
-    return upright_rgb(frame, size).transpose(2, 0, 1)[None]
+    return Scaler().upright_rgb(frame, size).transpose(2, 0, 1)[None]

@@ -10,8 +10,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.decoding.ffmpeg.clock import moving_rate
+from vmr.data.decoding.ffmpeg.reader import PyAVReader
 from vmr.data.decoding.other_readers import DecordReader, TorchCodecReader, check_reader
-from vmr.data.decoding.pyav_reader import PyAVReader
+from vmr.data.remark import Remark
 from vmr.errors import VideoError
 
 T = TypeVar("T")
@@ -31,6 +33,10 @@ class FrameReader(Protocol):
     duration_s: float
     height: int
     width: int
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """See `VideoReader.remarks`."""
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames.
@@ -55,7 +61,11 @@ class VideoReader:
 
     Frame i is the i-th picture that a plain decode of the file shows. Pictures that an edit list hides do not count. A
     rotation or mirror tag is applied, a sample aspect ratio is not. Damaged pictures are returned as FFmpeg repairs
-    them.
+    them; `remarks` says so.
+
+    Times are those at which a player shows the frames. They are the file's own, except where these cannot be meant:
+    where they go back, where the clock of a broadcast jumps by more than 10 s, and where the last frame would last for
+    hours. `remarks` says so, too.
 
     Args:
         path: a local file.
@@ -71,7 +81,7 @@ class VideoReader:
         num_frames: number of frames.
         timestamps_s: seconds from the first frame, increasing, (num_frames,).
         duration_s: seconds from the first frame to the end of the last.
-        fps: average frames per second, num_frames / duration_s.
+        fps: average frames per second, num_frames / duration_s; frames that are shown for more than 10 s do not count.
         height: of the upright first frame, in pixels.
         width: of the upright first frame, in pixels.
 
@@ -88,9 +98,17 @@ class VideoReader:
         self.timestamps_s = self._reader.timestamps_s
         self.num_frames = len(self.timestamps_s)
         self.duration_s = self._reader.duration_s
-        self.fps = self.num_frames / self.duration_s
+        self.fps = moving_rate(self.timestamps_s, self.duration_s)
         self.height = self._reader.height
         self.width = self._reader.width
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What was noticed so far: damage, and times that were mended. Only the reader "pyav" notices any.
+
+        If a damaged frame was read, the whole file is decoded to say how much of it is damaged.
+        """
+        return self._reader.remarks
 
     def frames_at(
         self,

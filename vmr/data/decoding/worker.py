@@ -15,11 +15,11 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO, cast
 
-from vmr.data.decoding.segments import DecodedSegment
+from vmr.data.decoding.segments import Segments
 from vmr.errors import VideoError
 
 Lines = queue.SimpleQueue[bytes]
@@ -55,7 +55,7 @@ def _listen(requests: BinaryIO, lines: Lines) -> None:
     os._exit(0)
 
 
-def _segments(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> Generator[DecodedSegment, None, None]:
+def _segments(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> Segments:
     """Call the function of vmr that the request names."""
     module, _, function = request.pop("kind").partition(":")
 
@@ -63,27 +63,35 @@ def _segments(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> Gener
         _send(replies, {"kind": "question", "question": question})
         return json.loads(lines.get())
 
-    segments: Generator[DecodedSegment, None, None] = getattr(import_module(module), function)(request, ask)
+    segments: Segments = getattr(import_module(module), function)(request, ask)
     return segments
 
 
 def _serve(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> None:
-    num_segments, end_s = 0, 0.0
     try:
         with contextlib.closing(_segments(request, lines, replies)) as segments:
-            for segment in segments:
-                num_segments, end_s = num_segments + 1, segment.end_s
-                header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}
-                _send(replies, header, segment.video.tobytes())
+            end = _send_segments(segments, replies)
     except BrokenPipeError:
         sys.exit(0)
     except VideoError as error:
-        _send(replies, {"kind": "failure", "reason": error.reason})
+        end = {"kind": "failure", "reason": error.reason}
     except Exception as error:  # an unexpected error with one file must not end the work on the others
-        reason = " ".join(str(error).split())
-        _send(replies, {"kind": "failure", "reason": f"{type(error).__name__}: {reason}"})
-    else:
-        _send(replies, {"kind": "video", "num_segments": num_segments, "duration_s": end_s})
+        end = {"kind": "failure", "reason": f"{type(error).__name__}: {' '.join(str(error).split())}"}
+    _send(replies, end)
+
+
+def _send_segments(segments: Segments, replies: BinaryIO) -> dict[str, Any]:
+    """Send all segments; return the line that ends them."""
+    num_segments, end_s = 0, 0.0
+    while True:
+        try:
+            segment = next(segments)
+        except StopIteration as end:
+            remarks = [asdict(remark) for remark in end.value]
+            return {"kind": "video", "num_segments": num_segments, "duration_s": end_s, "remarks": remarks}
+        num_segments, end_s = num_segments + 1, segment.end_s
+        header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}
+        _send(replies, header, segment.video.tobytes())
 
 
 def _send(replies: BinaryIO, header: dict[str, Any], frames: bytes = b"") -> None:

@@ -23,7 +23,9 @@ from typing import IO, Any, Protocol
 import numpy as np
 
 from vmr.data.decoding.segments import DecodedSegment, WorkerMessageError
+from vmr.data.remark import Remark
 from vmr.errors import VmrError
+from vmr.from_json import from_json
 
 _START_TIMEOUT_S = 120.0  # a worker may take long to start on a busy machine
 _MAX_HEADER_BYTES = 1 << 16
@@ -58,11 +60,13 @@ class DecodedVideo:
         path: the video.
         num_segments: the number of segments.
         duration_s: the end of the last segment, in seconds.
+        remarks: what was noticed about the video, see `VideoReader.remarks`.
     """
 
     path: str
     num_segments: int
     duration_s: float
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,21 @@ class DecodeFailure:
     Attributes:
         path: the video.
         reason: why, in one line.
+        is_damage: whether it was decoded, but with damage, and damaged videos are left out.
     """
 
     path: str
     reason: str
+    is_damage: bool = False
 
 
 Decoded = DecodedSegment | DecodedVideo | DecodeFailure
+
+
+def damage_failure(path: str, remarks: Sequence[Remark]) -> DecodeFailure | None:
+    """Make the failure of a damaged video that is to be left out; None if no damage was noticed."""
+    texts = [remark.text for remark in remarks if remark.kind == "damage"]
+    return DecodeFailure(path, texts[0], is_damage=True) if texts else None
 
 
 class _WorkerLostError(Exception):
@@ -169,14 +181,15 @@ class WorkerProcess:
             if header["kind"] == "failure":
                 return DecodeFailure(path, str(header["reason"]))
             if header["kind"] == "video":
-                return DecodedVideo(path, int(header["num_segments"]), float(header["duration_s"]))
+                remarks = tuple(from_json(Remark, remark, "") for remark in header["remarks"])
+                return DecodedVideo(path, int(header["num_segments"]), float(header["duration_s"]), remarks)
             if not job.accepts(header["shape"]):
                 raise ValueError
             video = np.empty(header["shape"], np.uint8)
             if self._replies.readinto(video.data.cast("B")) < video.nbytes:  # type: ignore[attr-defined]
                 raise EOFError
             return DecodedSegment(path, float(header["start_s"]), float(header["end_s"]), video)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, VmrError):
             raise WorkerMessageError from None
 
     def _header(self) -> dict[str, Any]:

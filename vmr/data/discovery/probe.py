@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vmr.data.decoding.ffmpeg.video_file import NotAVideoError, VideoFile
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import start_workers
-from vmr.data.decoding.segments import DecodedSegment
-from vmr.data.decoding.video_file import NotAVideoError, VideoFile
+from vmr.data.decoding.segments import Segments
 from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess
 
 _FILES_PER_WORKER = 32  # starting a process takes as long as asking about this many files, or more
@@ -45,7 +45,7 @@ class ProbeJob:
         return False
 
 
-def serve_probe(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Generator[DecodedSegment, None, None]:
+def serve_probe(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
     """Run a `ProbeJob` in a worker process: open the file, and tell the parent process whether it is a video.
 
     Raises:
@@ -58,6 +58,7 @@ def serve_probe(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -
         is_video = False
     ask({"is_video": is_video})
     yield from ()
+    return ()
 
 
 def are_videos(paths: Sequence[Path], options: DecodeOptions = DecodeOptions()) -> list[bool | DecodeFailure]:

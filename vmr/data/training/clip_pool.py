@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import join_threads, start_workers
 from vmr.data.decoding.segments import DecodedSegment
-from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess
+from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess, damage_failure
 from vmr.data.training.clips import ClipJob
 
 Clip = NDArray[np.uint8] | DecodeFailure
@@ -24,12 +24,13 @@ class ClipPool:
     """Worker processes that decode training clips. Jobs are begun in the order in which they are submitted.
 
     Args:
-        options: the number of processes, and how long a file may go without delivering anything; the reader is that of
-            each job.
+        options: the number of processes, how long a file may go without delivering anything, and whether a damaged
+            video is a failure; the reader is that of each job.
     """
 
     def __init__(self, options: DecodeOptions = DecodeOptions()) -> None:
         self._workers = start_workers(options)
+        self._strict = options.strict
         self._jobs: queue.SimpleQueue[tuple[ClipJob, Future[Clip]] | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
@@ -74,6 +75,8 @@ class ClipPool:
                         clip = item.video
                     elif isinstance(item, DecodeFailure):
                         clip = item
+                    elif self._strict:
+                        clip = damage_failure(job.path, item.remarks) or clip
             except Exception as error:  # raised where the clip is waited for; in a thread it would be lost
                 future.set_exception(error)
             else:

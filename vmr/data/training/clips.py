@@ -6,7 +6,7 @@ that decoding processes start fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
-from vmr.data.decoding.segments import DecodedSegment, FrameSource, WorkerMessageError, square_frames
+from vmr.data.decoding.segments import DecodedSegment, FrameSource, Segments, WorkerMessageError, square_frames
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
+from vmr.data.remark import Remark
 from vmr.data.sources.source import MakeClip
 from vmr.data.training.augment import FlipRule, random_box, random_flip, resize_clip
 from vmr.data.training.frame_cache import cached_frames
@@ -108,11 +109,13 @@ class ClipJob:
         return list(shape) == [self.spec.num_frames, 3, self.spec.size, self.spec.size]
 
 
-def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Generator[DecodedSegment, None, None]:
+def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
     """Run a `ClipJob` in a decoding process; it asks no questions."""
     spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
     job = ClipJob(spec=spec, seed=seed, **request)
-    yield DecodedSegment(job.path, 0.0, 0.0, read_train_clip(job))
+    clip, remarks = _read(job)
+    yield DecodedSegment(job.path, 0.0, 0.0, clip)
+    return remarks
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
@@ -127,14 +130,19 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
     Raises:
         VideoError: the file cannot be read.
     """
+    return _read(job)[0]
+
+
+def _read(job: ClipJob) -> tuple[NDArray[np.uint8], tuple[Remark, ...]]:
+    """The clip, and what was noticed about its video."""
     spec = job.spec
     if job.still:
-        return _cut(Frames(job.path, read_still(job.path)), job)
+        return _cut(Frames(job.path, read_still(job.path)), job), ()
     if spec.cache_dir:
         num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
         frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, job.reader)
-        return _cut(Frames(job.path, frames), job)
-    return with_video(job.path, job.reader, lambda video: _cut(video, job))
+        return _cut(Frames(job.path, frames), job), ()
+    return with_video(job.path, job.reader, lambda video: (_cut(video, job), video.remarks))
 
 
 def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:

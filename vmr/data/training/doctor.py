@@ -10,7 +10,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ CountTokens = Callable[[Sequence[str]], Sequence[int]]
 PROBLEMS = {
     "missing": "there is no such file",
     "unreadable": "the file cannot be decoded",
+    "damaged": "parts of the file are missing or broken; training takes the rest",
     "too_short": "fewer frames than training takes; the last is repeated",
     "same_content": "the same bytes as another file: training takes them for different videos",
     "same_id": "one id for several files",
@@ -224,7 +225,7 @@ def _look_for_same_ids(files: Sequence[_File], found: Diagnosis) -> None:
 
 def _decode_all(files: Sequence[_File], num_frames: int, decode: DecodeOptions) -> Iterator[Finding | None]:
     """What is wrong with each file, in order; None for nothing."""
-    pool = ClipPool(decode)
+    pool = ClipPool(replace(decode, strict=True))
     try:
         submitted: deque[tuple[_File, Future[Clip]]] = deque()
         rest = iter(files)
@@ -237,19 +238,20 @@ def _decode_all(files: Sequence[_File], num_frames: int, decode: DecodeOptions) 
             if not submitted:
                 return
             file, future = submitted.popleft()
-            yield _judge(file, future.result(), num_frames, decode.reader)
+            yield _judge(file, future.result(), num_frames, decode)
     finally:
         pool.close()
 
 
-def _judge(file: _File, clip: Clip, num_frames: int, reader: str) -> Finding | None:
+def _judge(file: _File, clip: Clip, num_frames: int, decode: DecodeOptions) -> Finding | None:
     if isinstance(clip, DecodeFailure):
-        return Finding("unreadable", file.name, clip.reason)
+        kind = "damaged" if clip.is_damage and not decode.strict else "unreadable"
+        return Finding(kind, file.name, clip.reason)
     # A video with too few frames ends in its last one twice. So does one that stands still: only those are counted.
     if len(clip) < 2 or not np.array_equal(clip[-1], clip[-2]):
         return None
     try:
-        num_there = with_video(str(file.path), reader, lambda video: video.num_frames)
+        num_there = with_video(str(file.path), decode.reader, lambda video: video.num_frames)
     except VideoError as error:
         return Finding("unreadable", file.name, error.reason)
     return Finding("too_short", file.name, f"{num_there} of {num_frames} frames") if num_there < num_frames else None

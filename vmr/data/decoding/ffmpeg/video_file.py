@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av
 from av.error import FFmpegError
 
+from vmr.data.decoding.ffmpeg.clock import Clock
 from vmr.data.media import special_kind
 from vmr.errors import VideoError
 
@@ -20,9 +23,9 @@ if TYPE_CHECKING:
 
 # Playlists and scripts name other files, "tty" draws any text file, "..._pipe" and "image2" are still pictures.
 _NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2", "ico"}
-_ATTACHED_PICTURE = 0x400  # AV_DISPOSITION_ATTACHED_PIC
-# A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
-_METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+# These containers state how long the video is. In the others FFmpeg estimates it.
+_STATE_DURATION = {"avi", "asf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
+_PICTURE_CODECS = {"bmp", "jpeg2000", "jpegls", "mjpeg", "png", "tiff", "webp"}
 
 
 class NotAVideoError(VideoError):
@@ -40,6 +43,8 @@ class VideoFile:
         path: the file.
         container: the file as PyAV sees it.
         stream: its video stream; FFmpeg chooses it if there are several. Cover art does not count.
+        has_failed: whether reading has ended with an error since the file was opened.
+        num_broken: how many packets could not be decoded since then, those before the first key frame aside.
 
     Raises:
         VideoError: the file is missing, unreadable, no video, or holds no video that FFmpeg can decode.
@@ -48,6 +53,8 @@ class VideoFile:
     def __init__(self, path: str, num_threads: int) -> None:
         self.path = path
         self._num_threads = num_threads
+        self.has_failed = False
+        self.num_broken = 0
         self.container: InputContainer
         self.stream: VideoStream
         self.reopen()
@@ -59,6 +66,7 @@ class VideoFile:
             VideoError: as for the class.
         """
         self.close()
+        self.has_failed, self.num_broken = False, 0
         self.container = _open_container(self.path)
         try:
             self.stream = _video_stream(self.container, self.path)
@@ -73,13 +81,54 @@ class VideoFile:
         if hasattr(self, "container"):
             self.container.close()
 
+    @property
+    def is_broadcast(self) -> bool:
+        """Whether the container is one in which the clock may start again at any place (MPEG-TS, MPEG-PS)."""
+        return av.format.Flags.ts_discont in av.format.Flags(self.container.format.flags)
+
+    @property
+    def clock(self) -> Clock:
+        """What the file says about its times."""
+        rate = self.stream.average_rate
+        return Clock(self.stream.time_base, float(rate) if rate else None, self.is_broadcast)
+
+    @property
+    def stated_s(self) -> float | None:
+        """The duration that the container states, in seconds; None if it states none."""
+        if self.container.format.name not in _STATE_DURATION:
+            return None
+        stream, stated = self.stream, 0.0
+        if stream.frames and stream.average_rate and self.container.format.name == "avi":
+            stated = float(stream.frames / stream.average_rate)  # AVI's duration is estimated if its index is missing
+        elif stream.duration and stream.time_base:
+            stated = float(stream.duration * stream.time_base)
+        elif self.container.duration:
+            stated = self.container.duration / av.time_base
+        return stated or None
+
+    def reach_s(self) -> float:
+        """Read all packets, also those of sound; return the end of the last one, in seconds from the first."""
+        self.reopen()
+        start_s, end_s = math.inf, 0.0
+        try:
+            for packet in self.container.demux():
+                if packet.pts is not None:
+                    start_s = min(start_s, float(packet.pts * packet.time_base))
+                    end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+        except FFmpegError:
+            self.has_failed = True
+        return max(0.0, end_s - start_s)
+
     def packets(self) -> Iterator[Packet[VideoStream]]:
         """Yield the packets from the current position, in file order, up to the first that cannot be read."""
         packets = self.container.demux(self.stream)
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, FFmpegError):
+            except StopIteration:
+                return
+            except FFmpegError:
+                self.has_failed = True
                 return
             if packet.size:  # an empty packet would tell the decoder that the file ends here
                 yield packet
@@ -94,14 +143,17 @@ class VideoFile:
             Their pictures in the order in which they are shown, including those that the decoder returns only at the
             end. A broken packet gives no picture.
         """
+        has_begun = False
         for packet in packets:
-            yield from self._decode(packet)
-        yield from self._decode(None)
+            has_begun |= packet.is_keyframe
+            yield from self._decode(packet, has_begun)
+        yield from self._decode(None, has_begun)
 
-    def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+    def _decode(self, packet: Packet[VideoStream] | None, has_begun: bool) -> list[VideoFrame]:
         try:
             return self.stream.codec_context.decode(packet)
         except FFmpegError:
+            self.num_broken += has_begun
             return []
 
 
@@ -113,7 +165,7 @@ def _open_container(path: str) -> InputContainer:
         if file.is_file() and file.stat().st_size == 0:
             raise VideoError(path, "is empty (0 bytes)")
         # "file:" and the whitelist keep FFmpeg from opening network addresses, whatever a name or a playlist says.
-        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_METADATA_OPTIONS)
+        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except FFmpegError as error:
         raise _not_opened(path, error) from None
     except (OSError, ValueError) as error:
@@ -158,12 +210,24 @@ def _lacks_moov(path: Path) -> bool:
 
 
 def _video_stream(container: InputContainer, path: str) -> VideoStream:
-    # Cover art counts as a video stream in FFmpeg. PyAV has the flag that tells them apart since 14.1.
-    streams = [s for s in container.streams.video if not int(getattr(s, "disposition", 0)) & _ATTACHED_PICTURE]
+    # Cover art counts as a video stream in FFmpeg.
+    attached = av.stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & attached]
     if not streams:
         raise NotAVideoError(path, "holds no video" + (", only sound" if container.streams.audio else ""))
     best = container.streams.best("video")
-    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
+    streams.sort(key=lambda stream: best is None or stream.index != best.index)
+    stream = next((s for s in streams if len(streams) > 1 and not _is_one_picture(path, s)), streams[0])
     if getattr(stream, "codec_context", None) is None:
         raise VideoError(path, "its video is in a format that this FFmpeg cannot decode")
     return stream
+
+
+def _is_one_picture(path: str, stream: VideoStream) -> bool:
+    """Whether this track is a cover that is not marked as one: a single picture, in a format of still pictures."""
+    if stream.codec_context.name not in _PICTURE_CODECS:
+        return False
+    with _open_container(path) as container:
+        track = container.streams.video[[s.index for s in container.streams.video].index(stream.index)]
+        pictures = (packet for packet in container.demux(track) if packet.size)
+        return len(list(islice(pictures, 2))) < 2

@@ -1,0 +1,104 @@
+"""Frame i is the i-th picture that a plain decode shows, however it is asked for, and whatever the file's times say."""
+
+import av
+import numpy as np
+import pytest
+
+from tests.video_matrix import FAST_X265, OPEN_GOP, X264, Recipe, number_of, write_video
+from vmr.data.decoding.ffmpeg.frame_index import SeekingDecoder
+from vmr.data.decoding.video import VideoReader
+
+AHEAD = 10_000  # ticks by which every packet is decoded before it is shown, so that its time may also be moved back
+SOURCES = {
+    "no_b_frames": Recipe(options=X264),
+    "open_gop": Recipe(options=OPEN_GOP, num_frames=100, gop=24),
+    "closed_gop": Recipe(options={"preset": "fast", "bf": "3"}),
+    "hevc": Recipe("libx265", options=FAST_X265),
+    "mpeg2": Recipe("mpeg2video", bframes=2, suffix=".mkv"),
+    "vp9": Recipe("libvpx-vp9", suffix=".webm", options={"cpu-used": "8", "deadline": "realtime"}),
+}
+CONTAINERS = (".mp4", ".mkv", ".ts")
+MOVES = (-40, -13, -7, -2.5, -1.5, -0.5, 0.5, 1, 1.5, 2.5, 7, 13, 40, 200)  # in pictures
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sources")
+    return {name: write_video(folder / (name + recipe.suffix), recipe) for name, recipe in SOURCES.items()}
+
+
+def with_times_moved(source, target, moved):
+    """A copy of a video in which some packets have other times: `moved` maps their numbers to (what, pictures)."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        step = round(1 / stream.average_rate / stream.time_base)
+        packets = [packet for packet in reading.demux(stream) if packet.size]
+        first_pts = packets[0].pts
+        for number, packet in enumerate(packets):
+            packet.dts = number * step
+            packet.pts = packet.pts - first_pts + AHEAD * step
+            what, pictures = moved.get(number, ("", 0))
+            if what == "pts":
+                packet.pts += round(pictures * step)
+            elif what == "dts":
+                packet.dts += round(0.4 * step)  # a muxer takes only times that increase
+            elif what == "duration":
+                packet.duration = round(abs(pictures) * step)
+            packet.stream = copy
+            writing.mux(packet)
+    return target
+
+
+def numbers(reader, indices):
+    return [number_of(frame) for frame in reader.frames_at(indices)]
+
+
+def plain_decode(path):
+    """The numbers of the pictures as a player shows them."""
+    with av.open(str(path)) as container:
+        frames = [frame.to_ndarray(format="rgb24").transpose(2, 0, 1) for frame in container.decode(video=0)]
+    return [number_of(frame) for frame in frames]
+
+
+@pytest.mark.parametrize("suffix", CONTAINERS)
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("seed", range(2))
+def test_wrong_times_do_not_change_the_number_of_a_picture(sources, tmp_path, kind, suffix, seed):
+    if (kind, suffix) == ("vp9", ".ts"):
+        pytest.skip("MPEG-TS holds no VP9")
+    random = np.random.default_rng([seed, len(kind), len(suffix), ord(suffix[-1])])
+    count = SOURCES[kind].num_frames
+    places = random.choice(np.arange(1, count), size=random.integers(1, 4), replace=False)
+    moved = {int(place): (random.choice(["pts", "pts", "dts", "duration"]), random.choice(MOVES)) for place in places}
+    path = with_times_moved(sources[kind], tmp_path / f"moved{suffix}", moved)
+    shown = plain_decode(path)
+    # The decoder shows them in order, whatever their times. MP4 hides those from before the first time.
+    assert shown == (sorted(shown) if suffix == ".mp4" else list(range(count))), moved
+    count = len(shown)
+    for index in random.choice(count, size=8, replace=False).tolist():
+        with VideoReader(path) as reader:
+            assert numbers(reader, [index]) == [shown[index]], (moved, index)
+    with VideoReader(path) as reader:
+        assert reader.num_frames == count, moved
+        for index in random.integers(0, count, 20).tolist():
+            assert numbers(reader, [index]) == [shown[index]], (moved, index)
+        assert numbers(reader, range(count)) == shown, moved
+        assert np.all(np.diff(reader.timestamps_s) > 0)
+
+
+@pytest.mark.parametrize("move", MOVES[::2])
+@pytest.mark.parametrize("kind", ["no_b_frames", "open_gop"])
+def test_each_picture_of_a_file_with_one_stray_time(sources, tmp_path, kind, move):
+    path = with_times_moved(sources[kind], tmp_path / "stray.mp4", {30: ("pts", move)})
+    shown = plain_decode(path)
+    for index in range(22, 46, 2):
+        with VideoReader(path) as reader:
+            assert numbers(reader, [index]) == [shown[index]]
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_a_file_with_right_times_is_reached_by_seeking(sources, kind):
+    with VideoReader(sources[kind]) as reader:
+        assert numbers(reader, [50, 3]) == [50, 3]
+        assert isinstance(reader._reader._decoder, SeekingDecoder)
