@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import struct
@@ -16,10 +17,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, features
 
 import vmr
 from tests.integration.commands import run_here
+from tests.paths import REPOSITORY
 from tests.video_matrix import CONTAINERS, RECIPES, number_of, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
@@ -71,6 +73,12 @@ def test_every_kind_is_found_and_read_whatever_its_name(containers, tmp_path, su
             assert [number_of(frame) for frame in reader.frames_at(range(reader.num_frames))] == list(range(12))
 
 
+def test_the_documents_list_every_suffix():
+    page = (REPOSITORY / "docs/search.md").read_text()
+    (listed,) = re.findall(r"is a video: `([^`]+)`", page)
+    assert tuple(listed.split()) == VIDEO_SUFFIXES
+
+
 def test_a_video_named_as_a_picture_is_decoded_as_a_video(video, tmp_path):
     (tmp_path / "a.jpg").write_bytes(video)
     (tmp_path / "a.mp4").write_bytes(video)
@@ -87,6 +95,8 @@ def others_of_many_kinds(folder: Path) -> list[str]:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
     for suffix in (".jpg", ".png", ".webp", ".bmp", ".tiff", ".ico"):
         picture.save(folder / f"picture{suffix}")
+    if features.check("avif"):  # FFmpeg takes it for a video of one frame
+        picture.save(folder / "picture.avif")
     picture.save(folder / "picture", "JPEG")
     picture.save(folder / "thumbnail.thm", "JPEG")
     heic = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(5000)
