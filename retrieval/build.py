@@ -13,7 +13,7 @@ import numpy as np
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
-from vmr.data.media import find_videos
+from vmr.data.discovery.find import FoundVideos, find_videos
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import LOCK_FILE, locked_folder, sha256_of
 from vmr.models.catalogue import load_model, shows_progress
@@ -45,7 +45,8 @@ def build_index(
 ) -> VideoIndex:
     """Embed videos window by window and write an index folder.
 
-    Videos that cannot be read are left out, and listed in the manifest with the reason.
+    Videos that cannot be read are left out, and listed in the manifest with the reason. Files of a folder that are no
+    videos are counted there, by kind.
 
     Args:
         videos: a folder, searched with its subfolders, or a list of files.
@@ -68,7 +69,8 @@ def build_index(
     require_faiss()  # wrong values are found before any work
     out = Path(out)
     segmenter = window_segmenter(window_s, stride_s)
-    paths = [Path(path).absolute() for path in (find_videos(videos) if isinstance(videos, str | Path) else videos)]
+    found = find_videos(videos, decode) if isinstance(videos, str | Path) else FoundVideos(videos)
+    paths = [path.absolute() for path in found]
     if not paths:
         raise VmrError("no videos given: name a folder or a list of files")
     root = Path(videos).absolute() if isinstance(videos, str | Path) else Path(commonpath([p.parent for p in paths]))
@@ -82,7 +84,9 @@ def build_index(
         if not embedding.videos:
             first = embedding.failures[0]
             raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
-        manifest = _write(store, root, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader)
+        manifest = _write(
+            store, root, found, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader
+        )
         return VideoIndex(out, manifest, store, model)
 
 
@@ -117,6 +121,7 @@ def _check_content(out: Path, overwrite: bool) -> None:
 def _write(
     store: FaissStore,
     root: Path,
+    found: FoundVideos,
     embedding: Embedding,
     model: Encoder,
     *,
@@ -140,12 +145,15 @@ def _write(
         reader=reader,
         root=str(root),
         rows=_rows(embedding, root),
-        failures=tuple(Failure(_relative(each.path, root), each.reason) for each in embedding.failures),
+        failures=tuple(
+            Failure(_relative(each.path, root), each.reason) for each in (*found.failures, *embedding.failures)
+        ),
         remarks=_remarks(embedding, root),
         vectors_file=store.path.name,
         vectors_sha256=sha256_of(store.path),
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         vmr_version=__version__,
+        other_files=found.other_files,
     )
     manifest.save(out)
     for file in out.iterdir():
@@ -170,4 +178,4 @@ def _remarks(embedding: Embedding, root: Path) -> tuple[VideoRemark, ...]:
 
 
 def _relative(path: str, root: Path) -> str:
-    return Path(path).relative_to(root).as_posix()
+    return Path(path).absolute().relative_to(root).as_posix()

@@ -118,6 +118,11 @@ class VideoIndex:
         return self.manifest.failures
 
     @property
+    def other_files(self) -> dict[str, int]:
+        """How many files of the folder are no videos, by kind, see `vmr.FoundVideos`."""
+        return dict(self.manifest.other_files)
+
+    @property
     def remarks(self) -> tuple[VideoRemark, ...]:
         """What was noticed about the videos that it holds: damage, and times that were mended."""
         return self.manifest.remarks

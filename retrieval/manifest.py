@@ -5,7 +5,7 @@ by an atomic rename. So a reader finds the old index, the new index, or none, an
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +82,8 @@ class Manifest:
         vectors_sha256: of that file, in hex.
         created: when, in ISO 8601, UTC.
         vmr_version: which version of vmr built it.
+        other_files: kind -> how many files below `root` are no videos, see `vmr.FoundVideos`; empty for an index of a
+            list of videos, and for one that an earlier version built.
     """
 
     encoder: str
@@ -99,6 +101,7 @@ class Manifest:
     vectors_sha256: str
     created: str
     vmr_version: str
+    other_files: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_videos(self) -> int:
@@ -117,7 +120,12 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Commit the index: readers see it after this call, and not before."""
-        counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
+        counts = {
+            "videos": self.num_videos,
+            "rows": len(self.rows),
+            "failures": len(self.failures),
+            "other_files": sum(self.other_files.values()),
+        }
         text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
         write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
 
@@ -140,8 +148,8 @@ class Manifest:
             if content.pop("schema") != SCHEMA:
                 raise IndexFileError(f"{path}: not of schema {SCHEMA}: build the index again with this version of vmr")
             num_rows = content.pop("counts")["rows"]
-            content.setdefault("remarks", [])  # of later versions only
-            manifest: Manifest = from_json(cls, content, "")
+            # Earlier versions did not write these.
+            manifest: Manifest = from_json(cls, {"remarks": [], "other_files": {}, **content}, "")
         except IndexFileError:
             raise
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, VmrError) as error:

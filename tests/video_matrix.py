@@ -64,6 +64,7 @@ class Recipe:
     variable_rate: bool = False
     seekable: bool = True
     cover: bool = False
+    muxer: str | None = None  # as FFmpeg names it; by default the usual one for the suffix
     stored: Callable = np.asarray  # what is done to the picture before it is stored
 
 
@@ -119,7 +120,7 @@ def write_video(path: Path, recipe: Recipe = RECIPES["h264_gop12"], height: int 
     pictures = (np.ascontiguousarray(recipe.stored(picture(n, height, width))) for n in range(recipe.num_frames))
     with path.open("wb") as file:
         target = str(path) if recipe.seekable else _WriteOnly(file)
-        container_format = None if recipe.seekable else "matroska"
+        container_format = recipe.muxer if recipe.seekable else "matroska"
         with av.open(target, "w", format=container_format, options=recipe.muxing) as container:
             cover = container.add_stream("mjpeg", rate=1) if recipe.cover else None
             stream = container.add_stream(recipe.codec, rate=FPS, options=recipe.options)
@@ -208,6 +209,55 @@ PATCHES = {
     "mp4_truncated": ("h264_index_first", partial(cut, stop=0.6)),
 }
 MATRIX = [*RECIPES, *PATCHES]
+
+# Suffix -> muxer, codec and options of the container, for every other suffix that videos have.
+_CONTAINERS = {
+    ".mts": ("mpegts", "mpeg2video", {}),
+    ".m2ts": ("mpegts", "libx264", {"mpegts_m2ts_mode": "1"}),
+    ".m2t": ("mpegts", "mpeg2video", {}),
+    ".3gp": ("3gp", "libx264", {}),
+    ".3gpp": ("3gp", "mpeg4", {}),
+    ".3g2": ("3g2", "mpeg4", {}),
+    ".mpg": ("mpeg", "mpeg2video", {}),
+    ".mpeg": ("mpeg", "mpeg1video", {}),
+    ".mpe": ("mpeg", "mpeg1video", {}),
+    ".vob": ("vob", "mpeg2video", {}),
+    ".ogv": ("ogg", "libvpx", {}),
+    ".ogm": ("ogg", "libvpx", {}),
+    ".mxf": ("mxf", "mpeg2video", {}),
+    ".asf": ("asf", "wmv2", {}),
+    ".rm": ("rm", "rv20", {}),
+    ".rmvb": ("rm", "rv10", {}),
+    ".y4m": ("yuv4mpegpipe", "wrapped_avframe", {}),
+    ".divx": ("avi", "mpeg4", {}),
+    ".f4v": ("f4v", "libx264", {}),
+    ".flv": ("flv", "flv", {}),
+    ".m4v": ("ipod", "mpeg4", {}),
+    ".mjpeg": ("mjpeg", "mjpeg", {}),
+    ".mjpg": ("mjpeg", "mjpeg", {}),
+    ".ivf": ("ivf", "libvpx", {}),
+    ".nut": ("nut", "mpeg4", {}),
+    ".wtv": ("wtv", "mpeg2video", {}),
+    ".mov": ("mov", "mpeg4", {}),
+    ".qt": ("mov", "mpeg4", {}),
+    ".h264": ("h264", "libx264", {}),
+    ".h265": ("hevc", "libx265", {}),
+    ".hevc": ("hevc", "libx265", {}),
+    ".m1v": ("mpeg1video", "mpeg1video", {}),
+    ".m2v": ("mpeg2video", "mpeg2video", {}),
+}
+CONTAINERS = {
+    suffix: Recipe(
+        codec,
+        suffix,
+        num_frames=12,
+        pix_fmt="yuvj420p" if codec == "mjpeg" else "yuv420p",
+        options=FAST_X265 if codec == "libx265" else {},
+        muxing=muxing,
+        muxer=muxer,
+    )
+    for suffix, (muxer, codec, muxing) in _CONTAINERS.items()
+}
 _SOURCES = {  # patched into something else, and no more than another plain file themselves
     "stored_90_back": Recipe(options=X264, stored=np.rot90),
     "stored_180_back": Recipe(options=X264, stored=partial(np.rot90, k=2)),
@@ -253,6 +303,17 @@ def write_unreadable(folder: Path) -> dict[str, Path]:
     (folder / "folder.mp4").mkdir()
     files["folder.mp4"] = folder / "folder.mp4"
     return files
+
+
+def write_hanging(path: Path) -> Path:
+    """A file in which FFmpeg searches for hours: a Matroska file of some frames, and then a hole of many terabytes.
+
+    The hole takes no room on the disk.
+    """
+    part = write_video(path.with_name("part.mkv"), Recipe(options=X264, num_frames=2, suffix=".mkv", seekable=False))
+    part.rename(path)
+    os.truncate(path, 1 << 43)
+    return path
 
 
 def _write_sound(path: Path) -> Path:

@@ -8,7 +8,8 @@ from .data.decoding.segments import FrameSpec as FrameSpec
 from .data.decoding.segments import Segmenter as Segmenter
 from .data.decoding.segments import VideoFacts as VideoFacts
 from .data.decoding.video import VideoReader as VideoReader
-from .data.media import find_videos as find_videos
+from .data.discovery.find import FoundVideos as FoundVideos
+from .data.discovery.find import find_videos as find_videos
 from .data.remark import Remark as Remark
 from .errors import AnnotationError as AnnotationError
 from .errors import IndexFileError as IndexFileError

@@ -27,7 +27,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("VMR_CACHE") or Path.home() / ".cache" / "vmr")
 
 
-def walk_files(folder: str | Path, max_depth: int | None = None) -> Iterator[Path]:
+PassOver = Callable[[Path, OSError | None], None]
+"""Is told what `walk_files` passes over: a hidden file or folder, or a folder that cannot be listed, with the error."""
+
+
+def walk_files(folder: str | Path, max_depth: int | None = None, pass_over: PassOver | None = None) -> Iterator[Path]:
     """Yield the files below a folder in a fixed order.
 
     Hidden files and folders are skipped. Linked folders are followed, since data sets are often linked into place, but
@@ -36,19 +40,29 @@ def walk_files(folder: str | Path, max_depth: int | None = None) -> Iterator[Pat
     Args:
         folder: the folder to walk.
         max_depth: how many levels of folders to go down (0: only `folder` itself); None for all.
+        pass_over: is called for everything that is passed over.
 
     Raises:
-        VmrError: `folder`, or a folder below it, cannot be listed.
+        VmrError: `folder` cannot be listed; without `pass_over`, also if a folder below it cannot be listed.
     """
     require_folder(folder)
     visited: set[str] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=_raise_unlistable):
+
+    def unlistable(error: OSError) -> None:
+        if pass_over is None or Path(error.filename) == Path(folder):
+            raise VmrError(f"{error.filename}: cannot list this folder: {error.strerror}")
+        pass_over(Path(error.filename), error)
+
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=unlistable):
         real = os.path.realpath(parent)
         depth = len(Path(parent).relative_to(folder).parts)
         if real in visited:
             folders.clear()
             continue
         visited.add(real)
+        for name in (*folders, *files):
+            if name.startswith(".") and pass_over is not None:
+                pass_over(Path(parent, name), None)
         too_deep = max_depth is not None and depth >= max_depth
         folders[:] = [] if too_deep else sorted(name for name in folders if not name.startswith("."))
         yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
@@ -230,7 +244,3 @@ def _open_hashes(place: Path | None) -> sqlite3.Connection:
         database.close()
         raise
     return database
-
-
-def _raise_unlistable(error: OSError) -> None:
-    raise VmrError(f"{error.filename}: cannot list this folder: {error.strerror}")

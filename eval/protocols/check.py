@@ -95,7 +95,7 @@ def check_data(protocol: Protocol, data_dir: str | Path) -> Inventory:
         expected_texts_sha256=found.source.texts_sha256,
         present=tuple(id for id, is_there in zip(texts.ids, there, strict=True) if is_there),
         missing=tuple(id for id, is_there in zip(texts.ids, there, strict=True) if not is_there),
-        problems=tuple(differences(protocol, found, texts)),
+        problems=(*differences(protocol, found, texts), *(() if all(there) else folder.unlistable)),
         train_splits=splits,
     )
 

@@ -61,6 +61,8 @@ def load_dataset(
         raise AnnotationError(differs[0])
     files = folder.media_files(chosen.media)
     videos = tuple(VideoItem(id, files.find(name)) for id, name in zip(texts.ids, texts.names, strict=True))
+    if not all(video.path for video in videos):
+        folder.require_all_listed()
     if not any(video.path for video in videos):
         raise AnnotationError(
             f"{data_dir}: none of the {len(videos)} {chosen.media}s of {chosen.title} within {MAX_DEPTH} folder "

@@ -50,6 +50,7 @@ def find_annotations(protocol: Protocol, folder: DataFolder) -> Found:
         if only is not None or not source.only:
             return Found(source, file, only)
         lacking.append(f"{file} is there, but no list of the split beside it ({' or '.join(source.only)})")
+    folder.require_all_listed()
     names = ", ".join(source.file for source in protocol.sources)
     problem = lacking[0] if lacking else f"none of {names}"
     raise AnnotationError(f"{folder.path}: {problem} within {MAX_DEPTH} folder levels; {protocol.where}")

@@ -1,6 +1,7 @@
 """Training pairs from annotation files."""
 
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.video_matrix import Recipe, number_of, write_video
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
 
-from vmr.data.annotations.locator import locate
+from vmr.data.annotations.locator import MediaFolder
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.source import Pair, TrainSource
@@ -72,11 +73,43 @@ def test_files_are_found_without_their_suffix(tmp_path):
         "gone": "gone",
         "gone.mp4": "gone.mp4",
     }
-    assert {path: locate(tmp_path, path, "video").name for path in asked} == asked
-    assert locate("/elsewhere", str(tmp_path / "b"), "video") == tmp_path / "b.webm"
+    folder = MediaFolder(tmp_path)
+    assert {path: folder.locate(path, "video").name for path in asked} == asked
+    assert MediaFolder("/elsewhere").locate(str(tmp_path / "b"), "video") == tmp_path / "b.webm"
     (tmp_path / "x.png").touch()
-    assert locate(tmp_path, "x", "image") == tmp_path / "x.png"
-    assert locate(tmp_path, "b", "image") == tmp_path / "b"
+    assert folder.locate("x", "image") == tmp_path / "x.png"
+    assert folder.locate("b", "image") == tmp_path / "b"
+
+
+def test_suffixes_in_any_case(tmp_path):
+    for name in ("a.MP4", "b.Mov", "c.mp4", "c.MP4", "d.JPG", "e.mp4", "f.M2TS", "._g.mp4"):
+        (tmp_path / name).touch()
+    (tmp_path / "e").mkdir()
+    (tmp_path / "h.mp4").mkdir()
+    found = {"a": "a.MP4", "a.mp4": "a.MP4", "a.Mp4": "a.MP4", "b": "b.Mov", "b.mov": "b.Mov", "c": "c.mp4"}
+    found |= {"c.MP4": "c.MP4", "c.mP4": "c.mp4", "e": "e.mp4", "f": "f.M2TS", "f.m2ts": "f.M2TS"}
+    folder = MediaFolder(tmp_path)
+    assert {path: folder.find(path, "video").name for path in found} == found
+    assert folder.find("d", "image") == folder.find("d.jpg", "image") == tmp_path / "d.JPG"
+    for absent in ("A", "A.mp4", "b.mp4", "d", "g", "h", "h.mp4", "nowhere/a"):
+        assert folder.find(absent, "video") is None
+    (tmp_path / "late.AVI").touch()  # the folder is listed again
+    assert folder.find("late", "video").name == "late.AVI"
+
+
+def test_a_fifo_is_found_so_that_decoding_names_it(tmp_path):
+    os.mkfifo(tmp_path / "a.mp4")
+    assert MediaFolder(tmp_path).find("a", "video") == tmp_path / "a.mp4"
+
+
+def test_an_old_folder_is_listed_once(tmp_path, monkeypatch):
+    (tmp_path / "a.MP4").touch()
+    os.utime(tmp_path, (1e9, 1e9))
+    folder = MediaFolder(tmp_path)
+    assert folder.find("a", "video") == tmp_path / "a.MP4"
+    monkeypatch.setattr(Path, "iterdir", None)
+    assert folder.find("a.mp4", "video") == tmp_path / "a.MP4"
+    assert folder.find("b", "video") is None
 
 
 def test_what_cannot_be_trained_on(tmp_path):

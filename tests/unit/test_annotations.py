@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vmr.data.annotations.retrieval_set import Choice, RetrievalSet, VideoItem, load_annotations, load_retrieval_set
-from vmr.data.media import find_videos
+from vmr.data.discovery.find import find_videos
 from vmr.errors import AnnotationError, VmrError
 
 
@@ -43,6 +43,15 @@ def test_missing_videos_have_no_path(tmp_path):
     rows = [{"video": name, "caption": name} for name in ("here.mp4", "gone.mp4", "lost")]
     loaded = load_annotations(write_rows(tmp_path / "t.json", rows), tmp_path)
     assert [item.path for item in loaded.videos] == [tmp_path / "here.mp4", None, None]
+
+
+def test_ids_find_files_whatever_the_case_of_their_suffix(tmp_path):
+    touch(tmp_path / "v/a.MP4", tmp_path / "b.Mts", tmp_path / "c.mp4")
+    rows = [{"video": name, "caption": name} for name in ("v/a", "b.mts", "c.MP4", "v/a.mp4", "A")]
+    loaded = load_annotations(write_rows(tmp_path / "t.json", rows), tmp_path)
+    found = [tmp_path / "v/a.MP4", tmp_path / "b.Mts", tmp_path / "c.mp4", None]
+    assert [item.path for item in loaded.videos] == found  # "v/a" and "v/a.mp4" are one video
+    assert loaded.video_of_text == (0, 1, 2, 0, 3)
 
 
 def test_other_keys_of_a_row_are_ignored(tmp_path):
@@ -188,7 +197,7 @@ def test_find_videos(tmp_path):
 def test_find_videos_says_what_is_wrong(tmp_path):
     with pytest.raises(VmrError, match="nowhere: no such folder"):
         find_videos(tmp_path / "nowhere")
-    with pytest.raises(VmrError, match="no video files in this folder"):
+    with pytest.raises(VmrError, match=r"no video in this folder or below it$"):
         find_videos(tmp_path)
     touch(tmp_path / "a.mp4")
     with pytest.raises(VmrError, match=r"a\.mp4: not a folder"):

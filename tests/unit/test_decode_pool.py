@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.video_matrix import FPS, RECIPES, number_of, write_unreadable, write_video
+from tests.video_matrix import FPS, RECIPES, number_of, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_segments
@@ -33,10 +33,8 @@ def videos(tmp_path_factory):
 
 @pytest.fixture
 def hanging(tmp_path):
-    """A path that blocks every process that opens it."""
-    path = tmp_path / "hanging.mp4"
-    os.mkfifo(path)
-    return path
+    """A file in which decoding hangs."""
+    return write_hanging(tmp_path / "hanging.mp4")
 
 
 def workers_of(parent):

@@ -1,6 +1,7 @@
 """The data set doctor."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -71,6 +72,15 @@ def test_files(folder):
     assert diagnosis.of("missing")[0].detail == str(folder / "gone.mp4")
     assert diagnosis.spoiled_by == ["missing or unreadable: 5 of 7 files"]
     assert "too_short" not in names(found(folder, rows("short.mp4"), num_frames=5))
+
+
+def test_a_fifo_is_named_at_once(folder, tmp_path):
+    os.mkfifo(tmp_path / "live.mp4")
+    shutil.copy(folder / "good.mp4", tmp_path / "good.MP4")
+    diagnosis = found(tmp_path, rows("live.mp4", "good"), decode=DecodeOptions(num_workers=1, timeout_s=60))
+    assert [(one.kind, one.name, one.detail) for one in diagnosis.findings] == [
+        ("unreadable", "live.mp4", "is a fifo, not a video file")
+    ]
 
 
 def test_doubles(folder):

@@ -41,7 +41,7 @@ def test_rows_with_bytes(datasets, tmp_path, counted_videos):
 def test_rows_with_paths_in_parquet_files(datasets, tmp_path, counted_videos):
     folder = tmp_path / "v"
     folder.mkdir()
-    (folder / "a.mp4").write_bytes(counted_videos[1])
+    (folder / "a.MP4").write_bytes(counted_videos[1])
     (tmp_path / "parquet").mkdir()
     rows = datasets.Dataset.from_dict(
         {"video": ["a.mp4", "b", "a.mp4"], "caption": [["x", "y"], ["z", " "], ["of the same video"]]}
@@ -50,7 +50,7 @@ def test_rows_with_paths_in_parquet_files(datasets, tmp_path, counted_videos):
     source = HubSource(HubData(str(tmp_path / "parquet"), root=folder))
     rng = np.random.default_rng(0)
     pair = source.pair(0, rng)
-    assert (pair.path, num_frames_of(pair)) == (folder / "a.mp4", 2)
+    assert (pair.path, num_frames_of(pair)) == (folder / "a.MP4", 2)
     assert {source.pair(0, rng).caption for _ in range(50)} == {"x", "y"}
     assert {source.pair(1, rng).caption for _ in range(20)} == {"z"}
     assert source.pair(1, rng).path == folder / "b"

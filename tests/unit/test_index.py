@@ -24,7 +24,8 @@ from vmr.retrieval.manifest import Manifest
 def index(footage: Path, offline, tmp_path_factory: pytest.TempPathFactory) -> VideoIndex:
     folder = tmp_path_factory.mktemp("index")
     videos = folder / "videos"
-    shutil.copytree(footage, videos)
+    shutil.copytree(footage, videos, ignore=shutil.ignore_patterns("*.json"))
+    (videos / "notes.txt").write_text("a man in a car")
     (videos / "broken.mp4").write_bytes(b"not a video at all")
     return vmr.build_index(videos, folder / "index", offline, window_s=4, stride_s=2)
 
@@ -276,6 +277,6 @@ def test_nothing_readable_is_an_error(tmp_path, offline):
 
 def test_manifest_is_plain_data(index):
     content = json.loads((index.folder / "manifest.json").read_text())
-    assert content["counts"] == {"videos": 3, "rows": len(index), "failures": 1}
+    assert content["counts"] == {"videos": 3, "rows": len(index), "failures": 1, "other_files": 1}
     assert content["embed_dim"] == 384 and content["encoder"] == "offline"
     assert set(content) == {"schema", "counts", *(field.name for field in dataclasses.fields(index.manifest))}

@@ -54,6 +54,7 @@ ALLOWED = {
     "data": "",
     "data.decoding": "data data.decoding.ffmpeg",
     "data.decoding.ffmpeg": "data",
+    "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
     "data.sources": "data data.annotations data.decoding data.shapes",
@@ -62,7 +63,7 @@ ALLOWED = {
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     f"models.video_text {MODEL_BASE}",
     "retrieval.reranking": "models.encoder",
-    "retrieval": "data data.annotations data.decoding models.catalogue models.encoder",
+    "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",

@@ -1,8 +1,11 @@
 """Protocols: those that come with vmr, finding their files in any layout, reading them, and reporting differences."""
 
+import errno
 import json
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -198,6 +201,28 @@ def test_layouts(tmp_path, use, csv, videos):
     assert loaded.data.texts == ("a cat", "A dog, runs ")  # letter by letter
     assert loaded.data.video_of_text == (0, 1)
     assert loaded.data.videos == (VideoItem("video7", tmp_path / videos / "video7.AVI"), VideoItem("video8", None))
+
+
+def test_an_unlistable_folder_matters_only_if_something_is_missing(tmp_path, use, monkeypatch):
+    made = use(make(TWO_ROWS))
+    write(tmp_path / "test.csv", CSV)
+    touch(tmp_path / "video7.M2TS", tmp_path / "lost+found/video8.mp4")
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(AnnotationError, match=r"lost\+found: cannot list this folder: Permission denied"):
+        load_dataset("tiny", data_dir=tmp_path)
+    checked = check_data(made, tmp_path)
+    assert checked.missing == ("video8",) and "lost+found: cannot list" in checked.problems[-1]
+    touch(tmp_path / "video8.ogv")
+    videos = load_dataset("tiny", data_dir=tmp_path).data.videos
+    assert [video.path.name for video in videos] == ["video7.M2TS", "video8.ogv"]
+    assert check_data(made, tmp_path).complete
 
 
 def test_copies_and_links(tmp_path, use):

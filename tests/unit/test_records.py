@@ -102,7 +102,13 @@ def test_files_that_are_no_tables(tmp_path):
 
 def test_ids():
     names = ["all/video1.mp4", "video1", "./video1.MKV", "1004_Juno_00.00.32.167-00.00.34.085", "a.b/c.jpg"]
+    names += [
+        "F_00.00.32.167-00.00.34.264",
+        "CAM.MTS",
+        "x.m2ts",
+    ]  # the first ends in a time, not in a suffix of a video
     expected = ["video1", "video1", "video1", "1004_Juno_00.00.32.167-00.00.34.085", "c"]
+    expected += ["F_00.00.32.167-00.00.34.264", "CAM", "x"]
     assert [id_of(name) for name in names] == expected
 
 

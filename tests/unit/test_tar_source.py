@@ -133,9 +133,76 @@ def test_samples_that_make_no_sense(tmp_path):
         TarSource([empty], "video", "web")
 
 
+def captions_of(*shards):
+    source = TarSource(shards, "video", "web")
+    return [source.table[index].captions for index in range(len(source))]
+
+
+def test_the_json_that_holds_the_caption(tmp_path, counted_videos):
+    """Plain fields first, then others, and metadata of the clip last, in any order of the members."""
+    caption, other, none = (json.dumps({"caption": text}) for text in ("right", "wrong", ""))
+    about = '{"fps": 25}'
+    samples = [
+        {"info.json": caption, "mp4": b"0", "mp4.json": about},
+        {"mp4": b"1", "mp4.json": other, "info.json": caption},
+        {"mp4": b"2", "mp4.json": caption},
+        {"json": caption, "info.json": other, "mp4": b"3", "mp4.json": other},
+        {"info.json": caption, "json": none, "mp4": b"4"},
+        {"JSON": other, "mp4": b"5", "en.txt": "right"},
+        {"en.txt": "wrong", "mp4": b"6", "TXT": "\ufeffright\n"},
+        {"caption": "right", "json": "{", "MP4": b"7", "low.mp4": b"no"},  # the .json is not needed, so it is not read
+    ]
+    for turned in (list, reversed):
+        members = [turned(list(sample.items())) for sample in samples]
+        shard = write_shard(
+            tmp_path / f"{turned.__name__}.tar",
+            {f"./x/s{n}.{field}": content for n, sample in enumerate(members) for field, content in sample},
+        )
+        source = TarSource([shard], "video", "web")
+        assert captions_of(shard) == [("right",)] * len(samples)
+        assert source.notes == ()
+        read = [source.pair(n, np.random.default_rng(0)).path.read_bytes() for n in range(len(samples))]
+        assert read == [str(n).encode() for n in range(len(samples))]
+
+
+@pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_that_macos_adds(tmp_path, counted_videos, kind):
+    """They stand beside the files of a sample, and between them."""
+    members = {"./._a.mp4": b"\0\x05\x16\7", "./a.mp4": counted_videos[1], "./._a.txt": b"x", "./a.txt": "two"}
+    members |= {"./.DS_Store": b"Bud1", "./b.mp4": counted_videos[2], "./b.txt": "three"}
+    members |= {"__MACOSX/._b.txt": b"x", "__MACOSX/c.mp4": b"x", "__MACOSX/c.txt": "x"}
+    members |= {"kätzchen/" + "long" * 20 + "/c.mp4": counted_videos[3], "kätzchen/" + "long" * 20 + "/c.txt": "four"}
+    shard = tmp_path / "mac.tar"
+    with tarfile.open(shard, "w", format=kind) as archive:
+        for name, content in members.items():
+            data = content.encode() if isinstance(content, str) else content
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), 1e9 + 0.5  # a time that needs a header of its own
+            archive.addfile(info, io.BytesIO(data))
+    source = TarSource([shard], "video", "web")
+    assert captions_of(shard) == [("two",), ("three",), ("four",)]
+    assert source.notes == ()
+    assert [num_frames_of(source.pair(n, np.random.default_rng(0))) for n in range(3)] == [2, 3, 4]
+
+
+def test_shards_that_are_not_sorted(tmp_path):
+    """Nothing of them can be used, and the reason is not that they have no captions."""
+    names = [f"{n}.{field}" for field in ("mp4", "txt") for n in range(3)]
+    shard = write_shard(tmp_path / "unsorted.tar", {name: name for name in names})
+    with pytest.raises(
+        AnnotationError, match=r"unsorted\.tar: 0: the files of a sample are not next to each other: .*sort"
+    ):
+        TarSource([shard], "video", "web")
+    good = write_shard(tmp_path / "good.tar", {"0.mp4": b"x", "0.txt": "c"})
+    source = TarSource([shard, good], "video", "web")  # what is left out is counted
+    assert len(source) == 1
+    (note,) = source.notes
+    assert note.startswith(f"web: 6 samples have no video or no caption, such as {shard}/0 (its files are not next to ")
+
+
 def test_naming_shards(tmp_path):
     names = [f"cc-{n:03}.tar" for n in (0, 1, 2, 10)] + ["other.tar", "notes.txt"]
-    for name in names:
+    for name in (*names, "._cc-000.tar"):
         (tmp_path / name).touch()
     assert [path.name for path in find_shards(tmp_path)] == sorted(names[:5])
     assert [path.name for path in find_shards(f"{tmp_path}/cc-{{000..002}}.tar")] == names[:3]

@@ -76,6 +76,16 @@ def test_a_vocabulary_of_ones_own(tmp_path):
         assert ids.tolist() == [[2, 6, 7, 8, 1, 3]]  # [CLS] red circle ##s [UNK] [SEP]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("word", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "x\ry"])
+def test_a_word_that_ends_lines_elsewhere_shifts_no_id(tmp_path, word, end):
+    """bert-base-chinese has U+2028 as a word."""
+    (tmp_path / "vocab.txt").write_bytes(end.join([*WORDS[:6], word, *WORDS[6:], ""]).encode())
+    tokenizer = CaptionTokenizer(str(tmp_path))
+    assert tokenizer.vocab_size == len(WORDS) + 1
+    assert tokenizer(["a red circles"], 8)[0].tolist() == [[2, 5, 7, 8, 9, 3]]
+
+
 def test_not_a_vocabulary(tmp_path):
     (tmp_path / "vocab.txt").write_text("red\ncircle\n")
     with pytest.raises(ModelError, match=r"vocab.txt: not a BERT vocabulary: \[PAD\].* among 2 lines"):

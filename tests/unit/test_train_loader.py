@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.video_matrix import Recipe, number_of, picture, write_unreadable, write_video
+from tests.video_matrix import Recipe, number_of, picture, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.source import Pair
 from vmr.data.training.clips import ClipSpec
@@ -91,10 +91,8 @@ def pictures(tmp_path_factory) -> list[Path]:
 
 @pytest.fixture
 def hanging(tmp_path) -> Path:
-    """A path that blocks every process that opens it."""
-    path = tmp_path / "999.mp4"
-    os.mkfifo(path)
-    return path
+    """A file in which decoding hangs."""
+    return write_hanging(tmp_path / "999.mp4")
 
 
 def with_workers(num_workers: int) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Functions that all commands share: options from a function's signature, errors in one line, exit statuses.
 
-Exit status 0 is success, 2 an error that the user can repair, 130 an interrupt. Imports no torch, so that `--help` is
-quick.
+Exit status 0 is success, 2 an error that the user can repair, 3 a build that left videos out (if the user asks for it),
+130 an interrupt. Imports no torch, so that `--help` is quick.
 """
 
 import inspect

@@ -30,7 +30,7 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     """
     import vmr
     from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem
-    from vmr.data.media import find_videos
+    from vmr.data.discovery.find import find_videos
     from vmr.eval.runner import evaluate
     from vmr.retrieval.contact_sheet import save_contact_sheet
 

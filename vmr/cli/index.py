@@ -1,5 +1,6 @@
 """`vmr-index`: make an index of a folder of videos, and describe one."""
 
+import sys
 from collections.abc import Sequence
 
 from jsonargparse.typing import PositiveFloat
@@ -7,6 +8,10 @@ from jsonargparse.typing import PositiveFloat
 from vmr.cli.common import run_subcommands
 from vmr.cli.output import print_failures, print_remarks, print_table
 from vmr.data.decoding.options import DecodeOptions
+from vmr.data.discovery.contents import describe_others
+
+LEFT_OUT = 3
+"""The exit status of `vmr-index build --fail-on-skip` if a video was left out."""
 
 
 def build(
@@ -16,6 +21,7 @@ def build(
     window: PositiveFloat | None = 8.0,
     stride: PositiveFloat | None = None,
     overwrite: bool = False,
+    fail_on_skip: bool = False,
     *,
     decode: DecodeOptions,
 ) -> None:
@@ -28,6 +34,7 @@ def build(
         window: seconds that one row of the index covers; with null, each whole video is one row
         stride: seconds from the start of one window to the start of the next; default, half a window
         overwrite: replace an index that `out` already holds
+        fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
     """
     import vmr
 
@@ -44,9 +51,16 @@ def build(
     manifest = index.manifest
     print_failures(manifest.failures, manifest.root)
     print_remarks(manifest.remarks, manifest.root)
-    damaged = f", {manifest.num_damaged} read with damage" if manifest.num_damaged else ""
-    print(f"{out}: {len(index)} rows of {manifest.num_videos} videos{damaged}, {len(manifest.failures)} left out")
     print(f'next: vmr-search {out} "a sentence"')
+    counts = [
+        f"{len(index)} rows of {manifest.num_videos} videos",
+        f"{manifest.num_damaged} read with damage" if manifest.num_damaged else "",
+        f"{len(manifest.failures)} left out",
+        describe_others(manifest.other_files),
+    ]
+    print(f"{out}: {', '.join(filter(None, counts))}")
+    if fail_on_skip and manifest.failures:
+        sys.exit(LEFT_OUT)
 
 
 def info(index: str) -> None:
@@ -61,6 +75,7 @@ def info(index: str) -> None:
     window = (
         "the whole video" if manifest.window_s is None else f"{manifest.window_s:g} s every {manifest.stride_s:g} s"
     )
+    others = ", ".join(f"{kind} {count}" for kind, count in manifest.other_files.items())
     rows = [
         ("encoder", manifest.encoder),
         ("fingerprint", manifest.fingerprint),
@@ -70,6 +85,7 @@ def info(index: str) -> None:
         ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
         ("read with damage", str(manifest.num_damaged)),
         ("left out", str(len(manifest.failures))),
+        ("other files", others or "0"),
         ("folder", manifest.root),
         ("created", f"{manifest.created} by vmr {manifest.vmr_version}"),
     ]

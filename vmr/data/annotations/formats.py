@@ -16,8 +16,6 @@ from typing import Any
 from vmr.data.annotations.json_list import first_character, json_items
 from vmr.data.annotations.records import Record, id_of
 from vmr.data.annotations.rows import (
-    first_few,
-    header_of,
     paragraph,
     read_csv,
     read_ids,
@@ -29,6 +27,7 @@ from vmr.data.annotations.rows import (
     texts,
     values_of,
 )
+from vmr.data.annotations.tables import Table, first_few
 from vmr.data.annotations.text_files import read_lines
 from vmr.errors import AnnotationError
 
@@ -102,8 +101,8 @@ def _kind_of(file: Path) -> str:
 
 
 def _kind_of_table(file: Path) -> str:
-    first = next(iter(read_lines(file)), "")
-    columns = set(header_of(file))
+    table = Table(file)
+    first, columns = table.first_line, set(table.columns)
     needed = {
         "csv": "caption" in columns and bool(columns & {"video", "image"}),
         "webvid": {"videoid", "page_dir", "name"} <= columns,

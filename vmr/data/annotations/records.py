@@ -27,7 +27,7 @@ from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Media
 from vmr.errors import AnnotationError
 from vmr.files import cache_folder, hash_file, is_unicode, remembered_hashes, sha256_of, write_atomically
 
-_VERSION = 2  # raise it when the layout of the table changes, or when a reader gives other records for the same file
+_VERSION = 3  # raise it when the layout of the table changes, or when a reader gives other records for the same file
 _BATCH = 1 << 15  # records in each batch but the last, so that the batch of a row is known without a search
 _NAMED = 100  # how many names of left-out records are kept
 

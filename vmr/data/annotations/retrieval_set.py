@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vmr.data.annotations.locator import find_file, require_data_folder
+from vmr.data.annotations.locator import MediaFolder, require_data_folder
 from vmr.data.annotations.rows import check_caption, read_json
 from vmr.data.shapes.files import shapes_test_folder
 from vmr.data.shapes.split import PARTS
@@ -187,7 +187,8 @@ def load_annotations(file: str | Path, video_dir: str | Path) -> RetrievalSet:
             check_caption(caption, f"{file}: row {number}")
             pairs.append((record.path, caption))
     require_data_folder(video_dir)
-    path_of_video = {video: find_file(video_dir, video, "video") for video, _ in pairs}
+    folder = MediaFolder(video_dir)
+    path_of_video = {video: folder.find(video, "video") for video, _ in pairs}
     if not any(path_of_video.values()):
         raise AnnotationError(
             f"{file}: none of its {len(path_of_video)} videos is in {video_dir}, first: {pairs[0][0]}"

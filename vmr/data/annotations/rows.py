@@ -6,16 +6,15 @@ raises AnnotationError if a row does not follow the format; the message names th
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vmr.data.annotations.json_list import json_items
 from vmr.data.annotations.records import Record, id_of
+from vmr.data.annotations.tables import Table, first_few
 from vmr.data.annotations.text_files import read_lines
 from vmr.data.media import Media
 from vmr.errors import AnnotationError
@@ -55,13 +54,13 @@ def read_json_lines(file: Path) -> Iterator[Record]:
 
 def read_csv(file: Path) -> Iterator[Record]:
     """Read a table with the columns "video" or "image", and "caption"; it may also have "start_s" and "end_s"."""
-    for where, row in csv_rows(file, ("caption",)):
+    for where, row in Table(file).rows("caption"):
         yield _record({name: value for name, value in row.items() if value or name == "caption"}, where, False)
 
 
 def read_webvid(file: Path) -> Iterator[Record]:
     """Read WebVid's table: the video is page_dir/videoid.mp4, and the caption is the column "name"."""
-    for where, row in csv_rows(file, ("videoid", "page_dir", "name")):
+    for where, row in Table(file).rows("videoid", "page_dir", "name"):
         if not row["videoid"]:
             raise AnnotationError(f'{where}: "videoid" is empty')
         yield Record(
@@ -71,7 +70,7 @@ def read_webvid(file: Path) -> Iterator[Record]:
 
 def read_sentence_csv(file: Path) -> Iterator[Record]:
     """Read MSRVTT's table of the JSFusion test split: columns video_id (without suffix) and sentence."""
-    for where, row in csv_rows(file, ("video_id", "sentence")):
+    for where, row in Table(file).rows("video_id", "sentence"):
         if not row["video_id"]:
             raise AnnotationError(f'{where}: "video_id" is empty')
         yield Record(row["video_id"], id_of(row["video_id"]), (row["sentence"],))
@@ -103,9 +102,10 @@ def read_ids(file: Path) -> list[str]:
     Returns:
         The videos, as named in the list.
     """
+    table = Table(file)
+    if len(table.columns) > 1 and ("video_id" in table.columns or table.delimiter == ","):
+        return [row["video_id"] for _, row in table.rows("video_id")]
     lines = [line.strip() for line in read_lines(file) if line.strip()]
-    if lines and "," in lines[0]:
-        return [row["video_id"] for _, row in csv_rows(file, ("video_id",))]
     ids = lines[1:] if lines and lines[0] in ("video_id", "video", "id") else lines
     if not ids or any("\t" in line or line.startswith(("{", "[")) for line in ids):
         raise AnnotationError(f"{file}: not a list of videos: expected one name per line, or a column video_id")
@@ -171,12 +171,6 @@ def check_caption(caption: str, where: str) -> None:
         raise AnnotationError(f"{where}: {caption!r:.60} holds half a surrogate pair")
 
 
-def first_few(names: Iterable[Any]) -> str:
-    """Return the first few of some names, for a message."""
-    first = list(islice(map(str, names), 9))
-    return ", ".join([*first[:8], "..."] if len(first) > 8 else first) or "none"
-
-
 def texts(value: Any, key: str, where: str) -> tuple[str, ...]:
     """Return a text, or a list of texts, as a tuple.
 
@@ -210,43 +204,3 @@ def _seconds(value: Any, key: str, where: str) -> float | None:
     if not math.isfinite(seconds):
         raise AnnotationError(f'{where}: "{key}" is {value!r:.60}: expected seconds')
     return seconds
-
-
-def csv_rows(file: Path, needed: tuple[str, ...] = ()) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read a table whose first line names its columns.
-
-    Args:
-        file: columns are separated by tabs if the first line has any, otherwise by commas.
-        needed: columns that it must have.
-
-    Yields:
-        File and line of a row, for messages, and its values by column.
-    """
-    header = header_of(file)
-    missing = [name for name in needed if name not in header]
-    if missing:
-        raise AnnotationError(f"{file}: no column '{missing[0]}' in its first line (it has {first_few(header)})")
-    lines = read_lines(file)
-    reader = csv.reader(lines, delimiter="\t" if "\t" in next(iter(read_lines(file)), "") else ",")
-    try:
-        next(reader)
-        for row in reader:
-            if not row:
-                continue
-            where = f"{file}: line {reader.line_num}"
-            if len(row) != len(header):
-                raise AnnotationError(
-                    f"{where} has {len(row)} values for {len(header)} columns; quote a value that holds a comma"
-                )
-            yield where, dict(zip(header, row, strict=True))
-    except csv.Error as error:  # such as a quote that never closes, or a value of a hundred thousand characters
-        raise AnnotationError(f"{file}: line {reader.line_num} is no row of a table: {error}") from None
-
-
-def header_of(file: Path) -> list[str]:
-    """Return the values in the first line of a table, separated by tabs if it has any, otherwise by commas."""
-    first = next(iter(read_lines(file)), "")
-    try:
-        return [name.strip() for name in next(csv.reader([first], delimiter="\t" if "\t" in first else ","), [])]
-    except csv.Error:
-        return []

@@ -1,4 +1,8 @@
-"""Text files read a line or a piece at a time, with errors that name the file."""
+r"""Text files read a line or a piece at a time, with errors that name the file.
+
+Only "\n" ends a line. Python's `str.splitlines` also ends lines at U+2028, U+0085, "\x0b", "\x1c" and others, and its
+text files end them at a single "\r". All of these may be inside a caption or a name.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from vmr.errors import AnnotationError
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file with their ends.
+    r"""Yield the lines of a UTF-8 file with their ends, which are "\n" or "\r\n".
 
     Args:
         file: it may start with a byte order mark, as some published files do.
@@ -28,7 +32,7 @@ def read_pieces(file: Path, size: int) -> Iterator[str]:
 
 def _read(file: Path, next_part: Callable[[IO[str]], str]) -> Iterator[str]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
+        with file.open(encoding="utf-8-sig", newline="\n") as stream:
             while part := next_part(stream):
                 yield part
     except UnicodeDecodeError:

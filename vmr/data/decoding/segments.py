@@ -6,6 +6,7 @@ of the video when the video is open.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from vmr.data.decoding.resize import resize_bicubic
 from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, shown_in, window_indices
-from vmr.data.decoding.stills import Frames, read_still
+from vmr.data.decoding.stills import Frames, NotAStillError, read_still
 from vmr.data.decoding.video import VideoReader
 from vmr.data.media import IMAGE_SUFFIXES
 from vmr.data.remark import Remark
@@ -266,9 +267,10 @@ def read_segments(
     """
     path = os.fspath(path)
     if path.lower().endswith(IMAGE_SUFFIXES):
-        still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
-        yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
-        return ()
+        with contextlib.suppress(NotAStillError):  # a video may have any name
+            still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
+            yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
+            return ()
     video = VideoReader(path, reader)
     try:
         facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width)

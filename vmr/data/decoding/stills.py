@@ -11,6 +11,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.pictures import Scaler, orientation, resized_rgb
+from vmr.data.media import special_kind
 from vmr.errors import VideoError
 
 
@@ -52,6 +53,10 @@ class Frames:
         return frames[:, :, top : top + height, left : left + width]
 
 
+class NotAStillError(VideoError):
+    """FFmpeg takes the file for something else than a still picture, such as a video."""
+
+
 def read_still(path: str) -> NDArray[np.uint8]:
     """Read a still picture, turned upright.
 
@@ -62,15 +67,18 @@ def read_still(path: str) -> NDArray[np.uint8]:
         One frame, uint8 RGB in [0, 255], (1, 3, H, W).
 
     Raises:
+        NotAStillError: FFmpeg takes the file for something else.
         VideoError: the file is missing, damaged, or not a picture.
     """
+    if special := special_kind(path):  # opening a fifo or a device could wait forever
+        raise VideoError(path, f"is a {special}, not a picture")
     # With pattern_type "none", "%03d" in a name is part of the name. `video_file` says what the whitelist is for.
     options = {"protocol_whitelist": "file", "pattern_type": "none"}
     try:
         with av.open(f"file:{path}", options=options) as container:
             kind = container.format.name
             if kind != "image2" and not kind.endswith("_pipe"):
-                raise VideoError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
+                raise NotAStillError(path, f"is not a picture (FFmpeg takes it for {kind!r})")
             stream = container.streams.video[0]
             stream.codec_context.options = {
                 "err_detect": "explode"

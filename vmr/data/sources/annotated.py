@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vmr.data.annotations.formats import read_annotations
-from vmr.data.annotations.locator import locate
+from vmr.data.annotations.locator import MediaFolder
 from vmr.data.annotations.records import RecordTable, cached_table
 from vmr.data.media import Media
 from vmr.data.sources.source import Pair
@@ -62,7 +62,7 @@ class AnnotatedSource:
         self.media = media
         self.group = 1
         self.num_ids = table.num_videos
-        self.root = Path(root)
+        self._files = MediaFolder(root)
         self.table = table
 
     def __len__(self) -> int:
@@ -72,5 +72,5 @@ class AnnotatedSource:
         """Return record `index` with one of its captions, which `rng` chooses."""
         record = self.table[index]
         caption = record.captions[rng.integers(len(record.captions))]
-        path = locate(self.root, record.path, self.media)
+        path = self._files.locate(record.path, self.media)
         return Pair(record.path, self.table.video_number(index), caption, path)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from vmr.data.annotations.locator import locate
+from vmr.data.annotations.locator import MediaFolder
 from vmr.data.extras import import_extra
 from vmr.data.media import Media
 from vmr.data.sources.source import CaptionedClip
@@ -132,6 +132,7 @@ class RowFiles:
 
     def __init__(self, data: HubData, keep: int, folder: Path | None = None) -> None:
         self._data = data
+        self._folder = MediaFolder(data.root)
         self._spool = Spool(keep, folder)
 
     def captioned(self, row: HubRow, number: int, name: str, id: int) -> CaptionedClip:
@@ -154,7 +155,7 @@ class RowFiles:
         if not row.captions:
             return CaptionedClip(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
         if row.content is None and row.path and "://" not in row.path:
-            return CaptionedClip(name, id, row.captions, locate(self._data.root, row.path, self._data.media))
+            return CaptionedClip(name, id, row.captions, self._folder.locate(row.path, self._data.media))
         suffix = PurePosixPath((row.path or "").partition("::")[0]).suffix
         return CaptionedClip(name, id, row.captions, self._spool.put(number, suffix, lambda: _bytes_of(row)))
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from vmr.data.annotations.locator import locate
+from vmr.data.annotations.locator import MediaFolder
 from vmr.data.annotations.records import Record
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.video import with_video
@@ -160,16 +160,17 @@ def diagnose(
         progress: whether to show a progress bar.
     """
     found = Diagnosis()
-    files = _read_records(records, Path(video_dir), count_tokens, max_tokens, found)
+    files = _read_records(records, MediaFolder(video_dir), count_tokens, max_tokens, found)
     _look_for_same_ids(files, found)
-    present = [file for file in files if file.path.is_file()]
-    found.findings += [Finding("missing", file.name, str(file.path)) for file in files if not file.path.is_file()]
+    present = [file for file in files if file.path.exists()]
+    found.findings += [Finding("missing", file.name, str(file.path)) for file in files if not file.path.exists()]
     with progress_bar(progress) as bar:
         checked = _decode_all(present, num_frames, decode)
         found.findings += [
             finding for finding in bar.track(checked, len(present), description="decoding") if finding is not None
         ]
-    tested = {file.name: file for file in (_file(record, Path(test_dir or video_dir)) for record in test)}
+    test_folder = MediaFolder(test_dir or video_dir)
+    tested = {file.name: file for file in (_file(record, test_folder) for record in test)}
     found.findings += [
         Finding("test_missing", file.name, str(file.path)) for file in tested.values() if not file.path.is_file()
     ]
@@ -177,12 +178,12 @@ def diagnose(
     return found
 
 
-def _file(record: Record, video_dir: Path) -> _File:
-    return _File(record.path, record.id, locate(video_dir, record.path, record.media), record.media)
+def _file(record: Record, video_dir: MediaFolder) -> _File:
+    return _File(record.path, record.id, video_dir.locate(record.path, record.media), record.media)
 
 
 def _read_records(
-    records: Iterable[Record], video_dir: Path, count_tokens: CountTokens, max_tokens: int, found: Diagnosis
+    records: Iterable[Record], video_dir: MediaFolder, count_tokens: CountTokens, max_tokens: int, found: Diagnosis
 ) -> list[_File]:
     """The files that records name, once each; what is wrong with captions is added to `found`."""
     files: dict[str, _File] = {}

@@ -108,7 +108,9 @@ class CaptionTokenizer:
 def _read_vocabulary(source: str) -> list[str]:
     path = _vocabulary_file(source)
     try:
-        words = path.read_text(encoding="utf-8").splitlines()
+        # Only "\n" ends a word: some vocabularies hold U+2028, at which splitlines would shift the ids that follow.
+        lines = path.read_bytes().decode("utf-8").removesuffix("\n").split("\n")
+        words = [line.removesuffix("\r") for line in lines]
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{path}: not a vocabulary: {error}") from error
     missing = [token for token in SPECIAL if token not in words]

@@ -12,6 +12,7 @@ import av
 from av.error import FFmpegError
 
 from vmr.data.decoding.ffmpeg.clock import Clock
+from vmr.data.media import special_kind
 from vmr.errors import VideoError
 
 if TYPE_CHECKING:
@@ -21,10 +22,14 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Playlists and scripts name other files, "tty" draws any text file, "..._pipe" and "image2" are still pictures.
-_NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2"}
+_NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2", "ico"}
 # These containers state how long the video is. In the others FFmpeg estimates it.
 _STATE_DURATION = {"avi", "asf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
 _PICTURE_CODECS = {"bmp", "jpeg2000", "jpegls", "mjpeg", "png", "tiff", "webp"}
+
+
+class NotAVideoError(VideoError):
+    """FFmpeg does not take the file for a video, or finds no video in it."""
 
 
 class VideoFile:
@@ -155,33 +160,34 @@ class VideoFile:
 def _open_container(path: str) -> InputContainer:
     file = Path(path)
     try:
-        if file.is_dir():
-            raise VideoError(path, "is a folder, not a video file")
+        if special := special_kind(path):  # opening a fifo or a device could wait forever
+            raise VideoError(path, f"is a {special}, not a video file")
         if file.is_file() and file.stat().st_size == 0:
             raise VideoError(path, "is empty (0 bytes)")
         # "file:" and the whitelist keep FFmpeg from opening network addresses, whatever a name or a playlist says.
         container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
     except FFmpegError as error:
-        raise VideoError(path, _reason_not_opened(file, error)) from None
+        raise _not_opened(path, error) from None
     except (OSError, ValueError) as error:
         raise VideoError(path, getattr(error, "strerror", None) or str(error)) from None
     name = container.format.name
     if name in _NOT_VIDEOS or name.endswith("_pipe"):
         container.close()
-        raise VideoError(path, f"is not a video file (FFmpeg takes it for {name!r})")
+        raise NotAVideoError(path, f"is not a video file (FFmpeg takes it for {name!r})")
     return container
 
 
-def _reason_not_opened(file: Path, error: FFmpegError) -> str:
+def _not_opened(path: str, error: FFmpegError) -> VideoError:
+    """Why FFmpeg could not open a file."""
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return VideoError(path, "no such file")
     if isinstance(error, PermissionError):
-        return "no permission to read it"
-    if file.is_file() and _lacks_moov(file):
-        return "mp4 without its index (moov): the recording or download did not finish"
+        return VideoError(path, "no permission to read it")
+    if Path(path).is_file() and _lacks_moov(Path(path)):
+        return VideoError(path, "mp4 without its index (moov): the recording or download did not finish")
     if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
-    return "not a video that FFmpeg can read"
+        return VideoError(path, f"cannot be read ({error.strerror})")
+    return NotAVideoError(path, "not a video that FFmpeg can read")
 
 
 def _lacks_moov(path: Path) -> bool:
@@ -208,7 +214,7 @@ def _video_stream(container: InputContainer, path: str) -> VideoStream:
     attached = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & attached]
     if not streams:
-        raise VideoError(path, "holds no video" + (", only sound" if container.streams.audio else ""))
+        raise NotAVideoError(path, "holds no video" + (", only sound" if container.streams.audio else ""))
     best = container.streams.best("video")
     streams.sort(key=lambda stream: best is None or stream.index != best.index)
     stream = next((s for s in streams if len(streams) > 1 and not _is_one_picture(path, s)), streams[0])
