@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Listing all keys of the config needs torch; this help does not.
         epilog = "example: vmr-train configs/train/shapes_nano.yaml --run.out runs/mine"
         parser = Parser(prog="vmr-train", description=_DESCRIPTION, epilog=epilog)
+        parser.positional = ["CONFIG"]
         parser.add_argument("CONFIG", help="a YAML file; configs/train holds some")
         parser.parse_args(arguments)
     common.call_command(train, Namespace(config=config, overrides=arguments))  # type: ignore[no-untyped-call]
