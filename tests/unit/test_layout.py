@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
 # Modules that every package may import.
-FOUNDATION = "checks errors files from_json memory parsing processes progress version"
+FOUNDATION = "checks errors files from_json memory parsing processes progress signals version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
@@ -27,7 +27,8 @@ ALLOWED = {
     "memory": "errors",
     "checks": "errors",
     "parsing": "",
-    "processes": "",
+    "processes": "errors",
+    "signals": "",
     "progress": "",
     "version": "",
     "configs": "",

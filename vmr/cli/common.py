@@ -148,8 +148,9 @@ def call_command(command: Command, config: Any) -> None:
         if error.errno is None:  # libraries derive their own errors from OSError
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        if not interrupt.args:  # else the command has said what it did
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import torch
 
-from vmr.errors import ModelError
+from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
+from vmr.processes import choose_device
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -48,7 +49,7 @@ def load_model(
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
             `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
             becomes the encoder's name, made absolute.
-        device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
+        device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU).
         num_frames: frames of a clip; default, the model's own.
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             this size and to num_frames.
@@ -67,7 +68,10 @@ def load_model(
     for key, value in sizes.items():
         if value is not None and value < 1:
             raise ModelError(f"{key} is {value}, but must be at least 1")
-    chosen = _device(device)
+    try:
+        chosen = choose_device(device)
+    except VmrError as error:
+        raise ModelError(str(error)) from error
     if name == "offline":
         from vmr.models.families.offline import OfflineEncoder
 
@@ -166,14 +170,3 @@ def _refuse(name: str, **sizes: int | None) -> None:
     for key, value in sizes.items():
         if value is not None:
             raise ModelError(f"{name}: {key} cannot be chosen for this model")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} is not available: use cpu, cuda or auto") from error
-    return device
