@@ -17,14 +17,14 @@ from tests.integration.processes import finish, launch
 from tests.integration.tiny_run import start, write_config
 from vmr.train.checkpoint import list_checkpoints, step_of
 
-NUM_STEPS = 60
+NUM_STEPS = 24
 
 
 @pytest.fixture(scope="module")
 def config_file(footage, annotations, tmp_path_factory) -> Path:
-    """60 steps in two stages; a worker of each process decodes. No checkpoint comes by itself before the end."""
+    """24 steps in two stages; a worker of each process decodes. No checkpoint comes by itself before the end."""
     run = {"checkpoint_every": 1000, "log_every": 1}
-    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(30, 30), num_workers=1, run=run)
+    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(12, 12), num_workers=1, run=run)
 
 
 def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
