@@ -7,19 +7,21 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from vmr.checks import check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
 from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.files import FileContent, state_of
-from vmr.models.encoder import Encoder, Matcher
+from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
@@ -122,7 +124,11 @@ def embed_videos_with(
         One embedding for each encoder, all of the same videos: a video that cannot be decoded for one encoder is a
         failure for every encoder.
     """
-    unique = list(dict.fromkeys(str(path) for path in paths))
+    unique = list(dict.fromkeys(str(path) for path in check_paths(paths)))
+    for encoder in encoders:
+        check_encoder(encoder)
+    check_type("decode", decode, DecodeOptions)
+    check_type("cache", cache, FeatureCache, NoneType)
     _check(encoders, tokens)
     temporary = tempfile.TemporaryDirectory(prefix="vmr-features-") if tokens and cache is None else None
     cache = cache if temporary is None else FeatureCache(temporary.name)

@@ -22,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from vmr.checks import check_path
 from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.errors import VmrError
 from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
@@ -83,7 +84,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = cache_folder() / "features" if folder is None else Path(folder)
+        self.folder = cache_folder() / "features" if folder is None else Path(check_path("folder", folder))
 
     def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, FileContent | None]]:
         """Yield each path with the content of its file; a file is read only if its hash is not remembered.

@@ -118,6 +118,23 @@ def run_subcommands(
     parser.error(f"there is no command {arguments[0]!r}: use {known}" if arguments else f"name a command: {known}")
 
 
+def refuse(options: Any, reason: str, names: Sequence[str] | None = None) -> None:
+    """Refuse options that a command would ignore.
+
+    Args:
+        options: a group of options.
+        reason: why the command would ignore them, and what to do; it follows the name of the option.
+        names: the options of the group; default, all of them.
+
+    Raises:
+        VmrError: one of these options has another value than its default.
+    """
+    for field in fields(options):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if (names is None or field.name in names) and getattr(options, field.name) != default:
+            raise VmrError(f"{_flag(field.name)} {reason}")
+
+
 def fail(message: str) -> NoReturn:
     """Print `error: message` on standard error, in one line, and exit with status 2."""
     print("error:", " ".join(message.splitlines()), file=sys.stderr)

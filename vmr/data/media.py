@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+from vmr.checks import check_path
 from vmr.errors import VmrError
 from vmr.files import walk_files
 
@@ -31,6 +32,7 @@ def find_videos(folder: str | Path) -> list[Path]:
     Raises:
         VmrError: `folder` is not a readable folder, or there is no video in it.
     """
+    check_path("folder", folder)
     videos = sorted(path for path in walk_files(folder) if is_video(path))
     if not videos:
         raise VmrError(f"{folder}: no video files in this folder or below it (looked for {' '.join(VIDEO_SUFFIXES)})")

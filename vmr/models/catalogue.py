@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from vmr.checks import check_path, whole_number
 from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
@@ -62,12 +63,12 @@ def load_model(
         ModelError: a name that is unknown (with a suggestion), a path that does not exist, a device that is not
             available, weights that cannot be reached or do not fit, or a size that the model cannot take.
         MissingExtraError: the packages for this kind of model are not installed.
+        VmrError: `name` is no path, or a size is no number of at least 1.
     """
-    name = str(name)
+    name = str(check_path("name", name))
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
-    for key, value in sizes.items():
-        if value is not None and value < 1:
-            raise ModelError(f"{key} is {value}, but must be at least 1")
+    sizes = {key: value if value is None else whole_number(key, value) for key, value in sizes.items()}
+    num_frames, image_size, num_heads = sizes.values()
     try:
         chosen = choose_device(device)
     except VmrError as error:
