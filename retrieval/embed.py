@@ -125,8 +125,6 @@ def embed_videos_with(
         failure for every encoder.
     """
     unique = list(dict.fromkeys(str(path) for path in check_paths(paths)))
-    for encoder in encoders:
-        check_encoder(encoder)
     check_type("decode", decode, DecodeOptions)
     check_type("cache", cache, FeatureCache, NoneType)
     _check(encoders, tokens)
@@ -276,6 +274,8 @@ def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) ->
 
 def _check(encoders: Sequence[Encoder], tokens: bool) -> None:
     """Raise VmrError unless all encoders take the same frames and, if tokens are asked for, one encoder has tokens."""
+    for encoder in encoders:
+        check_encoder(encoder)
     first = encoders[0]
     for encoder in encoders[1:]:
         if frame_spec(encoder) != frame_spec(first):

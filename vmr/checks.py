@@ -121,6 +121,6 @@ def require_extra(extra: str, *packages: str) -> None:
         try:
             importlib.import_module(package)
         except ModuleNotFoundError as error:
-            if error.name != package:  # it is installed, but a package that it needs is not
+            if error.name not in packages:  # the package is installed, but another one that it needs is not
                 raise
-            raise MissingExtraError({"PIL": "pillow"}.get(package, package), extra) from None
+            raise MissingExtraError({"PIL": "pillow"}.get(error.name, error.name), extra) from None

@@ -47,7 +47,7 @@ def explain(
     keys = list(kinds)
     rules: dict[str, Callable[..., str]] = {
         r'Parser key "(.+?)":? ?(.*)': lambda key, reason: _wrong_value(key, reason, kinds, name_of),
-        r"argument (\S+): expected (?:one|at least one) argument": "{} needs a value".format,
+        r"argument ([^\s/]+)\S*: expected (?:one|at least one) argument": "{} needs a value".format,
         r"argument (\S+): ignored explicit argument (.+)": "{} takes no value: leave out {}".format,
         r"the following arguments are required: (.+)": lambda lacking: (
             f"{' and '.join(map(name_of, lacking.split(', ')))} must be given"

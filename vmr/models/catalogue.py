@@ -61,18 +61,18 @@ def load_model(
 
     Raises:
         ModelError: a name that is unknown (with a suggestion), a path that does not exist, a device that is not
-            available, weights that cannot be reached or do not fit, or a size that the model cannot take.
+            available, weights that cannot be reached or do not fit, a size that the model cannot take, an argument of a
+            wrong type.
         MissingExtraError: the packages for this kind of model are not installed.
-        VmrError: `name` is no path, or a size is no number of at least 1.
     """
-    name = str(check_path("name", name))
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
-    sizes = {key: value if value is None else whole_number(key, value) for key, value in sizes.items()}
-    num_frames, image_size, num_heads = sizes.values()
     try:
+        name = str(check_path("name", name))
+        sizes = {key: None if value is None else whole_number(key, value) for key, value in sizes.items()}
         chosen = choose_device(device)
     except VmrError as error:
         raise ModelError(str(error)) from error
+    num_frames, image_size, num_heads = sizes.values()
     if name == "offline":
         from vmr.models.families.offline import OfflineEncoder
 
