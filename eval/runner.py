@@ -1,10 +1,12 @@
 """From a data set and an encoder to a report: prepare, embed, score, report."""
 
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import check_type
 from vmr.data.annotations.retrieval_set import RetrievalSet
 from vmr.eval.metrics.columns import CONTROL_KINDS
 from vmr.eval.metrics.ranks import query_indices
@@ -20,13 +22,14 @@ from vmr.models.encoder import Encoder
 from vmr.processes import ALONE, Processes
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.index import VideoIndex, open_index
+from vmr.retrieval.store import require_faiss
 
 __all__ = ["EvalOptions", "evaluate"]
 
 
 def evaluate(
     dataset: str | Path | RetrievalSet | Loaded,
-    encoder: str | Encoder = "offline",
+    encoder: str | Path | Encoder = "offline",
     *,
     video_dir: str | Path | None = None,
     data_dir: str | Path | None = None,
@@ -60,10 +63,15 @@ def evaluate(
     Raises:
         VmrError: the data set cannot be loaded, no video can be scored, a score is not finite, or re-ranking was asked
             for but the encoder cannot match.
+        MissingExtraError: FAISS, or a package of the encoder, is not installed.
     """
+    options = EvalOptions() if options is None else options
+    check_type("options", options, EvalOptions)
+    check_type("cache", cache, FeatureCache, NoneType)
+    require_faiss()  # what is missing is found before any work
     loaded = load(dataset, video_dir, data_dir)
     model = load_encoder(encoder, progress=progress and processes.is_main)
-    task = prepare(loaded, model, options or EvalOptions())
+    task = prepare(loaded, model, options)
     if index is not None and not isinstance(index, VideoIndex):
         index = open_index(index, model)
     if index is not None:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.annotations.retrieval_set import RetrievalSet
-from vmr.errors import VmrError
 from vmr.eval.metrics.columns import INDEX_PREFIX
 from vmr.eval.metrics.normalisation import dual_softmax, qb_norm
 from vmr.eval.metrics.scoring import ColumnScores
@@ -79,11 +78,7 @@ def _normalised(task: Task, by_embedding: Floats) -> Iterator[tuple[str, ColumnS
 
 def _approximate(task: Task, embedded: EmbeddedSet, texts: Floats) -> Iterator[tuple[str, ColumnScores]]:
     for kind in task.options.index_kinds:
-        if embedded.vectors is None:
-            raise VmrError(
-                "what another kind of index costs is measured on vectors, but these are in an index: "
-                "leave out --index or --index-kind"
-            )
+        assert embedded.vectors is not None  # `check_index` refuses an index with other kinds of index
         videos, of_texts = Gallery(embedded.vectors, kind), Gallery(texts, kind)
         found = ColumnScores(
             videos.search_all(texts), of_texts.search_all(embedded.vectors), not_found=not videos.is_exact

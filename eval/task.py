@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vmr.checks import check_type, whole_number
 from vmr.data.annotations.retrieval_set import RetrievalSet
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
@@ -11,10 +12,11 @@ from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.protocols.load import Loaded, load_dataset
 from vmr.eval.protocols.protocol import Protocol
 from vmr.models.catalogue import load_model, shows_progress
-from vmr.models.encoder import Encoder, Matcher, TextLimited
+from vmr.models.encoder import Encoder, Matcher, TextLimited, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.store import check_kind
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class EvalOptions:
         decode: how videos are decoded.
 
     Raises:
-        VmrError: limit is below 1.
+        VmrError: a value has a wrong type or is out of range.
     """
 
     rerank_depth: int | None = None
@@ -43,8 +45,12 @@ class EvalOptions:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise VmrError(f"limit is {self.limit}: evaluate at least 1 video")
+        for name, at_least in (("rerank_depth", 0), ("limit", 1), ("memory_bytes", 1)):
+            value = getattr(self, name)
+            if value is not None:
+                whole_number(name, value, at_least)
+        check_type("index_kinds", self.index_kinds, tuple, list)
+        check_type("decode", self.decode, DecodeOptions)
 
 
 @dataclass(frozen=True)
@@ -79,10 +85,16 @@ def prepare(loaded: Loaded, encoder: Encoder, options: EvalOptions) -> Task:
         options: what the user chose.
 
     Raises:
-        VmrError: re-ranking was asked for, but the encoder cannot match; or the reader is unknown.
+        VmrError: re-ranking was asked for, but the encoder cannot match; its memory is limited without it; or a
+            kind of index is unknown.
+        MissingExtraError: FAISS is not installed.
     """
     dataset, protocol = loaded.data, loaded.protocol
     rerank_depth = _rerank_depth(loaded, encoder, options)
+    if options.memory_bytes is not None and not rerank_depth:
+        raise VmrError("memory_bytes bounds re-ranking, but nothing is re-ranked: give rerank_depth, or leave it out")
+    for kind in options.index_kinds:
+        check_kind(kind, encoder.embed_dim)
     if isinstance(encoder, TextLimited) and protocol.max_text_tokens is not None:
         encoder = encoder.with_text_limit(protocol.max_text_tokens)
     data = dataset
@@ -114,7 +126,7 @@ def load(
     return dataset if isinstance(dataset, Loaded) else Loaded(dataset, FILE)
 
 
-def load_encoder(encoder: str | Encoder, *, progress: bool = False) -> Encoder:
+def load_encoder(encoder: str | Path | Encoder, *, progress: bool = False) -> Encoder:
     """Load an encoder by name; a loaded encoder is returned unchanged.
 
     Args:
@@ -124,7 +136,8 @@ def load_encoder(encoder: str | Encoder, *, progress: bool = False) -> Encoder:
     Raises:
         ModelError: the model is unknown, or its weights cannot be loaded.
     """
-    if not isinstance(encoder, str):
+    if not isinstance(encoder, str | Path):
+        check_encoder(encoder)
         return encoder
     with spinner(progress and not shows_progress(encoder), "loading the encoder"):
         return load_model(encoder)
@@ -134,8 +147,15 @@ def check_index(index: VideoIndex, task: Task) -> None:
     """Check that an index was built from the frames that the protocol asks for.
 
     Raises:
-        IndexFileError: the index was built from other frames.
+        IndexFileError: the index was built from other frames, or by another encoder.
+        VmrError: other kinds of index were asked for as well.
     """
+    index.check_encoder(task.encoder)
+    if task.options.index_kinds:
+        raise VmrError(
+            "what another kind of index costs is measured on vectors, but these are in an index: "
+            "leave out --index or --index-kind"
+        )
     held, frames, reader = index.manifest, task.frames, task.options.decode.reader
     wanted = ("middle", held.num_frames, held.reader)  # an index always samples by this rule
     if (frames.sampling, frames.num_frames, reader) != wanted:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from vmr.checks import check_path, check_paths
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
 from vmr.data.discovery.find import FoundVideos, find_videos
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import LOCK_FILE, locked_folder, sha256_of
 from vmr.models.catalogue import load_model, shows_progress
-from vmr.models.encoder import Encoder
+from vmr.models.encoder import Encoder, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.embed import Embedding, embed_videos
 from vmr.retrieval.frames import frame_spec
@@ -35,7 +36,7 @@ OWN_FILES = re.compile(r"\.lock|manifest\.json|vectors-\w+\.faiss|\.(manifest|ve
 def build_index(
     videos: str | Path | Sequence[str | Path],
     out: str | Path,
-    encoder: str | Encoder = "offline",
+    encoder: str | Path | Encoder = "offline",
     *,
     window_s: float | None = 8.0,
     stride_s: float | None = None,
@@ -62,22 +63,24 @@ def build_index(
         The index, open for searching.
 
     Raises:
-        VmrError: there is no video, or none can be read.
+        VmrError: there is no video, or none can be read; or an argument has a wrong type or is out of range.
         IndexFileError: `out` holds an index (without `overwrite`) or other files, or is being written by another
             process.
     """
     require_faiss()  # wrong values are found before any work
-    out = Path(out)
+    out = Path(check_path("out", out))
+    if not isinstance(encoder, str | Path):
+        check_encoder(encoder)
     segmenter = window_segmenter(window_s, stride_s)
-    found = find_videos(videos, decode) if isinstance(videos, str | Path) else FoundVideos(videos)
+    found = find_videos(videos, decode) if isinstance(videos, str | Path) else FoundVideos(check_paths(videos))
     paths = [path.absolute() for path in found]
     if not paths:
         raise VmrError("no videos given: name a folder or a list of files")
     root = Path(videos).absolute() if isinstance(videos, str | Path) else Path(commonpath([p.parent for p in paths]))
     with _reserved(out, overwrite):
-        is_quiet = isinstance(encoder, str) and not shows_progress(encoder)
+        is_quiet = isinstance(encoder, str | Path) and not shows_progress(encoder)
         with spinner(progress and is_quiet, "loading the encoder"):
-            model = load_model(encoder) if isinstance(encoder, str) else encoder
+            model = load_model(encoder) if isinstance(encoder, str | Path) else encoder
         store = FaissStore(model.embed_dim, path=out / f"vectors-{uuid.uuid4().hex}.faiss")
         frames = frame_spec(model)
         embedding = embed_videos(paths, model, frames, segmenter, decode=decode, progress=progress)

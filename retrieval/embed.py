@@ -7,12 +7,14 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
+from vmr.checks import check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
@@ -20,7 +22,7 @@ from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure, damage
 from vmr.data.remark import Remark
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.files import FileContent, state_of
-from vmr.models.encoder import Encoder, Matcher
+from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
@@ -125,7 +127,9 @@ def embed_videos_with(
         One embedding for each encoder, all of the same videos: a video that cannot be decoded for one encoder is a
         failure for every encoder.
     """
-    unique = list(dict.fromkeys(str(path) for path in paths))
+    unique = list(dict.fromkeys(str(path) for path in check_paths(paths)))
+    check_type("decode", decode, DecodeOptions)
+    check_type("cache", cache, FeatureCache, NoneType)
     _check(encoders, tokens)
     temporary = tempfile.TemporaryDirectory(prefix="vmr-features-") if tokens and cache is None else None
     cache = cache if temporary is None else FeatureCache(temporary.name)
@@ -277,6 +281,8 @@ def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) ->
 
 def _check(encoders: Sequence[Encoder], tokens: bool) -> None:
     """Raise VmrError unless all encoders take the same frames and, if tokens are asked for, one encoder has tokens."""
+    for encoder in encoders:
+        check_encoder(encoder)
     first = encoders[0]
     for encoder in encoders[1:]:
         if frame_spec(encoder) != frame_spec(first):

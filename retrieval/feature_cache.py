@@ -22,6 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from vmr.checks import check_path
 from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.data.remark import Remark
 from vmr.errors import VmrError
@@ -87,7 +88,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self.folder = cache_folder() / "features" if folder is None else Path(folder)
+        self.folder = cache_folder() / "features" if folder is None else Path(check_path("folder", folder))
 
     def contents(self, paths: Iterable[str]) -> Iterator[tuple[str, FileContent | None]]:
         """Yield each path with the content of its file; a file is read only if its hash is not remembered.

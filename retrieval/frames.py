@@ -4,9 +4,10 @@ from pathlib import Path
 
 import torch
 
+from vmr.checks import check_path
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
-from vmr.models.encoder import Encoder
+from vmr.models.encoder import Encoder, check_encoder
 
 
 def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | None = None) -> FrameSpec:
@@ -17,6 +18,7 @@ def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | 
         sampling: which frames of a whole video, see `vmr.data.decoding.sampling.sample_indices`.
         num_frames: how many frames; None for the encoder's own number.
     """
+    check_encoder(encoder)
     wanted = encoder.preprocess
     return FrameSpec(
         wanted.num_frames if num_frames is None else num_frames, wanted.size, wanted.resize, sampling=sampling
@@ -37,5 +39,6 @@ def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOption
     Raises:
         VideoError: the file cannot be read.
     """
+    check_path("path", path)
     (segment,) = read_segments(path, frame_spec(encoder), reader=reader)
     return torch.from_numpy(segment.video).unsqueeze(0)

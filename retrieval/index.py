@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import is_unicode, sha256_of
 from vmr.models.catalogue import load_model
-from vmr.models.encoder import Encoder
+from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
 from vmr.retrieval.store import FaissStore, VectorStore
 from vmr.retrieval.texts import embed_texts
@@ -39,18 +40,19 @@ class Hit:
     end_s: float
 
 
-def open_index(folder: str | Path, encoder: str | Encoder | None = None) -> "VideoIndex":
+def open_index(folder: str | Path, encoder: str | Path | Encoder | None = None) -> "VideoIndex":
     """Open an index for searching.
 
     Args:
         folder: the folder that `build_index` wrote.
-        encoder: the model for queries, or its name or path; None for the encoder that built the index, which is loaded
-            at the first search.
+        encoder: the model for queries, or its name or path; any but the one that built the index is refused. None for
+            that one, which is loaded at the first search.
 
     Raises:
         IndexFileError: the folder is absent, half-written or damaged, or another encoder built the index.
+        VmrError: `folder` is no path, or `encoder` is neither an encoder nor the name or path of one.
     """
-    folder = Path(folder)
+    folder = Path(check_path("folder", folder))
     manifest = Manifest.load(folder)
     while True:
         try:
@@ -71,15 +73,17 @@ class VideoIndex:
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, store: VectorStore, encoder: str | Encoder | None = None
+        self, folder: Path, manifest: Manifest, store: VectorStore, encoder: str | Path | Encoder | None = None
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self._store = store
-        self._encoder = encoder if isinstance(encoder, Encoder) else None
-        self._encoder_name = encoder if isinstance(encoder, str) else manifest.encoder
-        if self._encoder is not None:
-            self._check_fingerprint(self._encoder)
+        self._encoder: Encoder | None = None
+        if isinstance(encoder, str | Path):
+            encoder = None if str(encoder) == manifest.encoder else load_model(encoder)
+        if encoder is not None:
+            self.check_encoder(encoder)
+            self._encoder = encoder
 
     @staticmethod
     def build(videos: str | Path | Sequence[str | Path], out: str | Path, **options: Any) -> "VideoIndex":
@@ -89,7 +93,7 @@ class VideoIndex:
         return build_index(videos, out, **options)
 
     @staticmethod
-    def open(folder: str | Path, encoder: str | Encoder | None = None) -> "VideoIndex":
+    def open(folder: str | Path, encoder: str | Path | Encoder | None = None) -> "VideoIndex":
         """Open an index; see `vmr.open_index`."""
         return open_index(folder, encoder)
 
@@ -97,8 +101,8 @@ class VideoIndex:
     def encoder(self) -> Encoder:
         """The encoder for queries, loaded at the first use. Raises IndexFileError if it did not build the index."""
         if self._encoder is None:
-            encoder = load_model(self._encoder_name)
-            self._check_fingerprint(encoder)
+            encoder = load_model(self.manifest.encoder)
+            self.check_encoder(encoder)
             self._encoder = encoder
         return self._encoder
 
@@ -142,10 +146,9 @@ class VideoIndex:
         Raises:
             VmrError: the query is empty, or k is below 1.
         """
-        if not query.strip() or not is_unicode(query):
+        if not isinstance(query, str) or not query.strip() or not is_unicode(query):
             raise VmrError("the query is empty or not valid text: describe what the video shows")
-        if k < 1:
-            raise VmrError(f"k is {k}: ask for at least 1 result")
+        k = whole_number("k", k)
         return self._search_vector(embed_texts([query], self.encoder), k, overlapping)
 
     def _search_vector(self, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
@@ -173,8 +176,19 @@ class VideoIndex:
             hits.append(Hit(float(scores[position]), video, row.start_s, row.end_s))
         return hits
 
-    def _check_fingerprint(self, encoder: Encoder) -> None:
-        if encoder.fingerprint != self.manifest.fingerprint:
+    def check_encoder(self, encoder: Encoder) -> None:
+        """Check that an encoder built this index, so that its queries can be compared with the vectors.
+
+        Args:
+            encoder: the encoder.
+
+        Raises:
+            IndexFileError: another encoder built the index.
+            ModelError: it is no encoder.
+        """
+        check_encoder(encoder)
+        own = (self.manifest.fingerprint, self.manifest.embed_dim)
+        if (encoder.fingerprint, encoder.embed_dim) != own:
             raise IndexFileError(
                 f"{self.folder} was made by {self.manifest.encoder} ({self.manifest.fingerprint}), not by "
                 f"{encoder.name} ({encoder.fingerprint}): search with the former or build the index again"

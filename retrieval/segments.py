@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vmr.checks import real_number
 from vmr.data.decoding.segments import Span, VideoFacts
 from vmr.errors import VmrError
 
@@ -29,6 +30,8 @@ class FixedWindows:
     stride_s: float | None = None
 
     def __post_init__(self) -> None:
+        real_number("window_s", self.window_s)
+        real_number("stride_s", self._stride_s)
         if not 0 < self.window_s < math.inf:
             raise VmrError("window_s must be positive and finite")
         if not 0 < self._stride_s <= self.window_s:
@@ -64,4 +67,5 @@ def window_segmenter(window_s: float | None, stride_s: float | None = None) -> F
         if stride_s is not None:
             raise VmrError("stride_s needs window_s: give both or none")
         return None
-    return FixedWindows(float(window_s), float(window_s / 2 if stride_s is None else stride_s))
+    window_s = real_number("window_s", window_s)
+    return FixedWindows(window_s, window_s / 2 if stride_s is None else real_number("stride_s", stride_s))

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import check_path, check_type, whole_number
 from vmr.errors import IndexFileError, MissingExtraError, VmrError
 from vmr.files import write_atomically
 
@@ -83,11 +84,13 @@ class FaissStore:
 
     Raises:
         MissingExtraError: FAISS is not installed.
+        VmrError: an argument has a wrong type or is out of range.
     """
 
     def __init__(self, dim: int, factory: str = "Flat", path: str | Path | None = None) -> None:
         self._faiss = require_faiss()
-        self.dim, self.path = dim, None if path is None else Path(path)
+        self.dim, self.path = whole_number("dim", dim), None if path is None else Path(check_path("path", path))
+        check_type("factory", factory, str)
         self._kind = factory
         self._index: Any = None  # until the first vectors, on which it is trained
 
@@ -168,8 +171,7 @@ class FaissStore:
         Raises:
             VmrError: k is below 1, or the queries have another width.
         """
-        if k < 1:
-            raise VmrError(f"k is {k}: ask for at least 1 result")
+        k = whole_number("k", k)
         queries = self._checked(queries)
         if self._index is None:
             return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
@@ -270,6 +272,26 @@ def _checked_ids(ids: Ids) -> Ids:
 def factory_string(kind: str, num_rows: int) -> str:
     """Return the index_factory string of a short name in FACTORIES, for `num_rows` rows; any other string unchanged."""
     return FACTORIES.get(kind.lower(), kind).replace("{n}", str(num_lists(num_rows)))
+
+
+def check_kind(kind: str, dim: int) -> None:
+    """Check that FAISS knows a kind of index.
+
+    Args:
+        kind: as for `FaissStore`.
+        dim: dimensions of the vectors.
+
+    Raises:
+        VmrError: it does not.
+        MissingExtraError: FAISS is not installed.
+    """
+    faiss = require_faiss()
+    check_type("a kind of index", kind, str)
+    try:
+        faiss.index_factory(dim, factory_string(kind, POINTS_PER_LIST), faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        known = ", ".join(FACTORIES)
+        raise VmrError(f"{kind}: FAISS makes no such index ({_reason(error)}); short names are {known}") from error
 
 
 def num_lists(num_rows: int) -> int:

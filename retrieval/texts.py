@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.models.encoder import Encoder, TextLimited, check_texts
+from vmr.models.encoder import Encoder, TextLimited, check_encoder, check_texts
 from vmr.retrieval.feature_cache import FeatureCache, texts_key
 
 TEXTS_AT_ONCE = 1024  # at most this many texts per call; an encoder makes smaller batches itself
@@ -23,9 +23,10 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
         float32 unit vectors, (N, D).
 
     Raises:
-        ModelError: one text was given instead of a list.
+        ModelError: `texts` is no list of texts, or `encoder` is no encoder.
     """
     check_texts(texts)
+    check_encoder(encoder)
     limit = getattr(encoder, "max_text_tokens", None)
     if isinstance(encoder, TextLimited) and limit is None:
         cache = None  # its vectors depend on settings that this function cannot see

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from vmr.errors import VmrError
+
 T = TypeVar("T")
 
 
@@ -77,6 +79,35 @@ class Processes:
         tensor = torch.tensor(flags, dtype=torch.int32, device=self.device)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return [bool(flag) for flag in tensor.tolist()]
+
+
+def choose_device(name: str) -> torch.device:
+    """Choose the device of this process, and check that it is there.
+
+    This is the only place that chooses one. Without a number, `cuda` is the current GPU, and under torchrun the GPU
+    with the number LOCAL_RANK, so that no two processes of a machine share one. A launcher may show each process a
+    single GPU, which has the number 0 in all of them.
+
+    Args:
+        name: "cpu", "cuda", "cuda:1", "auto" (a GPU if there is one), or another name that torch knows.
+
+    Returns:
+        The device; a GPU with its number.
+
+    Raises:
+        VmrError: there is no such device on this machine.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        if name == "cuda":
+            own = os.environ.get("LOCAL_RANK") if torch.cuda.device_count() > 1 else "0"
+            device = torch.device("cuda", torch.cuda.current_device() if own is None else int(own))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise VmrError(f"device {name!r} is not available: use cpu, cuda or auto") from error
+    return device
 
 
 ALONE = Processes(0, 1, torch.device("cpu"))

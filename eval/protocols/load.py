@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmr.checks import check_path
 from vmr.data.annotations.locator import MAX_DEPTH, DataFolder
 from vmr.data.annotations.retrieval_set import RetrievalSet, VideoItem, load_retrieval_set
 from vmr.errors import AnnotationError
@@ -46,7 +47,10 @@ def load_dataset(
             damaged, or not the published one (by counts or by hash), or none of the videos is found.
         VmrError: a protocol file is not valid.
     """
-    name = str(dataset)
+    name = str(check_path("dataset", dataset))
+    for folder_name, folder_given in (("video_dir", video_dir), ("data_dir", data_dir)):
+        if folder_given is not None:
+            check_path(folder_name, folder_given)
     if name.lower().endswith(".json"):
         return Loaded(load_retrieval_set(dataset, video_dir, data_dir), FILE)
     chosen = load_protocol(dataset)

@@ -55,12 +55,14 @@ class ColumnComparison:
         kind_b: the column of the second report.
         num_queries: for each direction, how many queries were paired.
         rows: the metrics.
+        same: whether each of these queries has the same rank in both.
     """
 
     kind_a: str
     kind_b: str
     num_queries: dict[str, int]
     rows: tuple[MetricDifference, ...]
+    same: bool
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def _kind_differences(a: Report, b: Report, kind_a: str, kind_b: str) -> Iterato
 
 def _column(a: Report, b: Report, kind_a: str, kind_b: str) -> ColumnComparison:
     rows: list[MetricDifference] = []
-    num_queries = {}
+    num_queries, same = {}, True
     for direction in DIRECTIONS:
         queries = [report.text_ids if direction == "text_to_video" else report.video_ids for report in (a, b)]
         ranks_a, ranks_b = a.ranks[kind_a].get(direction, ()), b.ranks[kind_b].get(direction, ())
@@ -173,10 +175,12 @@ def _column(a: Report, b: Report, kind_a: str, kind_b: str) -> ColumnComparison:
         if not rows_a:
             raise VmrError(f"no query of {DIRECTIONS[direction]} is in both reports")
         num_queries[direction] = len(rows_a)
-        rows += _metrics(direction, np.array(ranks_a)[rows_a], np.array(ranks_b)[rows_b])
+        paired_a, paired_b = np.array(ranks_a)[rows_a], np.array(ranks_b)[rows_b]
+        rows += _metrics(direction, paired_a, paired_b)
+        same = same and np.array_equal(paired_a, paired_b)
     if not rows:
         raise VmrError(f"kinds {kind_a} and {kind_b} have no direction in common")
-    return ColumnComparison(kind_a, kind_b, num_queries, tuple(rows))
+    return ColumnComparison(kind_a, kind_b, num_queries, tuple(rows), same)
 
 
 def _pairs(a: Sequence[str], b: Sequence[str]) -> tuple[list[int], list[int]]:

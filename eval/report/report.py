@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vmr.checks import check_path
 from vmr.errors import VmrError
 from vmr.eval.metrics.columns import ColumnInfo, column_info
 from vmr.eval.report.environment import Commit, Hardware, commit, hardware, versions
@@ -232,7 +233,7 @@ class Report:
             VmrError: the suffix is unknown, or the file cannot be written.
             MissingExtraError: a page needs a package of the extra `report` that is not installed.
         """
-        suffix = Path(path).suffix.lower()
+        suffix = Path(check_path("path", path)).suffix.lower()
         if suffix not in (".json", ".md", ".html"):
             raise VmrError(f"{path}: a report is saved as .json, .md or .html: give the file one of these suffixes")
         if suffix == ".json":
@@ -251,7 +252,7 @@ class Report:
         Raises:
             VmrError: the file cannot be read, is not a report, has another schema, or is damaged.
         """
-        path = Path(path)
+        path = Path(check_path("path", path))
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:

@@ -8,7 +8,10 @@ from tests.paths import REPOSITORY
 
 
 def launch(*command: object, world: int | None = None) -> subprocess.Popen:
-    """Start `python COMMAND` with one thread, in `world` processes under torchrun if given; it may import tests."""
+    """Start `python COMMAND` with one thread, in `world` processes under torchrun if given; it may import tests.
+
+    The processes are a group of their own, as those of a command in a terminal are: a test may signal all of them.
+    """
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)] if world else []
     return subprocess.Popen(
         [sys.executable, *torchrun, *map(str, command)],
@@ -16,6 +19,7 @@ def launch(*command: object, world: int | None = None) -> subprocess.Popen:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 

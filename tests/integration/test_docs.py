@@ -237,3 +237,28 @@ def test_a_broken_link_ends_the_build(site, broken):
     with (site / "docs" / "index.md").open("a") as page:
         page.write(f"\n{broken}\n")
     assert build(site).returncode != 0
+
+
+# Words of a command -> the extras that it needs. `train` brings `index`.
+NEEDS = {
+    r"^vmr-(index build|search|eval(?! compare))": {"index"},
+    r"^vmr-(index build|search)|^vmr-data check \S+\.json": {"offline"},
+    r"^vmr-eval(?! compare)(?!.*videomamba-nano|.*runs/shapes_nano)": {"offline"},
+    r"--html": {"report"},
+    r"_clip\.yaml": {"clip"},
+    r"vmr(-|\.cli\.)train": {"train", "offline"},
+    r"pytest": {"dev"},
+}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_the_extras_of_every_command_are_named_before_it(page):
+    text = page.read_text()
+    for block in [block for block in blocks_of("bash") if block.page == page]:
+        said = text.partition(block.code)[0] + block.code
+        named = {name for found in re.findall(r"(?:'\.|'vmr)\[([\w,]+)\]'", said) for name in found.split(",")}
+        named |= {"index"} if "train" in named else set()
+        named |= {"dev"} if page.name == "CONTRIBUTING.md" and "make test" in said else set()
+        for line in block.code.splitlines():
+            needed = {name for words, names in NEEDS.items() if re.search(words, line) for name in names}
+            assert needed <= named, f"{page.name}: {line}: name the extras {', '.join(needed - named)} before it"

@@ -110,4 +110,4 @@ def test_errors_are_one_line(capsys):
     assert refusal(["north", "--colour", "plaid"], capsys) == "error: --colour plaid: no such paint"
     assert refusal(["north", "--workers=0"], capsys) == "error: --num-workers is 0: expected at least 1"
     assert "--timeout-s is 0.0" in refusal(["north", "--timeout-s", "0"], capsys)
-    assert "--color red" in refusal(["north", "--color", "red"], capsys)
+    assert "there is no option --color: did you mean --colour?" in refusal(["north", "--color", "red"], capsys)

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
 # Modules that every package may import.
-FOUNDATION = "cpus errors files from_json memory processes progress version"
+FOUNDATION = "checks cpus errors files from_json memory parsing processes progress signals version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
@@ -26,7 +26,10 @@ ALLOWED = {
     "files": "errors",
     "from_json": "errors",
     "memory": "errors",
-    "processes": "",
+    "checks": "errors",
+    "parsing": "",
+    "processes": "errors",
+    "signals": "",
     "progress": "",
     "version": "",
     "configs": "",
@@ -73,10 +76,10 @@ ALLOWED = {
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
 TORCH_FREE = [
-    "vmr/__init__.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py",
-    "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py",
-    "retrieval/feature_cache.py", "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py",
-    "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
+    "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/upstream/published.py",
+    "retrieval/manifest.py", "retrieval/feature_cache.py", "retrieval/segments.py", "retrieval/store.py",
+    "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 MAX_FILE_LINES = 400

@@ -1,5 +1,7 @@
 """From captions to tokens: the cleaning rule in examples, and a vocabulary that really exists."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from transformers import AutoTokenizer
@@ -61,6 +63,24 @@ def test_padding_and_cutting(tokenizer):
     # [CLS] dog [SEP] and [CLS] a dog runs [SEP]
     assert ids.tolist() == [[101, 3899, 102, 0, 0], [101, 1037, 3899, 3216, 102]]
     assert mask.tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+
+
+def test_threads_do_not_disturb_each_other(tokenizer):
+    """Each thread has its own length to cut at, and its own longest text to pad to."""
+    batches = {
+        max_length: [" ".join(["dog"] * count) for count in (1, max_length // 2, 40 - max_length)]
+        for max_length in range(3, 35)
+    }
+    alone = {max_length: tokenizer(texts, max_length) for max_length, texts in batches.items()}
+
+    def calls(max_length: int) -> bool:
+        results = [tokenizer(batches[max_length], max_length) for _ in range(20)]
+        return all(
+            torch.equal(one, other) for found in results for one, other in zip(found, alone[max_length], strict=True)
+        )
+
+    with ThreadPoolExecutor(16) as threads:
+        assert all(threads.map(calls, [*batches] * 4))
 
 
 def test_no_text(tokenizer):

@@ -6,10 +6,12 @@ Exit status 0 is success, 2 an error that the user can repair, 3 a build that le
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from io import TextIOWrapper
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn, get_type_hints
 
@@ -18,19 +20,51 @@ import yaml
 from jsonargparse import ArgumentParser
 
 from vmr.errors import VmrError
+from vmr.parsing import explain, first_wrong
 
 Command = Callable[..., None]
 
 OLD_NAMES = {"num_workers": "workers", "timeout_s": "timeout"}
 """Option -> its old name in some commands. It still works, on the command line and in YAML, but no help shows it."""
 
+LIBRARY_NAMES = {
+    "window_s": "window",
+    "stride_s": "stride",
+    "memory_bytes": "memory",
+    "rerank_depth": "rerank",
+    "index_kinds": "index_kind",
+}
+"""Argument of a function of the library -> the option that gives it; for the library's messages."""
+
 
 class Parser(ArgumentParser):
-    """A parser whose errors are one line, without the usage before it."""
+    """A parser whose errors are one line that names an option as it was typed, without the usage before it."""
+
+    kinds: dict[str, Any]
+    positional: Sequence[str]
+    typed: Sequence[str]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line that says what is wrong, and exit with status 2."""
-        fail(f"{message} (see {self.prog} --help)")
+        said = explain(message, getattr(self, "kinds", {}), self._name_of)
+        is_of_file = said.startswith(("there is no key", "not a YAML file"))
+        fail(f"{f'{self._file}: {said}' if is_of_file else said} (see {self.prog} --help)")
+
+    @property
+    def _file(self) -> str:
+        """The last file that --config names; an empty text if there is none."""
+        words: list[str] = [word for argument in getattr(self, "typed", ()) for word in argument.split("=", 1)]
+        return dict(pairwise(words)).get("--config", "")
+
+    def _name_of(self, key: str) -> str:
+        """The option as it was typed: a word without a flag, a flag, or a key in the file that --config names."""
+        if key in getattr(self, "positional", ()):
+            return key
+        flags = [argument.partition("=")[0] for argument in getattr(self, "typed", ())]
+        old = f"--{OLD_NAMES.get(key, '')}"
+        if key != "config" and self._file and _flag(key) not in flags and old not in flags:
+            return f"{self._file}: {key}"
+        return old if old in flags else _flag(key)
 
 
 def run(prog: str, command: Command, positional: Sequence[str], example: str, argv: Sequence[str] | None) -> None:
@@ -48,8 +82,12 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
         argv: the arguments; None for those of the process.
     """
     parser = _parser_of(prog, command, positional, example)
-    config = parser.parse_args(_renamed(command, sys.argv[1:] if argv is None else argv))
+    parser.typed = sys.argv[1:] if argv is None else argv
+    config = parser.parse_args(_renamed(command, parser.typed))
     config.pop("config", None)
+    for key, kind in parser.kinds.items():  # the parser lets null pass for every type
+        if config[key] is None and (wrong := first_wrong(kind, None, key)) is not None:
+            parser.error(f'Parser key "{key}": {wrong}')
     call_command(command, config)
 
 
@@ -64,19 +102,37 @@ def run_subcommands(
         commands: subcommand -> (function, its positional names, an example that runs).
         argv: the arguments; None for those of the process.
     """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] and arguments[0] in commands:
+        command, positional, example = commands[arguments[0]]
+        run(f"{prog} {arguments[0]}", command, positional, example, arguments[1:])
+        return
     parser = Parser(prog=prog, description=description, epilog=f"example: {next(iter(commands.values()))[2]}")
     subcommands = parser.add_subcommands(metavar="COMMAND")
     for word, (command, positional, example) in commands.items():
         subparser = _parser_of(f"{prog} {word}", command, positional, example)
         subcommands.add_subcommand(word, subparser, help=subparser.description)
-        subparser.prog = f"{prog} {word}"
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments and arguments[0] in commands:
-        arguments[1:] = _renamed(commands[arguments[0]][0], arguments[1:])
-    config = parser.parse_args(arguments)
-    chosen = config[config.subcommand]
-    chosen.pop("config", None)
-    call_command(commands[config.subcommand][0], chosen)
+    if arguments[:1] in (["-h"], ["--help"]):
+        parser.parse_args(arguments[:1])
+    known = " or ".join(commands)
+    parser.error(f"there is no command {arguments[0]!r}: use {known}" if arguments else f"name a command: {known}")
+
+
+def refuse(options: Any, reason: str, names: Sequence[str] | None = None) -> None:
+    """Refuse options that a command would ignore.
+
+    Args:
+        options: a group of options.
+        reason: why the command would ignore them, and what to do; it follows the name of the option.
+        names: the options of the group; default, all of them.
+
+    Raises:
+        VmrError: one of these options has another value than its default.
+    """
+    for field in fields(options):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if (names is None or field.name in names) and getattr(options, field.name) != default:
+            raise VmrError(f"{_flag(field.name)} {reason}")
 
 
 def fail(message: str) -> NoReturn:
@@ -104,14 +160,25 @@ def call_command(command: Command, config: Any) -> None:
     except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except VmrError as error:
-        fail(str(error))
+        fail(_as_typed(str(error), command, config.as_dict()))
     except OSError as error:  # a full disk, a folder that may not be written
         if error.errno is None:  # libraries derive their own errors from OSError
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        if not interrupt.args:  # else the command has said what it did
+            print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _as_typed(message: str, command: Command, values: dict[str, Any]) -> str:
+    """A message of the library in which arguments of functions are called by the options that give them."""
+    options = {option.name: option.name for option in _options_of(command)}
+    options |= {name: option for name, option in LIBRARY_NAMES.items() if option in options}
+    for name, option in options.items():
+        if "_" in name and name not in values.values():  # a file may be called as an option is
+            message = re.sub(rf"(?<![\w./-]){name}(?![\w./-])", _flag(option), message)
+    return message
 
 
 @dataclass(frozen=True)
@@ -128,6 +195,7 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
     description = docstring_parser.parse(inspect.getdoc(command) or "").description
     parser = Parser(prog=prog, description=description, epilog=f"example: {example}", allow_abbrev=False)
     parser.add_argument("--config", action="config", help="a YAML file of options; options on the command line win")
+    parser.kinds, parser.positional = {option.name: option.type for option in _options_of(command)}, positional
     for option in _options_of(command):
         flag = option.name if option.name in positional else _flag(option.name)
         settings: dict[str, Any] = {"type": option.type, "help": option.help}

@@ -8,6 +8,7 @@ from jsonargparse.typing import PositiveInt
 from vmr.cli.common import run_subcommands
 from vmr.cli.data_check import check
 from vmr.cli.data_protocols import list_protocols
+from vmr.errors import VmrError
 
 Part = Literal["pairs", "order", "passage", "collision", "twins", "all"]
 
@@ -36,6 +37,8 @@ def make(
     from vmr.data.shapes.files import make_shapes
     from vmr.data.shapes.split import PARTS
 
+    if split == "test" and seed:
+        raise VmrError("--seed is for training clips, and --split test makes none: leave out one of them")
     made = make_shapes(dir, PARTS if part == "all" else (part,), n, seed, split, progress=True)
     if made.num_train:
         print(f"{dir}: {made.num_train} clips to train on (train.json)")

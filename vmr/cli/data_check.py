@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse.typing import PositiveInt
 
+from vmr.cli.common import refuse
 from vmr.cli.data_protocols import check_protocol
 from vmr.cli.output import print_table, printable
 from vmr.data.decoding.options import DecodeOptions
@@ -74,8 +75,15 @@ def check(file: str, *, files: FileOptions, checks: CheckOptions, decode: Decode
             list
     """
     if files.data_dir is not None:
+        reason = "is for an annotation file, but --data-dir names the folder of a published data set: leave out one"
+        refuse(files, reason, ("video_dir", "test", "test_dir", "kind", "only"))
+        for group in (checks, decode):
+            refuse(group, reason)
         check_protocol(file, files.data_dir, files.report)
         return
+
+    if files.test is None:
+        refuse(files, "needs --test: give both, or none", ("test_dir",))
 
     from vmr.files import require_folder, require_writable
 

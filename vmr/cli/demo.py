@@ -6,6 +6,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from vmr.checks import require_extra
 from vmr.cli.common import run
 from vmr.cli.output import print_failures, print_hits, print_remarks, print_report
 from vmr.errors import MissingExtraError
@@ -34,6 +35,7 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     from vmr.eval.runner import evaluate
     from vmr.retrieval.contact_sheet import save_contact_sheet
 
+    require_extra("demo", "faiss", "PIL", "timm")
     folder = Path(out)
     footage = _copy_footage(folder / "videos")
     own = find_videos(videos) if videos is not None else []

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from vmr.cli.common import fail, run
+from vmr.checks import require_extra
+from vmr.cli.common import fail, refuse, run
 from vmr.cli.eval_compare import compare
 from vmr.cli.output import print_failures, print_remarks, print_report
 from vmr.data.decoding.options import DecodeOptions
@@ -104,6 +105,8 @@ def score(
     from vmr.eval.protocols.load import load_dataset
 
     _check_outputs(outputs)
+    if estimate:
+        _refuse_to_ignore(scores, outputs, caching, decode)
     loaded = load_dataset(dataset, video_dir, data_dir)  # a misspelt name is reported before torch is imported
 
     import torch
@@ -113,6 +116,8 @@ def score(
     from vmr.retrieval.feature_cache import FeatureCache
 
     options = _eval_options(scores, decode)
+    if scores.index is not None and not scores.rerank and not loaded.data.needs_time:
+        refuse(decode, "is of no use with --index: no video is decoded", ("num_workers", "timeout_s"))
     if estimate:
         from vmr.cli.eval_estimate import print_estimate
 
@@ -129,10 +134,24 @@ def score(
         fail(f"the score is over {report.coverage}: repair the files listed above, or give --allow-missing")
 
 
+def _refuse_to_ignore(
+    scores: ScoreOptions, outputs: OutputOptions, caching: CacheOptions, decode: DecodeOptions
+) -> None:
+    """Refuse all options that --estimate does not use, which reads no video and scores nothing."""
+    reason = "is of no use with --estimate, which scores nothing: leave out one of them"
+    refuse(scores, reason, ("normalise", "index", "index_kind"))
+    for group in (outputs, caching, decode):
+        refuse(group, reason)
+    if scores.rerank == 0:
+        raise VmrError("--rerank 0 re-ranks nothing, so there is nothing to estimate: leave out one of them")
+
+
 def _check_outputs(outputs: OutputOptions) -> None:
-    """Check before the work begins that the reports can be written."""
+    """Check before the work begins that the reports can be made and written."""
     from vmr.files import require_writable
 
+    if outputs.html is not None:
+        require_extra("report", "jinja2", "matplotlib", "PIL")
     for file in (outputs.out, outputs.markdown, outputs.html):
         if file is not None:
             require_writable(file)

@@ -35,5 +35,7 @@ def compare(a: str, b: str, column: str | None = None, force: bool = False) -> N
         print_table(f"{kinds} scores", ("metric", "a", "b", "b - a", "95 % interval", "difference"), rows)
         counts = ", ".join(f"{count} queries {name.replace('_', ' ')}" for name, count in part.num_queries.items())
         print(f"paired: {counts}")
+        if part.same:
+            print("the same: every query has the same rank in both")
     if result.left_out:
         print(f"only in one report: {', '.join(result.left_out)}")

@@ -57,12 +57,15 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     Raises:
         VmrError: the data set cannot be loaded, or the config names a metric that does not exist, or one for which
             lower is better.
+        MissingExtraError: FAISS is not installed.
     """
     from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
     from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
     from vmr.eval.runner import EvalOptions, evaluate
+    from vmr.retrieval.store import require_faiss
 
+    require_faiss()
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # skips the controls and the matching, which would take long
     options = EvalOptions(rerank_depth=config.rerank)
@@ -92,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # Listing all keys of the config needs torch; this help does not.
         epilog = "example: vmr-train configs/train/shapes_nano.yaml --run.out runs/mine"
         parser = Parser(prog="vmr-train", description=_DESCRIPTION, epilog=epilog)
+        parser.positional = ["CONFIG"]
         parser.add_argument("CONFIG", help="a YAML file; configs/train holds some")
         parser.parse_args(arguments)
     common.call_command(train, Namespace(config=config, overrides=arguments))  # type: ignore[no-untyped-call]

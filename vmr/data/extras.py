@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from vmr.errors import MissingExtraError
+from vmr.checks import require_extra
 
 
 def import_extra(package: str) -> Any:
@@ -15,9 +15,5 @@ def import_extra(package: str) -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:  # it is installed, but a package that it needs is not
-            raise
-        raise MissingExtraError(package, "train") from None
+    require_extra("train", package)
+    return importlib.import_module(package)

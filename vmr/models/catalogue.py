@@ -5,9 +5,11 @@ from pathlib import Path
 
 import torch
 
-from vmr.errors import ModelError
+from vmr.checks import check_path, whole_number
+from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
+from vmr.processes import choose_device
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -48,7 +50,7 @@ def load_model(
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
             `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
             becomes the encoder's name, made absolute.
-        device: `cpu`, `cuda`, `cuda:1`, or `auto` (a GPU if there is one).
+        device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU).
         num_frames: frames of a clip; default, the model's own.
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             this size and to num_frames.
@@ -59,15 +61,18 @@ def load_model(
 
     Raises:
         ModelError: a name that is unknown (with a suggestion), a path that does not exist, a device that is not
-            available, weights that cannot be reached or do not fit, or a size that the model cannot take.
+            available, weights that cannot be reached or do not fit, a size that the model cannot take, an argument of a
+            wrong type.
         MissingExtraError: the packages for this kind of model are not installed.
     """
-    name = str(name)
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
-    for key, value in sizes.items():
-        if value is not None and value < 1:
-            raise ModelError(f"{key} is {value}, but must be at least 1")
-    chosen = _device(device)
+    try:
+        name = str(check_path("name", name))
+        sizes = {key: None if value is None else whole_number(key, value) for key, value in sizes.items()}
+        chosen = choose_device(device)
+    except VmrError as error:
+        raise ModelError(str(error)) from error
+    num_frames, image_size, num_heads = sizes.values()
     if name == "offline":
         from vmr.models.families.offline import OfflineEncoder
 
@@ -166,14 +171,3 @@ def _refuse(name: str, **sizes: int | None) -> None:
     for key, value in sizes.items():
         if value is not None:
             raise ModelError(f"{name}: {key} cannot be chosen for this model")
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"device {name!r} is not available: use cpu, cuda or auto") from error
-    return device

@@ -12,13 +12,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from vmr.checks import whole_number
 from vmr.errors import ModelError, VmrError
+
+Resize = Literal["crop", "stretch", "upstream"]
+"""How frames are brought to a size, see `Preprocess`."""
 
 RGB = tuple[float, float, float]
 """One number for each of the channels red, green and blue."""
@@ -42,13 +46,22 @@ class Preprocess:
             stretches without antialiasing, as the released VideoMamba models were evaluated.
         mean: subtracted from the channels, for pixels scaled to [0, 1].
         std: divides the channels after that.
+
+    Raises:
+        VmrError: a number is out of range, or `resize` is unknown.
     """
 
     num_frames: int
     size: int
-    resize: Literal["crop", "stretch", "upstream"]
+    resize: Resize
     mean: RGB
     std: RGB
+
+    def __post_init__(self) -> None:
+        whole_number("num_frames", self.num_frames)
+        whole_number("size", self.size)
+        if self.resize not in get_args(Resize):
+            raise VmrError(f"resize must be one of {', '.join(get_args(Resize))}, not {self.resize!r}")
 
     def __call__(self, video: Tensor) -> Tensor:
         """Normalise pixels: (video / 255 - mean) / std.
@@ -311,7 +324,30 @@ def check_texts(texts: Sequence[str]) -> None:
         texts: the argument to check.
 
     Raises:
-        ModelError: `texts` is a string.
+        ModelError: `texts` is a string, no sequence, or holds something else than strings.
     """
     if isinstance(texts, str):
         raise ModelError(f"expected a list of texts, got one text, {texts!r:.40}: put it into a list")
+    if not isinstance(texts, Sequence):
+        raise ModelError(f"expected a list of texts, got {texts!r:.60}")
+    others = [text for text in texts if not isinstance(text, str)]
+    if others:
+        raise ModelError(f"expected a list of texts, but it holds {others[0]!r:.60}")
+
+
+def check_encoder(encoder: object) -> None:
+    """Check that an argument is an encoder.
+
+    Args:
+        encoder: the argument.
+
+    Raises:
+        ModelError: it lacks an attribute or a method of `Encoder`.
+    """
+    if isinstance(encoder, type):
+        raise ModelError(f"{encoder.__name__} is a class: give an object of it, which is an encoder")
+    if isinstance(encoder, Encoder):
+        return
+    wanted = (*Encoder.__annotations__, "encode_video", "encode_text")
+    lacking = ", ".join(name for name in wanted if not hasattr(encoder, name))
+    raise ModelError(f"{encoder!r:.60} is no encoder: it lacks {lacking}; vmr.load_model gives one")

@@ -81,7 +81,7 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     Returns:
         The folder of the new checkpoint.
     """
-    name = f"step-{state.step:08}"
+    name = checkpoint_name(state.step)
     hidden = folder / f".{name}.tmp"
     shutil.rmtree(hidden, ignore_errors=True)
     hidden.mkdir(parents=True)
@@ -98,6 +98,11 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
     hidden.rename(folder / name)
     flush(folder)
     return folder / name
+
+
+def checkpoint_name(step: int) -> str:
+    """Return the name of the folder of a checkpoint."""
+    return f"step-{step:08}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

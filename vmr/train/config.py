@@ -54,6 +54,7 @@ class ModelConfig:
     teacher_pixels: Pixels = "imagenet"
 
     def __post_init__(self) -> None:
+        require(self.embed_dim >= 1, f"model.embed_dim is {self.embed_dim}, but must be at least 1")
         parts = self.video_init or self.text_init
         require(not (self.init and parts), "model.init starts the whole model: leave out video_init and text_init")
         require(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
@@ -197,6 +198,9 @@ class RunConfig:
         for name in ("accumulate", "log_every", "checkpoint_every", "keep", "validate_every", "stop_after_steps"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
+        for name in ("checkpoint_minutes", "max_minutes"):
+            value = getattr(self, name)
+            require(value is None or value > 0, f"run.{name} is {value}, but must be above 0")
         require(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
         require(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
         require(

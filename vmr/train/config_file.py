@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from vmr.errors import VmrError
+from vmr.parsing import explain, first_wrong, keys_of
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.source_config import read_source
 
@@ -67,7 +70,21 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
         made = getattr(parser, "instantiate", None) or parser.instantiate_classes  # its name before 4.49
         return TrainConfig(**made(parsed).as_dict())
     except (ArgumentError, TypeError, ValueError) as error:  # ValueError: a value of the wrong kind
-        raise VmrError(f"{file or 'config'}: {' '.join(str(error).split())}") from error
+        raise VmrError(_explained(str(error), overrides)) from error
+
+
+def _explained(message: str, overrides: Sequence[str]) -> str:
+    """The parser's message about the command line in one line; what is in files has been checked before."""
+    typed = dict(pairwise(overrides))
+    typed |= {name: value for name, _, value in (option.partition("=") for option in overrides) if value}
+    kinds = keys_of(TrainConfig)
+    for option, value in typed.items():
+        with suppress(yaml.YAMLError):
+            key = option.removeprefix("--")
+            if key in kinds and (wrong := first_wrong(kinds[key], yaml.safe_load(value), option)) is not None:
+                return wrong
+    options = {key: f"--{key}" for key in kinds}
+    return explain(message, kinds, lambda key: options[key] if options.get(key) in typed else key, options.values())
 
 
 def save_config(config: TrainConfig, file: Path) -> None:
@@ -97,7 +114,7 @@ def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:
             raise VmrError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(content, dict):
             raise VmrError(f"{file}: not a config: holds a {type(content).__name__}")
-        _check_sections(file, content, asdict(TrainConfig()))
+        _check_keys(file, content)
         chain.insert(0, (file, content))
         if content.get("base") is None:
             return chain
@@ -158,14 +175,13 @@ def _emptied(options: list[str]) -> list[str]:
     return [f"{option}=[]" for option in options if option in _LISTS]
 
 
-def _check_sections(file: Path, content: dict[str, Any], defaults: dict[str, Any], key: str = "") -> None:
-    """Raise VmrError if a section or list has another type; the parser's own message would be unclear."""
-    for name, default in defaults.items():
-        if name in content and isinstance(default, dict | list):
-            if not isinstance(content[name], type(default)):
-                raise VmrError(f"{file}: {key}{name} cannot be {content[name]!r:.60}")
-            if isinstance(default, dict):
-                _check_sections(file, content[name], default, f"{key}{name}.")
+def _check_keys(file: Path, content: dict[str, Any]) -> None:
+    """Raise VmrError about the first key or value that is wrong; sources have a check of their own."""
+    own = {name: value for name, value in content.items() if name != "base"}
+    if isinstance(own.get("data"), dict):
+        own["data"] = {name: value for name, value in own["data"].items() if name != "sources"}
+    if (wrong := first_wrong(TrainConfig, own)) is not None:
+        raise VmrError(f"{file}: {wrong}")
 
 
 def _names_tokenizer(content: dict[str, Any]) -> bool:

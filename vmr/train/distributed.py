@@ -5,7 +5,6 @@ its optimiser state (as DTensors) and gathers a layer's weights when it needs th
 process, which uses neither.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -18,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vmr.errors import VmrError
 from vmr.models.video_text import VideoTextModel
-from vmr.processes import Processes, joined
+from vmr.processes import Processes, choose_device, joined
 from vmr.train.config import Parallel
 from vmr.train.objective import Objective
 
@@ -30,8 +29,7 @@ def join_processes(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun started, and leave them at the end.
 
     Args:
-        device: `run.device`: "cpu", "cuda" (under torchrun, the GPU number LOCAL_RANK), "auto", or another name that
-            torch knows.
+        device: `run.device`, see `choose_device`.
 
     Yields:
         The processes.
@@ -39,15 +37,10 @@ def join_processes(device: str) -> Iterator[Processes]:
     Raises:
         VmrError: this machine has no such device.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(device)
-        if device == "cuda":
-            chosen = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise VmrError(f"run.device {device!r} is not available: use cpu, cuda or auto") from error
+        chosen = choose_device(device)
+    except VmrError as error:
+        raise VmrError(f"run.{error}") from error
     with joined(chosen, TIMEOUT) as processes:
         yield processes
 

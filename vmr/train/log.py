@@ -67,6 +67,8 @@ class RunLog:
         tensorboard = _tensorboard_writer(out, first_step)
         if tensorboard is not None:
             self._writers.append(tensorboard)
+        else:
+            self.event(first_step, "writes no TensorBoard events: they need tensorboard: pip install 'vmr[train]'")
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step)
 
     def __enter__(self) -> Self:

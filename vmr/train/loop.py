@@ -1,5 +1,7 @@
 """The training loop. Pre-training and fine-tuning differ in their configs only."""
 
+import math
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -19,6 +21,7 @@ from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import clean_caption
 from vmr.processes import Processes
+from vmr.signals import STOPS, StopSignals
 from vmr.train.build import (
     build_loader,
     build_objective,
@@ -27,7 +30,7 @@ from vmr.train.build import (
     learning_rate_factor,
     needs_teacher,
 )
-from vmr.train.checkpoint import TrainState, find_resumable, prune, save_checkpoint
+from vmr.train.checkpoint import TrainState, checkpoint_name, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
 from vmr.train.distributed import Parallelised, join_processes
@@ -37,6 +40,8 @@ from vmr.train.step import Stepper, StepResult
 from vmr.train.weights import Weights, averaged, shard_average
 
 Validate = Callable[[Encoder], dict[str, float]]
+
+FIRST_CHECKPOINT_MINUTES = 5.0  # whatever `run.checkpoint_every` says: the first hours of a run are worth keeping
 
 _AUGMENT = 5  # keeps the random numbers of augmentation apart from the loader's
 
@@ -65,6 +70,9 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
         VmrError: something that the config names is missing or does not fit (a `ModelError` for the model, a
             `MissingExtraError` for a package), the folder holds another run or is in use, too many clips cannot be
             decoded, or a loss or gradient was not finite.
+        KeyboardInterrupt: the run was stopped by SIGINT (Ctrl-C), after it wrote a checkpoint. A second SIGINT ends the
+            process at once.
+        SystemExit: the same for SIGTERM, with status 143.
     """
     out = Path(config.run.out)
     busy = VmrError(f"{out}: another run is writing here: name another run.out")
@@ -74,7 +82,11 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
     ):
         run = Run(config, validate, processes)
         with run.log:
-            run.train()
+            stopped_by = run.train()
+    if stopped_by is signal.SIGTERM:
+        raise SystemExit(128 + stopped_by)
+    if stopped_by is not None:
+        raise KeyboardInterrupt(f"{out}: stopped after a checkpoint")
     return out
 
 
@@ -153,28 +165,49 @@ class Run:
         stepper = Stepper(parallelised, optimizer, self.processes, precision=run.precision, max_grad_norm=max_norm)
         return stepper, Weights(model, average, optimizer, stepper.scaler)
 
-    def train(self) -> None:
-        """Make all remaining steps, or those up to `run.stop_after_steps` or `run.max_minutes`."""
+    def train(self) -> signal.Signals | None:
+        """Make all remaining steps, or those up to `run.stop_after_steps`, `run.max_minutes` or a signal.
+
+        Returns:
+            The signal that stopped the run, the same in all processes; None if there was none, or no step was left.
+        """
         num_steps = self.config.num_steps
         stop_at = min(self.config.run.stop_after_steps or num_steps, num_steps)
-        clock = _Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
-        means = RunningMeans()
-        while self.state.step < stop_at:
-            stage, first = self.config.stage_at(self.state.step)
-            self.objective.set_config(self.config.objective_of(stage))
-            end = min(stop_at, self.state.step - first + stage.num_steps)
-            with self._loader(stage) as loader:
-                batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
-                while self.state.step < end:
-                    self._step(batches, means)
-                    is_over, is_due = self.processes.any(clock.is_over(), clock.is_due())
-                    if is_over:
-                        stop_at = end = self.state.step
-                    self._validate_and_save(is_due or self.state.step == stop_at)
-        if self.state.step == num_steps:
-            self._save_model(self.out / "model")
-        else:
-            self.log.event(self.state.step, f"stopped after {self.state.step} of {num_steps} steps")
+        clock = Clock(self.config.run.max_minutes, self.config.run.checkpoint_minutes)
+        means, stopped_by = RunningMeans(), None
+        with StopSignals() as signals:
+            while self.state.step < stop_at:
+                stage, first = self.config.stage_at(self.state.step)
+                self.objective.set_config(self.config.objective_of(stage))
+                end = min(stop_at, self.state.step - first + stage.num_steps)
+                with self._loader(stage) as loader:
+                    batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
+                    while self.state.step < end:
+                        self._step(batches, means)
+                        is_best = self._is_best()
+                        is_over, is_due, *stops = self.processes.any(clock.is_over(), clock.is_due(), *signals.flags())
+                        stopped_by = next((one for one, stops_now in zip(STOPS, stops, strict=True) if stops_now), None)
+                        if is_over or stopped_by is not None:
+                            stop_at = end = self.state.step
+                        step = self.state.step
+                        if is_due or is_best or step == stop_at or step % self.config.run.checkpoint_every == 0:
+                            self._checkpoint()
+                            clock.saved()
+            if self.state.step == num_steps:
+                self._save_model(self.out / "model")
+                return None
+            self._say_stopped(stopped_by)
+        return stopped_by
+
+    def _say_stopped(self, stopped_by: signal.Signals | None) -> None:
+        """Say after which step the run stopped, and where its checkpoint is; then wait until it is written."""
+        step, by = self.state.step, f" by {stopped_by.name}" if stopped_by else ""
+        checkpoint = self.out / "checkpoints" / checkpoint_name(step)
+        message = (
+            f"stopped{by} after {step} of {self.config.num_steps} steps; the same command goes on from {checkpoint}"
+        )
+        self.log.event(step, message)
+        self.processes.share(None)  # torchrun kills the main process, which writes, when another one has ended
 
     def _step(self, batches: Iterator[TrainBatch], means: RunningMeans) -> None:
         """Make one optimiser step and log it."""
@@ -245,12 +278,10 @@ class Run:
         if are_some:
             self.log.skipped(self.state.step, [clip for clips in self.processes.collect(own) for clip in clips])
 
-    def _validate_and_save(self, is_due: bool) -> None:
-        """Validate the model and write a checkpoint, if it is time."""
-        run, step = self.config.run, self.state.step
-        is_best = run.validate_every is not None and step % run.validate_every == 0 and self._validate()
-        if is_due or is_best or step % run.checkpoint_every == 0:
-            self._checkpoint()
+    def _is_best(self) -> bool:
+        """Validate the model, if it is time; returns whether it is the best so far."""
+        every = self.config.run.validate_every
+        return every is not None and self.state.step % every == 0 and self._validate()
 
     def _validate(self) -> bool:
         """Validate the model and save it if it is the best so far; returns whether it is."""
@@ -311,18 +342,32 @@ class Run:
         return build_loader(self.config, self._sources, stage, self.processes)
 
 
-class _Clock:
-    """Minutes since the start of a run and since the last checkpoint by time."""
+class Clock:
+    """When a run has taken its time, and when a checkpoint is due by time.
 
-    def __init__(self, max_minutes: float | None, checkpoint_minutes: float | None) -> None:
-        self._start = self._last = time.monotonic()
-        self._max_minutes, self._checkpoint_minutes = max_minutes, checkpoint_minutes
+    Args:
+        max_minutes: `run.max_minutes`.
+        checkpoint_minutes: `run.checkpoint_minutes`.
+        now: the seconds of a clock that never goes back.
+    """
+
+    def __init__(
+        self, max_minutes: float | None, checkpoint_minutes: float | None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        self._start = self._last = now()
+        self._max_minutes = math.inf if max_minutes is None else max_minutes
+        self._later = math.inf if checkpoint_minutes is None else checkpoint_minutes
+        self._wait = min(FIRST_CHECKPOINT_MINUTES, self._later)
 
     def is_over(self) -> bool:
-        return self._max_minutes is not None and time.monotonic() - self._start >= 60 * self._max_minutes
+        """Whether the run has taken its time."""
+        return self._now() - self._start >= 60 * self._max_minutes
 
     def is_due(self) -> bool:
-        is_due = self._checkpoint_minutes is not None and time.monotonic() - self._last >= 60 * self._checkpoint_minutes
-        if is_due:
-            self._last = time.monotonic()
-        return is_due
+        """Whether the first checkpoint, or the next one by time, should be written now."""
+        return self._now() - self._last >= 60 * self._wait
+
+    def saved(self) -> None:
+        """Count anew: a checkpoint has been written."""
+        self._last, self._wait = self._now(), self._later

@@ -11,6 +11,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from vmr.data.media import Media
 from vmr.data.shapes.split import TRAIN_CLIPS, Difference
 from vmr.errors import VmrError
+from vmr.parsing import explain, keys_of
 
 
 def require(holds: bool, message: str) -> None:
@@ -201,7 +202,8 @@ def read_source(content: Any) -> dict[str, Any]:
     try:
         SOURCE_KINDS[kind](**parser.parse_object(said).as_dict())
     except (ArgumentError, TypeError, ValueError) as error:
-        raise VmrError(f"data.sources: kind {kind}: {' '.join(str(error).split())}") from None
+        wrong = explain(str(error), keys_of(SOURCE_KINDS[kind]), lambda key: key)
+        raise VmrError(f"data.sources: kind {kind}: {wrong}") from None
     return said
 
 

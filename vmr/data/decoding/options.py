@@ -3,6 +3,7 @@
 import threading
 from dataclasses import dataclass
 
+from vmr.checks import real_number, whole_number
 from vmr.errors import VmrError
 
 READERS = ("pyav", "decord", "torchcodec", "torchcodec-cuda")
@@ -30,7 +31,7 @@ class DecodeOptions:
     def __post_init__(self) -> None:
         if self.reader not in READERS:
             raise VmrError(f"reader must be one of {', '.join(READERS)}, not {self.reader!r}")
-        if self.num_workers is not None and self.num_workers < 1:
-            raise VmrError(f"num_workers is {self.num_workers}: expected at least 1")
-        if not 0 < self.timeout_s <= threading.TIMEOUT_MAX:
+        if self.num_workers is not None:
+            whole_number("num_workers", self.num_workers)
+        if not 0 < real_number("timeout_s", self.timeout_s) <= threading.TIMEOUT_MAX:
             raise VmrError(f"timeout_s is {self.timeout_s}: expected a positive number of seconds")

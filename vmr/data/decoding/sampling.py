@@ -85,7 +85,7 @@ def _split_rule(rule: str) -> tuple[str, float]:
     """Split a rule into its name and its number; the number is infinite if there is none."""
     if rule in ("middle", "rand", "rand_upstream"):
         return rule, math.inf
-    match = re.fullmatch(r"(fps|trimmed|rand_trimmed)(\d+(?:\.\d+)?)", rule)
+    match = None if not isinstance(rule, str) else re.fullmatch(r"(fps|trimmed|rand_trimmed)(\d+(?:\.\d+)?)", rule)
     if match is None or float(match[2]) == 0:
         raise VmrError(
             f"no sampling rule {rule!r}: choose middle, rand, fpsR (such as fps2), trimmedN or rand_trimmedN "

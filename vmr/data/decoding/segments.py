@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import whole_number
 from vmr.data.decoding.resize import resize_bicubic
 from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, shown_in, window_indices
 from vmr.data.decoding.stills import Frames, NotAStillError, read_still
@@ -114,10 +115,11 @@ class FrameSpec:
     sampling: str = "middle"
 
     def __post_init__(self) -> None:
+        for name in ("num_frames", "size"):
+            whole_number(name, getattr(self, name))
         check_rule(self.sampling)
         random = is_random(self.sampling)
         wrong = {
-            "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
             f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
             f"sampling {self.sampling!r} is for training: here a segment must give the same frames each time": random,
         }

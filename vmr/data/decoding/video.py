@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import check_path, whole_number
 from vmr.data.decoding.ffmpeg.clock import moving_rate
 from vmr.data.decoding.ffmpeg.reader import PyAVReader
 from vmr.data.decoding.other_readers import DecordReader, TorchCodecReader, check_reader
@@ -93,7 +94,8 @@ class VideoReader:
     def __init__(
         self, path: str | os.PathLike[str], reader: str = "pyav", num_threads: int = 1, count_frames: bool = False
     ) -> None:
-        self.path = os.fspath(path)
+        self.path = os.fspath(check_path("path", path))
+        whole_number("num_threads", num_threads, at_least=0)
         self._reader = _open_reader(self.path, reader, num_threads, count_frames)
         self.timestamps_s = self._reader.timestamps_s
         self.num_frames = len(self.timestamps_s)
@@ -130,7 +132,8 @@ class VideoReader:
             IndexError: an index is outside [0, num_frames).
             VideoError: a frame that the file lists cannot be decoded. The message names it; no other frame replaces it.
         """
-        asked = np.asarray(indices, np.int64).reshape(-1)
+        given = np.asarray(indices, object).reshape(-1)
+        asked = np.asarray([whole_number("an index", index, at_least=None) for index in given], np.int64)
         outside = asked[(asked < 0) | (asked >= self.num_frames)]
         if len(outside):
             raise IndexError(f"{self.path}: frame {outside[0]} of {self.num_frames}")

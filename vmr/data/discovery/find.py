@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from vmr.checks import check_path
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.discovery.contents import describe_others, kind_of_other, suffix_kind
@@ -28,7 +30,7 @@ class FoundVideos(list[Path]):
 
     def __init__(
         self,
-        videos: Iterable[str | Path],
+        videos: Iterable[str | os.PathLike[str]],
         failures: Iterable[DecodeFailure] = (),
         other_files: Mapping[str, int] | None = None,
     ) -> None:
@@ -56,6 +58,7 @@ def find_videos(folder: str | Path, decode: DecodeOptions = DecodeOptions()) -> 
     Raises:
         VmrError: `folder` is not a readable folder, or there is no video in it.
     """
+    check_path("folder", folder)
     videos: list[Path] = []
     unclear: list[Path] = []
     failures: list[DecodeFailure] = []

@@ -81,7 +81,7 @@ class CaptionTokenizer:
         """Turn texts into token ids; texts are not cleaned.
 
         [CLS] stands first and [SEP] last. A longer text is cut to max_length tokens including them, a shorter one is
-        padded to the longest of the batch, which has L tokens.
+        padded to the longest of the batch, which has L tokens. Any number of threads may call this at the same time.
 
         Args:
             texts: B texts.
@@ -96,13 +96,20 @@ class CaptionTokenizer:
         check_texts(texts)
         if max_length < 2:
             raise ModelError(f"max_length is {max_length}, but [CLS] and [SEP] take 2")
-        self._tokenizer.enable_truncation(max_length)
-        self._tokenizer.enable_padding(pad_id=self.pad_id)
-        encoded = self._tokenizer.encode_batch(list(texts))
-        length = len(encoded[0].ids) if encoded else 0
-        ids = torch.tensor([one.ids for one in encoded], dtype=torch.int64).view(len(encoded), length)
-        mask = torch.tensor([one.attention_mask for one in encoded], dtype=torch.int64).view(len(encoded), length)
+        # Cut and padded here: the settings of the tokeniser for both are shared by all threads.
+        rows = [_cut(one.ids, max_length) for one in self._tokenizer.encode_batch(list(texts))]
+        length = max(map(len, rows), default=0)
+        ids = torch.full((len(rows), length), self.pad_id)
+        mask = torch.zeros((len(rows), length), dtype=torch.int64)
+        for number, row in enumerate(rows):
+            ids[number, : len(row)] = torch.tensor(row)
+            mask[number, : len(row)] = 1
         return ids, mask
+
+
+def _cut(ids: list[int], max_length: int) -> list[int]:
+    """Cut the tokens of a text to max_length; the last, [SEP], stays."""
+    return ids if len(ids) <= max_length else [*ids[: max_length - 1], ids[-1]]
 
 
 def _read_vocabulary(source: str) -> list[str]:
