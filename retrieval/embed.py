@@ -3,8 +3,10 @@
 Shapes: S segments of one video, N tokens of a segment, C their width, D dimensions.
 """
 
+from __future__ import annotations
+
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -18,7 +20,7 @@ from vmr.checks import check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
-from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure, damage_failure
+from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure, damage_failure
 from vmr.data.remark import Remark
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.files import FileContent, state_of
@@ -135,7 +137,6 @@ def embed_videos_with(
     cache = cache if temporary is None else FeatureCache(temporary.name)
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, cache, temporary)
     results = [_EncoderResults(encoder, run, tokens) for encoder in encoders]
-    failures: dict[str, DecodeFailure] = {}
     with DecodePool(run.frames, segmenter, decode) as pool, progress_bar(progress) as bar:
         if cache is not None:
             contents = _known_contents(cache, unique, bar)
@@ -143,25 +144,34 @@ def embed_videos_with(
                 result.look_up(contents)
         missing = [path for path in unique if not all(path in result.done for result in results)]
         task = bar.add_task("embedding", total=len(unique), completed=len(unique) - len(missing))
-        unfinished: dict[str, _UnfinishedVideo] = {}
-        for message in pool.decode(missing):
-            if isinstance(message, DecodedSegment):
-                if message.path not in unfinished:
-                    unfinished[message.path] = _UnfinishedVideo(message.path, results)
-                unfinished[message.path].add(message)
-                continue
-            if isinstance(message, DecodedVideo):
-                unfinished.pop(message.path).finish(message.remarks)
-            else:
-                unfinished.pop(message.path, None)
-                failures[message.path] = message
-            bar.advance(task)
+        failures = _embed_missing(pool.decode(missing), results, lambda: bar.advance(task))
     if decode.strict:
         damaged = (damage_failure(video.path, video.remarks) for video in results[0].done.values())
         failures |= {failure.path: failure for failure in damaged if failure is not None}
     failed = [failures[path] for path in unique if path in failures]
     done = [path for path in unique if path not in failures]
     return [Embedding([result.done[path] for path in done], list(failed), result.token_store()) for result in results]
+
+
+def _embed_missing(
+    messages: Iterable[Decoded], results: Sequence[_EncoderResults], advance: Callable[[], None]
+) -> dict[str, DecodeFailure]:
+    """Embed what is decoded, with every encoder that lacks it; return path -> failure of what cannot be decoded."""
+    failures: dict[str, DecodeFailure] = {}
+    unfinished: dict[str, _UnfinishedVideo] = {}
+    for message in messages:
+        if isinstance(message, DecodedSegment):
+            if message.path not in unfinished:
+                unfinished[message.path] = _UnfinishedVideo(message.path, results)
+            unfinished[message.path].add(message)
+            continue
+        if isinstance(message, DecodedVideo):
+            unfinished.pop(message.path).finish(message.remarks)
+        else:
+            unfinished.pop(message.path, None)
+            failures[message.path] = message
+        advance()
+    return failures
 
 
 @dataclass(frozen=True)
