@@ -18,7 +18,7 @@ from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
 from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
 from vmr.errors import ModelError, VideoError, VmrError
-from vmr.files import FileContent, state_of
+from vmr.hashes import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.errors import VmrError
-from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
+from vmr.files import cache_folder, sha256_of, write_atomically
+from vmr.hashes import HASHES_TABLE, FileContent, hash_file
 from vmr.retrieval.segments import FixedWindows
 
 DATABASE = "features-1.sqlite3"  # the number is the layout's version
@@ -201,7 +202,7 @@ class FeatureCache:
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array, np.float32))
         name = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        write_atomically(self._array(name), lambda path: path.write_bytes(buffer.getbuffer()))
+        write_atomically(self._array(name), buffer.getbuffer())
         return name
 
     def _load(self, query: str, key: str, mapped: bool) -> NDArray[np.float32] | None:

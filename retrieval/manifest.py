@@ -96,7 +96,7 @@ class Manifest:
         """Commit the index: readers see it after this call, and not before."""
         counts = {"videos": self.num_videos, "rows": len(self.rows), "failures": len(self.failures)}
         text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
-        write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_atomically(folder / FILE_NAME, f"{text}\n".encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

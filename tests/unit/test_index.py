@@ -214,7 +214,8 @@ def test_one_builder_at_a_time(copy, footage, offline):
 
 
 def test_remains_of_a_killed_builder_are_cleared_away(copy, footage, offline):
-    for name in (".vectors-0123.faiss.abc.tmp", ".manifest.json.x_1.tmp", "vectors-0123.faiss"):
+    old = f"vectors-{'0123' * 8}.faiss"
+    for name in (f".{old}.abc.tmp", ".manifest.json.x_1.tmp", old):
         (copy / name).write_bytes(b"half")
     vmr.build_index(footage, copy, offline, overwrite=True)
     assert sorted(path.suffix for path in copy.iterdir()) == ["", ".faiss", ".json"]

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
 # Modules that every package may import.
-FOUNDATION = "errors files from_json memory processes progress version"
+FOUNDATION = "errors files from_json hashes locks memory processes progress version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
@@ -24,6 +24,8 @@ ALLOWED = {
     "errors": "",
     "files": "errors",
     "from_json": "errors",
+    "hashes": "files",
+    "locks": "errors files",
     "memory": "errors",
     "processes": "",
     "progress": "",
@@ -70,8 +72,9 @@ ALLOWED = {
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
 TORCH_FREE = [
-    "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py", "vmr/data/**/*.py",
-    "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py", "retrieval/feature_cache.py",
+    "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/hashes.py", "vmr/locks.py",
+    "vmr/memory.py", "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py",
+    "retrieval/feature_cache.py",
     "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
