@@ -92,6 +92,7 @@ class FeatureCache:
         The content is None if the path is not a regular file or cannot be read: its features cannot be kept.
         """
         with self._database() as database:
+            database.execute("PRAGMA synchronous = NORMAL")  # a hash may be lost when the power is cut
             for path in paths:
                 yield path, hash_file(path, database)
 
@@ -189,12 +190,11 @@ class FeatureCache:
                     with FileLock(self.folder / ".lock"):  # SQLite does not wait while another process turns on the log
                         database.execute("PRAGMA journal_mode = WAL")
                         database.executescript(_SCHEMA)
-                database.execute("PRAGMA synchronous = NORMAL")
                 yield database
         except (OSError, sqlite3.Error) as error:
             raise VmrError(
-                f"{self.folder}: this feature cache cannot be used ({error}): remove it, name another folder, or use "
-                "no cache"
+                f"{self.folder}: this feature cache cannot be used ({error}): make room on its disk, remove it, name "
+                "another folder, or use no cache"
             ) from error
 
     def _save(self, array: NDArray[np.float32]) -> str:
