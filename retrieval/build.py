@@ -63,7 +63,7 @@ def build_index(
         The index, open for searching.
 
     Raises:
-        VmrError: there is no video, or none can be read.
+        VmrError: there is no video, none can be read, or a file cannot be written. An index that `out` held stays.
         IndexFileError: `out` holds an index (without `overwrite`) or other files, or is being written by another
             process.
     """
