@@ -1,10 +1,10 @@
 """Building an index: find the videos, embed them window by window, write the folder."""
 
 import re
-import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from os.path import commonpath
 from pathlib import Path
@@ -16,7 +16,8 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec
 from vmr.data.discovery.find import FoundVideos, find_videos
 from vmr.errors import IndexFileError, VmrError
-from vmr.files import LOCK_FILE, locked_folder, sha256_of
+from vmr.files import remove_unnamed
+from vmr.locks import LOCK_FILE, locked_folder
 from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.progress import spinner
@@ -26,11 +27,12 @@ from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
 from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
 from vmr.retrieval.segments import FixedWindows, window_segmenter
-from vmr.retrieval.store import FaissStore, require_faiss
+from vmr.retrieval.store import FaissStore, Vectors, require_faiss
 from vmr.version import __version__
 
-# The files that a build writes, and those that it leaves behind when it is killed.
-OWN_FILES = re.compile(r"\.lock|manifest\.json|vectors-\w+\.faiss|\.(manifest|vectors)\b.*\.tmp")
+# The files that a build removes unless the manifest names them; and all files of an index folder.
+OLD_FILES = re.compile(r"vectors-[0-9a-f]{32}\.faiss|\.(manifest\.json|vectors-[0-9a-f]{32}\.faiss)\.\w+\.tmp")
+OWN_FILES = re.compile(rf"\.lock|manifest\.json|{OLD_FILES.pattern}")
 
 
 def build_index(
@@ -63,7 +65,8 @@ def build_index(
         The index, open for searching.
 
     Raises:
-        VmrError: there is no video, or none can be read; or an argument has a wrong type or is out of range.
+        VmrError: there is no video, none can be read, a file cannot be written, or an argument has a wrong type or is
+            out of range. An index that `out` held stays.
         IndexFileError: `out` holds an index (without `overwrite`) or other files, or is being written by another
             process.
     """
@@ -81,15 +84,13 @@ def build_index(
         is_quiet = isinstance(encoder, str | Path) and not shows_progress(encoder)
         with spinner(progress and is_quiet, "loading the encoder"):
             model = load_model(encoder) if isinstance(encoder, str | Path) else encoder
-        store = FaissStore(model.embed_dim, path=out / f"vectors-{uuid.uuid4().hex}.faiss")
         frames = frame_spec(model)
         embedding = embed_videos(paths, model, frames, segmenter, decode=decode, progress=progress)
         if not embedding.videos:
             first = embedding.failures[0]
             raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
-        manifest = _write(
-            store, root, found, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader
-        )
+        manifest = _describe(root, found, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader)
+        manifest, store = _write(out, manifest, np.concatenate([video.vectors for video in embedding.videos]))
         return VideoIndex(out, manifest, store, model)
 
 
@@ -104,10 +105,13 @@ def _reserved(out: Path, overwrite: bool) -> Iterator[None]:
     busy = IndexFileError(f"{out} is being written by another process: wait for it, or name another folder")
     with locked_folder(out, busy):
         try:
+            _check_content(out, overwrite)  # again, because another build may have ended before the lock was held
             yield
         except BaseException:
-            if is_new:
-                shutil.rmtree(out, ignore_errors=True)
+            if is_new and [file.name for file in out.iterdir()] == [LOCK_FILE]:
+                with suppress(OSError):
+                    (out / LOCK_FILE).unlink()
+                    out.rmdir()
             raise
 
 
@@ -121,8 +125,7 @@ def _check_content(out: Path, overwrite: bool) -> None:
         )
 
 
-def _write(
-    store: FaissStore,
+def _describe(
     root: Path,
     found: FoundVideos,
     embedding: Embedding,
@@ -132,13 +135,8 @@ def _write(
     segmenter: FixedWindows | None,
     reader: str,
 ) -> Manifest:
-    """Write the vectors under a new name, then the manifest that names them, and remove the old file of vectors."""
-    assert store.path is not None
-    out = store.path.parent
-    vectors = np.concatenate([video.vectors for video in embedding.videos])
-    store.add(np.arange(len(vectors)), vectors)
-    store.commit()
-    manifest = Manifest(
+    """Return the manifest without the file of vectors."""
+    return Manifest(
         encoder=model.name,
         fingerprint=model.fingerprint,
         embed_dim=model.embed_dim,
@@ -152,17 +150,29 @@ def _write(
             Failure(_relative(each.path, root), each.reason) for each in (*found.failures, *embedding.failures)
         ),
         remarks=_remarks(embedding, root),
-        vectors_file=store.path.name,
-        vectors_sha256=sha256_of(store.path),
+        vectors_file="",
+        vectors_sha256="",
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         vmr_version=__version__,
         other_files=found.other_files,
     )
-    manifest.save(out)
-    for file in out.iterdir():
-        if file.name not in (MANIFEST_FILE, LOCK_FILE, store.path.name):
-            file.unlink()
-    return manifest
+
+
+def _write(out: Path, manifest: Manifest, vectors: Vectors) -> tuple[Manifest, FaissStore]:
+    """Write the vectors under a new name, then the manifest that names them, and remove the old files.
+
+    If one of them cannot be written, the old manifest and its vectors stay, and the new vectors are removed.
+    """
+    path = out / f"vectors-{uuid.uuid4().hex}.faiss"
+    store = FaissStore(manifest.embed_dim, path=path)
+    store.add(np.arange(len(vectors)), vectors)
+    try:
+        store.commit()
+        manifest = replace(manifest, vectors_file=path.name, vectors_sha256=store.sha256)
+        manifest.save(out)
+    finally:
+        remove_unnamed(out, OLD_FILES, named_in=out / MANIFEST_FILE)
+    return manifest, store
 
 
 def _rows(embedding: Embedding, root: Path) -> tuple[Row, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 from vmr.data.decoding.sampling import window_indices
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import MissingExtraError
+from vmr.files import write_atomically
 from vmr.retrieval.index import Hit
 
 THUMBNAIL_HEIGHT = 144
@@ -26,6 +27,7 @@ def save_contact_sheet(results: Sequence[tuple[str, Sequence[Hit]]], out: Path) 
     Raises:
         MissingExtraError: pillow is not installed.
         VideoError: the video of a hit can no longer be read.
+        VmrError: the file cannot be written.
     """
     try:
         from PIL import Image, ImageDraw, ImageFont
@@ -47,8 +49,7 @@ def save_contact_sheet(results: Sequence[tuple[str, Sequence[Hit]]], out: Path) 
             sheet.paste(frame, (left + (THUMBNAIL_WIDTH - frame.width) // 2, top + LINE_HEIGHT))
             label = f"{hit.score:.2f}  {hit.start_s:.1f}-{hit.end_s:.1f} s  {Path(hit.video).stem}"
             draw.text((left, top + LINE_HEIGHT + THUMBNAIL_HEIGHT + 2), label[:34], fill=PALE, font=font)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(out)
+    write_atomically(out, lambda file: sheet.save(file, "PNG"))
 
 
 def _middle_frame(image_module: Any, hit: Hit) -> Any:

@@ -23,7 +23,7 @@ from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
 from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure, damage_failure
 from vmr.data.remark import Remark
 from vmr.errors import ModelError, VideoError, VmrError
-from vmr.files import FileContent, state_of
+from vmr.hashes import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key

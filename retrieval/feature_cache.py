@@ -26,7 +26,8 @@ from vmr.checks import check_path
 from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.data.remark import Remark
 from vmr.errors import VmrError
-from vmr.files import HASHES_TABLE, FileContent, cache_folder, hash_file, sha256_of, write_atomically
+from vmr.files import cache_folder, sha256_of, write_atomically
+from vmr.hashes import HASHES_TABLE, FileContent, hash_file
 from vmr.retrieval.segments import FixedWindows
 
 DATABASE = "features-2.sqlite3"  # the number is the layout's version
@@ -96,6 +97,7 @@ class FeatureCache:
         The content is None if the path is not a regular file or cannot be read: its features cannot be kept.
         """
         with self._database() as database:
+            database.execute("PRAGMA synchronous = NORMAL")  # a hash may be lost when the power is cut
             for path in paths:
                 yield path, hash_file(path, database)
 
@@ -195,12 +197,11 @@ class FeatureCache:
                     with FileLock(self.folder / ".lock"):  # SQLite does not wait while another process turns on the log
                         database.execute("PRAGMA journal_mode = WAL")
                         database.executescript(_SCHEMA)
-                database.execute("PRAGMA synchronous = NORMAL")
                 yield database
         except (OSError, sqlite3.Error) as error:
             raise VmrError(
-                f"{self.folder}: this feature cache cannot be used ({error}): remove it, name another folder, or use "
-                "no cache"
+                f"{self.folder}: this feature cache cannot be used ({error}): make room on its disk, remove it, name "
+                "another folder, or use no cache"
             ) from error
 
     def _save(self, array: NDArray[np.float32]) -> str:
@@ -208,7 +209,7 @@ class FeatureCache:
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array, np.float32))
         name = hashlib.sha256(buffer.getbuffer()).hexdigest()
-        write_atomically(self._array(name), lambda path: path.write_bytes(buffer.getbuffer()))
+        write_atomically(self._array(name), buffer.getbuffer())
         return name
 
     def _load(self, query: str, key: str, mapped: bool) -> NDArray[np.float32] | None:

@@ -127,7 +127,7 @@ class Manifest:
             "other_files": sum(self.other_files.values()),
         }
         text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
-        write_atomically(folder / FILE_NAME, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+        write_atomically(folder / FILE_NAME, f"{text}\n".encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

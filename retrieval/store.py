@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,6 +82,11 @@ class FaissStore:
             is trained on the vectors of the first `add`.
         path: the file to commit to; None keeps the store in memory only.
 
+    Attributes:
+        dim: as given.
+        path: as given.
+        sha256: of the file that the last `commit` wrote, in hex; "" before.
+
     Raises:
         MissingExtraError: FAISS is not installed.
         VmrError: an argument has a wrong type or is out of range.
@@ -90,6 +95,7 @@ class FaissStore:
     def __init__(self, dim: int, factory: str = "Flat", path: str | Path | None = None) -> None:
         self._faiss = require_faiss()
         self.dim, self.path = whole_number("dim", dim), None if path is None else Path(check_path("path", path))
+        self.sha256 = ""
         check_type("factory", factory, str)
         self._kind = factory
         self._index: Any = None  # until the first vectors, on which it is trained
@@ -197,11 +203,19 @@ class FaissStore:
         return vectors
 
     def commit(self) -> None:
-        """See `VectorStore.commit`; does nothing for a store without a path."""
+        """See `VectorStore.commit`; does nothing for a store without a path.
+
+        Raises:
+            VmrError: there are no vectors, or the file cannot be written. Then the last commit is still there.
+        """
         if self.path is not None:
             if self._index is None:
                 raise VmrError(f"{self.path}: there are no vectors to write")
-            write_atomically(self.path, lambda path: self._faiss.write_index(self._index, str(path)))
+            self.sha256 = write_atomically(self.path, self._write)
+
+    def _write(self, file: BinaryIO) -> None:
+        """Write the index piece by piece: a whole copy of it would double the memory."""
+        self._faiss.write_index(self._index, self._faiss.PyCallbackIOWriter(file.write))
 
     def _checked(self, vectors: Vectors) -> Vectors:
         """Return contiguous float32; raise VmrError unless the vectors are (N, dim)."""

@@ -15,7 +15,7 @@ from vmr.eval.metrics.columns import ColumnInfo, column_info
 from vmr.eval.report.environment import Commit, Hardware, commit, hardware, versions
 from vmr.eval.report.examples import Example
 from vmr.eval.report.reference import ReferenceRow
-from vmr.files import require_writable, write_atomically
+from vmr.files import write_atomically
 from vmr.from_json import IN_MEMORY, as_json, from_json
 from vmr.retrieval.manifest import Failure, VideoRemark
 
@@ -240,7 +240,7 @@ class Report:
             text = self.to_json()
         else:
             text = self.to_markdown() if suffix == ".md" else self.to_html(video_files)
-        write_text(path, text)
+        write_atomically(Path(path), text.encode())
 
     @classmethod
     def load(cls, path: str | Path) -> "Report":
@@ -273,20 +273,6 @@ class Report:
         if partial is not report.partial:
             raise VmrError(f"{path}: a damaged report: partial is {partial}, limit is {report.limit}: evaluate again")
         return report
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file atomically; its folder is created if it does not exist.
-
-    Args:
-        path: the file.
-        text: its content.
-
-    Raises:
-        VmrError: the file cannot be written.
-    """
-    require_writable(path)
-    write_atomically(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _json_text(content: Mapping[str, Any]) -> str:

@@ -77,4 +77,5 @@ class RerankLog:
         self._connection.close()
 
     def _refusal(self, error: Exception) -> VmrError:
-        return VmrError(f"{self._path}: cannot be used as the log of re-ranking: {error}; remove it to start anew")
+        remedy = "make room on its disk, or remove it to start anew"
+        return VmrError(f"{self._path}: cannot be used as the log of re-ranking: {error}; {remedy}")

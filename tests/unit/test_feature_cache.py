@@ -11,7 +11,8 @@ import pytest
 
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import VmrError
-from vmr.files import FileContent, cache_folder
+from vmr.files import cache_folder
+from vmr.hashes import FileContent
 from vmr.retrieval.feature_cache import ARRAYS, DATABASE, FeatureCache, Features, texts_key, video_key
 from vmr.retrieval.segments import FixedWindows
 

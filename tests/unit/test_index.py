@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -15,7 +17,10 @@ import pytest
 from filelock import FileLock
 
 import vmr
+from tests.integration.processes import finish, launch
+from tests.models import make_encoder, tiny_model
 from vmr.errors import IndexFileError, VmrError
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.manifest import Manifest
 
@@ -215,7 +220,8 @@ def test_one_builder_at_a_time(copy, footage, offline):
 
 
 def test_remains_of_a_killed_builder_are_cleared_away(copy, footage, offline):
-    for name in (".vectors-0123.faiss.abc.tmp", ".manifest.json.x_1.tmp", "vectors-0123.faiss"):
+    old = f"vectors-{'0123' * 8}.faiss"
+    for name in (f".{old}.abc.tmp", ".manifest.json.x_1.tmp", old):
         (copy / name).write_bytes(b"half")
     vmr.build_index(footage, copy, offline, overwrite=True)
     assert sorted(path.suffix for path in copy.iterdir()) == ["", ".faiss", ".json"]
@@ -280,3 +286,137 @@ def test_manifest_is_plain_data(index):
     assert content["counts"] == {"videos": 3, "rows": len(index), "failures": 1, "other_files": 1}
     assert content["embed_dim"] == 384 and content["encoder"] == "offline"
     assert set(content) == {"schema", "counts", *(field.name for field in dataclasses.fields(index.manifest))}
+
+
+# Builders beside each other, foreign files, and a disk that is full
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class Interfering(VideoTextEncoder):
+    """A tiny encoder; before it embeds for the first time, it does something else."""
+
+    def __init__(self, action) -> None:
+        self.__dict__.update(make_encoder(tiny_model()).__dict__)
+        self.action = action
+
+    def encode_video(self, video):
+        action, self.action = self.action, lambda: None
+        action()
+        return super().encode_video(video)
+
+
+def test_files_that_come_while_an_index_is_rebuilt_are_left_alone(copy, footage):
+    names = {"thesis.tex", "vectors-of-mine.faiss", "vectors.faiss", ".manifest.json.swp", "a.tmp"}
+
+    def put_files():
+        for name in names:
+            (copy / name).write_text("years of work")
+
+    index = vmr.build_index(footage, copy, Interfering(put_files), window_s=None, overwrite=True)
+    assert {path.name for path in copy.iterdir()} == {".lock", "manifest.json", index.manifest.vectors_file, *names}
+    assert all((copy / name).read_text() == "years of work" for name in names)
+    assert len(vmr.open_index(copy)) == 3
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_build_that_fails_leaves_what_others_put_there(tmp_path, footage, is_new):
+    def put_and_fail():
+        (tmp_path / "index" / "notes").mkdir()
+        (tmp_path / "index" / "notes" / "thesis.tex").write_text("years of work")
+        raise KeyboardInterrupt
+
+    if not is_new:
+        (tmp_path / "index").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        vmr.build_index(footage, tmp_path / "index", Interfering(put_and_fail))
+    assert (tmp_path / "index" / "notes" / "thesis.tex").read_text() == "years of work"
+    assert {path.name for path in (tmp_path / "index").iterdir()} == {".lock", "notes"}
+
+
+def test_a_build_that_fails_leaves_a_folder_that_was_there(tmp_path, offline):
+    (tmp_path / "a.mp4").write_bytes(b"")
+    (tmp_path / "index").mkdir()
+    with pytest.raises(VmrError, match="none of 1 videos"):
+        vmr.build_index(tmp_path, tmp_path / "index", offline)
+    assert (tmp_path / "index").is_dir()
+
+
+RACER = """
+import sys, time
+from pathlib import Path
+import vmr
+from tests.models import make_encoder, tiny_model
+from vmr.retrieval import build
+
+videos, out, name, overwrite = sys.argv[1:]
+real = build.locked_folder
+
+def late(folder, busy):
+    '''Both have looked at the folder; the second waits until the first has finished.'''
+    Path(out).with_name(f"{name} looked").touch()
+    while not Path(out).with_name("go " + name).exists():
+        time.sleep(0.01)
+    return real(folder, busy)
+
+build.locked_folder = late
+try:
+    encoder, window_s = make_encoder(tiny_model()), {"a": 4.0, "b": 5.0}[name]
+    print(len(vmr.build_index(videos, out, encoder, window_s=window_s, overwrite=overwrite == "yes")))
+except vmr.VmrError as error:
+    print(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_of_two_builders_the_second_replaces_nothing_unless_asked(tmp_path, footage, overwrite):
+    """Both find no index; the second gets the lock only after the first has committed its index."""
+    out = tmp_path / "index"
+    options = {"a": "no", "b": "yes" if overwrite else "no"}
+    racers = {name: launch("-c", RACER, footage, out, name, option) for name, option in options.items()}
+    while not all((tmp_path / f"{name} looked").exists() for name in racers):
+        time.sleep(0.01)
+    said = {}
+    for name, racer in racers.items():
+        (tmp_path / f"go {name}").touch()
+        said[name] = finish(racer)
+    assert int(said["a"]) > 3
+    if overwrite:
+        assert int(said["b"]) > 3
+    else:
+        assert said["b"] == (
+            f"refused: {out} holds an index already: replace it with --overwrite (overwrite=True), or name another "
+            "folder\n"
+        )
+    index = vmr.open_index(out)
+    assert index.manifest.window_s == (5.0 if overwrite else 4.0)
+    assert {path.name for path in out.iterdir()} == {".lock", "manifest.json", index.manifest.vectors_file}
+
+
+def test_a_full_disk_leaves_the_old_index(copy, footage):
+    """As `ulimit -f 8` in a shell: no file may be larger than 8 KiB. The vectors of this index take 20 KB."""
+    before = listing(copy)
+    command = [
+        Path(sys.executable).parent / "vmr-index",
+        "build",
+        footage,
+        "--out",
+        copy,
+        "--window",
+        "1",
+        "--overwrite",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192)),
+    )
+    assert done.returncode == 2
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert re.fullmatch(rf"error: {copy}/vectors-\w+\.faiss: cannot be written: File too large", line)
+    assert listing(copy) == before
+    assert len(vmr.open_index(copy)) > 3

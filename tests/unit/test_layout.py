@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent.parent
-MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
+from tests.paths import REPOSITORY
+from tests.sources import MAPPED, SOURCES, calls, name_of
 
 # Modules that every package may import.
-FOUNDATION = "checks cpus errors files from_json memory parsing processes progress signals version"
+FOUNDATION = "checks cpus errors files from_json hashes locks memory parsing processes progress signals version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
@@ -25,6 +25,8 @@ ALLOWED = {
     "errors": "",
     "files": "errors",
     "from_json": "errors",
+    "hashes": "files",
+    "locks": "errors files",
     "memory": "errors",
     "checks": "errors",
     "parsing": "",
@@ -77,30 +79,38 @@ ALLOWED = {
 }
 TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
-    "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/upstream/published.py",
-    "retrieval/manifest.py", "retrieval/feature_cache.py", "retrieval/segments.py", "retrieval/store.py",
-    "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py", "vmr/cli/*.py",
+    "vmr/models/upstream/published.py", "retrieval/manifest.py", "retrieval/feature_cache.py",
+    "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
+# What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.
+WRITING = {
+    "NamedTemporaryFile", "SpooledTemporaryFile", "TarFile", "ZipFile", "copyfile", "copyfileobj", "copytree", "fopen",
+    "fromfile", "hardlink_to", "imwrite", "memmap", "mkstemp", "move", "os.link", "os.replace", "rename", "renames",
+    "save_file", "savefig", "savetxt", "savez", "savez_compressed", "serialize_file", "shelve.open", "shutil.copy",
+    "shutil.copy2", "sqlite3.connect", "symlink_to", "to_csv", "to_feather", "to_parquet", "tofile", "touch",
+    "truncate", "write_bytes", "write_image", "write_index", "write_table", "write_text", "write_video",
+}  # fmt: skip
+# Modules that write in ways that are named here, and why they may.
+WRITES_ITSELF = {
+    "vmr.files": {"open", "rename", "replace"},  # all others call its functions
+    "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
+    "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
+    "vmr.retrieval.reranking.log": {"sqlite3.connect"},
+    "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
+    "vmr.retrieval.store": {"write_index"},  # to the file of write_atomically
+    "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically
+    "vmr.data.shapes.files": {"open"},  # a container in memory
+    "vmr.data.decoding.worker": {"fdopen"},  # pipes
+    "vmr.cli.common": {"open"},  # /dev/null
+    "vmr.eval.report.plots": {"savefig"},  # in memory
+    "vmr.eval.report.frame_strips": {"save"},  # in memory
+}
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_FILES_OF_A_PACKAGE = 14  # about twelve
 MAX_SHARED_LINES = 5
-
-
-def sources() -> dict[str, Path]:
-    """Module name -> file, for every module that is shipped."""
-    found = {}
-    for top, package in {"vmr": "vmr", **{folder: name for name, folder in MAPPED.items()}}.items():
-        for path in sorted((REPOSITORY / top).rglob("*.py")):
-            parts = path.relative_to(REPOSITORY / top).with_suffix("").parts
-            if top == "vmr" and parts[0] in MAPPED.values():
-                continue  # the link to a folder that is walked in its own right
-            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
-    return found
-
-
-SOURCES = sources()
 
 
 def package_of(module: str) -> str:
@@ -229,3 +239,68 @@ def test_no_test_file_imports_another():
         str(path.relative_to(tests)) for path in sorted(tests.rglob("*.py")) if of_a_test.search(path.read_text())
     ]
     assert importing == []
+
+
+def writes(call: ast.Call) -> str | None:
+    """The name of a call that may write a file, without the functions of vmr.files; None for any other call."""
+    name = name_of(call)
+    last = name.rpartition(".")[2]
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords)]
+    if last in WRITING or name in WRITING:
+        return last if last in WRITING else name
+    if last in ("open", "fdopen"):
+        constants = [node.value for node in arguments if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        is_mode = any(re.fullmatch(r"[rbt]*[wxa+][wxab+t]*(:\w*)?", text) for text in constants)
+        flags = {part.attr for node in arguments for part in ast.walk(node) if isinstance(part, ast.Attribute)}
+        unclear = last == "fdopen" and not constants
+        return last if is_mode or unclear or flags & {"O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND"} else None
+    if name in ("np.save", "numpy.save", "torch.save"):
+        return name
+    if last == "save" and name not in ("save", "safetensors.save", "manifest.save", "report.save"):
+        return last  # of a picture
+    if name.endswith(".replace") and len(call.args) == 1 and not call.keywords:
+        return last  # of a path: that of a string takes two arguments, that of a time takes keywords
+    return None
+
+
+@pytest.mark.parametrize("module", SOURCES)
+def test_files_are_written_in_one_way(module: str):
+    """A full disk, a quota or a failing close must not cost what was there before: vmr.files sees to it."""
+    tree = ast.parse(SOURCES[module].read_text())
+    found = {name: call.lineno for _, call in calls(tree) if (name := writes(call)) is not None}
+    allowed = WRITES_ITSELF.get(module, set())
+    assert found.keys() <= allowed, f"{module} writes without vmr.files: {found}"
+    assert found.keys() == allowed, f"{module} does not call {allowed - found.keys()}: shorten WRITES_ITSELF"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'open(path, "w")', 'open(path, mode="ab")', 'path.open("x")', 'path.open("r+b")', 'io.open(path, "wt")',
+        "os.open(path, os.O_WRONLY | os.O_CREAT)", "os.open(path, flags=os.O_RDWR)", 'os.fdopen(one, "wb")',
+        "os.fdopen(one, mode)", 'av.open(path, "w")', 'av.open(path, mode="w")', 'tarfile.open(path, "w:gz")',
+        'gzip.open(path, "wb")', "path.write_text(text)", "path.write_bytes(data)", "(a / b).write_text(text)",
+        "np.save(path, array)", "numpy.savez(path, array)", "torch.save(model, path)", "save_file(tensors, path)",
+        "safetensors.torch.save_file(tensors, path)", "table.to_parquet(path)", "parquet.write_table(table, path)",
+        "faiss.write_index(index, path)", "sqlite3.connect(path)", "tempfile.mkstemp()",
+        "tempfile.NamedTemporaryFile()", "shutil.copy(a, b)", "shutil.move(a, b)", "os.replace(a, b)", "a.rename(b)",
+        "temporary.replace(path)", "os.rename(a, b)", "picture.save(path)", "figure.savefig(path)",
+        "array.tofile(path)", "path.touch()", 'zipfile.ZipFile(path, "w")',
+    ],
+)  # fmt: skip
+def test_what_counts_as_writing(text: str):
+    ((_, call),) = [each for each in calls(ast.parse(text)) if each[1].col_offset == 0]
+    assert writes(call) is not None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "open(path)", 'path.open("rb")', 'open(path, encoding="utf-8")', "os.open(path, os.O_RDONLY)", "av.open(path)",
+        'tarfile.open(path, "r:")', 'text.replace("a", "b")', "now.replace(tzinfo=utc)", "replace(state, step=1)",
+        "manifest.save(out)", "safetensors.save(tensors)", "save(tensors)", "write_atomically(path, data)",
+    ],
+)  # fmt: skip
+def test_what_does_not_count_as_writing(text: str):
+    ((_, call),) = [each for each in calls(ast.parse(text)) if each[1].col_offset == 0]
+    assert writes(call) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vmr
-from vmr.files import FileContent
+from vmr.hashes import FileContent
 from vmr.retrieval.feature_cache import texts_key, video_key
 from vmr.train.checkpoint import first_difference
 from vmr.train.config import with_defaults

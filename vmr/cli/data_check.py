@@ -136,7 +136,7 @@ def _write_findings(file: str, files: FileOptions, checks: CheckOptions, found: 
 
     content = {"file": file, "video_dir": str(files.folder(file)), "test": files.test, "max_tokens": checks.max_tokens}
     text = json.dumps(content | found.as_dict(), indent=1) + "\n"
-    write_atomically(Path(str(files.report)), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_atomically(Path(str(files.report)), text.encode())
 
 
 def _token_counter() -> Callable[[Sequence[str]], list[int]]:

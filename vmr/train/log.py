@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
-from vmr.files import write_atomically
+from vmr.files import AppendedFile, write_atomically, write_errors
 from vmr.progress import progress_bar
 from vmr.train.config import RunConfig
 
@@ -41,7 +41,8 @@ class RunLog:
         active: True in the main process; the log of any other process writes nothing.
 
     Raises:
-        VmrError: Weights & Biases was asked for, but it is not installed or refuses the user.
+        VmrError: Weights & Biases was asked for, but it is not installed or refuses the user; or, from every method, a
+            file of the log cannot be written.
     """
 
     def __init__(
@@ -60,14 +61,12 @@ class RunLog:
         if (out / SKIPPED_FILE).exists():
             lines = (out / SKIPPED_FILE).read_text("utf-8").splitlines()
             self._known_skipped = {(clip["source"], clip["name"]) for clip in map(json.loads, lines)}
-        self._log = (out / LOG_FILE).open("a", encoding="utf-8")
-        self._skipped = (out / SKIPPED_FILE).open("a", encoding="utf-8")
+        self._log, self._skipped = AppendedFile(out / LOG_FILE), AppendedFile(out / SKIPPED_FILE)
         if config.wandb is not None:
             self._writers.append(_WandbWriter(config.wandb, out, settings))
-        tensorboard = _tensorboard_writer(out, first_step)
-        if tensorboard is not None:
-            self._writers.append(tensorboard)
-        else:
+        try:
+            self._writers.append(_TensorboardWriter(out / "tensorboard", first_step))
+        except ImportError:
             self.event(first_step, "writes no TensorBoard events: they need tensorboard: pip install 'vmr[train]'")
         self._task = self._bar.add_task("training", total=num_steps, completed=first_step)
 
@@ -80,8 +79,14 @@ class RunLog:
     ) -> None:
         self._bar.stop()
         if self._active:
+            failures = []
             for file in (self._log, self._skipped, *self._writers):
-                file.close()
+                try:
+                    file.close()
+                except VmrError as failure:
+                    failures.append(failure)
+            if failures and error is None:  # otherwise the error that ended the run says more
+                raise failures[0]
 
     def train(self, record: Mapping[str, Any]) -> None:
         """Log the mean losses of the last steps.
@@ -126,8 +131,7 @@ class RunLog:
             for clip in clips:
                 if (clip.source, clip.name) not in self._known_skipped:
                     self._known_skipped.add((clip.source, clip.name))
-                    self._skipped.write(json.dumps({"step": step, **asdict(clip)}) + "\n")
-            self._skipped.flush()
+                    self._skipped.append(json.dumps({"step": step, **asdict(clip)}))
 
     @property
     def num_skipped(self) -> int:
@@ -146,8 +150,7 @@ class RunLog:
     def _write(self, record: Mapping[str, Any]) -> None:
         if not self._active:
             return
-        self._log.write(json.dumps(record) + "\n")
-        self._log.flush()
+        self._log.append(json.dumps(record))
         scalars = {name: value for name, value in record.items() if isinstance(value, int | float)}
         for group in ("losses", "validation"):
             scalars |= {f"{group}/{name}": value for name, value in record.get(group, {}).items()}
@@ -239,15 +242,26 @@ def _keep_until(file: Path, step: int) -> None:
                 kept.append(line)
         except ValueError:
             break
-    write_atomically(file, lambda temporary: temporary.write_text("".join(kept), encoding="utf-8"))
+    write_atomically(file, "".join(kept).encode())
 
 
-def _tensorboard_writer(out: Path, first_step: int) -> Any:
-    try:
+class _TensorboardWriter:
+    """TensorBoard's own writer, whose errors name its folder. Raises ImportError if it is not installed."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(out / "tensorboard"), purge_step=first_step + 1)
+
+        self._folder = folder
+        with write_errors(folder):
+            self._writer: Any = SummaryWriter(str(folder), purge_step=first_step + 1)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        with write_errors(self._folder):
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        with write_errors(self._folder):
+            self._writer.close()
 
 
 class _WandbWriter:
@@ -260,7 +274,7 @@ class _WandbWriter:
             raise VmrError("run.wandb needs wandb: pip install wandb") from None
         file = out / WANDB_FILE
         if not file.exists():
-            write_atomically(file, lambda temporary: temporary.write_text(uuid.uuid4().hex))
+            write_atomically(file, uuid.uuid4().hex.encode())
         options = {"project": project, "name": out.name, "dir": str(out), "config": dict(settings)}
         try:
             self._run = wandb.init(**options, id=file.read_text(), resume="allow")

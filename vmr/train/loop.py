@@ -15,7 +15,7 @@ from vmr.data.training.augment import rand_augment
 from vmr.data.training.loader import TrainBatch, TrainLoader
 from vmr.data.training.order import LoaderPosition
 from vmr.errors import VmrError
-from vmr.files import locked_folder
+from vmr.locks import locked_folder
 from vmr.models.encoder import Encoder
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model

@@ -10,22 +10,22 @@ import hashlib
 import json
 import os
 import sqlite3
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from vmr.data.extras import import_extra
 from vmr.data.media import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Media
 from vmr.errors import AnnotationError
-from vmr.files import cache_folder, hash_file, is_unicode, remembered_hashes, sha256_of, write_atomically
+from vmr.files import OutputFile, cache_folder, is_unicode, scratch_file, sha256_of, write_atomically
+from vmr.hashes import hash_file, remembered_hashes
+from vmr.locks import locked_file
 
 _VERSION = 3  # raise it when the layout of the table changes, or when a reader gives other records for the same file
 _BATCH = 1 << 15  # records in each batch but the last, so that the batch of a row is known without a search
@@ -109,9 +109,10 @@ class RecordTable:
         Raises:
             AnnotationError: there are no records, videos and pictures are mixed, or a caption is blank. Then no file is
                 written.
+            VmrError: the file cannot be written.
         """
         path = Path(path)
-        write_atomically(path, lambda temporary: _write(iter(records), temporary, left_out))
+        write_atomically(path, lambda file: _write(iter(records), file, path, left_out))
         return cls.open(path)
 
     @classmethod
@@ -154,7 +155,7 @@ class RecordTable:
 _COLUMNS = tuple(field.name for field in fields(Record) if field.name != "media")
 
 
-def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> None:
+def _write(records: Iterator[Record], file: BinaryIO, path: Path, left_out: Sequence[str]) -> None:
     """Write in two passes, because only after the last row it is known which rows have the same video."""
     arrow = import_extra("pyarrow")
     first = next(records, None)
@@ -164,8 +165,8 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
     kinds |= dict.fromkeys(("start_s", "end_s"), arrow.float64()) | dict.fromkeys(("offset", "size"), arrow.int64())
     schema = arrow.schema([(name, kinds[name]) for name in _COLUMNS])
     hashes, num_captions, has_moments = array("Q"), 0, False
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".records.", suffix=".tmp") as rows:
-        with arrow.ipc.new_file(rows, schema) as sink:
+    with scratch_file(path) as rows:
+        with arrow.ipc.new_file(OutputFile(rows.fileno(), path), schema) as sink:
             for batch in _batches(chain([first], records)):
                 for record in batch:
                     _check(record, first.media)
@@ -175,7 +176,6 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
                 columns = [[getattr(record, name) for record in batch] for name in _COLUMNS]
                 arrays = [arrow.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
                 sink.write_batch(arrow.record_batch(arrays, schema=schema))
-        rows.flush()
         numbers, num_videos = _numbered(np.frombuffer(hashes, np.uint64))
         about = {
             "version": _VERSION,
@@ -188,8 +188,7 @@ def _write(records: Iterator[Record], path: Path, left_out: Sequence[str]) -> No
             "left_out": list(left_out[:_NAMED]),
         }
         final = schema.append(arrow.field("video", arrow.int64())).with_metadata({"vmr": json.dumps(about)})
-        with arrow.memory_map(rows.name) as source, arrow.ipc.new_file(os.fspath(path), final) as sink:
-            reader = arrow.ipc.open_file(source)
+        with arrow.ipc.open_file(rows) as reader, arrow.ipc.new_file(file, final) as sink:
             for number in range(reader.num_record_batches):
                 batch = reader.get_batch(number)
                 videos = arrow.array(numbers[number * _BATCH : number * _BATCH + len(batch)], arrow.int64())
@@ -249,8 +248,7 @@ def cached_table(
     key = hashlib.sha256(json.dumps([_VERSION, *how, states]).encode()).hexdigest()
     path = cache_folder() / "records" / f"{files[0].stem}-{key[:24]}.arrow"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with locked_file(path):
             if not path.exists():
                 left_out: list[str] = []
                 try:

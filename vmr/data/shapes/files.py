@@ -1,8 +1,8 @@
 """The synthetic benchmark as files: lossless videos of moving shapes, and annotation files as JSON lists."""
 
+import io
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from vmr.data.shapes.drawing import ClipPixels, render
 from vmr.data.shapes.split import PARTS, TEST_CLIPS, TrainScenes, held_out_scenes, held_out_seed, kind_of
 from vmr.data.shapes.world import NUM_FRAMES, SIZE, VERSION, Scene
 from vmr.errors import VmrError
-from vmr.files import cache_folder
+from vmr.files import Put, cache_folder, write_folder_atomically
 from vmr.progress import progress_bar
 
 FPS = 8
@@ -87,18 +87,7 @@ def make_shapes(
     meta |= {"size_px": SIZE, "num_frames": NUM_FRAMES, "fps": FPS}
     meta |= {f"num_{name}": len(chosen) for name, chosen in clips.items()}
 
-    # The folder is written under a temporary name and renamed at the end: a killed run leaves no incomplete data set.
-    unfinished = out_dir.with_name(f".{out_dir.name}.{uuid.uuid4().hex}.part")
-    try:
-        unfinished.mkdir(parents=True)
-        _write(unfinished, clips, meta, progress)
-        if out_dir.exists():
-            out_dir.rmdir()
-        unfinished.rename(out_dir)
-    except OSError as error:
-        raise VmrError(f"{out_dir}: cannot write the data set: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    write_folder_atomically(out_dir, lambda put: _write(put, clips, meta, progress))
     return ShapesSummary(out_dir, len(clips.get("train", ())), len(clips.get("test", ())))
 
 
@@ -159,29 +148,29 @@ def _require_absent_or_empty(out_dir: Path) -> None:
         raise VmrError(f"{out_dir}: not empty; name a new folder, or remove what is in this one")
 
 
-def _write(out_dir: Path, clips: dict[str, list[_Clip]], meta: dict[str, Any], progress: bool) -> None:
+def _write(put: Put, clips: dict[str, list[_Clip]], meta: dict[str, Any], progress: bool) -> None:
     """Write all files of the data set."""
-    for name in clips:
-        (out_dir / name).mkdir()
     with progress_bar(progress) as bar:
         for clip in bar.track([clip for chosen in clips.values() for clip in chosen], description="drawing"):
-            _write_video(out_dir / clip.video, render(clip.scene, clip.seed))
+            put(clip.video, _encode(render(clip.scene, clip.seed)))
     rows = {
         name: [{"video": clip.video, "caption": clip.caption, "part": clip.part} for clip in chosen]
         for name, chosen in clips.items()
     }
     for name, content in {**rows, "meta": meta}.items():
-        (out_dir / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        put(f"{name}.json", f"{json.dumps(content, indent=1)}\n".encode())
 
 
-def _write_video(file: Path, frames: ClipPixels) -> None:
-    """Encode (T, 3, H, W) frames without loss: H.264 of RGB at quantiser 0, in mp4."""
+def _encode(frames: ClipPixels) -> memoryview:
+    """Encode (T, 3, H, W) frames without loss: H.264 of RGB at quantiser 0, in mp4. Returns the bytes of the file."""
     import av
 
-    with av.open(str(file), "w") as container:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = frames.shape[3], frames.shape[2], "rgb24"
         stream.codec_context.thread_count = 1  # the number of threads changes the bytes
         for frame in frames.transpose(0, 2, 3, 1):  # (H, W, 3)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(stream.encode())
+    return file.getbuffer()

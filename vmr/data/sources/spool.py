@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vmr.errors import VmrError
+from vmr.files import write_atomically, write_errors
 
 
 class Spool:
@@ -47,6 +48,9 @@ class Spool:
 
         Returns:
             The file; a path of no file if there is no such clip.
+
+        Raises:
+            VmrError: the file cannot be written.
         """
         folder = self._folder = self._folder or self._make()
         path = self._files.pop(number, None)
@@ -54,7 +58,7 @@ class Spool:
             path = folder / f"{number}{suffix}"
             content = read()
             if content is not None:
-                path.write_bytes(content)
+                write_atomically(path, content, lasting=False)
         self._files[number] = path
         if len(self._files) > self._keep:
             oldest = next(iter(self._files))
@@ -62,9 +66,10 @@ class Spool:
         return path
 
     def _make(self) -> Path:
-        if self._parent is not None:
-            self._parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix="vmr-clips-", dir=self._parent))
+        with write_errors(self._parent or Path(tempfile.gettempdir())):
+            if self._parent is not None:
+                self._parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="vmr-clips-", dir=self._parent))
         weakref.finalize(self, _remove, folder, self._parent)
         return folder
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import middle_indices
 from vmr.data.decoding.video import VideoReader, with_video
-from vmr.errors import VideoError
+from vmr.errors import VideoError, VmrError
 from vmr.files import write_atomically
 
 
@@ -49,9 +49,8 @@ def cached_frames(path: str, folder: str, num_frames: int, short_side: int, read
         kept: NDArray[np.uint8] = np.load(file, mmap_mode="r")
         return kept
     frames = with_video(path, reader, lambda video: _decode(video, num_frames, short_side))
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda temporary: _save(temporary, frames))
+    with contextlib.suppress(VmrError):
+        write_atomically(file, lambda out: np.save(out, frames))
     return frames
 
 
@@ -61,8 +60,3 @@ def _decode(video: VideoReader, num_frames: int, short_side: int) -> NDArray[np.
     if short <= short_side:
         return video.frames_at(indices)
     return video.frames_at(indices, (video.height * short_side // short, video.width * short_side // short))
-
-
-def _save(path: Path, frames: NDArray[np.uint8]) -> None:
-    with path.open("wb") as file:  # by name, NumPy would add a suffix
-        np.save(file, frames)

@@ -1,0 +1,208 @@
+"""Writing: what a library does not say, what is read back, folders, and files that grow.
+
+`tests/integration/test_write_faults.py` runs all writers on a disk that fails; here are the cases that it cannot bring
+about.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from vmr import files
+from vmr.errors import VmrError
+from vmr.files import AppendedFile, remove_unnamed, write_atomically, write_folder_atomically
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def full(monkeypatch) -> list[int]:
+    """Writes fail from the second on. Appending to the list makes room again."""
+    sizes: list[int] = []
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        sizes.append(len(data))
+        if len(sizes) > 1:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    return sizes
+
+
+def test_bytes_and_functions_are_written(tmp_path):
+    data = bytes(range(256)) * 100
+    path = tmp_path / "new" / "a.bin"
+    assert write_atomically(path, data) == hashlib.sha256(data).hexdigest()
+    assert write_atomically(path, memoryview(data)) == hashlib.sha256(data).hexdigest()
+    assert path.read_bytes() == data
+
+    def in_pieces(file):
+        assert file.writable() and file.tell() == 0
+        file.write(data[:7])
+        file.write(b"")
+        file.write(memoryview(data[7:]))
+        assert file.tell() == len(data)
+
+    assert write_atomically(path, in_pieces, lasting=False) == hashlib.sha256(data).hexdigest()
+    assert path.read_bytes() == data
+    assert names_in(tmp_path) == ["new", "new/a.bin"]
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "a", b"1")
+        write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "f" / "a").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("swallow", [False, True], ids=["raises its own error", "says nothing"])
+def test_an_error_that_a_library_hides_is_found(tmp_path, full, swallow):
+    (tmp_path / "a").write_bytes(b"old")
+    full.clear()
+
+    def library(file):
+        for _ in range(3):
+            try:
+                file.write(b"new")
+            except VmrError:
+                if not swallow:
+                    raise RuntimeError("error 7 in line 12") from None
+
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/a: cannot be written: No space left on device")):
+        write_atomically(tmp_path / "a", library)
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no captions"), OSError(2, "No such file", "other.csv"), KeyboardInterrupt()]
+)
+def test_errors_of_the_content_itself_are_passed_on(tmp_path, error):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def content(file):
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        write_atomically(tmp_path / "a", content)
+    assert caught.value is error
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"?", lambda data: b""])
+def test_a_file_that_reads_back_otherwise_is_not_put_in_place(tmp_path, monkeypatch, damage):
+    """The system takes all bytes and reports no error, but other bytes are in the file."""
+    (tmp_path / "a").write_bytes(b"old")
+    real = os.write
+
+    def write(descriptor: int, data: bytes) -> int:
+        real(descriptor, damage(bytes(data)))
+        return len(data)
+
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(VmrError, match=r"/a: cannot be written: it reads back as other bytes than were written"):
+        write_atomically(tmp_path / "a", b"new content")
+    with pytest.raises(VmrError, match=r"/f/a: cannot be written: it reads back as other bytes than were written"):
+        write_folder_atomically(tmp_path / "f", lambda put: put("a", b"new content"))
+    assert (tmp_path / "a").read_bytes() == b"old"
+    assert names_in(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("path", ["file/a.json", "folder"])
+def test_a_path_that_cannot_be_a_file_is_named(tmp_path, path):
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder" / "inside").mkdir(parents=True)
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path / path}: cannot be written: ")) as caught:
+        write_atomically(tmp_path / path, b"new")
+    assert "\n" not in str(caught.value)
+    assert names_in(tmp_path) == ["file", "folder", "folder/inside"]
+
+
+def test_a_folder_appears_as_a_whole(tmp_path):
+    def fill(put):
+        assert put("a.txt", b"1") == hashlib.sha256(b"1").hexdigest()
+        put("sub/b.txt", lambda file: file.write(b"2"))
+        assert not (tmp_path / "f").exists()
+
+    write_folder_atomically(tmp_path / "f", fill)
+    assert names_in(tmp_path) == ["f", "f/a.txt", "f/sub", "f/sub/b.txt"]
+
+
+def test_a_folder_that_holds_something_is_replaced_only_if_asked(tmp_path):
+    (tmp_path / "f").mkdir()
+    write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))  # it was empty
+    with pytest.raises(VmrError, match=r"/f: cannot be written: Directory not empty"):
+        write_folder_atomically(tmp_path / "f", lambda put: put("b", b"2"))
+    assert names_in(tmp_path) == ["f", "f/a"]
+    write_folder_atomically(tmp_path / "f", lambda put: put("b", b"2"), replace=True)
+    assert names_in(tmp_path) == ["f", "f/b"]
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
+    real, calls = Path.rename, []
+
+    def rename(self, target):
+        calls.append(self)
+        if len(calls) == 2:  # the old folder is out of the way, the new one is not in its place
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(VmrError, match=r"/f: cannot be written: Input/output error"):
+        write_folder_atomically(tmp_path / "f", lambda put: put("b", b"2"), replace=True)
+    assert names_in(tmp_path) == ["f", "f/a"]
+
+
+def test_a_line_is_added_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    (tmp_path / "log").write_text("first\n")
+    real, room = os.write, [4]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if not room:
+            raise OSError(28, "No space left on device")
+        return real(descriptor, bytes(data)[: room.pop()])
+
+    log = AppendedFile(tmp_path / "log")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(VmrError, match=r"/log: cannot be written: No space left on device"):
+            log.append("second")
+    assert (tmp_path / "log").read_text() == "first\n"
+    log.append("third")
+    log.close()
+    assert (tmp_path / "log").read_text() == "first\nthird\n"
+
+
+def test_only_own_files_that_are_not_named_are_removed(tmp_path):
+    for name in ("v-1.bin", "v-2.bin", "v-3.bin.bak", "mine.bin"):
+        (tmp_path / name).write_bytes(b"")
+    own = re.compile(r"v-\d\.bin")
+    (tmp_path / "index").write_bytes(b'\xff {"vectors": "v-2.bin"}')
+    remove_unnamed(tmp_path, own, named_in=tmp_path / "index")
+    assert names_in(tmp_path) == ["index", "mine.bin", "v-2.bin", "v-3.bin.bak"]
+    remove_unnamed(tmp_path, own, named_in=tmp_path / "absent")
+    assert names_in(tmp_path) == ["index", "mine.bin", "v-3.bin.bak"]
+
+
+def test_a_nameless_file_leaves_nothing(tmp_path):
+    with contextlib.suppress(KeyboardInterrupt), files.scratch_file(tmp_path / "a") as scratch:
+        scratch.write(b"1")
+        raise KeyboardInterrupt
+    assert names_in(tmp_path) == []
