@@ -5,7 +5,7 @@ The parser names its own keys and Python types. Its commands and its YAML files 
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
@@ -29,7 +29,7 @@ _GIVEN = re.compile(r"value: (.+)$|(?:base 10|to float): '(.+?)'|: (\S+) does no
 
 
 def explain(
-    message: str, kinds: dict[str, Any], name_of: Callable[[str], str], known: Iterable[str] | None = None
+    message: str, kinds: Mapping[str, Any], name_of: Callable[[str], str], known: Iterable[str] | None = None
 ) -> str:
     """Say in one line what the parser found wrong.
 
@@ -156,7 +156,7 @@ def _fits(kind: Any, value: Any) -> bool:
     return isinstance(value, kind) if kind in (bool, str) else False
 
 
-def _wrong_value(key: str, reason: str, kinds: dict[str, Any], name_of: Callable[[str], str]) -> str:
+def _wrong_value(key: str, reason: str, kinds: Mapping[str, Any], name_of: Callable[[str], str]) -> str:
     if match := re.search(r"File does not exist: '?(.+?)'?$", reason):
         return f"{name_of(key)}: {match[1]}: no such file"
     if key not in kinds:

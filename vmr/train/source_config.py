@@ -202,8 +202,8 @@ def read_source(content: Any) -> dict[str, Any]:
     try:
         SOURCE_KINDS[kind](**parser.parse_object(said).as_dict())
     except (ArgumentError, TypeError, ValueError) as error:
-        said = explain(str(error), keys_of(SOURCE_KINDS[kind]), lambda key: key)
-        raise VmrError(f"data.sources: kind {kind}: {said}") from None
+        wrong = explain(str(error), keys_of(SOURCE_KINDS[kind]), lambda key: key)
+        raise VmrError(f"data.sources: kind {kind}: {wrong}") from None
     return said
 
 
