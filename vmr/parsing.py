@@ -42,7 +42,7 @@ def explain(
     Returns:
         The line. A message that is of no known kind is only brought into one line.
     """
-    message = " ".join(message.split())
+    message = re.sub("^Validation failed: ", "", " ".join(message.split()))  # as older versions of jsonargparse say
     options = [name for name in map(name_of, kinds) if name.startswith("-")] if known is None else list(known)
     keys = list(kinds)
     rules: dict[str, Callable[..., str]] = {
@@ -60,7 +60,7 @@ def explain(
         r"(?:Problems parsing|Unexpected) config: (.+)": "not a YAML file of options: {}".format,
     }
     for pattern, say in rules.items():
-        if match := re.match(pattern, message):
+        if match := re.match(pattern, message, re.IGNORECASE):
             return say(*match.groups())
     return message
 
