@@ -56,7 +56,7 @@ def explain(
         r"unrecognized arguments: (-[^\s=]+)": lambda flag: f"there is no option {_near(flag, options)}",
         r"unrecognized arguments: (\S+)": "{!r} is one argument too many".format,
         r"Group '(.+?)' does not accept option '(.+?)'": lambda group, name: _no_key(f"{group}.{name}", keys),
-        r"Option '(.+?)' is not accepted": lambda key: _no_key(key, keys),
+        r"(?:Option|Key) '(.+?)' is not (?:accepted|expected)": lambda key: _no_key(key, keys),
         r"(?:Problems parsing|Unexpected) config: (.+)": "not a YAML file of options: {}".format,
     }
     for pattern, say in rules.items():
