@@ -5,7 +5,7 @@ The parser names its own keys and Python types. Its commands and its YAML files 
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
@@ -29,7 +29,7 @@ _GIVEN = re.compile(r"value: (.+)$|(?:base 10|to float): '(.+?)'|: (\S+) does no
 
 
 def explain(
-    message: str, kinds: dict[str, Any], name_of: Callable[[str], str], known: Iterable[str] | None = None
+    message: str, kinds: Mapping[str, Any], name_of: Callable[[str], str], known: Iterable[str] | None = None
 ) -> str:
     """Say in one line what the parser found wrong.
 
@@ -42,7 +42,7 @@ def explain(
     Returns:
         The line. A message that is of no known kind is only brought into one line.
     """
-    message = " ".join(message.split())
+    message = re.sub("^Validation failed: ", "", " ".join(message.split()))  # as older versions of jsonargparse say
     options = [name for name in map(name_of, kinds) if name.startswith("-")] if known is None else list(known)
     keys = list(kinds)
     rules: dict[str, Callable[..., str]] = {
@@ -56,11 +56,11 @@ def explain(
         r"unrecognized arguments: (-[^\s=]+)": lambda flag: f"there is no option {_near(flag, options)}",
         r"unrecognized arguments: (\S+)": "{!r} is one argument too many".format,
         r"Group '(.+?)' does not accept option '(.+?)'": lambda group, name: _no_key(f"{group}.{name}", keys),
-        r"Option '(.+?)' is not accepted": lambda key: _no_key(key, keys),
+        r"(?:Option|Key) '(.+?)' is not (?:accepted|expected)": lambda key: _no_key(key, keys),
         r"(?:Problems parsing|Unexpected) config: (.+)": "not a YAML file of options: {}".format,
     }
     for pattern, say in rules.items():
-        if match := re.match(pattern, message):
+        if match := re.match(pattern, message, re.IGNORECASE):
             return say(*match.groups())
     return message
 
@@ -156,7 +156,7 @@ def _fits(kind: Any, value: Any) -> bool:
     return isinstance(value, kind) if kind in (bool, str) else False
 
 
-def _wrong_value(key: str, reason: str, kinds: dict[str, Any], name_of: Callable[[str], str]) -> str:
+def _wrong_value(key: str, reason: str, kinds: Mapping[str, Any], name_of: Callable[[str], str]) -> str:
     if match := re.search(r"File does not exist: '?(.+?)'?$", reason):
         return f"{name_of(key)}: {match[1]}: no such file"
     if key not in kinds:

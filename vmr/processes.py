@@ -101,7 +101,7 @@ def choose_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        if name == "cuda":
+        if device.type == "cuda" and ":" not in name:
             own = os.environ.get("LOCAL_RANK") if torch.cuda.device_count() > 1 else "0"
             device = torch.device("cuda", torch.cuda.current_device() if own is None else int(own))
         torch.empty(0, device=device)

@@ -22,7 +22,7 @@ from vmr.models.upstream.video_text import upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
 from vmr.train.config import TrainConfig, ValidationConfig
 from vmr.train.config_file import read_config, save_config
-from vmr.train.loop import train
+from vmr.train.loop import Clock, train
 from vmr.train.source_config import AnnotatedSourceConfig, ShapesSourceConfig, TarSourceConfig
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
@@ -504,3 +504,39 @@ def test_starting_from_a_file_of_upstreams(tiny, straight, tmp_path, part):
 def test_checkpoints_come_by_the_clock(tiny, tmp_path):
     run = replace(tiny.run, out=str(tmp_path / "run"), checkpoint_minutes=1e-9)
     assert [step_of(path) for path in list_checkpoints(train(replace(tiny, run=run)) / "checkpoints")] == [4, 3, 2, 1]
+
+
+def test_the_first_checkpoint_comes_early_and_changes_nothing(tiny, tmp_path, monkeypatch):
+    """After a limit that is shorter here, whatever checkpoint_every says; the next ones come as it says."""
+    run = replace(tiny.run, checkpoint_every=1000)
+    late = train(replace(tiny, run=replace(run, out=str(tmp_path / "late")))) / "checkpoints"
+    monkeypatch.setattr("vmr.train.loop.FIRST_CHECKPOINT_MINUTES", 1e-9)
+    early = train(replace(tiny, run=replace(run, out=str(tmp_path / "early")))) / "checkpoints"
+    assert [step_of(path) for path in list_checkpoints(late)] == [4]
+    assert [step_of(path) for path in list_checkpoints(early)] == [4, 1]
+    same_files(early / "step-00000004", late / "step-00000004")
+
+
+@pytest.mark.parametrize(("minutes", "due"), [(None, [300]), (3.0, [180, 360, 540]), (60.0, [300])])
+def test_when_a_checkpoint_is_due(minutes, due):
+    """The first after 5 minutes or sooner, the others when the config says so, counted from the last one."""
+    seconds = [1000.0]
+    clock, found = Clock(None, minutes, now=lambda: seconds[0]), []
+    for passed in range(600):
+        seconds[0] = 1000.0 + passed
+        if clock.is_due():
+            found.append(passed)
+            clock.saved()
+    assert found == due
+    assert not clock.is_over()
+
+
+def test_a_checkpoint_that_came_anyway_is_the_first():
+    seconds = [0.0]
+    clock = Clock(10.0, None, now=lambda: seconds[0])
+    seconds[0] = 200.0
+    clock.saved()
+    seconds[0] = 550.0
+    assert not clock.is_due() and not clock.is_over()
+    seconds[0] = 600.0
+    assert clock.is_over()

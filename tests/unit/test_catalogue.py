@@ -102,7 +102,7 @@ def test_other_sizes(tmp_path, kind):
     assert encoder.preprocess == replace(PREPROCESS, num_frames=4, size=48)
     assert encoder.encode_video(make_video(2, 4, 48)).shape == (2, 16)
     assert "image_size 50 is no multiple of patch_size 16" in refused(path, image_size=50)
-    assert "num_frames is 0, but must be at least 1" in refused(path, num_frames=0)
+    assert "num_frames is 0, but must be a whole number of at least 1" in refused(path, num_frames=0)
 
 
 def test_sizes_that_a_model_has_no_choice_of(tmp_path):

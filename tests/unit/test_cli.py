@@ -108,6 +108,9 @@ def test_one_kind_of_index_needs_no_list():
 
 def test_errors_are_one_line(capsys):
     assert refusal(["north", "--colour", "plaid"], capsys) == "error: --colour plaid: no such paint"
-    assert refusal(["north", "--workers=0"], capsys) == "error: --num-workers is 0: expected at least 1"
+    assert (
+        refusal(["north", "--workers=0"], capsys)
+        == "error: --num-workers is 0, but must be a whole number of at least 1"
+    )
     assert "--timeout-s is 0.0" in refusal(["north", "--timeout-s", "0"], capsys)
     assert "there is no option --color: did you mean --colour?" in refusal(["north", "--color", "red"], capsys)

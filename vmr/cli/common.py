@@ -8,11 +8,12 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from io import TextIOWrapper
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn, get_type_hints
 
 import docstring_parser
@@ -40,27 +41,27 @@ LIBRARY_NAMES = {
 class Parser(ArgumentParser):
     """A parser whose errors are one line that names an option as it was typed, without the usage before it."""
 
-    kinds: dict[str, Any]
-    positional: Sequence[str]
-    typed: Sequence[str]
+    kinds: Mapping[str, Any] = MappingProxyType({})  # key of an option -> its type
+    positional: Sequence[str] = ()  # the options without a flag
+    typed: Sequence[str] = ()  # the command line
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print one line that says what is wrong, and exit with status 2."""
-        said = explain(message, getattr(self, "kinds", {}), self._name_of)
+        said = explain(message, self.kinds, self._name_of)
         is_of_file = said.startswith(("there is no key", "not a YAML file"))
         fail(f"{f'{self._file}: {said}' if is_of_file else said} (see {self.prog} --help)")
 
     @property
     def _file(self) -> str:
         """The last file that --config names; an empty text if there is none."""
-        words: list[str] = [word for argument in getattr(self, "typed", ()) for word in argument.split("=", 1)]
+        words = [word for argument in self.typed for word in argument.split("=", 1)]
         return dict(pairwise(words)).get("--config", "")
 
     def _name_of(self, key: str) -> str:
         """The option as it was typed: a word without a flag, a flag, or a key in the file that --config names."""
-        if key in getattr(self, "positional", ()):
+        if key in self.positional:
             return key
-        flags = [argument.partition("=")[0] for argument in getattr(self, "typed", ())]
+        flags = [argument.partition("=")[0] for argument in self.typed]
         old = f"--{OLD_NAMES.get(key, '')}"
         if key != "config" and self._file and _flag(key) not in flags and old not in flags:
             return f"{self._file}: {key}"
