@@ -20,6 +20,7 @@ from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.files import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher
+from vmr.openmp import let_threads_sleep
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
@@ -124,6 +125,7 @@ def embed_videos_with(
     """
     unique = list(dict.fromkeys(str(path) for path in paths))
     _check(encoders, tokens)
+    let_threads_sleep()  # an encoder of the user's own did not come through `load_model`
     temporary = tempfile.TemporaryDirectory(prefix="vmr-features-") if tokens and cache is None else None
     cache = cache if temporary is None else FeatureCache(temporary.name)
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, cache, temporary)

@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
 
 # Modules that every package may import.
-FOUNDATION = "errors files from_json memory processes progress version"
+FOUNDATION = "errors files from_json memory openmp processes progress version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
 
@@ -25,6 +25,7 @@ ALLOWED = {
     "files": "errors",
     "from_json": "errors",
     "memory": "errors",
+    "openmp": "",
     "processes": "",
     "progress": "",
     "version": "",

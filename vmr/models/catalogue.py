@@ -8,6 +8,7 @@ import torch
 from vmr.errors import ModelError
 from vmr.models.encoder import Encoder
 from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
+from vmr.openmp import let_threads_sleep
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -67,6 +68,7 @@ def load_model(
     for key, value in sizes.items():
         if value is not None and value < 1:
             raise ModelError(f"{key} is {value}, but must be at least 1")
+    let_threads_sleep()
     chosen = _device(device)
     if name == "offline":
         from vmr.models.families.offline import OfflineEncoder

@@ -18,6 +18,7 @@ from vmr.models.encoder import Encoder
 from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import clean_caption
+from vmr.openmp import let_threads_sleep
 from vmr.processes import Processes
 from vmr.train.build import (
     build_loader,
@@ -66,6 +67,7 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
             `MissingExtraError` for a package), the folder holds another run or is in use, too many clips cannot be
             decoded, or a loss or gradient was not finite.
     """
+    let_threads_sleep()
     out = Path(config.run.out)
     busy = VmrError(f"{out}: another run is writing here: name another run.out")
     with (
