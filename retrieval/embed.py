@@ -3,13 +3,15 @@
 Shapes: S segments of one video, N tokens of a segment, C their width, D dimensions.
 """
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
@@ -25,6 +27,9 @@ from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Segments of one video that are embedded together. Batches never mix videos, so a video's vectors are identical to the
 # last bit whichever other videos are decoded at the same time.
@@ -192,7 +197,7 @@ class _EncoderResults:
             if key in known:
                 self.done[path] = EmbeddedVideo(path, known[key].spans, known[key].vectors)
 
-    def embed(self, batch: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def embed(self, batch: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Embed uint8 (b, T, 3, S, S): return vectors (b, D), and tokens (b, N, C) if they were asked for."""
         if self.matcher is None:
             return self.encoder.encode_video(batch).float().cpu().numpy(), None
@@ -250,6 +255,8 @@ class _UnfinishedVideo:
             result.keep(video, np.concatenate(tokens) if tokens else None)
 
     def _embed_waiting(self) -> None:
+        import torch
+
         batch = torch.from_numpy(np.stack(self.waiting))  # (b, T, 3, S, S)
         for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
             some_vectors, some_tokens = result.embed(batch)

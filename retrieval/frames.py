@@ -1,12 +1,16 @@
 """Which frames an encoder takes, and reading one video for an encoder."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.models.encoder import Encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | None = None) -> FrameSpec:
@@ -23,7 +27,7 @@ def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | 
     )
 
 
-def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> torch.Tensor:
+def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> Tensor:
     """Read the frames of one whole video that an encoder takes.
 
     Args:
@@ -37,5 +41,7 @@ def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOption
     Raises:
         VideoError: the file cannot be read.
     """
+    import torch
+
     (segment,) = read_segments(path, frame_spec(encoder), reader=reader)
     return torch.from_numpy(segment.video).unsqueeze(0)

@@ -71,9 +71,11 @@ ALLOWED = {
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
 TORCH_FREE = [
-    "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py", "vmr/data/**/*.py",
-    "vmr/cli/*.py", "vmr/models/upstream/published.py", "retrieval/manifest.py", "retrieval/feature_cache.py",
-    "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/__init__.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py", "vmr/memory.py", "vmr/openmp.py",
+    "vmr/data/**/*.py", "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py",
+    "vmr/models/upstream/published.py", "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py",
+    "retrieval/frames.py", "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/store.py",
+    "retrieval/texts.py", "retrieval/tokens.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 MAX_FILE_LINES = 400
