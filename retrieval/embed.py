@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 
 from vmr.checks import check_paths, check_type
+from vmr.cpus import let_threads_sleep
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
@@ -29,6 +30,9 @@ from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.tokens import TokenStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # Segments of one video that are embedded together. Batches never mix videos, so a video's vectors are identical to the
 # last bit whichever other videos are decoded at the same time.
@@ -133,6 +137,7 @@ def embed_videos_with(
     check_type("decode", decode, DecodeOptions)
     check_type("cache", cache, FeatureCache, NoneType)
     _check(encoders, tokens)
+    let_threads_sleep()  # an encoder of the user's own did not come through `load_model`
     temporary = tempfile.TemporaryDirectory(prefix="vmr-features-") if tokens and cache is None else None
     cache = cache if temporary is None else FeatureCache(temporary.name)
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, cache, temporary)
@@ -211,7 +216,7 @@ class _EncoderResults:
                 features = known[key]
                 self.done[path] = EmbeddedVideo(path, features.spans, features.vectors, features.remarks)
 
-    def embed(self, batch: torch.Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    def embed(self, batch: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Embed uint8 (b, T, 3, S, S): return vectors (b, D), and tokens (b, N, C) if they were asked for."""
         if self.matcher is None:
             return self.encoder.encode_video(batch).float().cpu().numpy(), None
@@ -269,6 +274,8 @@ class _UnfinishedVideo:
             result.keep(video, np.concatenate(tokens) if tokens else None)
 
     def _embed_waiting(self) -> None:
+        import torch
+
         batch = torch.from_numpy(np.stack(self.waiting))  # (b, T, 3, S, S)
         for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
             some_vectors, some_tokens = result.embed(batch)

@@ -1,13 +1,17 @@
 """Which frames an encoder takes, and reading one video for an encoder."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vmr.checks import check_path
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.models.encoder import Encoder, check_encoder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | None = None) -> FrameSpec:
@@ -25,7 +29,7 @@ def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | 
     )
 
 
-def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> torch.Tensor:
+def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> Tensor:
     """Read the frames of one whole video that an encoder takes.
 
     Args:
@@ -40,5 +44,7 @@ def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOption
         VideoError: the file cannot be read.
     """
     check_path("path", path)
+    import torch
+
     (segment,) = read_segments(path, frame_spec(encoder), reader=reader)
     return torch.from_numpy(segment.video).unsqueeze(0)

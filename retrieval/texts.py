@@ -1,12 +1,20 @@
-"""From texts to vectors."""
+"""From texts to vectors.
+
+Imports the feature cache, and with it the readers of videos, only if it is used: a search does without.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.models.encoder import Encoder, TextLimited, check_encoder, check_texts
-from vmr.retrieval.feature_cache import FeatureCache, texts_key
+
+if TYPE_CHECKING:
+    from vmr.retrieval.feature_cache import FeatureCache
 
 TEXTS_AT_ONCE = 1024  # at most this many texts per call; an encoder makes smaller batches itself
 
@@ -30,10 +38,13 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
     limit = getattr(encoder, "max_text_tokens", None)
     if isinstance(encoder, TextLimited) and limit is None:
         cache = None  # its vectors depend on settings that this function cannot see
-    key = texts_key(texts, limit, encoder.fingerprint)
-    kept = None if cache is None else cache.texts(key)
-    if kept is not None:
-        return kept
+    if cache is not None:
+        from vmr.retrieval.feature_cache import texts_key
+
+        key = texts_key(texts, limit, encoder.fingerprint)
+        kept = cache.texts(key)
+        if kept is not None:
+            return kept
     row_of_text = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     distinct = list(row_of_text)
     batches = [distinct[start : start + TEXTS_AT_ONCE] for start in range(0, len(distinct), TEXTS_AT_ONCE)] or [[]]

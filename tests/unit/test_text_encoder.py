@@ -128,7 +128,7 @@ def test_the_padding_word_starts_at_zero(text_encoder):
     ("change", "message"),
     [
         ({"width": 30}, "no multiple of num_heads"),
-        ({"num_text_layers": 3}, "leave none to look at the video"),
+        ({"num_text_layers": 4}, "num_text_layers is 4, but there are 3 layers"),
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"max_positions": 1}, "max_positions is 1"),
         ({"dropout": 1.0}, "dropout is 1.0"),

@@ -72,3 +72,5 @@ def test_a_model_without_the_head_cannot_guess_words():
 def test_a_space_without_dimensions():
     with pytest.raises(ModelError, match="embed_dim is 0"):
         VideoTextConfig(embed_dim=0)
+    with pytest.raises(ModelError, match="2 text layers of 2 leave none to look at the video"):
+        VideoTextConfig(text=TextConfig(num_layers=2, num_text_layers=2))

@@ -149,9 +149,6 @@ def call_command(command: Command, config: Any) -> None:
         command: the function.
         config: the namespace of its options.
     """
-    # Decoding processes share the cores with torch. Its OpenMP threads would otherwise use the cores while they wait
-    # for each other: embedding took four times as long. Torch reads this variable when it is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # print even a file name that cannot be encoded

@@ -32,10 +32,12 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         _print_machine()
         return
     from vmr.models.catalogue import load_model, shows_progress
-    from vmr.models.upstream.released import RELEASED
+    from vmr.models.upstream.published import RELEASED_MODELS
     from vmr.progress import spinner
 
-    if model in RELEASED:
+    if model in RELEASED_MODELS:
+        from vmr.models.upstream.released import RELEASED
+
         _print_released(RELEASED[model])
     with spinner(not shows_progress(model), "loading the model"):
         encoder = load_model(model)

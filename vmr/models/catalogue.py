@@ -1,15 +1,22 @@
-"""The names of the known models, and the one function that turns a name or a path into an encoder."""
+"""The names of the known models, and the one function that turns a name or a path into an encoder.
+
+Imports no torch: names, paths and sizes are checked first.
+"""
+
+from __future__ import annotations
 
 import difflib
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from vmr.checks import check_path, whole_number
+from vmr.cpus import let_threads_sleep
 from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder
-from vmr.models.upstream.released import RELEASED, ReleasedModel, check_sizes, download
-from vmr.processes import choose_device
+from vmr.models.upstream.published import RELEASED_MODELS, about_released
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -19,7 +26,7 @@ SHIPPED = {path.parent.name: path.parent for path in sorted(Path(__file__).with_
 KNOWN = {
     "offline": "a baseline whose weights come with pip",
     **dict.fromkeys(SHIPPED, "trained with vmr on its own synthetic benchmark, and comes with it"),
-    **{name: released.about for name, released in RELEASED.items()},
+    **{name: about_released(pairs) for name, pairs in RELEASED_MODELS.items()},
     "open_clip:MODEL/WEIGHTS": "CLIP averaged over frames",
     "a folder": "a model saved by vmr",
     f"a file ({' '.join(WEIGHT_SUFFIXES)})": "a video-text checkpoint of upstream's VideoMamba",
@@ -69,10 +76,12 @@ def load_model(
     try:
         name = str(check_path("name", name))
         sizes = {key: None if value is None else whole_number(key, value) for key, value in sizes.items()}
-        chosen = choose_device(device)
     except VmrError as error:
         raise ModelError(str(error)) from error
     num_frames, image_size, num_heads = sizes.values()
+    path = None if _is_named(name) else _existing(name)
+    let_threads_sleep()
+    chosen = _device(device)
     if name == "offline":
         from vmr.models.families.offline import OfflineEncoder
 
@@ -90,20 +99,22 @@ def load_model(
         return load_saved(
             SHIPPED[name], chosen, name=name, about=KNOWN[name], num_frames=num_frames, image_size=image_size
         )
-    if name in RELEASED:
+    if path is None:
         _refuse(name, num_heads=num_heads)
-        return _load_released(RELEASED[name], chosen, num_frames=num_frames, image_size=image_size)
-    if not _is_path(name):
-        raise ModelError(_unknown(name))
-    return _load_path(Path(name).expanduser().absolute(), chosen, **sizes)
+        return _load_released(name, chosen, num_frames=num_frames, image_size=image_size)
+    return _load_path(path, chosen, **sizes)
 
 
-def _load_released(
-    released: ReleasedModel, device: torch.device, *, num_frames: int | None, image_size: int | None
-) -> Encoder:
+def _is_named(name: str) -> bool:
+    return name == "offline" or name.startswith("open_clip:") or name in SHIPPED or name in RELEASED_MODELS
+
+
+def _load_released(name: str, device: torch.device, *, num_frames: int | None, image_size: int | None) -> Encoder:
     from vmr.models.families.video_text import VideoTextEncoder
     from vmr.models.text.tokenizer import CaptionTokenizer
+    from vmr.models.upstream.released import RELEASED, check_sizes, download
 
+    released = RELEASED[name]
     tokenizer = CaptionTokenizer()  # may raise MissingExtraError, so call it before a long download
     encoder = VideoTextEncoder.from_upstream(
         download(released),
@@ -127,7 +138,7 @@ def shows_progress(name: str | Path) -> bool:
     Returns:
         True for the released models.
     """
-    return str(name) in RELEASED
+    return str(name) in RELEASED_MODELS
 
 
 def _load_path(
@@ -138,10 +149,6 @@ def _load_path(
 
         _refuse(str(path), num_heads=num_heads)
         return load_saved(path, device, num_frames=num_frames, image_size=image_size)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file or folder")
-    if path.suffix not in WEIGHT_SUFFIXES:
-        raise ModelError(f"{path}: not a model: name a folder saved by vmr, or a file in {' '.join(WEIGHT_SUFFIXES)}")
     from vmr.models.families.video_text import VideoTextEncoder
 
     return VideoTextEncoder.from_upstream(
@@ -153,6 +160,18 @@ def _load_path(
         image_size=image_size,
         num_heads=num_heads,
     )
+
+
+def _existing(name: str) -> Path:
+    """The absolute path of a saved model or a checkpoint file. Raises ModelError if there is none."""
+    if not _is_path(name):
+        raise ModelError(_unknown(name))
+    path = Path(name).expanduser().absolute()
+    if not path.is_dir() and not path.is_file():
+        raise ModelError(f"{path}: no such file or folder")
+    if path.is_file() and path.suffix not in WEIGHT_SUFFIXES:
+        raise ModelError(f"{path}: not a model: name a folder saved by vmr, or a file in {' '.join(WEIGHT_SUFFIXES)}")
+    return path
 
 
 def _is_path(name: str) -> bool:
@@ -171,3 +190,12 @@ def _refuse(name: str, **sizes: int | None) -> None:
     for key, value in sizes.items():
         if value is not None:
             raise ModelError(f"{name}: {key} cannot be chosen for this model")
+
+
+def _device(name: str) -> torch.device:
+    from vmr.processes import choose_device
+
+    try:
+        return choose_device(name)
+    except VmrError as error:
+        raise ModelError(str(error)) from error

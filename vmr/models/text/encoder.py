@@ -27,7 +27,7 @@ class TextConfig:
         vocab_size: entries of the tokeniser.
         width: W, channels of a token.
         num_layers: layers of the whole BERT.
-        num_text_layers: how many of the first layers read the text alone; fewer than num_layers.
+        num_text_layers: how many of the first layers read the text alone; all of them in a model without fusion.
         num_heads: H, heads of every attention; must divide the width.
         feed_forward: channels inside the feed-forward part of a layer.
         max_positions: the longest text, in tokens.
@@ -55,10 +55,8 @@ class TextConfig:
             raise ModelError(f"text: max_positions is {self.max_positions}, but [CLS] and [SEP] take 2")
         if self.width % self.num_heads:
             raise ModelError(f"text: width {self.width} is no multiple of num_heads {self.num_heads}")
-        if self.num_text_layers >= self.num_layers:
-            raise ModelError(
-                f"text: {self.num_text_layers} text layers of {self.num_layers} leave none to look at the video"
-            )
+        if self.num_text_layers > self.num_layers:
+            raise ModelError(f"text: num_text_layers is {self.num_text_layers}, but there are {self.num_layers} layers")
         if not 0.0 <= self.dropout < 1.0:
             raise ModelError(f"text: dropout is {self.dropout}, but must be in [0, 1)")
 

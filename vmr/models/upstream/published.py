@@ -12,6 +12,9 @@ SCORES_SOURCE = "OpenGVLab/VideoMamba, videomamba/video_mm/MODEL_ZOO.md: zero-sh
 PAIRS = ("5M", "17M", "25M")
 """How many video-text pairs each of the published models was trained on."""
 
+RELEASED_MODELS = {f"videomamba-m-{pairs.lower()}": pairs for pairs in PAIRS}
+"""Name that `load_model` takes -> its entry of PAIRS; `vmr.models.upstream.released` knows where the files are."""
+
 # Data set and direction, then R@1, R@5 and R@10 of the models trained on 5M, 17M and 25M pairs.
 _PUBLISHED: tuple[tuple[str, str, Recalls, Recalls, Recalls], ...] = (
     ("MSRVTT", "text_to_video", (32.0, 53.1, 63.6), (34.7, 58.9, 68.0), (35.6, 58.1, 69.5)),
@@ -40,6 +43,18 @@ class PublishedScore:
     dataset: str
     direction: str
     recalls: Recalls
+
+
+def about_released(pairs: str) -> str:
+    """Say in one line what a published model can and cannot do.
+
+    Args:
+        pairs: how many pairs it was trained on, one of PAIRS.
+
+    Returns:
+        The line.
+    """
+    return f"VideoMamba-M trained on {pairs} pairs; its published scores are re-ranked, embeddings alone score less"
 
 
 def published_scores(pairs: str) -> tuple[PublishedScore, ...]:

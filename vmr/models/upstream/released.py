@@ -9,7 +9,13 @@ from pathlib import Path
 from vmr.errors import ModelError
 from vmr.files import sha256_of
 from vmr.models.hub import download_file
-from vmr.models.upstream.published import SCORES_SOURCE, PublishedScore, published_scores
+from vmr.models.upstream.published import (
+    RELEASED_MODELS,
+    SCORES_SOURCE,
+    PublishedScore,
+    about_released,
+    published_scores,
+)
 from vmr.models.video_text import VideoTextConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
@@ -102,26 +108,25 @@ def check_sizes(released: ReleasedModel, config: VideoTextConfig) -> None:
             )
 
 
-def _middle(pairs: str, trained_on: str) -> ReleasedModel:
+def _middle(name: str, pairs: str) -> ReleasedModel:
     """The model of VideoMamba-M and BERT base that was trained on `pairs` pairs."""
     return ReleasedModel(
-        name=f"videomamba-m-{pairs.lower()}",
+        name=name,
         repository="OpenGVLab/VideoMamba",
         file=f"videomamba_m16_{pairs}_f8_res224.pth",
-        trained_on=trained_on,
-        about=f"VideoMamba-M trained on {pairs} pairs; its published scores are re-ranked, embeddings alone score less",
+        trained_on=_TRAINED_ON[pairs],
+        about=about_released(pairs),
         config=MIDDLE,
         scores=published_scores(pairs),
         scores_source=SCORES_SOURCE,
     )
 
 
-RELEASED = {
-    released.name: released
-    for released in (
-        _middle("5M", "CC3M + WebVid2M"),
-        _middle("17M", "CC3M + CC12M + COCO + VG + SBU + WebVid2M"),
-        _middle("25M", "CC3M + CC12M + COCO + VG + SBU + WebVid10M"),
-    )
+_TRAINED_ON = {
+    "5M": "CC3M + WebVid2M",
+    "17M": "CC3M + CC12M + COCO + VG + SBU + WebVid2M",
+    "25M": "CC3M + CC12M + COCO + VG + SBU + WebVid10M",
 }
+
+RELEASED = {name: _middle(name, pairs) for name, pairs in RELEASED_MODELS.items()}
 """Name -> checkpoint."""
