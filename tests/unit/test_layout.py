@@ -5,14 +5,13 @@ import configparser
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent.parent
-MAPPED = {"vmr.retrieval": "retrieval", "vmr.eval": "eval", "vmr.configs": "configs"}
+from tests.paths import REPOSITORY
+from tests.sources import MAPPED, SOURCES, imports_of
 
 # Modules that every package may import.
 FOUNDATION = "errors files from_json memory processes progress version"
@@ -81,39 +80,11 @@ MAX_FILES_OF_A_PACKAGE = 14  # about twelve
 MAX_SHARED_LINES = 5
 
 
-def sources() -> dict[str, Path]:
-    """Module name -> file, for every module that is shipped."""
-    found = {}
-    for top, package in {"vmr": "vmr", **{folder: name for name, folder in MAPPED.items()}}.items():
-        for path in sorted((REPOSITORY / top).rglob("*.py")):
-            parts = path.relative_to(REPOSITORY / top).with_suffix("").parts
-            if top == "vmr" and parts[0] in MAPPED.values():
-                continue  # the link to a folder that is walked in its own right
-            found[".".join([package, *(part for part in parts if part != "__init__")])] = path
-    return found
-
-
-SOURCES = sources()
-
-
 def package_of(module: str) -> str:
     name = module.removeprefix("vmr").removeprefix(".")
     while name not in ALLOWED:
         name = name.rpartition(".")[0]
     return name
-
-
-def imports_of(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """The modules that a file imports; for an imported class or function, the module that defines it."""
-    tree = ast.parse(path.read_text())
-    for node in tree.body if top_level_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in SOURCES else str(node.module)
 
 
 def test_package_list_is_the_folders():

@@ -11,7 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.unit.test_layout import REPOSITORY, SOURCES, imports_of
+from tests.paths import REPOSITORY
+from tests.sources import SOURCES, imports_of
 
 SETUP = configparser.ConfigParser()
 SETUP.read(REPOSITORY / "setup.cfg")

@@ -179,7 +179,8 @@ def _write_video(file: Path, frames: ClipPixels) -> None:
     import av
 
     with av.open(str(file), "w") as container:
-        stream = container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
+        container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
+        stream = container.streams.video[0]
         stream.width, stream.height, stream.pix_fmt = frames.shape[3], frames.shape[2], "rgb24"
         stream.codec_context.thread_count = 1  # the number of threads changes the bytes
         for frame in frames.transpose(0, 2, 3, 1):  # (H, W, 3)
