@@ -55,6 +55,7 @@ class Gallery:
         # Inner products of equal vectors can differ in the last bit, depending on their place in a block, and that
         # would decide ties. So an exact index holds each vector once; an approximate index holds all rows, as in real
         # use.
+        self._place_of_row: NDArray[np.int64]
         rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
         store.add(np.arange(len(rows)), rows)
         self._store, self.factory = store, store.factory

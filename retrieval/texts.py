@@ -48,8 +48,8 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
     row_of_text = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     distinct = list(row_of_text)
     batches = [distinct[start : start + TEXTS_AT_ONCE] for start in range(0, len(distinct), TEXTS_AT_ONCE)] or [[]]
-    vectors = np.concatenate([encoder.encode_text(batch).float().cpu().numpy() for batch in batches])
-    vectors = vectors[[row_of_text[text] for text in texts]]
+    each = np.concatenate([encoder.encode_text(batch).float().cpu().numpy() for batch in batches])
+    vectors: NDArray[np.float32] = each[[row_of_text[text] for text in texts]]
     if cache is not None:
         cache.put_texts(key, vectors)
     return vectors

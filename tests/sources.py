@@ -1,4 +1,4 @@
-"""The modules that are shipped, and the calls in them."""
+"""The modules that are shipped, what they import, and the calls in them."""
 
 import ast
 from collections.abc import Iterator
@@ -22,6 +22,19 @@ def sources() -> dict[str, Path]:
 
 
 SOURCES = sources()
+
+
+def imports_of(path: Path, top_level_only: bool = False) -> Iterator[str]:
+    """The modules that a file imports; for an imported class or function, the module that defines it."""
+    tree = ast.parse(path.read_text())
+    for node in tree.body if top_level_only else ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in SOURCES else str(node.module)
 
 
 def calls(tree: ast.AST, function: str = "") -> Iterator[tuple[str, ast.Call]]:

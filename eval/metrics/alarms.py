@@ -6,6 +6,7 @@ raised it. The bounds are set so that a sound model raises no alarm. But a resul
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -175,7 +176,7 @@ def _chance(num_own: int, num_gallery: int, k: int) -> float:
 
 def _chance_bounds(chances: Sequence[float], counts: NDArray[np.int64]) -> tuple[int, int]:
     """The central 99.9 % interval of how many independent events happen, counts[n] of which have chances[n]."""
-    distribution = np.ones(1)
+    distribution: NDArray[np.floating[Any]] = np.ones(1)
     for chance, count in zip(chances, counts, strict=True):
         distribution = np.convolve(distribution, _binomial(int(count), chance))
     up_to = np.cumsum(distribution)

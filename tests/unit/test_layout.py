@@ -5,14 +5,13 @@ import configparser
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 from tests.paths import REPOSITORY
-from tests.sources import MAPPED, SOURCES, calls, name_of
+from tests.sources import MAPPED, SOURCES, calls, imports_of, name_of
 
 # Modules that every package may import.
 FOUNDATION = "checks cpus errors files from_json hashes locks memory parsing processes progress signals version"
@@ -120,19 +119,6 @@ def package_of(module: str) -> str:
     while name not in ALLOWED:
         name = name.rpartition(".")[0]
     return name
-
-
-def imports_of(path: Path, top_level_only: bool = False) -> Iterator[str]:
-    """The modules that a file imports; for an imported class or function, the module that defines it."""
-    tree = ast.parse(path.read_text())
-    for node in tree.body if top_level_only else ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                yield whole if whole in SOURCES else str(node.module)
 
 
 def test_package_list_is_the_folders():

@@ -60,6 +60,7 @@ def edit_config(folder: Path, **changes: object) -> None:
 def replace_weights(folder: Path, weights: dict[str, Tensor]) -> None:
     """Write other weights, with their checksum."""
     path = weights_file(folder)
+    path.unlink()  # `weights` may be mapped from this file
     save_file(weights, path)
     edit_config(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 

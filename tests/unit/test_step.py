@@ -63,7 +63,8 @@ def test_batches_of_a_step_are_averaged(tokenizer):
     assert result.losses["contrastive"] == pytest.approx((separate[0][0] + separate[1][0]) / 2, rel=1e-6)
     for name, value in weights_of(stepper).items():
         mean = (separate[0][1][name] + separate[1][1][name]) / 2  # SGD moves along the gradient
-        torch.testing.assert_close(value - before[name], mean, rtol=1e-4, atol=1e-7)
+        # The largest weights are up to 2.8, where float32 has steps of 2.4e-7.
+        torch.testing.assert_close(value - before[name], mean, rtol=1e-4, atol=2.4e-7)
 
 
 def test_gradients_are_clipped_together(tokenizer):

@@ -45,8 +45,8 @@ def bidirectional_conv_silu(
     _check(x, *backward)
     if forward[0].shape != backward[0].shape:
         raise VmrError(f"conv: the two filters differ: {tuple(forward[0].shape)} and {tuple(backward[0].shape)}")
-    for name, tensor in zip(("out[0]", "out[1]"), out or (), strict=False):
-        _check_out(name, tensor, x, (*forward, *backward))
+    for index, tensor in enumerate(out or ()):
+        _check_out(f"out[{index}]", tensor, x, (*forward, *backward))
     choice = _choose(backend, x, forward[0])
     if choice == "cpu":
         from vmr.ops.conv_cpu import bidirectional_conv_silu_cpu

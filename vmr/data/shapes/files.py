@@ -167,7 +167,8 @@ def _encode(frames: ClipPixels) -> memoryview:
 
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
+        container.add_stream("libx264rgb", rate=FPS, options={"qp": "0", "preset": "ultrafast"})
+        stream = container.streams.video[0]
         stream.width, stream.height, stream.pix_fmt = frames.shape[3], frames.shape[2], "rgb24"
         stream.codec_context.thread_count = 1  # the number of threads changes the bytes
         for frame in frames.transpose(0, 2, 3, 1):  # (H, W, 3)

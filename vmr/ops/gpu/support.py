@@ -51,7 +51,7 @@ def _missing_reason() -> str:
         return "it is switched off by VMR_DISABLE_TRITON=1"
     version = triton_version()
     if not version:
-        return "Triton is not installed; on Linux it comes with torch, from version 2.7"
+        return "Triton is not installed; on Linux it comes with torch"
     if _numbers(version) < OLDEST:
         return f"Triton {version} is too old; install torch 2.7 or newer, which brings {OLDEST[0]}.{OLDEST[1]}"
     if interpreted():
