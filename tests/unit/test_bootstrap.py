@@ -77,6 +77,16 @@ def test_recall_interval_is_the_binomial_one():
     assert share_interval(ranks == 1, num_resamples=20_000) == (pytest.approx(low, abs=1), pytest.approx(high, abs=1))
 
 
+def test_a_share_has_an_interval_that_can_be_drawn_again():
+    assert share_interval(np.ones(7, bool)) == (100.0, 100.0)
+    assert share_interval(np.zeros(7, bool)) == (0.0, 0.0)
+    # two queries, one right: resamples hold 0, 1 or 2 right ones with 1/4, 1/2, 1/4, so the middle 40 % are 50 %
+    assert share_interval(np.array([True, False]), confidence=0.4) == (50.0, 50.0)
+    assert share_interval(np.array([True, False]), confidence=0.6) == (0.0, 100.0)
+    hits = some_ranks(1000) <= 3
+    assert share_interval(hits) == share_interval(hits, seed=0) != share_interval(hits, seed=1)
+
+
 def test_directions_are_resampled_apart():
     # were both resampled by the same draws, rsum of equal ranks would spread 2 s; apart, sqrt(2) s
     ranks = np.array([1] * 200 + [99] * 200)

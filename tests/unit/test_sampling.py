@@ -71,6 +71,23 @@ def test_fps_takes_the_middle_of_each_step_and_rounds_halves_to_even():
     assert fps_indices(1, 0.2, 25, 5).tolist() == [0]  # 0.5 s lies past the end
 
 
+def test_fps_counts_a_step_that_has_begun_unless_its_middle_is_past_the_last_frame():
+    # 10.2 s are five steps of 2 s and the begin of a sixth, whose middle is at 11 s: frame 330
+    assert fps_indices(0.5, 10.2, 30).tolist() == [30, 90, 150, 210, 270, 330]
+    assert fps_indices(0.5, 10.2, 30, 331).tolist() == [30, 90, 150, 210, 270, 330]
+    assert fps_indices(0.5, 10.2, 30, 330).tolist() == [30, 90, 150, 210, 270]
+    assert fps_indices(0.5, 10.2, 30, max_num_frames=1).tolist() == [30]
+
+
+@pytest.mark.parametrize("rule", ["middle", "rand", "trimmed1", "rand_trimmed1", "rand_upstream", "fps2"])
+@pytest.mark.parametrize("num_frames", [1, 100])
+def test_every_rule_gives_indices_of_frames_in_order(rule, num_frames):
+    clip = Clip(num_frames, fps=25.0)
+    indices = sample_indices(rule, 8, clip, np.random.default_rng(0))
+    assert indices.dtype == np.int64
+    assert (np.diff(indices) >= 0).all() and 0 <= indices[0] <= indices[-1] < num_frames
+
+
 def test_trimmed_counts_the_first_seconds_only():
     assert trimmed_length(1500, 25.0) == 750  # 60 s -> 30 s
     assert trimmed_length(1000, 29.97) == 899  # 33.4 s; int(899.1)
