@@ -47,6 +47,18 @@ def test_random_scores_are_told_from_the_number_of_right_texts(seed):
     assert "where random scores give 15.90 to 24.30 % (1000 queries, 50 in the gallery)" in found[0]
 
 
+def test_what_random_scores_just_reach_is_no_better_than_chance():
+    # 12 texts, 2 videos: random scores find 1 to 11 of them first, as of 12 coin flips (see the exact sums below);
+    # the first 5 of 2 hold all, which says nothing
+    scores = np.where(np.arange(12)[:, None] % 2 == np.arange(2), 1.0, 0.0) + np.arange(12)[:, None] / 100
+    assert raised(scores, np.arange(12) % 2) == []  # 12 of 12 is more than 11
+    scores[3] = scores[3, ::-1].copy()  # 11 of 12
+    assert raised(scores, np.arange(12) % 2) == [
+        "text to video is no better than chance: R@1 is 91.67 %, where random scores give 8.33 to 91.67 % "
+        "(12 queries, 2 in the gallery)"
+    ]
+
+
 def test_scores_turned_upside_down_are_no_better_than_chance():
     assert raised(-10 * np.eye(200) + noise(200, 200))[0].startswith(
         "text to video is no better than chance: R@10 is 0.00 %"
@@ -86,6 +98,7 @@ def test_constant_scores(score):
     assert raised(scores) == [
         f"every pair has the same score, {score:.6g}: the model cannot tell pairs apart; ranks are meaningless"
     ]
+    assert raised(np.ones((30, 30)) + 1e-4 * np.eye(30)) == []  # close, but not by rounding
     rounding = scores * (1 + 1e-7 * noise(30, 30)).astype(np.float32)
     assert len(raised(rounding)) == 1
 
@@ -130,6 +143,16 @@ def test_one_video_that_wins_nearly_everything():
     assert not any("wrongly" in sentence for sentence in raised(scores, [7] * 90 + list(range(10))))
 
 
+def test_a_video_that_wins_more_than_half_is_too_near_to_everything():
+    scores = 5.0 * np.eye(100)
+    scores[:51, 7] += 40  # text 7 is right to find video 7, the other 50 are wrong
+    assert raised(scores) == []
+    scores[51, 7] += 40
+    assert raised(scores) == [
+        "text to video: video 7 is wrongly the best for 51 of 100 queries: it is found first for nearly every text"
+    ]
+
+
 def test_reranked_scores_are_looked_at_in_both_directions():
     logits = np.where(noise(60, 60) > 0.5, noise(60, 60, 1), NOT_RERANKED) + 110 * np.eye(60)
     assert raised(logits, video_to_text=logits.T) == []
@@ -153,6 +176,17 @@ def test_collapsed_embeddings():
         "the 10 text embeddings have collapsed: their mean pairwise cosine is 1.0000 and their effective rank is 1.00 "
         "of 8"
     )
+
+
+def test_embeddings_along_one_line_but_a_few_have_collapsed():
+    # 19 of 20 along one axis: energies 0.95 and 0.05, entropy 0.1985, rank 1.22; 19 * 18 of 20 * 19 pairs have cosine 1
+    units = np.array([[1.0, 0.0]] * 19 + [[0.0, 1.0]])
+    assert raised(np.eye(20), query_vectors=units) == [
+        "the 20 text embeddings have collapsed: their mean pairwise cosine is 0.9000 and their effective rank is 1.22 "
+        "of 2"
+    ]
+    # 14 of 15: energies 14/15 and 1/15, entropy 0.2449, rank 1.28
+    assert raised(np.eye(15), query_vectors=units[-15:]) == []
 
 
 def test_mean_cosine_and_effective_rank_by_hand():

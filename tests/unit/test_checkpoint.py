@@ -108,13 +108,15 @@ def test_state_comes_back(tmp_path):
     assert path == tmp_path / "step-00000040"
     assert sorted(file.name for file in path.iterdir()) == ["model.safetensors", "state.json"]
     assert asdict(read_state(path)) == asdict(STATE)
+    assert json.loads((path / "state.json").read_text())["schema"] == "vmr-checkpoint/1"
     assert not list(tmp_path.glob(".*"))
 
 
 def test_newest_first_and_beyond_eight_digits(tmp_path):
     for number in (9, 100, 20, 123456789):
         save(tmp_path, number)
-    (tmp_path / "notes").mkdir()
+    for other in ("notes", "step-0000040", "step-00000040-old", "old-step-00000040"):
+        (tmp_path / other).mkdir()
     names = [path.name for path in list_checkpoints(tmp_path)]
     assert names == ["step-123456789", "step-00000100", "step-00000020", "step-00000009"]
     assert list_checkpoints(tmp_path / "absent") == []

@@ -95,6 +95,13 @@ def test_shapes_and_one_pair():
     assert (result.text_to_video.shape, result.video_to_text.shape) == ((2, 5), (5, 2))
 
 
+def test_shares_may_be_small_but_must_not_vanish():
+    # 6 is 600 temperatures of 0.01: a share of exp(-600), which is a float; 6.01 is one temperature more
+    assert dual_softmax([[6.0], [1e-9]]).text_to_video[1, 0] == pytest.approx(2e-9 * math.exp(-600), rel=1e-6)
+    with pytest.raises(VmrError, match="spread over 601 temperatures of 0.01"):
+        dual_softmax([[6.01], [0.0]])
+
+
 def test_large_scores_do_not_overflow():
     # exp(20 * 1000) is no float; the quotients are 1 and exp(-20 * 1)
     assert qb_norm([[1000.0], [999.0]]).text_to_video == pytest.approx(np.array([[0.0], [-20.0]]), abs=1e-6)

@@ -1,6 +1,7 @@
 """Re-ranking: which pairs are scored, once each, and the score of all others; and the engine, with a model."""
 
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def match(video, texts):
 
 def test_only_candidates_of_a_direction_have_logits():
     result = Candidates(SCORES, 1).score(match)
-    no = NOT_RERANKED
+    no = -100  # as in upstream
     # text to video: text 0 -> video 0, text 1 -> video 1, text 2 -> video 2
     assert result.text_to_video.tolist() == [[0, no, no], [no, 11, no], [no, no, 22]]
     # video to text: video 0 -> text 0, video 1 -> text 1, video 2 -> text 2
@@ -190,7 +191,7 @@ def test_an_interrupted_run_goes_on(matcher, tokens, texts, scores, tmp_path):
     assert asked == [3, 4]
     assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), straight)
     assert asked == [3, 4]  # all is in the log
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LOG_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == ["rerank.sqlite"]
 
 
 @pytest.mark.parametrize("change", ["k", "scores", "texts", "weights", "text limit"])
@@ -225,6 +226,14 @@ def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
     assert RerankLog(tmp_path, "other").read() == {}
     assert log.fix_batch_size(256) == 256  # another batch size changes the last bits, so no earlier logits are kept
     assert log.read() == {}
+
+
+def test_the_log_waits_while_another_process_writes(tmp_path):
+    log, other = RerankLog(tmp_path, "run"), sqlite3.connect(tmp_path / LOG_FILE, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.2, other.rollback).start()
+    log.append(1, np.array([2.5], np.float32))
+    assert log.read()[1].tolist() == [2.5]
 
 
 def test_logits_of_another_length_are_computed_again(matcher, tokens, texts, scores, tmp_path):

@@ -148,7 +148,12 @@ def test_a_window_counts_frames_by_when_they_are_shown():
 
 def test_a_frame_that_begins_with_a_window_belongs_to_it_in_spite_of_rounding():
     assert 3 * 0.1 > 0.3
-    assert window_indices(np.array([0.2, 0.25, 0.3, 0.35]), 1, 3 * 0.1, 0.34).tolist() == [2]
+    shown = np.array([0.2, 0.25, 0.3, 0.35, 0.4])
+    assert window_indices(shown, 2, 3 * 0.1, 0.4).tolist() == [2, 3]
+    assert window_indices(shown, 2, 0.25, 3 * 0.1).tolist() == [1, 1]  # not to the window before
+    # half a millisecond is no rounding
+    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.3, 0.4).tolist() == [2, 2]
+    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.2, 0.3).tolist() == [0, 1]
 
 
 def test_a_window_without_a_frame_takes_the_nearest():
