@@ -99,6 +99,7 @@ def test_constant_scores(score):
         f"every pair has the same score, {score:.6g}: the model cannot tell pairs apart; ranks are meaningless"
     ]
     assert raised(np.ones((30, 30)) + 1e-4 * np.eye(30)) == []  # close, but not by rounding
+    assert raised(np.ones((2, 2)))[0].startswith("every pair has the same score, 1: ")
     rounding = scores * (1 + 1e-7 * noise(30, 30)).astype(np.float32)
     assert len(raised(rounding)) == 1
 
@@ -107,7 +108,9 @@ def test_broken_scores_are_counted_by_kind():
     scores = np.eye(30)
     scores[0, 1] = scores[4, 2] = math.nan
     scores[7, 8], scores[9, 8], scores[9, 7] = math.inf, -math.inf, -math.inf
-    assert raised(scores)[0].startswith("of 900 scores, 2 NaN, 1 +inf, 2 -inf: ")
+    assert raised(scores) == [
+        "of 900 scores, 2 NaN, 1 +inf, 2 -inf: a sound model gives none; check the embeddings and the weights"
+    ]
     back = np.eye(30)
     back[3, 4] = math.nan
     assert raised(np.eye(30), video_to_text=back)[0].startswith("of 900 scores (video to text), 1 NaN: ")
@@ -116,6 +119,7 @@ def test_broken_scores_are_counted_by_kind():
 def test_items_that_a_search_missed_are_not_broken():
     scores = np.where(np.eye(30, dtype=bool) | (noise(30, 30) > 1), 1 + np.eye(30), -math.inf)
     assert raised(scores, not_found=True) == []
+    assert raised(scores, not_found=True, video_to_text=scores.T) == []
     assert "-inf" in raised(scores)[0]
 
 
@@ -123,7 +127,10 @@ def test_ties_at_the_top():
     scores = np.eye(40)
     scores[:5, 39] = 1.0  # 5 of 40 texts score video 39 as high as their own
     (found,) = raised(scores)
-    assert found.startswith("text to video: 5 of 40 queries share their best score between several videos")
+    assert found == (
+        "text to video: 5 of 40 queries share their best score between several videos: "
+        "scores tie too often for ranks to mean much"
+    )
     scores[0, 39] = 0.0  # 4 of 40 are a tenth, which is not more than a tenth
     assert raised(scores) == []
     # ties among a query's own items do no harm: every video has two equal texts
@@ -211,8 +218,21 @@ def test_row_blocks_agree_with_one_block(monkeypatch):
     scores[2, 3] = math.nan
     whole = raised(scores)
     assert whole
+    hub = 5 * np.eye(37)
+    hub[1:, 0] = 9.0
+    hub[2, 5], hub[3, 6] = -math.inf, math.inf
+    of_hub = raised(hub)
+    assert len(of_hub) == 2
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 80)
     assert raised(scores) == whole
+    assert raised(hub) == of_hub
+
+
+def test_a_video_without_scores_is_not_the_best_of_everyone():
+    scores = np.eye(30)
+    scores[1:, 0] = math.nan
+    (found,) = raised(scores)
+    assert found.startswith("of 900 scores, 29 NaN: ")
 
 
 @pytest.mark.parametrize(

@@ -113,12 +113,12 @@ def test_state_comes_back(tmp_path):
 
 
 def test_newest_first_and_beyond_eight_digits(tmp_path):
-    for number in (9, 100, 20, 123456789):
+    for number in (9, 100, 20_000_000, 100_000_000):
         save(tmp_path, number)
     for other in ("notes", "step-0000040", "step-00000040-old", "old-step-00000040"):
         (tmp_path / other).mkdir()
     names = [path.name for path in list_checkpoints(tmp_path)]
-    assert names == ["step-123456789", "step-00000100", "step-00000020", "step-00000009"]
+    assert names == ["step-100000000", "step-20000000", "step-00000100", "step-00000009"]
     assert list_checkpoints(tmp_path / "absent") == []
 
 
@@ -172,8 +172,10 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         save(tmp_path, number)
     (tmp_path / ".step-00000050.tmp").mkdir()  # what a kill leaves
     (tmp_path / ".step-00000050.tmp" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".step-file").write_text("no folder: it cannot be removed as one, which must not end a run")
     prune(tmp_path, keep=2, best_step=10, last_step=40)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"step-000000{n}" for n in (10, 30, 40)]
+    kept = [".step-file", *(f"step-000000{n}" for n in (10, 30, 40))]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == kept
 
 
 def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one(tmp_path):
@@ -189,6 +191,9 @@ def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one
 
 def test_a_step_can_be_saved_again(tmp_path):
     save(tmp_path, 40, a=torch.zeros(2))
+    for rest in (".step-00000040.tmp", ".step-00000040.removed"):  # what kills have left
+        (tmp_path / rest).mkdir()
+        (tmp_path / rest / "model.safetensors").write_bytes(b"half")
     path = save(tmp_path, 40, a=torch.ones(2))
     assert load_file(path / "model.safetensors")["a"].tolist() == [1, 1]
     assert read_state(path).step == 40

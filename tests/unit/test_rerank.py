@@ -233,7 +233,29 @@ def test_the_log_waits_while_another_process_writes(tmp_path):
     other.execute("BEGIN EXCLUSIVE")
     threading.Timer(0.2, other.rollback).start()
     log.append(1, np.array([2.5], np.float32))
-    assert log.read()[1].tolist() == [2.5]
+    logits = log.read()[1]
+    assert (logits.tolist(), logits.dtype) == ([2.5], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("table", "call"),
+    [
+        ("runs", lambda log: log.fix_batch_size(8)),
+        ("logits", lambda log: log.read()),
+        ("logits", lambda log: log.append(1, np.zeros(1, np.float32))),
+    ],
+    ids=["batch size", "read", "append"],
+)
+def test_a_log_that_loses_its_tables_is_named(tmp_path, table, call):
+    log = RerankLog(tmp_path, "run")
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        connection.execute(f"DROP TABLE {table}")
+    with pytest.raises(VmrError) as caught:
+        call(log)
+    assert str(caught.value) == (
+        f"{tmp_path / LOG_FILE}: cannot be used as the log of re-ranking: no such table: {table}; "
+        "remove it to start anew"
+    )
 
 
 def test_logits_of_another_length_are_computed_again(matcher, tokens, texts, scores, tmp_path):

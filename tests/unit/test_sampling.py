@@ -93,6 +93,8 @@ def test_trimmed_counts_the_first_seconds_only():
     assert trimmed_length(1000, 29.97) == 899  # 33.4 s; int(899.1)
     assert trimmed_length(750, 25.0) == 750  # exactly 30 s stays whole
     assert trimmed_length(100, 25.0, max_s=2) == 50
+    assert trimmed_length(100, 25.0) == 100  # 4 s
+    assert trimmed_length(5, 0.5, max_s=1) == 1  # a frame each 2 s: one is kept
 
 
 def test_rules_by_name():
@@ -104,6 +106,8 @@ def test_rules_by_name():
     assert drawn == [rand_indices(8, 9, np.random.default_rng(seed), upstream=True).tolist() for seed in range(50)]
     assert sample_indices("fps0.1", 0, clip).tolist() == [125, 375, 625, 875, 1125, 1375]  # at 5, 15, ... s
     assert sample_indices("fps0.1", 2, clip).tolist() == [125, 375]
+    # 62 s are six steps of 10 s and the begin of a seventh, whose middle is past the end
+    assert sample_indices("fps0.1", 0, Clip(1550, 25.0)).tolist() == [125, 375, 625, 875, 1125, 1375]
     drawn = {
         rule: [sample_indices(rule, 2, clip, np.random.default_rng(seed)) for seed in range(300)]
         for rule in ("rand", "rand_trimmed30")
