@@ -125,7 +125,9 @@ def test_pairing_cancels_what_is_hard_for_both():
     assert (worse.value, worse.low, worse.high) == pytest.approx((-2, -2, -2))
     assert worse.share_not_above == 1.0
     easy = np.ones_like(hard)
-    assert paired_difference(hard, easy) == paired_difference(hard, easy, seed=0) != paired_difference(hard, easy, seed=1)
+    assert (
+        paired_difference(hard, easy) == paired_difference(hard, easy, seed=0) != paired_difference(hard, easy, seed=1)
+    )
     better = paired_difference(hard + 2, hard)["MnR"]
     assert (better.value, better.share_not_above) == (pytest.approx(2), 0.0)
 

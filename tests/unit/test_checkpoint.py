@@ -278,5 +278,5 @@ def test_a_run_does_not_go_on_with_what_is_not_its_own(tmp_path):
     with pytest.raises(VmrError, match="its run has 3 processes, not 1: use as many"):
         resumable(tmp_path, config)
     (path / "state.json").unlink()
-    with pytest.raises(VmrError, match="no checkpoint can be read: .*state.json is damaged"):
+    with pytest.raises(VmrError, match=r"no checkpoint can be read: .*state\.json is damaged"):
         resumable(tmp_path, config)

@@ -100,7 +100,7 @@ def test_shares_may_be_small_but_must_not_vanish():
     # 6 is 600 temperatures of 0.01: a share of exp(-600), which is a float; 6.01 is one temperature more
     assert dual_softmax([[6.0], [0.0]]).text_to_video.tolist() == [[12.0], [0.0]]
     assert dual_softmax([[6.0], [1e-9]]).text_to_video[1, 0] == pytest.approx(2e-9 * math.exp(-600), rel=1e-6)
-    with pytest.raises(VmrError, match="spread over 601 temperatures of 0.01"):
+    with pytest.raises(VmrError, match=r"spread over 601 temperatures of 0\.01"):
         dual_softmax([[6.01], [0.0]])
 
 

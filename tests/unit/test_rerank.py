@@ -5,6 +5,7 @@ import threading
 
 import numpy as np
 import pytest
+import torch
 
 import vmr.retrieval.reranking.candidates
 from tests.models import make_encoder, make_video, tiny_model
@@ -13,6 +14,7 @@ from vmr.retrieval.reranking import plan as rerank_plan
 from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates
 from vmr.retrieval.reranking.engine import rerank_videos
 from vmr.retrieval.reranking.log import LOG_FILE, RerankLog
+from vmr.retrieval.reranking.text_store import TextStore
 
 # text 0 prefers videos 0, 2; text 1 prefers 1, 0; text 2 prefers 2, 1
 SCORES = np.array([[0.9, 0.1, 0.5], [0.4, 0.8, 0.3], [0.1, 0.6, 0.7]], np.float32)
@@ -270,6 +272,22 @@ def test_a_damaged_log_is_named(matcher, tokens, texts, scores, tmp_path):
     with pytest.raises(VmrError, match=rf"{LOG_FILE}: cannot be used .* remove it") as caught:
         rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_texts_are_kept_in_the_folder_that_is_named(matcher, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no folder"))
+    texts, lengths = ["a dog", "two dogs run"], np.array([4, 5])
+    store = TextStore(matcher, texts, lengths, 64, tmp_path / "new" / "folder")
+    found, expected = store.batch(np.array([1, 0])), matcher.read_texts(texts[::-1])
+    torch.testing.assert_close(found.tokens[1, :4], expected.tokens[1, :4])
+    torch.testing.assert_close(found.tokens[0], expected.tokens[0])
+    assert (found.tokens[1, 4] == 0).all()  # padding
+    assert found.mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    store.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(VmrError) as caught:
+        TextStore(matcher, texts, lengths, 64, tmp_path / "file")
+    assert str(caught.value) == f"{tmp_path / 'file'}: cannot take the features of 2 texts: File exists"
 
 
 def test_a_budget_that_cannot_hold(matcher, tokens, texts, scores, tmp_path):
