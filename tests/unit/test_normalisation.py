@@ -125,7 +125,11 @@ def test_large_scores_do_not_overflow():
         (lambda: qb_norm([[0.1]], beta=-1.0), "beta is -1.0"),
         (lambda: qb_norm([[0.1]], beta=0.0), "beta is 0.0"),
         (lambda: qb_norm([[0.1]], beta=math.inf), "beta is inf"),
-        (lambda: dual_softmax([[3.0], [-100.0]]), "spread over 10300 temperatures of 0.01"),
+        (
+            lambda: dual_softmax([[3.0], [-100.0]]),
+            "spread over 10300 temperatures of 0.01: "
+            "choose a temperature that fits the scale of the scores .0.01 fits cosines.$",
+        ),
     ],
 )
 def test_what_cannot_be_normalised(call, message):

@@ -128,6 +128,15 @@ def test_an_unknown_rule_is_refused_with_the_choices(rule):
         sample_indices(rule, 8, Clip(100, 25.0))
 
 
+def test_the_message_about_an_unknown_rule_shows_each_rule():
+    with pytest.raises(VmrError) as caught:
+        check_rule("fps0")
+    assert str(caught.value) == (
+        "no sampling rule 'fps0': choose middle, rand, fpsR (such as fps2), trimmedN or rand_trimmedN "
+        "(such as trimmed30), or rand_upstream"
+    )
+
+
 def test_rand_without_a_generator_is_refused():
     for rule in ("rand", "rand_trimmed30"):
         with pytest.raises(VmrError, match=f"'{rule}' needs a random generator: pass rng"):
