@@ -1,5 +1,6 @@
 """Re-ranking: which pairs are scored, once each, and the score of all others; and the engine, with a model."""
 
+import hashlib
 import sqlite3
 import threading
 
@@ -217,6 +218,19 @@ def test_another_run_starts_anew(matcher, tokens, texts, scores, tmp_path, chang
     assert asked == [0, 1, 2, 3, 4]
     assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), first)
     assert len(asked) == NUM_VIDEOS  # the first run is in the log still
+
+
+def test_a_run_is_known_by_what_its_logits_depend_on(matcher, tokens, tmp_path):
+    # a log written by an earlier version must be found again, so the key must stay as it is
+    rerank_videos(matcher, tokens, ["a dog", "two dogs run"], np.array([[0.5], [-2.0]], np.float32), 3, work=tmp_path)
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        ((run,),) = connection.execute("SELECT run FROM runs").fetchall()
+    settings = (
+        f'{{"fingerprint": "{matcher.fingerprint}", "k": 3, "lengths": [4, 5], "shape": [2, 1], '
+        '"texts": ["a dog", "two dogs run"]}'
+    )
+    scores = bytes.fromhex("0000003f 000000c0")  # 0.5 and -2 as float32, little-endian
+    assert run == hashlib.sha256(settings.encode() + scores).hexdigest()
 
 
 def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
