@@ -67,6 +67,9 @@ def test_k_beyond_the_gallery_scores_all():
 def test_ties_take_the_first():
     result = Candidates(np.zeros((2, 3), np.float32), 1).score(match)
     assert (result.text_to_video != NOT_RERANKED).tolist() == [[True, False, False], [True, False, False]]
+    scores = np.random.default_rng(0).integers(0, 3, (1, 300)).astype(np.float32)
+    first = sorted(range(300), key=lambda video: (-scores[0, video], video))[:150]
+    assert np.flatnonzero(Candidates(scores, 150).by_text).tolist() == sorted(first)
 
 
 @pytest.mark.parametrize("k", [0, -1])
@@ -296,7 +299,7 @@ def test_texts_are_kept_in_the_folder_that_is_named(matcher, tmp_path, monkeypat
     torch.testing.assert_close(found.tokens[1, :4], expected.tokens[1, :4])
     torch.testing.assert_close(found.tokens[0], expected.tokens[0])
     assert (found.tokens[1, 4] == 0).all()  # padding
-    assert found.mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    assert (found.mask.tolist(), found.mask.dtype) == ([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]], torch.int64)
     store.close()
     (tmp_path / "file").touch()
     with pytest.raises(VmrError) as caught:
