@@ -47,6 +47,18 @@ def test_random_scores_are_told_from_the_number_of_right_texts(seed):
     assert "where random scores give 15.90 to 24.30 % (1000 queries, 50 in the gallery)" in found[0]
 
 
+def test_what_random_scores_just_reach_is_no_better_than_chance():
+    # 12 texts, 2 videos: random scores find 1 to 11 of them first, as of 12 coin flips (see the exact sums below);
+    # the first 5 of 2 hold all, which says nothing
+    scores = np.where(np.arange(12)[:, None] % 2 == np.arange(2), 1.0, 0.0) + np.arange(12)[:, None] / 100
+    assert raised(scores, np.arange(12) % 2) == []  # 12 of 12 is more than 11
+    scores[3] = scores[3, ::-1].copy()  # 11 of 12
+    assert raised(scores, np.arange(12) % 2) == [
+        "text to video is no better than chance: R@1 is 91.67 %, where random scores give 8.33 to 91.67 % "
+        "(12 queries, 2 in the gallery)"
+    ]
+
+
 def test_scores_turned_upside_down_are_no_better_than_chance():
     assert raised(-10 * np.eye(200) + noise(200, 200))[0].startswith(
         "text to video is no better than chance: R@10 is 0.00 %"
@@ -86,6 +98,8 @@ def test_constant_scores(score):
     assert raised(scores) == [
         f"every pair has the same score, {score:.6g}: the model cannot tell pairs apart; ranks are meaningless"
     ]
+    assert raised(np.ones((30, 30)) + 1e-4 * np.eye(30)) == []  # close, but not by rounding
+    assert raised(np.ones((2, 2)))[0].startswith("every pair has the same score, 1: ")
     rounding = scores * (1 + 1e-7 * noise(30, 30)).astype(np.float32)
     assert len(raised(rounding)) == 1
 
@@ -94,7 +108,9 @@ def test_broken_scores_are_counted_by_kind():
     scores = np.eye(30)
     scores[0, 1] = scores[4, 2] = math.nan
     scores[7, 8], scores[9, 8], scores[9, 7] = math.inf, -math.inf, -math.inf
-    assert raised(scores)[0].startswith("of 900 scores, 2 NaN, 1 +inf, 2 -inf: ")
+    assert raised(scores) == [
+        "of 900 scores, 2 NaN, 1 +inf, 2 -inf: a sound model gives none; check the embeddings and the weights"
+    ]
     back = np.eye(30)
     back[3, 4] = math.nan
     assert raised(np.eye(30), video_to_text=back)[0].startswith("of 900 scores (video to text), 1 NaN: ")
@@ -103,6 +119,7 @@ def test_broken_scores_are_counted_by_kind():
 def test_items_that_a_search_missed_are_not_broken():
     scores = np.where(np.eye(30, dtype=bool) | (noise(30, 30) > 1), 1 + np.eye(30), -math.inf)
     assert raised(scores, not_found=True) == []
+    assert raised(scores, not_found=True, video_to_text=scores.T) == []
     assert "-inf" in raised(scores)[0]
 
 
@@ -110,7 +127,10 @@ def test_ties_at_the_top():
     scores = np.eye(40)
     scores[:5, 39] = 1.0  # 5 of 40 texts score video 39 as high as their own
     (found,) = raised(scores)
-    assert found.startswith("text to video: 5 of 40 queries share their best score between several videos")
+    assert found == (
+        "text to video: 5 of 40 queries share their best score between several videos: "
+        "scores tie too often for ranks to mean much"
+    )
     scores[0, 39] = 0.0  # 4 of 40 are a tenth, which is not more than a tenth
     assert raised(scores) == []
     # ties among a query's own items do no harm: every video has two equal texts
@@ -130,6 +150,16 @@ def test_one_video_that_wins_nearly_everything():
     assert not any("wrongly" in sentence for sentence in raised(scores, [7] * 90 + list(range(10))))
 
 
+def test_a_video_that_wins_more_than_half_is_too_near_to_everything():
+    scores = 5.0 * np.eye(100)
+    scores[:51, 7] += 40  # text 7 is right to find video 7, the other 50 are wrong
+    assert raised(scores) == []
+    scores[51, 7] += 40
+    assert raised(scores) == [
+        "text to video: video 7 is wrongly the best for 51 of 100 queries: it is found first for nearly every text"
+    ]
+
+
 def test_reranked_scores_are_looked_at_in_both_directions():
     logits = np.where(noise(60, 60) > 0.5, noise(60, 60, 1), NOT_RERANKED) + 110 * np.eye(60)
     assert raised(logits, video_to_text=logits.T) == []
@@ -147,7 +177,23 @@ def test_collapsed_embeddings():
     assert found.startswith("the 50 video embeddings have collapsed: their mean pairwise cosine is 0.99")
     (found,) = raised(np.eye(50), query_vectors=one_line, gallery_vectors=good)
     assert found.endswith("effective rank is 1.00 of 8")
-    assert raised(np.eye(5), query_vectors=np.ones((5, 8))) == []  # five may well be alike
+    assert raised(np.eye(9), query_vectors=np.ones((9, 8))) == []  # nine may well be alike
+    (found,) = raised(np.eye(10), query_vectors=np.ones((10, 8)))
+    assert found == (
+        "the 10 text embeddings have collapsed: their mean pairwise cosine is 1.0000 and their effective rank is 1.00 "
+        "of 8"
+    )
+
+
+def test_embeddings_along_one_line_but_a_few_have_collapsed():
+    # 19 of 20 along one axis: energies 0.95 and 0.05, entropy 0.1985, rank 1.22; 19 * 18 of 20 * 19 pairs have cosine 1
+    units = np.array([[1.0, 0.0]] * 19 + [[0.0, 1.0]])
+    assert raised(np.eye(20), query_vectors=units) == [
+        "the 20 text embeddings have collapsed: their mean pairwise cosine is 0.9000 and their effective rank is 1.22 "
+        "of 2"
+    ]
+    # 14 of 15: energies 14/15 and 1/15, entropy 0.2449, rank 1.28
+    assert raised(np.eye(15), query_vectors=units[-15:]) == []
 
 
 def test_mean_cosine_and_effective_rank_by_hand():
@@ -172,8 +218,21 @@ def test_row_blocks_agree_with_one_block(monkeypatch):
     scores[2, 3] = math.nan
     whole = raised(scores)
     assert whole
+    hub = 5 * np.eye(37)
+    hub[1:, 0] = 9.0
+    hub[2, 5], hub[3, 6] = -math.inf, math.inf
+    of_hub = raised(hub)
+    assert len(of_hub) == 2
     monkeypatch.setattr(module, "_BLOCK_ELEMENTS", 80)
     assert raised(scores) == whole
+    assert raised(hub) == of_hub
+
+
+def test_a_video_without_scores_is_not_the_best_of_everyone():
+    scores = np.eye(30) - 2
+    scores[1:, 0] = math.nan
+    (found,) = raised(scores)
+    assert found.startswith("of 900 scores, 29 NaN: ")
 
 
 @pytest.mark.parametrize(

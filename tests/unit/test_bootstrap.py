@@ -77,6 +77,17 @@ def test_recall_interval_is_the_binomial_one():
     assert share_interval(ranks == 1, num_resamples=20_000) == (pytest.approx(low, abs=1), pytest.approx(high, abs=1))
 
 
+def test_a_share_has_an_interval_that_can_be_drawn_again():
+    assert share_interval(np.ones(7, bool)) == (100.0, 100.0)
+    assert share_interval(np.zeros(7, bool)) == (0.0, 0.0)
+    # two queries, one right: resamples hold 0, 1 or 2 right ones with 1/4, 1/2, 1/4, so the middle 40 % are 50 %
+    assert share_interval(np.array([True, False]), confidence=0.4) == (50.0, 50.0)
+    assert share_interval(np.array([True, False]), confidence=0.6) == (0.0, 100.0)
+    hits = some_ranks(1000) <= 3
+    assert share_interval(hits) == share_interval(hits, num_resamples=2000, confidence=0.95, seed=0)
+    assert share_interval(hits) != share_interval(hits, seed=1)
+
+
 def test_directions_are_resampled_apart():
     # were both resampled by the same draws, rsum of equal ranks would spread 2 s; apart, sqrt(2) s
     ranks = np.array([1] * 200 + [99] * 200)
@@ -113,6 +124,10 @@ def test_pairing_cancels_what_is_hard_for_both():
     worse = paired_difference(hard, hard + 2)["MnR"]
     assert (worse.value, worse.low, worse.high) == pytest.approx((-2, -2, -2))
     assert worse.share_not_above == 1.0
+    easy = np.ones_like(hard)
+    assert (
+        paired_difference(hard, easy) == paired_difference(hard, easy, seed=0) != paired_difference(hard, easy, seed=1)
+    )
     better = paired_difference(hard + 2, hard)["MnR"]
     assert (better.value, better.share_not_above) == (pytest.approx(2), 0.0)
 
@@ -138,7 +153,7 @@ def test_paired_difference_agrees_with_drawing_queries():
         (lambda: intervals(DirectionRanks(np.array([1]), np.array([1])), confidence=95), "confidence is 95"),
         (lambda: intervals(DirectionRanks(np.array([1]), np.array([1])), num_resamples=0), "num_resamples is 0"),
         (lambda: paired_difference(np.array([1, 2]), np.array([1])), "2 ranks against 1: .* the same queries"),
-        (lambda: share_interval(np.zeros(0, bool)), "no queries to resample"),
+        (lambda: share_interval(np.zeros(0, bool)), "^no queries to resample$"),
     ],
 )
 def test_what_cannot_be_resampled(call, message):

@@ -1,6 +1,7 @@
 """Checkpoints: complete or absent, without loss, and refused if they are of another model."""
 
 import json
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,8 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from vmr.errors import VmrError
+from vmr.processes import ALONE
 from vmr.train.checkpoint import (
     TrainState,
+    find_resumable,
+    first_difference,
     list_checkpoints,
     load_optimizer,
     load_weights,
@@ -23,6 +27,7 @@ from vmr.train.checkpoint import (
     read_state,
     save_checkpoint,
 )
+from vmr.train.config import RunConfig, TrainConfig
 from vmr.train.optimizer import parameter_groups
 
 STATE = TrainState(
@@ -76,6 +81,7 @@ def test_a_run_goes_on_as_if_it_had_not_stopped(tmp_path):
     resumed = other, torch.optim.AdamW(parameter_groups(other.named_parameters(), learning_rate=0.1, weight_decay=0.1))
     load_weights(resumed[0], path / "model.safetensors")
     load_optimizer(resumed[1], path / "optimizer.safetensors")
+    assert not any(value.requires_grad for of_one in resumed[1].state.values() for value in of_one.values())
     for _ in range(2):
         step(*resumed)
     for name, value in straight[0].state_dict().items():
@@ -102,15 +108,17 @@ def test_state_comes_back(tmp_path):
     assert path == tmp_path / "step-00000040"
     assert sorted(file.name for file in path.iterdir()) == ["model.safetensors", "state.json"]
     assert asdict(read_state(path)) == asdict(STATE)
+    assert json.loads((path / "state.json").read_text())["schema"] == "vmr-checkpoint/1"
     assert not list(tmp_path.glob(".*"))
 
 
 def test_newest_first_and_beyond_eight_digits(tmp_path):
-    for number in (9, 100, 20, 123456789):
+    for number in (9, 100, 20_000_000, 100_000_000):
         save(tmp_path, number)
-    (tmp_path / "notes").mkdir()
+    for other in ("notes", "step-0000040", "step-00000040-old", "old-step-00000040"):
+        (tmp_path / other).mkdir()
     names = [path.name for path in list_checkpoints(tmp_path)]
-    assert names == ["step-123456789", "step-00000100", "step-00000020", "step-00000009"]
+    assert names == ["step-100000000", "step-20000000", "step-00000100", "step-00000009"]
     assert list_checkpoints(tmp_path / "absent") == []
 
 
@@ -164,8 +172,10 @@ def test_the_newest_and_the_best_are_kept(tmp_path):
         save(tmp_path, number)
     (tmp_path / ".step-00000050.tmp").mkdir()  # what a kill leaves
     (tmp_path / ".step-00000050.tmp" / "model.safetensors").write_bytes(b"half")
+    (tmp_path / ".step-file").write_text("no folder: it cannot be removed as one, which must not end a run")
     prune(tmp_path, keep=2, best_step=10, last_step=40)
-    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"step-000000{n}" for n in (10, 30, 40)]
+    kept = [".step-file", *(f"step-000000{n}" for n in (10, 30, 40))]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == kept
 
 
 def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one(tmp_path):
@@ -181,6 +191,9 @@ def test_a_damaged_checkpoint_of_a_later_step_is_not_kept_instead_of_a_whole_one
 
 def test_a_step_can_be_saved_again(tmp_path):
     save(tmp_path, 40, a=torch.zeros(2))
+    for rest in (".step-00000040.tmp", ".step-00000040.removed"):  # what kills have left
+        (tmp_path / rest).mkdir()
+        (tmp_path / rest / "model.safetensors").write_bytes(b"half")
     path = save(tmp_path, 40, a=torch.ones(2))
     assert load_file(path / "model.safetensors")["a"].tolist() == [1, 1]
     assert read_state(path).step == 40
@@ -190,14 +203,80 @@ def test_a_step_can_be_saved_again(tmp_path):
 def test_another_model_is_refused(tmp_path):
     net, optimizer = trained(width=3)
     path = save_checkpoint(tmp_path, {"model": model_tensors(net), "optimizer": optimizer_tensors(optimizer)}, STATE)
+    weights, moments = path / "model.safetensors", path / "optimizer.safetensors"
     other, other_optimizer = trained(width=4)
-    with pytest.raises(VmrError, match=r"first\.weight is \(3, 2\), but this model takes \(4, 2\)"):
-        load_weights(other, path / "model.safetensors")
-    with pytest.raises(VmrError, match=r"first\.\w+/exp_avg is"):
-        load_optimizer(other_optimizer, path / "optimizer.safetensors")
-    with pytest.raises(VmrError, match=r"is of another model: lacks 0\.weight"):
-        load_weights(nn.Sequential(nn.Linear(2, 3)), path / "model.safetensors")
+    with pytest.raises(VmrError) as caught:
+        load_weights(other, weights)
+    assert str(caught.value) == f"{weights}: first.weight is (3, 2), but this model takes (4, 2)"
+    with pytest.raises(VmrError, match=rf"^{re.escape(str(moments))}: first\.\w+/exp_avg is"):
+        load_optimizer(other_optimizer, moments)
+    with pytest.raises(VmrError) as caught:
+        load_weights(nn.Sequential(nn.Linear(2, 3)), weights)
+    assert str(caught.value) == f"{weights}: is of another model: lacks 0.weight"
     smaller = nn.Module()
     smaller.first = nn.Linear(2, 3)
-    with pytest.raises(VmrError, match="is of another model: has"):
-        load_weights(smaller, path / "model.safetensors")
+    with pytest.raises(VmrError, match=rf"^{re.escape(str(weights))}: is of another model: has (temperature|unused)"):
+        load_weights(smaller, weights)
+    of_smaller = torch.optim.AdamW(parameter_groups(smaller.named_parameters(), learning_rate=0.1, weight_decay=0.1))
+    with pytest.raises(VmrError) as caught:
+        load_optimizer(of_smaller, moments)
+    assert str(caught.value) == f"{moments}: the model has no parameter temperature"
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "expected"),
+    [
+        ({"run": {"seed": 0}}, {"run": {"seed": 0}}, None),
+        ({"run": {"seed": 0}}, {"run": {"seed": 1}}, "run.seed is 0, but 1 in the other"),
+        ({"a": 1, "b": [1, {"c": 2}]}, {"a": 1, "b": [1, {"c": 3}]}, "b[1].c is 2, but 3 in the other"),
+        ({"a": 1}, {}, "a is 1, but None in the other"),
+        ({}, {"a": {"b": 1}}, "a is None, but {'b': 1} in the other"),
+        ({"b": [1, 2]}, {"b": [1]}, "b are 2, but 1 in the other"),
+        ({"b": [1, 2]}, {"b": [3]}, "b[0] is 1, but 3 in the other"),  # a value is named before a length
+        ({"b": []}, {"b": {}}, "b is [], but {} in the other"),
+        ({"a": {}, "b": 1}, {"a": {}, "b": 2}, "b is 1, but 2 in the other"),  # an equal part does not end the search
+        ({"a": [1], "b": 1}, {"a": [1], "b": 2}, "b is 1, but 2 in the other"),
+        ({"a": "x" * 99}, {"a": ""}, f"a is '{'x' * 59}, but '' in the other"),  # cut to 60 characters
+    ],
+)
+def test_the_first_difference_of_two_configs_is_named(own, other, expected):
+    assert first_difference(own, other) == expected
+
+
+def resumable(out: Path, config: TrainConfig):
+    return find_resumable(out, out / "checkpoints", config, ALONE)
+
+
+def test_a_run_finds_its_own_checkpoint(tmp_path):
+    config = TrainConfig()
+    assert resumable(tmp_path, config) is None
+    content = {"model": {"a": torch.arange(3.0)}}
+    for number in (20, 40):
+        state = replace(STATE, step=number, config=config.essentials())
+        path = save_checkpoint(tmp_path / "checkpoints", content, state)
+    damage_bytes(path / "model.safetensors")
+    found = resumable(tmp_path, config)
+    assert (found.path.name, found.state.step, len(found.problems)) == ("step-00000020", 20, 1)
+    assert resumable(tmp_path, replace(config, run=RunConfig(keep=9))) == found  # how many are kept changes no number
+
+
+def test_a_run_does_not_go_on_with_what_is_not_its_own(tmp_path):
+    config, content = TrainConfig(), {"model": {"a": torch.arange(3.0)}}
+    state = replace(STATE, config=config.essentials())
+    path = save_checkpoint(tmp_path / "checkpoints", content, state)
+    with pytest.raises(VmrError) as caught:
+        resumable(tmp_path, replace(config, run=RunConfig(resume=False)))
+    assert str(caught.value) == (
+        f"{tmp_path}: holds a run already: name another run.out, or leave run.resume true to go on with it"
+    )
+    with pytest.raises(VmrError) as caught:
+        resumable(tmp_path, replace(config, run=RunConfig(seed=5)))
+    assert str(caught.value) == (
+        f"{tmp_path}: holds another run: run.seed is 5, but 0 in the other: name another run.out, or use its config"
+    )
+    save_checkpoint(tmp_path / "checkpoints", content, replace(state, positions=STATE.positions * 3))
+    with pytest.raises(VmrError, match="its run has 3 processes, not 1: use as many"):
+        resumable(tmp_path, config)
+    (path / "state.json").unlink()
+    with pytest.raises(VmrError, match=r"no checkpoint can be read: .*state\.json is damaged"):
+        resumable(tmp_path, config)

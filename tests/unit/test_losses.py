@@ -12,6 +12,7 @@ from vmr.losses import (
     alignment_loss,
     clamp_temperature,
     contrastive_loss,
+    draw_tokens,
     mask_tokens,
     masked_lm_loss,
     match_targets,
@@ -85,12 +86,13 @@ def test_contrastive_loss_averages_frames():
 
 
 def test_negative_weights_by_hand():
-    scores = torch.tensor([[9.0, LN3, 0.0], [0.0, 5.0, LN3], [1.0, 2.0, 3.0]])
+    scores = torch.tensor([[9.0, LN3, 0.0], [0.0, 5.0, LN3], [1.0, 2.0, 3.0]], requires_grad=True)
     weights = negative_weights(scores, torch.tensor([0, 1, 2]))
     assert weights[:2].flatten().tolist() == pytest.approx([0, 0.75, 0.25, 0.25, 0, 0.75])
     shared = negative_weights(scores, torch.tensor([5, 7, 5]))  # rows 0 and 2 have only column 1 left
     assert shared.flatten().tolist() == pytest.approx([0, 1, 0, 0.25, 0, 0.75, 0, 1, 0])
     assert not shared.requires_grad
+    assert negative_weights(scores.bfloat16(), torch.tensor([0, 1, 2])).dtype == torch.float32
 
 
 def test_a_positive_far_ahead_leaves_negatives():
@@ -117,9 +119,9 @@ def test_negatives_are_drawn_by_weight():
 
 
 def test_only_rows_without_negatives_are_invalid():
-    weights = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    weights = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     indices, valid = sample_negatives(weights)
-    assert (indices.tolist(), valid.tolist()) == ([2, 1, 0], [True, False, True])
+    assert (indices.tolist(), valid.tolist()) == ([1, 1, 0], [True, False, True])
 
 
 def test_matching_loss_by_hand():
@@ -163,6 +165,11 @@ def test_how_often_tokens_are_hidden():
     assert hide(input_ids, generator=generator())[1].ne(-100).float().mean().item() == pytest.approx(0.5, abs=0.02)
 
 
+def test_draws_are_made_where_the_tokens_are():
+    draws = draw_tokens(torch.empty(2, 5, dtype=torch.int64, device="meta"), 1000, 0.5)
+    assert [(draw.device.type, draw.shape) for draw in draws] == [("meta", (2, 5))] * 4
+
+
 def test_nothing_to_hide():
     only_cls = torch.tensor([[CLS, PAD, PAD], [CLS, PAD, PAD]])
     for input_ids, masked in ((only_cls, True), (torch.tensor([[CLS, 7, SEP]]), False)):
@@ -176,6 +183,11 @@ def test_masked_lm_loss_by_hand():
     expected = (math.log(4 / 3) + math.log(4) + LN2) / 3
     assert masked_lm_loss(logits, labels).item() == pytest.approx(expected)
     assert masked_lm_loss(logits[labels != -100], labels[labels != -100]).item() == pytest.approx(expected)
+
+
+def test_one_hidden_token_counts_in_full():
+    logits, labels = torch.tensor([[LN3, 0.0], [5.0, 1.0]]), torch.tensor([1, -100])
+    assert masked_lm_loss(logits, labels).item() == pytest.approx(math.log(4))  # -ln(1/4), divided by one token
 
 
 @pytest.mark.parametrize("count", [3, 0])
@@ -197,6 +209,15 @@ def test_alignment_loss_by_hand():
     assert alignment_loss(student, teacher, "none", "smooth_l1").item() == pytest.approx((2.5 + 0.5) / 4)
     with pytest.raises(VmrError, match="needs norm l2"):
         alignment_loss(student, teacher, "none", "l2")
+
+
+def test_alignment_is_a_mean_over_tokens_of_the_angle_between_channels():
+    # 3 tokens of 2 channels, lengths 5 and 10, 2 and 2, 1 and 10: cosines 0.96, 0 and -1
+    student = torch.tensor([[3.0, 4.0], [2.0, 0.0], [1.0, 0.0]]).view(1, 1, 3, 2)
+    teacher = torch.tensor([[8.0, 6.0], [0.0, 2.0], [-10.0, 0.0]]).view(1, 1, 3, 2)
+    assert alignment_loss(student, teacher).item() == pytest.approx((0.08 + 2 + 4) / 3)
+    # unit vectors differ by (-0.2, 0.2), (1, -1) and (2, 0)
+    assert alignment_loss(student, teacher, "l2", "mse").item() == pytest.approx((0.04 + 0.04 + 1 + 1 + 4) / 6)
 
 
 def test_temperature_is_kept_in_range():

@@ -16,7 +16,7 @@ from vmr.losses import contrastive_loss
 
 NUM_PROCESSES = 2
 IDS = torch.tensor([5, 7, 5, 9, 7, 5])  # ids 5 and 7 have rows in both halves
-CASES = tuple(product(("exact", "upstream"), (True, False)))  # gather, and whether ids are given
+CASES = tuple(product((None, "exact", "upstream"), (True, False)))  # gather or its default, and whether ids are given
 
 
 class Towers(nn.Module):
@@ -29,7 +29,8 @@ class Towers(nn.Module):
         self.temperature = nn.Parameter(torch.tensor(0.2))
 
     def forward(self, frames: Tensor, words: Tensor, ids: Tensor | None, gather: Any) -> Tensor:
-        return contrastive_loss(self.encoder(frames), self.encoder(words), self.temperature, ids, gather=gather)
+        options = {} if gather is None else {"gather": gather}
+        return contrastive_loss(self.encoder(frames), self.encoder(words), self.temperature, ids, **options)
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -88,10 +89,11 @@ def whole(with_ids: bool) -> dict[str, Tensor]:
     return outcome(loss, towers)
 
 
-def test_exact_gradients_are_those_of_the_whole_batch(ranks, whole, with_ids):
+@pytest.mark.parametrize("gather", [None, "exact"])
+def test_exact_gradients_are_those_of_the_whole_batch(ranks, whole, with_ids, gather):
     for rank in ranks:
         for name, value in whole.items():
-            torch.testing.assert_close(rank["exact", with_ids][name], value, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(rank[gather, with_ids][name], value, rtol=1e-5, atol=1e-6)
 
 
 def test_upstream_gives_the_encoder_half_and_the_temperature_all(ranks, whole, with_ids):

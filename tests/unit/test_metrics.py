@@ -143,6 +143,14 @@ def test_both_directions_with_several_captions_per_video():
     }
 
 
+def test_the_other_direction_may_have_scores_of_its_own():
+    # T2V by the diagonal: ranks 1, 1; V2T: 0.1 is below 0.2 -> 2, and 0.4 leads -> 1
+    result = bidirectional_metrics(np.eye(2), [0, 1], [[0.1, 0.2], [0.3, 0.4]])
+    assert (result["text_to_video/MnR"], result["video_to_text/MnR"]) == (1.0, 1.5)
+    with pytest.raises(VmrError, match=r"^video_to_text has shape \(2, 3\), expected \(3, 2\)$"):
+        bidirectional_ranks(np.zeros((2, 3)), [0, 1], np.zeros((2, 3)))
+
+
 def test_an_uncaptioned_video_does_not_shift_the_others():
     # video 0 has no caption; column 1: text 0 leads -> 1; column 2: text 1 (0.2) is below text 0 (0.3) -> 2
     result = bidirectional_metrics([[0.0, 0.9, 0.3], [0.0, 0.1, 0.2]], [1, 2])
@@ -164,6 +172,7 @@ def test_a_text_may_describe_several_videos_or_none():
     texts, videos = query_indices(truth, 3)
     assert (texts.tolist(), videos.tolist()) == ([0, 2], [0, 2])
     assert right_answers(truth, 3, 3) == ([[0, 2], [], [0]], [[0, 2], [], [0]])
+    assert [(len(rows), rows.dtype) for rows in query_indices([(), ()], 3)] == [(0, np.int64)] * 2
 
 
 def test_nobody_asks():

@@ -93,11 +93,23 @@ def test_shapes_and_one_pair():
     assert qb_norm(np.full((1, 1), 0.25)).text_to_video.item() == 0.0
     result = qb_norm(np.zeros((2, 5), np.float32))
     assert (result.text_to_video.shape, result.video_to_text.shape) == ((2, 5), (5, 2))
+    assert result.text_to_video.dtype == result.video_to_text.dtype == np.float64
+
+
+def test_shares_may_be_small_but_must_not_vanish():
+    # 6 is 600 temperatures of 0.01: a share of exp(-600), which is a float; 6.01 is one temperature more
+    assert dual_softmax([[6.0], [0.0]]).text_to_video.tolist() == [[12.0], [0.0]]
+    assert dual_softmax([[6.0], [1e-9]]).text_to_video[1, 0] == pytest.approx(2e-9 * math.exp(-600), rel=1e-6)
+    with pytest.raises(VmrError, match=r"spread over 601 temperatures of 0\.01"):
+        dual_softmax([[6.01], [0.0]])
 
 
 def test_large_scores_do_not_overflow():
     # exp(20 * 1000) is no float; the quotients are 1 and exp(-20 * 1)
     assert qb_norm([[1000.0], [999.0]]).text_to_video == pytest.approx(np.array([[0.0], [-20.0]]), abs=1e-6)
+    # items of very different sizes: 2^2000 and 2^1999 have shares 2/3 and 1/3, and so have 2^1 and 2^0
+    shares = np.exp(qb_norm([[2000.0, 0.0], [1999.0, 1.0]], beta=math.log(2)).text_to_video)
+    assert shares == pytest.approx(np.array([[2 / 3, 1 / 3], [1 / 3, 2 / 3]]))
     assert dual_softmax([[1000.0], [999.0]]).text_to_video[0, 0] == pytest.approx(2000)
 
 
@@ -109,8 +121,15 @@ def test_large_scores_do_not_overflow():
         (lambda: dual_softmax(np.zeros((0, 3))), "not empty, got shape .0, 3."),
         (lambda: qb_norm(np.zeros(3)), "must be .num_texts, num_videos."),
         (lambda: dual_softmax([[0.1]], temperature=0.0), "temperature is 0.0"),
+        (lambda: dual_softmax([[0.1]], temperature=math.inf), "temperature is inf"),
         (lambda: qb_norm([[0.1]], beta=-1.0), "beta is -1.0"),
-        (lambda: dual_softmax([[3.0], [-100.0]]), "spread over 10300 temperatures of 0.01"),
+        (lambda: qb_norm([[0.1]], beta=0.0), "beta is 0.0"),
+        (lambda: qb_norm([[0.1]], beta=math.inf), "beta is inf"),
+        (
+            lambda: dual_softmax([[3.0], [-100.0]]),
+            "spread over 10300 temperatures of 0.01: "
+            "choose a temperature that fits the scale of the scores .0.01 fits cosines.$",
+        ),
     ],
 )
 def test_what_cannot_be_normalised(call, message):

@@ -1,9 +1,12 @@
 """Re-ranking: which pairs are scored, once each, and the score of all others; and the engine, with a model."""
 
+import hashlib
 import sqlite3
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 import vmr.retrieval.reranking.candidates
 from tests.models import make_encoder, make_video, tiny_model
@@ -12,6 +15,7 @@ from vmr.retrieval.reranking import plan as rerank_plan
 from vmr.retrieval.reranking.candidates import NOT_RERANKED, Candidates
 from vmr.retrieval.reranking.engine import rerank_videos
 from vmr.retrieval.reranking.log import LOG_FILE, RerankLog
+from vmr.retrieval.reranking.text_store import TextStore
 
 # text 0 prefers videos 0, 2; text 1 prefers 1, 0; text 2 prefers 2, 1
 SCORES = np.array([[0.9, 0.1, 0.5], [0.4, 0.8, 0.3], [0.1, 0.6, 0.7]], np.float32)
@@ -27,7 +31,7 @@ def match(video, texts):
 
 def test_only_candidates_of_a_direction_have_logits():
     result = Candidates(SCORES, 1).score(match)
-    no = NOT_RERANKED
+    no = -100  # as in upstream
     # text to video: text 0 -> video 0, text 1 -> video 1, text 2 -> video 2
     assert result.text_to_video.tolist() == [[0, no, no], [no, 11, no], [no, no, 22]]
     # video to text: video 0 -> text 0, video 1 -> text 1, video 2 -> text 2
@@ -63,6 +67,9 @@ def test_k_beyond_the_gallery_scores_all():
 def test_ties_take_the_first():
     result = Candidates(np.zeros((2, 3), np.float32), 1).score(match)
     assert (result.text_to_video != NOT_RERANKED).tolist() == [[True, False, False], [True, False, False]]
+    scores = np.random.default_rng(0).integers(0, 3, (1, 300)).astype(np.float32)
+    first = sorted(range(300), key=lambda video: (-scores[0, video], video))[:150]
+    assert np.flatnonzero(Candidates(scores, 150).by_text).tolist() == sorted(first)
 
 
 @pytest.mark.parametrize("k", [0, -1])
@@ -190,7 +197,7 @@ def test_an_interrupted_run_goes_on(matcher, tokens, texts, scores, tmp_path):
     assert asked == [3, 4]
     assert_same(rerank_videos(matcher, counting, texts, scores, K, work=tmp_path), straight)
     assert asked == [3, 4]  # all is in the log
-    assert sorted(path.name for path in tmp_path.iterdir()) == [LOG_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == ["rerank.sqlite"]
 
 
 @pytest.mark.parametrize("change", ["k", "scores", "texts", "weights", "text limit"])
@@ -216,6 +223,19 @@ def test_another_run_starts_anew(matcher, tokens, texts, scores, tmp_path, chang
     assert len(asked) == NUM_VIDEOS  # the first run is in the log still
 
 
+def test_a_run_is_known_by_what_its_logits_depend_on(matcher, tokens, tmp_path):
+    # a log written by an earlier version must be found again, so the key must stay as it is
+    rerank_videos(matcher, tokens, ["a dog", "two dogs run"], np.array([[0.5], [-2.0]], np.float32), 3, work=tmp_path)
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        ((run,),) = connection.execute("SELECT run FROM runs").fetchall()
+    settings = (
+        f'{{"fingerprint": "{matcher.fingerprint}", "k": 3, "lengths": [4, 5], "shape": [2, 1], '
+        '"texts": ["a dog", "two dogs run"]}'
+    )
+    scores = bytes.fromhex("0000003f 000000c0")  # 0.5 and -2 as float32, little-endian
+    assert run == hashlib.sha256(settings.encode() + scores).hexdigest()
+
+
 def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
     log = RerankLog(tmp_path, "run")
     assert log.fix_batch_size(512) == 512
@@ -225,6 +245,36 @@ def test_a_run_keeps_its_batches_unless_memory_forbids(tmp_path):
     assert RerankLog(tmp_path, "other").read() == {}
     assert log.fix_batch_size(256) == 256  # another batch size changes the last bits, so no earlier logits are kept
     assert log.read() == {}
+
+
+def test_the_log_waits_while_another_process_writes(tmp_path):
+    log, other = RerankLog(tmp_path, "run"), sqlite3.connect(tmp_path / LOG_FILE, check_same_thread=False)
+    other.execute("BEGIN EXCLUSIVE")
+    threading.Timer(0.2, other.rollback).start()
+    log.append(1, np.array([2.5], np.float32))
+    logits = log.read()[1]
+    assert (logits.tolist(), logits.dtype) == ([2.5], np.float32)
+
+
+@pytest.mark.parametrize(
+    ("table", "call"),
+    [
+        ("runs", lambda log: log.fix_batch_size(8)),
+        ("logits", lambda log: log.read()),
+        ("logits", lambda log: log.append(1, np.zeros(1, np.float32))),
+    ],
+    ids=["batch size", "read", "append"],
+)
+def test_a_log_that_loses_its_tables_is_named(tmp_path, table, call):
+    log = RerankLog(tmp_path, "run")
+    with sqlite3.connect(tmp_path / LOG_FILE) as connection:
+        connection.execute(f"DROP TABLE {table}")
+    with pytest.raises(VmrError) as caught:
+        call(log)
+    assert str(caught.value) == (
+        f"{tmp_path / LOG_FILE}: cannot be used as the log of re-ranking: no such table: {table}; "
+        "remove it to start anew"
+    )
 
 
 def test_logits_of_another_length_are_computed_again(matcher, tokens, texts, scores, tmp_path):
@@ -239,6 +289,22 @@ def test_a_damaged_log_is_named(matcher, tokens, texts, scores, tmp_path):
     with pytest.raises(VmrError, match=rf"{LOG_FILE}: cannot be used .* remove it") as caught:
         rerank_videos(matcher, tokens, texts, scores, K, work=tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_texts_are_kept_in_the_folder_that_is_named(matcher, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no folder"))
+    texts, lengths = ["a dog", "two dogs run"], np.array([4, 5])
+    store = TextStore(matcher, texts, lengths, 64, tmp_path / "new" / "folder")
+    found, expected = store.batch(np.array([1, 0])), matcher.read_texts(texts[::-1])
+    torch.testing.assert_close(found.tokens[1, :4], expected.tokens[1, :4])
+    torch.testing.assert_close(found.tokens[0], expected.tokens[0])
+    assert (found.tokens[1, 4] == 0).all()  # padding
+    assert (found.mask.tolist(), found.mask.dtype) == ([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]], torch.int64)
+    store.close()
+    (tmp_path / "file").touch()
+    with pytest.raises(VmrError) as caught:
+        TextStore(matcher, texts, lengths, 64, tmp_path / "file")
+    assert str(caught.value) == f"{tmp_path / 'file'}: cannot take the features of 2 texts: File exists"
 
 
 def test_a_budget_that_cannot_hold(matcher, tokens, texts, scores, tmp_path):

@@ -13,6 +13,7 @@ from tests.models import make_encoder, make_video, tiny_model
 from vmr.errors import VmrError
 from vmr.memory import format_bytes, parse_bytes
 from vmr.models.encoder import MatchingSizes
+from vmr.retrieval.reranking import plan as rerank_plan
 from vmr.retrieval.reranking.candidates import Candidates
 from vmr.retrieval.reranking.plan import (
     SCRATCH_BYTES,
@@ -95,6 +96,44 @@ def test_an_estimate_is_a_bound(matcher):
     assert Candidates(scores, 1).num_pairs == 4  # (0, 0), (1, 1), (2, 1) and (0, 2), which the video alone asks for
     # 4 + 9 + 5 tokens of 32 float32, and a float32 for every pair
     assert bound.disk_bytes == 4 * (matcher.text_lengths(few)[1] + 4 + 5) * 32 + 4 * 6
+
+
+def test_an_estimate_worked_by_hand(matcher):
+    assert matcher.text_lengths(TEXTS) == [4, 10, 5, 4, 8]
+    # a text layer on L tokens of width 32 costs L * (8*32*32 + 4*L*32 + 4*32*64) = L * (16384 + 128 L), and there are
+    # two; a pair costs L * (16384 + 128 L + 4*32*32 + 4*8*32) + 4*32 = L * (21504 + 128 L) + 128
+    reading = 5 * 2 * 10 * (16384 + 128 * 10)  # one batch of five texts, as long as the longest
+    pairs = [88_192, 227_968, 110_848, 88_192, 180_352]  # of 4, 10, 5, 4 and 8 tokens
+    keys_and_values = 6 * 4 * 8 * 32 * 32  # of 6 videos
+    found = estimate(matcher, TEXTS, 6, k=2, flops_per_second=1e6)
+    # every text asks for 2 videos, and every video for 2 texts, at worst for the longest
+    assert found.num_pairs == 5 * 2 + 6 * 2
+    assert found.flops == reading + keys_and_values + 2 * sum(pairs) + 6 * (227_968 + 180_352)
+    assert found.seconds == found.flops / 1e6
+    assert found.disk_bytes == 4 * (31 * 32 + 22)  # 31 tokens of 32 float32, and 22 logits
+    assert estimate(matcher, TEXTS, 6, k=9).flops == reading + keys_and_values + 6 * sum(pairs)  # all pairs
+
+
+def test_an_estimate_keeps_to_the_memory_that_is_allowed(matcher, monkeypatch):
+    monkeypatch.setattr(rerank_plan, "resident_bytes", lambda: 500 * MIB)
+    roomy = estimate(matcher, TEXTS, 3, k=1)
+    assert roomy.memory_bytes > 500 * MIB + SCRATCH_BYTES
+    # a token takes (2*64 + 8*32) * 4 = 1536 bytes: with a byte less than enough, 1024 tokens instead of 2048
+    tight = estimate(matcher, TEXTS, 3, k=1, memory_bytes=roomy.memory_bytes - 1)
+    assert tight.memory_bytes == roomy.memory_bytes - 1024 * 1536
+    with pytest.raises(VmrError, match="does not fit into 1 MiB"):
+        estimate(matcher, TEXTS, 3, k=1, memory_bytes=MIB)
+
+
+@pytest.mark.parametrize(("tokens_at_once", "num_texts"), [(2048, 64), (40, 2), (10, 1)])
+def test_speed_is_the_work_of_a_batch_by_the_clock(matcher, monkeypatch, tokens_at_once, num_texts):
+    (length,) = matcher.text_lengths(["a person is playing the guitar and singing a song for a friend"])
+    assert length == 15  # 64 such texts are a batch of at most 2048 tokens, and two are one of 40
+    ticks = iter([10.0, 12.5])
+    monkeypatch.setattr(rerank_plan.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(rerank_plan, "TOKENS_AT_ONCE", tokens_at_once)
+    sizes = matcher.matching_sizes
+    assert measure_speed(matcher) == (projection_flops(sizes) + num_texts * match_flops(sizes, length)) / 2.5
 
 
 def test_seconds_are_of_the_speed_given(matcher):

@@ -71,11 +71,30 @@ def test_fps_takes_the_middle_of_each_step_and_rounds_halves_to_even():
     assert fps_indices(1, 0.2, 25, 5).tolist() == [0]  # 0.5 s lies past the end
 
 
+def test_fps_counts_a_step_that_has_begun_unless_its_middle_is_past_the_last_frame():
+    # 10.2 s are five steps of 2 s and the begin of a sixth, whose middle is at 11 s: frame 330
+    assert fps_indices(0.5, 10.2, 30).tolist() == [30, 90, 150, 210, 270, 330]
+    assert fps_indices(0.5, 10.2, 30, 331).tolist() == [30, 90, 150, 210, 270, 330]
+    assert fps_indices(0.5, 10.2, 30, 330).tolist() == [30, 90, 150, 210, 270]
+    assert fps_indices(0.5, 10.2, 30, max_num_frames=1).tolist() == [30]
+
+
+@pytest.mark.parametrize("rule", ["middle", "rand", "trimmed1", "rand_trimmed1", "rand_upstream", "fps2"])
+@pytest.mark.parametrize("num_frames", [1, 100])
+def test_every_rule_gives_indices_of_frames_in_order(rule, num_frames):
+    clip = Clip(num_frames, fps=25.0)
+    indices = sample_indices(rule, 8, clip, np.random.default_rng(0))
+    assert indices.dtype == np.int64
+    assert (np.diff(indices) >= 0).all() and 0 <= indices[0] <= indices[-1] < num_frames
+
+
 def test_trimmed_counts_the_first_seconds_only():
     assert trimmed_length(1500, 25.0) == 750  # 60 s -> 30 s
     assert trimmed_length(1000, 29.97) == 899  # 33.4 s; int(899.1)
     assert trimmed_length(750, 25.0) == 750  # exactly 30 s stays whole
     assert trimmed_length(100, 25.0, max_s=2) == 50
+    assert trimmed_length(100, 25.0) == 100  # 4 s
+    assert trimmed_length(5, 0.5, max_s=1) == 1  # a frame each 2 s: one is kept
 
 
 def test_rules_by_name():
@@ -87,6 +106,8 @@ def test_rules_by_name():
     assert drawn == [rand_indices(8, 9, np.random.default_rng(seed), upstream=True).tolist() for seed in range(50)]
     assert sample_indices("fps0.1", 0, clip).tolist() == [125, 375, 625, 875, 1125, 1375]  # at 5, 15, ... s
     assert sample_indices("fps0.1", 2, clip).tolist() == [125, 375]
+    # 62 s are six steps of 10 s and the begin of a seventh, whose middle is past the end
+    assert sample_indices("fps0.1", 0, Clip(1550, 25.0)).tolist() == [125, 375, 625, 875, 1125, 1375]
     drawn = {
         rule: [sample_indices(rule, 2, clip, np.random.default_rng(seed)) for seed in range(300)]
         for rule in ("rand", "rand_trimmed30")
@@ -105,6 +126,15 @@ def test_an_unknown_rule_is_refused_with_the_choices(rule):
         check_rule(rule)
     with pytest.raises(VmrError, match="choose middle, rand, fpsR"):
         sample_indices(rule, 8, Clip(100, 25.0))
+
+
+def test_the_message_about_an_unknown_rule_shows_each_rule():
+    with pytest.raises(VmrError) as caught:
+        check_rule("fps0")
+    assert str(caught.value) == (
+        "no sampling rule 'fps0': choose middle, rand, fpsR (such as fps2), trimmedN or rand_trimmedN "
+        "(such as trimmed30), or rand_upstream"
+    )
 
 
 def test_rand_without_a_generator_is_refused():
@@ -131,7 +161,12 @@ def test_a_window_counts_frames_by_when_they_are_shown():
 
 def test_a_frame_that_begins_with_a_window_belongs_to_it_in_spite_of_rounding():
     assert 3 * 0.1 > 0.3
-    assert window_indices(np.array([0.2, 0.25, 0.3, 0.35]), 1, 3 * 0.1, 0.34).tolist() == [2]
+    shown = np.array([0.2, 0.25, 0.3, 0.35, 0.4])
+    assert window_indices(shown, 2, 3 * 0.1, 0.4).tolist() == [2, 3]
+    assert window_indices(shown, 2, 0.25, 3 * 0.1).tolist() == [1, 1]  # not to the window before
+    # half a millisecond is no rounding
+    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.3, 0.4).tolist() == [2, 2]
+    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.2, 0.3).tolist() == [0, 1]
 
 
 def test_a_window_without_a_frame_takes_the_nearest():
