@@ -56,6 +56,19 @@ def test_two_queries_worked_by_hand():
     assert narrow["text_to_video/R@1"] == (50.0, 50.0)
 
 
+def test_metrics_of_how_often_each_rank_was_drawn():
+    ranks = np.array([9, 1, 3])
+    # three queries: 9, 1, 3; 9, 9, 3; 1, 1, 9
+    three = bootstrap._metrics_of_counts(ranks, np.array([[1, 1, 1], [2, 0, 1], [1, 2, 0]]))
+    assert three["MdR"].tolist() == [3, 9, 1]
+    assert three["MnR"] == pytest.approx([13 / 3, 21 / 3, 11 / 3])
+    assert three["R@1"] == pytest.approx([100 / 3, 0, 200 / 3])
+    assert three["R@5"] == pytest.approx([200 / 3, 100 / 3, 200 / 3])
+    # four: 1, 1, 3, 9; 3, 3, 9, 9; 1, 1, 1, 9
+    four = bootstrap._metrics_of_counts(ranks, np.array([[1, 2, 1], [2, 0, 2], [1, 3, 0]]))
+    assert four["MdR"].tolist() == [2, 6, 1]
+
+
 def test_agrees_with_drawing_queries():
     ranks = some_ranks(201)
     found = intervals(DirectionRanks(ranks, ranks), num_resamples=20_000)
@@ -151,6 +164,12 @@ def test_paired_difference_agrees_with_drawing_queries():
         (lambda: intervals(DirectionRanks(np.array([1]), np.zeros(0, np.int64))), "no queries to resample"),
         (lambda: intervals(DirectionRanks(np.array([1]), np.array([0]))), "a rank is 0: ranks count from 1"),
         (lambda: intervals(DirectionRanks(np.array([1]), np.array([1])), confidence=95), "confidence is 95"),
+        (lambda: share_interval(np.ones(3, bool), confidence=0.0), "confidence is 0.0"),
+        (lambda: share_interval(np.ones(3, bool), confidence=1.0), "confidence is 1.0"),
+        (
+            lambda: share_interval(np.ones(3, bool), confidence=1.5),
+            "confidence is 1.5: expected a number between 0 and 1",
+        ),
         (lambda: intervals(DirectionRanks(np.array([1]), np.array([1])), num_resamples=0), "num_resamples is 0"),
         (lambda: paired_difference(np.array([1, 2]), np.array([1])), "2 ranks against 1: .* the same queries"),
         (lambda: share_interval(np.zeros(0, bool)), "^no queries to resample$"),

@@ -67,8 +67,11 @@ def test_nan_and_inf_of_other_items():
 def test_broken_own_score_names_the_query(bad):
     scores = np.eye(3)
     scores[1, 1] = bad
-    with pytest.raises(VmrError, match=rf"query 1 scores {bad} against its own gallery item 1"):
+    with pytest.raises(VmrError) as caught:
         ranks(scores)
+    assert str(caught.value) == (
+        f"query 1 scores {bad} against its own gallery item 1: it has no rank; check the embeddings for NaN or infinity"
+    )
 
 
 def test_broken_own_score_beside_a_good_one_is_an_error():
@@ -178,7 +181,7 @@ def test_a_text_may_describe_several_videos_or_none():
 def test_nobody_asks():
     with pytest.raises(VmrError, match="no text has a video"):
         bidirectional_ranks(np.eye(2), [(), ()])
-    with pytest.raises(VmrError, match="there was no query"):
+    with pytest.raises(VmrError, match=r"^no ranks: there was no query$"):
         summary(np.zeros(0, dtype=np.int64))
 
 
