@@ -16,11 +16,8 @@ def progress_bar(shown: bool) -> Progress:
         The bar; a context manager.
     """
     console = Console(stderr=True)
-    console.quiet = not (
-        shown and console.is_terminal
-    )  # rich before 14.3 ends a bar that is not drawn with a line, too
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=console.quiet)
+    return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
 
 
 def spinner(shown: bool, text: str) -> AbstractContextManager[object]:
