@@ -285,3 +285,19 @@ def test_reading_starts_no_threads(tmp_path):
     if not Path("/proc/self/task").is_dir():
         pytest.skip("this system does not list threads in /proc")
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+
+
+def test_a_title_that_is_not_utf8(tmp_path):
+    path, titled = write_video(tmp_path / "video.mp4"), tmp_path / "titled.mkv"
+    with av.open(str(path)) as reading, av.open(str(titled), "w") as writing:
+        writing.metadata["title"] = "a cafe"
+        copy = writing.add_stream_from_template(reading.streams.video[0])
+        for packet in reading.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                writing.mux(packet)
+    data = titled.read_bytes()
+    assert data.count(b"a cafe") == 1
+    titled.write_bytes(data.replace(b"a cafe", b"a caf\xe9"))
+    with VideoReader(titled) as reader:
+        assert reader.num_frames == 60

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 from av.error import FFmpegError
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2", "ico"}
 # These containers state how long the video is. In the others FFmpeg estimates it.
 _STATE_DURATION = {"avi", "asf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
+# A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
+_METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _PICTURE_CODECS = {"bmp", "jpeg2000", "jpegls", "mjpeg", "png", "tiff", "webp"}
 
 
@@ -165,7 +167,7 @@ def _open_container(path: str) -> InputContainer:
         if file.is_file() and file.stat().st_size == 0:
             raise VideoError(path, "is empty (0 bytes)")
         # "file:" and the whitelist keep FFmpeg from opening network addresses, whatever a name or a playlist says.
-        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+        container: InputContainer = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, **_METADATA_OPTIONS)
     except FFmpegError as error:
         raise _not_opened(path, error) from None
     except (OSError, ValueError) as error:
