@@ -16,7 +16,7 @@ from vmr.data.decoding.ffmpeg.video_file import VideoFile
 # picture is painted over the one before, although every packet may be marked as a key frame.
 _COUNTED_CODECS = {"vp8", "gif", "apng", "webp"}
 _MAX_REORDERED = 16  # no codec holds back more pictures than this
-_HOLE_STEPS = 2  # broadcasts have a constant rate: where a step is longer than this many, pictures are missing
+_HOLE_STEPS = 1.6  # a longer step in a broadcast lacks pictures; films made to 30 Hz have steps of 1 and 1.5
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,11 @@ def _is_cut_off(packets: _Packets, file: VideoFile) -> bool:
 
 
 def _has_hole(packets: _Packets, file: VideoFile) -> bool:
-    """Whether a broadcast lacks pictures in between. After more than HELD_S, its clock may have jumped instead."""
+    """Whether a broadcast lacks pictures after its first key frame. After HELD_S, its clock may have jumped instead."""
     base = file.stream.time_base
-    steps = np.diff(np.unique([time for time in packets.pts if time is not None]))
+    first_key = packets.is_key.index(True) if True in packets.is_key else 0
+    times = [time for time in packets.pts[first_key:] if time is not None]
+    steps = np.diff(np.unique([time for time in times if time >= times[0]]))
     if base is None or len(steps) == 0:
         return False
     return bool(np.any((steps > _HOLE_STEPS * np.median(steps)) & (steps * float(base) <= HELD_S)))
