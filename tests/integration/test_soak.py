@@ -120,7 +120,8 @@ def test_thousands_of_files_of_every_kind(tmp_path):
         assert run["after"] == run["before"] and run["children"] == 0
         memory = {int(calls): size for calls, size in run["memory"].items()}
         level = max(size for calls, size in memory.items() if calls <= max(WARM_UP, min(memory)))
-        assert max(memory.values()) < 1.03 * level, memory
+        # The result grows by some kB for each video. A worker's memory depends on the video that it decodes.
+        assert np.median(list(memory.values())[-10:]) < 1.05 * level and max(memory.values()) < 1.1 * level, memory
         assert len(run["read"]) + len(run["failed"]) + sum(run["other"].values()) == len(names) == NUM_FILES
         assert set(run["read"]) | set(run["failed"]) <= names and not set(run["read"]) & set(run["failed"])
         whole = {name for name in names if "-whole-" in name and "truncated" not in name}
