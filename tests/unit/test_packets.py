@@ -231,4 +231,3 @@ def test_a_hole_where_the_container_says_that_a_packet_is_incomplete_is_damage(f
     path.write_bytes(b"".join(unit for number, unit in enumerate(units) if number not in lost))
     found = scan(path)
     assert found.has_corrupt and found.is_damaged and found.table is None
-
