@@ -210,7 +210,7 @@ def test_a_nameless_file_leaves_nothing(tmp_path):
 
 @pytest.fixture
 def flushed(monkeypatch) -> list[bool]:
-    """Whether a folder, or else a file, was flushed: one entry a time. It fails at the last time that `fail_at` says."""
+    """What was flushed: True for a folder, False for a file. The time numbered `fail_at`, from 1, fails."""
 
     class Flushed(list):
         fail_at = 0

@@ -76,8 +76,12 @@ def broadcast(files):
 
 @pytest.mark.parametrize(
     ("name", "step", "first", "dts"),
-    [("reordered.mkv", 40, 0, [0, 200]), ("reordered.mp4", 512, 0, [-512, 2560]), ("reordered.ts", 3600, 3600, [0, 21600])],
-)  # fmt: skip
+    [
+        ("reordered.mkv", 40, 0, [0, 200]),
+        ("reordered.mp4", 512, 0, [-512, 2560]),
+        ("reordered.ts", 3600, 3600, [0, 21600]),
+    ],
+)
 def test_the_packets_of_a_file(files, name, step, first, dts):
     """The key frame in the middle is the seventh packet; it is decoded one step before it is shown."""
     found = scan(files[name])
@@ -122,8 +126,12 @@ def test_a_table_by_hand(reordered):
 
 def test_hidden_pictures_are_not_shown_but_keep_their_places(reordered):
     hidden = packets_of(
-        reordered, [0, 40, 80, 120], dts=[1, 2, 3, 4], is_hidden=[True, True, False, False], is_key=[True, False, True, True]
-    )  # fmt: skip
+        reordered,
+        [0, 40, 80, 120],
+        dts=[1, 2, 3, 4],
+        is_hidden=[True, True, False, False],
+        is_key=[True, False, True, True],
+    )
     table = _table(hidden, reordered)
     assert table.shown_pts.tolist() == [80, 120]
     assert table.keys == [KeyFrame(80, 3, 2), KeyFrame(120, 4, 3)]
@@ -141,7 +149,7 @@ def test_the_last_picture_is_the_last_that_is_shown(reordered):
     [
         {"pts": [0, 40, 40]},  # two pictures with the same time
         {"pts": [40, 0, 80], "is_key": [True, True, True]},  # a key frame that is shown before what stands before it
-        {"pts": [0, *range(40, 17 * 40 + 40, 40)][::-1] + [720]},  # 17 pictures in the wrong order, at most 16 are held
+        {"pts": [*range(680, -1, -40), 720]},  # 17 pictures before one that is shown first; at most 16 are held
     ],
 )
 def test_packets_that_do_not_identify_their_pictures(reordered, fields):
@@ -149,8 +157,7 @@ def test_packets_that_do_not_identify_their_pictures(reordered, fields):
 
 
 def test_at_most_16_pictures_are_held_back(reordered):
-    # a key frame, then one that is shown after the 16 that follow it: those count 1 each; then the same with 16 in a row
-    late = [0, *range(16 * 40, 0, -40)]  # 640 600 ... 40: before the last one stand 15 that are shown later
+    late = [0, *range(16 * 40, 0, -40)]  # 640 600 ... 40: 15 stand before the last one and are shown later
     assert _table(packets_of(reordered, late), reordered).num_reordered == 15
     late = [0, *range(17 * 40, 0, -40)]
     assert _table(packets_of(reordered, late), reordered).num_reordered == 16
