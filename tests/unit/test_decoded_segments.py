@@ -5,6 +5,7 @@ No process is started here; `test_decode_pool.py` starts them. The numbers are w
 
 import json
 from dataclasses import asdict, dataclass
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_a_question_that_is_not_valid_is_refused(name):
     job = SegmentsJob("a.mp4", SPEC, segmenter=Spans([(0, 4)]))
     lacking = {key: value for key, value in asdict(FACTS).items() if key != name}
     for question in (lacking, {**asdict(FACTS), name: "x"}, {**asdict(FACTS), name: None}):
-        with pytest.raises(WorkerMessageError, match="^the decoder sent an answer that is not valid$"):
+        with pytest.raises(WorkerMessageError, match=r"^the decoder sent an answer that is not valid$"):
             job.answer(question)
 
 

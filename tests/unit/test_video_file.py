@@ -165,9 +165,9 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     for name, reason in (
         ("pipe.mp4", "is a fifo, not a video file"),
-        (".", "is a folder, not a video file"),
+        ("", "is a folder, not a video file"),
     ):
-        path = os.path.join(tmp_path, name)
+        path = str(tmp_path / name)
         with pytest.raises(VideoError) as caught:
             VideoFile(path, 1)
         assert (caught.value.path, caught.value.reason) == (path, reason)
