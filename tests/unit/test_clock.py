@@ -28,6 +28,7 @@ def moved(changes):
 
 def test_times_that_increase_are_kept_from_the_first_picture_on():
     assert times([500, 540, 700, 5700]) == ([0, 40, 200, 5200], 5240, None)
+    assert times([7, 8, 9, 10], 1) == ([0, 1, 2, 3], 4, None)
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def full(monkeypatch) -> list[int]:
 
 def test_bytes_and_functions_are_written(tmp_path):
     data = bytes(range(256)) * 100
-    path = tmp_path / "new" / "a.bin"
+    path = tmp_path / "new" / "deep" / "a.bin"
     assert write_atomically(path, data) == hashlib.sha256(data).hexdigest()
     assert write_atomically(path, memoryview(data)) == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == data
@@ -54,18 +54,18 @@ def test_bytes_and_functions_are_written(tmp_path):
 
     assert write_atomically(path, in_pieces, lasting=False) == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == data
-    assert names_in(tmp_path) == ["new", "new/a.bin"]
+    assert names_in(tmp_path) == ["new", "new/deep", "new/deep/a.bin"]
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
-    before = os.umask(0o027)
+    before = os.umask(0o026)
     try:
         write_atomically(tmp_path / "a", b"1")
         write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o751
     assert stat.S_IMODE((tmp_path / "f" / "a").stat().st_mode) == 0o640
 
 
@@ -137,11 +137,12 @@ def test_a_path_that_cannot_be_a_file_is_named(tmp_path, path):
 def test_a_folder_appears_as_a_whole(tmp_path):
     def fill(put):
         assert put("a.txt", b"1") == hashlib.sha256(b"1").hexdigest()
-        put("sub/b.txt", lambda file: file.write(b"2"))
-        assert not (tmp_path / "f").exists()
+        put("sub/deep/b.txt", lambda file: file.write(b"2"))
+        assert not folder.exists()
 
-    write_folder_atomically(tmp_path / "f", fill)
-    assert names_in(tmp_path) == ["f", "f/a.txt", "f/sub", "f/sub/b.txt"]
+    folder = tmp_path / "new" / "deep" / "f"
+    write_folder_atomically(folder, fill)
+    assert names_in(folder.parent) == ["f", "f/a.txt", "f/sub", "f/sub/deep", "f/sub/deep/b.txt"]
 
 
 def test_a_folder_that_holds_something_is_replaced_only_if_asked(tmp_path):

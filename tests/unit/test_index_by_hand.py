@@ -282,8 +282,8 @@ def test_an_index_that_is_replaced_while_it_is_opened_is_opened_as_it_is_now(tmp
 
 def test_only_the_encoder_that_built_an_index_searches_it(tmp_path, index):
     message = (
-        f"{tmp_path / 'index'} was made by two ({'f' * 16}), not by other ({'0' * 16}): search with the former or build "
-        "the index again"
+        f"{tmp_path / 'index'} was made by two ({'f' * 16}), not by other ({'0' * 16}): search with the former or "
+        "build the index again"
     )
     assert refused(lambda: open_index(tmp_path / "index", Other()), IndexFileError) == message
     assert refused(lambda: index.check_encoder(Other()), IndexFileError) == message

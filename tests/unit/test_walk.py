@@ -12,17 +12,19 @@ from vmr.files import cache_folder, is_unicode, require_folder, require_writable
 
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """b, a/, a/c, a/d/, a/d/e, hidden ones, and a link from a/d to the top."""
+    """b, a/, a/c, a/d/, a/d/e, f/g, hidden ones, and a link from a/d to the top."""
     (tmp_path / "a" / "d").mkdir(parents=True)
+    (tmp_path / "f").mkdir()
     (tmp_path / ".git").mkdir()
-    for name in ("b", "a/c", "a/d/e", "a/.f", ".git/g"):
+    for name in ("b", "a/c", "a/d/e", "f/g", "a/.f", ".git/g"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "a" / "d" / "top").symlink_to(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("max_depth", "found"), [(None, ["b", "a/c", "a/d/e"]), (0, ["b"]), (1, ["b", "a/c"]), (2, ["b", "a/c", "a/d/e"])]
+    ("max_depth", "found"),
+    [(None, ["b", "a/c", "a/d/e", "f/g"]), (0, ["b"]), (1, ["b", "a/c", "f/g"]), (2, ["b", "a/c", "a/d/e", "f/g"])],
 )
 def test_a_walk_finds_each_file_once_in_a_fixed_order(tree, max_depth, found):
     assert [str(path.relative_to(tree)) for path in walk_files(tree, max_depth)] == found
@@ -31,15 +33,15 @@ def test_a_walk_finds_each_file_once_in_a_fixed_order(tree, max_depth, found):
 
 def test_a_walk_says_what_it_passes_over(tree):
     passed = []
-    assert len(list(walk_files(tree, pass_over=lambda path, error: passed.append((path, error))))) == 3
+    assert len(list(walk_files(tree, pass_over=lambda path, error: passed.append((path, error))))) == 4
     assert passed == [(tree / ".git", None), (tree / "a" / ".f", None)]
 
 
 def test_a_walk_follows_links(tree, tmp_path_factory):
     other = tmp_path_factory.mktemp("other")
     (other / "linked").symlink_to(tree / "a")
-    assert list(walk_files(other)) == [other / "linked" / "c", other / "linked" / "d" / "e",
-                                             other / "linked" / "d" / "top" / "b"]  # fmt: skip
+    names = ("c", "d/e", "d/top/b", "d/top/f/g")
+    assert list(walk_files(other)) == [other / "linked" / name for name in names]
 
 
 def test_folders_that_cannot_be_listed(tree, monkeypatch):
@@ -53,7 +55,7 @@ def test_folders_that_cannot_be_listed(tree, monkeypatch):
     monkeypatch.setattr(os, "scandir", scandir)
     unlistable, passed = {"d"}, []
     found = walk_files(tree, pass_over=lambda path, error: passed.append((path, error and error.strerror)))
-    assert [path.name for path in found] == ["b", "c"]
+    assert [path.name for path in found] == ["b", "c", "g"]
     assert passed[-1] == (tree / "a" / "d", "Permission denied")
     message = f"{tree / 'a' / 'd'}: cannot list this folder: Permission denied"
     with pytest.raises(VmrError, match=f"^{re.escape(message)}$"):
