@@ -44,6 +44,14 @@ def test_how_much_of_a_damaged_video_is_read(is_intact, stated_s, text):
     assert damage_remark(TIMES, np.array(is_intact), stated_s) == Remark("damage", text)
 
 
+def test_how_much_of_a_quick_or_short_video_is_read():
+    quick = ShownTimes(np.array([0.0, 0.5, 1.0, 5.0]), 5.5, 0.5)
+    # 0.5 + 0.5 + 2 * 0.5 + 0.5
+    assert damage_remark(quick, np.ones(4, np.bool_), None).text == "read with damage: 2.5 of 5.5 s"
+    short = ShownTimes(np.array([0.0, 0.1]), 0.2, 0.1)
+    assert damage_remark(short, np.ones(2, np.bool_), None).text == "read with damage: 0.2 of 0.2 s"
+
+
 def test_what_there_is_to_know_about_a_video():
     damage = Remark("damage", "read with damage: 4.0 of 11.0 s")
     mended = ShownTimes(TIMES.timestamps_s, 11.0, 1.0, stated_s=3_600.04)

@@ -255,6 +255,19 @@ def test_pictures_without_times_follow_each_other_at_the_rate_of_the_file(tmp_pa
     assert reader.duration_s == pytest.approx(1.2) and reader.remarks == ()
     assert numbers(reader, [29, 3]) == [29, 3]
     reader.close()
+    reader = PyAVReader(str(path), count_frames=True)
+    np.testing.assert_allclose(reader.timestamps_s, 0.04 * np.arange(30))
+    reader.close()
+
+
+def test_a_cut_between_two_recordings_is_no_damage(files, tmp_path):
+    """There a packet is incomplete for the container, but no picture is missing."""
+    path = tmp_path / "joined.ts"
+    path.write_bytes(files[".ts"].read_bytes() * 2)
+    reader = PyAVReader(str(path))
+    assert numbers(reader, range(24)) == [*range(12), *range(12)]
+    assert [remark.kind for remark in reader.remarks] == ["times"]
+    reader.close()
 
 
 def test_damage_is_noticed_when_a_damaged_picture_is_read(files, tmp_path):
@@ -314,6 +327,7 @@ def test_a_picture_that_is_listed_and_does_not_come_is_named(files, tmp_path):
     with pytest.raises(VideoError) as caught:
         numbers(reader, [7, 8])
     assert caught.value.reason == "frame 8 cannot be decoded: the file lists 12 frames and yields 11"
+    assert caught.value.path == str(path)
     assert numbers(reader, [6]) == [6]
     reader.close()
 
