@@ -4,12 +4,14 @@ The files hold 12 pictures in two groups of six, I B B P B P as they are shown: 
 on. A picture takes 40 ticks of a thousandth in Matroska, 512 of 1/12800 in MP4 and 3600 of 1/90000 in MPEG-TS.
 """
 
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
 
 from tests.video_matrix import X264, Recipe, cut, write_video
-from vmr.data.decoding.ffmpeg.packets import KeyFrame, _has_hole, _Packets, _table, open_and_scan
+from vmr.data.decoding.ffmpeg.packets import KeyFrame, _has_hole, _is_cut_off, _Packets, _table, open_and_scan
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
 
 TWO_GROUPS = {
@@ -112,6 +114,17 @@ def test_a_file_that_is_cut_off_is_damaged_and_has_no_table(files, tmp_path):
     whole = write_video(tmp_path / "w.mkv", Recipe(options=X264, num_frames=60, suffix=".mkv"))
     found = scan(cut(whole, tmp_path / "half.mkv", stop=0.5))
     assert found.is_damaged and found.table is None and 10 < found.num_packets < 50
+
+
+def test_pictures_may_end_before_the_sound_does(straight, tmp_path):
+    """The file is read to its end only if its pictures do not reach the end that it states."""
+    all_pictures, few_pictures = [40 * number for number in range(12)], [0, 40]  # 0.48 s, as stated, and 0.08 s
+    assert not _is_cut_off(packets_of(straight, all_pictures), straight)
+    assert not _is_cut_off(packets_of(straight, few_pictures), straight)
+    half = VideoFile(str(cut(Path(straight.path), tmp_path / "half.mkv", stop=0.4)), 1)
+    assert not _is_cut_off(packets_of(half, all_pictures), half)
+    assert _is_cut_off(packets_of(half, few_pictures), half)
+    half.close()
 
 
 def test_a_table_by_hand(reordered):

@@ -213,6 +213,21 @@ def test_pictures_are_turned_upright(files, tmp_path, matrix, turns):
     reader.close()
 
 
+@pytest.mark.parametrize(("matrix", "turns"), MATRICES[:4])
+def test_pictures_are_turned_by_their_angle_where_the_matrix_cannot_be_read(
+    files, tmp_path, monkeypatch, matrix, turns
+):
+    """PyAV raises ValueError on side data of a kind that it does not know."""
+
+    def fail(frame):
+        raise ValueError("999 is not a valid Type")
+
+    with av.open(str(patch_matrix(files[".mp4"], tmp_path / "turned.mp4", *matrix))) as container:
+        frame = next(container.decode(video=0))
+    monkeypatch.setattr("vmr.data.decoding.ffmpeg.pictures.SideDataContainer", fail)
+    assert orientation(frame) == turns
+
+
 def test_a_picture_in_memory_is_scaled_as_a_decoded_one():
     rgb = picture(5)
     assert resized_rgb(rgb, rgb.shape[:2]) is rgb
