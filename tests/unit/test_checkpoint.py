@@ -197,6 +197,7 @@ def test_a_step_can_be_saved_again(tmp_path):
     path = save(tmp_path, 40, a=torch.ones(2))
     assert load_file(path / "model.safetensors")["a"].tolist() == [1, 1]
     assert read_state(path).step == 40
+    prune(tmp_path, keep=1, best_step=None, last_step=40)
     assert [entry.name for entry in tmp_path.iterdir()] == ["step-00000040"]
 
 

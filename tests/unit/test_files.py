@@ -15,7 +15,7 @@ import pytest
 
 from vmr import files
 from vmr.errors import VmrError
-from vmr.files import AppendedFile, remove_unnamed, write_atomically, write_folder_atomically
+from vmr.files import AppendedFile, remove_folder, remove_unnamed, write_atomically, write_folder_atomically
 
 
 def names_in(folder: Path) -> list[str]:
@@ -40,7 +40,7 @@ def full(monkeypatch) -> list[int]:
 
 def test_bytes_and_functions_are_written(tmp_path):
     data = bytes(range(256)) * 100
-    path = tmp_path / "new" / "a.bin"
+    path = tmp_path / "new" / "deep" / "a.bin"
     assert write_atomically(path, data) == hashlib.sha256(data).hexdigest()
     assert write_atomically(path, memoryview(data)) == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == data
@@ -54,18 +54,18 @@ def test_bytes_and_functions_are_written(tmp_path):
 
     assert write_atomically(path, in_pieces, lasting=False) == hashlib.sha256(data).hexdigest()
     assert path.read_bytes() == data
-    assert names_in(tmp_path) == ["new", "new/a.bin"]
+    assert names_in(tmp_path) == ["new", "new/deep", "new/deep/a.bin"]
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path):
-    before = os.umask(0o027)
+    before = os.umask(0o026)
     try:
         write_atomically(tmp_path / "a", b"1")
         write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o750
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o751
     assert stat.S_IMODE((tmp_path / "f" / "a").stat().st_mode) == 0o640
 
 
@@ -137,11 +137,12 @@ def test_a_path_that_cannot_be_a_file_is_named(tmp_path, path):
 def test_a_folder_appears_as_a_whole(tmp_path):
     def fill(put):
         assert put("a.txt", b"1") == hashlib.sha256(b"1").hexdigest()
-        put("sub/b.txt", lambda file: file.write(b"2"))
-        assert not (tmp_path / "f").exists()
+        put("sub/deep/b.txt", lambda file: file.write(b"2"))
+        assert not folder.exists()
 
-    write_folder_atomically(tmp_path / "f", fill)
-    assert names_in(tmp_path) == ["f", "f/a.txt", "f/sub", "f/sub/b.txt"]
+    folder = tmp_path / "new" / "deep" / "f"
+    write_folder_atomically(folder, fill)
+    assert names_in(folder.parent) == ["f", "f/a.txt", "f/sub", "f/sub/deep", "f/sub/deep/b.txt"]
 
 
 def test_a_folder_that_holds_something_is_replaced_only_if_asked(tmp_path):
@@ -206,3 +207,117 @@ def test_a_nameless_file_leaves_nothing(tmp_path):
         scratch.write(b"1")
         raise KeyboardInterrupt
     assert names_in(tmp_path) == []
+
+
+@pytest.fixture
+def flushed(monkeypatch) -> list[bool]:
+    """What was flushed: True for a folder, False for a file. The time numbered `fail_at`, from 1, fails."""
+
+    class Flushed(list):
+        fail_at = 0
+
+    found, real = Flushed(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        found.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+        if len(found) == found.fail_at:
+            raise OSError(5, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    return found
+
+
+def test_what_must_last_is_flushed_with_its_folder(tmp_path, flushed):
+    write_atomically(tmp_path / "a", b"1")
+    assert flushed == [False, True]
+    write_atomically(tmp_path / "a", b"1", lasting=False)
+    assert flushed == [False, True]
+    flushed.clear()
+    write_folder_atomically(tmp_path / "f", lambda put: put("sub/a", b"1"))
+    assert flushed == [False, True, True, True]  # the file, f, f/sub and the folder that holds f
+
+
+@pytest.mark.parametrize("fail_at", [1, 2])
+def test_a_flush_that_fails_is_an_error_of_the_file(tmp_path, flushed, fail_at):
+    flushed.fail_at = fail_at
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/a: cannot be written: Input/output error")):
+        write_atomically(tmp_path / "a", b"1")
+    assert names_in(tmp_path) == (["a"] if fail_at == 2 else [])
+
+
+@pytest.mark.parametrize(("fail_at", "name"), [(1, "f/a"), (2, "f"), (3, "f")])
+def test_a_flush_that_fails_is_an_error_of_the_folder(tmp_path, flushed, fail_at, name):
+    flushed.fail_at = fail_at
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/{name}: cannot be written: Input/output error")):
+        write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
+    assert names_in(tmp_path) == (["f", "f/a"] if fail_at == 3 else [])
+
+
+def test_folders_that_cannot_be_made_or_removed_are_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/file/f: cannot be written: Not a directory")):
+        write_folder_atomically(tmp_path / "file" / "f", lambda put: put("a", b"1"))
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/gone: cannot be written: No such file or directory")):
+        remove_folder(tmp_path / "gone")
+    write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
+    remove_folder(tmp_path / "f")
+    assert names_in(tmp_path) == ["file"]
+
+
+def test_an_old_folder_that_cannot_be_removed_does_not_fail_its_replacement(tmp_path, monkeypatch):
+    write_folder_atomically(tmp_path / "f", lambda put: put("a", b"1"))
+
+    def unlink(*_args, **_options):
+        raise OSError(16, "Device or resource busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", unlink)
+        write_folder_atomically(tmp_path / "f", lambda put: put("b", b"2"), replace=True)
+    assert (tmp_path / "f" / "b").read_bytes() == b"2" and not (tmp_path / "f" / "a").exists()
+
+
+def test_a_log_that_cannot_be_opened_or_flushed_is_named(tmp_path, flushed):
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/gone/log: cannot be written: No such file")):
+        AppendedFile(tmp_path / "gone" / "log")
+    before = os.umask(0)
+    try:
+        log = AppendedFile(tmp_path / "log")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "log").stat().st_mode) == 0o666
+    flushed.fail_at = 1
+    with pytest.raises(VmrError, match=re.escape(f"{tmp_path}/log: cannot be written: Input/output error")):
+        log.close()
+    with pytest.raises(VmrError, match="Bad file descriptor"):  # it is closed all the same
+        log.append("more")
+
+
+def test_a_line_that_cannot_be_taken_back_is_the_error_of_its_writing(tmp_path, monkeypatch):
+    def fail(*_args):
+        raise OSError(28, "No space left on device")
+
+    def fail_again(*_args):
+        raise OSError(5, "Input/output error")
+
+    log = AppendedFile(tmp_path / "log")
+    monkeypatch.setattr(os, "write", fail)
+    monkeypatch.setattr(os, "ftruncate", fail_again)
+    with pytest.raises(VmrError, match=r"/log: cannot be written: No space left on device"):
+        log.append("line")
+    log.close()
+
+
+def test_what_cannot_be_removed_is_in_nobodys_way(tmp_path):
+    (tmp_path / "v-1.bin").mkdir()
+    (tmp_path / "v-2.bin").write_bytes(b"")
+    remove_unnamed(tmp_path, re.compile(r"v-\d\.bin"), named_in=tmp_path / "absent")
+    assert names_in(tmp_path) == ["v-1.bin"]
+
+
+def test_a_scratch_file_in_a_folder_that_is_none_is_named(tmp_path):
+    path = tmp_path / "gone" / "a"
+    with pytest.raises(VmrError, match=re.escape(f"{path}: cannot be written: No such file")), files.scratch_file(path):
+        pass
+    with files.scratch_file(tmp_path / "a") as scratch:
+        assert scratch.write(b"12") == 2 and os.fstat(scratch.fileno()).st_size == 2  # it is not buffered
