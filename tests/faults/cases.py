@@ -95,7 +95,7 @@ def write_an_index(folder: Path, version: int) -> None:
     rows = tuple(Row(number, "a.mp4", number, number + 1.0) for number in range(200 * version))
     about = {"encoder": "tiny", "fingerprint": "f00d", "embed_dim": 16, "num_frames": 2, "window_s": 1.0}
     about |= {"stride_s": 1.0, "reader": "pyav", "root": "/videos", "created": "now", "vmr_version": "0"}
-    manifest = Manifest(**about, rows=rows, failures=(), vectors_file="", vectors_sha256="")
+    manifest = Manifest(**about, rows=rows, failures=(), remarks=(), vectors_file="", vectors_sha256="")
     folder.mkdir(exist_ok=True)
     write_index(folder, manifest, numbers(version, len(rows), 16))
 

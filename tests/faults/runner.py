@@ -14,6 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -170,8 +171,11 @@ def main() -> None:
         for case in sys.argv[1:] or CASES:
             child = os.fork()
             if child == 0:
-                print(json.dumps({"case": case, **run_case(CASES[case])}), flush=True)
-                os._exit(0)
+                try:
+                    print(json.dumps({"case": case, **run_case(CASES[case])}), flush=True)
+                except BaseException:
+                    traceback.print_exc()
+                os._exit(0)  # without leaving the folder, which would remove it
             os.waitpid(child, 0)  # a case that crashes prints nothing
 
 

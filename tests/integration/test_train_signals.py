@@ -27,6 +27,14 @@ def config_file(footage, annotations, tmp_path_factory) -> Path:
     return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(12, 12), num_workers=1, run=run)
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_taken():
+    """Also where the tests run in the background of a shell, whose programs ignore Ctrl-C and pass that on."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
     """Wait until a run has logged a step."""
     deadline, log = time.monotonic() + 200, out / "log.jsonl"

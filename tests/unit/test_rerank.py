@@ -273,7 +273,7 @@ def test_a_log_that_loses_its_tables_is_named(tmp_path, table, call):
         call(log)
     assert str(caught.value) == (
         f"{tmp_path / LOG_FILE}: cannot be used as the log of re-ranking: no such table: {table}; "
-        "remove it to start anew"
+        "make room on its disk, or remove it to start anew"
     )
 
 

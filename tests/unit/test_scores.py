@@ -36,7 +36,7 @@ def embedded(encoder):
     videos = make_video(3)
     vectors, tokens = encoder.encode_video(videos).numpy(), encoder.video_tokens(videos)
     static = np.roll(vectors, 1, axis=0)
-    return EmbeddedSet((0, 1, 2), Gallery(vectors), vectors, {"static": static}, lambda n: tokens[n : n + 1], ())
+    return EmbeddedSet((0, 1, 2), Gallery(vectors), vectors, {"static": static}, lambda n: tokens[n : n + 1], (), ())
 
 
 def scores_of(encoder, embedded, options, cache=None, protocol=FILE):
@@ -85,14 +85,8 @@ def test_without_tokens_nothing_is_reranked(encoder, embedded):
     assert "vtm" not in scores_of(encoder, embedded, EvalOptions(rerank_depth=0))
 
 
-def test_other_kinds_of_index_need_vectors(encoder, embedded):
+def test_the_columns_of_an_index(encoder, embedded):
     of_index = replace(embedded, vectors=None)
-    with pytest.raises(VmrError) as caught:
-        scores_of(encoder, of_index, EvalOptions(index_kinds=("flat",)))
-    assert str(caught.value) == (
-        "what another kind of index costs is measured on vectors, but these are in an index: "
-        "leave out --index or --index-kind"
-    )
     assert list(scores_of(encoder, of_index, EvalOptions())) == ["embedding", "static"]
 
 

@@ -101,13 +101,13 @@ def score(
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
         data_dir: with a published data set or a protocol file, the folder of its videos and annotations, in any layout
         encoder: name or path of a model; vmr-info lists them
-        estimate: print the time, memory and disk that re-ranking would take, and stop
+        estimate: print the time, memory and disk that re-ranking would take by this command, and stop
     """
     from vmr.eval.protocols.load import load_dataset
 
     _check_outputs(outputs)
-    if estimate:
-        _refuse_to_ignore(scores, outputs, caching, decode)
+    if estimate and scores.rerank == 0:
+        raise VmrError("--rerank 0 re-ranks nothing, so there is nothing to estimate: leave out one of them")
     loaded = load_dataset(dataset, video_dir, data_dir)  # a misspelt name is reported before torch is imported
 
     import torch
@@ -133,18 +133,6 @@ def score(
         _print_and_write(report, outputs)
     if not report.complete and not outputs.allow_missing:
         fail(f"the score is over {report.coverage}: repair the files listed above, or give --allow-missing")
-
-
-def _refuse_to_ignore(
-    scores: ScoreOptions, outputs: OutputOptions, caching: CacheOptions, decode: DecodeOptions
-) -> None:
-    """Refuse all options that --estimate does not use, which reads no video and scores nothing."""
-    reason = "is of no use with --estimate, which scores nothing: leave out one of them"
-    refuse(scores, reason, ("normalise", "index", "index_kind"))
-    for group in (outputs, caching, decode):
-        refuse(group, reason)
-    if scores.rerank == 0:
-        raise VmrError("--rerank 0 re-ranks nothing, so there is nothing to estimate: leave out one of them")
 
 
 def _check_outputs(outputs: OutputOptions) -> None:
