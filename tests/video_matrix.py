@@ -146,6 +146,20 @@ def write_video(path: Path, recipe: Recipe = RECIPES["h264_gop12"], height: int 
     return path
 
 
+def remux(source: Path, target: Path, change: Callable = lambda number, packet, step: None, title: str = "") -> Path:
+    """A copy of a video in the container of `target`: `change` gets each packet, and how many ticks a picture takes."""
+    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
+        writing.metadata.update({"title": title} if title else {})
+        stream = reading.streams.video[0]
+        copy = writing.add_stream_from_template(stream)
+        step = round(1 / stream.average_rate / stream.time_base)
+        for number, packet in enumerate([packet for packet in reading.demux(stream) if packet.size]):
+            change(number, packet, step)
+            packet.stream = copy
+            writing.mux(packet)
+    return target
+
+
 def _uneven_ms(number: int) -> int:
     return 40 * number + 10 * (number % 3) + (1000 if number >= 30 else 0)
 

@@ -4,7 +4,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.video_matrix import FAST_X265, OPEN_GOP, X264, Recipe, number_of, write_video
+from tests.video_matrix import FAST_X265, OPEN_GOP, X264, Recipe, number_of, remux, write_video
 from vmr.data.decoding.ffmpeg.frame_index import SeekingDecoder
 from vmr.data.decoding.video import VideoReader
 
@@ -29,25 +29,21 @@ def sources(tmp_path_factory):
 
 def with_times_moved(source, target, moved):
     """A copy of a video in which some packets have other times: `moved` maps their numbers to (what, pictures)."""
-    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
-        stream = reading.streams.video[0]
-        copy = writing.add_stream_from_template(stream)
-        step = round(1 / stream.average_rate / stream.time_base)
-        packets = [packet for packet in reading.demux(stream) if packet.size]
-        first_pts = packets[0].pts
-        for number, packet in enumerate(packets):
-            packet.dts = number * step
-            packet.pts = packet.pts - first_pts + AHEAD * step
-            what, pictures = moved.get(number, ("", 0))
-            if what == "pts":
-                packet.pts += round(pictures * step)
-            elif what == "dts":
-                packet.dts += round(0.4 * step)  # a muxer takes only times that increase
-            elif what == "duration":
-                packet.duration = round(abs(pictures) * step)
-            packet.stream = copy
-            writing.mux(packet)
-    return target
+    with av.open(str(source)) as reading:
+        first_pts = next(reading.demux(video=0)).pts
+
+    def move(number, packet, step):
+        packet.dts = number * step
+        packet.pts = packet.pts - first_pts + AHEAD * step
+        what, pictures = moved.get(number, ("", 0))
+        if what == "pts":
+            packet.pts += round(pictures * step)
+        elif what == "dts":
+            packet.dts += round(0.4 * step)  # a muxer takes only times that increase
+        elif what == "duration":
+            packet.duration = round(abs(pictures) * step)
+
+    return remux(source, target, move)
 
 
 def numbers(reader, indices):

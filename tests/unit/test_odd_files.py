@@ -11,7 +11,18 @@ import numpy as np
 import pytest
 
 from tests.paths import CLIPS
-from tests.video_matrix import OPEN_GOP, PATCHES, X264, Recipe, cut, number_of, picture, write_matrix, write_video
+from tests.video_matrix import (
+    OPEN_GOP,
+    PATCHES,
+    X264,
+    Recipe,
+    cut,
+    number_of,
+    picture,
+    remux,
+    write_matrix,
+    write_video,
+)
 from vmr.data.decoding.sampling import sample_indices
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
@@ -55,21 +66,6 @@ def seconds_in(text):
 # --- clocks -----------------------------------------------------------------------------------------------------------
 
 
-def with_clock(source, target, change):
-    """A copy of a video whose packets have other times: `change(number, time)` in pictures."""
-    with av.open(str(source)) as reading, av.open(str(target), "w") as writing:
-        stream = reading.streams.video[0]
-        copy = writing.add_stream_from_template(stream)
-        step = round(1 / stream.average_rate / stream.time_base)
-        packets = [packet for packet in reading.demux(stream) if packet.size]
-        for number, packet in enumerate(packets):
-            ahead, packet.dts = packet.pts - packet.dts, change(number, number) * step
-            packet.pts = packet.dts + ahead
-            packet.stream = copy
-            writing.mux(packet)
-    return target
-
-
 def joined(folder, parts):
     """MPEG-TS files one after the other, as a recorder leaves them that starts its clock again."""
     target = folder / "joined.ts"
@@ -97,21 +93,10 @@ def test_joined_broadcasts_last_as_long_as_they_are_shown(tmp_path, first_s):
 
 
 def test_a_last_picture_that_lasts_for_hours(tmp_path):
-    whole = write_video(tmp_path / "whole.mp4")
-    data = bytearray(whole.read_bytes())
-    with av.open(str(whole)) as container:
-        step = round(1 / container.streams.video[0].average_rate / container.streams.video[0].time_base)
-    place = data.index(b"stts") + 8  # one entry: 60 pictures of one step; made into 59, and one of hours
-    assert data[place : place + 8] == (1).to_bytes(4, "big") + (60).to_bytes(4, "big")
-    path = tmp_path / "last.mkv"
-    with av.open(str(whole)) as reading, av.open(str(path), "w") as writing:
-        stream = reading.streams.video[0]
-        copy = writing.add_stream_from_template(stream)
-        packets = [packet for packet in reading.demux(stream) if packet.size]
-        for packet in packets:
-            packet.duration = step if packet is not packets[-1] else 200_000 * step
-            packet.stream = copy
-            writing.mux(packet)
+    def last_for_hours(number, packet, step):
+        packet.duration = 200_000 * step if number == 59 else step
+
+    path = remux(write_video(tmp_path / "whole.mp4"), tmp_path / "last.mkv", last_for_hours)
     spans, remarks = read_all(path, FixedWindows(8.0, 4.0))
     assert spans == [(0, 2.4)]
     assert remarks["times"] == "times mended: shown for 2.4 s, stated as 8002.4 s"
@@ -119,8 +104,10 @@ def test_a_last_picture_that_lasts_for_hours(tmp_path):
 
 @pytest.mark.parametrize("gap_s", [20, 1_800, 10_800])
 def test_a_picture_that_is_held_makes_no_rows_of_its_own(tmp_path, gap_s):
-    source = write_video(tmp_path / "source.mp4")
-    path = with_clock(source, tmp_path / "gap.mp4", lambda number, time: time + (25 * gap_s if number >= 40 else 0))
+    def pause(number, packet, step):
+        packet.dts = packet.pts = (number + (25 * gap_s if number >= 40 else 0)) * step
+
+    path = remux(write_video(tmp_path / "source.mp4"), tmp_path / "gap.mp4", pause)
     with VideoReader(path) as reader:
         assert reader.duration_s == pytest.approx(2.4 + gap_s, abs=0.01)  # the file's own times
         assert reader.fps == pytest.approx(25, abs=0.1)  # while something changes
@@ -288,14 +275,7 @@ def test_reading_starts_no_threads(tmp_path):
 
 
 def test_a_title_that_is_not_utf8(tmp_path):
-    path, titled = write_video(tmp_path / "video.mp4"), tmp_path / "titled.mkv"
-    with av.open(str(path)) as reading, av.open(str(titled), "w") as writing:
-        writing.metadata["title"] = "a cafe"
-        copy = writing.add_stream_from_template(reading.streams.video[0])
-        for packet in reading.demux(video=0):
-            if packet.size:
-                packet.stream = copy
-                writing.mux(packet)
+    titled = remux(write_video(tmp_path / "video.mp4"), tmp_path / "titled.mkv", title="a cafe")
     data = titled.read_bytes()
     assert data.count(b"a cafe") == 1
     titled.write_bytes(data.replace(b"a cafe", b"a caf\xe9"))
