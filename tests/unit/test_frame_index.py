@@ -276,9 +276,4 @@ def test_a_survey_of_a_file_with_broken_packets(holed):
     survey = CountingDecoder(file).survey()
     assert [time // 512 for time in survey.pts] == [number for number in range(60) if number not in (20, 42)]
     assert survey.num_broken == 2
-    # What refers to a lost picture is shown until the next key frame, and is not intact: 21, 22, 23 and 43 to 47.
-    assert [survey.pts[place] // 512 for place in np.flatnonzero(~survey.is_intact)] in (
-        [],
-        [21, 22, 23, *range(43, 48)],
-    )
     file.close()

@@ -109,6 +109,8 @@ def test_hits_by_hand(index):
     assert found(index, "0.8 0.6") == [(1, 1.0), (3, 0.6)]
     assert found(index, "0.8 0.6", 1) == [(1, 1.0)]
     assert found(index, "0 1", 2) == [(3, 1.0), (2, 0.8)]
+    # (0.6, 0.8): 0.6, 0.96, 1, 0.8, 0.8. Row 1 overlaps row 2; row 0 ends where row 2 begins.
+    assert found(index, "0.6 0.8") == [(2, 1.0), (3, 0.8), (0, 0.6)]
     assert index.search("1 0", 1) == [Hit(1.0, str(Path("/videos/a.mp4")), 0.0, 8.0)]
     assert type(index.search("1 0", 1)[0].score) is float
 
@@ -209,7 +211,8 @@ def test_the_file_of_a_manifest(tmp_path):
         (lambda content: {**content, "counts": {"rows": 4}},
          "{path} is damaged (rows missing or out of order): build the index again"),
         (lambda content: {**content, "counts": {}}, "{path} is damaged ('rows'): build the index again"),
-        (lambda content: {**content, "root": 5}, None),
+        (lambda content: {**content, "root": 5},
+         "{path} is damaged (root is 5, expected text): build the index again"),
         (lambda content: {key: value for key, value in content.items() if key != "schema"}, None),
         (lambda content: [content], None),
         (lambda content: 5, None),
@@ -286,6 +289,7 @@ def test_only_the_encoder_that_built_an_index_searches_it(tmp_path, index):
         "build the index again"
     )
     assert refused(lambda: open_index(tmp_path / "index", Other()), IndexFileError) == message
+    assert refused(lambda: VideoIndex.open(tmp_path / "index", Other()), IndexFileError) == message
     assert refused(lambda: index.check_encoder(Other()), IndexFileError) == message
     wide = TwoDimensional()
     wide.embed_dim = 3
@@ -370,6 +374,7 @@ def test_what_a_build_writes(built, videos):
     assert manifest.created.endswith("+00:00") and len(manifest.created) == len("2026-11-01T00:00:00+00:00")
     assert sorted(path.name for path in built.folder.iterdir()) == [".lock", "manifest.json", manifest.vectors_file]
     assert OLD_FILES.fullmatch(manifest.vectors_file)
+    assert built.vectors.shape == (len(rows), 2)
     content = (built.folder / manifest.vectors_file).read_bytes()
     assert hashlib.sha256(content).hexdigest() == manifest.vectors_sha256
     assert Manifest.load(built.folder) == manifest
