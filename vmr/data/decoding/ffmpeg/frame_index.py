@@ -262,10 +262,10 @@ class CountingDecoder:
         if index < self._next - 1:
             self._restart()
         while self._next <= index:
-            self._last = next(self._frames, None)
-            if self._last is None:
+            frame = next(self._frames, None)
+            if frame is None:
                 raise UnreachableFrameError
-            self._next += 1
+            self._last, self._next = frame, self._next + 1
         if self._last is None:
             raise UnreachableFrameError
         return self._last
