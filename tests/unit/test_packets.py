@@ -202,12 +202,15 @@ def moved(pictures, since=5):
     ("pts", "has_hole"),
     [
         (STEADY, False),
-        (moved(1), False),  # a step of two pictures
-        (moved(1.01), True),
+        (moved(0.5), False),  # a film shown at 30 Hz has pictures of one step and of one and a half
+        (moved(0.6), False),
+        (moved(0.61), True),
+        (moved(1), True),  # one picture is missing
         (moved(3), True),
         (moved(249), True),  # a step of 250 pictures is 10 s
         (moved(249.01), False),  # longer ones may be a jump of the clock
-        ([*moved(3)[5:], *moved(3)[:5]], True),  # the order in the file does not matter
+        ([*moved(3)[5:], *moved(3)[:5]], False),  # pictures before the first key frame may refer to lost ones
+        ([0, 3600, 21600, 7200, 18000], True),  # the order in the file does not matter
         ([None, *moved(3)], True),
         (moved(3, since=1), True),
         (moved(3, since=9), True),
