@@ -4,7 +4,17 @@ import av
 import numpy as np
 import pytest
 
-from tests.video_matrix import FAST_X265, OPEN_GOP, X264, Recipe, number_of, remux, write_video
+from tests.video_matrix import (
+    FAST_X265,
+    OPEN_GOP,
+    RECIPES,
+    X264,
+    Recipe,
+    number_of,
+    remux,
+    write_matrix,
+    write_video,
+)
 from vmr.data.decoding.ffmpeg.frame_index import SeekingDecoder
 from vmr.data.decoding.video import VideoReader
 
@@ -46,6 +56,11 @@ def with_times_moved(source, target, moved):
     return remux(source, target, move)
 
 
+@pytest.fixture(scope="module")
+def matrix(tmp_path_factory):
+    return write_matrix(tmp_path_factory.mktemp("matrix"))
+
+
 def numbers(reader, indices):
     return [number_of(frame) for frame in reader.frames_at(indices)]
 
@@ -81,6 +96,25 @@ def test_wrong_times_do_not_change_the_number_of_a_picture(sources, tmp_path, ki
             assert numbers(reader, [index]) == [shown[index]], (moved, index)
         assert numbers(reader, range(count)) == shown, moved
         assert np.all(np.diff(reader.timestamps_s) > 0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, recipe in RECIPES.items() if recipe.num_frames > 1])
+def test_wrong_times_in_a_file_of_every_kind(matrix, tmp_path, kind):
+    if kind not in matrix:
+        pytest.skip(f"this PyAV has no encoder for {kind}")
+    random = np.random.default_rng(len(kind))
+    places = random.choice(np.arange(1, RECIPES[kind].num_frames), size=2, replace=False)
+    moved = {int(place): ("pts", random.choice(MOVES)) for place in places}
+    try:
+        path = with_times_moved(matrix[kind], tmp_path / "moved.mkv", moved)
+    except (TypeError, ValueError):  # it has no times to move, or Matroska holds no such video
+        path = matrix[kind]
+    shown = plain_decode(path)
+    with VideoReader(path) as reader:
+        assert numbers(reader, range(reader.num_frames)) == shown, moved
+    for index in random.choice(len(shown), size=5, replace=False).tolist():
+        with VideoReader(path) as reader:
+            assert numbers(reader, [index]) == [shown[index]], (moved, index)
 
 
 @pytest.mark.parametrize("move", MOVES[::2])
