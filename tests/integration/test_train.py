@@ -161,7 +161,7 @@ def test_lower_precision_keeps_master_weights(tiny, tmp_path, precision):
     train(replace(tiny, run=straight))
     same_files(tmp_path / "run/checkpoints/step-00000004", tmp_path / "straight/checkpoints/step-00000004")
     losses = {record["step"]: record["loss"] for record in lines(tmp_path / "run")}
-    assert losses[3] == pytest.approx(15, abs=8)
+    assert losses[max(losses)] == pytest.approx(15, abs=8)  # a step that fp16 skips is not in the log
 
 
 def test_accumulation_is_a_mean_over_batches(tiny, tmp_path):

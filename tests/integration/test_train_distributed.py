@@ -25,7 +25,7 @@ from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
-from vmr.train.distributed import Parallelised, full_tensor, gradient_norm
+from vmr.train.distributed import Parallelised, averages, full_tensor, gradient_norm
 from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
 
 WORLD = 2
@@ -71,12 +71,12 @@ def half_of(batch: Batch, draws: Draws, rank: int) -> tuple[Batch, Draws]:
 
 
 def work(rank: int, folder: str) -> None:
-    """One of two processes: gradients of its half, at once and in two pieces, by DDP and by FSDP."""
+    """One of two processes: gradients of its half, at once and in two pieces, by DDP and, where it can, by FSDP."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
     processes = Processes(rank, WORLD, torch.device("cpu"))
     found: dict[Any, Any] = {}
-    for parallel in ("ddp", "fsdp"):
+    for parallel in ("ddp", "fsdp") if averages(processes) else ("ddp",):
         for num_pieces in (1, 2):
             objective = make_objective()
             half = half_of(*joint_batch(objective.tokenizer), rank)
@@ -103,6 +103,8 @@ def ranks(tmp_path_factory) -> list[dict[Any, Any]]:
 @pytest.mark.parametrize("num_pieces", [1, 2])
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
 def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
+    if (parallel, num_pieces) not in ranks[0]:
+        pytest.skip("this PyTorch cannot average on CPUs as FSDP does")
     objective = make_objective()
     batch, draws = joint_batch(objective.tokenizer)
     losses = objective(batch, draws)
@@ -114,7 +116,9 @@ def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
         assert mean == pytest.approx(loss.item(), rel=1e-5)
     for _, gradients, norm in of_ranks:
         for name, parameter in objective.model.named_parameters():
-            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=1e-6), name
+            # A gradient is a sum over all tokens: its rounding error is that of the largest terms.
+            atol = 1e-6 * max(1.0, parameter.grad.abs().max().item())
+            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=atol), name
         assert norm.item() == pytest.approx(gradient_norm(objective.model.parameters()).item(), rel=1e-5)
 
 
@@ -179,9 +183,13 @@ def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
         assert not [key for key in one if not torch.equal(one[key], other[key])]
 
 
-def test_fsdp_trains_as_ddp_does(straight, config_file, tmp_path):
+def test_fsdp_trains_as_ddp_does(ranks, straight, config_file, tmp_path):
     """The run is stopped and resumed, so that its state is gathered, saved, loaded and distributed again."""
     out = tmp_path / "run"
+    if ("fsdp", 1) not in ranks[0]:
+        printed, _ = start_two(config_file, out, "--run.parallel", "fsdp").communicate(timeout=250)
+        assert "error: run.parallel: fsdp on CPUs needs PyTorch 2.10 or newer: choose ddp" in printed
+        pytest.skip("this PyTorch cannot average on CPUs as FSDP does")
     finish(start_two(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
     finish(start_two(config_file, out, "--run.parallel", "fsdp"))
     for name in ("model", "optimizer", "ema"):

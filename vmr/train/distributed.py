@@ -114,14 +114,26 @@ def shard(model: VideoTextModel, root: nn.Module, processes: Processes) -> None:
         model: the model.
         root: the module that holds the model, or the model itself; changed in place.
         processes: the processes of the run.
+
+    Raises:
+        VmrError: PyTorch before 2.10 adds gradients up on CPUs where it was told to average them.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
+    if not averages(processes):
+        raise VmrError("run.parallel: fsdp on CPUs needs PyTorch 2.10 or newer: choose ddp")
     mesh = init_device_mesh(processes.device.type, (processes.world,))
     for layer in [*model.video_encoder.layers, *model.text_encoder.layers]:
         fully_shard(layer, mesh=mesh)
     fully_shard(root, mesh=mesh, ignored_params={model.temperature})
+
+
+def averages(processes: Processes) -> bool:
+    """Find out whether the processes can average as FSDP2 does; before 2.10, Gloo sums instead, without an error."""
+    mean = torch.empty(1, device=processes.device)
+    dist.reduce_scatter_tensor(mean, torch.ones(processes.world, device=processes.device), op=dist.ReduceOp.AVG)
+    return mean.item() == 1
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
