@@ -97,6 +97,9 @@ def test_a_last_picture_that_lasts_for_hours(tmp_path):
         packet.duration = 200_000 * step if number == 59 else step
 
     path = remux(write_video(tmp_path / "whole.mp4"), tmp_path / "last.mkv", last_for_hours)
+    with av.open(str(path)) as container:
+        if max(packet.duration or 0 for packet in container.demux(video=0)) < 1000:
+            pytest.skip("this FFmpeg does not write how long a picture of a Matroska file lasts")
     spans, remarks = read_all(path, FixedWindows(8.0, 4.0))
     assert spans == [(0, 2.4)]
     assert remarks["times"] == "times mended: shown for 2.4 s, stated as 8002.4 s"

@@ -323,7 +323,7 @@ def test_a_reader_that_fails_closes_its_file(files, tmp_path):
     with pytest.raises(VideoError) as caught:
         PyAVReader(str(path))
     assert caught.value.reason == "no frame of its video can be decoded" and caught.value.path == str(path)
-    assert num_open_files() == before
+    assert num_open_files() <= before  # those of earlier tests may be closed meanwhile
 
 
 def test_a_list_of_packets_that_is_wrong_is_given_up(files):
