@@ -1,6 +1,6 @@
 """A long run over thousands of files, a tenth of them damaged.
 
-It takes about half an hour on two cores: `pytest -m slow tests/integration/test_soak.py`. The environment variable
+It takes some minutes on two cores: `pytest -m slow tests/integration/test_soak.py`. The environment variable
 VMR_SOAK_FILES sets another number of files than 5000.
 """
 
