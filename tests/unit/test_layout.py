@@ -80,7 +80,7 @@ ALLOWED = {
 TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
-    "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
+    "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
     "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py", "retrieval/frames.py",
     "retrieval/index.py", "retrieval/legacy.py", "retrieval/manifest.py", "retrieval/results.py",
     "retrieval/segments.py", "retrieval/storage/*.py", "retrieval/store.py", "retrieval/texts.py",
