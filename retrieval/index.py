@@ -2,7 +2,7 @@
 
 On disk an index is a folder with two files: `manifest.json` (see vmr.retrieval.manifest), and the file of vectors that
     it
-names (see vmr.retrieval.vectors). `vmr.retrieval.build` writes one.
+names (see vmr.retrieval.store). `vmr.retrieval.build` writes one.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,8 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.files import is_unicode, sha256_of
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
-from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
+from vmr.retrieval.manifest import Manifest, Row
+from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.faiss_store import FaissStore
 from vmr.retrieval.vectors.store import VectorStore

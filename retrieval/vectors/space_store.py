@@ -316,7 +316,7 @@ class SpaceStore:
         order = np.argsort(ids, kind="stable")
         in_order = ids[order]
         rows, is_there = np.empty((len(ids), self._space.dim), np.float32), np.zeros(len(ids), bool)
-        for block in self._now.blocks_with(self._space.id, in_order.tolist()):
+        for block in self._now.blocks_of(self._space.id, in_order.tolist()):
             end = block.first_window + len(block.vectors)
             start, stop = np.searchsorted(in_order, [block.first_window, end])
             rows[order[start:stop]] = block.vectors[in_order[start:stop] - block.first_window]
