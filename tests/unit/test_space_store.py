@@ -115,7 +115,7 @@ def test_random_histories_equal_brute_force(world, dtype, kind):
     rng = np.random.default_rng(7)
     w = world(dtype=dtype)
     kinds = set()
-    for step in range(60):
+    for _ in range(60):
         path = f"{rng.integers(12)}.mp4"
         if path in w.ids and rng.random() < 0.4:
             w.remove(path)
