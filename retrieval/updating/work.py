@@ -260,8 +260,7 @@ class Work:
         if not by_file:
             return
         encoders = [self._spaces.encoder(name) for name in names]
-        frames = self._spaces.frames(names[0])
-        with closing(embed_each(by_file, encoders, frames, self._segmenter, decode=self._decode)) as ends:
+        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode)) as ends:
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
