@@ -56,6 +56,11 @@ class Tuning:
     measured: tuple[Measured, ...]
     chosen: Measured
 
+    @property
+    def effort(self) -> str:
+        """What the effort of this kind is called."""
+        return "lists read" if has_lists(self.factory) else "efSearch" if is_graph(self.factory) else "effort"
+
 
 def tune(
     writer: IndexWriter, space_id: int, *, recall: float, k: int = 10, queries: Vectors | None = None, seed: int = 0
