@@ -18,7 +18,7 @@ from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FailedFile, FileState, IndexSettings, NewVideo, Space, Vectors
 from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.writer import index_in_memory
-from vmr.retrieval.store import FaissStore
+from vmr.retrieval.vectors.faiss_store import FaissStore
 
 UNKNOWN = FileState(size=0, mtime_ns=0, inode=0, seen_ns=0)
 """The state of a file that an old index says nothing about: no file has it."""

@@ -40,7 +40,7 @@ from .retrieval.index import open_index as open_index
 from .retrieval.results import Failure as Failure
 from .retrieval.results import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
-from .retrieval.store import FaissStore as FaissStore
-from .retrieval.store import VectorStore as VectorStore
 from .retrieval.texts import embed_texts as embed_texts
+from .retrieval.vectors.faiss_store import FaissStore as FaissStore
+from .retrieval.vectors.store import VectorStore as VectorStore
 from .version import __version__ as __version__

@@ -47,6 +47,11 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     return database
 
 
+def holds_index(folder: Path) -> bool:
+    """Whether a folder holds a database of an index, finished or not."""
+    return (folder / DATABASE).is_file()
+
+
 def connect_in_memory() -> sqlite3.Connection:
     """Make an empty database in memory."""
     check_sqlite()

@@ -21,6 +21,7 @@ from vmr.retrieval.storage.connection import (
     check_version,
     connect_in_memory,
     connect_to_write,
+    holds_index,
     is_created,
     writing_errors,
 )
@@ -62,7 +63,7 @@ class IndexWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._settings is None and not (self.folder / DATABASE).exists():
+        if self._settings is None and not holds_index(self.folder):
             raise IndexFileError(f"{self.folder}: no such index: make one with vmr-index build DIR --out {self.folder}")
         with ExitStack() as stack:
             busy = IndexFileError(f"{self.folder} is being written by another process: wait for it")
@@ -176,8 +177,3 @@ def _make_tables(database: sqlite3.Connection, changes: Changes, settings: Index
     database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     database.execute(f"PRAGMA user_version = {VERSION}")
     changes.start(settings, about)
-
-
-def is_index(folder: Path) -> bool:
-    """Whether a folder holds a database of an index, finished or not."""
-    return (folder / DATABASE).is_file()

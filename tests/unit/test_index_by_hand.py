@@ -18,7 +18,7 @@ from vmr.retrieval.build import OLD_FILES, OWN_FILES
 from vmr.retrieval.index import Hit, VideoIndex, open_index
 from vmr.retrieval.manifest import Manifest, Row
 from vmr.retrieval.results import Failure, VideoRemark
-from vmr.retrieval.store import FaissStore
+from vmr.retrieval.vectors.faiss_store import FaissStore
 
 
 class TwoDimensional:

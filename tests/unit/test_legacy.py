@@ -13,7 +13,7 @@ from vmr.errors import IndexFileError
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_old_index, open_reader
 from vmr.retrieval.storage.records import FailedFile, IndexSettings
 from vmr.retrieval.storage.writer import IndexWriter
-from vmr.retrieval.store import FaissStore
+from vmr.retrieval.vectors.faiss_store import FaissStore
 
 WRITTEN = Path(__file__).parent.parent / "written_before" / "index"
 VECTORS = np.eye(5, 3, dtype=np.float32) / 3
