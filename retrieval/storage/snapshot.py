@@ -104,6 +104,10 @@ class Snapshot:
             return self._count("SELECT ifnull(sum(num_windows), 0) FROM videos")
         return self._count("SELECT ifnull(sum(n), 0) FROM vectors WHERE space_id = ?", space_id)
 
+    def num_texts(self) -> int:
+        """Count the texts of all videos."""
+        return self._count("SELECT count(*) FROM texts")
+
     def videos(self, where: Where | None = None) -> Iterator[Video]:
         """Yield the videos in the order of the index, all or those that a condition selects."""
         if where is None:
