@@ -26,7 +26,7 @@ class Gallery:
 
     Args:
         vectors: float32 (R, D).
-        factory: a short name of `vmr.retrieval.vectors.kinds.FACTORIES`, or any string that FAISS's index_factory knows.
+        factory: a short name of `vmr.retrieval.vectors.kinds.FACTORIES`, or any string for FAISS's index_factory.
         item_of_row: int64 (R,), increasing and without gaps; None if each item has one row.
 
     Attributes:
