@@ -61,7 +61,7 @@ def upgrade_index(folder: Path, dtype: DType = "float32", *, progress: bool = Fa
             raise IndexFileError(f"{folder}: no such index")
         if any(_OLD_FILES.fullmatch(file.name) for file in folder.iterdir()):
             with IndexWriter(folder):  # the upgrade was killed before it had removed them
-                _remove_old_files(folder)
+                remove_old_files(folder)
         return None
     manifest, _ = read_old_index(folder)
     known = _known_files(manifest, progress)
@@ -73,7 +73,7 @@ def upgrade_index(folder: Path, dtype: DType = "float32", *, progress: bool = Fa
         filling(manifest, vectors, known, dtype)(changes)
 
     with IndexWriter(folder, settings_of(manifest), fill):
-        _remove_old_files(folder)
+        remove_old_files(folder)
     num_videos = len(manifest.videos)
     return Upgraded(num_videos, len(manifest.rows), num_videos - len(known))
 
@@ -97,7 +97,7 @@ def _known_files(manifest: Manifest, progress: bool) -> dict[str, tuple[FileStat
     return known
 
 
-def _remove_old_files(folder: Path) -> None:
+def remove_old_files(folder: Path) -> None:
     """Remove the files of schema 1, the manifest first: without it nobody looks for the others."""
     for file in sorted(folder.iterdir(), key=lambda file: file.name != FILE_NAME):
         if _OLD_FILES.fullmatch(file.name):
