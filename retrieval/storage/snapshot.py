@@ -72,10 +72,12 @@ class Snapshot:
         """Number of a root -> the absolute folder."""
         return {number: text_to_path(path) for number, path in self._database.execute("SELECT id, path FROM roots")}
 
-    def other_files(self) -> dict[str, int]:
-        """Kind -> how many files of the roots are no videos."""
+    def other_files(self, root: str | None = None) -> dict[str, int]:
+        """Kind -> how many files of the roots, or of one, are no videos."""
         counts: dict[str, int] = {}
-        for (text,) in self._database.execute("SELECT other_files FROM roots"):
+        for path, text in self._database.execute("SELECT path, other_files FROM roots"):
+            if root is not None and text_to_path(path) != root:
+                continue
             for kind, count in json.loads(text).items():
                 counts[kind] = counts.get(kind, 0) + count
         return dict(sorted(counts.items(), key=lambda kind_count: (-kind_count[1], kind_count[0])))
