@@ -39,6 +39,18 @@ def is_old_index(folder: Path) -> bool:
     return (folder / FILE_NAME).is_file() and not is_finished(folder)
 
 
+def require_database(folder: Path) -> None:
+    """Check that a folder holds an index that can be changed.
+
+    Raises:
+        IndexFileError: it holds none, or one of schema 1.
+    """
+    if is_old_index(folder):
+        raise IndexFileError(f"{folder} is of an earlier version of vmr: run vmr-index upgrade {folder} first")
+    if not is_finished(folder):
+        raise IndexFileError(f"{folder}: no such index: make one with vmr-index build DIR --out {folder}")
+
+
 def open_reader(folder: Path) -> IndexReader:
     """Open an index of any schema for reading.
 

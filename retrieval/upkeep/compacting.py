@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.upkeep.upgrade import remove_old_files
 from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
@@ -33,6 +34,7 @@ def compact_index(folder: Path) -> Compacted:
         IndexFileError: there is no index, it is damaged, or another process is writing it.
         VmrError: it cannot be written. It still holds what it held before.
     """
+    require_database(folder)
     with IndexWriter(folder) as writer:
         before = _num_bytes(folder)
         with writer.reader.snapshot() as snapshot:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from vmr.errors import IndexFileError
 from vmr.files import Put, new_folder
-from vmr.retrieval.legacy import is_old_index
+from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.connection import new_copy
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Fault, Generation
@@ -51,8 +51,7 @@ def copy_index(folder: Path, to: Path) -> Copied:
     """
     if to.exists() or to.is_symlink():
         raise IndexFileError(f"{to} exists: name a new folder for the copy")
-    if is_old_index(folder):
-        raise IndexFileError(f"{folder} is of an earlier version: run vmr-index upgrade {folder} first")
+    require_database(folder)
     with IndexReader(folder) as reader, new_folder(to) as (temporary, put):
         _copy(reader, temporary, to, put)
         faults = verify(temporary)

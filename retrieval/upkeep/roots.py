@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr.errors import VmrError
+from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.storage.writer import IndexWriter
 
@@ -35,17 +36,17 @@ def move_root(folder: Path, old: Path, new: Path, *, force: bool = False) -> Mov
             index is in it.
         IndexFileError: there is no index, it is damaged, or another process is writing it.
     """
+    require_database(folder)
     before, after = str(old.absolute()), str(new.absolute())
-    with IndexWriter(folder) as writer:
-        with writer.commit() as changes:
-            changes.move_root(before, after)
-            videos = [video for video in changes.snapshot.videos() if video.root == after]
-            lost = [video.file for video in videos if FileState.of(video.file) is None]
-            if not force and not new.is_dir():
-                raise VmrError(f"{new}: no such folder: mount it, or use --force")
-            if not force and videos and len(lost) == len(videos):
-                raise VmrError(
-                    f"none of the {len(videos)} videos of {old} is in {new}, such as {lost[0]}: name another folder, or "
-                    "use --force"
-                )
+    with IndexWriter(folder) as writer, writer.commit() as changes:
+        changes.move_root(before, after)
+        videos = [video for video in changes.snapshot.videos() if video.root == after]
+        lost = [video.file for video in videos if FileState.of(video.file) is None]
+        if not force and not new.is_dir():
+            raise VmrError(f"{new}: no such folder: mount it, or use --force")
+        if not force and videos and len(lost) == len(videos):
+            raise VmrError(
+                f"none of the {len(videos)} videos of {old} is in {new}, such as {lost[0]}: name another folder, "
+                "or use --force"
+            )
     return MovedRoot(len(videos), len(videos) - len(lost))

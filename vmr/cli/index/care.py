@@ -68,9 +68,9 @@ def move_root(index: str, old: str, new: str, force: bool = False) -> None:
         new: where it is now
         force: also if none of the videos is there, for a disk that is not mounted now
     """
-    from vmr.retrieval.upkeep.roots import move_root as move
+    from vmr.retrieval.upkeep import roots
 
-    moved = move(Path(index), Path(old), Path(new), force=force)
+    moved = roots.move_root(Path(index), Path(old), Path(new), force=force)
     print(f"{index}: {moved.num_found} of {moved.num_videos} videos are in {new}")
 
 
