@@ -26,6 +26,7 @@ from vmr.retrieval.storage.records import (
     Video,
     Window,
 )
+from vmr.retrieval.storage.where import Where
 
 _VIDEO = (
     "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, v.remarks, "
@@ -106,9 +107,21 @@ class Snapshot:
         query = "SELECT ifnull(sum(n), 0) FROM vectors WHERE +space_id = ? AND id > ?"
         return self._count(query, space_id, after_block)
 
-    def videos(self) -> Iterator[Video]:
-        """Yield the videos in the order of the index."""
-        return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+    def num_texts(self) -> int:
+        """Count the texts of all videos."""
+        return self._count("SELECT count(*) FROM texts")
+
+    def videos(self, where: Where | None = None) -> Iterator[Video]:
+        """Yield the videos in the order of the index, all or those that a condition selects."""
+        if where is None:
+            return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+        query = f"{_VIDEO} WHERE {where.condition} {_VIDEO_ORDER}"
+        return map(_video, self._database.execute(query, where.parameters))
+
+    def video_ids(self, where: Where) -> list[int]:
+        """Return the numbers of the videos that a condition selects, the lowest first."""
+        query = f"SELECT v.id FROM videos v JOIN roots r ON r.id = v.root_id WHERE {where.condition} ORDER BY v.id"
+        return [number for (number,) in self._database.execute(query, where.parameters)]
 
     def video(self, video_id: int) -> Video | None:
         """Return a video; None if it is not in the index."""
