@@ -52,6 +52,11 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     return database
 
 
+def holds_index(folder: Path) -> bool:
+    """Whether a folder holds a database of an index, finished or not."""
+    return (folder / DATABASE).is_file()
+
+
 def is_created(database: sqlite3.Connection) -> bool:
     """Whether the tables have been made: they are made in one commit."""
     return bool(database.execute("PRAGMA user_version").fetchone()[0])

@@ -16,7 +16,13 @@ from vmr.errors import IndexFileError
 from vmr.files import flush, write_errors
 from vmr.locks import locked_folder
 from vmr.retrieval.storage.changes import Changes
-from vmr.retrieval.storage.connection import check_version, connect_to_write, is_created, writing_errors
+from vmr.retrieval.storage.connection import (
+    check_version,
+    connect_to_write,
+    holds_index,
+    is_created,
+    writing_errors,
+)
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings
 from vmr.retrieval.storage.schema import APPLICATION_ID, DATABASE, TABLES, VERSION
@@ -55,7 +61,7 @@ class IndexWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._settings is None and not (self.folder / DATABASE).exists():
+        if self._settings is None and not holds_index(self.folder):
             raise IndexFileError(f"{self.folder}: no such index: make one with vmr-index build DIR --out {self.folder}")
         with ExitStack() as stack:
             busy = IndexFileError(f"{self.folder} is being written by another process: wait for it")
@@ -140,8 +146,3 @@ class IndexWriter:
             self._database.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS_MS}")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._database.execute(f"PRAGMA busy_timeout = {_NO_WAIT_MS}")
-
-
-def is_index(folder: Path) -> bool:
-    """Whether a folder holds a database of an index, finished or not."""
-    return (folder / DATABASE).is_file()

@@ -82,7 +82,7 @@ TORCH_FREE = [
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
     "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
     "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py", "retrieval/frames.py",
-    "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/storage/*.py",
+    "retrieval/index.py", "retrieval/info.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/storage/*.py",
     "retrieval/store.py", "retrieval/texts.py",
     "retrieval/tokens.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
