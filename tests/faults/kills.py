@@ -24,8 +24,10 @@ from tests.faults.history import Held, expected, is_named, is_unfinished, open_w
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import is_index
 
-LONGEST_S = 0.05  # from the start of a process to its end: it does dozens of operations meanwhile
-KILLS_OF_AN_INDEX = 20  # before another one is begun
+MOST_OPERATIONS = 40  # that a process is left to acknowledge
+LONGEST_S = 0.005  # from then on to the kill; some operations
+CREATION_S = 0.03  # from the start to the kill of a process that makes the index; twice as long as it takes
+KILLS_OF_AN_INDEX = 10  # before another one is begun
 
 
 def main() -> None:
@@ -39,7 +41,9 @@ def main() -> None:
         if number % KILLS_OF_AN_INDEX == 0:
             shutil.rmtree(folder, ignore_errors=True)
             held = None
-        count = killed(folder, seed + number, held, LONGEST_S * chance.random(), is_early)
+        at_least = 0 if held is None else chance.randint(0, MOST_OPERATIONS)
+        pause_s = (CREATION_S if held is None else LONGEST_S) * chance.random()
+        count = killed(folder, seed + number, held, at_least, pause_s, is_early)
         before, after = itertools.islice(history(seed + number, held), count, count + 2)
         during[after[0]] += 1
         acknowledged += count
@@ -63,8 +67,20 @@ def history(seed: int, held: Held | None) -> Iterator[tuple[str, Held | None]]:
     yield from ((operation.name, operation.held) for operation in operations(seed, held or Held()))
 
 
-def killed(folder: Path, seed: int, held: Held | None, after_s: float, is_early: bool) -> int:
-    """Start a process that changes the index, and kill it; returns how many operations it had acknowledged."""
+def killed(folder: Path, seed: int, held: Held | None, at_least: int, pause_s: float, is_early: bool) -> int:
+    """Start a process that changes the index, and kill it.
+
+    Args:
+        folder: of the index.
+        seed: of what it does.
+        held: what the index holds before.
+        at_least: how many operations it may acknowledge.
+        pause_s: how long it goes on after that.
+        is_early: whether it acknowledges an operation before it does it.
+
+    Returns:
+        How many operations it had acknowledged.
+    """
     read_end, write_end = os.pipe()
 
     def change() -> None:
@@ -79,12 +95,13 @@ def killed(folder: Path, seed: int, held: Held | None, after_s: float, is_early:
 
     child = children.start(change)
     os.close(write_end)
-    time.sleep(after_s)
-    os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status), "the process ended before it was killed"
     with os.fdopen(read_end, "rb") as pipe:
-        return len(pipe.read())
+        count = len(pipe.read(at_least))
+        time.sleep(pause_s)
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status), "the process ended before it was killed"
+        return count + len(pipe.read())
 
 
 def look(folder: Path) -> dict[str, Any] | None:

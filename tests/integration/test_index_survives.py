@@ -37,7 +37,7 @@ def test_a_killed_writer_leaves_what_it_acknowledged(tmp_path: Path, many: bool)
 
 
 def test_kills_notice_a_writer_that_acknowledges_too_early(tmp_path: Path):
-    assert counts("kills", tmp_path / "index", 20, 1, "early")["wrong"]
+    assert counts("kills", tmp_path / "index", 40, 1, "early")["wrong"]
 
 
 needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace, which records system calls")
@@ -58,3 +58,14 @@ def test_a_power_cut_leaves_what_was_acknowledged(tmp_path: Path, many: bool):
 def test_power_cuts_notice_that_something_is_not_flushed(tmp_path: Path, not_flushed: str):
     """The log, the database, and the names in the folder: without each, many images must be wrong."""
     assert len(counts("power_cuts", tmp_path, 20, 1, not_flushed)["wrong"]) > 5
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("many", FEW_OR_MANY)
+def test_changed_files_are_noticed(tmp_path: Path, many: bool):
+    found = counts("damage", tmp_path, 800 if many else 60, 1)
+    assert not found["wrong"], "\n".join(found["wrong"])
+    for file, told in (found["flips"] | found["cuts"]).items():
+        assert told["verify"] > 0, file
+    log = found["flips"]["index.db-wal"]
+    assert log["opening"] == log["all"]
