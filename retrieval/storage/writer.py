@@ -4,6 +4,7 @@ A commit is acknowledged when its context ends: it has been flushed to the disk,
 kill or a power cut an index holds every acknowledged commit, and perhaps the one that was under way, whole.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
@@ -18,6 +19,7 @@ from vmr.locks import locked_folder
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import (
     check_version,
+    connect_in_memory,
     connect_to_write,
     holds_index,
     is_created,
@@ -110,17 +112,8 @@ class IndexWriter:
     def _create(self) -> None:
         """Make the tables, in one transaction with their first content."""
         assert self._settings is not None
-        about = {
-            "schema": VERSION,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "vmr_version": __version__,
-        }
         with self._transaction() as changes:
-            for statement in TABLES:
-                self._database.execute(statement)
-            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._database.execute(f"PRAGMA user_version = {VERSION}")
-            changes.start(self._settings, about)
+            _make_tables(self._database, changes, self._settings)
             if self._fill is not None:
                 self._fill(changes)
         with write_errors(self.folder):
@@ -146,3 +139,41 @@ class IndexWriter:
             self._database.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS_MS}")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
             self._database.execute(f"PRAGMA busy_timeout = {_NO_WAIT_MS}")
+
+
+def index_in_memory(folder: Path, settings: IndexSettings, fill: Fill) -> IndexReader:
+    """Make an index in memory, which nobody changes.
+
+    Args:
+        folder: the folder that messages name.
+        settings: how its videos are cut into windows.
+        fill: puts in what it holds.
+
+    Returns:
+        Its reader, to be closed.
+    """
+    database = connect_in_memory()
+    try:
+        database.execute("BEGIN")
+        changes = Changes(database)
+        _make_tables(database, changes, settings)
+        fill(changes)
+        changes.finish()
+        database.execute("COMMIT")
+        return IndexReader(folder, database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _make_tables(database: sqlite3.Connection, changes: Changes, settings: IndexSettings) -> None:
+    about = {
+        "schema": VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "vmr_version": __version__,
+    }
+    for statement in TABLES:
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {VERSION}")
+    changes.start(settings, about)
