@@ -25,7 +25,6 @@ import sys
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -34,9 +33,8 @@ from typing import Any
 import numpy as np
 
 from tests.faults import children
-from tests.faults.history import Held, Item, metadata, new_video, open_writer, operations, seen, texts, vectors
+from tests.faults.history import Held, Item, metadata, open_writer, operations, put, seen, texts
 from vmr.errors import VmrError
-from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
@@ -91,7 +89,7 @@ def make(folder: Path, seed: int) -> None:
         with writer.commit() as changes:
             for number in range(VIDEOS):
                 item = Item(number, number, number, number)
-                video = _put(changes, held, f"a/many/{number}.mp4", item)
+                video = put(changes, held, f"a/many/{number}.mp4", item)
                 changes.set_metadata(video, metadata(item))
                 changes.set_texts(video, texts(item))
 
@@ -111,13 +109,7 @@ def make_log(folder: Path, seed: int) -> None:
 
 def _one_more(writer: IndexWriter, number: int) -> None:
     with writer.commit() as changes:
-        _put(changes, Held(), f"b/more/{number}.mp4", Item(number, number))
-
-
-def _put(changes: Changes, held: Held, name: str, item: Item) -> int:
-    ids = {space.name: space.id for space in changes.snapshot.spaces()}
-    made = {ids[space]: each for space, each in vectors(item).items()}
-    return changes.put_video(replace(new_video(held, name, item), vectors=made))
+        put(changes, Held(), f"b/more/{number}.mp4", Item(number, number))
 
 
 # Damage

@@ -136,6 +136,15 @@ def _clear(writer: IndexWriter, held: Held) -> None:
         prepare(changes, held)
 
 
+def put(changes: Changes, held: Held, name: str, item: Item) -> int:
+    """Put in a video without metadata and texts; returns its number."""
+    ids = {space.name: space.id for space in changes.snapshot.spaces()}
+    made = {ids[space]: each for space, each in vectors(item).items()}
+    root, path = held.place(name)
+    content, state, windows = content_hash(item), file_state(item), spans(item)
+    return changes.put_video(NewVideo(root, path, content, state, windows[-1][1], remarks(item), windows, made))
+
+
 # Steps: from what is held, the change and what is held afterwards.
 
 
@@ -143,14 +152,8 @@ def _put(held: Held, chance: random.Random, number: int) -> Step:
     name = chance.choice(NAMES)
     before = held.items.get(name)
     item = Item(number, number, None if before is None else before.note, None, chance.random() < 0.8)
-    video = new_video(held, name, item)
     after = replace(held, items={**held.items, name: item}, failures=_without(held.failures, name))
-
-    def change(changes: Changes) -> None:
-        ids = _space_ids(changes)
-        changes.put_video(replace(video, vectors={ids[space]: each for space, each in vectors(item).items()}))
-
-    return change, after
+    return lambda changes: put(changes, held, name, item), after
 
 
 def _remove(held: Held, chance: random.Random, number: int) -> Step:
@@ -206,7 +209,8 @@ def _complete(held: Held, chance: random.Random, number: int) -> Step:
     item = replace(held.items[name], is_whole=True)
 
     def change(changes: Changes, video: int) -> None:
-        changes.add_vectors(video, _space_ids(changes)["whole"], vectors(item)["whole"])
+        (space,) = (space.id for space in changes.snapshot.spaces() if space.name == "whole")
+        changes.add_vectors(video, space, vectors(item)["whole"])
 
     return _of_video(held, name, change, item)
 
@@ -268,10 +272,6 @@ def _without(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in mapping.items() if key != name}
 
 
-def _space_ids(changes: Changes) -> dict[str, int]:
-    return {space.name: space.id for space in changes.snapshot.spaces()}
-
-
 # What follows from an item
 
 
@@ -312,13 +312,6 @@ def vectors(item: Item) -> dict[str, np.ndarray]:
     made = {name: chance.normal(size=(len(spans(item)), dim)).astype(np.float32) for name, dim in DIMENSIONS.items()}
     made = {name: each / np.linalg.norm(each, axis=1, keepdims=True) for name, each in made.items()}
     return made if item.is_whole else {"half": made["half"]}
-
-
-def new_video(held: Held, name: str, item: Item) -> NewVideo:
-    root, path = held.place(name)
-    return NewVideo(
-        root, path, content_hash(item), file_state(item), spans(item)[-1][1], remarks(item), spans(item), {}
-    )
 
 
 # What an index holds, in the same form as it is expected
