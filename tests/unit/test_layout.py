@@ -68,6 +68,7 @@ ALLOWED = {
     f"models.video_text {MODEL_BASE}",
     "retrieval.reranking": "models.encoder",
     "retrieval.storage": "data",
+    "retrieval.updating": "retrieval retrieval.storage data data.decoding data.discovery models.encoder",
     "retrieval": "retrieval.storage data data.annotations data.decoding data.discovery models.catalogue models.encoder",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
@@ -83,8 +84,8 @@ TORCH_FREE = [
     "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
     "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py", "retrieval/frames.py",
     "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/storage/*.py",
-    "retrieval/store.py", "retrieval/texts.py",
-    "retrieval/tokens.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "retrieval/store.py", "retrieval/texts.py", "retrieval/tokens.py", "retrieval/updating/*.py",
+    "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.
