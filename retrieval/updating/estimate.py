@@ -26,12 +26,13 @@ from vmr.models.encoder import Encoder
 from vmr.retrieval.embed import BATCH_SEGMENTS
 from vmr.retrieval.segments import FixedWindows
 from vmr.retrieval.storage.schema import PAGE_BYTES
+from vmr.retrieval.vectors.kinds import AUTO, Thresholds, factory_of_space, has_lists
 
 _MAX_SAMPLE = 64  # videos
 _LEAST_SPREAD = 0.1  # of the time: no machine is equally busy twice
 _UNKNOWN_SPREAD = 0.5  # where one video was measured
 _ROW_BYTES, _VIDEO_BYTES = 34, 330  # of the database, measured, without vectors
-_FILE_ROWS, _LIST_ROWS = 5_000, 100_000
+_THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,9 @@ def estimate_build(
     sample.run(DecodePool(frames, segmenter, decode), chosen)
     if not sample.batches:
         first = sample.failures[0]
-        raise VmrError(f"none of {len(sample.failures)} videos can be read, first: {first.path}: {first.reason}")
+        raise VmrError(
+            f"none of a sample of {len(sample.failures)} videos can be read, first: {first.path}: {first.reason}"
+        )
     known = [length_s for length_s in lengths if length_s is not None]
     mean_s = float(np.mean(known or [*sample.reached.values()]))
     all_s = [mean_s if length_s is None else length_s for length_s in lengths]
@@ -297,9 +300,10 @@ def _vector_bytes(rows: Sequence[int], dim: int) -> int:
     """Bytes of the vectors: as blocks in the pages of the database, and again in a file of FAISS if there are many."""
     blocks = sum(_stored_bytes(2 * dim * num) for num in rows)
     num_rows = sum(rows)
-    if num_rows < _FILE_ROWS:
-        return blocks
-    return blocks + num_rows * (8 + (2 * dim if num_rows < _LIST_ROWS else dim))
+    if num_rows < _THRESHOLDS.file_rows:
+        return round(blocks)
+    has_bytes = has_lists(factory_of_space(AUTO, "float16", num_rows, _THRESHOLDS))  # of a dimension; else float16
+    return round(blocks) + num_rows * (8 + dim * (1 if has_bytes else 2))
 
 
 def _stored_bytes(block: int) -> float:
