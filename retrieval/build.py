@@ -23,7 +23,7 @@ from vmr.models.encoder import Encoder, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.embed import Embedding, embed_videos
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.index import VideoIndex, open_index
 from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
 from vmr.retrieval.manifest import Manifest, Row
 from vmr.retrieval.results import Failure, VideoRemark
@@ -92,8 +92,8 @@ def build_index(
             first = embedding.failures[0]
             raise VmrError(f"none of {len(paths)} videos can be read, first: {first.path}: {first.reason}")
         manifest = _describe(root, found, embedding, model, frames=frames, segmenter=segmenter, reader=decode.reader)
-        manifest, store = _write(out, manifest, np.concatenate([video.vectors for video in embedding.videos]))
-        return VideoIndex(out, manifest, store, model)
+        _write(out, manifest, np.concatenate([video.vectors for video in embedding.videos]))
+        return open_index(out, model)
 
 
 @contextmanager
