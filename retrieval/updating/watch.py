@@ -159,7 +159,6 @@ class _Watch:
                 rust_timeout=tick_ms,
                 yield_on_timeout=True,
                 stop_event=self,
-                ignore_permission_denied=False,  # or it passes over other errors as well
             ):
                 yield bool(changes)
         except FileNotFoundError:  # a folder has gone since it was looked at
