@@ -69,10 +69,10 @@ ALLOWED = {
     "retrieval.reranking": "models.encoder",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
-    "retrieval.updating": "data data.decoding data.discovery models.encoder retrieval retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
+    "retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.updating retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
