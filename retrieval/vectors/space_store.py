@@ -225,11 +225,11 @@ class SpaceStore:
     def _mask(self, allowed: Ids | Mask) -> Mask:
         """Return a mask with a place for each window."""
         mask = np.zeros(self._num_ids, bool)
-        allowed = np.asarray(allowed)
-        if allowed.dtype == bool:
-            mask[: len(allowed)] = allowed[: len(mask)]
+        given = np.asarray(allowed)
+        if given.dtype == bool:
+            mask[: len(given)] = given[: len(mask)]
         else:
-            ids = allowed.astype(np.int64)
+            ids = given.astype(np.int64)
             mask[ids[(ids >= 0) & (ids < len(mask))]] = True
         return mask
 
