@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 from jsonargparse.typing import PositiveFloat
 
 from vmr.cli.common import Commands
-from vmr.cli.output import print_failures, print_remarks, printable
+from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
+from vmr.progress import printable
 from vmr.retrieval.updating.plan import UpdateOptions
 
 if TYPE_CHECKING:
