@@ -145,6 +145,8 @@ def writing_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise VmrError(f"{folder / DATABASE}: cannot be written: {error}: what was committed before is safe") from error
+    except sqlite3.IntegrityError as error:
+        raise VmrError(f"{folder / DATABASE} cannot hold this: {error}: what was committed before is there") from error
     except sqlite3.DatabaseError:
         with reading_errors(folder):
             raise

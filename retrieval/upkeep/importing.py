@@ -158,6 +158,8 @@ def _is_known(file: Path, snapshot: Snapshot, space: Space, video: ImportedVideo
     remedy = "remove it first with vmr-index remove, or name another {}"
     if held.shape != (len(video.spans), 2) or (abs(held - np.array(video.spans)) > _SAME_S).any():
         raise VmrError(f"{place} windows: {remedy.format('index')}")
+    if not space.id:
+        return False
     for block in snapshot.blocks_of(space.id, [old.first_window]):
         vectors = block.vectors[[window.id - old.first_window for window in windows]]
         if vectors.tobytes() != _as_stored(video.vectors, space).tobytes():

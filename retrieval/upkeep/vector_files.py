@@ -8,7 +8,7 @@ database.
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ class VectorRows:
 
 def write_parquet(out: BinaryIO, rows: Rows, about: About) -> None:
     """Write Parquet, a part of the rows at a time. Raises MissingExtraError if pyarrow is not installed."""
-    arrow, parquet = require_arrow()
+    arrow, parquet, _ = require_arrow()
     columns = {"video": arrow.string(), "window": arrow.int64(), "start_s": arrow.float64(), "end_s": arrow.float64()}
     columns["vector"] = arrow.list_(arrow.float32(), about.dim)
     schema = arrow.schema(columns, metadata={_ABOUT: json.dumps(asdict(about))})
@@ -106,16 +106,18 @@ def write_npz(out: BinaryIO, rows: Rows, about: About) -> None:
 
 def write_csv(out: BinaryIO, rows: Rows, about: About | None) -> None:
     """Write CSV; with `about`, also the numbers of the vectors, in columns v0, v1, ..."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["video", "window", "start_s", "end_s", *(f"v{i}" for i in range(about.dim if about else 0))])
+    names = ["video", "window", "start_s", "end_s", *(f"v{number}" for number in range(about.dim if about else 0))]
+    out.write(_csv([names]))
     for windows, vectors in rows:
-        for window, vector in zip(windows, vectors, strict=True):
-            numbers = [f"{number:.9g}" for number in vector.tolist()] if about else []
-            writer.writerow([path_to_text(window.file), window.id, window.start_s, window.end_s, *numbers])
-        out.write(text.getvalue().encode())
-        text.seek(0)
-        text.truncate()
+        numbers = (
+            [[f"{number:.9g}" for number in vector] for vector in vectors.tolist()] if about else [[]] * len(windows)
+        )
+        out.write(
+            _csv(
+                [path_to_text(window.file), window.id, window.start_s, window.end_s, *more]
+                for window, more in zip(windows, numbers, strict=True)
+            )
+        )
 
 
 def read_vector_file(path: Path) -> VectorRows:
@@ -146,18 +148,18 @@ def read_vector_file(path: Path) -> VectorRows:
     return VectorRows(videos, starts, ends, np.ascontiguousarray(vectors, np.float32), about)
 
 
-def require_arrow() -> tuple[Any, Any]:
-    """Import pyarrow and its module for Parquet. Raises MissingExtraError if it is not installed."""
+def require_arrow() -> tuple[Any, Any, Any]:
+    """Import pyarrow and its modules for Parquet and for computing. Raises MissingExtraError if it is not installed."""
     try:
         import pyarrow
-        from pyarrow import parquet
+        from pyarrow import compute, parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "train") from error
-    return pyarrow, parquet
+    return pyarrow, parquet, compute
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
-    arrow, parquet = require_arrow()
+    arrow, parquet, compute = require_arrow()
     with _reading(path, arrow.ArrowException):
         file = parquet.ParquetFile(path)
         _require_columns(path, file.schema_arrow.names)
@@ -171,7 +173,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         lists = table["vector"].combine_chunks()
         if not (arrow.types.is_list(lists.type) or arrow.types.is_fixed_size_list(lists.type)):
             raise VmrError(f"{path}: column vector is {lists.type}, but lists of numbers are needed")
-        lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+        lengths = compute.list_value_length(lists).to_numpy(zero_copy_only=False)
         if (lengths != lengths[0]).any():
             row = int(np.flatnonzero(lengths != lengths[0])[0])
             raise VmrError(f"{path}: row {row + 1}: its vector has {lengths[row]} numbers, that of row 1 {lengths[0]}")
@@ -226,6 +228,12 @@ def _about(path: Path, text: str | bytes) -> About:
     except (ValueError, VmrError) as error:
         raise VmrError(f"{path}: what it says about its vectors is damaged ({error}): export them again") from error
     return about
+
+
+def _csv(lines: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue().encode()
 
 
 def _numbers(windows: list[Window]) -> tuple[list[int], list[float], list[float]]:
