@@ -426,3 +426,31 @@ def test_a_name_of_several_videos(folder, tmp_path):
     (tmp_path / "a.csv").write_text("video,x\nc.mp4,1\n")
     said = refused(run_here("vmr-index", "meta", folder, tmp_path / "a.csv"))
     assert "c.mp4 can be /videos/x/c.mp4 and /videos/y/c.mp4: write the path" in said
+
+
+# Selected videos
+
+
+def test_list_and_remove_the_selected_videos(folder):
+    with IndexWriter(folder) as writer, writer.commit() as changes:
+        changes.set_metadata(changes.snapshot.video_at("/videos/b.mp4").id, {"camera": "cam07"})
+    expression = 'meta.camera = "cam07" or path ~ "sub/*"'
+    listed = json.loads(run_here("vmr-index", "list", folder, "--json", "--where", expression).stdout)
+    assert [video["video"] for video in listed["videos"]] == ["/videos/b.mp4", '/videos/sub/a,\n"b".mp4']
+    assert [len(video["windows"]) for video in listed["videos"]] == [2, 3]
+    printed = run_here("vmr-index", "list", folder, "--where", "duration < 4").stdout
+    assert "b.mp4" in printed and "sub" not in printed
+    assert "--where selects videos" in refused(
+        run_here("vmr-index", "list", folder, "--failures", "--where", expression)
+    )
+    for options, message in (
+        ((), "no pattern given: name at least one video, or select some with --where"),
+        (("b.mp4", "--where", expression), "give patterns or --where, not both"),
+        (("--where", "size > 1 TB"), f"no video of {folder} is selected by size > 1 TB"),
+        (("--where", "size >"), "the expression is wrong at its end: a value is expected here"),
+    ):
+        assert message in refused(run_here("vmr-index", "remove", folder, *options))
+    assert len(metadata_of(folder)) == 3
+    done = run_here("vmr-index", "remove", folder, "--where", expression)
+    assert done.returncode == 0 and done.stdout.startswith("2 removed\n")
+    assert [*metadata_of(folder)] == ["\udcff.mp4"] and verify(folder) == []
