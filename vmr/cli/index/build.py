@@ -134,7 +134,7 @@ def _print_update(done: "Update") -> None:
         "embedded": done.embedded,
         "renamed": done.renamed,
         "copied": done.copied,
-        "same content": done.refreshed,
+        "read and unchanged": done.refreshed,
         "removed": done.removed,
         "missing but kept": done.kept,
         "unchanged": done.unchanged,
