@@ -13,6 +13,7 @@ from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
 from vmr.progress import printable
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def build(
             decode=decode,
             overwrite=overwrite,
             update=update,
-            progress=True,
+            hooks=Hooks(progress=True),
         )
     _print_update(done)
     print(f'next: vmr-search {out} "a sentence"')
