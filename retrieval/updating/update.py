@@ -13,6 +13,7 @@ from vmr.retrieval.segments import FixedWindows, window_segmenter
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexedFile, IndexSettings, Video
+from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
@@ -130,30 +131,36 @@ def add_videos(
         )
 
 
-def remove_videos(index: str | Path, patterns: Sequence[str | Path]) -> Update:
+def remove_videos(index: str | Path, patterns: Sequence[str | Path] = (), where: str | None = None) -> Update:
     """Take videos out of an index; their files stay.
 
     Args:
         index: the folder of the index.
         patterns: paths of videos or of folders, or patterns such as `cam1/*.mp4` for paths as the index lists them,
             relative to its folders; `*` also matches slashes.
+        where: an expression that selects videos, in place of patterns, see `vmr.retrieval.storage.where`.
 
     Returns:
         What was removed.
 
     Raises:
-        VmrError: no video matches one of the patterns; nothing is removed.
+        VmrError: no video matches one of the patterns, or is selected; nothing is removed.
         IndexFileError: there is no index, or another process writes it.
     """
     folder = Path(check_path("index", index))
     wanted = [str(pattern) for pattern in check_paths(patterns)]
-    if not wanted:
-        raise VmrError("no pattern given: name at least one video")
+    if not wanted and where is None:
+        raise VmrError("no pattern given: name at least one video, or select some with --where")
+    if wanted and where is not None:
+        raise VmrError("give patterns or --where, not both")
+    condition = None if where is None else Where.parse(where)
     with IndexWriter(folder) as writer:
         with writer.reader.snapshot() as snapshot:
-            videos = list(snapshot.videos())
+            videos = list(snapshot.videos(condition))
             failures = snapshot.failures()
-        matching: dict[int, Video] = {}
+        matching: dict[int, Video] = {} if condition is None else {video.id: video for video in videos}
+        if condition is not None and not videos:
+            raise VmrError(f"no video of {folder} is selected by {where}")
         for pattern in wanted:
             found = {video.id: video for video in videos if _matches(video, pattern)}
             if not found and not any(_matches(failure, pattern) for failure in failures):

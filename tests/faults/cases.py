@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 
-import vmr
 from tests.faults import history
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
@@ -36,17 +35,19 @@ from vmr.files import sha256_of
 from vmr.hashes import hash_file, remembered_hashes
 from vmr.models.saved_model import _read, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.retrieval.build import _write as write_index
 from vmr.retrieval.contact_sheet import save_contact_sheet
 from vmr.retrieval.feature_cache import FeatureCache, Features
-from vmr.retrieval.manifest import Manifest, Row
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
 from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FailedFile
 from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.verify import verify
+from vmr.retrieval.upkeep.copying import copy_index
+from vmr.retrieval.upkeep.exporting import export_vectors
+from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
 from vmr.train.config import RunConfig, TrainConfig
@@ -96,19 +97,6 @@ def text_of(name: str) -> Callable[[Path], object]:
 # The index
 
 
-def write_an_index(folder: Path, version: int) -> None:
-    rows = tuple(Row(number, "a.mp4", number, number + 1.0) for number in range(200 * version))
-    about = {"encoder": "tiny", "fingerprint": "f00d", "embed_dim": 16, "num_frames": 2, "window_s": 1.0}
-    about |= {"stride_s": 1.0, "reader": "pyav", "root": "/videos", "created": "now", "vmr_version": "0"}
-    manifest = Manifest(**about, rows=rows, failures=(), remarks=(), vectors_file="", vectors_sha256="")
-    folder.mkdir(exist_ok=True)
-    write_index(folder, manifest, numbers(version, len(rows), 16))
-
-
-def read_the_index(folder: Path) -> object:
-    return vmr.open_index(folder).vectors.tobytes()
-
-
 def change_a_database(folder: Path, version: int) -> None:
     """Every kind of change to an index, in one commit; to do it twice is to do it once."""
     with history.open_writer(folder) as writer, writer.commit() as changes:
@@ -144,6 +132,42 @@ def read_the_database(folder: Path) -> object:
     assert not faults, faults
     found = history.seen(folder)
     return found if found["videos"] else None
+
+
+# What is made of an index
+
+OPEN: dict[Path, IndexReader] = {}
+
+
+def original(version: int) -> Path:
+    """An index that nobody changes, outside the folder in which writing fails."""
+    folder = VIDEO.parent / f"index-{version}"
+    if not folder.exists():
+        change_a_database(folder, version)
+    if folder not in OPEN:
+        OPEN[folder] = IndexReader(folder)  # SQLite's file of shared memory must not be made under a limit of sizes
+    return folder
+
+
+def copy_an_index(folder: Path, version: int) -> None:
+    copy_index(original(version), folder / "copy")
+
+
+def read_the_copy(folder: Path) -> object:
+    assert not [*folder.glob("copy/index.db-*")]
+    return read_the_database(folder / "copy")
+
+
+def export_an_index(kind: str) -> Callable[[Path, int], object]:
+    return lambda folder, version: export_vectors(original(version), folder / f"a.{kind}", kind, space="half")
+
+
+def read_the_export(kind: str) -> Callable[[Path], object]:
+    def read(folder: Path) -> object:
+        rows = read_vector_file(folder / f"a.{kind}")
+        return rows.videos, rows.starts.tobytes(), rows.vectors.tobytes(), rows.about
+
+    return absent_or(read, f"a.{kind}")
 
 
 # The feature cache and the log of re-ranking
@@ -379,8 +403,11 @@ def nothing_kept(folder: Path) -> object:
 
 
 CASES = {
-    "index": Case(write_an_index, absent_or(read_the_index, "manifest.json")),
     "database of an index": Case(change_a_database, read_the_database, is_database=True),
+    "copy of an index": Case(copy_an_index, absent_or(read_the_copy, "copy"), replaces=False, is_database=True),
+    "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
+    "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
+    "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),
     "features": Case(put_features, read_features, is_database=True),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),
