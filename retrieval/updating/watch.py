@@ -201,14 +201,14 @@ class _Watch:
         try:
             for changes in watch(
                 *folders,
-                watch_filter=lambda _, path: self._matters(path),
+                watch_filter=None,  # while it leaves out everything, nothing is yielded, not even in time
                 debounce=tick_ms,
                 step=min(50, tick_ms),
                 rust_timeout=tick_ms,
                 yield_on_timeout=True,
                 stop_event=self,
             ):
-                yield bool(changes)
+                yield any(self._matters(path) for _, path in changes)
         except FileNotFoundError:  # a folder has gone since it was looked at
             return
         except (OSError, RuntimeError) as error:
