@@ -66,11 +66,12 @@ def videos_of(path: Path, rows: VectorRows, root: Path, *, normalize: bool) -> l
 
 
 def _checked_vectors(path: Path, vectors: Vectors, normalize: bool) -> Vectors:
-    _require(path, np.isfinite(vectors).all(axis=1), "its vector holds numbers that are not finite")
+    _require(path, np.isfinite(vectors).min(axis=1), "its vector holds numbers that are not finite")
     lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
     if normalize:
         _require(path, lengths > 0, "its vector has length 0, which has no direction")
-        return (vectors / lengths[:, None]).astype(np.float32)
+        normal: Vectors = (vectors / lengths[:, None]).astype(np.float32)
+        return normal
     said = (
         "its vector does not have length 1, so that scores are no cosines: use --normalize if only its direction counts"
     )

@@ -202,10 +202,11 @@ def _read_npz(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _reading(path: Path, *kinds: type[Exception]) -> Iterator[None]:
+def _reading(path: Path, *more: type[Exception]) -> Iterator[None]:
+    kinds: tuple[type[Exception], ...] = (OSError, ValueError, KeyError, *more)
     try:
         yield
-    except (OSError, ValueError, KeyError, *kinds) as error:
+    except kinds as error:
         said = " ".join(str(error).split())
         raise VmrError(f"{path}: cannot be read: {said:.200}") from error
 

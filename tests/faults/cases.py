@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.faults import history
+from tests.faults import index_cases
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
@@ -40,12 +40,7 @@ from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
-from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import FailedFile
-from vmr.retrieval.storage.schema import DATABASE
-from vmr.retrieval.storage.verify import verify
-from vmr.retrieval.upkeep.copying import copy_index
 from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
@@ -61,18 +56,22 @@ class Case:
     Attributes:
         write: write(folder, version): writes version 1 or 2 of something into a folder.
         read: what the folder holds, as a value; None if nothing is there. Raises an error if it is damaged.
+        begin: puts into a folder what is there before anything is written; it does nothing by default.
         replaces: whether version 2 may be written over version 1.
         in_parts: what is read is a dictionary, and each value of it is written for itself.
         is_cache: what cannot be written costs time and nothing else.
         is_database: SQLite writes, which copes with some errors without a word.
+        every: only every so many calls is made to fail.
     """
 
     write: Callable[[Path, int], object]
     read: Callable[[Path], object]
+    begin: Callable[[Path], object] = lambda folder: None
     replaces: bool = True
     in_parts: bool = False
     is_cache: bool = False
     is_database: bool = False
+    every: int = 1
 
 
 TOKENIZER = CaptionTokenizer()
@@ -94,46 +93,6 @@ def text_of(name: str) -> Callable[[Path], object]:
     return absent_or(lambda folder: (folder / name).read_text(), name)
 
 
-# The index
-
-
-def change_a_database(folder: Path, version: int) -> None:
-    """Every kind of change to an index, in one commit; to do it twice is to do it once."""
-    with history.open_writer(folder) as writer, writer.commit() as changes:
-        held = history.Held({"a": f"/moved/{version}", "b": "/videos/b"})
-        if version == 1:
-            changes.clear(history.SETTINGS)
-            history.prepare(changes, held)
-        for root in {*changes.snapshot.roots().values()} - {*held.roots.values()}:
-            changes.move_root(root, held.roots["a"])
-        for number in range(5):
-            put_an_item(changes, held, f"a/{number}.mp4", history.Item(100 * version + number, number, number, number))
-        there = {video.path: video.id for video in changes.snapshot.videos()}
-        if version == 2:
-            changes.remove_video(there["0.mp4"])
-            if "moved.mp4" in there:
-                changes.remove_video(there["moved.mp4"])
-            changes.move_video(there["1.mp4"], "/videos/b", "moved.mp4", history.file_state(history.Item(1, 1)))
-        changes.put_failure(FailedFile("/videos/b", "broken.mp4", None, f"broken {version}"))
-        changes.set_other_files("/videos/b", {"picture": version})
-
-
-def put_an_item(changes: Changes, held: history.Held, name: str, item: history.Item) -> None:
-    video = history.put(changes, held, name, item)
-    changes.set_metadata(video, history.metadata(item))
-    changes.set_texts(video, history.texts(item))
-
-
-def read_the_database(folder: Path) -> object:
-    """What a reader sees; None if it holds nothing yet, as after the commit that makes it."""
-    if not (folder / DATABASE).exists() or history.is_unfinished(folder):
-        return None
-    faults = verify(folder)
-    assert not faults, faults
-    found = history.seen(folder)
-    return found if found["videos"] else None
-
-
 # What is made of an index
 
 OPEN: dict[Path, IndexReader] = {}
@@ -143,19 +102,10 @@ def original(version: int) -> Path:
     """An index that nobody changes, outside the folder in which writing fails."""
     folder = VIDEO.parent / f"index-{version}"
     if not folder.exists():
-        change_a_database(folder, version)
+        index_cases.change(folder, version)
     if folder not in OPEN:
         OPEN[folder] = IndexReader(folder)  # SQLite's file of shared memory must not be made under a limit of sizes
     return folder
-
-
-def copy_an_index(folder: Path, version: int) -> None:
-    copy_index(original(version), folder / "copy")
-
-
-def read_the_copy(folder: Path) -> object:
-    assert not [*folder.glob("copy/index.db-*")]
-    return read_the_database(folder / "copy")
 
 
 def export_an_index(kind: str) -> Callable[[Path, int], object]:
@@ -403,8 +353,20 @@ def nothing_kept(folder: Path) -> object:
 
 
 CASES = {
-    "database of an index": Case(change_a_database, read_the_database, is_database=True),
-    "copy of an index": Case(copy_an_index, absent_or(read_the_copy, "copy"), replaces=False, is_database=True),
+    "changes of an index": Case(index_cases.change, index_cases.read, is_database=True),
+    "new or replaced index": Case(index_cases.build, index_cases.read, is_database=True, every=3),
+    "FAISS file of an index": Case(
+        index_cases.make_a_file, index_cases.read_parts, index_cases.begin, in_parts=True, is_database=True, every=2
+    ),
+    "compacted index": Case(
+        index_cases.compact, index_cases.read_index, index_cases.begin_index, replaces=False, is_database=True, every=3
+    ),
+    "copied index": Case(
+        index_cases.copy, index_cases.read_copy, index_cases.begin_index, replaces=False, is_database=True, every=3
+    ),
+    "upgraded index": Case(
+        index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=3
+    ),
     "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
     "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 from vmr.cli.common import Commands
-from vmr.cli.output import printable
 from vmr.errors import VmrError
+from vmr.progress import printable
 from vmr.retrieval.upkeep.import_options import ImportOptions
 
 
