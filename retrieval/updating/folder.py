@@ -128,7 +128,7 @@ class UpdatedFolder:
         self._remove(_OLD_FILES)  # left by a process that was killed after its first commit
 
     def _check_room(self) -> None:
-        """An index that cannot be opened may be right, on a disk that is full: do not remove it then."""
+        """On a disk that is full an index cannot be opened, as if it were damaged, but must not be removed."""
         with scratch_file(self.folder / DATABASE) as file, write_errors(self.folder):
             OutputFile(file.fileno(), self.folder / DATABASE).write(bytes(_ROOM_BYTES))
             os.fsync(file.fileno())
