@@ -4,6 +4,7 @@ import zlib
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.records import Vectors
@@ -35,6 +36,15 @@ def decode_block(data: bytes, dim: int, dtype: DType, n: int, crc: int) -> Vecto
     Raises:
         IndexFileError: the bytes are not those that were written.
     """
+    return decode_rows(data, dim, dtype, n, crc, slice(None))
+
+
+def decode_rows(data: bytes, dim: int, dtype: DType, n: int, crc: int, rows: NDArray[np.int64] | slice) -> Vectors:
+    """Return some vectors of a block, float32 (N, D), after all of it has been checked.
+
+    Raises:
+        IndexFileError: the bytes are not those that were written.
+    """
     if zlib.crc32(data) != crc or len(data) != n * dim * _STORED[dtype].itemsize:
         raise IndexFileError("a block of vectors is damaged: see vmr-index verify, and build its video again")
-    return np.frombuffer(data, _STORED[dtype]).astype(np.float32).reshape(n, dim)
+    return np.frombuffer(data, _STORED[dtype]).reshape(n, dim)[rows].astype(np.float32)

@@ -40,6 +40,9 @@ from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
+from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.upkeep.exporting import export_vectors
+from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
 from vmr.train.config import RunConfig, TrainConfig
@@ -88,6 +91,33 @@ def absent_or(read: Callable[[Path], object], name: str) -> Callable[[Path], obj
 
 def text_of(name: str) -> Callable[[Path], object]:
     return absent_or(lambda folder: (folder / name).read_text(), name)
+
+
+# What is made of an index
+
+OPEN: dict[Path, IndexReader] = {}
+
+
+def original(version: int) -> Path:
+    """An index that nobody changes, outside the folder in which writing fails."""
+    folder = VIDEO.parent / f"index-{version}"
+    if not folder.exists():
+        index_cases.change(folder, version)
+    if folder not in OPEN:
+        OPEN[folder] = IndexReader(folder)  # SQLite's file of shared memory must not be made under a limit of sizes
+    return folder
+
+
+def export_an_index(kind: str) -> Callable[[Path, int], object]:
+    return lambda folder, version: export_vectors(original(version), folder / f"a.{kind}", kind, space="half")
+
+
+def read_the_export(kind: str) -> Callable[[Path], object]:
+    def read(folder: Path) -> object:
+        rows = read_vector_file(folder / f"a.{kind}")
+        return rows.videos, rows.starts.tobytes(), rows.vectors.tobytes(), rows.about
+
+    return absent_or(read, f"a.{kind}")
 
 
 # The feature cache and the log of re-ranking
@@ -345,6 +375,9 @@ CASES = {
     "upgraded index": Case(
         index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=3
     ),
+    "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
+    "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
+    "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),
     "features": Case(put_features, read_features, is_database=True),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),

@@ -78,9 +78,9 @@ def test_how_many_rows_may_be_newer():
 def test_the_effort_of_a_search():
     usual = Thoroughness(effort=8, rescore=2)
     assert [usual.num_candidates(k) for k in (1, 10, 100)] == [11, 20, 200]
-    # Of 1,000,000 rows in 1000 lists: 8 lists while 15 % are selected, 8 * 0.15 / 0.01 = 120 of 1 %, all of 0.1 %.
-    efforts = [usual.for_search(20, n, 10**6, 1000) for n in (10**6, 150_000, 75_000, 10_000, 1000)]
-    assert efforts == [8, 8, 16, 120, 1000]
+    # Of 1,000,000 rows in 1000 lists: 8 lists while 60 % are selected, 8 * 0.6 / 0.01 = 480 of 1 %, all of 0.1 %.
+    efforts = [usual.for_search(20, n, 10**6, 1000) for n in (10**6, 600_000, 300_000, 10_000, 1000)]
+    assert efforts == [8, 8, 16, 480, 1000]
     # 200 candidates of 10,000 rows in 100 lists: 20 lists hold 2000 rows.
     assert usual.for_search(200, 10_000, 10_000, 100) == 20
     # A graph keeps at least the candidates, and never more than all rows.

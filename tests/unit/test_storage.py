@@ -128,6 +128,10 @@ def test_counts(folder):
         assert [window.id for window in snapshot.windows(video_ids=[2])] == [2, 3]
         assert snapshot.video_ranges(1).tolist() == [[1, 1], [2, 2]]
         assert [block.first_window for block in snapshot.blocks_of(1, [3, 5, 1, 2])] == [1, 2]
+        both = np.concatenate([block.vectors for block in snapshot.blocks(1)])  # of windows 1, 2 and 3
+        vectors, is_there = snapshot.vectors(1, np.array([3, 9, 1, 3, -1]))
+        assert is_there.tolist() == [True, False, True, True, False]
+        assert np.array_equal(vectors[is_there], both[[2, 0, 2]])
         assert [block.id for block in snapshot.blocks(1, after_block=1)] == [2]
 
 

@@ -633,7 +633,7 @@ def test_removing(videos, tmp_path, monkeypatch):
     said = refused(lambda: remove_videos(out, ["a.mp4", "nothing*"]))
     assert said == f"nothing*: no video of {out} matches: vmr-index list {out} shows them" and len(content(out)) == 5
     assert "no such index" in refused(lambda: remove_videos(tmp_path / "x", ["a"]), IndexFileError)
-    assert refused(lambda: remove_videos(out, [])) == "no pattern given: name at least one video"
+    assert "no pattern given: name at least one video" in refused(lambda: remove_videos(out, []))
 
 
 def test_an_emptied_index_is_filled_again(videos, tmp_path):
