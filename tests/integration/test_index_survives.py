@@ -118,3 +118,13 @@ def test_readers_beside_a_writer(place: Path, many: bool):
     assert found["commits"] > 20
     assert found["files"] > 0
     assert found["inside"] > 50
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("many", FEW_OR_MANY)
+def test_copies_that_are_made_beside_a_writer(place: Path, many: bool):
+    """Those of vmr are right; of those that are made file by file, opening or verify notices the wrong ones."""
+    count = 200 if many else 12
+    found = counts("copies", place, count, 1)
+    assert not found["wrong"], "\n".join(found["wrong"])
+    assert found["index"] == {"right": count // 2}
