@@ -2,6 +2,7 @@
 
 import os
 import re
+import sqlite3
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -119,8 +120,9 @@ class UpdatedFolder:
             if self._settings is not None and not is_finished(self.folder):
                 return
             writer = stack.enter_context(IndexWriter(self.folder, is_locked=True))
-        except IndexFileError:
-            if not self._overwrite:
+        except IndexFileError as error:
+            is_out_of_reach = isinstance(error.__cause__, sqlite3.OperationalError | OSError)  # and may be right
+            if is_out_of_reach or not self._overwrite:
                 raise
             self._check_room()
             return
