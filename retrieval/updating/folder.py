@@ -105,6 +105,7 @@ class UpdatedFolder:
             else:
                 with self._writer.commit() as changes:
                     if self._is_fresh:
+                        assert self._settings is not None  # only they allow to start anew
                         changes.clear(self._settings)
                     change(changes)
             if self._is_fresh:

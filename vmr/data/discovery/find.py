@@ -72,7 +72,7 @@ def find_videos(
         raise VmrError("no folder given: name at least one to search")
     found = _Search(decode)
     for one in folders:
-        found.walk(one)
+        found.walk(Path(one))
     videos = found.result()
     if not videos and not may_be_empty:
         raise VmrError("; ".join(_nothing(", ".join(map(str, folders)), videos)))
