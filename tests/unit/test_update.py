@@ -230,6 +230,15 @@ def test_moved_files_and_renamed_folders_are_not_decoded(videos, tmp_path):
     assert encoder.num_windows == 0 and not done.removed and is_as_fresh(out, videos, tmp_path)
 
 
+def test_a_renamed_root_is_not_decoded(videos, tmp_path):
+    out, encoder = tmp_path / "index", Counting()
+    update(videos, out)
+    videos.rename(tmp_path / "renamed")
+    done = update(tmp_path / "renamed", out, encoder)
+    assert len(done.renamed) == 3 and not done.copied and encoder.num_windows == 0
+    assert is_as_fresh(out, tmp_path / "renamed", tmp_path)
+
+
 def test_files_that_have_changed_places(videos, tmp_path):
     out, encoder = tmp_path / "index", Counting()
     update(videos, out)
