@@ -13,7 +13,7 @@ from typing_extensions import Self
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import OutputFile, scratch_file, write_errors
 from vmr.locks import LOCK_FILE, locked_folder
-from vmr.retrieval.legacy import is_old_index
+from vmr.retrieval.legacy import OLD_FILES, is_old_index
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
 from vmr.retrieval.storage.reader import IndexReader
@@ -24,9 +24,8 @@ from vmr.signals import signals_held_back
 
 _ROOM_BYTES = 1 << 20  # more than a new index of some videos
 _DATABASE_FILES = r"index\.db(-wal|-shm|-journal)?|seal"
-_OLD_FILES = r"manifest\.json|vectors-[0-9a-f]{32}\.faiss"  # of schema 1
 _TEMPORARY = r"\.(manifest\.json|(vectors|gen)-[0-9a-f]{32}\.faiss)\.\w+\.tmp"
-OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{_OLD_FILES}|{_TEMPORARY}")
+OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{OLD_FILES}|{_TEMPORARY}")
 """The names of all files that an index may hold."""
 
 
@@ -111,7 +110,7 @@ class UpdatedFolder:
                         changes.clear(self._settings)
                     change(changes)
             if self._is_fresh:
-                self._remove(_OLD_FILES)  # readers took them for the index until now
+                self._remove(OLD_FILES)  # readers took them for the index until now
             self._is_fresh = False
 
     def _open(self, stack: ExitStack) -> None:
@@ -127,7 +126,7 @@ class UpdatedFolder:
             self._check_room()
             return
         self._writer, self._is_fresh = writer, self._overwrite
-        self._remove(_OLD_FILES)  # left by a process that was killed after its first commit
+        self._remove(OLD_FILES)  # left by a process that was killed after its first commit
 
     def _check_room(self) -> None:
         """An index that cannot be opened may be right, on a disk that is full: do not remove it then."""
