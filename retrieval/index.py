@@ -30,7 +30,7 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.update import Update
+    from vmr.retrieval.updating.work import Update
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 

@@ -36,12 +36,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tests.faults import children
-from tests.faults.history import THRESHOLDS, Held, Item, metadata, open_writer, operations, put, seen, texts
+from tests.faults.history import THRESHOLDS, Held, Item, file_names, metadata, open_writer, operations, put, seen, texts
 from vmr.errors import VmrError
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
-from vmr.retrieval.vectors.generations import bring_up_to_date
+from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
 from vmr.retrieval.vectors.space_store import SpaceStore
 
 VIDEOS = 250  # besides those of the history, so that most bytes are in use
@@ -115,6 +115,7 @@ def make(folder: Path, seed: int) -> None:
         with writer.commit() as changes:
             for video in list(changes.snapshot.videos())[:9]:
                 changes.remove_video(video.id)
+    remove_orphans(folder, file_names(folder))
 
 
 def _make_files(writer: IndexWriter) -> None:
