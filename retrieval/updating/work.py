@@ -1,5 +1,6 @@
 """Doing what a plan says: each video is committed as soon as it is embedded."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -350,6 +351,8 @@ class Work:
     def _fail(self, job: Job, reason: str, *, is_replaced: bool = False) -> None:
         """Note that a file cannot be read; what the index holds of earlier content is removed if it is replaced."""
         state = job.state if _is_still(job) else None  # without a state it is tried again
+        if self._hooks.may_be_empty and not os.path.lexists(job.file):
+            return  # who watches will see that it is gone
         failure = FailedFile(*self._place(job.file), state, reason)
 
         def change(changes: Changes) -> None:
