@@ -7,9 +7,8 @@ nothing, and a file that is gone again when it is looked at is no error.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from vmr.checks import check_path, real_number, require_extra
 from vmr.data.decoding.options import DecodeOptions
@@ -31,16 +30,8 @@ _RETRY_S, _MAX_RETRY_S = 10.0, 300.0
 _RESCAN_S = 600.0  # an update comes even without a sign: the system may have had no room for it
 
 
-class Updater(Protocol):
-    """Brings an index up to date with folders."""
-
-    def __call__(self, folders: Sequence[str], hooks: Hooks) -> object:
-        """Do so.
-
-        Args:
-            folders: those that are there.
-            hooks: what to ask and to tell meanwhile.
-        """
+Updater = Callable[[Sequence[str], Hooks], object]
+"""Brings an index up to date with those of its folders that are there; the hooks say what to ask and to tell."""
 
 
 class _CannotWatchError(Exception):

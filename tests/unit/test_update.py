@@ -660,7 +660,6 @@ SLOW = """
 import resource, sys, time
 import vmr
 from tests.indexes import TwoDimensional
-from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import update_index
 
 videos, out, wait_s, limit = sys.argv[1:]
