@@ -168,7 +168,7 @@ def _videos(manifest: Manifest, vectors: Vectors, space: int, known: Known) -> I
 
 
 def _by_video(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    in_order = sorted(rows, key=lambda row: row.video)  # sorting keeps the order of the rows of a video
+    in_order = sorted(rows, key=lambda row: (row.video, row.start_s, row.end_s))
     for name, group in groupby(in_order, key=lambda row: row.video):
         yield name, list(group)
 

@@ -18,7 +18,7 @@ from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
-from vmr.retrieval.updating.plan import UpdateOptions
+from vmr.retrieval.updating.plan import UpdateOptions, make_plan
 from vmr.retrieval.updating.spaces import AnyEncoder, DType, Spaces
 from vmr.retrieval.updating.work import Update, Work, make_files
 from vmr.retrieval.vectors.faiss_store import require_faiss
@@ -62,12 +62,16 @@ def update_index(
 
 
 def load_encoders(
-    out: str | Path, encoder: AnyEncoder | Sequence[AnyEncoder] | None = None, *, reader: str, progress: bool = False
+    index: Path | None,
+    encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    *,
+    reader: str,
+    progress: bool = False,
 ) -> list[Encoder]:
     """Load all models that an update of an index needs.
 
     Args:
-        out: the folder of the index, which need not exist.
+        index: the folder of the index, which need not exist; None for a new one.
         encoder: the models that are named; None for those of the index, `offline` for a new one.
         reader: the library that decodes the videos.
         progress: show that a model is being loaded.
@@ -75,13 +79,31 @@ def load_encoders(
     Raises:
         VmrError: as for `vmr.build_index`.
     """
-    folder = Path(check_path("out", out))
     known = []
-    if is_finished(folder):
-        with IndexReader(folder) as opened, opened.snapshot() as snapshot:
+    if index is not None and is_finished(index):
+        with IndexReader(index) as opened, opened.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(folder, known, _encoders(encoder), dtype=None, reader=reader, progress=progress)
+    spaces = Spaces(index or Path(), known, _encoders(encoder), dtype=None, reader=reader, progress=progress)
     return [spaces.encoder(space.name) for space in spaces]
+
+
+def files_to_embed(
+    index: Path | None, videos: str | Path | Sequence[str | Path], update: UpdateOptions, decode: DecodeOptions
+) -> tuple[list[str], int]:
+    """Return the files that an update would embed, and how many files there are in all. Nothing is written.
+
+    Args:
+        index: the folder of the index, which need not exist; None for a new one.
+        videos: folders and files, as for `vmr.build_index`.
+        update: how files are compared with the index.
+        decode: how files with unusual names are examined.
+    """
+    listing = list_files(videos, decode)
+    if index is None or not is_finished(index):
+        return list(listing.files), len(listing.files)
+    with IndexReader(index) as opened, opened.snapshot() as snapshot:
+        plan = make_plan(listing, list(snapshot.videos()), snapshot.failures(), update)
+    return [job.file for job in plan.jobs], len(listing.files)
 
 
 def add_videos(

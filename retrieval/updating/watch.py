@@ -87,7 +87,7 @@ def watch_index(
 
     def bring_up_to_date(present: Sequence[str], hooks: Hooks) -> None:
         if not models:
-            models.extend(load_encoders(out, encoder, reader=decode.reader))
+            models.extend(load_encoders(Path(check_path("out", out)), encoder, reader=decode.reader))
         update_index(
             present, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
         )
@@ -160,7 +160,7 @@ class _Watch:
         self._error = ""
         self._has_begun = False
         self._missing: dict[str, str] = {}  # folder -> why it is not there
-        self._filled: set[tuple[int, int]] = set()  # folders in which something was
+        self._filled: dict[str, tuple[int, int]] = {}  # folders in which something was when they were seen first
 
     @property
     def _is_stopped(self) -> bool:
@@ -251,6 +251,7 @@ class _Watch:
             try:
                 present[folder] = self._identity(folder)
             except _MissingError as missing:
+                self._filled.pop(folder, None)
                 if self._missing.get(folder) != str(missing):
                     self._missing[folder] = str(missing)
                     self._say(printable(f"{folder} {missing}"))
@@ -264,13 +265,13 @@ class _Watch:
         try:
             status = Path(folder).stat()
             identity = (status.st_dev, status.st_ino)
-            if identity not in self._filled:
+            if self._filled.get(folder) != identity:
                 with os.scandir(folder) as entries:
                     if next(entries, None) is None:
                         raise _MissingError(
                             "is empty: videos that were in it stay in the index until something is in it"
                         )
-                self._filled.add(identity)
+                self._filled[folder] = identity
         except OSError as error:
             reason = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be listed ({error.strerror})"
             raise _MissingError(f"{reason}: its videos stay in the index until it is back") from None

@@ -1,5 +1,6 @@
 """Looking after an index by the commands: upgrade, verify, compact, copy and move-root."""
 
+import contextlib
 import os
 import shutil
 import threading
@@ -8,14 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import vmr
+from tests.indexes import TwoDimensional
 from tests.integration.commands import refused, run_here
 from tests.old_indexes import SPANS, VECTORS, content_of, old_index
+from tests.video_matrix import X264, Recipe, write_video
 from vmr.files import sha256_of
 from vmr.retrieval.legacy import UNKNOWN, open_reader
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState, Generation, IndexSettings, NewVideo, Space, Text
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.update import update_index
 
 SPACE = Space(0, "tiny", "tiny", "f00d", 8, "float16", {"num_frames": 4, "reader": "pyav"})
 NOW = FileState(size=10, mtime_ns=10**18, inode=7, seen_ns=2 * 10**18)
@@ -81,6 +86,36 @@ def test_upgrade(old):
         assert snapshot.spaces()[0].dtype == "float32"
     again = run_here("vmr-index", "upgrade", old)
     assert (again.returncode, again.stdout) == (0, f"{old}: is of this version already, there is nothing to do\n")
+
+
+def test_the_next_build_embeds_only_what_has_changed(tmp_path):
+    """An old index of three real videos: one stays, one is changed, one is moved after the upgrade."""
+    encoder = TwoDimensional()
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, name in enumerate(("changed.mp4", "moved.mp4", "same.mp4")):
+        write_video(videos / name, Recipe(options=X264, num_frames=30 + number), 32, 32)
+        os.utime(videos / name, (BEFORE, BEFORE))
+    window = {"window_s": 1.0, "stride_s": 0.5, "dtype": "float32", "decode": vmr.DecodeOptions(num_workers=1)}
+    with contextlib.closing(vmr.build_index(videos, tmp_path / "new", encoder, **window)) as index:
+        rows, vectors = list(index.windows), index.vectors
+    spans = [(Path(row.file).name, row.start_s, row.end_s) for row in rows]
+    about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "num_frames": encoder.preprocess.num_frames}
+    about |= {"window_s": 1.0, "stride_s": 0.5, "root": str(videos), "remarks": [], "failures": []}
+    old_index(tmp_path / "index", spans, vectors, **about)
+    assert run_here("vmr-index", "upgrade", tmp_path / "index").returncode == 0
+    write_video(videos / "changed.mp4", Recipe(options=X264, num_frames=45), 32, 32)
+    (videos / "moved.mp4").rename(videos / "moved away.mp4")
+    done = update_index(videos, tmp_path / "index", encoder, **window)
+    assert [Path(file).name for file in done.embedded] == ["changed.mp4"]
+    assert (len(done.renamed), len(done.unchanged), done.removed) == (1, 1, [])
+    assert verify(tmp_path / "index") == []
+    with IndexReader(tmp_path / "index") as reader, reader.snapshot() as snapshot:
+        assert [space.name for space in snapshot.spaces()] == [encoder.name]
+        (kept,) = [video for video in snapshot.videos() if video.path == "same.mp4"]
+        (block,) = snapshot.blocks_of(1, [kept.first_window])
+        expected = vectors[[number for number, span in enumerate(spans) if span[0] == "same.mp4"]]
+        assert block.vectors.tobytes() == expected.tobytes()
 
 
 def test_upgrade_to_half_the_size(old):
