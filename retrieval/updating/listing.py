@@ -43,7 +43,9 @@ class Listing:
 
 
 def list_files(
-    videos: str | Path | Sequence[str | Path], decode: DecodeOptions = DecodeOptions(), hooks: Hooks = Hooks()
+    videos: str | Path | Sequence[str | os.PathLike[str]],
+    decode: DecodeOptions = DecodeOptions(),
+    hooks: Hooks = Hooks(),
 ) -> Listing:
     """List the videos that were named, and those in the folders that were named.
 
@@ -66,7 +68,7 @@ def list_files(
         if not Path(place).is_dir() and (os.path.lexists(place) or has_video_suffix(Path(place))):
             files[place] = False
             continue
-        require_folder(one)
+        require_folder(Path(one))
         found = find_videos(Path(one), decode, may_be_empty=hooks.may_be_empty)
         files |= dict.fromkeys((_below(place, path, one) for path in found), True)
         for failure in found.failures:
@@ -118,11 +120,11 @@ class Roots:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path without `..`; links stay unless `..` follows one."""
+    """Return the absolute path without `..` and without two slashes; links stay unless `..` follows one."""
     plain = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps `..`
     if ".." in Path(path).parts and os.path.realpath(path) != os.path.realpath(plain):
-        return os.path.realpath(path)
-    return plain
+        plain = os.path.realpath(path)
+    return f"/{plain.lstrip('/')}"  # POSIX allows two slashes at the beginning
 
 
 def is_below(file: str, folder: str) -> bool:

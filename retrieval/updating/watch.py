@@ -76,11 +76,11 @@ def watch_index(
     """
     models: list[AnyEncoder] = []
 
-    def bring_up_to_date(present: Sequence[str], hooks: Hooks) -> None:
+    def bring_up_to_date(folders: Sequence[str], hooks: Hooks) -> None:
         if not models:
             models.extend(load_encoders(Path(check_path("out", out)), encoder, reader=decode.reader))
         update_index(
-            present, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
+            folders, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
         )
 
     watch_folders(folders, bring_up_to_date, settle_s=settle_s, poll=poll, ignored=[out], say=say)

@@ -78,6 +78,16 @@ def test_a_power_cut_leaves_what_was_acknowledged(place: Path, many: bool):
 
 
 @needs_strace
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("many", FEW_OR_MANY)
+@pytest.mark.parametrize("command", ["replace", "compact", "upgrade"])
+def test_a_power_cut_leaves_what_a_command_found_or_made(place: Path, many: bool, command: str):
+    found = counts("command_cuts", place, 200 if many else 15, 1, command)
+    assert not found["wrong"], "\n".join(found["wrong"])
+    assert command == "compact" or found["images"].keys() == {"before", "after"}
+
+
+@needs_strace
 @pytest.mark.parametrize("not_flushed", ["index.db-wal", "index.db", "index"])
 def test_power_cuts_notice_that_something_is_not_flushed(place: Path, not_flushed: str):
     """The log, the database, and the names in the folder: without each, many images must be wrong."""
