@@ -12,7 +12,7 @@ from typing_extensions import Self
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_errors
 from vmr.locks import LOCK_FILE, locked_folder
-from vmr.retrieval.legacy import is_old_index
+from vmr.retrieval.legacy import OLD_FILES, is_old_index
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
 from vmr.retrieval.storage.reader import IndexReader
@@ -21,9 +21,8 @@ from vmr.retrieval.storage.writer import IndexWriter
 from vmr.signals import signals_held_back
 
 _DATABASE_FILES = r"index\.db(-wal|-shm|-journal)?|seal"
-_OLD_FILES = r"manifest\.json|vectors-[0-9a-f]{32}\.faiss"  # of schema 1
 _TEMPORARY = r"\.(manifest\.json|(vectors|gen)-[0-9a-f]{32}\.faiss)\.\w+\.tmp"
-OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{_OLD_FILES}|{_TEMPORARY}")
+OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{OLD_FILES}|{_TEMPORARY}")
 """The names of all files that an index may hold."""
 
 
@@ -105,10 +104,11 @@ class UpdatedFolder:
             else:
                 with self._writer.commit() as changes:
                     if self._is_fresh:
+                        assert self._settings is not None  # only they allow to start anew
                         changes.clear(self._settings)
                     change(changes)
             if self._is_fresh:
-                self._remove(_OLD_FILES)  # readers took them for the index until now
+                self._remove(OLD_FILES)  # readers took them for the index until now
             self._is_fresh = False
 
     def _open(self, stack: ExitStack) -> None:
@@ -123,7 +123,7 @@ class UpdatedFolder:
                 raise
             return
         self._writer, self._is_fresh = writer, self._overwrite
-        self._remove(_OLD_FILES)  # left by a process that was killed after its first commit
+        self._remove(OLD_FILES)  # left by a process that was killed after its first commit
 
     def _check_files(self) -> None:
         """Refuse a folder that holds other files than those of an index, and an index of schema 1."""

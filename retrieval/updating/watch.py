@@ -7,9 +7,8 @@ nothing, and a file that is gone again when it is looked at is no error.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from vmr.checks import check_path, real_number, require_extra
 from vmr.data.decoding.options import DecodeOptions
@@ -26,21 +25,13 @@ from vmr.signals import StopSignals
 
 _PATIENCE = 5  # times the wait: so long may changes that do not end put an update off
 _REST = 4  # times the length of an update that found nothing to do: so long it is not repeated
-_LOOK_REST = 20  # times the time that it takes to look at all files: so long they are not looked at again
+_LOOK_REST = 20  # times the CPU time that it takes to look at all files: so long they are not looked at again
 _RETRY_S, _MAX_RETRY_S = 10.0, 300.0
 _RESCAN_S = 600.0  # an update comes even without a sign: the system may have had no room for it
 
 
-class Updater(Protocol):
-    """Brings an index up to date with folders."""
-
-    def __call__(self, folders: Sequence[str], hooks: Hooks) -> object:
-        """Do so.
-
-        Args:
-            folders: those that are there.
-            hooks: what to ask and to tell meanwhile.
-        """
+Updater = Callable[[Sequence[str], Hooks], object]
+"""Brings an index up to date with those of its folders that are there; the hooks say what to ask and to tell."""
 
 
 class _CannotWatchError(Exception):
@@ -85,11 +76,11 @@ def watch_index(
     """
     models: list[AnyEncoder] = []
 
-    def bring_up_to_date(present: Sequence[str], hooks: Hooks) -> None:
+    def bring_up_to_date(folders: Sequence[str], hooks: Hooks) -> None:
         if not models:
             models.extend(load_encoders(Path(check_path("out", out)), encoder, reader=decode.reader))
         update_index(
-            present, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
+            folders, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
         )
 
     watch_folders(folders, bring_up_to_date, settle_s=settle_s, poll=poll, ignored=[out], say=say)
@@ -218,15 +209,15 @@ class _Watch:
         """Do the same without the help of the system. Unlike that of watchfiles, it gets along with locked folders."""
         known: dict[str, tuple[int, int, int] | None] | None = None
         while True:
-            begin_s = time.monotonic()
+            begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
             try:
                 seen = {path: key for folder in folders for path, key in self._files(folder)}
             except VmrError:  # a folder has gone
                 return
+            wall_s, cpu_s = time.monotonic() - begin_s, time.thread_time() - begin_cpu_s
             yield known is not None and seen != known
             known = seen
-            end_s = time.monotonic()
-            until_s = end_s + max(self._settle_s, _LOOK_REST * (end_s - begin_s))
+            until_s = time.monotonic() + max(self._settle_s, _LOOK_REST * cpu_s, wall_s)
             while time.monotonic() < until_s:
                 time.sleep(self._tick_s)
                 yield False

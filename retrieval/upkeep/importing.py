@@ -15,13 +15,15 @@ from vmr.hashes import hash_file, remembered_hashes
 from vmr.models.catalogue import load_model
 from vmr.progress import progress_bar
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.legacy import UNKNOWN, require_database
+from vmr.retrieval.legacy import UNKNOWN, is_old_index, require_database
 from vmr.retrieval.segments import window_segmenter
 from vmr.retrieval.storage.blocks import DType, decode_block, encode_block
 from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space, Vectors
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.folder import OWN_FILES
 from vmr.retrieval.upkeep.import_options import ImportOptions
 from vmr.retrieval.upkeep.imported_rows import ImportedVideo, checked_vectors, videos_of
 from vmr.retrieval.upkeep.vector_files import About, read_vector_file
@@ -66,7 +68,7 @@ def import_vectors(folder: Path, file: Path, options: ImportOptions, *, progress
             files.
         MissingExtraError: pyarrow is not installed.
     """
-    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    is_new = not folder.exists() or (folder.is_dir() and _is_unfinished(folder))
     if not is_new:
         require_database(folder)
     rows = read_vector_file(file)
@@ -88,6 +90,12 @@ def import_vectors(folder: Path, file: Path, options: ImportOptions, *, progress
         _put(writer, space, todo, vectors, roots=roots, progress=progress)
         bring_up_to_date(writer, space.id)
     return Imported(len(videos), len(rows.videos), len(videos) - len(todo), space.name)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what a killed process left that was making an index."""
+    is_own = all(OWN_FILES.fullmatch(file.name) for file in folder.iterdir())
+    return is_own and not is_finished(folder) and not is_old_index(folder)
 
 
 def _settings(about: About | None, options: ImportOptions) -> IndexSettings:

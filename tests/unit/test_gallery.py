@@ -184,7 +184,7 @@ def test_whole_videos_score_as_they_are_embedded(videos, offline, tmp_path):
     queries = offline.encode_text(["a rabbit", "a man"]).numpy()
     expected = Gallery(vectors).search_all(queries)
     for dtype, tolerance in (("float32", 0), ("float16", 2e-4)):
-        index = vmr.build_index(videos, tmp_path / dtype, offline, window_s=None, dtype=dtype)
+        index = vmr.build_index(videos, tmp_path / dtype, offline, window_s=None, vectors=vmr.VectorOptions(dtype))
         scores = Gallery.of_index(index, paths, offline).search_all(queries)
         np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance)
 

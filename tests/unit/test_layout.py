@@ -70,7 +70,7 @@ ALLOWED = {
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
     "retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder retrieval.storage "

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -11,11 +13,11 @@ import pytest
 
 import vmr
 from tests.indexes import TwoDimensional
-from tests.integration.commands import refused, run_here
+from tests.integration.commands import BIN, refused, run_here
 from tests.old_indexes import SPANS, VECTORS, content_of, old_index
 from tests.video_matrix import X264, Recipe, write_video
 from vmr.files import sha256_of
-from vmr.retrieval.legacy import UNKNOWN, open_reader
+from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_reader
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState, Generation, IndexSettings, NewVideo, Space, Text
 from vmr.retrieval.storage.verify import verify
@@ -135,6 +137,20 @@ def test_upgrade_does_not_touch_what_it_cannot_read(old):
     assert {file.name: file.read_bytes() for file in old.iterdir()} == before
     assert "no such index" in refused(run_here("vmr-index", "upgrade", old.parent / "none"))
     assert "no such index" in refused(run_here("vmr-index", "upgrade", old.parent))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+@pytest.mark.parametrize("kilobytes", [0, 20, 300])
+def test_upgrade_without_room_leaves_the_old_index(tmp_path, kilobytes):
+    spans = [("a.mp4", float(number), number + 1.0) for number in range(2000)]
+    old_index(tmp_path / "index", spans, np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32))
+    before = content_of(open_reader(tmp_path / "index"))
+    command = f"ulimit -f {kilobytes}; exec {BIN / 'vmr-index'} upgrade {tmp_path / 'index'}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert f"{tmp_path / 'index'}" in refused(done) and "cannot be written" in done.stderr
+    assert is_old_index(tmp_path / "index") and content_of(open_reader(tmp_path / "index")) == before
+    assert run_here("vmr-index", "upgrade", tmp_path / "index").returncode == 0
+    assert content_of(IndexReader(tmp_path / "index")) == before and verify(tmp_path / "index") == []
 
 
 def test_upgrade_removes_what_a_killed_one_left(old):

@@ -286,6 +286,24 @@ def test_a_folder_that_vanishes_keeps_its_videos_and_is_followed_when_it_is_back
     assert watched.lines.count("embedded: a.mp4") == 1
 
 
+def test_an_update_that_takes_long_does_not_make_looking_rare(folder, mirror):
+    class Busy(Mirror):
+        def __call__(self, folders, hooks):
+            end_s = time.thread_time() + 1.0
+            while self.runs == 0 and time.thread_time() < end_s:
+                pass
+            hooks.tell("has done something")  # else the next update is put off
+            super().__call__(folders, hooks)
+
+    watched = Watched(folder, Busy())
+
+    def act(watched):
+        (folder / "a.mp4").write_bytes(b"a")
+        watched.until(lambda: "embedded: a.mp4" in watched.lines, 10)
+
+    watched.run(act, poll=True)
+
+
 def test_what_lies_in_hidden_folders_and_in_the_index_is_no_change(watched, folder, mirror):
     (folder / "index").mkdir()
     (folder / ".cache").mkdir()
@@ -643,6 +661,43 @@ def test_an_index_follows_its_folder(folder, tmp_path, clips):
     assert watched.lines[-1] == "stopped"
     assert sum("left out" in line for line in watched.lines) == 1  # no half of a slow copy
     assert verify(out) == []
+
+
+def test_a_file_that_goes_while_folders_are_listed_or_it_is_read_is_no_failure(folder, tmp_path, clips, monkeypatch):
+    out, lines = tmp_path / "index", []
+    for name in ("moved.mp4", "removed.mp4", "stays.mp4"):
+        (folder / name).write_bytes(clips[0] + name.encode())
+        os.utime(folder / name, (1e9, 1e9))
+    of = FileState.of
+
+    def move(path):
+        if Path(path).name == "moved.mp4":  # after its folder was listed, and before it is looked at
+            Path(path).rename(folder / "new.mp4")
+        return of(path)
+
+    class Slow(MeanColours):
+        def encode_video(self, video):
+            (folder / "removed.mp4").unlink(missing_ok=True)
+            return super().encode_video(video)
+
+    def say(line):
+        lines.append(line)
+        if line.startswith("watching"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = {"window_s": 1.0, "decode": ONE_WORKER, "settle_s": SETTLE_S}
+    watch_index([folder], out, MeanColours(), say=say, **options)
+    assert indexed(out) == {"moved.mp4", "removed.mp4", "stays.mp4"}
+    (folder / "removed.mp4").write_bytes(clips[1])
+    os.utime(folder / "removed.mp4", (1e9, 1e9))
+    monkeypatch.setattr(FileState, "of", move)
+    watch_index([folder], out, Slow(), say=say, **options)
+    monkeypatch.undo()
+    assert indexed(out) == {"moved.mp4", "removed.mp4", "stays.mp4"}  # what they were; the next update decides
+    watch_index([folder], out, MeanColours(), say=say, **options)
+    assert indexed(out) == {"new.mp4", "stays.mp4"}
+    assert f"renamed: {folder}/moved.mp4 -> {folder}/new.mp4" in lines
+    assert not any("left out" in line for line in lines)
 
 
 def test_a_signal_ends_an_update_after_the_video_in_flight_and_the_next_watch_goes_on(folder, tmp_path, clips):

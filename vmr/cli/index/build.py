@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from vmr.cli.common import Commands
 from vmr.cli.index.estimate import print_estimate
@@ -15,6 +15,7 @@ from vmr.data.discovery.contents import describe_others
 from vmr.progress import printable
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
+from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
     from vmr.retrieval.updating.work import Update
@@ -27,12 +28,12 @@ def build(
     dir: list[str],
     out: str,
     encoder: list[str] | str | None = None,
-    dtype: Literal["float16", "float32"] | None = None,
     overwrite: bool = False,
     fail_on_skip: bool = False,
     estimate: bool = False,
     *,
     windows: WindowOptions,
+    vectors: VectorOptions,
     update: UpdateOptions,
     decode: DecodeOptions,
 ) -> None:
@@ -45,7 +46,6 @@ def build(
         out: folder of the index
         encoder: name or path of a model, or a list of them; default, those of the index, or `offline` for a new one.
             vmr-info lists them
-        dtype: how vectors are stored; default, as the index does, or float16 for a new one
         overwrite: start anew, also with another encoder or other windows; the old index stays until the first video is
             embedded
         fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
@@ -64,7 +64,7 @@ def build(
             encoder,
             window_s=windows.window,
             stride_s=windows.stride,
-            dtype=dtype,
+            vectors=vectors,
             decode=decode,
             overwrite=overwrite,
             update=update,
