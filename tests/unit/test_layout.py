@@ -67,7 +67,8 @@ ALLOWED = {
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     f"models.video_text {MODEL_BASE}",
     "retrieval.reranking": "models.encoder",
-    "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder",
+    "retrieval.storage": "data",
+    "retrieval": "retrieval.storage data data.annotations data.decoding data.discovery models.catalogue models.encoder",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -81,7 +82,8 @@ TORCH_FREE = [
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
     "vmr/cli/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
     "retrieval/build.py", "retrieval/embed.py", "retrieval/feature_cache.py", "retrieval/frames.py",
-    "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/store.py", "retrieval/texts.py",
+    "retrieval/index.py", "retrieval/manifest.py", "retrieval/segments.py", "retrieval/storage/*.py",
+    "retrieval/store.py", "retrieval/texts.py",
     "retrieval/tokens.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
@@ -99,6 +101,8 @@ WRITES_ITSELF = {
     "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
     "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
+    "vmr.retrieval.storage.connection": {"sqlite3.connect"},
+    "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.store": {"write_index"},  # to the file of write_atomically
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically

@@ -1,0 +1,101 @@
+"""Connections to the database of an index, and its errors as one line."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vmr.errors import IndexFileError, VmrError
+from vmr.retrieval.storage.schema import APPLICATION_ID, DATABASE, PAGE_BYTES, VERSION, check_sqlite
+
+_BUSY_S = 60.0  # a reader waits only while a writer opens or closes the database
+_CHECKPOINT_PAGES = 2000  # 32 MB
+
+
+def connect_to_write(folder: Path) -> sqlite3.Connection:
+    """Open the database, or make an empty one. The caller holds the lock of the folder.
+
+    Raises:
+        VmrError: it cannot be opened.
+    """
+    check_sqlite()
+    with writing_errors(folder):
+        database = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new database
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA cell_size_check = ON")
+        database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+    return database
+
+
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """Open the database of an index for reading.
+
+    Raises:
+        IndexFileError: there is none, or it is not one of this version.
+    """
+    check_sqlite()
+    path = folder / DATABASE
+    with reading_errors(folder):
+        is_still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
+        mode = "immutable=1" if is_still else "mode=ro"  # SQLite cannot make its files beside the database
+        uri = f"{path.absolute().as_uri()}?{mode}"
+        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
+        try:
+            database.execute("PRAGMA cell_size_check = ON")
+            check_version(folder, database)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def is_created(database: sqlite3.Connection) -> bool:
+    """Whether the tables have been made: they are made in one commit."""
+    return bool(database.execute("PRAGMA user_version").fetchone()[0])
+
+
+def check_version(folder: Path, database: sqlite3.Connection) -> None:
+    """Check that a database is a finished index of this version.
+
+    Raises:
+        IndexFileError: it is not.
+    """
+    (application,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if not version:
+        raise IndexFileError(f"{folder} is not a finished index: build it again with vmr-index build")
+    if application != APPLICATION_ID:
+        raise IndexFileError(f"{folder / DATABASE} is a database of another program")
+    if version != VERSION:
+        raise IndexFileError(
+            f"{folder / DATABASE} is of version {version}, but this vmr reads version {VERSION}: install a newer vmr"
+        )
+
+
+@contextmanager
+def reading_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors into an IndexFileError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        path = folder / DATABASE
+        if isinstance(error, sqlite3.OperationalError):
+            raise IndexFileError(f"{path}: cannot be read: {error}") from error
+        raise IndexFileError(
+            f"{path} is damaged ({error}): vmr-index verify says what is wrong; build the index again"
+        ) from error
+
+
+@contextmanager
+def writing_errors(folder: Path) -> Iterator[None]:
+    """Turn SQLite's errors while writing into a VmrError; damage becomes an IndexFileError."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise VmrError(f"{folder / DATABASE}: cannot be written: {error}: what was committed before is safe") from error
+    except sqlite3.DatabaseError:
+        with reading_errors(folder):
+            raise

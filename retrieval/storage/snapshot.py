@@ -1,0 +1,231 @@
+"""What an index holds at one moment: the queries of all readers.
+
+A snapshot is valid inside one transaction. Everything that it returns belongs together.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from vmr.data.remark import Remark
+from vmr.retrieval.storage.blocks import decode_block
+from vmr.retrieval.storage.paths import path_to_text, text_to_path
+from vmr.retrieval.storage.records import (
+    Block,
+    FailedFile,
+    FileState,
+    FoundText,
+    Generation,
+    IndexSettings,
+    Removed,
+    Space,
+    Text,
+    Video,
+    Window,
+)
+
+_VIDEO = (
+    "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, v.remarks, "
+    "v.metadata, v.first_window, v.num_windows FROM videos v JOIN roots r ON r.id = v.root_id"
+)
+_WINDOW = (
+    "SELECT w.id, r.path, v.path, w.start_s, w.end_s FROM windows w JOIN videos v ON v.id = w.video_id "
+    "JOIN roots r ON r.id = v.root_id"
+)
+# The order of an index, which does not depend on which video was embedded first.
+_VIDEO_ORDER = "ORDER BY r.path, v.path"
+_WINDOW_ORDER = f"{_VIDEO_ORDER}, w.start_s, w.end_s, w.id"
+_VALUES_AT_ONCE = 10_000
+
+
+class Snapshot:
+    """The content of an index at one moment.
+
+    Args:
+        database: a connection, in a transaction.
+
+    Attributes:
+        version: changes whenever another connection has committed something; compare it only with that of other
+            snapshots of the same reader.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        database.execute("SELECT 1 FROM meta").fetchone()  # begins the snapshot, before the version is asked for
+        (self.version,) = database.execute("PRAGMA data_version").fetchone()
+
+    def meta(self, key: str) -> Any:
+        """Return a value of the table meta; None if there is no such key."""
+        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return None if row is None else row[0]
+
+    @property
+    def settings(self) -> IndexSettings:
+        """How videos are cut into windows."""
+        return IndexSettings(self.meta("window_s"), self.meta("stride_s"))
+
+    def roots(self) -> dict[int, str]:
+        """Number of a root -> the absolute folder."""
+        return {number: text_to_path(path) for number, path in self._database.execute("SELECT id, path FROM roots")}
+
+    def other_files(self) -> dict[str, int]:
+        """Kind -> how many files of the roots are no videos."""
+        counts: dict[str, int] = {}
+        for (text,) in self._database.execute("SELECT other_files FROM roots"):
+            for kind, count in json.loads(text).items():
+                counts[kind] = counts.get(kind, 0) + count
+        return dict(sorted(counts.items(), key=lambda kind_count: (-kind_count[1], kind_count[0])))
+
+    def spaces(self) -> list[Space]:
+        """Return the spaces, the oldest first."""
+        return [_space(row) for row in self._database.execute("SELECT * FROM spaces ORDER BY id")]
+
+    def num_videos(self) -> int:
+        """Count the videos."""
+        return self._count("SELECT count FROM totals WHERE name = 'videos'")
+
+    def num_windows(self, space_id: int | None = None) -> int:
+        """Count the windows, or those that have a vector in a space."""
+        if space_id is None:
+            return self._count("SELECT ifnull(sum(num_windows), 0) FROM videos")
+        return self._count("SELECT ifnull(sum(n), 0) FROM vectors WHERE space_id = ?", space_id)
+
+    def videos(self) -> Iterator[Video]:
+        """Yield the videos in the order of the index."""
+        return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+
+    def video(self, video_id: int) -> Video | None:
+        """Return a video; None if it is not in the index."""
+        row = self._database.execute(f"{_VIDEO} WHERE v.id = ?", (video_id,)).fetchone()
+        return None if row is None else _video(row)
+
+    def video_at(self, file: str) -> Video | None:
+        """Return the video of a file, given its absolute path; None if it is not in the index."""
+        for root_id, root in self.roots().items():
+            prefix = root.rstrip("/") + "/"
+            if file.startswith(prefix):
+                query = f"{_VIDEO} WHERE v.root_id = ? AND v.path = ?"
+                row = self._database.execute(query, (root_id, path_to_text(file[len(prefix) :]))).fetchone()
+                if row is not None:
+                    return _video(row)
+        return None
+
+    def windows(self, video_ids: Iterable[int] | None = None) -> Iterator[Window]:
+        """Yield the windows in the order of the index, of all videos or of some."""
+        if video_ids is None:
+            return map(_window, self._database.execute(f"{_WINDOW} {_WINDOW_ORDER}"))
+        wanted = json.dumps([int(number) for number in video_ids])
+        query = f"{_WINDOW} WHERE w.video_id IN (SELECT value FROM json_each(?)) {_WINDOW_ORDER}"
+        return map(_window, self._database.execute(query, (wanted,)))
+
+    def hits(self, window_ids: Iterable[int]) -> dict[int, Window]:
+        """Return windows by their ids; those that are not in the index are left out."""
+        wanted = [int(number) for number in window_ids]
+        found: dict[int, Window] = {}
+        for start in range(0, len(wanted), _VALUES_AT_ONCE):
+            some = json.dumps(wanted[start : start + _VALUES_AT_ONCE])
+            query = f"{_WINDOW} WHERE w.id IN (SELECT value FROM json_each(?))"
+            found |= {row[0]: _window(row) for row in self._database.execute(query, (some,))}
+        return found
+
+    def video_ranges(self, space_id: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """Return the first window and the number of windows of each block of a space, int64 (V, 2), by first window."""
+        query = "SELECT first_window, n FROM vectors WHERE space_id = ? ORDER BY first_window"
+        return np.array(self._database.execute(query, (space_id,)).fetchall(), np.int64).reshape(-1, 2)
+
+    def blocks(self, space_id: int, after_block: int = -1) -> Iterator[Block]:
+        """Yield the vectors of a space, the oldest block first; those that were written after a block.
+
+        Raises:
+            IndexFileError: a block is damaged.
+        """
+        space = self._space(space_id)
+        query = "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND id > ? ORDER BY id"
+        for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
+            yield Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
+
+    def blocks_of(self, space_id: int, first_windows: Iterable[int]) -> Iterator[Block]:
+        """Yield the blocks that begin with these windows.
+
+        Raises:
+            IndexFileError: a block is damaged.
+        """
+        space = self._space(space_id)
+        query = "SELECT id, n, crc, data FROM vectors WHERE space_id = ? AND first_window = ?"
+        for first in first_windows:
+            row = self._database.execute(query, (space_id, int(first))).fetchone()
+            if row is not None:
+                number, n, crc, data = row
+                yield Block(number, int(first), decode_block(data, space.dim, space.dtype, n, crc))
+
+    def removed(self, after_seq: int = -1) -> list[Removed]:
+        """Return the windows that were removed after a line; lines before meta.removed_from are not there."""
+        query = "SELECT seq, first_window, n FROM removed WHERE seq > ? ORDER BY seq"
+        return [Removed(*row) for row in self._database.execute(query, (after_seq,))]
+
+    def failures(self) -> list[FailedFile]:
+        """Return the files that could not be read, by path."""
+        query = (
+            "SELECT r.path, f.path, f.size, f.mtime_ns, f.inode, f.seen_ns, f.reason FROM failures f "
+            "JOIN roots r ON r.id = f.root_id ORDER BY r.path, f.path"
+        )
+        return [
+            FailedFile(text_to_path(root), text_to_path(path), None if state[0] is None else FileState(*state), reason)
+            for root, path, *state, reason in self._database.execute(query)
+        ]
+
+    def texts(self, video_id: int) -> list[Text]:
+        """Return the texts of a video in the order in which they were given."""
+        query = "SELECT start_s, end_s, kind, text FROM texts WHERE video_id = ? ORDER BY id"
+        return [Text(*row) for row in self._database.execute(query, (video_id,))]
+
+    def find_texts(self, words: Sequence[str], k: int) -> list[FoundText]:
+        """Find the texts that hold at least one of some words, the best first by bm25; ties by age."""
+        query = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+        rows = self._database.execute(
+            "SELECT t.video_id, t.start_s, t.end_s, t.kind, t.text, -f.rank FROM texts_fts f JOIN texts t "
+            "ON t.id = f.rowid WHERE texts_fts MATCH ? ORDER BY f.rank, t.id LIMIT ?",
+            (query, k),
+        )
+        return [FoundText(row[0], Text(*row[1:5]), row[5]) for row in rows]
+
+    def generations(self, space_id: int | None = None) -> list[Generation]:
+        """Return the FAISS files, of all spaces or of one, the newest first."""
+        query = "SELECT * FROM generations WHERE ? IN (space_id, -1) ORDER BY id DESC"
+        rows = self._database.execute(query, (-1 if space_id is None else space_id,))
+        return [Generation(*row) for row in rows]
+
+    def _space(self, space_id: int) -> Space:
+        return _space(self._database.execute("SELECT * FROM spaces WHERE id = ?", (space_id,)).fetchone())
+
+    def _count(self, query: str, *parameters: int) -> int:
+        return int(self._database.execute(query, parameters).fetchone()[0])
+
+
+def _space(row: Sequence[Any]) -> Space:
+    number, name, encoder, fingerprint, dim, dtype, frames, kind, search = row
+    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, json.loads(search))
+
+
+def _video(row: Sequence[Any]) -> Video:
+    number, root, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, remarks, metadata, first, n = row
+    return Video(
+        root=text_to_path(root),
+        path=text_to_path(path),
+        content_hash=content_hash,
+        state=FileState(size, mtime_ns, inode, seen_ns),
+        duration_s=duration_s,
+        remarks=tuple(Remark(**remark) for remark in json.loads(remarks)),
+        id=number,
+        metadata=json.loads(metadata),
+        first_window=first,
+        num_windows=n,
+    )
+
+
+def _window(row: Sequence[Any]) -> Window:
+    number, root, path, start_s, end_s = row
+    return Window(number, f"{text_to_path(root).rstrip('/')}/{text_to_path(path)}", start_s, end_s)
