@@ -4,10 +4,10 @@
     python -m benchmarks.index --keep FOLDER --large-peers some peers with 1,000,000 as well, which takes an hour
     python -m benchmarks.index --quick                     10,000 rows
 
-The vectors are synthetic, see data.py. Every index is built in a process of its own with one thread, and opened, searched
-and changed in fresh processes in turns; the CPU time of the whole process counts, the smallest of all rounds. Peers
-that are not installed are named and left out: `pip install -e '.[bench]'` installs all but hnswlib, which has no wheels
-and needs a compiler (`pip install hnswlib`).
+The vectors are synthetic, see data.py. Every index is built in a process of its own with one thread, and opened,
+searched and changed in fresh processes in turns; the CPU time of the whole process counts, the smallest of all rounds.
+Peers that are not installed are named and left out: `pip install -e '.[bench]'` installs all but hnswlib, which has no
+wheels and needs a compiler (`pip install hnswlib`).
 """
 
 import argparse
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
     for size in sizes:
         data = folder / f"data-{size}-{options.dim}-{options.queries}"
         apart(make_data, data, size, options.dim, options.queries)
-        names = list(ROSTER) if size == options.peers_at else [OURS, *(LARGE if options.large_peers else ())]
+        names = options.only if size == options.peers_at else [OURS, *(LARGE if options.large_peers else ())]
         measured[size] = compare(folder / f"indexes-{size}", data, names, options.rounds, options.seconds, console)
         for table in tables(measured[size], apart(num_rows, data)):
             console.print(table)
@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--peers-at", type=int, default=100_000, help="rows at which the peers are measured")
     parser.add_argument("--large-peers", action="store_true", help=f"measure {' and '.join(LARGE)} at --rows as well")
+    parser.add_argument("--only", nargs="+", choices=list(ROSTER), default=list(ROSTER), help=f"some, and {OURS}")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=4.0, help="CPU time for a setting or a filter")
@@ -119,6 +120,7 @@ def main() -> None:
     if options.quick:
         options.rows = options.peers_at = 10_000
         options.queries, options.rounds, options.seconds = 50, 1, 0.2
+    options.only = list(dict.fromkeys([OURS, *options.only]))
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))  # before the processes that measure start
     console = Console()
     with TemporaryDirectory() as temporary:

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -16,31 +16,13 @@ import numpy as np
 
 from benchmarks.common import peak_memory
 from benchmarks.index.data import FILTERS, NEW_VIDEOS, WINDOWS, Data, Filter
-from benchmarks.index.peer import Peer
+from benchmarks.index.peer import Peer, Point
 from benchmarks.index.roster import make
 
-GOOD = 0.98  # the recall that is asked for
 LEAST_QUERIES = 20
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Point:
-    """A search with one setting.
-
-    Attributes:
-        setting: see `Peer.settings`.
-        recall: the share of the K nearest that are found, mean over the queries.
-        cpu_ms: CPU time of a query.
-        queries: how many were made.
-    """
-
-    setting: int
-    recall: float
-    cpu_ms: float
-    queries: int
 
 
 @dataclass(frozen=True)
@@ -66,20 +48,21 @@ class Served:
         open_s: seconds until it can be searched, after imports.
         open_cpu_s: CPU time of that.
         first_cpu_s: CPU time of the first search.
+        warm_cpu_s: CPU time of what opening began in the background, such as the check of a file.
         peak_mb: peak memory of the process when it has made all searches, with mapped pages of files.
         private_mb: what only this process holds of it; 0 where the system does not tell.
         sweep: one point for each setting.
-        filtered: points for each filter, by name: at the first setting whose recall without a filter is GOOD, and at
-            the last; empty if it cannot filter.
+        filtered: points for each filter, by name, see `Peer.filter_settings`; empty if it cannot filter.
     """
 
     open_s: float
     open_cpu_s: float
     first_cpu_s: float
+    warm_cpu_s: float
     peak_mb: float
     private_mb: float
     sweep: list[Point]
-    filtered: dict[str, list[Point]] = field(default_factory=dict)
+    filtered: dict[str, list[Point]]
 
 
 @dataclass(frozen=True)
@@ -157,15 +140,18 @@ def serve(name: str, folder: Path, index: Path, seconds: float, filters: Sequenc
     started = time.process_time()
     peer.search(queries[:1], peer.settings[0])
     first_cpu_s = time.process_time() - started
+    started = time.process_time()
+    peer.wait()
+    warm_cpu_s = time.process_time() - started
     sweep = [_search(peer, queries, truth, setting, None, seconds) for setting in peer.settings]
-    chosen = next((point.setting for point in sweep if point.recall >= GOOD), sweep[-1].setting)
-    filtered = {}
+    settings = peer.filter_settings(sweep)
+    filtered: dict[str, list[Point]] = {}
     with contextlib.suppress(NotImplementedError):
         for only in filters:
             selected, truth = peer.select(data, only), data.truth(only)
-            settings = sorted({chosen, peer.settings[-1]})
             filtered[only.name] = [_search(peer, queries, truth, setting, selected, seconds) for setting in settings]
-    return Served(open_s, open_cpu_s, first_cpu_s, peak_memory() / 1e6, _private_mb(), sweep, filtered)
+    peer.close()
+    return Served(open_s, open_cpu_s, first_cpu_s, warm_cpu_s, peak_memory() / 1e6, _private_mb(), sweep, filtered)
 
 
 def change(name: str, folder: Path, index: Path) -> Changed:
@@ -182,6 +168,7 @@ def change(name: str, folder: Path, index: Path) -> Changed:
     peer, data = make(name), Data(folder)
     first, vectors, setting = data.num_rows, data.new_vectors, peer.settings[-1]
     peer.open(index)
+    peer.wait()
     for query in data.queries[:LEAST_QUERIES]:
         peer.search(query[None], setting)
     started = time.process_time()
@@ -199,6 +186,7 @@ def change(name: str, folder: Path, index: Path) -> Changed:
         gone = bool((hits < last).all())
         for video in range(NEW_VIDEOS - 1):
             peer.remove(first + video * WINDOWS, WINDOWS)
+    peer.close()
     return Changed(add_cpu_s, remove_cpu_s, found, gone)
 
 

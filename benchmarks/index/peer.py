@@ -3,6 +3,7 @@
 import importlib
 import math
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +15,25 @@ DEGREE, EF_CONSTRUCTION = 32, 100  # of all graphs, so that they differ by their
 POINTS_PER_LIST = 64
 EF_SEARCH = (16, 32, 64, 128, 256, 512)
 NUM_PROBES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+GOOD = 0.98  # the recall that is asked for
+
+
+@dataclass(frozen=True)
+class Point:
+    """A search with one setting.
+
+    Attributes:
+        setting: see `Peer.settings`.
+        recall: the share of the K nearest that are found, mean over the queries.
+        cpu_ms: CPU time of a query.
+        queries: how many were made.
+    """
+
+    setting: int
+    recall: float
+    cpu_ms: float
+    queries: int
 
 
 class Peer(ABC):
@@ -41,6 +61,22 @@ class Peer(ABC):
     @abstractmethod
     def open(self, folder: Path) -> None:
         """Open what `build` wrote, until it can be searched."""
+
+    def wait(self) -> None:
+        """Wait for what `open` began in the background."""
+        return
+
+    def filter_settings(self, sweep: list[Point]) -> list[int]:
+        """Choose settings for searches with filters.
+
+        Args:
+            sweep: searches without a filter, one point for each of `settings`.
+
+        Returns:
+            The first setting whose recall is GOOD, and the last of all.
+        """
+        good = [point.setting for point in sweep if point.recall >= GOOD]
+        return sorted({*good[:1], self.settings[-1]})
 
     def select(self, data: Data, only: Filter) -> Any:
         """Make of a filter what `search` takes; its time is not counted.
@@ -70,6 +106,10 @@ class Peer(ABC):
             NotImplementedError: this index cannot remove.
         """
         raise NotImplementedError
+
+    def close(self) -> None:
+        """Close what is open."""
+        return
 
 
 class Faiss(Peer):
@@ -233,5 +273,3 @@ class Usearch(Peer):
     def remove(self, first: int, count: int) -> None:
         """See `Peer.remove`."""
         self._index.remove(np.arange(first, first + count), threads=1)
-
-

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from rich.table import Table
 
 from benchmarks.index.data import COLUMNS, SHARES, Filter
-from benchmarks.index.measure import GOOD, Built, Changed, Point, Served
+from benchmarks.index.measure import Built, Changed, Served
+from benchmarks.index.peer import GOOD, Point
 from benchmarks.index.roster import OURS, ROSTER
 
 

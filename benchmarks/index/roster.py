@@ -2,11 +2,12 @@
 
 import importlib.util
 
-from benchmarks.index import databases, peer
+from benchmarks.index import databases, ours, peer
 from benchmarks.index.peer import Peer
 
-
+OURS = "vmr"
 ROSTER: dict[str, type[Peer]] = {
+    OURS: ours.Vmr,
     "faiss Flat": peer.FaissFlat,
     "faiss IVF,Flat": peer.FaissLists,
     "faiss IVF,SQ8": peer.FaissBytes,
