@@ -22,7 +22,7 @@ from vmr.models.encoder import Encoder
 from vmr.processes import ALONE, Processes
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.index import VideoIndex, open_index
-from vmr.retrieval.store import require_faiss
+from vmr.retrieval.vectors.faiss_store import require_faiss
 
 __all__ = ["EvalOptions", "evaluate"]
 

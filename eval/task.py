@@ -16,7 +16,7 @@ from vmr.models.encoder import Encoder, Matcher, TextLimited, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.store import check_kind
+from vmr.retrieval.vectors.faiss_store import check_kind
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vmr.retrieval.embed import Embedding, embed_videos_with
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.gallery import Gallery
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.manifest import Failure, VideoRemark
+from vmr.retrieval.results import Failure, VideoRemark
 
 Vectors = NDArray[np.float32]
 

@@ -25,9 +25,11 @@ from vmr.retrieval.embed import Embedding, embed_videos
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.manifest import FILE_NAME as MANIFEST_FILE
-from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
+from vmr.retrieval.manifest import Manifest, Row
+from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.segments import FixedWindows, window_segmenter
-from vmr.retrieval.store import FaissStore, Vectors, require_faiss
+from vmr.retrieval.vectors.faiss_store import FaissStore, require_faiss
+from vmr.retrieval.vectors.store import Vectors
 from vmr.version import __version__
 
 # The files that a build removes unless the manifest names them; and all files of an index folder.

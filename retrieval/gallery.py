@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
-from vmr.retrieval.store import FaissStore
+from vmr.retrieval.vectors.faiss_store import FaissStore
 
 SCORES_AT_ONCE = 1 << 22  # scores in a block of queries: 12 bytes each while FAISS searches
 
@@ -26,7 +26,7 @@ class Gallery:
 
     Args:
         vectors: float32 (R, D).
-        factory: a short name of `vmr.retrieval.store.FACTORIES`, or any string that FAISS's index_factory knows.
+        factory: a short name of `vmr.retrieval.vectors.kinds.FACTORIES`, or any string that FAISS's index_factory knows.
         item_of_row: int64 (R,), increasing and without gaps; None if each item has one row.
 
     Attributes:

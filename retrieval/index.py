@@ -18,9 +18,11 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.files import is_unicode, sha256_of
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
-from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
-from vmr.retrieval.store import FaissStore, VectorStore
+from vmr.retrieval.manifest import Manifest, Row
+from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.texts import embed_texts
+from vmr.retrieval.vectors.faiss_store import FaissStore
+from vmr.retrieval.vectors.store import VectorStore
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ by an atomic rename. So a reader finds the old index, the new index, or none, an
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_atomically
 from vmr.from_json import from_json
+from vmr.retrieval.results import Failure, VideoRemark
 
 SCHEMA = "vmr-index/1"
 FILE_NAME = "manifest.json"
@@ -32,34 +32,6 @@ class Row:
     video: str
     start_s: float
     end_s: float
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A video that was asked for and is not in the index.
-
-    Attributes:
-        video: path of the video, relative to the manifest's root.
-        reason: why, in one line.
-    """
-
-    video: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class VideoRemark:
-    """Something to know about a video that was read, see `vmr.VideoReader.remarks`.
-
-    Attributes:
-        video: path of the video, relative to the manifest's root.
-        kind: "damage" or "times".
-        text: a line that says it.
-    """
-
-    video: str
-    kind: Literal["damage", "times"]
-    text: str
 
 
 @dataclass(frozen=True)

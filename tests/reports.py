@@ -6,7 +6,7 @@ from vmr.eval.metrics.ranks import bidirectional_ranks, bidirectional_summary
 from vmr.eval.report.examples import Example, pick_examples
 from vmr.eval.report.reference import reference_rows
 from vmr.eval.report.report import ProtocolInfo, Report
-from vmr.retrieval.manifest import Failure
+from vmr.retrieval.results import Failure
 
 TEXTS = ("a dog | barks", "a <b>cat</b> sleeps", "a man runs")
 VIDEOS = ("dog.mp4", "cat.mp4", "man.mp4")

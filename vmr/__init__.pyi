@@ -37,10 +37,10 @@ from .retrieval.frames import read_video as read_video
 from .retrieval.index import Hit as Hit
 from .retrieval.index import VideoIndex as VideoIndex
 from .retrieval.index import open_index as open_index
-from .retrieval.manifest import Failure as Failure
-from .retrieval.manifest import VideoRemark as VideoRemark
+from .retrieval.results import Failure as Failure
+from .retrieval.results import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
-from .retrieval.store import FaissStore as FaissStore
-from .retrieval.store import VectorStore as VectorStore
 from .retrieval.texts import embed_texts as embed_texts
+from .retrieval.vectors.faiss_store import FaissStore as FaissStore
+from .retrieval.vectors.store import VectorStore as VectorStore
 from .version import __version__ as __version__

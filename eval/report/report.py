@@ -17,7 +17,7 @@ from vmr.eval.report.examples import Example
 from vmr.eval.report.reference import ReferenceRow
 from vmr.files import write_atomically
 from vmr.from_json import IN_MEMORY, as_json, from_json
-from vmr.retrieval.manifest import Failure, VideoRemark
+from vmr.retrieval.results import Failure, VideoRemark
 
 if TYPE_CHECKING:
     from vmr.eval.report.compare import Comparison

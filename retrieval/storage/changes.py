@@ -58,6 +58,11 @@ class Changes:
             self._database.execute("INSERT INTO totals VALUES (?, 0, ?)", (name, bytes(16)))
         self._stale.add("meta")
 
+    def set_about(self, created: str, vmr_version: str) -> None:
+        """Note when an index was made, in ISO 8601, and by which version of vmr."""
+        self._set_meta("created", created)
+        self._set_meta("vmr_version", vmr_version)
+
     def clear(self, settings: IndexSettings) -> None:
         """Remove everything that the index holds, and set how videos are cut from now on."""
         for (video_id,) in self._database.execute("SELECT id FROM videos").fetchall():
@@ -204,8 +209,9 @@ class Changes:
         """Note that a file could not be read; it replaces what was noted about this path."""
         self.remove_failure(failure.root, failure.path)
         state = failure.state
+        reason = failure.reason.encode("utf-8", "backslashreplace").decode()  # it may name any file
         numbers = (None,) * 4 if state is None else (state.size, state.mtime_ns, state.inode, state.seen_ns)
-        row = (self.add_root(failure.root), path_to_text(failure.path), *numbers, failure.reason)
+        row = (self.add_root(failure.root), path_to_text(failure.path), *numbers, reason)
         self._database.execute("INSERT INTO failures VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         add_to_total(self._database, "failures", digest(row))
 

@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from vmr.errors import IndexFileError, VmrError
@@ -36,13 +36,8 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     Raises:
         IndexFileError: there is none, or it is not one of this version.
     """
-    check_sqlite()
-    path = folder / DATABASE
     with reading_errors(folder):
-        is_still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
-        mode = "immutable=1" if is_still else "mode=ro"  # SQLite cannot make its files beside the database
-        uri = f"{path.absolute().as_uri()}?{mode}"
-        database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
+        database = _opened_to_read(folder)
         try:
             database.execute("PRAGMA cell_size_check = ON")
             check_version(folder, database)
@@ -50,6 +45,30 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
             database.close()
             raise
     return database
+
+
+def holds_index(folder: Path) -> bool:
+    """Whether a folder holds a database of an index, finished or not."""
+    return (folder / DATABASE).is_file()
+
+
+def connect_in_memory() -> sqlite3.Connection:
+    """Make an empty database in memory."""
+    check_sqlite()
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a folder holds a database in which the tables of an index have been made.
+
+    Raises:
+        IndexFileError: the database cannot be read.
+    """
+    path = folder / DATABASE
+    if not path.is_file() or Path(f"{path}-journal").exists():  # the journal is of a process that was making the file
+        return False
+    with reading_errors(folder), closing(_opened_to_read(folder)) as database:
+        return is_created(database)
 
 
 def is_created(database: sqlite3.Connection) -> bool:
@@ -73,6 +92,15 @@ def check_version(folder: Path, database: sqlite3.Connection) -> None:
         raise IndexFileError(
             f"{folder / DATABASE} is of version {version}, but this vmr reads version {VERSION}: install a newer vmr"
         )
+
+
+def _opened_to_read(folder: Path) -> sqlite3.Connection:
+    check_sqlite()
+    path = folder / DATABASE
+    is_still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
+    mode = "immutable=1" if is_still else "mode=ro"  # SQLite cannot make its files beside the database
+    uri = f"{path.absolute().as_uri()}?{mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
 
 
 @contextmanager

@@ -35,8 +35,8 @@ _WINDOW = (
     "SELECT w.id, r.path, v.path, w.start_s, w.end_s FROM windows w JOIN videos v ON v.id = w.video_id "
     "JOIN roots r ON r.id = v.root_id"
 )
-# The order of an index, which does not depend on which video was embedded first.
-_VIDEO_ORDER = "ORDER BY r.path, v.path"
+# The order of an index, which does not depend on which video was embedded first: by the absolute path.
+_VIDEO_ORDER = "ORDER BY rtrim(r.path, '/') || '/' || v.path"
 _WINDOW_ORDER = f"{_VIDEO_ORDER}, w.start_s, w.end_s, w.id"
 _VALUES_AT_ONCE = 10_000
 
@@ -87,6 +87,16 @@ class Snapshot:
         """Count the videos."""
         return self._count("SELECT count FROM totals WHERE name = 'videos'")
 
+    def num_damaged(self) -> int:
+        """Count the videos that were read with damage."""
+        query = "SELECT remarks FROM videos WHERE remarks != '[]'"
+        remarks = (json.loads(text) for (text,) in self._database.execute(query))
+        return sum(any(remark["kind"] == "damage" for remark in of_video) for of_video in remarks)
+
+    def num_failures(self) -> int:
+        """Count the files that could not be read."""
+        return self._count("SELECT count FROM totals WHERE name = 'failures'")
+
     def num_windows(self, space_id: int | None = None) -> int:
         """Count the windows, or those that have a vector in a space."""
         if space_id is None:
@@ -113,13 +123,23 @@ class Snapshot:
                     return _video(row)
         return None
 
-    def windows(self, video_ids: Iterable[int] | None = None) -> Iterator[Window]:
-        """Yield the windows in the order of the index, of all videos or of some."""
-        if video_ids is None:
-            return map(_window, self._database.execute(f"{_WINDOW} {_WINDOW_ORDER}"))
-        wanted = json.dumps([int(number) for number in video_ids])
-        query = f"{_WINDOW} WHERE w.video_id IN (SELECT value FROM json_each(?)) {_WINDOW_ORDER}"
-        return map(_window, self._database.execute(query, (wanted,)))
+    def windows(self, video_ids: Iterable[int] | None = None, space_id: int | None = None) -> Iterator[Window]:
+        """Yield the windows in the order of the index.
+
+        Args:
+            video_ids: only those of these videos; None for all.
+            space_id: only those that have a vector in this space; None for all.
+        """
+        conditions: list[str] = ["1"]
+        parameters: list[str | int] = []
+        if video_ids is not None:
+            conditions.append("w.video_id IN (SELECT value FROM json_each(?))")
+            parameters.append(json.dumps([int(number) for number in video_ids]))
+        if space_id is not None:
+            conditions.append("v.first_window IN (SELECT first_window FROM vectors WHERE space_id = ?)")
+            parameters.append(space_id)
+        query = f"{_WINDOW} WHERE {' AND '.join(conditions)} {_WINDOW_ORDER}"
+        return map(_window, self._database.execute(query, parameters))
 
     def hits(self, window_ids: Iterable[int]) -> dict[int, Window]:
         """Return windows by their ids; those that are not in the index are left out."""

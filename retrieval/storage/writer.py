@@ -4,6 +4,7 @@ A commit is acknowledged when its context ends: it has been flushed to the disk,
 kill or a power cut an index holds every acknowledged commit, and perhaps the one that was under way, whole.
 """
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timezone
@@ -16,7 +17,14 @@ from vmr.errors import IndexFileError
 from vmr.files import flush, write_errors
 from vmr.locks import locked_folder
 from vmr.retrieval.storage.changes import Changes
-from vmr.retrieval.storage.connection import check_version, connect_to_write, is_created, writing_errors
+from vmr.retrieval.storage.connection import (
+    check_version,
+    connect_in_memory,
+    connect_to_write,
+    holds_index,
+    is_created,
+    writing_errors,
+)
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings
 from vmr.retrieval.storage.schema import APPLICATION_ID, DATABASE, TABLES, VERSION
@@ -55,7 +63,7 @@ class IndexWriter:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._settings is None and not (self.folder / DATABASE).exists():
+        if self._settings is None and not holds_index(self.folder):
             raise IndexFileError(f"{self.folder}: no such index: make one with vmr-index build DIR --out {self.folder}")
         with ExitStack() as stack:
             busy = IndexFileError(f"{self.folder} is being written by another process: wait for it")
@@ -104,17 +112,8 @@ class IndexWriter:
     def _create(self) -> None:
         """Make the tables, in one transaction with their first content."""
         assert self._settings is not None
-        about = {
-            "schema": VERSION,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "vmr_version": __version__,
-        }
         with self._transaction() as changes:
-            for statement in TABLES:
-                self._database.execute(statement)
-            self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            self._database.execute(f"PRAGMA user_version = {VERSION}")
-            changes.start(self._settings, about)
+            _make_tables(self._database, changes, self._settings)
             if self._fill is not None:
                 self._fill(changes)
         with write_errors(self.folder):
@@ -142,6 +141,39 @@ class IndexWriter:
             self._database.execute(f"PRAGMA busy_timeout = {_NO_WAIT_MS}")
 
 
-def is_index(folder: Path) -> bool:
-    """Whether a folder holds a database of an index, finished or not."""
-    return (folder / DATABASE).is_file()
+def index_in_memory(folder: Path, settings: IndexSettings, fill: Fill) -> IndexReader:
+    """Make an index in memory, which nobody changes.
+
+    Args:
+        folder: the folder that messages name.
+        settings: how its videos are cut into windows.
+        fill: puts in what it holds.
+
+    Returns:
+        Its reader, to be closed.
+    """
+    database = connect_in_memory()
+    try:
+        database.execute("BEGIN")
+        changes = Changes(database)
+        _make_tables(database, changes, settings)
+        fill(changes)
+        changes.finish()
+        database.execute("COMMIT")
+        return IndexReader(folder, database)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _make_tables(database: sqlite3.Connection, changes: Changes, settings: IndexSettings) -> None:
+    about = {
+        "schema": VERSION,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "vmr_version": __version__,
+    }
+    for statement in TABLES:
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    database.execute(f"PRAGMA user_version = {VERSION}")
+    changes.start(settings, about)

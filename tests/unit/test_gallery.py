@@ -12,7 +12,7 @@ from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.retrieval import gallery as gallery_module
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.gallery import Gallery
-from vmr.retrieval.store import FACTORIES, factory_string, num_lists, num_probes
+from vmr.retrieval.vectors.kinds import FACTORIES, factory_string, num_lists, num_probes
 
 
 def unit_vectors(count: int, width: int = 32, seed: int = 0) -> np.ndarray:

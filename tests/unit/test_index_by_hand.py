@@ -16,8 +16,9 @@ from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from vmr.retrieval.build import OLD_FILES, OWN_FILES
 from vmr.retrieval.index import Hit, VideoIndex, open_index
-from vmr.retrieval.manifest import Failure, Manifest, Row, VideoRemark
-from vmr.retrieval.store import FaissStore
+from vmr.retrieval.manifest import Manifest, Row
+from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.vectors.faiss_store import FaissStore
 
 
 class TwoDimensional:

@@ -19,7 +19,7 @@ from vmr.eval.report.markdown import to_markdown
 from vmr.eval.report.reference import reference_rows
 from vmr.eval.report.report import Report
 from vmr.eval.report.tables import curve_table, reference_table, score_table
-from vmr.retrieval.manifest import Failure
+from vmr.retrieval.results import Failure
 
 DATA = Path(__file__).parent.parent / "data"
 

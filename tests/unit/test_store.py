@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 
 import vmr
-from vmr.retrieval.store import (
-    FACTORIES,
-    FaissStore,
-    check_kind,
-    factory_string,
-    num_lists,
-    num_probes,
-    require_faiss,
-)
+from vmr.retrieval.vectors.faiss_store import FaissStore, check_kind, require_faiss
+from vmr.retrieval.vectors.kinds import FACTORIES, factory_string, num_lists, num_probes
 
 
 def vectors(count: int, width: int = 16, seed: int = 0) -> np.ndarray:
@@ -234,10 +227,10 @@ def test_what_faiss_is_told():
     store.add(np.arange(400), vectors(400))
     assert store.factory == "IVF10,Flat"  # 4 sqrt(400) = 80, but at least 39 vectors a list: 400 // 39 = 10
     lists = faiss.extract_index_ivf(store._index)
-    assert (lists.nlist, lists.nprobe, store._only(np.arange(3)).nprobe) == (10, 3, 3)  # sqrt(10) = 3.2
+    assert (lists.nlist, lists.nprobe, store._parameters(None, None).nprobe) == (10, 3, 3)  # sqrt(10) = 3.2
     graph = FaissStore(16, "HNSW16,Flat")
     graph.add(np.arange(40), vectors(40))
-    assert faiss.downcast_index(graph._index.index).hnsw.efSearch == graph._only(np.arange(3)).efSearch == 128
+    assert faiss.downcast_index(graph._index.index).hnsw.efSearch == graph._parameters(None, None).efSearch == 128
     assert (graph.default_k, graph.is_exact, graph.factory) == (40, False, "HNSW16,Flat")
 
 
@@ -278,7 +271,7 @@ def test_messages_of_faiss_come_without_its_source_lines(tmp_path):
     message = refused(lambda: FaissStore.open(path))
     assert message.startswith(f"{path}: FAISS cannot read this file: ") and "Index type" in message
     assert ".cpp" not in message and "Error" not in message and "XX" not in message
-    short_names = "short names are flat, sq8, hnsw, ivf_flat, ivf_sq8"
+    short_names = "short names are flat, sq8, hnsw, ivf_flat, ivf_sq8, ivf_rabitq"
     store = FaissStore(16, "hnsw")
     store.add(np.arange(30), vectors(30))
     message = refused(lambda: store.remove(np.array([1])))
@@ -316,7 +309,7 @@ def test_a_build_takes_one_thread_and_gives_the_others_back():
     try:
         FaissStore(16, "hnsw").add(np.arange(30), vectors(30))
         assert faiss.omp_get_max_threads() == 2
-        with FaissStore(16)._one_thread():
+        with FaissStore(16)._build_threads():
             assert faiss.omp_get_max_threads() == 1
     finally:
         faiss.omp_set_num_threads(before)

@@ -25,6 +25,9 @@ from vmr.parsing import explain, first_wrong
 
 Command = Callable[..., None]
 
+Commands = dict[str, tuple[Command, Sequence[str], str]]
+"""Subcommand -> (function, the names of its options without a flag, an example that runs)."""
+
 OLD_NAMES = {"num_workers": "workers", "timeout_s": "timeout"}
 """Option -> its old name in some commands. It still works, on the command line and in YAML, but no help shows it."""
 
@@ -92,15 +95,13 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
     call_command(command, config)
 
 
-def run_subcommands(
-    prog: str, description: str, commands: dict[str, tuple[Command, Sequence[str], str]], argv: Sequence[str] | None
-) -> None:
+def run_subcommands(prog: str, description: str, commands: Commands, argv: Sequence[str] | None) -> None:
     """Do the same as `run`, for a command that has subcommands.
 
     Args:
         prog: name of the command.
         description: the purpose of the command.
-        commands: subcommand -> (function, its positional names, an example that runs).
+        commands: the subcommands.
         argv: the arguments; None for those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -199,6 +200,8 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
         settings: dict[str, Any] = {"type": option.type, "help": option.help}
         if option.type is bool:
             settings = {"action": "store_true", "help": option.help}
+        elif option.name in positional and option.type == list[str]:
+            settings = {"type": str, "nargs": "+", "help": option.help}
         elif option.default is not MISSING:
             settings |= {"default": option.default} | ({"nargs": "?"} if option.name in positional else {})
         elif option.name not in positional:

@@ -63,7 +63,7 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
     from vmr.eval.runner import EvalOptions, evaluate
-    from vmr.retrieval.store import require_faiss
+    from vmr.retrieval.vectors.faiss_store import require_faiss
 
     require_faiss()
     loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)

@@ -1,12 +1,11 @@
-"""`vmr-index`: make an index of a folder of videos, and describe one."""
+"""`vmr-index build`: make an index of videos."""
 
 import sys
-from collections.abc import Sequence
 
 from jsonargparse.typing import PositiveFloat
 
-from vmr.cli.common import run_subcommands
-from vmr.cli.output import print_failures, print_remarks, print_table
+from vmr.cli.common import Commands
+from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
 
@@ -63,45 +62,4 @@ def build(
         sys.exit(LEFT_OUT)
 
 
-def info(index: str) -> None:
-    """Print what an index holds and which encoder built it.
-
-    Args:
-        index: folder of the index
-    """
-    import vmr
-
-    manifest = vmr.open_index(index).manifest
-    window = (
-        "the whole video" if manifest.window_s is None else f"{manifest.window_s:g} s every {manifest.stride_s:g} s"
-    )
-    others = ", ".join(f"{kind} {count}" for kind, count in manifest.other_files.items())
-    rows = [
-        ("encoder", manifest.encoder),
-        ("fingerprint", manifest.fingerprint),
-        ("dimensions", str(manifest.embed_dim)),
-        ("videos", str(manifest.num_videos)),
-        ("rows", str(len(manifest.rows))),
-        ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
-        ("read with damage", str(manifest.num_damaged)),
-        ("left out", str(len(manifest.failures))),
-        ("other files", others or "0"),
-        ("folder", manifest.root),
-        ("created", f"{manifest.created} by vmr {manifest.vmr_version}"),
-    ]
-    print_table(str(index), ("", ""), rows)
-    print_failures(manifest.failures, manifest.root)
-    print_remarks(manifest.remarks, manifest.root)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point."""
-    run_subcommands(
-        "vmr-index",
-        "Make and inspect indexes of videos.",
-        {
-            "build": (build, ["dir"], "vmr-index build videos --out index --window 8 --stride 4"),
-            "info": (info, ["index"], "vmr-index info index"),
-        },
-        argv,
-    )
+COMMANDS: Commands = {"build": (build, ["dir"], "vmr-index build videos --out index --window 8 --stride 4")}
