@@ -156,7 +156,7 @@ def check_index(index: VideoIndex, task: Task) -> None:
             "what another kind of index costs is measured on vectors, but these are in an index: "
             "leave out --index or --index-kind"
         )
-    held, frames, reader = index.manifest, task.frames, task.options.decode.reader
+    held, frames, reader = index.info, task.frames, task.options.decode.reader
     wanted = ("middle", held.num_frames, held.reader)  # an index always samples by this rule
     if (frames.sampling, frames.num_frames, reader) != wanted:
         raise IndexFileError(

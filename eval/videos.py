@@ -156,9 +156,8 @@ def _reasons(
 def _noticed(embeddings: Sequence[Embedding], index: VideoIndex | None) -> dict[str, tuple[Remark, ...]]:
     """Real path of a video -> what was noticed when it was decoded, for the index or now."""
     noticed: dict[str, tuple[Remark, ...]] = {}
-    root, remarks = ("", ()) if index is None else (index.manifest.root, index.remarks)
-    for remark in remarks:
-        path = os.path.realpath(Path(root, remark.video))
+    for remark in () if index is None else index.remarks:
+        path = os.path.realpath(remark.video)
         noticed[path] = (*noticed.get(path, ()), Remark(remark.kind, remark.text))
     for video in embeddings[0].videos if embeddings else ():
         noticed[os.path.realpath(video.path)] = video.remarks

@@ -6,7 +6,7 @@ Shapes: S segments of one video, N tokens of a segment, C their width, D dimensi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -149,7 +149,11 @@ def embed_videos_with(
                 result.look_up(contents)
         missing = [path for path in unique if not all(path in result.done for result in results)]
         task = bar.add_task("embedding", total=len(unique), completed=len(unique) - len(missing))
-        failures = _embed_missing(pool.decode(missing), results, lambda: bar.advance(task))
+        failures = {}
+        for end in _embed_missing(pool.decode(missing), results):
+            if isinstance(end, DecodeFailure):
+                failures[end.path] = end
+            bar.advance(task)
     if decode.strict:
         damaged = (damage_failure(video.path, video.remarks) for video in results[0].done.values())
         failures |= {failure.path: failure for failure in damaged if failure is not None}
@@ -158,11 +162,46 @@ def embed_videos_with(
     return [Embedding([result.done[path] for path in done], list(failed), result.token_store()) for result in results]
 
 
+def embed_each(
+    paths: Iterable[str | Path],
+    encoders: Sequence[Encoder],
+    frames: FrameSpec | None = None,
+    segmenter: Segmenter | None = None,
+    *,
+    decode: DecodeOptions = DecodeOptions(),
+) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
+    """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
+
+    Memory does not grow with the number of videos. Leaving the loop early ends the decoding processes.
+
+    Args:
+        paths: the videos; one that is given twice is embedded once.
+        encoders: the models, which take the same frames.
+        frames: which frames to take; None for the encoders' own choice.
+        segmenter: into which segments to cut each video; None for whole videos.
+        decode: how videos are decoded.
+
+    Yields:
+        For each video, in any order: one result of each encoder, or why it failed.
+    """
+    _check(encoders, tokens=False)
+    let_threads_sleep()
+    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None)
+    results = [_EncoderResults(encoder, run, tokens=False) for encoder in encoders]
+    with DecodePool(run.frames, segmenter, decode) as pool:
+        for end in _embed_missing(pool.decode(paths), results):
+            if isinstance(end, DecodeFailure):
+                yield end
+                continue
+            videos = tuple(result.done.pop(end.path) for result in results)
+            failure = damage_failure(end.path, end.remarks) if decode.strict else None
+            yield failure or videos
+
+
 def _embed_missing(
-    messages: Iterable[Decoded], results: Sequence[_EncoderResults], advance: Callable[[], None]
-) -> dict[str, DecodeFailure]:
-    """Embed what is decoded, with every encoder that lacks it; return path -> failure of what cannot be decoded."""
-    failures: dict[str, DecodeFailure] = {}
+    messages: Iterable[Decoded], results: Sequence[_EncoderResults]
+) -> Iterator[DecodedVideo | DecodeFailure]:
+    """Embed what is decoded, with every encoder that lacks it; yield the end of each video."""
     unfinished: dict[str, _UnfinishedVideo] = {}
     for message in messages:
         if isinstance(message, DecodedSegment):
@@ -174,9 +213,7 @@ def _embed_missing(
             unfinished.pop(message.path).finish(message.remarks)
         else:
             unfinished.pop(message.path, None)
-            failures[message.path] = message
-        advance()
-    return failures
+        yield message
 
 
 @dataclass(frozen=True)

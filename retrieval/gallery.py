@@ -15,6 +15,7 @@ from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.vectors.faiss_store import FaissStore
+from vmr.retrieval.vectors.store import Ids
 
 SCORES_AT_ONCE = 1 << 22  # scores in a block of queries: 12 bytes each while FAISS searches
 
@@ -26,8 +27,10 @@ class Gallery:
 
     Args:
         vectors: float32 (R, D).
-        factory: a short name of `vmr.retrieval.vectors.kinds.FACTORIES`, or any string that FAISS's index_factory knows.
+        factory: a short name of `vmr.retrieval.vectors.kinds.FACTORIES`, or any string that FAISS's index_factory
+            knows.
         item_of_row: int64 (R,), increasing and without gaps; None if each item has one row.
+        served: search the rows in an open index and not in a store of the gallery's own; `factory` is then its kind.
 
     Attributes:
         factory: the kind of index in FAISS's own words.
@@ -41,7 +44,14 @@ class Gallery:
         VmrError: there is no vector, or FAISS cannot make an index of this kind from the vectors.
     """
 
-    def __init__(self, vectors: Scores, factory: str = "Flat", item_of_row: NDArray[np.int64] | None = None) -> None:
+    def __init__(
+        self,
+        vectors: Scores,
+        factory: str = "Flat",
+        item_of_row: NDArray[np.int64] | None = None,
+        *,
+        served: "ServedRows | None" = None,
+    ) -> None:
         vectors = _checked(vectors, "gallery")
         if not len(vectors):
             raise VmrError("the gallery is empty: there is nothing to search")
@@ -50,53 +60,60 @@ class Gallery:
         self.kept: NDArray[np.int64] = np.arange(self.num_items)
         self.paths_missing: tuple[str, ...] = ()
         self._first_rows = np.flatnonzero(np.diff(items, prepend=-1))  # of each item
+        self._place_of_row: NDArray[np.int64] = np.arange(len(vectors))
+        self._store: FaissStore | ServedRows
+        if served is not None:
+            self._store, self.factory, self.is_exact = served, factory, False
+            return
         store = FaissStore(vectors.shape[1], factory)
         self.is_exact = store.is_exact
         # Inner products of equal vectors can differ in the last bit, depending on their place in a block, and that
         # would decide ties. So an exact index holds each vector once; an approximate index holds all rows, as in real
         # use.
-        self._place_of_row: NDArray[np.int64]
-        rows, self._place_of_row = _distinct(vectors) if self.is_exact else (vectors, np.arange(len(vectors)))
+        rows = vectors
+        if self.is_exact:
+            rows, self._place_of_row = _distinct(vectors)
         store.add(np.arange(len(rows)), rows)
         self._store, self.factory = store, store.factory
 
     @classmethod
-    def of_index(
-        cls, index: VideoIndex, paths: Sequence[str | Path], encoder: Encoder, factory: str = "Flat"
-    ) -> "Gallery":
+    def of_index(cls, index: VideoIndex, paths: Sequence[str | Path], encoder: Encoder) -> "Gallery":
         """Make a gallery of videos as an index holds them; the score of a video is that of its best window.
 
-        Videos that only the index holds are left out.
+        An index that serves approximate results is searched itself, with its settings. Videos that only the index
+        holds are left out.
 
         Args:
             index: the index.
             paths: the videos. Those that the index lacks are left out and listed in `paths_missing`; `kept` are the
                 places of the others in `paths`.
             encoder: the model that embeds the queries.
-            factory: the kind of index to search in.
 
         Raises:
             IndexFileError: the index was made by another encoder, or holds none of the videos.
         """
-        manifest = index.manifest
-        if encoder.fingerprint != manifest.fingerprint:
+        space = index.space
+        if encoder.fingerprint != space.fingerprint:
             raise IndexFileError(
-                f"{index.folder} was made by {manifest.encoder} ({manifest.fingerprint}), not by {encoder.name} "
+                f"{index.folder} was made by {space.encoder} ({space.fingerprint}), not by {encoder.name} "
                 f"({encoder.fingerprint}): evaluate the former or build the index again"
             )
+        windows = index.windows
         rows_of_video: dict[str, list[int]] = {}
-        for row in manifest.rows:
-            rows_of_video.setdefault(os.path.realpath(Path(manifest.root, row.video)), []).append(row.id)
-        rows = [rows_of_video.get(os.path.realpath(path), []) for path in paths]
+        for row, window in enumerate(windows):
+            rows_of_video.setdefault(window.file, []).append(row)
+        rows_of_file = {os.path.realpath(file): rows for file, rows in rows_of_video.items()}
+        rows = [rows_of_file.get(os.path.realpath(path), []) for path in paths]
         kept = [place for place, some in enumerate(rows) if some]
         if not kept:
             raise IndexFileError(
-                f"{index.folder} holds none of the {len(rows)} videos to be searched, but others from {manifest.root}: "
-                "build an index of their folder with vmr-index build"
+                f"{index.folder} holds none of the {len(rows)} videos to be searched, but others from "
+                f"{' and '.join(index.info.roots)}: build an index of their folder with vmr-index build"
             )
         item_of_row = np.repeat(np.arange(len(kept)), [len(rows[place]) for place in kept])
-        vectors = index.vectors[np.concatenate([rows[place] for place in kept])]
-        gallery = cls(vectors, factory, item_of_row)
+        chosen = np.concatenate([rows[place] for place in kept])
+        served = None if index.is_exact else ServedRows(index, np.array([windows[row].id for row in chosen]))
+        gallery = cls(index.vectors[chosen], "Flat" if served is None else index.info.kind, item_of_row, served=served)
         gallery.kept = np.array(kept, dtype=np.int64)
         gallery.paths_missing = tuple(str(path) for path, some in zip(paths, rows, strict=True) if not some)
         return gallery
@@ -133,6 +150,30 @@ class Gallery:
             of_row = of_place[:, self._place_of_row]  # (block, R)
             scores[start : start + block] = np.maximum.reduceat(of_row, self._first_rows, axis=1)
         return scores[place_of_query]
+
+
+class ServedRows:
+    """Rows of an open index, searched as the index serves them. The ids are the numbers of the rows, from 0.
+
+    Args:
+        index: the index.
+        windows: the windows that the rows are, int64 (R,).
+    """
+
+    def __init__(self, index: VideoIndex, windows: Ids) -> None:
+        self._index, self._windows = index, windows
+        self._order = np.argsort(windows)
+        self.dim, self.default_k = index.space.dim, len(windows)
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self._windows)
+
+    def search(self, queries: Scores, k: int) -> tuple[Scores, Ids]:
+        """Find the rows nearest to queries (Q, D): scores (Q, k), and numbers of rows (Q, k), -1 for none."""
+        scores, windows = self._index.search_vectors(queries, k, self._windows)
+        places = np.searchsorted(self._windows, windows, sorter=self._order)
+        return scores, np.where(windows < 0, -1, self._order[np.minimum(places, len(self) - 1)])
 
 
 def _checked(vectors: Scores, what: str) -> Scores:

@@ -1,28 +1,41 @@
 """An open index, which is searched by sentences.
 
-On disk an index is a folder with two files: `manifest.json` (see vmr.retrieval.manifest), and the file of vectors that
-    it
-names (see vmr.retrieval.store). `vmr.retrieval.build` writes one.
+On disk an index is a folder with a database (see vmr.retrieval.storage) and files of FAISS that are made from it (see
+vmr.retrieval.vectors). It may be written while it is searched: every search sees what was committed last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError, VmrError
-from vmr.files import is_unicode, sha256_of
+from vmr.files import is_unicode
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
-from vmr.retrieval.manifest import Manifest, Row
+from vmr.retrieval.info import IndexInfo, describe
+from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.storage.records import Space, Window
+from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.texts import embed_texts
-from vmr.retrieval.vectors.faiss_store import FaissStore
-from vmr.retrieval.vectors.store import VectorStore
+from vmr.retrieval.vectors.space_store import SpaceStore
+from vmr.retrieval.vectors.store import VectorSearch
+
+if TYPE_CHECKING:
+    from vmr.retrieval.updating.update import Update
+
+_TRIES = 3  # to read a FAISS file that the writer may replace at any moment
+
+# float16 makes vectors of length 1 longer by up to this, and their scores with themselves larger than 1.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True)
@@ -42,96 +55,155 @@ class Hit:
     end_s: float
 
 
-def open_index(folder: str | Path, encoder: str | Path | Encoder | None = None) -> "VideoIndex":
+def open_index(
+    folder: str | Path,
+    encoder: str | Path | Encoder | None = None,
+    *,
+    space: str | None = None,
+    store: VectorSearch | None = None,
+) -> "VideoIndex":
     """Open an index for searching.
 
     Args:
         folder: the folder that `build_index` wrote.
-        encoder: the model for queries, or its name or path; any but the one that built the index is refused. None for
-            that one, which is loaded at the first search.
+        encoder: the model for queries, or its name or path; any but one that built the index is refused. None for the
+            one of the space, which is loaded at the first search.
+        space: the vector space to search, if the index has several; None for that of the encoder, or the first.
+        store: search the vectors in this store, whose ids are those of `VideoIndex.windows`, and not in the files of
+            the index.
 
     Raises:
-        IndexFileError: the folder is absent, half-written or damaged, or another encoder built the index.
+        IndexFileError: the folder is absent, half-written or damaged, has no such space, or another encoder built it.
         VmrError: `folder` is no path, or `encoder` is neither an encoder nor the name or path of one.
     """
     folder = Path(check_path("folder", folder))
-    manifest = Manifest.load(folder)
-    while True:
-        try:
-            return VideoIndex(folder, manifest, _open_store(folder, manifest), encoder)
-        except IndexFileError:
-            newer = Manifest.load(folder)
-            if newer == manifest:
-                raise
-            manifest = newer  # the index was replaced while it was being read
+    return VideoIndex(folder, open_reader(folder), encoder, space=space, store=store)
 
 
 class VideoIndex:
     """An open index. Made by `VideoIndex.build` (or `vmr.build_index`) and `VideoIndex.open` (or `vmr.open_index`).
 
+    Args:
+        folder: the folder of the index.
+        reader: reads its database.
+        encoder: as for `vmr.open_index`.
+        space: as for `vmr.open_index`.
+        store: as for `vmr.open_index`.
+
     Attributes:
         folder: the folder of the index.
-        manifest: the description of the index.
+        space: the vector space that is searched.
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, store: VectorStore, encoder: str | Path | Encoder | None = None
+        self,
+        folder: Path,
+        reader: IndexReader,
+        encoder: str | Path | Encoder | None = None,
+        *,
+        space: str | None = None,
+        store: VectorSearch | None = None,
     ) -> None:
         self.folder = folder
-        self.manifest = manifest
-        self._store = store
+        self._reader = reader
         self._encoder: Encoder | None = None
+        with reader.snapshot() as snapshot:
+            spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
-            encoder = None if str(encoder) == manifest.encoder else load_model(encoder)
+            own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
+            space = space or next(iter(own), None)
+            encoder = None if own else load_model(encoder)
+        self.space = _chosen(folder, spaces, encoder, space)
+        self._files = SpaceStore(folder, self.space)
+        self._store: VectorSearch = self._files if store is None else store
         if encoder is not None:
             self.check_encoder(encoder)
             self._encoder = encoder
 
     @staticmethod
     def build(videos: str | Path | Sequence[str | Path], out: str | Path, **options: Any) -> "VideoIndex":
-        """Build an index; see `vmr.build_index` for the options."""
+        """Build an index, or bring it up to date; see `vmr.build_index` for the options."""
         from vmr.retrieval.build import build_index
 
         return build_index(videos, out, **options)
 
     @staticmethod
-    def open(folder: str | Path, encoder: str | Path | Encoder | None = None) -> "VideoIndex":
+    def open(
+        folder: str | Path, encoder: str | Path | Encoder | None = None, *, space: str | None = None
+    ) -> "VideoIndex":
         """Open an index; see `vmr.open_index`."""
-        return open_index(folder, encoder)
+        return open_index(folder, encoder, space=space)
+
+    def add(self, paths: Sequence[str | Path], **options: Any) -> "Update":
+        """Add videos, or embed them again if they have changed; see `vmr.retrieval.updating.update.add_videos`."""
+        from vmr.retrieval.updating.update import add_videos
+
+        return add_videos(self.folder, paths, **options)
+
+    def remove(self, patterns: Sequence[str | Path]) -> "Update":
+        """Remove videos from the index, not from the disk; see `vmr.retrieval.updating.update.remove_videos`."""
+        from vmr.retrieval.updating.update import remove_videos
+
+        return remove_videos(self.folder, patterns)
 
     @property
     def encoder(self) -> Encoder:
         """The encoder for queries, loaded at the first use. Raises IndexFileError if it did not build the index."""
         if self._encoder is None:
-            encoder = load_model(self.manifest.encoder)
+            encoder = load_model(self.space.encoder)
             self.check_encoder(encoder)
             self._encoder = encoder
         return self._encoder
 
     @property
+    def info(self) -> IndexInfo:
+        """What the index holds, and how that was made."""
+        with self._reader.snapshot() as snapshot:
+            return describe(snapshot, self.space)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """The rows of the index, in its order: by path and start."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(self._windows(snapshot))
+
+    @property
     def vectors(self) -> NDArray[np.float32]:
-        """The vectors of all rows, (R, D), in the order of the manifest."""
-        return self._store.vectors(np.arange(len(self)))
+        """The vectors of all rows as they are stored, (R, D), in the order of `windows`."""
+        with self._reader.snapshot() as snapshot:
+            place = {window.id: place for place, window in enumerate(self._windows(snapshot))}
+            vectors = np.empty((len(place), self.space.dim), np.float32)
+            for block in snapshot.blocks(self.space.id):
+                for number, vector in enumerate(block.vectors, start=block.first_window):
+                    vectors[place[number]] = vector
+            return vectors
 
     @property
     def videos(self) -> tuple[str, ...]:
-        """The paths of the videos that it holds, in the order of the manifest."""
-        return tuple(str(Path(self.manifest.root, video)) for video in self.manifest.videos)
+        """The paths of the videos that it holds, in its order."""
+        return tuple(dict.fromkeys(window.file for window in self.windows))
 
     @property
     def failures(self) -> tuple[Failure, ...]:
-        """The videos that were left out, and why."""
-        return self.manifest.failures
+        """The videos that were left out, by their paths, and why."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(Failure(failure.file, failure.reason) for failure in snapshot.failures())
 
     @property
     def other_files(self) -> dict[str, int]:
-        """How many files of the folder are no videos, by kind, see `vmr.FoundVideos`."""
-        return dict(self.manifest.other_files)
+        """How many files of the folders are no videos, by kind, see `vmr.FoundVideos`."""
+        with self._reader.snapshot() as snapshot:
+            return snapshot.other_files()
 
     @property
     def remarks(self) -> tuple[VideoRemark, ...]:
-        """What was noticed about the videos that it holds: damage, and times that were mended."""
-        return self.manifest.remarks
+        """What was noticed about the videos that it holds, by their paths: damage, and times that were mended."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(
+                VideoRemark(video.file, remark.kind, remark.text)
+                for video in snapshot.videos()
+                for remark in video.remarks
+            )
 
     def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
         """Find the moments nearest to a sentence.
@@ -143,7 +215,7 @@ class VideoIndex:
                 moment and are left out.
 
         Returns:
-            Hits, best first.
+            Hits, best first; those that tie come in the order of the index.
 
         Raises:
             VmrError: the query is empty, or k is below 1.
@@ -151,69 +223,124 @@ class VideoIndex:
         if not isinstance(query, str) or not query.strip() or not is_unicode(query):
             raise VmrError("the query is empty or not valid text: describe what the video shows")
         k = whole_number("k", k)
-        return self._search_vector(embed_texts([query], self.encoder), k, overlapping)
+        vector = embed_texts([query], self.encoder)
+        with self._searchable() as snapshot:
+            return self._search_vector(snapshot, vector, k, overlapping)
 
-    def _search_vector(self, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
+    def search_vectors(
+        self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Find the rows nearest to vectors, as they are served.
+
+        Args:
+            queries: float32 (Q, D), from the encoder of the space.
+            k: how many to find for each query.
+            windows: ids of the windows to search among; None for all.
+
+        Returns:
+            Scores, float32 (Q, k), best first, and ids of windows, int64 (Q, k); padded with id -1 if fewer were found.
+        """
+        with self._searchable():
+            return self._store.search(queries, k, windows)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether a search passes over nothing, as with all kinds of FAISS files but those with lists or graphs."""
+        with self._searchable():
+            return self._files.is_exact
+
+    @contextmanager
+    def _searchable(self) -> Iterator[Snapshot]:
+        """A transaction in which the files that are searched have taken in what was committed last."""
+        for tries_left in reversed(range(_TRIES)):
+            with self._reader.snapshot() as snapshot:
+                if self._files.refresh(snapshot, is_last_try=not tries_left):
+                    yield snapshot
+                    return
+
+    def _search_vector(self, snapshot: Snapshot, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
         wanted = k + 1
         while True:
-            scores, ids = self._store.search(vector, min(wanted, len(self)))
-            hits = self._hits(scores[0], ids[0], overlapping)
+            scores, ids = self._store.search(vector, wanted)
+            found = ids[0] >= 0
+            hits = _hits(snapshot, scores[0][found], ids[0][found], overlapping)
             # Overlapping windows were dropped, and more rows may tie with the last hit, so ask for more rows
             # until the k-th hit is better than some row that was found.
-            if wanted >= len(self) or (len(hits) >= k and hits[k - 1].score > scores.min()):
-                return hits[:k]
+            if not found.all() or (len(hits) >= k and hits[k - 1].score > scores[0].min()):
+                return [_clamped(hit) for hit in hits[:k]]
             wanted *= 2
 
-    def _hits(self, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
-        """The rows found as hits, best first; rows that tie come in the index's order."""
-        hits: list[Hit] = []
-        taken: dict[str, list[Row]] = {}
-        for position in np.lexsort((ids, -scores)):
-            row = self.manifest.rows[ids[position]]
-            earlier = taken.setdefault(row.video, [])
-            if not overlapping and any(row.start_s < one.end_s and one.start_s < row.end_s for one in earlier):
-                continue
-            earlier.append(row)
-            video = str(Path(self.manifest.root, row.video))
-            hits.append(Hit(float(scores[position]), video, row.start_s, row.end_s))
-        return hits
+    def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
+        return snapshot.windows(space_id=self.space.id)
 
     def check_encoder(self, encoder: Encoder) -> None:
-        """Check that an encoder built this index, so that its queries can be compared with the vectors.
+        """Check that an encoder made the vectors of this space, so that its queries can be compared with them.
 
         Args:
             encoder: the encoder.
 
         Raises:
-            IndexFileError: another encoder built the index.
+            IndexFileError: another encoder made them.
             ModelError: it is no encoder.
         """
         check_encoder(encoder)
-        own = (self.manifest.fingerprint, self.manifest.embed_dim)
-        if (encoder.fingerprint, encoder.embed_dim) != own:
-            raise IndexFileError(
-                f"{self.folder} was made by {self.manifest.encoder} ({self.manifest.fingerprint}), not by "
-                f"{encoder.name} ({encoder.fingerprint}): search with the former or build the index again"
-            )
+        if (encoder.fingerprint, encoder.embed_dim) != (self.space.fingerprint, self.space.dim):
+            raise _made_by_another(self.folder, [self.space], encoder)
+
+    def close(self) -> None:
+        """Close the files of the index. An index that is not closed is closed when it is no longer used."""
+        self._reader.close()
 
     def __len__(self) -> int:
         """Return the number of rows; each window is one row."""
-        return len(self.manifest.rows)
+        with self._reader.snapshot() as snapshot:
+            return snapshot.num_windows(self.space.id)
 
 
-def _open_store(folder: Path, manifest: Manifest) -> FaissStore:
-    path = folder / manifest.vectors_file
-    remedy = "build the index again with vmr-index build"
-    if not path.is_file() or sha256_of(path) != manifest.vectors_sha256:
-        state = "damaged" if path.is_file() else "missing"
-        raise IndexFileError(f"{path} is {state}: {remedy}")
-    try:
-        store = FaissStore.open(path)
-    except IndexFileError as error:  # removed since the line above
-        raise IndexFileError(f"{error}: {remedy}") from error
-    if (len(store), store.dim) != (len(manifest.rows), manifest.embed_dim):
-        raise IndexFileError(
-            f"{path} holds {len(store)} vectors of {store.dim} dimensions, its manifest says {len(manifest.rows)} of "
-            f"{manifest.embed_dim}: {remedy}"
-        )
-    return store
+def _chosen(folder: Path, spaces: Sequence[Space], encoder: Encoder | None, name: str | None) -> Space:
+    """The space that has a name, or that an encoder made; the first if neither is given."""
+    if not spaces:
+        raise IndexFileError(f"{folder} is empty: add videos with vmr-index build")
+    if name is not None:
+        for space in spaces:
+            if space.name == name:
+                return space
+        raise IndexFileError(f"{folder} has no space {name}, but {', '.join(each.name for each in spaces)}")
+    if encoder is None:
+        return spaces[0]
+    check_encoder(encoder)
+    for space in spaces:
+        if (space.fingerprint, space.dim) == (encoder.fingerprint, encoder.embed_dim):
+            return space
+    raise _made_by_another(folder, spaces, encoder)
+
+
+def _made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) -> IndexFileError:
+    makers = " and ".join(f"{space.encoder} ({space.fingerprint})" for space in spaces)
+    return IndexFileError(
+        f"{folder} was made by {makers}, not by {encoder.name} ({encoder.fingerprint}): search with the former or "
+        "build the index again"
+    )
+
+
+def _hits(snapshot: Snapshot, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
+    """The rows found as hits, best first; rows that tie come in the index's order."""
+    windows = snapshot.hits(ids.tolist())
+    rows = [(score, windows[number]) for score, number in zip(scores.tolist(), ids.tolist(), strict=True)]
+    rows.sort(key=lambda row: (-row[0], path_to_text(row[1].file), row[1].start_s, row[1].end_s, row[1].id))
+    hits: list[Hit] = []
+    taken: dict[str, list[Window]] = {}
+    for score, window in rows:
+        earlier = taken.setdefault(window.file, [])
+        if not overlapping and any(window.start_s < one.end_s and one.start_s < window.end_s for one in earlier):
+            continue
+        earlier.append(window)
+        hits.append(Hit(score, window.file, window.start_s, window.end_s))
+    return hits
+
+
+def _clamped(hit: Hit) -> Hit:
+    """A score of vectors of length 1 that rounding made larger than 1."""
+    if 1 < abs(hit.score) <= 1 + _ROUNDING:
+        return Hit(1.0 if hit.score > 0 else -1.0, hit.video, hit.start_s, hit.end_s)
+    return hit

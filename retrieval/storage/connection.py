@@ -108,12 +108,15 @@ def reading_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into an IndexFileError that says what to do."""
     try:
         yield
+    except sqlite3.OperationalError as error:
+        raise IndexFileError(f"{folder / DATABASE}: cannot be read: {error}") from error
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise
+        raise IndexFileError(f"{folder} was closed: open it again") from error
     except sqlite3.Error as error:
-        path = folder / DATABASE
-        if isinstance(error, sqlite3.OperationalError):
-            raise IndexFileError(f"{path}: cannot be read: {error}") from error
         raise IndexFileError(
-            f"{path} is damaged ({error}): vmr-index verify says what is wrong; build the index again"
+            f"{folder / DATABASE} is damaged ({error}): vmr-index verify says what is wrong; build the index again"
         ) from error
 
 

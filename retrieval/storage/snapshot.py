@@ -71,10 +71,12 @@ class Snapshot:
         """Number of a root -> the absolute folder."""
         return {number: text_to_path(path) for number, path in self._database.execute("SELECT id, path FROM roots")}
 
-    def other_files(self) -> dict[str, int]:
-        """Kind -> how many files of the roots are no videos."""
+    def other_files(self, root: str | None = None) -> dict[str, int]:
+        """Kind -> how many files of the roots, or of one, are no videos."""
         counts: dict[str, int] = {}
-        for (text,) in self._database.execute("SELECT other_files FROM roots"):
+        for path, text in self._database.execute("SELECT path, other_files FROM roots"):
+            if root is not None and text_to_path(path) != root:
+                continue
             for kind, count in json.loads(text).items():
                 counts[kind] = counts.get(kind, 0) + count
         return dict(sorted(counts.items(), key=lambda kind_count: (-kind_count[1], kind_count[0])))
@@ -97,11 +99,12 @@ class Snapshot:
         """Count the files that could not be read."""
         return self._count("SELECT count FROM totals WHERE name = 'failures'")
 
-    def num_windows(self, space_id: int | None = None) -> int:
-        """Count the windows, or those that have a vector in a space."""
+    def num_windows(self, space_id: int | None = None, after_block: int = -1) -> int:
+        """Count the windows, or those that have a vector in a space, in a block that was written after a given one."""
         if space_id is None:
             return self._count("SELECT ifnull(sum(num_windows), 0) FROM videos")
-        return self._count("SELECT ifnull(sum(n), 0) FROM vectors WHERE space_id = ?", space_id)
+        query = "SELECT ifnull(sum(n), 0) FROM vectors WHERE +space_id = ? AND id > ?"
+        return self._count(query, space_id, after_block)
 
     def videos(self) -> Iterator[Video]:
         """Yield the videos in the order of the index."""
@@ -163,23 +166,28 @@ class Snapshot:
             IndexFileError: a block is damaged.
         """
         space = self._space(space_id)
-        query = "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND id > ? ORDER BY id"
+        # Without the plus, SQLite finds the rows by their space and sorts all of them by id, with their data.
+        query = "SELECT id, first_window, n, crc, data FROM vectors WHERE +space_id = ? AND id > ? ORDER BY id"
         for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
             yield Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
 
-    def blocks_of(self, space_id: int, first_windows: Iterable[int]) -> Iterator[Block]:
-        """Yield the blocks that begin with these windows.
+    def blocks_of(self, space_id: int, window_ids: Iterable[int]) -> Iterator[Block]:
+        """Yield the blocks that hold some windows, by first window; windows without a vector are passed over.
 
         Raises:
             IndexFileError: a block is damaged.
         """
-        space = self._space(space_id)
-        query = "SELECT id, n, crc, data FROM vectors WHERE space_id = ? AND first_window = ?"
-        for first in first_windows:
-            row = self._database.execute(query, (space_id, int(first))).fetchone()
-            if row is not None:
-                number, n, crc, data = row
-                yield Block(number, int(first), decode_block(data, space.dim, space.dtype, n, crc))
+        space, end = self._space(space_id), 0
+        query = (
+            "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND first_window <= ? "
+            "ORDER BY first_window DESC LIMIT 1"
+        )
+        for window_id in sorted(map(int, window_ids)):
+            row = None if window_id < end else self._database.execute(query, (space_id, window_id)).fetchone()
+            if row is not None and window_id < row[1] + row[2]:
+                number, first, n, crc, data = row
+                end = first + n
+                yield Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
 
     def removed(self, after_seq: int = -1) -> list[Removed]:
         """Return the windows that were removed after a line; lines before meta.removed_from are not there."""

@@ -45,6 +45,7 @@ class IndexWriter:
         folder: the folder of the index.
         settings: makes an index where there is none; None if there must be one.
         fill: more changes for the commit that makes a new index: it appears with them, or not at all.
+        is_locked: whether the caller holds the lock of the folder.
 
     Attributes:
         folder: as given.
@@ -57,17 +58,25 @@ class IndexWriter:
 
     reader: IndexReader
 
-    def __init__(self, folder: Path, settings: IndexSettings | None = None, fill: Fill | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: IndexSettings | None = None,
+        fill: Fill | None = None,
+        *,
+        is_locked: bool = False,
+    ) -> None:
         self.folder = folder
-        self._settings, self._fill = settings, fill
+        self._settings, self._fill, self._is_locked = settings, fill, is_locked
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         if self._settings is None and not holds_index(self.folder):
             raise IndexFileError(f"{self.folder}: no such index: make one with vmr-index build DIR --out {self.folder}")
         with ExitStack() as stack:
-            busy = IndexFileError(f"{self.folder} is being written by another process: wait for it")
-            stack.enter_context(locked_folder(self.folder, busy))
+            if not self._is_locked:
+                busy = IndexFileError(f"{self.folder} is being written by another process: wait for it")
+                stack.enter_context(locked_folder(self.folder, busy))
             self._open(stack)
             self._stack = stack.pop_all()
         return self

@@ -59,15 +59,16 @@ class FaissStore:
         self._known: set[int] | None = None  # all ids, once an id was added that is not larger than all others
 
     @classmethod
-    def open(cls, path: str | Path, *, mapped: bool = False) -> "FaissStore":
+    def open(cls, path: str | Path, *, mapped: bool = False, num_threads: int | None = 1) -> "FaissStore":
         """Open a store that `commit` wrote.
 
         If the file has no ids, as in the first versions of vmr, the vectors are numbered from 0.
 
         Args:
             path: the file.
-            mapped: leave the vectors in the file, from where a search reads them; nothing can be added or removed. FAISS
-                may take a file that is cut short, and then end the process: check the size before.
+            mapped: leave the vectors in the file, from where a search reads them; nothing can be added or removed.
+                FAISS may take a file that is cut short, and then end the process: check the size before.
+            num_threads: see `FaissStore`.
 
         Raises:
             IndexFileError: FAISS cannot read the file.
@@ -77,7 +78,7 @@ class FaissStore:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
         except RuntimeError as error:
             raise IndexFileError(f"{path}: FAISS cannot read this file: {_reason(error)}") from error
-        store = cls(int(index.d), path=path)
+        store = cls(int(index.d), path=path, num_threads=num_threads)
         if isinstance(index, faiss.IndexIDMap) or _keeps_ids(index):
             inner = faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
             store._kind = _name_of(inner)
@@ -137,7 +138,7 @@ class FaissStore:
         return float(np.sqrt(largest))
 
     def train(self, sample: Vectors) -> None:
-        """Train on a sample of the vectors that will be added; nothing is added. Kinds without training take any sample.
+        """Train on a sample of the vectors that will be added; nothing is added.
 
         Args:
             sample: float32 (N, D), N at least 1.
@@ -194,8 +195,8 @@ class FaissStore:
             queries: float32 (Q, D).
             k: how many to find for each query.
             allowed: ids, or a mask with a place for each id from 0 on; ids beyond its end are not found.
-            effort: how many lists an inverted file reads, or how many rows a graph search keeps (efSearch). None for the
-                default of the kind.
+            effort: how many lists an inverted file reads, or how many rows a graph search keeps (efSearch). None for
+                the default of the kind.
 
         Raises:
             VmrError: k is below 1, the queries have another width, or FAISS cannot leave out rows of this kind.

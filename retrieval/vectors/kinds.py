@@ -15,7 +15,8 @@ FACTORIES = {
     "ivf_rabitq": "IVF{n},RaBitQ",
 }
 """Short names of kinds. flat: every score, exact. sq8: one byte per dimension, every score. hnsw: a graph, searched
-from neighbour to neighbour. ivf_...: n lists, of which a search reads some, see `num_lists` and `num_probes`; rabitq: one
+from neighbour to neighbour. ivf_...: n lists, of which a search reads some, see `num_lists` and `num_probes`; rabitq:
+one
 bit per dimension."""
 
 AUTO = "auto"
@@ -23,14 +24,16 @@ AUTO = "auto"
 
 EF_SEARCH = 128  # of HNSW: how many rows a search can find; equal to the depth of re-ranking
 POINTS_PER_LIST = 39  # with fewer, FAISS warns that the lists are not well trained
-TRAINING_POINTS_PER_LIST = 64  # more make lists no better
+_TRAINING_ROWS_PER_LIST = 64  # more make lists no better
+_TRAINING_ROWS = 16_384  # for 256 values of each part of a vector, as product quantisation has them
 
 
 @dataclass(frozen=True)
 class Thresholds:
     """When a space of an index gets which FAISS file.
 
-    A row is a vector of the space. The delta are the rows that are newer than the file; each reader keeps them in memory.
+    A row is a vector of the space. The delta are the rows that are newer than the file; each reader keeps them in
+    memory.
 
     Attributes:
         file_rows: with fewer rows there is no file.
@@ -54,6 +57,9 @@ class Thresholds:
         """Return how many rows may be newer than a file of `count` rows of a kind."""
         is_flat = not has_lists(factory) and not is_graph(factory)
         return self.flat_delta if is_flat else max(self.delta, int(self.delta_share * count))
+
+
+THRESHOLDS = Thresholds()
 
 
 @dataclass(frozen=True)
@@ -89,9 +95,9 @@ class Thoroughness:
     def for_search(self, num_candidates: int, num_selected: int, num_rows: int, num_lists: int) -> int:
         """Return the effort of one search.
 
-        The fewer rows are selected, the more lists must be read to meet enough of them: below 15 % of the rows, the effort
-        grows as their share falls. The lists that are read must also hold ten times as many selected rows as are to be
-        found.
+        The fewer rows are selected, the more lists must be read to meet enough of them: below 15 % of the rows, the
+        effort grows as their share falls. The lists that are read must also hold ten times as many selected rows as are
+        to be found.
 
         Args:
             num_candidates: how many rows the search is to find.
@@ -144,6 +150,17 @@ def factory_of_space(kind: str, dtype: str, num_rows: int, thresholds: Threshold
 def with_lists(factory: str, num_rows: int) -> str:
     """Put the number of lists of a file into the kind: sqrt(num_rows), but no more than can be trained on the rows."""
     return factory.replace("{n}", str(max(1, min(round(math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))))
+
+
+def needs_training(factory: str) -> bool:
+    """Whether a kind adapts to the vectors."""
+    return re.fullmatch(r"(HNSW\d*,)?(Flat|SQfp16)", factory) is None
+
+
+def num_training_rows(factory: str) -> int:
+    """Return how many rows a kind is trained on: 64 for each list, and enough for what compresses the vectors."""
+    lists = re.search(r"IVF(\d+)", factory)
+    return max(_TRAINING_ROWS, _TRAINING_ROWS_PER_LIST * int(lists[1]) if lists else 0)
 
 
 def factory_matches(pattern: str, factory: str) -> bool:

@@ -127,7 +127,7 @@ def test_counts(folder):
         assert set(snapshot.hits([1, 3, 8])) == {1, 3}
         assert [window.id for window in snapshot.windows(video_ids=[2])] == [2, 3]
         assert snapshot.video_ranges(1).tolist() == [[1, 1], [2, 2]]
-        assert [block.first_window for block in snapshot.blocks_of(1, [2, 5, 1])] == [2, 1]
+        assert [block.first_window for block in snapshot.blocks_of(1, [3, 5, 1, 2])] == [1, 2]
         assert [block.id for block in snapshot.blocks(1, after_block=1)] == [2]
 
 

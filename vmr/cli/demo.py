@@ -41,8 +41,8 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     own = find_videos(videos) if videos is not None else []
     print(f"indexing {len(footage) + len(own)} videos with the offline encoder")
     index = vmr.build_index([*footage, *own], folder / "index", window_s=4, overwrite=True, progress=True)
-    print_failures(index.failures, index.manifest.root)
-    print_remarks(index.remarks, index.manifest.root)
+    print_failures(index.failures)
+    print_remarks(index.remarks)
 
     asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
     results = [(query, index.search(query, k=3)) for query in asked]

@@ -36,26 +36,24 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
     Console(markup=False, emoji=False, highlight=False, width=width).print(table)
 
 
-def print_failures(failures: Sequence["Failure"], root: str = "") -> None:
+def print_failures(failures: Sequence["Failure"]) -> None:
     """Print every video that was left out, with the reason, on standard error.
 
     Args:
         failures: the videos.
-        root: the folder that their names are relative to.
     """
     for failure in failures:
-        print(printable(f"left out: {Path(root, failure.video)}: {failure.reason}"), file=sys.stderr)
+        print(printable(f"left out: {failure.video}: {failure.reason}"), file=sys.stderr)
 
 
-def print_remarks(remarks: Sequence["VideoRemark"], root: str = "") -> None:
+def print_remarks(remarks: Sequence["VideoRemark"]) -> None:
     """Print what was noticed about videos that were read, on standard error.
 
     Args:
         remarks: what was noticed.
-        root: the folder that the names of the videos are relative to.
     """
     for remark in remarks:
-        print(printable(f"noticed: {Path(root, remark.video)}: {remark.text}"), file=sys.stderr)
+        print(printable(f"noticed: {remark.video}: {remark.text}"), file=sys.stderr)
 
 
 def print_hits(query: str, hits: Sequence["Hit"]) -> None:

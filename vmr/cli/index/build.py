@@ -47,18 +47,18 @@ def build(
         overwrite=overwrite,
         progress=True,
     )
-    manifest = index.manifest
-    print_failures(manifest.failures, manifest.root)
-    print_remarks(manifest.remarks, manifest.root)
+    info = index.info
+    print_failures(index.failures)
+    print_remarks(index.remarks)
     print(f'next: vmr-search {out} "a sentence"')
     counts = [
-        f"{len(index)} rows of {manifest.num_videos} videos",
-        f"{manifest.num_damaged} read with damage" if manifest.num_damaged else "",
-        f"{len(manifest.failures)} left out",
-        describe_others(manifest.other_files),
+        f"{len(index)} rows of {info.num_videos} videos",
+        f"{info.num_damaged} read with damage" if info.num_damaged else "",
+        f"{info.num_failures} left out",
+        describe_others(info.other_files),
     ]
     print(f"{out}: {', '.join(filter(None, counts))}")
-    if fail_on_skip and manifest.failures:
+    if fail_on_skip and info.num_failures:
         sys.exit(LEFT_OUT)
 
 

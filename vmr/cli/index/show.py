@@ -12,27 +12,26 @@ def info(index: str) -> None:
     """
     import vmr
 
-    manifest = vmr.open_index(index).manifest
-    window = (
-        "the whole video" if manifest.window_s is None else f"{manifest.window_s:g} s every {manifest.stride_s:g} s"
-    )
-    others = ", ".join(f"{kind} {count}" for kind, count in manifest.other_files.items())
+    opened = vmr.open_index(index)
+    info = opened.info
+    window = "the whole video" if info.window_s is None else f"{info.window_s:g} s every {info.stride_s:g} s"
+    others = ", ".join(f"{kind} {count}" for kind, count in info.other_files.items())
     rows = [
-        ("encoder", manifest.encoder),
-        ("fingerprint", manifest.fingerprint),
-        ("dimensions", str(manifest.embed_dim)),
-        ("videos", str(manifest.num_videos)),
-        ("rows", str(len(manifest.rows))),
-        ("one row", f"{window}, {manifest.num_frames} frames, read by {manifest.reader}"),
-        ("read with damage", str(manifest.num_damaged)),
-        ("left out", str(len(manifest.failures))),
+        ("encoder", info.encoder),
+        ("fingerprint", info.fingerprint),
+        ("dimensions", str(info.embed_dim)),
+        ("videos", str(info.num_videos)),
+        ("rows", str(info.num_windows)),
+        ("one row", f"{window}, {info.num_frames} frames, read by {info.reader}"),
+        ("read with damage", str(info.num_damaged)),
+        ("left out", str(info.num_failures)),
         ("other files", others or "0"),
-        ("folder", manifest.root),
-        ("created", f"{manifest.created} by vmr {manifest.vmr_version}"),
+        ("folders", ", ".join(info.roots)),
+        ("created", f"{info.created} by vmr {info.vmr_version}"),
     ]
     print_table(str(index), ("", ""), rows)
-    print_failures(manifest.failures, manifest.root)
-    print_remarks(manifest.remarks, manifest.root)
+    print_failures(opened.failures)
+    print_remarks(opened.remarks)
 
 
 COMMANDS: Commands = {"info": (info, ["index"], "vmr-index info index")}

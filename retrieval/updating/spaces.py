@@ -1,0 +1,145 @@
+"""The encoders of an update, and the spaces that hold their vectors. Models are loaded when they are needed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from vmr.data.decoding.segments import FrameSpec
+from vmr.errors import IndexFileError, VmrError
+from vmr.models.catalogue import load_model, shows_progress
+from vmr.models.encoder import Encoder, check_encoder
+from vmr.progress import spinner
+from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.records import Space
+
+DType = Literal["float16", "float32"]
+AnyEncoder = str | Path | Encoder
+
+_REMEDY = "give the same, name another folder, or start anew with --overwrite (overwrite=True)"
+
+
+class Spaces:
+    """The spaces that an update fills: those of the index, and one for each further encoder.
+
+    Args:
+        folder: the index, for messages.
+        known: the spaces of the index.
+        encoders: what the user named; without any, the encoders of the index, or `offline` for a new one.
+        dtype: how vectors are stored; None for what the index does, float16 for a new one.
+        reader: the library that decodes the videos.
+        progress: show that a model is being loaded.
+
+    Raises:
+        IndexFileError: the index was made in another way.
+        VmrError: an encoder is named twice.
+        ModelError: there is no such model.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        known: Sequence[Space],
+        encoders: Sequence[AnyEncoder],
+        *,
+        dtype: DType | None,
+        reader: str,
+        progress: bool,
+    ) -> None:
+        self._folder, self._progress = folder, progress
+        self._spaces = list(known)
+        self._encoders: dict[str, Encoder] = {}
+        for space in known:
+            self._compare("reader", space.frames["reader"], reader)
+            self._compare("dtype", space.dtype, dtype)
+        named: set[str] = set()
+        for given in encoders or ([] if known else ["offline"]):
+            name = self._take(given, dtype or (known[0].dtype if known else "float16"), reader)
+            if name in named:
+                raise VmrError(f"the encoder {name} is given twice")
+            named.add(name)
+
+    def __iter__(self) -> Iterator[Space]:
+        """Iterate over the spaces; those that are not in the index yet have the id 0."""
+        return iter(self._spaces)
+
+    def groups(self) -> list[list[str]]:
+        """Return the names of the spaces; those whose models take the same frames are together."""
+        groups: dict[str, list[str]] = {}
+        for space in self._spaces:
+            groups.setdefault(repr(sorted(space.frames.items())), []).append(space.name)
+        return list(groups.values())
+
+    def ids(self) -> dict[str, int]:
+        """Name of a space -> its id."""
+        return {space.name: space.id for space in self._spaces}
+
+    def add_new(self, changes: Changes) -> dict[str, int]:
+        """Add the spaces that are not in the index yet.
+
+        Returns:
+            Name of each of them -> its id, once the changes are committed.
+        """
+        return {space.name: changes.add_space(space) for space in self._spaces if space.id == 0}
+
+    def added(self, ids: Mapping[str, int]) -> None:
+        """Note the ids of spaces whose commit has succeeded."""
+        self._spaces = [replace(space, id=ids.get(space.name, space.id)) for space in self._spaces]
+
+    def frames(self, name: str) -> FrameSpec:
+        """Return which frames the model of a space takes."""
+        (space,) = [space for space in self._spaces if space.name == name]
+        return FrameSpec(**{key: value for key, value in space.frames.items() if key != "reader"})
+
+    def encoder(self, name: str) -> Encoder:
+        """Return the model of a space, which is loaded at the first call.
+
+        Raises:
+            IndexFileError: it cannot be loaded by its name, or it is another model than the one that the index knows.
+        """
+        if name not in self._encoders:
+            (space,) = [space for space in self._spaces if space.name == name]
+            try:
+                model = self._load(space.encoder)
+            except VmrError as error:
+                raise IndexFileError(f"{self._folder} needs the encoder {name}: {error}: name all encoders") from error
+            self._check(space, model)
+            self._encoders[name] = model
+        return self._encoders[name]
+
+    def _take(self, given: AnyEncoder, dtype: DType, reader: str) -> str:
+        """Find the space of an encoder, or make one; return its name."""
+        if isinstance(given, str | Path):
+            for name in (str(given), str(Path(given).absolute())):
+                if name in self.ids():
+                    return name
+            model = self._load(given)
+        else:
+            check_encoder(given)
+            model = given
+        space = next((space for space in self._spaces if space.name == model.name), None)
+        if space is None:
+            frames = asdict(frame_spec(model)) | {"reader": reader}
+            self._spaces.append(Space(0, model.name, model.name, model.fingerprint, model.embed_dim, dtype, frames))
+        else:
+            self._check(space, model)
+        self._encoders[model.name] = model
+        return model.name
+
+    def _load(self, name: str | Path) -> Encoder:
+        with spinner(self._progress and not shows_progress(name), "loading the encoder"):
+            return load_model(name)
+
+    def _check(self, space: Space, model: Encoder) -> None:
+        frames = {key: value for key, value in space.frames.items() if key != "reader"}
+        is_same = (model.fingerprint, model.embed_dim) == (space.fingerprint, space.dim)
+        if not is_same or asdict(frame_spec(model)) != frames:
+            raise IndexFileError(
+                f"{self._folder} holds vectors of {space.name} ({space.fingerprint}), not of this {model.name} "
+                f"({model.fingerprint}): {_REMEDY}"
+            )
+
+    def _compare(self, option: str, known: Any, given: Any) -> None:
+        if given is not None and given != known:
+            raise IndexFileError(f"{self._folder} was built with {option} {known}, not {given}: {_REMEDY}")

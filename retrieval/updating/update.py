@@ -1,0 +1,202 @@
+"""Updating an index: `update_index` as make does, `add_videos`, `remove_videos`."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import cast
+
+from vmr.checks import check_path, check_paths, check_type
+from vmr.data.decoding.options import DecodeOptions
+from vmr.errors import IndexFileError, VmrError
+from vmr.models.encoder import check_encoder
+from vmr.retrieval.segments import FixedWindows, window_segmenter
+from vmr.retrieval.storage.records import IndexedFile, IndexSettings, Video
+from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.folder import UpdatedFolder
+from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
+from vmr.retrieval.updating.plan import UpdateOptions
+from vmr.retrieval.updating.spaces import AnyEncoder, DType, Spaces
+from vmr.retrieval.updating.work import Update, Work
+from vmr.retrieval.vectors.faiss_store import require_faiss
+
+DTYPES = ("float16", "float32")
+
+
+def update_index(
+    videos: str | Path | Sequence[str | Path],
+    out: str | Path,
+    encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    *,
+    window_s: float | None = 8.0,
+    stride_s: float | None = None,
+    dtype: DType | None = None,
+    decode: DecodeOptions = DecodeOptions(),
+    overwrite: bool = False,
+    update: UpdateOptions = UpdateOptions(),
+    progress: bool = False,
+) -> Update:
+    """Bring an index up to date; see `vmr.build_index`, which also opens it."""
+    require_faiss()  # wrong values are found before any work
+    out = Path(check_path("out", out))
+    segmenter = window_segmenter(window_s, stride_s)
+    encoders = _encoders(encoder)
+    _check(dtype, decode)
+    listing = list_files(videos, decode)
+    with UpdatedFolder(out, _settings(segmenter), overwrite) as folder:
+        if not folder.is_fresh:
+            _check_windows(folder, segmenter)
+        return _update(
+            folder, listing, encoders, segmenter, dtype=dtype, decode=decode, update=update, progress=progress
+        )
+
+
+def add_videos(
+    index: str | Path,
+    paths: Sequence[str | Path],
+    encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    *,
+    decode: DecodeOptions | None = None,
+    update: UpdateOptions = UpdateOptions(),
+    progress: bool = False,
+) -> Update:
+    """Add videos to an index, in windows as it has them, or embed them again if they have changed.
+
+    Args:
+        index: the folder of the index.
+        paths: files and folders. A file that the index knows and that is no longer there is removed from the index.
+        encoder: the models of the index, if they cannot be loaded by their names.
+        decode: how videos are decoded; None for the reader that the index was built with.
+        update: how files are compared with the index.
+        progress: show a progress bar.
+
+    Returns:
+        What was done.
+
+    Raises:
+        VmrError: as for `vmr.build_index`.
+        IndexFileError: there is no index, or it was made in another way.
+    """
+    require_faiss()
+    folder = Path(check_path("index", index))
+    encoders, named = _encoders(encoder), check_paths(paths)
+    with UpdatedFolder(folder, None) as opened:
+        with opened.reader.snapshot() as snapshot:
+            settings, spaces = snapshot.settings, snapshot.spaces()
+        decode = DecodeOptions(reader=spaces[0].frames["reader"]) if decode is None else decode
+        segmenter = window_segmenter(settings.window_s, settings.stride_s)
+        listing = list_files(named, decode)
+        return _update(
+            opened, listing, encoders, segmenter, dtype=None, decode=decode, update=update, progress=progress
+        )
+
+
+def remove_videos(index: str | Path, patterns: Sequence[str | Path]) -> Update:
+    """Take videos out of an index; their files stay.
+
+    Args:
+        index: the folder of the index.
+        patterns: paths of videos or of folders, or patterns such as `cam1/*.mp4` for paths as the index lists them,
+            relative to its folders; `*` also matches slashes.
+
+    Returns:
+        What was removed.
+
+    Raises:
+        VmrError: no video matches one of the patterns; nothing is removed.
+        IndexFileError: there is no index, or another process writes it.
+    """
+    folder = Path(check_path("index", index))
+    wanted = [str(pattern) for pattern in check_paths(patterns)]
+    if not wanted:
+        raise VmrError("no pattern given: name at least one video")
+    with IndexWriter(folder) as writer:
+        with writer.reader.snapshot() as snapshot:
+            videos = list(snapshot.videos())
+            failures = snapshot.failures()
+        matching: dict[int, Video] = {}
+        for pattern in wanted:
+            found = {video.id: video for video in videos if _matches(video, pattern)}
+            if not found and not any(_matches(failure, pattern) for failure in failures):
+                raise VmrError(f"{pattern}: no video of {folder} matches: vmr-index list {folder} shows them")
+            matching |= found
+        with writer.commit() as changes:
+            for video in matching.values():
+                changes.remove_video(video.id)
+            for failure in failures:
+                if any(_matches(failure, pattern) for pattern in wanted):
+                    changes.remove_failure(failure.root, failure.path)
+    return Update(removed=[video.file for video in matching.values()])
+
+
+def _update(
+    folder: UpdatedFolder,
+    listing: Listing,
+    encoders: Sequence[AnyEncoder],
+    segmenter: FixedWindows | None,
+    *,
+    dtype: DType | None,
+    decode: DecodeOptions,
+    update: UpdateOptions,
+    progress: bool,
+) -> Update:
+    known = []
+    if not folder.is_fresh:
+        with folder.reader.snapshot() as snapshot:
+            known = snapshot.spaces()
+    spaces = Spaces(folder.folder, known, encoders, dtype=dtype, reader=decode.reader, progress=progress)
+    work = Work(folder, listing, spaces, segmenter, update, decode, progress=progress)
+    try:
+        done = work.run()
+    except KeyboardInterrupt:
+        if folder.is_fresh:
+            raise
+        number = len(work.done.embedded)
+        raise KeyboardInterrupt(
+            f"{folder.folder}: stopped after {number} videos, which are in the index: the same command goes on"
+        ) from None
+    return done
+
+
+def _encoders(given: AnyEncoder | Sequence[AnyEncoder] | None) -> list[AnyEncoder]:
+    """The encoders that were given, as a list; each is a name, a path or an encoder."""
+    encoders: list[AnyEncoder] = (
+        [] if given is None else list(given) if isinstance(given, list | tuple) else [cast("AnyEncoder", given)]
+    )
+    for one in encoders:
+        if not isinstance(one, str | Path):
+            check_encoder(one)
+    return encoders
+
+
+def _check(dtype: DType | None, decode: DecodeOptions) -> None:
+    check_type("decode", decode, DecodeOptions)
+    if dtype is not None and dtype not in DTYPES:
+        raise VmrError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+
+
+def _settings(segmenter: FixedWindows | None) -> IndexSettings:
+    return IndexSettings(None, None) if segmenter is None else IndexSettings(segmenter.window_s, segmenter.stride_s)
+
+
+def _check_windows(folder: UpdatedFolder, segmenter: FixedWindows | None) -> None:
+    """Refuse windows that are not those of the index."""
+    with folder.reader.snapshot() as snapshot:
+        known = snapshot.settings
+    given = _settings(segmenter)
+    for option, old, new in (
+        ("window_s", known.window_s, given.window_s), ("stride_s", known.stride_s, given.stride_s),
+    ):  # fmt: skip
+        if old != new:
+            raise IndexFileError(
+                f"{folder.folder} was built with {option} {_number(old)}, not {_number(new)}: give the same, name "
+                "another folder, or start anew with --overwrite (overwrite=True)"
+            )
+
+
+def _number(value: float | None) -> str:
+    return "null" if value is None else f"{value:g}"
+
+
+def _matches(file: IndexedFile, pattern: str) -> bool:
+    is_named = is_below(file.file, absolute(pattern)) or is_below(f"/{file.path}", f"/{pattern.strip('/')}")
+    return is_named or any(fnmatchcase(path, pattern) for path in (file.path, file.file))

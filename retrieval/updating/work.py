@@ -1,0 +1,342 @@
+"""Doing what a plan says: each video is committed as soon as it is embedded."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+
+from vmr.data.decoding.options import DecodeOptions
+from vmr.data.decoding.segments import Segmenter
+from vmr.data.decoding.worker_process import DecodeFailure
+from vmr.data.remark import Remark
+from vmr.errors import VmrError
+from vmr.progress import progress_bar
+from vmr.retrieval.embed import EmbeddedVideo, embed_each
+from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
+from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.updating.folder import UpdatedFolder
+from vmr.retrieval.updating.listing import Listing, Roots
+from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
+from vmr.retrieval.updating.spaces import Spaces
+
+Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
+
+_CHANGED = "changed while it was read: it is tried again at the next update"
+
+
+@dataclass
+class Update:
+    """What an update did. All paths are absolute.
+
+    Attributes:
+        embedded: videos that were decoded and put into the index, or given vectors in a further space.
+        renamed: old and new path of videos that were moved.
+        copied: path of a video, and the further path at which its content was found.
+        refreshed: videos that were read, and whose content had not changed.
+        removed: videos that were taken out.
+        kept: videos whose file is gone, which stay in the index.
+        unchanged: videos that were left as they are.
+        failed: files that could not be read, and folders that could not be listed.
+        failed_before: files that could not be read earlier and have not changed since; they were not tried again.
+        remarks: what was noticed about the videos that were embedded, by path.
+    """
+
+    embedded: list[str] = field(default_factory=list)
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    copied: list[tuple[str, str]] = field(default_factory=list)
+    refreshed: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: list[FailedFile] = field(default_factory=list)
+    failed_before: list[FailedFile] = field(default_factory=list)
+    remarks: dict[str, tuple[Remark, ...]] = field(default_factory=dict)
+
+
+class Work:
+    """An update under way.
+
+    Args:
+        folder: the folder of the index, locked.
+        listing: the files.
+        spaces: the spaces to fill.
+        segmenter: cuts videos into windows.
+        update: how files are compared with the index.
+        decode: how videos are decoded.
+        progress: show a progress bar.
+    """
+
+    def __init__(
+        self,
+        folder: UpdatedFolder,
+        listing: Listing,
+        spaces: Spaces,
+        segmenter: Segmenter | None,
+        update: UpdateOptions,
+        decode: DecodeOptions,
+        *,
+        progress: bool,
+    ) -> None:
+        self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
+        self._update, self._decode = update, decode
+        self.done = Update()
+        self._bar = progress_bar(progress)
+        self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
+        self._known: dict[str, Video] = {}
+        self._failures: dict[str, FailedFile] = {}
+        self._roots = Roots((), listing)
+
+    def run(self) -> Update:
+        """Do everything.
+
+        Raises:
+            VmrError: none of the files of a fresh index can be read; or see `vmr.build_index`.
+        """
+        if not self._folder.is_fresh:
+            with self._folder.reader.snapshot() as snapshot:
+                self._known = {video.file: video for video in snapshot.videos()}
+                self._failures = {failure.file: failure for failure in snapshot.failures()}
+                self._roots = Roots(snapshot.roots().values(), self._listing)
+        plan = make_plan(self._listing, list(self._known.values()), list(self._failures.values()), self._update)
+        self.done.unchanged = [video.file for video in plan.unchanged]
+        self.done.kept = [video.file for video in plan.kept]
+        self.done.failed_before = plan.failed_before
+        self._move_and_refresh(plan)
+        self._remove(plan)
+        first, *others = self._spaces.groups()
+        with self._bar:
+            self._embed(plan.jobs, first, self._put)
+            if self._folder.is_fresh:
+                reasons = {failure.file: failure.reason for failure in self.done.failed}
+                first_file = plan.jobs[0].file
+                raise VmrError(
+                    f"none of {len(plan.jobs)} videos can be read, first: {first_file}: {reasons[first_file]}"
+                )
+            for group in (first, *others):
+                for names, jobs in self._lacking(group).items():
+                    self._embed(jobs, names, self._add)
+        return self.done
+
+    def _commit(self, change: Callable[[Changes], object]) -> None:
+        """Commit a change; nothing but a video may begin a fresh index, so other changes wait for one."""
+        if self._folder.is_fresh:
+            self._waiting.append(change)
+        else:
+            self._folder.commit(change)
+
+    def _move_and_refresh(self, plan: Plan) -> None:
+        if not (plan.moved or plan.copied or plan.refreshed):
+            return
+        with self._folder.reader.snapshot() as before:  # which the changes do not change
+
+            def change(changes: Changes) -> None:
+                for video, state in plan.refreshed:
+                    changes.set_state(video.id, state)
+                self._move(changes, plan.moved)
+                for video, job in plan.copied:
+                    changes.put_video(self._copy(before, video, job))
+
+            self._folder.commit(change)
+        self.done.refreshed = [video.file for video, _ in plan.refreshed]
+        self.done.renamed = [(video.file, job.file) for video, job in plan.moved]
+        self.done.copied = [(video.file, job.file) for video, job in plan.copied]
+
+    def _move(self, changes: Changes, moved: Sequence[tuple[Video, Job]]) -> None:
+        """Give videos new paths, which may be those of other videos that are moved or have lost their content."""
+        moving = {video.id for video, _ in moved}
+        in_the_way = [self._known[job.file] for _, job in moved if job.file in self._known]
+        for video in in_the_way:
+            if video.id in moving:
+                changes.move_video(video.id, video.root, f".moving/{video.id}", video.state)
+            else:
+                changes.remove_video(video.id)
+        for video, job in moved:
+            assert job.state is not None
+            changes.move_video(video.id, *self._place(job.file), job.state)
+
+    def _copy(self, snapshot: Snapshot, video: Video, job: Job) -> NewVideo:
+        """Make a video of another one, which has the same content."""
+        assert job.state is not None
+        root, path = self._place(job.file)
+        vectors = {
+            space.id: block.vectors
+            for space in snapshot.spaces()
+            for block in snapshot.blocks_of(space.id, [video.first_window])
+        }
+        return NewVideo(
+            root=root,
+            path=path,
+            content_hash=job.content_hash or video.content_hash,
+            state=job.state,
+            duration_s=video.duration_s,
+            remarks=video.remarks,
+            spans=tuple((window.start_s, window.end_s) for window in snapshot.windows([video.id])),
+            vectors=vectors,
+        )
+
+    def _remove(self, plan: Plan) -> None:
+        """Remove what is gone, and note what is in the folders besides videos."""
+        failures = [FailedFile(*self._place(each.path), None, each.reason) for each in self._listing.failures]
+        new = [each for each in failures if self._failures.get(each.file) != each]
+        others = {
+            root: counts
+            for root, counts in self._listing.other_files.items()
+            if root in self._roots and (self._folder.is_fresh or counts != self._other_files(root))
+        }
+        if plan.gone or plan.forgotten or new or others:
+
+            def change(changes: Changes) -> None:
+                for video in plan.gone:
+                    changes.remove_video(video.id)
+                for failure in plan.forgotten:
+                    changes.remove_failure(failure.root, failure.path)
+                for failure in new:
+                    changes.put_failure(failure)
+                for root, counts in others.items():
+                    changes.set_other_files(root, counts)
+
+            self._commit(change)
+        self.done.removed = [video.file for video in plan.gone]
+        self.done.failed += failures
+
+    def _other_files(self, root: str) -> Mapping[str, int]:
+        with self._folder.reader.snapshot() as snapshot:
+            return snapshot.other_files(root)
+
+    def _lacking(self, group: Sequence[str]) -> dict[tuple[str, ...], list[Job]]:
+        """Names of spaces of a group -> the files that were listed and lack vectors in these spaces."""
+        ids = self._spaces.ids()
+        with self._folder.reader.snapshot() as snapshot:
+            have: dict[str, set[int]] = {}
+            total = snapshot.num_windows()
+            for name in group:
+                is_new = ids[name] == 0
+                if is_new or snapshot.num_windows(ids[name]) < total:
+                    have[name] = set() if is_new else set(snapshot.video_ranges(ids[name])[:, 0].tolist())
+            videos = list(snapshot.videos()) if have else []
+        jobs: dict[tuple[str, ...], list[Job]] = {}
+        failed = {failure.file for failure in (*self.done.failed, *self.done.failed_before)}
+        for video in videos:
+            names = tuple(name for name, windows in have.items() if video.first_window not in windows)
+            state = self._listing.files.get(video.file)
+            if names and state is not None and state.is_same(video.state) and not self._is_hopeless(video.file, failed):
+                jobs.setdefault(names, []).append(Job(video.file, state, video.content_hash))
+        return jobs
+
+    def _is_hopeless(self, file: str, failed: set[str]) -> bool:
+        """Whether a file failed in this update, or earlier with the same content."""
+        before = self._failures.get(file)
+        is_as_before = before is not None and before.state is not None and before.state == self._listing.files[file]
+        return file in failed or (is_as_before and not self._update.retry_failed)
+
+    def _embed(self, jobs: Sequence[Job], names: Sequence[str], put: Put) -> None:
+        """Decode files and embed them in some spaces. A file that changes meanwhile is tried once more."""
+        task = self._bar.add_task("embedding", total=len(jobs))
+        for is_last in (False, True):
+            again = []
+            for job, end in self._embedded(jobs, names):
+                found = None if isinstance(end, DecodeFailure) else job.content_hash or content_hash(job.file)
+                if isinstance(end, DecodeFailure):
+                    self._fail(job, end.reason, is_replaced=put == self._put)
+                elif found is not None and _is_still(job):
+                    put(replace(job, content_hash=found), names, end)
+                elif is_last:
+                    self._fail(replace(job, state=None), _CHANGED)
+                else:
+                    again.append(Job(job.file, FileState.of(job.file)))
+                    continue
+                self._bar.advance(task)
+            jobs = again
+
+    def _embedded(
+        self, jobs: Iterable[Job], names: Sequence[str]
+    ) -> Iterator[tuple[Job, tuple[EmbeddedVideo, ...] | DecodeFailure]]:
+        by_file = {job.file: job for job in jobs}
+        if not by_file:
+            return
+        encoders = [self._spaces.encoder(name) for name in names]
+        frames = self._spaces.frames(names[0])
+        with closing(embed_each(by_file, encoders, frames, self._segmenter, decode=self._decode)) as ends:
+            for end in ends:
+                path = end.path if isinstance(end, DecodeFailure) else end[0].path
+                yield by_file[path], end
+
+    def _put(self, job: Job, names: Sequence[str], videos: Sequence[EmbeddedVideo]) -> None:
+        """Commit a new or changed video."""
+        assert job.state is not None and job.content_hash is not None
+        root, path = self._place(job.file)
+        about, state, found = videos[0], job.state, job.content_hash
+
+        def change(changes: Changes, ids: Mapping[str, int]) -> None:
+            changes.put_video(
+                NewVideo(
+                    root=root,
+                    path=path,
+                    content_hash=found,
+                    state=state,
+                    duration_s=max(end_s for _, end_s in about.spans),
+                    remarks=about.remarks,
+                    spans=about.spans,
+                    vectors={ids[name]: video.vectors for name, video in zip(names, videos, strict=True)},
+                )
+            )
+
+        self._commit_vectors(change, about)
+
+    def _add(self, job: Job, names: Sequence[str], videos: Sequence[EmbeddedVideo]) -> None:
+        """Commit the vectors of a video in further spaces."""
+        with self._folder.reader.snapshot() as snapshot:
+            video = snapshot.video_at(job.file)
+            assert video is not None
+            spans = tuple((window.start_s, window.end_s) for window in snapshot.windows([video.id]))
+        if spans != videos[0].spans:
+            self._fail(job, "is cut into other windows than before: remove it from the index and add it again")
+            return
+
+        def change(changes: Changes, ids: Mapping[str, int]) -> None:
+            for name, each in zip(names, videos, strict=True):
+                changes.add_vectors(video.id, ids[name], each.vectors)
+            changes.remove_failure(video.root, video.path)
+
+        self._commit_vectors(change, videos[0])
+
+    def _commit_vectors(self, change: Callable[[Changes, Mapping[str, int]], None], video: EmbeddedVideo) -> None:
+        """Commit a change that needs the spaces, which are added if they are new; what has waited goes first."""
+        new: dict[str, int] = {}
+
+        def whole(changes: Changes) -> None:
+            for waiting in self._waiting:
+                waiting(changes)
+            new.update(self._spaces.add_new(changes))
+            change(changes, self._spaces.ids() | new)
+            self.done.embedded.append(video.path)
+            self.done.remarks[video.path] = video.remarks
+
+        self._folder.commit(whole)
+        self._waiting.clear()
+        self._spaces.added(new)
+
+    def _fail(self, job: Job, reason: str, *, is_replaced: bool = False) -> None:
+        """Note that a file cannot be read; what the index holds of earlier content is removed if it is replaced."""
+        state = job.state if _is_still(job) else None  # without a state it is tried again
+        failure = FailedFile(*self._place(job.file), state, reason)
+
+        def change(changes: Changes) -> None:
+            old = changes.snapshot.video_at(job.file)
+            if old is not None and state is not None and is_replaced:
+                changes.remove_video(old.id)
+            changes.put_failure(failure)
+
+        self.done.failed.append(failure)
+        self._commit(change)
+
+    def _place(self, file: str) -> tuple[str, str]:
+        """The root of a file and its path below it, as the index has them if it knows the file."""
+        known = self._known.get(file) or self._failures.get(file)
+        return self._roots.place(file) if known is None else (known.root, known.path)
+
+
+def _is_still(job: Job) -> bool:
+    """Whether a file is as it was when it was listed."""
+    now = FileState.of(job.file)
+    return job.state is not None and now is not None and now.is_same(job.state)

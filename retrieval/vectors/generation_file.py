@@ -1,0 +1,139 @@
+"""A FAISS file of a space that is searched: mapped into memory, and checked in the background."""
+
+import hashlib
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from vmr.errors import IndexFileError, VmrError
+from vmr.retrieval.storage.records import Generation
+from vmr.retrieval.vectors.delta import Mask
+from vmr.retrieval.vectors.faiss_store import FaissStore
+from vmr.retrieval.vectors.kinds import Thoroughness, has_lists, is_exact, is_graph
+from vmr.retrieval.vectors.ranking import Ranked
+from vmr.retrieval.vectors.store import Ids, Vectors
+
+
+class GenerationFile:
+    """A FAISS file of a space, open for searching. Its ids are those of windows.
+
+    A thread reads the file once from start to end, which puts it into the system's cache, and finds damage that FAISS
+    would not notice.
+
+    Args:
+        folder: the folder of the index.
+        generation: which file.
+        dim: dimensions of the vectors.
+        dtype: how the space stores its vectors.
+
+    Attributes:
+        generation: as given.
+        is_exact: whether a search finds the best rows, up to rounding.
+
+    Raises:
+        IndexFileError: it is missing, of another size, or FAISS cannot read it.
+    """
+
+    def __init__(self, folder: Path, generation: Generation, dim: int, dtype: str) -> None:
+        self.generation, self.path = generation, folder / generation.file
+        self.is_exact = is_exact(generation.kind, dtype)
+        try:
+            size = self.path.stat().st_size
+            content = self.path.open("rb")
+        except OSError as error:
+            raise IndexFileError(f"{self.path} cannot be read ({error.strerror})") from error
+        self._stop, self._damage = threading.Event(), threading.Event()
+        try:
+            if size != generation.size:
+                raise IndexFileError(f"{self.path} is damaged: {size} bytes instead of {generation.size}")
+            self._store = FaissStore.open(self.path, mapped=True)
+            if (len(self._store), self._store.dim) != (generation.count, dim):
+                raise IndexFileError(f"{self.path} is damaged: it holds other vectors than it should")
+        except BaseException:
+            content.close()
+            raise
+        self._mask: Mask | None = None
+        self._largest_norm: float | None = None
+        arguments = (content, generation.sha256, self._stop, self._damage)
+        threading.Thread(target=_check, args=arguments, name="vmr-check-index", daemon=True).start()
+
+    @property
+    def is_damaged(self) -> bool:
+        """Whether the thread has found that the file is not what was written."""
+        return self._damage.is_set()
+
+    @property
+    def largest_norm(self) -> float:
+        """The length of the longest vector, of an exact kind."""
+        if self._largest_norm is None:
+            self._largest_norm = self._store.largest_norm
+        return self._largest_norm
+
+    def holds(self, num_ids: int) -> Mask:
+        """Return which ids it holds, as a mask with a place for each id below `num_ids`.
+
+        Raises:
+            IndexFileError: it holds others: it is damaged.
+        """
+        if self._mask is None or len(self._mask) < num_ids:
+            ids = self._store.ids
+            if len(ids) and (ids.min() < 0 or ids.max() >= num_ids):
+                raise IndexFileError(f"{self.path} is damaged: it holds windows that do not exist")
+            self._mask = np.zeros(num_ids, bool)
+            self._mask[ids] = True
+        return self._mask
+
+    def find(self, query: Vectors, n: int, selected: Mask | None, effort: int | None) -> Ranked:
+        """Return the n best rows that FAISS finds, or fewer, with FAISS's scores.
+
+        Args:
+            query: (D,).
+            n: how many.
+            selected: which ids may be found, at least one; None for all.
+            effort: see `effort`.
+
+        Raises:
+            IndexFileError: FAISS cannot search this file.
+        """
+        try:
+            scores, ids = self._store.search(query[None], n, selected, effort=effort)
+        except VmrError as error:
+            raise IndexFileError(f"{self.path}: {error}") from error
+        found = ids[0] >= 0
+        return scores[0][found], ids[0][found]
+
+    def effort(self, thoroughness: Thoroughness, num_candidates: int, num_selected: int) -> int | None:
+        """Return how many lists to read, or rows to keep, for a search; None for a kind that reads the whole file."""
+        if not has_lists(self.generation.kind) and not is_graph(self.generation.kind):
+            return None
+        count = self.generation.count
+        return thoroughness.for_search(num_candidates, num_selected, count, self._store.num_lists)
+
+    @property
+    def full_effort(self) -> int:
+        """The effort of a search that passes over nothing."""
+        return self._store.num_lists or self.generation.count
+
+    @property
+    def ids(self) -> Ids:
+        """All ids, in increasing order."""
+        return np.sort(self._store.ids)
+
+    def close(self) -> None:
+        """Stop the check."""
+        self._stop.set()
+
+
+def _check(content: BinaryIO, sha256: bytes, stop: threading.Event, damage: threading.Event) -> None:
+    """Read a file from start to end, and report if it has another hash."""
+    digest = hashlib.sha256()
+    with content:
+        try:
+            while not stop.is_set() and (piece := content.read(1 << 20)):
+                digest.update(piece)
+        except OSError:
+            damage.set()
+    if not stop.is_set() and digest.digest() != sha256:
+        damage.set()
