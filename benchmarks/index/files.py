@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 
 from benchmarks.startup import Cost, measure, table
-from vmr.data.shapes import make_shapes
+from vmr.data.shapes.files import make_shapes
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState, NewVideo
 from vmr.retrieval.storage.writer import IndexWriter
