@@ -4,6 +4,7 @@ import zlib
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.records import Vectors
@@ -29,12 +30,14 @@ def encode_block(vectors: Vectors, dtype: DType) -> tuple[bytes, int]:
     return data, zlib.crc32(data)
 
 
-def decode_block(data: bytes, dim: int, dtype: DType, n: int, crc: int) -> Vectors:
-    """Return the vectors of a block, float32 (n, D).
+def decode_block(
+    data: bytes, dim: int, dtype: DType, n: int, crc: int, places: NDArray[np.int64] | slice = slice(None)
+) -> Vectors:
+    """Return the vectors of a block, float32 (n, D), or those at some places in it.
 
     Raises:
         IndexFileError: the bytes are not those that were written.
     """
     if zlib.crc32(data) != crc or len(data) != n * dim * _STORED[dtype].itemsize:
         raise IndexFileError("a block of vectors is damaged: see vmr-index verify, and build its video again")
-    return np.frombuffer(data, _STORED[dtype]).astype(np.float32).reshape(n, dim)
+    return np.frombuffer(data, _STORED[dtype]).reshape(n, dim)[places].astype(np.float32)

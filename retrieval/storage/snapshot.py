@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.data.remark import Remark
-from vmr.retrieval.storage.blocks import decode_block
+from vmr.retrieval.storage.blocks import DType, decode_block
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.records import (
     Block,
@@ -165,29 +166,39 @@ class Snapshot:
         Raises:
             IndexFileError: a block is damaged.
         """
-        space = self._space(space_id)
+        dim, dtype = self._shape(space_id)
         # Without the plus, SQLite finds the rows by their space and sorts all of them by id, with their data.
         query = "SELECT id, first_window, n, crc, data FROM vectors WHERE +space_id = ? AND id > ? ORDER BY id"
         for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
-            yield Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
+            yield Block(number, first, decode_block(data, dim, dtype, n, crc))
 
-    def blocks_of(self, space_id: int, window_ids: Iterable[int]) -> Iterator[Block]:
-        """Yield the blocks that hold some windows, by first window; windows without a vector are passed over.
+    def vectors_of(self, space_id: int, window_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the vectors of windows. Of a block, only the rows that are asked for are made float32.
+
+        Args:
+            space_id: the space.
+            window_ids: int64 (N,).
+
+        Returns:
+            float32 (N, D), and which of the windows have a vector, bool (N,); the rows of the others have no meaning.
 
         Raises:
             IndexFileError: a block is damaged.
         """
-        space, end = self._space(space_id), 0
-        query = (
-            "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND first_window <= ? "
-            "ORDER BY first_window DESC LIMIT 1"
-        )
-        for window_id in sorted(map(int, window_ids)):
-            row = None if window_id < end else self._database.execute(query, (space_id, window_id)).fetchone()
-            if row is not None and window_id < row[1] + row[2]:
-                number, first, n, crc, data = row
-                end = first + n
-                yield Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
+        dim, dtype = self._shape(space_id)
+        vectors, is_there = np.empty((len(window_ids), dim), np.float32), np.zeros(len(window_ids), bool)
+        order = np.argsort(window_ids, kind="stable")
+        wanted, start = window_ids[order], 0
+        while start < len(wanted):
+            row, stop = self._block_row(space_id, int(wanted[start])), start + 1
+            if row is not None:
+                _, first, n, crc, data = row
+                stop = int(np.searchsorted(wanted, first + n))
+                places = wanted[start:stop] - first
+                vectors[order[start:stop]] = decode_block(data, dim, dtype, n, crc, places)
+                is_there[order[start:stop]] = True
+            start = stop
+        return vectors, is_there
 
     def removed(self, after_seq: int = -1) -> list[Removed]:
         """Return the windows that were removed after a line; lines before meta.removed_from are not there."""
@@ -226,8 +237,17 @@ class Snapshot:
         rows = self._database.execute(query, (-1 if space_id is None else space_id,))
         return [Generation(*row) for row in rows]
 
-    def _space(self, space_id: int) -> Space:
-        return _space(self._database.execute("SELECT * FROM spaces WHERE id = ?", (space_id,)).fetchone())
+    def _block_row(self, space_id: int, window_id: int) -> Any:
+        row = self._database.execute(
+            "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND first_window <= ? "
+            "ORDER BY first_window DESC LIMIT 1",
+            (space_id, int(window_id)),
+        ).fetchone()
+        return row if row is not None and window_id < row[1] + row[2] else None
+
+    def _shape(self, space_id: int) -> tuple[int, DType]:
+        dim, dtype = self._database.execute("SELECT dim, dtype FROM spaces WHERE id = ?", (space_id,)).fetchone()
+        return dim, dtype
 
     def _count(self, query: str, *parameters: int) -> int:
         return int(self._database.execute(query, parameters).fetchone()[0])

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
@@ -158,11 +160,11 @@ class Work:
         """Make a video of another one, which has the same content."""
         assert job.state is not None
         root, path = self._place(job.file)
-        vectors = {
-            space.id: block.vectors
-            for space in snapshot.spaces()
-            for block in snapshot.blocks_of(space.id, [video.first_window])
-        }
+        windows, vectors = video.first_window + np.arange(video.num_windows), {}
+        for space in snapshot.spaces():
+            rows, is_there = snapshot.vectors_of(space.id, windows)
+            if is_there.all():
+                vectors[space.id] = rows
         return NewVideo(
             root=root,
             path=path,

@@ -123,7 +123,7 @@ class SpaceStore:
             VmrError: a window has no vector in this space.
             IndexFileError: a block of vectors is damaged.
         """
-        rows, is_there = self._read(np.asarray(ids, np.int64))
+        rows, is_there = self._now.vectors_of(self._space.id, np.asarray(ids, np.int64))
         if not is_there.all():
             raise VmrError(f"the space has no vector of window {np.asarray(ids)[~is_there][0]}")
         return rows
@@ -306,22 +306,10 @@ class SpaceStore:
 
     def _file_rows(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids that the FAISS file has named."""
-        rows, is_there = self._read(ids)
+        rows, is_there = self._now.vectors_of(self._space.id, ids)
         if not is_there.all():
             raise _UnusableError(f"{self._folder / self._file.generation.file} is damaged: it names unknown windows")  # type: ignore[union-attr]
         return rows
-
-    def _read(self, ids: Ids) -> tuple[Vectors, Mask]:
-        """Read the stored vectors of ids, and tell which of them there are."""
-        order = np.argsort(ids, kind="stable")
-        in_order = ids[order]
-        rows, is_there = np.empty((len(ids), self._space.dim), np.float32), np.zeros(len(ids), bool)
-        for block in self._now.blocks_of(self._space.id, in_order.tolist()):
-            end = block.first_window + len(block.vectors)
-            start, stop = np.searchsorted(in_order, [block.first_window, end])
-            rows[order[start:stop]] = block.vectors[in_order[start:stop] - block.first_window]
-            is_there[order[start:stop]] = True
-        return rows, is_there
 
 
 class _UnusableError(Exception):
