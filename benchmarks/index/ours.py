@@ -98,7 +98,9 @@ class Vmr(Peer):
 
     def select(self, data: Data, only: Filter) -> Any:
         """See `Peer.select`."""
-        return np.concatenate([[False], data.mask(only)])  # ids of windows begin with 1
+        mask = np.concatenate([[False], data.mask(only)])  # ids of windows begin with 1
+        mask.flags.writeable = False  # it is prepared once
+        return mask
 
     def filter_settings(self, sweep: list[Point]) -> list[int]:
         """See `Peer.filter_settings`: the index chooses the effort by the share that a filter selects."""

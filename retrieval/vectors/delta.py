@@ -1,12 +1,9 @@
 """The rows of a space that are in no FAISS file: they are searched in memory, exactly."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmr.retrieval.vectors.ranking import Ranked, certain_best, rounding_margin
-from vmr.retrieval.vectors.store import Ids, Vectors
-
-Mask = NDArray[np.bool_]
+from vmr.retrieval.vectors.store import Ids, Mask, Vectors
 
 
 class Delta:

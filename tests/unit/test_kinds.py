@@ -78,15 +78,21 @@ def test_how_many_rows_may_be_newer():
 def test_the_effort_of_a_search():
     usual = Thoroughness(effort=8, rescore=2)
     assert [usual.num_candidates(k) for k in (1, 10, 100)] == [11, 20, 200]
-    # Of 1,000,000 rows in 1000 lists: 8 lists while 15 % are selected, 8 * 0.15 / 0.01 = 120 of 1 %, all of 0.1 %.
-    efforts = [usual.for_search(20, n, 10**6, 1000) for n in (10**6, 150_000, 75_000, 10_000, 1000)]
-    assert efforts == [8, 8, 16, 120, 1000]
+    # 1,000,000 rows in 1000 lists: 8 lists hold 8000 rows. Each of 200 lists holds 500 of 100,000 selected rows, so
+    # that 3 * 8000 / 500 = 48 lists are read, or 3 * 8000 / 100 = 240 of 1000 if the others cannot be passed over.
+    assert usual.num_lists(20, 1.0, 10**6, 1000, 1000) == 8
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 200) == 48
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 1000) == 240
+    assert usual.num_lists(20, 0.01, 10**6, 1000, 200) == 200
+    # Of rows of which a few were removed, hardly more are read: (1 + 6 * 0.01) * 8 / 0.99 = 8.57.
+    assert usual.num_lists(20, 0.99, 10**6, 1000, 1000) == 9
     # 200 candidates of 10,000 rows in 100 lists: 20 lists hold 2000 rows.
-    assert usual.for_search(200, 10_000, 10_000, 100) == 20
+    assert usual.num_lists(200, 1.0, 10_000, 100, 100) == 20
     # A graph keeps at least the candidates, and never more than all rows.
     graph = Thoroughness(effort=128, rescore=2)
-    assert [graph.for_search(n, 10**6, 10**6, 0) for n in (20, 400)] == [128, 400]
-    assert graph.for_search(20, 50, 100, 0) == 100
+    assert [graph.ef_search(n, 1.0, 10**6) for n in (20, 400)] == [128, 400]
+    assert graph.ef_search(20, 0.5, 100) == 100
+    assert graph.ef_search(20, 0.01, 10**6) == 1920
 
 
 def test_what_was_measured_is_for_its_kind():
