@@ -5,15 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space
+from tests import indexes
+from tests.indexes import SETTINGS, STATE
+from vmr.retrieval.storage.records import NewVideo, Space
 from vmr.retrieval.storage.writer import IndexWriter
 
-SETTINGS = IndexSettings(window_s=8.0, stride_s=4.0)
-STATE = FileState(1, 1, 1, 5_000_000_000)
 
-
-def space(dim: int, *, name: str = "space", dtype: str = "float16", kind: str = "auto") -> Space:
-    return Space(0, name, "encoder", "fingerprint", dim, dtype, {}, kind)
+def space(dim: int, *, name: str = "space", dtype: str = "float16", **options) -> Space:
+    return indexes.space(dim=dim, name=name, dtype=dtype, **options)
 
 
 def video(path: str, vectors: Mapping[int, np.ndarray]) -> NewVideo:

@@ -145,9 +145,14 @@ class GenerationFile:
         return thoroughness.num_lists(num_candidates, share, count, num_lists, held)
 
     @property
+    def num_lists(self) -> int:
+        """How many lists it has; 0 for a kind without lists."""
+        return self._store.num_lists
+
+    @property
     def full_effort(self) -> int:
         """The effort of a search that passes over nothing."""
-        return self._store.num_lists or self.generation.count
+        return self.num_lists or self.generation.count
 
     @property
     def ids(self) -> Ids:

@@ -144,7 +144,7 @@ def _build(folder: Path, snapshot: Snapshot, state: _State, kind: str) -> Genera
     space, factory = state.space, with_lists(kind, state.num_rows)
     store = FaissStore(space.dim, factory, _new_path(folder), num_threads=None)
     if needs_training(factory):
-        store.train(_sample(snapshot.blocks(space.id), state.num_rows, num_training_rows(factory), space.dim))
+        store.train(sample_rows(snapshot.blocks(space.id), state.num_rows, num_training_rows(factory), space.dim))
     for ids, vectors in _batches(snapshot.blocks(space.id)):
         store.add(ids, vectors)
     return _written(store, state, factory, state.num_rows if needs_training(factory) else 0)
@@ -232,10 +232,21 @@ def _joined(blocks: list[Block]) -> tuple[Ids, Vectors]:
     return np.concatenate(ids), np.concatenate([block.vectors for block in blocks])
 
 
-def _sample(blocks: Iterable[Block], num_rows: int, size: int, dim: int) -> Vectors:
-    """Choose rows, the same ones every time."""
+def sample_rows(blocks: Iterable[Block], num_rows: int, size: int, dim: int, *, seed: int = 0) -> Vectors:
+    """Choose rows, the same ones every time.
+
+    Args:
+        blocks: the rows.
+        num_rows: how many they are.
+        size: how many to choose, if there are so many.
+        dim: D.
+        seed: chooses others.
+
+    Returns:
+        float32 (N, D), in their order.
+    """
     size = min(size, num_rows)
-    chosen = np.sort(np.random.default_rng(0).choice(num_rows, size, replace=False))
+    chosen = np.sort(np.random.default_rng(seed).choice(num_rows, size, replace=False))
     sample = np.empty((size, dim), np.float32)
     start = 0
     for block in blocks:

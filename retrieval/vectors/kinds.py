@@ -167,6 +167,11 @@ def with_lists(factory: str, num_rows: int) -> str:
     return factory.replace("{n}", str(max(1, min(round(math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))))
 
 
+def without_lists(factory: str) -> str:
+    """Put {n} in the place of the number of lists."""
+    return re.sub(r"IVF\d+", "IVF{n}", factory)
+
+
 def needs_training(factory: str) -> bool:
     """Whether a kind adapts to the vectors."""
     return re.fullmatch(r"(HNSW\d*,)?(Flat|SQfp16)", factory) is None

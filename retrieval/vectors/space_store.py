@@ -148,6 +148,11 @@ class SpaceStore:
         """The FAISS file that is searched; None if all rows are in memory."""
         return None if self._file is None else self._file.generation
 
+    @property
+    def num_lists(self) -> int:
+        """How many lists the FAISS file has; 0 for a kind without lists."""
+        return 0 if self._file is None else self._file.num_lists
+
     def close(self) -> None:
         """Stop what runs in the background."""
         if self._file is not None:

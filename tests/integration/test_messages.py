@@ -23,8 +23,9 @@ SUBCOMMANDS = {
     "vmr-data check": (data.check, ["file.json"]),
     "vmr-eval": (eval.score, ["--dataset", "x.json"]),
     "vmr-eval compare": (eval.compare, ["a.json", "b.json"]),
-    "vmr-index build": (index.build, ["videos", "--out", "out"]),
-    "vmr-index info": (index.info, ["index"]),
+    "vmr-index build": (index.build.build, ["videos", "--out", "out"]),
+    "vmr-index info": (index.show.info, ["index"]),
+    "vmr-index tune": (index.tune.tune, ["index"]),
     "vmr-search": (search.search, ["index", "query"]),
 }
 

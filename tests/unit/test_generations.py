@@ -234,10 +234,10 @@ def test_a_sample_is_of_the_rows():
 
     rows = np.arange(1000, dtype=np.float32)[:, None]
     blocks = [Block(i, 0, rows[100 * i : 100 * i + 100]) for i in range(10)]
-    sample = generations._sample(blocks, 1000, 200, 1)[:, 0].tolist()
+    sample = generations.sample_rows(blocks, 1000, 200, 1)[:, 0].tolist()
     assert len(set(sample)) == 200 and set(sample) <= set(rows[:, 0].tolist())
     assert 70 < sum(one < 500 for one in sample) < 130
-    assert generations._sample(blocks, 1000, 5000, 1).tolist() == rows.tolist()
+    assert generations.sample_rows(blocks, 1000, 5000, 1).tolist() == rows.tolist()
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(writer, monkeypatch):

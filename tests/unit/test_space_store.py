@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import vmr
 from tests.index_by_blocks import brute_force, new_index, space, video
+from tests.indexes import SETTINGS
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.vectors.generations import bring_up_to_date
 from vmr.retrieval.vectors.kinds import Thoroughness, Thresholds
@@ -292,8 +294,6 @@ def test_memory_of_rows_that_were_replaced_is_given_back(world):
 
 
 def test_a_space_that_is_gone_says_so(world):
-    from tests.index_by_blocks import SETTINGS
-
     w = world()
     w.put("a.mp4", normal(0, 5))
     w.check(normal(1, 1), 2)
@@ -369,8 +369,6 @@ def test_ids_that_a_damaged_file_makes_up_are_no_answer(world, caplog):
     faiss.write_index(index, str(path))
     with w.writer.commit() as changes:
         (old,) = changes.snapshot.generations(1)
-        from dataclasses import replace
-
         changes.put_generation(replace(old, size=path.stat().st_size))
     w.check(normal(50, 3), 7)  # each of these rows is nearest to itself
     assert "unknown windows" in caplog.text or "do not exist" in caplog.text or "its content" in caplog.text
@@ -391,8 +389,6 @@ def test_a_check_does_not_keep_a_process_alive(world, tmp_path):
         file.truncate(size)  # a hole: takes long to hash, but no room
     with w.writer.commit() as changes:
         (old,) = changes.snapshot.generations(1)
-        from dataclasses import replace
-
         changes.put_generation(replace(old, size=size))
     program = (
         "import sys, pathlib, threading, numpy as np\n"

@@ -7,10 +7,10 @@ a command runs.
 from collections.abc import Sequence
 
 from vmr.cli.common import run_subcommands
-from vmr.cli.index import build, show
+from vmr.cli.index import build, show, tune
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    commands = {**build.COMMANDS, **show.COMMANDS}
+    commands = {**build.COMMANDS, **show.COMMANDS, **tune.COMMANDS}
     run_subcommands("vmr-index", "Make and look after indexes of videos.", commands, argv)
