@@ -12,6 +12,7 @@ from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
 from vmr.files import sha256_of
 from vmr.retrieval.manifest import FILE_NAME, Manifest, Row
+from vmr.retrieval.storage.blocks import DType
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
@@ -36,6 +37,18 @@ def is_old_index(folder: Path) -> bool:
         IndexFileError: it cannot be told, because there is a database that cannot be read.
     """
     return (folder / FILE_NAME).is_file() and not is_finished(folder)
+
+
+def require_database(folder: Path) -> None:
+    """Check that a folder holds an index that can be changed.
+
+    Raises:
+        IndexFileError: it holds none, or one of schema 1.
+    """
+    if is_old_index(folder):
+        raise IndexFileError(f"{folder} is of an earlier version of vmr: run vmr-index upgrade {folder} first")
+    if not is_finished(folder):
+        raise IndexFileError(f"{folder}: no such index: make one with vmr-index build DIR --out {folder}")
 
 
 def open_reader(folder: Path) -> IndexReader:
@@ -98,19 +111,22 @@ def settings_of(manifest: Manifest) -> IndexSettings:
     return IndexSettings(manifest.window_s, manifest.stride_s)
 
 
-def filling(manifest: Manifest, vectors: Vectors, known: Known | None = None) -> Callable[[Changes], None]:
+def filling(
+    manifest: Manifest, vectors: Vectors, known: Known | None = None, dtype: DType = "float32"
+) -> Callable[[Changes], None]:
     """Return a function that puts the content of an index of schema 1 into an empty database.
 
     Args:
         manifest: the description of the old index.
         vectors: float32 (R, D), one for each row of the manifest.
         known: what is known of files now; nothing is known of any other.
+        dtype: how the vectors are stored.
     """
 
     def fill(changes: Changes) -> None:
         changes.set_about(manifest.created, manifest.vmr_version)
         changes.set_other_files(manifest.root, manifest.other_files)
-        space = changes.add_space(_space(manifest))
+        space = changes.add_space(_space(manifest, dtype))
         for failure in manifest.failures:
             changes.put_failure(FailedFile(manifest.root, failure.video, None, failure.reason))
         for video in _videos(manifest, vectors, space, known or {}):
@@ -157,14 +173,14 @@ def _by_video(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
         yield name, list(group)
 
 
-def _space(manifest: Manifest) -> Space:
+def _space(manifest: Manifest, dtype: DType) -> Space:
     return Space(
         id=0,
         name=manifest.encoder,
         encoder=manifest.encoder,
         fingerprint=manifest.fingerprint,
         dim=manifest.embed_dim,
-        dtype="float32",
+        dtype=dtype,
         frames={"num_frames": manifest.num_frames, "reader": manifest.reader},
     )
 

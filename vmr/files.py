@@ -196,6 +196,25 @@ def write_folder_atomically(folder: Path, fill: Callable[[Put], object], *, repl
     Raises:
         VmrError: the folder cannot be written. What it held before is still there.
     """
+    with new_folder(folder, replace=replace) as (_, put):
+        fill(put)
+
+
+@contextmanager
+def new_folder(folder: Path, *, replace: bool = False) -> Iterator[tuple[Path, Put]]:
+    """Make a hidden folder beside `folder`, which takes its name when the context ends; after an error it is removed.
+
+    Args:
+        folder: the folder to make. It must be absent or empty.
+        replace: also replace a folder that holds something.
+
+    Yields:
+        The hidden folder, and a function that puts files into it. A library that writes files of its own there must
+        flush them to the disk.
+
+    Raises:
+        VmrError: the folder cannot be written. What it held before is still there.
+    """
     temporary = folder.with_name(_temporary_name(folder))
 
     def put(name: str, content: Content) -> str:
@@ -204,7 +223,7 @@ def write_folder_atomically(folder: Path, fill: Callable[[Put], object], *, repl
     try:
         with write_errors(folder):
             temporary.mkdir(parents=True)
-        fill(put)
+        yield temporary, put
         with write_errors(folder):
             for parent, _, _ in os.walk(temporary):
                 flush(Path(parent))

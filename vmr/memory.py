@@ -37,6 +37,26 @@ def resident_bytes() -> int:
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return _most_bytes()
     return pages * resource.getpagesize()
+
+
+def peak_bytes(process: int | None = None) -> int:
+    """Return the most memory that a process ever used.
+
+    Args:
+        process: its number; None for this one.
+
+    Returns:
+        Bytes; 0 for another process that has ended, and for any other process on other systems than Linux.
+    """
+    try:
+        status = Path(f"/proc/{process or 'self'}/status").read_text(encoding="ascii", errors="replace")
+        return int(re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)[0]) * 1024
+    except (OSError, IndexError):  # not Linux, or the process has ended
+        return _most_bytes() if process is None else 0
+
+
+def _most_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -58,6 +58,24 @@ def connect_in_memory() -> sqlite3.Connection:
     return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
 
 
+@contextmanager
+def new_copy(folder: Path, name: Path) -> Iterator[sqlite3.Connection]:
+    """Make an empty database in a new folder, for a copy of another one.
+
+    Args:
+        folder: the folder; it is on the disk when the context ends.
+        name: the name of the folder in messages.
+
+    Raises:
+        VmrError: it cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(folder / DATABASE, isolation_level=None)) as database:
+            yield database
+    except sqlite3.Error as error:
+        raise VmrError(f"{name}: cannot be written: {error}") from error
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a folder holds a database in which the tables of an index have been made.
 
@@ -127,6 +145,8 @@ def writing_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise VmrError(f"{folder / DATABASE}: cannot be written: {error}: what was committed before is safe") from error
+    except sqlite3.IntegrityError as error:
+        raise VmrError(f"{folder / DATABASE} cannot hold this: {error}: what was committed before is there") from error
     except sqlite3.DatabaseError:
         with reading_errors(folder):
             raise

@@ -54,6 +54,11 @@ class IndexReader:
                 if is_outermost and self._database.in_transaction:
                     self._database.execute("COMMIT")
 
+    def copy_to(self, database: sqlite3.Connection) -> None:
+        """Copy everything into an empty database; inside a snapshot, what that holds."""
+        with self.snapshot():
+            self._database.backup(database)
+
     def close(self) -> None:
         """Close the connection."""
         self._database.close()

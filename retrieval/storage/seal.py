@@ -5,6 +5,7 @@ The seal is then ahead of the database. It holds the number, 8 bytes little-endi
 written after the commit and not flushed: after a power cut it may be behind, which does no harm, but never ahead.
 """
 
+import errno
 import os
 import struct
 import zlib
@@ -31,12 +32,16 @@ class Seal:
 
     def write(self, commit: int) -> None:
         """Put in the number of a commit. Raises VmrError if the system does not take it."""
+        content = sealed(commit)
         with write_errors(self._path):
-            os.pwrite(self._descriptor, sealed(commit), 0)
+            if os.pwrite(self._descriptor, content, 0) < len(content):
+                os.ftruncate(self._descriptor, 0)  # an empty seal says nothing; a part of one says that it is damaged
+                raise OSError(errno.EIO, "the system took only a part of it")
 
     def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        """Close the file. Raises VmrError if the system says that it lost something."""
+        with write_errors(self._path):
+            os.close(self._descriptor)
 
 
 def sealed(commit: int) -> bytes:

@@ -3,15 +3,17 @@
 A snapshot is valid inside one transaction. Everything that it returns belongs together.
 """
 
+import functools
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.remark import Remark
+from vmr.errors import IndexFileError
 from vmr.retrieval.storage.blocks import DType, decode_block
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.records import (
@@ -27,6 +29,8 @@ from vmr.retrieval.storage.records import (
     Video,
     Window,
 )
+from vmr.retrieval.storage.schema import COUNTERS
+from vmr.retrieval.storage.where import Where
 
 _VIDEO = (
     "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, v.remarks, "
@@ -40,6 +44,7 @@ _WINDOW = (
 _VIDEO_ORDER = "ORDER BY rtrim(r.path, '/') || '/' || v.path"
 _WINDOW_ORDER = f"{_VIDEO_ORDER}, w.start_s, w.end_s, w.id"
 _VALUES_AT_ONCE = 10_000
+_WHAT_TO_DO = "see vmr-index verify, and build the index again"
 
 
 class Snapshot:
@@ -60,8 +65,10 @@ class Snapshot:
 
     def meta(self, key: str) -> Any:
         """Return a value of the table meta; None if there is no such key."""
-        row = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else row[0]
+        (value,) = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone() or (None,)
+        if key in COUNTERS and not isinstance(value, int):
+            raise IndexFileError(f"the counter {key} of the index is damaged: {_WHAT_TO_DO}")
+        return value
 
     @property
     def settings(self) -> IndexSettings:
@@ -78,7 +85,7 @@ class Snapshot:
         for path, text in self._database.execute("SELECT path, other_files FROM roots"):
             if root is not None and text_to_path(path) != root:
                 continue
-            for kind, count in json.loads(text).items():
+            for kind, count in _counts(text):
                 counts[kind] = counts.get(kind, 0) + count
         return dict(sorted(counts.items(), key=lambda kind_count: (-kind_count[1], kind_count[0])))
 
@@ -93,8 +100,9 @@ class Snapshot:
     def num_damaged(self) -> int:
         """Count the videos that were read with damage."""
         query = "SELECT remarks FROM videos WHERE remarks != '[]'"
-        remarks = (json.loads(text) for (text,) in self._database.execute(query))
-        return sum(any(remark["kind"] == "damage" for remark in of_video) for of_video in remarks)
+        return sum(
+            any(remark.kind == "damage" for remark in _remarks(text)) for (text,) in self._database.execute(query)
+        )
 
     def num_failures(self) -> int:
         """Count the files that could not be read."""
@@ -107,9 +115,21 @@ class Snapshot:
         query = "SELECT ifnull(sum(n), 0) FROM vectors WHERE +space_id = ? AND id > ?"
         return self._count(query, space_id, after_block)
 
-    def videos(self) -> Iterator[Video]:
-        """Yield the videos in the order of the index."""
-        return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+    def num_texts(self) -> int:
+        """Count the texts of all videos."""
+        return self._count("SELECT count(*) FROM texts")
+
+    def videos(self, where: Where | None = None) -> Iterator[Video]:
+        """Yield the videos in the order of the index, all or those that a condition selects."""
+        if where is None:
+            return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+        query = f"{_VIDEO} WHERE {where.condition} {_VIDEO_ORDER}"
+        return map(_video, self._database.execute(query, where.parameters))
+
+    def video_ids(self, where: Where) -> list[int]:
+        """Return the numbers of the videos that a condition selects, the lowest first."""
+        query = f"SELECT v.id FROM videos v JOIN roots r ON r.id = v.root_id WHERE {where.condition} ORDER BY v.id"
+        return [number for (number,) in self._database.execute(query, where.parameters)]
 
     def video(self, video_id: int) -> Video | None:
         """Return a video; None if it is not in the index."""
@@ -170,7 +190,7 @@ class Snapshot:
         # Without the plus, SQLite finds the rows by their space and sorts all of them by id, with their data.
         query = "SELECT id, first_window, n, crc, data FROM vectors WHERE +space_id = ? AND id > ? ORDER BY id"
         for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
-            yield Block(number, first, decode_block(data, dim, dtype, n, crc))
+            yield Block(number, first, _rows(data, dim, dtype, n, crc))
 
     def vectors_of(self, space_id: int, window_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the vectors of windows. Of a block, only the rows that are asked for are made float32.
@@ -195,7 +215,7 @@ class Snapshot:
                 _, first, n, crc, data = row
                 stop = int(np.searchsorted(wanted, first + n))
                 places = wanted[start:stop] - first
-                vectors[order[start:stop]] = decode_block(data, dim, dtype, n, crc, places)
+                vectors[order[start:stop]] = _rows(data, dim, dtype, n, crc, places)
                 is_there[order[start:stop]] = True
             start = stop
         return vectors, is_there
@@ -211,10 +231,7 @@ class Snapshot:
             "SELECT r.path, f.path, f.size, f.mtime_ns, f.inode, f.seen_ns, f.reason FROM failures f "
             "JOIN roots r ON r.id = f.root_id ORDER BY r.path, f.path"
         )
-        return [
-            FailedFile(text_to_path(root), text_to_path(path), None if state[0] is None else FileState(*state), reason)
-            for root, path, *state, reason in self._database.execute(query)
-        ]
+        return [_failure(row) for row in self._database.execute(query)]
 
     def texts(self, video_id: int) -> list[Text]:
         """Return the texts of a video in the order in which they were given."""
@@ -253,11 +270,39 @@ class Snapshot:
         return int(self._database.execute(query, parameters).fetchone()[0])
 
 
+Value = TypeVar("Value")
+
+
+def _from_row(make: Callable[..., Value]) -> Callable[..., Value]:
+    """Damage that SQLite does not notice, such as a text that is no JSON, becomes an IndexFileError."""
+
+    @functools.wraps(make)
+    def made(*row: Any) -> Value:
+        try:
+            return make(*row)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise IndexFileError(f"a row of the index is damaged ({error}): {_WHAT_TO_DO}") from error
+
+    return made
+
+
+@_from_row
+def _counts(text: str) -> list[tuple[str, int]]:
+    return [(kind, int(count)) for kind, count in json.loads(text).items()]
+
+
+@_from_row
+def _remarks(text: str) -> tuple[Remark, ...]:
+    return tuple(Remark(**remark) for remark in json.loads(text))
+
+
+@_from_row
 def _space(row: Sequence[Any]) -> Space:
     number, name, encoder, fingerprint, dim, dtype, frames, kind, search = row
     return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, json.loads(search))
 
 
+@_from_row
 def _video(row: Sequence[Any]) -> Video:
     number, root, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, remarks, metadata, first, n = row
     return Video(
@@ -266,7 +311,7 @@ def _video(row: Sequence[Any]) -> Video:
         content_hash=content_hash,
         state=FileState(size, mtime_ns, inode, seen_ns),
         duration_s=duration_s,
-        remarks=tuple(Remark(**remark) for remark in json.loads(remarks)),
+        remarks=_remarks(remarks),
         id=number,
         metadata=json.loads(metadata),
         first_window=first,
@@ -274,6 +319,16 @@ def _video(row: Sequence[Any]) -> Video:
     )
 
 
+_rows = _from_row(decode_block)
+
+
+@_from_row
+def _failure(row: Sequence[Any]) -> FailedFile:
+    root, path, *state, reason = row
+    return FailedFile(text_to_path(root), text_to_path(path), None if state[0] is None else FileState(*state), reason)
+
+
+@_from_row
 def _window(row: Sequence[Any]) -> Window:
     number, root, path, start_s, end_s = row
     return Window(number, f"{text_to_path(root).rstrip('/')}/{text_to_path(path)}", start_s, end_s)

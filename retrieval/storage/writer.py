@@ -101,6 +101,16 @@ class IndexWriter:
             if (self.folder / f"{DATABASE}-wal").stat().st_size > _MAX_LOG_BYTES:
                 self._empty_log()
 
+    def compact(self) -> None:
+        """Write the database anew, without the room of what was removed.
+
+        Raises:
+            VmrError: it cannot be written, for which there must be room for two copies; everything is still there.
+        """
+        with writing_errors(self.folder):
+            self._database.execute("VACUUM")
+        self._empty_log()
+
     def _open(self, stack: ExitStack) -> None:
         number = read_seal(self.folder)
         self._database = connect_to_write(self.folder)

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, VmrError
 from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder, check_encoder
@@ -87,11 +86,6 @@ class Spaces:
         """Note the ids of spaces whose commit has succeeded."""
         self._spaces = [replace(space, id=ids.get(space.name, space.id)) for space in self._spaces]
 
-    def frames(self, name: str) -> FrameSpec:
-        """Return which frames the model of a space takes."""
-        (space,) = [space for space in self._spaces if space.name == name]
-        return FrameSpec(**{key: value for key, value in space.frames.items() if key != "reader"})
-
     def encoder(self, name: str) -> Encoder:
         """Return the model of a space, which is loaded at the first call.
 
@@ -132,9 +126,9 @@ class Spaces:
             return load_model(name)
 
     def _check(self, space: Space, model: Encoder) -> None:
-        frames = {key: value for key, value in space.frames.items() if key != "reader"}
         is_same = (model.fingerprint, model.embed_dim) == (space.fingerprint, space.dim)
-        if not is_same or asdict(frame_spec(model)) != frames:
+        frames = asdict(frame_spec(model)) | {"reader": space.frames["reader"]}
+        if not is_same or not space.frames.items() <= frames.items():  # an old index does not say everything
             raise IndexFileError(
                 f"{self._folder} holds vectors of {space.name} ({space.fingerprint}), not of this {model.name} "
                 f"({model.fingerprint}): {_REMEDY}"

@@ -16,7 +16,7 @@ from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import AnyEncoder, DType, Spaces
-from vmr.retrieval.updating.work import Update, Work
+from vmr.retrieval.updating.work import Update, Work, make_files
 from vmr.retrieval.vectors.faiss_store import require_faiss
 
 DTYPES = ("float16", "float32")
@@ -125,6 +125,7 @@ def remove_videos(index: str | Path, patterns: Sequence[str | Path]) -> Update:
             for failure in failures:
                 if any(_matches(failure, pattern) for pattern in wanted):
                     changes.remove_failure(failure.root, failure.path)
+        make_files(writer)
     return Update(removed=[video.file for video in matching.values()])
 
 
@@ -147,6 +148,7 @@ def _update(
     work = Work(folder, listing, spaces, segmenter, update, decode, progress=progress)
     try:
         done = work.run()
+        make_files(folder.writer)
     except KeyboardInterrupt:
         if folder.is_fresh:
             raise

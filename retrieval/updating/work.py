@@ -9,19 +9,23 @@ import numpy as np
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
-from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.progress import progress_bar
 from vmr.retrieval.embed import EmbeddedVideo, embed_each
+from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
 from vmr.retrieval.updating.spaces import Spaces
+from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
+
+_ROWS_PER_FILE = 20_000  # so often a long update makes its rows fast to search
 
 _CHANGED = "changed while it was read: it is tried again at the next update"
 
@@ -40,7 +44,7 @@ class Update:
         unchanged: videos that were left as they are.
         failed: files that could not be read, and folders that could not be listed.
         failed_before: files that could not be read earlier and have not changed since; they were not tried again.
-        remarks: what was noticed about the videos that were embedded, by path.
+        remarks: what was noticed about the videos that were embedded.
     """
 
     embedded: list[str] = field(default_factory=list)
@@ -50,9 +54,9 @@ class Update:
     removed: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
     unchanged: list[str] = field(default_factory=list)
-    failed: list[FailedFile] = field(default_factory=list)
-    failed_before: list[FailedFile] = field(default_factory=list)
-    remarks: dict[str, tuple[Remark, ...]] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
+    failed_before: list[Failure] = field(default_factory=list)
+    remarks: list[VideoRemark] = field(default_factory=list)
 
 
 class Work:
@@ -87,6 +91,7 @@ class Work:
         self._known: dict[str, Video] = {}
         self._failures: dict[str, FailedFile] = {}
         self._roots = Roots((), listing)
+        self._num_new_rows = 0
 
     def run(self) -> Update:
         """Do everything.
@@ -102,14 +107,14 @@ class Work:
         plan = make_plan(self._listing, list(self._known.values()), list(self._failures.values()), self._update)
         self.done.unchanged = [video.file for video in plan.unchanged]
         self.done.kept = [video.file for video in plan.kept]
-        self.done.failed_before = plan.failed_before
+        self.done.failed_before = _told(plan.failed_before)
         self._move_and_refresh(plan)
         self._remove(plan)
         first, *others = self._spaces.groups()
         with self._bar:
             self._embed(plan.jobs, first, self._put)
             if self._folder.is_fresh:
-                reasons = {failure.file: failure.reason for failure in self.done.failed}
+                reasons = {failure.video: failure.reason for failure in self.done.failed}
                 first_file = plan.jobs[0].file
                 raise VmrError(
                     f"none of {len(plan.jobs)} videos can be read, first: {first_file}: {reasons[first_file]}"
@@ -199,7 +204,7 @@ class Work:
 
             self._commit(change)
         self.done.removed = [video.file for video in plan.gone]
-        self.done.failed += failures
+        self.done.failed += _told(failures)
 
     def _other_files(self, root: str) -> Mapping[str, int]:
         with self._folder.reader.snapshot() as snapshot:
@@ -217,7 +222,7 @@ class Work:
                     have[name] = set() if is_new else set(snapshot.video_ranges(ids[name])[:, 0].tolist())
             videos = list(snapshot.videos()) if have else []
         jobs: dict[tuple[str, ...], list[Job]] = {}
-        failed = {failure.file for failure in (*self.done.failed, *self.done.failed_before)}
+        failed = {failure.video for failure in (*self.done.failed, *self.done.failed_before)}
         for video in videos:
             names = tuple(name for name, windows in have.items() if video.first_window not in windows)
             state = self._listing.files.get(video.file)
@@ -257,8 +262,7 @@ class Work:
         if not by_file:
             return
         encoders = [self._spaces.encoder(name) for name in names]
-        frames = self._spaces.frames(names[0])
-        with closing(embed_each(by_file, encoders, frames, self._segmenter, decode=self._decode)) as ends:
+        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode)) as ends:
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
@@ -312,11 +316,15 @@ class Work:
             new.update(self._spaces.add_new(changes))
             change(changes, self._spaces.ids() | new)
             self.done.embedded.append(video.path)
-            self.done.remarks[video.path] = video.remarks
+            self.done.remarks += [VideoRemark(video.path, each.kind, each.text) for each in video.remarks]
 
         self._folder.commit(whole)
         self._waiting.clear()
         self._spaces.added(new)
+        self._num_new_rows += len(video.spans)
+        if self._num_new_rows >= _ROWS_PER_FILE:
+            make_files(self._folder.writer)
+            self._num_new_rows = 0
 
     def _fail(self, job: Job, reason: str, *, is_replaced: bool = False) -> None:
         """Note that a file cannot be read; what the index holds of earlier content is removed if it is replaced."""
@@ -329,7 +337,7 @@ class Work:
                 changes.remove_video(old.id)
             changes.put_failure(failure)
 
-        self.done.failed.append(failure)
+        self.done.failed += _told([failure])
         self._commit(change)
 
     def _place(self, file: str) -> tuple[str, str]:
@@ -338,7 +346,26 @@ class Work:
         return self._roots.place(file) if known is None else (known.root, known.path)
 
 
+def make_files(writer: IndexWriter) -> None:
+    """Bring the FAISS files of an index up to date with its rows, and remove those that it does not name.
+
+    Raises:
+        VmrError: a file cannot be written; the rows are searched without it.
+    """
+    with writer.reader.snapshot() as snapshot:
+        spaces = snapshot.spaces()
+    for space in spaces:
+        bring_up_to_date(writer, space.id)
+    with writer.reader.snapshot() as snapshot:
+        known = {generation.file for generation in snapshot.generations()}
+    remove_orphans(writer.folder, known)
+
+
 def _is_still(job: Job) -> bool:
     """Whether a file is as it was when it was listed."""
     now = FileState.of(job.file)
     return job.state is not None and now is not None and now.is_same(job.state)
+
+
+def _told(failures: Iterable[FailedFile]) -> list[Failure]:
+    return [Failure(failure.file, failure.reason) for failure in failures]

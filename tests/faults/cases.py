@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 import vmr
+from tests.faults import history
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
@@ -42,6 +43,10 @@ from vmr.retrieval.manifest import Manifest, Row
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
+from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.records import FailedFile
+from vmr.retrieval.storage.schema import DATABASE
+from vmr.retrieval.storage.verify import verify
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
 from vmr.train.config import RunConfig, TrainConfig
@@ -102,6 +107,43 @@ def write_an_index(folder: Path, version: int) -> None:
 
 def read_the_index(folder: Path) -> object:
     return vmr.open_index(folder).vectors.tobytes()
+
+
+def change_a_database(folder: Path, version: int) -> None:
+    """Every kind of change to an index, in one commit; to do it twice is to do it once."""
+    with history.open_writer(folder) as writer, writer.commit() as changes:
+        held = history.Held({"a": f"/moved/{version}", "b": "/videos/b"})
+        if version == 1:
+            changes.clear(history.SETTINGS)
+            history.prepare(changes, held)
+        for root in {*changes.snapshot.roots().values()} - {*held.roots.values()}:
+            changes.move_root(root, held.roots["a"])
+        for number in range(5):
+            put_an_item(changes, held, f"a/{number}.mp4", history.Item(100 * version + number, number, number, number))
+        there = {video.path: video.id for video in changes.snapshot.videos()}
+        if version == 2:
+            changes.remove_video(there["0.mp4"])
+            if "moved.mp4" in there:
+                changes.remove_video(there["moved.mp4"])
+            changes.move_video(there["1.mp4"], "/videos/b", "moved.mp4", history.file_state(history.Item(1, 1)))
+        changes.put_failure(FailedFile("/videos/b", "broken.mp4", None, f"broken {version}"))
+        changes.set_other_files("/videos/b", {"picture": version})
+
+
+def put_an_item(changes: Changes, held: history.Held, name: str, item: history.Item) -> None:
+    video = history.put(changes, held, name, item)
+    changes.set_metadata(video, history.metadata(item))
+    changes.set_texts(video, history.texts(item))
+
+
+def read_the_database(folder: Path) -> object:
+    """What a reader sees; None if it holds nothing yet, as after the commit that makes it."""
+    if not (folder / DATABASE).exists() or history.is_unfinished(folder):
+        return None
+    faults = verify(folder)
+    assert not faults, faults
+    found = history.seen(folder)
+    return found if found["videos"] else None
 
 
 # The feature cache and the log of re-ranking
@@ -338,6 +380,7 @@ def nothing_kept(folder: Path) -> object:
 
 CASES = {
     "index": Case(write_an_index, absent_or(read_the_index, "manifest.json")),
+    "database of an index": Case(change_a_database, read_the_database, is_database=True),
     "features": Case(put_features, read_features, is_database=True),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),

@@ -23,8 +23,8 @@ def launch(*command: object, world: int | None = None) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen) -> str:
+def finish(process: subprocess.Popen, timeout_s: float = 250) -> str:
     """Return all output of a process, which must end without an error."""
-    printed, _ = process.communicate(timeout=250)
+    printed, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, printed
     return printed

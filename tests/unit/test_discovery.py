@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
 from vmr.data.discovery.contents import describe_others, kind_of_other, suffix_kind
 from vmr.data.discovery.find import FoundVideos, find_videos
+from vmr.data.discovery.probe import probe_durations
 from vmr.data.media import VIDEO_SUFFIXES
 from vmr.errors import VideoError, VmrError
 
@@ -256,6 +258,7 @@ def test_a_folder_that_cannot_be_listed_does_not_end_the_search(public_folder, v
     finally:
         (public_folder / "locked").chmod(0o700)
     assert names(found) == {"a.mp4"}
+    assert found.unlisted == (public_folder / "locked",)  # the file that cannot be read is none of them
     assert [(Path(failure.path).name, failure.reason) for failure in found.failures] == [
         ("locked", "cannot list this folder: Permission denied"),
         ("secret.dat", "cannot be read: Permission denied"),
@@ -276,6 +279,7 @@ def test_a_folder_that_vanishes_does_not_end_the_search(tmp_path, video, monkeyp
     found = find_videos(tmp_path)
     assert names(found) == {"a.mp4"}
     assert [failure.reason for failure in found.failures] == ["cannot list this folder: No such file or directory"]
+    assert found.unlisted == (tmp_path / "b",)
 
 
 def test_hostile_files_without_a_suffix_are_failures(tmp_path, video):
@@ -302,6 +306,97 @@ def test_nothing_to_find_says_what_is_there(tmp_path):
     (tmp_path / "x").symlink_to("nowhere")
     with pytest.raises(VmrError, match=r"below it; 1 cannot be examined, first: .*/x: cannot be read: No such file"):
         find_videos(tmp_path)
+
+
+# Several folders
+
+
+def test_several_folders_are_searched_and_a_file_below_two_of_them_is_found_once(tmp_path, video, monkeypatch):
+    for name in ("a/1.mp4", "a/in/2.mp4", "b/3.mp4", "c/4.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(video)
+    (tmp_path / "a/in/no").write_bytes(b"text")
+    (tmp_path / "a/in/.hidden").mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = find_videos([tmp_path / "b", tmp_path / "a", "a/in"])
+    assert found == [tmp_path / name for name in ("a/1.mp4", "a/in/2.mp4", "b/3.mp4")]
+    assert found.other_files == {"hidden": 1, "no suffix": 1}
+    assert find_videos(("c", "b")) == [Path("b/3.mp4"), Path("c/4.mp4")]
+
+
+def test_several_folders_are_an_error_where_all_are_empty_or_one_is_missing(tmp_path, video):
+    for name in ("full", "empty", "void"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "full/a.mp4").write_bytes(video)
+    assert names(find_videos([tmp_path / "empty", tmp_path / "full"])) == {"a.mp4"}
+    with pytest.raises(VmrError, match=r"/empty, .*/void: no video in this folder or below it$"):
+        find_videos([tmp_path / "empty", tmp_path / "void"])
+    assert find_videos([tmp_path / "empty", tmp_path / "void"], may_be_empty=True) == []
+    for folders, said in (([tmp_path / "full", tmp_path / "gone"], "gone: no such folder"), ([], "no folder given")):
+        with pytest.raises(VmrError, match=said):
+            find_videos(folders, may_be_empty=True)
+
+
+# Lengths
+
+
+def test_lengths_are_told_without_decoding(tmp_path):
+    """Of every kind of file that states a length, or whose times can be read at both ends; equal to the decoded one."""
+    lengths = {}
+    for name, recipe in {**RECIPES, **CONTAINERS}.items():
+        path = write_video(tmp_path / f"{name.strip('.')}{recipe.suffix}", recipe)
+        with VideoReader(path) as reader:
+            lengths[path] = reader.duration_s
+    told = dict(zip(lengths, probe_durations(list(lengths), ONE_WORKER), strict=True))
+    unknown = {path.suffix for path, length_s in told.items() if length_s is None}
+    assert unknown == {".mkv", ".mjpeg", ".mjpg", ".h264", ".h265", ".hevc", ".m1v", ".m2v"}
+    assert [path.stem for path, length_s in told.items() if path.suffix == ".mkv" and length_s is None] == [
+        "h264_mkv_no_index"
+    ]
+    for path, length_s in told.items():
+        assert length_s is None or length_s == pytest.approx(lengths[path], abs=0.041), path  # a picture lasts 0.04 s
+
+
+def test_a_length_that_cannot_be_told_is_none_and_a_hanging_file_costs_its_timeout(tmp_path, video):
+    (tmp_path / "a.mp4").write_bytes(video)
+    (tmp_path / "cut.mp4").write_bytes(video[: len(video) // 2])
+    (tmp_path / "text.mp4").write_text("text")
+    (tmp_path / "empty.mp4").touch()
+    os.mkfifo(tmp_path / "fifo.mp4")
+    write_hanging(tmp_path / "hanging.mkv")
+    paths = ["hanging.mkv", "a.mp4", "cut.mp4", "text.mp4", "empty.mp4", "fifo.mp4", "gone.mp4", "a.mp4"]
+    start = time.monotonic()
+    told = list(probe_durations([tmp_path / name for name in paths], DecodeOptions(num_workers=1, timeout_s=1)))
+    assert told == [None, 2.4, None, None, None, None, None, 2.4]
+    assert 1 <= time.monotonic() - start < 60
+    assert list(probe_durations([])) == []
+
+
+def test_a_clock_that_jumps_tells_no_length(tmp_path):
+    """Two recordings in one file: by their times, the second began 26 hours after the first."""
+    first = write_video(tmp_path / "1.ts", RECIPES["h264_ts"]).read_bytes()
+    later = replace(RECIPES["h264_ts"], first_pts=25 * 95_000)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(first + write_video(tmp_path / "2.ts", later).read_bytes())
+    with VideoReader(joined) as reader:
+        assert reader.duration_s == pytest.approx(4.8)
+    assert list(probe_durations([joined, tmp_path / "1.ts", tmp_path / "2.ts"], ONE_WORKER)) == [
+        None,
+        pytest.approx(2.4),
+        pytest.approx(2.4),
+    ]
+
+
+def test_lengths_come_while_others_are_asked_for_and_leaving_early_ends_the_workers(tmp_path, video):
+    (tmp_path / "a.mp4").write_bytes(video)
+    write_hanging(tmp_path / "hanging.mkv")
+    before = threading.active_count()
+    told = probe_durations([tmp_path / "a.mp4", *[tmp_path / "hanging.mkv"] * 5], ONE_WORKER)
+    assert next(told) == 2.4
+    start = time.monotonic()
+    told.close()
+    assert time.monotonic() - start < 8
+    assert threading.active_count() == before
 
 
 # The whole

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.old_indexes import VECTORS, old_index
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_old_index, open_reader
@@ -16,41 +17,6 @@ from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.vectors.faiss_store import FaissStore
 
 WRITTEN = Path(__file__).parent.parent / "written_before" / "index"
-VECTORS = np.eye(5, 3, dtype=np.float32) / 3
-
-
-def old_index(folder: Path, **changes: object) -> Path:
-    """Write an index of schema 1 with five rows; returns the manifest."""
-    folder.mkdir()
-    store = FaissStore(3, path=folder / f"vectors-{'0' * 32}.faiss")
-    store.add(np.arange(5), VECTORS)
-    store.commit()
-    spans = [("b.mp4", 0.0, 2.0), ("b.mp4", 1.0, 3.5), ("a/c.mp4", 0.0, 1.5), ("\udcff.mp4", 0.0, 2.0), ("b.mp4", 2, 4)]
-    content = {
-        "schema": "vmr-index/1",
-        "counts": {"videos": 3, "rows": 5, "failures": 1},
-        "encoder": "tiny",
-        "fingerprint": "f00d",
-        "embed_dim": 3,
-        "num_frames": 4,
-        "window_s": 2.0,
-        "stride_s": 1.0,
-        "reader": "pyav",
-        "root": "/videos",
-        "rows": [
-            dict(zip(("id", "video", "start_s", "end_s"), (i, *span), strict=True)) for i, span in enumerate(spans)
-        ],
-        "failures": [{"video": "sub/broken.mp4", "reason": "is empty"}],
-        "remarks": [{"video": "b.mp4", "kind": "damage", "text": "3 frames are missing"}],
-        "other_files": {".txt": 2},
-        "vectors_file": store.path.name,
-        "vectors_sha256": store.sha256,
-        "created": "2026-11-01T00:00:00+00:00",
-        "vmr_version": "0.1.0",
-    }
-    path = folder / "manifest.json"
-    path.write_text(json.dumps({**content, **changes}))
-    return path
 
 
 def test_everything_is_read(tmp_path):

@@ -122,7 +122,7 @@ def test_paths(value, video, tmp_path):
         (lambda: vmr.build_index([video], value, tiny), "out is"),
         (lambda: vmr.build_index([value], tmp_path / "x", tiny), "path"),
         (lambda: vmr.embed_videos([value], tiny), "path"),
-        (lambda: vmr.find_videos(value), "folder is"),
+        (lambda: vmr.find_videos([value]), "folder is"),
         (lambda: vmr.load_dataset(value), "dataset is"),
         (lambda: vmr.evaluate(value, tiny), "dataset is"),
         (lambda: vmr.read_video(value, tiny), "path is"),

@@ -10,9 +10,10 @@ from jsonargparse.typing import PositiveInt
 
 from vmr.cli.common import refuse
 from vmr.cli.data_protocols import check_protocol
-from vmr.cli.output import print_table, printable
+from vmr.cli.output import print_table
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
+from vmr.progress import printable
 
 if TYPE_CHECKING:
     from vmr.data.training.doctor import Diagnosis

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmr.cli.output import print_table, printable
+from vmr.cli.output import print_table
 from vmr.errors import AnnotationError, VmrError
+from vmr.progress import printable
 
 if TYPE_CHECKING:
     from vmr.eval.protocols.check import Inventory

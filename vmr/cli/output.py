@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from vmr.progress import printable
+
 if TYPE_CHECKING:
     from vmr.eval.report.report import Report
     from vmr.eval.report.tables import Cell
@@ -110,15 +112,6 @@ def print_report(report: "Report") -> None:
 
 def _with_small(cell: "Cell") -> str:
     return f"{cell.text} ({cell.small})" if cell.small else cell.text
-
-
-def printable(text: str) -> str:
-    """Return a text in which control characters are escaped, because a file name may hold any of them.
-
-    Args:
-        text: any text.
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _from_here(path: str) -> str:

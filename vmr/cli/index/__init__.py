@@ -7,10 +7,12 @@ a command runs.
 from collections.abc import Sequence
 
 from vmr.cli.common import run_subcommands
-from vmr.cli.index import build, show, tune
+from vmr.cli.index import build, care, show, tune
+
+GROUPS = (build, show, care, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point."""
-    commands = {**build.COMMANDS, **show.COMMANDS, **tune.COMMANDS}
+    commands = {name: command for group in GROUPS for name, command in group.COMMANDS.items()}
     run_subcommands("vmr-index", "Make and look after indexes of videos.", commands, argv)

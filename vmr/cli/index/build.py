@@ -1,6 +1,10 @@
-"""`vmr-index build`: make an index of videos."""
+"""`vmr-index build`, `add` and `remove`: the commands that change which videos an index holds."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from jsonargparse.typing import PositiveFloat
 
@@ -8,58 +12,154 @@ from vmr.cli.common import Commands
 from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
+from vmr.progress import printable
+from vmr.retrieval.updating.plan import UpdateOptions
+
+if TYPE_CHECKING:
+    from vmr.retrieval.updating.work import Update
 
 LEFT_OUT = 3
 """The exit status of `vmr-index build --fail-on-skip` if a video was left out."""
 
 
 def build(
-    dir: str,
+    dir: list[str],
     out: str,
-    encoder: str = "offline",
+    encoder: list[str] | str | None = None,
     window: PositiveFloat | None = 8.0,
     stride: PositiveFloat | None = None,
+    dtype: Literal["float16", "float32"] | None = None,
     overwrite: bool = False,
     fail_on_skip: bool = False,
     *,
+    update: UpdateOptions,
     decode: DecodeOptions,
 ) -> None:
-    """Embed every video under a folder, window by window, and write an index.
+    """Bring an index up to date with every video under some folders; make it if there is none.
+
+    Files that have not changed are not opened. After an interrupt or a kill the same command goes on.
 
     Args:
-        dir: folder of videos, searched with its subfolders
-        out: folder of the index to write
-        encoder: name or path of a model; vmr-info lists them
+        dir: folders of videos, searched with their subfolders; files are taken whatever their names
+        out: folder of the index
+        encoder: name or path of a model, or a list of them; default, those of the index, or `offline` for a new one.
+            vmr-info lists them
         window: seconds that one row of the index covers; with null, each whole video is one row
         stride: seconds from the start of one window to the start of the next; default, half a window
-        overwrite: replace an index that `out` already holds
+        dtype: how vectors are stored; default, as the index does, or float16 for a new one
+        overwrite: start anew, also with another encoder or other windows; the old index stays until the first video is
+            embedded
         fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
     """
-    import vmr
+    from vmr.retrieval.updating.update import update_index
 
-    index = vmr.build_index(
-        dir,
-        out,
-        encoder,
-        window_s=window,
-        stride_s=stride,
-        decode=decode,
-        overwrite=overwrite,
-        progress=True,
-    )
-    info = index.info
-    print_failures(index.failures)
-    print_remarks(index.remarks)
+    with _interrupt_told():
+        done = update_index(
+            dir,
+            out,
+            encoder,
+            window_s=window,
+            stride_s=stride,
+            dtype=dtype,
+            decode=decode,
+            overwrite=overwrite,
+            update=update,
+            progress=True,
+        )
+    _print_update(done)
     print(f'next: vmr-search {out} "a sentence"')
-    counts = [
-        f"{len(index)} rows of {info.num_videos} videos",
-        f"{info.num_damaged} read with damage" if info.num_damaged else "",
-        f"{info.num_failures} left out",
-        describe_others(info.other_files),
-    ]
-    print(f"{out}: {', '.join(filter(None, counts))}")
-    if fail_on_skip and info.num_failures:
+    _print_counts(out, fail_on_skip)
+
+
+def add(
+    index: str,
+    path: list[str],
+    encoder: list[str] | str | None = None,
+    fail_on_skip: bool = False,
+    *,
+    update: UpdateOptions,
+    decode: DecodeOptions,
+) -> None:
+    """Add videos to an index, or embed them again if they have changed.
+
+    Args:
+        index: folder of the index
+        path: videos, and folders of videos
+        encoder: name or path of a further model; default, those of the index
+        fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
+    """
+    from vmr.retrieval.updating.update import add_videos
+
+    with _interrupt_told():
+        done = add_videos(index, path, encoder, decode=decode, update=update, progress=True)
+    _print_update(done)
+    _print_counts(index, fail_on_skip)
+
+
+def remove(index: str, pattern: list[str]) -> None:
+    """Take videos out of an index; their files stay.
+
+    Args:
+        index: folder of the index
+        pattern: paths of videos or folders, or patterns such as "cam1/*.mp4" for paths relative to the index's folders
+    """
+    from vmr.retrieval.updating.update import remove_videos
+
+    _print_update(remove_videos(index, pattern))
+    _print_counts(index)
+
+
+@contextmanager
+def _interrupt_told() -> Iterator[None]:
+    """Say what an interrupted update has done."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if interrupt.args:
+            print(printable(str(interrupt)), file=sys.stderr)
+        raise
+
+
+def _print_update(done: "Update") -> None:
+    """Print what an update did: names of what is not as expected on standard error, and counts."""
+    print_failures(done.failed)
+    if done.failed_before:
+        print(
+            f"left out as before: {len(done.failed_before)}, which have not changed: --retry-failed tries them again",
+            file=sys.stderr,
+        )
+    print_remarks(done.remarks)
+    counts: dict[str, Sequence[object]] = {
+        "embedded": done.embedded,
+        "renamed": done.renamed,
+        "copied": done.copied,
+        "read and unchanged": done.refreshed,
+        "removed": done.removed,
+        "missing but kept": done.kept,
+        "unchanged": done.unchanged,
+    }
+    print(", ".join(f"{len(names)} {what}" for what, names in counts.items() if names) or "nothing to do")
+
+
+def _print_counts(folder: str, fail_on_skip: bool = False) -> None:
+    """Print how much an index holds; exit with status 3 if it lacks something and that is asked for."""
+    from vmr.retrieval.storage.reader import IndexReader
+
+    with IndexReader(Path(folder)) as reader, reader.snapshot() as snapshot:
+        damaged, failures = snapshot.num_damaged(), snapshot.num_failures()
+        counts = [
+            f"{snapshot.num_windows()} rows of {snapshot.num_videos()} videos",
+            f"{damaged} read with damage" if damaged else "",
+            f"{failures} left out",
+            describe_others(snapshot.other_files()),
+        ]
+    print(f"{folder}: {', '.join(filter(None, counts))}")
+    if fail_on_skip and failures:
         sys.exit(LEFT_OUT)
 
 
-COMMANDS: Commands = {"build": (build, ["dir"], "vmr-index build videos --out index --window 8 --stride 4")}
+COMMANDS: Commands = {
+    "build": (build, ["dir"], "vmr-index build videos --out index --window 8 --stride 4"),
+    "add": (add, ["index", "path"], "vmr-index add index more/clip.mp4"),
+    "remove": (remove, ["index", "pattern"], 'vmr-index remove index "cam1/*.mp4"'),
+}

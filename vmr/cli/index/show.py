@@ -1,7 +1,17 @@
-"""`vmr-index info`: what an index holds."""
+"""`vmr-index info` and `list`: what an index holds."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmr.cli.common import Commands
-from vmr.cli.output import print_failures, print_remarks, print_table
+from vmr.cli.output import clock, print_failures, print_remarks, print_table
+
+if TYPE_CHECKING:
+    from vmr.retrieval.storage.snapshot import Snapshot
 
 
 def info(index: str) -> None:
@@ -19,7 +29,7 @@ def info(index: str) -> None:
     rows = [
         ("encoder", info.encoder),
         ("fingerprint", info.fingerprint),
-        ("dimensions", str(info.embed_dim)),
+        ("dimensions", f"{info.embed_dim}, as {info.dtype}"),
         ("videos", str(info.num_videos)),
         ("rows", str(info.num_windows)),
         ("one row", f"{window}, {info.num_frames} frames, read by {info.reader}"),
@@ -27,6 +37,8 @@ def info(index: str) -> None:
         ("left out", str(info.num_failures)),
         ("other files", others or "0"),
         ("folders", ", ".join(info.roots)),
+        ("spaces", ", ".join(info.spaces)),
+        ("searched by", info.kind),
         ("created", f"{info.created} by vmr {info.vmr_version}"),
     ]
     print_table(str(index), ("", ""), rows)
@@ -34,4 +46,61 @@ def info(index: str) -> None:
     print_remarks(opened.remarks)
 
 
-COMMANDS: Commands = {"info": (info, ["index"], "vmr-index info index")}
+def list_(index: str, json: bool = False, failures: bool = False) -> None:
+    """Print the videos of an index.
+
+    Args:
+        index: folder of the index
+        json: print one JSON object with all videos, their windows, and the files that were left out
+        failures: print the files that were left out instead of the videos
+    """
+    from vmr.retrieval.legacy import open_reader
+
+    with closing(open_reader(Path(index))) as reader, reader.snapshot() as snapshot:
+        if json:
+            _print_json(snapshot, failures)
+        elif failures:
+            print_table(index, ("left out", "reason"), [(each.file, each.reason) for each in snapshot.failures()])
+        else:
+            rows = [(clock(each.duration_s), str(each.num_windows), each.file) for each in snapshot.videos()]
+            print_table(index, ("length", "rows", "video"), rows)
+
+
+def _print_json(snapshot: "Snapshot", only_failures: bool) -> None:
+    """Print an object line by line: an index may hold more than should be in memory at once."""
+    print("{")
+    if not only_failures:
+        print(' "videos": [')
+        _print_items(_videos(snapshot))
+        print(" ],")
+    print(' "failures": [')
+    _print_items({"video": each.file, "reason": each.reason} for each in snapshot.failures())
+    print(" ]\n}")
+
+
+def _videos(snapshot: "Snapshot") -> Iterator[dict[str, Any]]:
+    windows = groupby(snapshot.windows(), lambda window: window.file)  # in the order of the videos
+    for video, (_, own) in zip(snapshot.videos(), windows, strict=True):
+        yield {
+            "video": video.file,
+            "size": video.state.size,
+            "sha256": video.content_hash.hex() or None,
+            "duration_s": video.duration_s,
+            "remarks": [{"kind": remark.kind, "text": remark.text} for remark in video.remarks],
+            "metadata": dict(video.metadata),
+            "windows": [{"id": one.id, "start_s": one.start_s, "end_s": one.end_s} for one in own],
+        }
+
+
+def _print_items(items: Iterator[dict[str, Any]]) -> None:
+    before = ""
+    for item in items:
+        print(f"{before}  {json.dumps(item)}", end="")
+        before = ",\n"
+    print()
+
+
+COMMANDS: Commands = {
+    "info": (info, ["index"], "vmr-index info index"),
+    "list": (list_, ["index"], "vmr-index list index --json"),
+}

@@ -77,6 +77,10 @@ class DecodePool:
             run.stop(kill=remaining > 0)
             self._run = None
 
+    def peak_bytes(self) -> int:
+        """Return the most memory that the running workers have used together; 0 on other systems than Linux."""
+        return sum(worker.peak_bytes() for worker in self._workers)
+
     def close(self) -> None:
         """Stop decoding and end the workers. Does nothing if they have ended."""
         if self._run is not None:

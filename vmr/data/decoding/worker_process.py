@@ -26,6 +26,7 @@ from vmr.data.decoding.segments import DecodedSegment, WorkerMessageError
 from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.from_json import from_json
+from vmr.memory import peak_bytes
 
 _START_TIMEOUT_S = 120.0  # a worker may take long to start on a busy machine
 _MAX_HEADER_BYTES = 1 << 16
@@ -137,6 +138,11 @@ class WorkerProcess:
         except BaseException:  # raised by job.answer; the process still waits for an answer
             self.end()
             raise
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that the process has used; 0 if it does not run, see `vmr.memory.peak_bytes`."""
+        process = self._process
+        return 0 if process is None else peak_bytes(process.pid)
 
     def kill(self) -> None:
         """Kill the process. A thread that waits for its answer gets a `DecodeFailure`."""

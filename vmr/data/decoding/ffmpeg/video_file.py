@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _NOT_VIDEOS = {"concat", "dash", "hls", "imf", "tty", "image2", "ico"}
 # These containers state how long the video is. In the others FFmpeg estimates it.
 _STATE_DURATION = {"avi", "asf", "flv", "matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
+_LEAST_BYTES_PER_S = 1000  # of a video in which something moves
 # A title that is not UTF-8 must not make a video unreadable. PyAV 19 never fails on it and no longer takes the option.
 _METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _PICTURE_CODECS = {"bmp", "jpeg2000", "jpegls", "mjpeg", "png", "tiff", "webp"}
@@ -107,6 +108,19 @@ class VideoFile:
         elif self.container.duration:
             stated = self.container.duration / av.time_base
         return stated or None
+
+    @property
+    def probable_s(self) -> float | None:
+        """The duration that the container states, or that FFmpeg takes from its times without reading all of it.
+
+        None if neither tells it: the file has no times, or says that more than a second passes in a kilobyte, as where
+        the clock of a broadcast jumps.
+        """
+        if self.stated_s is not None:
+            return self.stated_s
+        has_times = av.format.Flags.no_timestamps not in av.format.Flags(self.container.format.flags)
+        measured_s = (self.container.duration or 0) / av.time_base if has_times else 0.0
+        return measured_s if 0 < measured_s * _LEAST_BYTES_PER_S <= self.container.size else None
 
     def reach_s(self) -> float:
         """Read all packets, also those of sound; return the end of the last one, in seconds from the first."""
