@@ -51,6 +51,8 @@ class Delta:
         if allowed is not None:
             is_wanted = is_wanted & allowed[self._ids[: self._length]]
         places = np.flatnonzero(is_wanted)
+        if not len(places):
+            return np.empty(0, np.float32), np.empty(0, np.int64)
         rounded = (self._rows[: self._length] @ query)[places]
 
         def find(n: int) -> Ranked:

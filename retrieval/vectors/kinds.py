@@ -163,8 +163,12 @@ def factory_of_space(kind: str, dtype: str, num_rows: int, thresholds: Threshold
 
 
 def with_lists(factory: str, num_rows: int) -> str:
-    """Put the number of lists of a file into the kind: sqrt(num_rows), but no more than can be trained on the rows."""
-    return factory.replace("{n}", str(max(1, min(round(math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))))
+    """Put the number of lists of a file into the kind: 2 sqrt(num_rows), but no more than can be trained on the rows.
+
+    With 100,000 rows, twice the square root found more in six tenths of the time of the square root, and four times the
+    square root found no more, but took three times as long to train.
+    """
+    return factory.replace("{n}", str(max(1, min(round(2 * math.sqrt(num_rows)), num_rows // POINTS_PER_LIST))))
 
 
 def without_lists(factory: str) -> str:

@@ -58,8 +58,8 @@ def test_the_same_kind(pattern, factory, same):
 
 
 def test_lists_and_training():
-    # sqrt(1e6) = 1000; 500 // 39 = 12 is less than sqrt(500) = 22
-    assert [with_lists("IVF{n},SQ8", n) for n in (10**6, 500, 3)] == ["IVF1000,SQ8", "IVF12,SQ8", "IVF1,SQ8"]
+    # 2 sqrt(1e6) = 2000; 500 // 39 = 12 is less than 2 sqrt(500) = 45
+    assert [with_lists("IVF{n},SQ8", n) for n in (10**6, 500, 3)] == ["IVF2000,SQ8", "IVF12,SQ8", "IVF1,SQ8"]
     assert with_lists("SQfp16", 500) == "SQfp16"
     assert [num_training_rows(kind) for kind in ("IVF1000,SQ8", "IVF10,SQ8", "SQ8")] == [64_000, 16_384, 16_384]
     assert [kind for kind in ("Flat", "SQfp16", "HNSW32,SQfp16", "HNSW32,Flat") if needs_training(kind)] == []
