@@ -5,6 +5,7 @@ from pathlib import Path
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.retrieval.index import VideoIndex, open_index
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import AnyEncoder, DType
 from vmr.retrieval.updating.update import update_index
@@ -64,7 +65,7 @@ def build_index(
         decode=decode,
         overwrite=overwrite,
         update=update,
-        progress=progress,
+        hooks=Hooks(progress=progress),
     )
     first = encoder[0] if isinstance(encoder, list | tuple) and encoder else encoder
     return open_index(out, first)

@@ -30,14 +30,21 @@ def encode_block(vectors: Vectors, dtype: DType) -> tuple[bytes, int]:
     return data, zlib.crc32(data)
 
 
-def decode_block(
-    data: bytes, dim: int, dtype: DType, n: int, crc: int, places: NDArray[np.int64] | slice = slice(None)
-) -> Vectors:
-    """Return the vectors of a block, float32 (n, D), or those at some places in it.
+def decode_block(data: bytes, dim: int, dtype: DType, n: int, crc: int) -> Vectors:
+    """Return the vectors of a block, float32 (n, D).
+
+    Raises:
+        IndexFileError: the bytes are not those that were written.
+    """
+    return decode_rows(data, dim, dtype, n, crc, slice(None))
+
+
+def decode_rows(data: bytes, dim: int, dtype: DType, n: int, crc: int, rows: NDArray[np.int64] | slice) -> Vectors:
+    """Return some vectors of a block, float32 (N, D), after all of it has been checked.
 
     Raises:
         IndexFileError: the bytes are not those that were written.
     """
     if zlib.crc32(data) != crc or len(data) != n * dim * _STORED[dtype].itemsize:
         raise IndexFileError("a block of vectors is damaged: see vmr-index verify, and build its video again")
-    return np.frombuffer(data, _STORED[dtype]).reshape(n, dim)[places].astype(np.float32)
+    return np.frombuffer(data, _STORED[dtype]).reshape(n, dim)[rows].astype(np.float32)

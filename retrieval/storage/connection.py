@@ -11,6 +11,7 @@ from vmr.retrieval.storage.schema import APPLICATION_ID, DATABASE, PAGE_BYTES, V
 
 _BUSY_S = 60.0  # a reader waits only while a writer opens or closes the database
 _CHECKPOINT_PAGES = 2000  # 32 MB
+_UNFINISHED = "{} is not a finished index: build it again with vmr-index build"
 
 
 def connect_to_write(folder: Path) -> sqlite3.Connection:
@@ -36,6 +37,8 @@ def connect_to_read(folder: Path) -> sqlite3.Connection:
     Raises:
         IndexFileError: there is none, or it is not one of this version.
     """
+    if _is_being_made(folder):
+        raise IndexFileError(_UNFINISHED.format(folder))
     with reading_errors(folder):
         database = _opened_to_read(folder)
         try:
@@ -82,11 +85,15 @@ def is_finished(folder: Path) -> bool:
     Raises:
         IndexFileError: the database cannot be read.
     """
-    path = folder / DATABASE
-    if not path.is_file() or Path(f"{path}-journal").exists():  # the journal is of a process that was making the file
+    if not holds_index(folder) or _is_being_made(folder):
         return False
     with reading_errors(folder), closing(_opened_to_read(folder)) as database:
         return is_created(database)
+
+
+def _is_being_made(folder: Path) -> bool:
+    """Whether there is a rollback journal, of a process that was making the database; later there is none."""
+    return (folder / f"{DATABASE}-journal").exists()
 
 
 def is_created(database: sqlite3.Connection) -> bool:
@@ -103,7 +110,7 @@ def check_version(folder: Path, database: sqlite3.Connection) -> None:
     (application,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if not version:
-        raise IndexFileError(f"{folder} is not a finished index: build it again with vmr-index build")
+        raise IndexFileError(_UNFINISHED.format(folder))
     if application != APPLICATION_ID:
         raise IndexFileError(f"{folder / DATABASE} is a database of another program")
     if version != VERSION:

@@ -55,8 +55,12 @@ class IndexReader:
                     self._database.execute("COMMIT")
 
     def copy_to(self, database: sqlite3.Connection) -> None:
-        """Copy everything into an empty database; inside a snapshot, what that holds."""
-        with self.snapshot():
+        """Copy everything into an empty database; inside a snapshot, what that holds.
+
+        Raises:
+            sqlite3.Error: the other database cannot be written.
+        """
+        with self._lock:
             self._database.backup(database)
 
     def close(self) -> None:

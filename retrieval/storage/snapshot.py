@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
-from vmr.retrieval.storage.blocks import DType, decode_block
+from vmr.retrieval.storage.blocks import decode_block, decode_rows
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.records import (
     Block,
@@ -26,6 +26,7 @@ from vmr.retrieval.storage.records import (
     Removed,
     Space,
     Text,
+    Vectors,
     Video,
     Window,
 )
@@ -175,7 +176,7 @@ class Snapshot:
             found |= {row[0]: _window(row) for row in self._database.execute(query, (some,))}
         return found
 
-    def video_ranges(self, space_id: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    def video_ranges(self, space_id: int) -> NDArray[np.int64]:
         """Return the first window and the number of windows of each block of a space, int64 (V, 2), by first window."""
         query = "SELECT first_window, n FROM vectors WHERE space_id = ? ORDER BY first_window"
         return np.array(self._database.execute(query, (space_id,)).fetchall(), np.int64).reshape(-1, 2)
@@ -186,39 +187,57 @@ class Snapshot:
         Raises:
             IndexFileError: a block is damaged.
         """
-        dim, dtype = self._shape(space_id)
+        space = self._space(space_id)
         # Without the plus, SQLite finds the rows by their space and sorts all of them by id, with their data.
         query = "SELECT id, first_window, n, crc, data FROM vectors WHERE +space_id = ? AND id > ? ORDER BY id"
         for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
-            yield Block(number, first, _rows(data, dim, dtype, n, crc))
+            yield _block(space, number, first, n, crc, data)
 
-    def vectors_of(self, space_id: int, window_ids: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return the vectors of windows. Of a block, only the rows that are asked for are made float32.
-
-        Args:
-            space_id: the space.
-            window_ids: int64 (N,).
-
-        Returns:
-            float32 (N, D), and which of the windows have a vector, bool (N,); the rows of the others have no meaning.
+    def blocks_of(self, space_id: int, window_ids: Iterable[int]) -> Iterator[Block]:
+        """Yield the blocks that hold some windows, by first window; windows without a vector are passed over.
 
         Raises:
             IndexFileError: a block is damaged.
         """
-        dim, dtype = self._shape(space_id)
-        vectors, is_there = np.empty((len(window_ids), dim), np.float32), np.zeros(len(window_ids), bool)
+        space = self._space(space_id)
+        for number, first, n, crc, data in self._rows_of_blocks(space_id, sorted(map(int, window_ids))):
+            yield _block(space, number, first, n, crc, data)
+
+    def vectors(self, space_id: int, window_ids: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.bool_]]:
+        """Read the vectors of some windows.
+
+        Args:
+            space_id: the space.
+            window_ids: int64 (N,), in any order.
+
+        Returns:
+            The vectors, float32 (N, D), and which of the windows have one, bool (N,).
+
+        Raises:
+            IndexFileError: a block that holds one of them is damaged.
+        """
+        space = self._space(space_id)
+        vectors, is_there = np.empty((len(window_ids), space.dim), np.float32), np.zeros(len(window_ids), bool)
         order = np.argsort(window_ids, kind="stable")
-        wanted, start = window_ids[order], 0
-        while start < len(wanted):
-            row, stop = self._block_row(space_id, int(wanted[start])), start + 1
-            if row is not None:
-                _, first, n, crc, data = row
-                stop = int(np.searchsorted(wanted, first + n))
-                places = wanted[start:stop] - first
-                vectors[order[start:stop]] = _rows(data, dim, dtype, n, crc, places)
-                is_there[order[start:stop]] = True
-            start = stop
+        ids = window_ids[order]
+        for _, first, n, crc, data in self._rows_of_blocks(space_id, ids.tolist()):
+            start, end = np.searchsorted(ids, [first, first + n])
+            vectors[order[start:end]] = _some_rows(space, data, n, crc, ids[start:end] - first)
+            is_there[order[start:end]] = True
         return vectors, is_there
+
+    def _rows_of_blocks(self, space_id: int, window_ids: Sequence[int]) -> Iterator[Sequence[Any]]:
+        """Yield id, first window, n, CRC and data of the blocks that hold windows, which are in increasing order."""
+        query = (
+            "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND first_window <= ? "
+            "ORDER BY first_window DESC LIMIT 1"
+        )
+        end = 0
+        for window_id in window_ids:
+            row = None if window_id < end else self._database.execute(query, (space_id, window_id)).fetchone()
+            if row is not None and window_id < row[1] + row[2]:
+                end = row[1] + row[2]
+                yield row
 
     def removed(self, after_seq: int = -1) -> list[Removed]:
         """Return the windows that were removed after a line; lines before meta.removed_from are not there."""
@@ -254,17 +273,8 @@ class Snapshot:
         rows = self._database.execute(query, (-1 if space_id is None else space_id,))
         return [Generation(*row) for row in rows]
 
-    def _block_row(self, space_id: int, window_id: int) -> Any:
-        row = self._database.execute(
-            "SELECT id, first_window, n, crc, data FROM vectors WHERE space_id = ? AND first_window <= ? "
-            "ORDER BY first_window DESC LIMIT 1",
-            (space_id, int(window_id)),
-        ).fetchone()
-        return row if row is not None and window_id < row[1] + row[2] else None
-
-    def _shape(self, space_id: int) -> tuple[int, DType]:
-        dim, dtype = self._database.execute("SELECT dim, dtype FROM spaces WHERE id = ?", (space_id,)).fetchone()
-        return dim, dtype
+    def _space(self, space_id: int) -> Space:
+        return _space(self._database.execute("SELECT * FROM spaces WHERE id = ?", (space_id,)).fetchone())
 
     def _count(self, query: str, *parameters: int) -> int:
         return int(self._database.execute(query, parameters).fetchone()[0])
@@ -319,7 +329,14 @@ def _video(row: Sequence[Any]) -> Video:
     )
 
 
-_rows = _from_row(decode_block)
+@_from_row
+def _block(space: Space, number: int, first: int, n: int, crc: int, data: bytes) -> Block:
+    return Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
+
+
+@_from_row
+def _some_rows(space: Space, data: bytes, n: int, crc: int, places: NDArray[np.int64]) -> Vectors:
+    return decode_rows(data, space.dim, space.dtype, n, crc, places)
 
 
 @_from_row

@@ -24,6 +24,7 @@ from vmr.errors import VmrError
 from vmr.memory import peak_bytes
 from vmr.models.encoder import Encoder
 from vmr.retrieval.embed import BATCH_SEGMENTS
+from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.segments import FixedWindows
 from vmr.retrieval.storage.schema import PAGE_BYTES
 from vmr.retrieval.vectors.kinds import AUTO, Thresholds, factory_of_space, has_lists
@@ -71,7 +72,6 @@ class BuildEstimate:
 def estimate_build(
     paths: Sequence[str | Path],
     encoders: Sequence[Encoder],
-    frames: FrameSpec,
     segmenter: FixedWindows | None,
     decode: DecodeOptions = DecodeOptions(),
     *,
@@ -83,8 +83,7 @@ def estimate_build(
 
     Args:
         paths: the videos.
-        encoders: the models, which take the same frames.
-        frames: which frames they take.
+        encoders: the models.
         segmenter: how videos are cut; None for whole videos.
         decode: how videos are decoded.
         sample_s: how long to measure, in seconds; two batches of windows are measured even if they take longer.
@@ -97,39 +96,60 @@ def estimate_build(
         raise VmrError("no videos given: name a folder or a list of files")
     if not real_number("sample_s", sample_s) >= 0:
         raise VmrError(f"sample_s is {sample_s}: expected a number of seconds from 0")
-    let_threads_sleep()
-    chosen = _evenly_by_size(videos)
     lengths = list(probe_durations(videos, decode))
-    sample = _Sample(encoders, sample_s, _cpu_of_a_worker(chosen[0], decode))
-    sample.run(DecodePool(frames, segmenter, decode), chosen)
-    if not sample.batches:
-        first = sample.failures[0]
-        raise VmrError(
-            f"none of a sample of {len(sample.failures)} videos can be read, first: {first.path}: {first.reason}"
-        )
+    samples = _measure(videos, encoders, segmenter, decode, sample_s)
+    first = samples[0]
     known = [length_s for length_s in lengths if length_s is not None]
-    mean_s = float(np.mean(known or [*sample.reached.values()]))
+    mean_s = float(np.mean(known or [*first.reached.values()]))
     all_s = [mean_s if length_s is None else length_s for length_s in lengths]
     rows = [_num_rows(length_s, segmenter) for length_s in all_s]
     # A whole video costs about the same, however long it is.
-    by_video = segmenter is None or not any(sample.reached.values())
+    by_video = segmenter is None or not any(first.reached.values())
     work = float(len(videos)) if by_video else math.fsum(all_s)
-    costs = sample.costs(by_video)
-    index_bytes = _table_bytes(rows) + sum(_vector_bytes(rows, encoder.embed_dim) for encoder in encoders)
+    costs = [sample.costs(by_video) for sample in samples]
+    vector_bytes = sum(_vector_bytes(rows, encoder.embed_dim) for encoder in encoders)
+    workers_bytes = max(sample.workers_bytes for sample in samples)
     return BuildEstimate(
         num_videos=len(videos),
         video_s=math.fsum(all_s),
         num_unknown=lengths.count(None),
-        sample_videos=len(sample.reached),
-        sample_s=math.fsum(sample.reached.values()),
-        sample_failures=tuple(sample.failures),
-        wall_s=costs.start_s + costs.wall_s * work,
-        spread=costs.spread,
-        cpu_s=sample.worker_cpu_s * sample.num_workers + costs.cpu_s * work,
+        sample_videos=len(first.reached),
+        sample_s=math.fsum(first.reached.values()),
+        sample_failures=tuple(first.failures),
+        wall_s=sum(cost.start_s + cost.wall_s * work for cost in costs),
+        spread=max(cost.spread for cost in costs),
+        cpu_s=sum(
+            each.worker_cpu_s * each.num_workers + cost.cpu_s * work for each, cost in zip(samples, costs, strict=True)
+        ),
         num_rows=sum(rows),
-        index_bytes=index_bytes,
-        memory_bytes=peak_bytes() + sample.workers_bytes + 4 * sum(rows) * max(each.embed_dim for each in encoders),
+        index_bytes=_table_bytes(rows) + vector_bytes,
+        memory_bytes=peak_bytes() + workers_bytes + 4 * sum(rows) * max(each.embed_dim for each in encoders),
     )
+
+
+def _measure(
+    videos: Sequence[str],
+    encoders: Sequence[Encoder],
+    segmenter: FixedWindows | None,
+    decode: DecodeOptions,
+    sample_s: float,
+) -> list[_Sample]:
+    """Measure each group of encoders that take the same frames, as a build decodes for each group by itself."""
+    let_threads_sleep()
+    groups: dict[FrameSpec, list[Encoder]] = {}
+    for encoder in encoders:
+        groups.setdefault(frame_spec(encoder), []).append(encoder)
+    chosen = _evenly_by_size(videos)
+    worker_cpu_s = _cpu_of_a_worker(chosen[0], decode)
+    samples = []
+    for frames, group in groups.items():
+        sample = _Sample(group, sample_s / len(groups), worker_cpu_s)
+        sample.run(DecodePool(frames, segmenter, decode), chosen)
+        if not sample.batches:
+            number, first = len(sample.failures), sample.failures[0]
+            raise VmrError(f"none of a sample of {number} videos can be read, first: {first.path}: {first.reason}")
+        samples.append(sample)
+    return samples
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vmr.data.media import has_video_suffix
 from vmr.errors import VmrError
 from vmr.files import require_folder
 from vmr.retrieval.storage.records import FileState
+from vmr.retrieval.updating.hooks import Hooks
 
 
 @dataclass(frozen=True)
@@ -25,25 +26,30 @@ class Listing:
         folders: the folders that were searched.
         failures: folders that cannot be listed and files that cannot be examined. Nobody knows what is below them.
         other_files: folder that was searched -> kind of files that are no videos -> how many.
+        held: files that are still being written. What the index says about them stays as it is.
     """
 
     files: Mapping[str, FileState | None]
     folders: tuple[str, ...] = ()
     failures: tuple[DecodeFailure, ...] = ()
     other_files: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
 
     def covers(self, file: str) -> bool:
         """Whether a file that is not among `files` is known not to be there."""
         is_hidden = any(is_below(file, failure.path) for failure in self.failures)
-        return not is_hidden and any(is_below(file, folder) for folder in self.folders)
+        return not is_hidden and file not in self.held and any(is_below(file, folder) for folder in self.folders)
 
 
-def list_files(videos: str | Path | Sequence[str | Path], decode: DecodeOptions = DecodeOptions()) -> Listing:
+def list_files(
+    videos: str | Path | Sequence[str | Path], decode: DecodeOptions = DecodeOptions(), hooks: Hooks = Hooks()
+) -> Listing:
     """List the videos that were named, and those in the folders that were named.
 
     Args:
         videos: a folder or a file, or a list of them. A file counts as a video whatever its name.
         decode: how files with unusual names are examined, see `vmr.find_videos`.
+        hooks: tell which files are still being written, and whether there may be no video.
 
     Raises:
         VmrError: nothing is given, a folder does not exist, cannot be listed or holds no video.
@@ -60,14 +66,21 @@ def list_files(videos: str | Path | Sequence[str | Path], decode: DecodeOptions 
             files[place] = None
             continue
         require_folder(one)
-        found = find_videos(Path(one), decode)
+        found = find_videos(Path(one), decode, may_be_empty=hooks.may_be_empty)
         files |= dict.fromkeys(_below(place, path, one) for path in found)
         for failure in found.failures:
             path = _below(place, Path(failure.path), one)
             failures[path] = DecodeFailure(path, failure.reason)
         other_files[place] = found.other_files
-    states = {file: FileState.of(file) for file in files}
-    return Listing(states, tuple(other_files), tuple(failures.values()), other_files)
+    states = {file: FileState.of(file) for file in (*files, *failures)}
+    held = frozenset(file for file, state in states.items() if state is not None and hooks.hold(file, state))
+    return Listing(
+        files={file: states[file] for file in files if file not in held},
+        folders=tuple(other_files),
+        failures=tuple(failure for file, failure in failures.items() if file not in held),
+        other_files=other_files,
+        held=held,
+    )
 
 
 class Roots:

@@ -8,11 +8,15 @@ from typing import cast
 from vmr.checks import check_path, check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import IndexFileError, VmrError
-from vmr.models.encoder import check_encoder
+from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.segments import FixedWindows, window_segmenter
+from vmr.retrieval.storage.connection import is_finished
+from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexedFile, IndexSettings, Video
+from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import AnyEncoder, DType, Spaces
@@ -33,21 +37,51 @@ def update_index(
     decode: DecodeOptions = DecodeOptions(),
     overwrite: bool = False,
     update: UpdateOptions = UpdateOptions(),
-    progress: bool = False,
+    hooks: Hooks = Hooks(),
 ) -> Update:
-    """Bring an index up to date; see `vmr.build_index`, which also opens it."""
+    """Bring an index up to date; see `vmr.build_index`, which also opens it, and `hooks`."""
     require_faiss()  # wrong values are found before any work
     out = Path(check_path("out", out))
     segmenter = window_segmenter(window_s, stride_s)
     encoders = _encoders(encoder)
     _check(dtype, decode)
-    listing = list_files(videos, decode)
+    listing = list_files(videos, decode, hooks)
     with UpdatedFolder(out, _settings(segmenter), overwrite) as folder:
         if not folder.is_fresh:
             _check_windows(folder, segmenter)
         return _update(
-            folder, listing, encoders, segmenter, dtype=dtype, decode=decode, update=update, progress=progress
+            folder,
+            listing,
+            encoders,
+            segmenter,
+            dtype=dtype,
+            decode=decode,
+            update=update,
+            hooks=hooks,
         )
+
+
+def load_encoders(
+    out: str | Path, encoder: AnyEncoder | Sequence[AnyEncoder] | None = None, *, reader: str, progress: bool = False
+) -> list[Encoder]:
+    """Load all models that an update of an index needs.
+
+    Args:
+        out: the folder of the index, which need not exist.
+        encoder: the models that are named; None for those of the index, `offline` for a new one.
+        reader: the library that decodes the videos.
+        progress: show that a model is being loaded.
+
+    Raises:
+        VmrError: as for `vmr.build_index`.
+    """
+    folder = Path(check_path("out", out))
+    known = []
+    if is_finished(folder):
+        with IndexReader(folder) as opened, opened.snapshot() as snapshot:
+            known = snapshot.spaces()
+    spaces = Spaces(folder, known, _encoders(encoder), dtype=None, reader=reader, progress=progress)
+    return [spaces.encoder(space.name) for space in spaces]
 
 
 def add_videos(
@@ -86,34 +120,47 @@ def add_videos(
         segmenter = window_segmenter(settings.window_s, settings.stride_s)
         listing = list_files(named, decode)
         return _update(
-            opened, listing, encoders, segmenter, dtype=None, decode=decode, update=update, progress=progress
+            opened,
+            listing,
+            encoders,
+            segmenter,
+            dtype=None,
+            decode=decode,
+            update=update,
+            hooks=Hooks(progress=progress),
         )
 
 
-def remove_videos(index: str | Path, patterns: Sequence[str | Path]) -> Update:
+def remove_videos(index: str | Path, patterns: Sequence[str | Path] = (), where: str | None = None) -> Update:
     """Take videos out of an index; their files stay.
 
     Args:
         index: the folder of the index.
         patterns: paths of videos or of folders, or patterns such as `cam1/*.mp4` for paths as the index lists them,
             relative to its folders; `*` also matches slashes.
+        where: an expression that selects videos, in place of patterns, see `vmr.retrieval.storage.where`.
 
     Returns:
         What was removed.
 
     Raises:
-        VmrError: no video matches one of the patterns; nothing is removed.
+        VmrError: no video matches one of the patterns, or is selected; nothing is removed.
         IndexFileError: there is no index, or another process writes it.
     """
     folder = Path(check_path("index", index))
     wanted = [str(pattern) for pattern in check_paths(patterns)]
-    if not wanted:
-        raise VmrError("no pattern given: name at least one video")
+    if not wanted and where is None:
+        raise VmrError("no pattern given: name at least one video, or select some with --where")
+    if wanted and where is not None:
+        raise VmrError("give patterns or --where, not both")
+    condition = None if where is None else Where.parse(where)
     with IndexWriter(folder) as writer:
         with writer.reader.snapshot() as snapshot:
-            videos = list(snapshot.videos())
+            videos = list(snapshot.videos(condition))
             failures = snapshot.failures()
-        matching: dict[int, Video] = {}
+        matching: dict[int, Video] = {} if condition is None else {video.id: video for video in videos}
+        if condition is not None and not videos:
+            raise VmrError(f"no video of {folder} is selected by {where}")
         for pattern in wanted:
             found = {video.id: video for video in videos if _matches(video, pattern)}
             if not found and not any(_matches(failure, pattern) for failure in failures):
@@ -138,14 +185,14 @@ def _update(
     dtype: DType | None,
     decode: DecodeOptions,
     update: UpdateOptions,
-    progress: bool,
+    hooks: Hooks,
 ) -> Update:
     known = []
     if not folder.is_fresh:
         with folder.reader.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(folder.folder, known, encoders, dtype=dtype, reader=decode.reader, progress=progress)
-    work = Work(folder, listing, spaces, segmenter, update, decode, progress=progress)
+    spaces = Spaces(folder.folder, known, encoders, dtype=dtype, reader=decode.reader, progress=hooks.progress)
+    work = Work(folder, listing, spaces, segmenter, update, decode, hooks=hooks)
     try:
         done = work.run()
         make_files(folder.writer)

@@ -7,16 +7,21 @@ nothing, and a file that is gone again when it is looked at is no error.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from vmr.checks import check_path, real_number, require_extra
+from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.files import walk_files
 from vmr.progress import printable
 from vmr.retrieval.storage.records import FileState
+from vmr.retrieval.updating.hooks import Hooks, Tell
+from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.settling import Settling
+from vmr.retrieval.updating.spaces import AnyEncoder
+from vmr.retrieval.updating.update import load_encoders, update_index
 from vmr.signals import StopSignals
 
 _PATIENCE = 5  # times the wait: so long may changes that do not end put an update off
@@ -25,27 +30,69 @@ _LOOK_REST = 20  # times the time that it takes to look at all files: so long th
 _RETRY_S, _MAX_RETRY_S = 10.0, 300.0
 _RESCAN_S = 600.0  # an update comes even without a sign: the system may have had no room for it
 
-Hold = Callable[[str, FileState], bool]
-"""Whether a file is to be left as it is for now: it is still being written."""
-Tell = Callable[[str], None]
-"""Is told of each change of an index, in a line. It raises KeyboardInterrupt if the update is to end."""
-
 
 class Updater(Protocol):
     """Brings an index up to date with folders."""
 
-    def __call__(self, folders: Sequence[str], hold: Hold, tell: Tell) -> object:
+    def __call__(self, folders: Sequence[str], hooks: Hooks) -> object:
         """Do so.
 
         Args:
             folders: those that are there.
-            hold: is asked about files that are new or have changed.
-            tell: is told of each change.
+            hooks: what to ask and to tell meanwhile.
         """
 
 
 class _CannotWatchError(Exception):
     """The system does not tell what changes; the message says why."""
+
+
+class _MissingError(Exception):
+    """A folder is not there; the message says so."""
+
+
+def watch_index(
+    folders: Sequence[str | Path],
+    out: str | Path,
+    encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    *,
+    window_s: float | None = 8.0,
+    stride_s: float | None = None,
+    decode: DecodeOptions = DecodeOptions(),
+    update: UpdateOptions = UpdateOptions(),
+    settle_s: float = 2.0,
+    poll: bool = False,
+    say: Tell = print,
+) -> None:
+    """Keep an index up to date with folders, until Ctrl-C or SIGTERM; a video in flight is finished first.
+
+    The index is locked only while it is updated. It may come to be empty, and is made even if there is no video yet.
+
+    Args:
+        folders: folders of videos; see `watch_folders`.
+        out: the folder of the index.
+        encoder: the models; they are loaded once. None for those of the index; `offline` for a new one.
+        window_s: as for `vmr.build_index`.
+        stride_s: as for `vmr.build_index`.
+        decode: how videos are decoded.
+        update: how files are compared with the index.
+        settle_s: see `watch_folders`.
+        poll: see `watch_folders`.
+        say: is told what happens, in lines.
+
+    Raises:
+        VmrError: as for `vmr.build_index` and `watch_folders`, of the first update only.
+    """
+    models: list[AnyEncoder] = []
+
+    def bring_up_to_date(present: Sequence[str], hooks: Hooks) -> None:
+        if not models:
+            models.extend(load_encoders(out, encoder, reader=decode.reader))
+        update_index(
+            present, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
+        )
+
+    watch_folders(folders, bring_up_to_date, settle_s=settle_s, poll=poll, ignored=[out], say=say)
 
 
 def watch_folders(
@@ -112,7 +159,8 @@ class _Watch:
         self._retry_s = _RETRY_S
         self._error = ""
         self._has_begun = False
-        self._missing: set[str] = set()
+        self._missing: dict[str, str] = {}  # folder -> why it is not there
+        self._filled: set[tuple[int, int]] = set()  # folders in which something was
 
     @property
     def _is_stopped(self) -> bool:
@@ -153,14 +201,14 @@ class _Watch:
         try:
             for changes in watch(
                 *folders,
-                watch_filter=lambda _, path: self._matters(path),
+                watch_filter=None,  # while it leaves out everything, nothing is yielded, not even in time
                 debounce=tick_ms,
                 step=min(50, tick_ms),
                 rust_timeout=tick_ms,
                 yield_on_timeout=True,
                 stop_event=self,
             ):
-                yield bool(changes)
+                yield any(self._matters(path) for _, path in changes)
         except FileNotFoundError:  # a folder has gone since it was looked at
             return
         except (OSError, RuntimeError) as error:
@@ -201,17 +249,32 @@ class _Watch:
         present = {}
         for folder in self._folders:
             try:
-                status = Path(folder).stat()
-            except OSError:
-                if folder not in self._missing:
-                    self._missing.add(folder)
-                    self._say(printable(f"{folder} is gone: its videos stay in the index until it is back"))
+                present[folder] = self._identity(folder)
+            except _MissingError as missing:
+                if self._missing.get(folder) != str(missing):
+                    self._missing[folder] = str(missing)
+                    self._say(printable(f"{folder} {missing}"))
                 continue
-            present[folder] = (status.st_dev, status.st_ino)
-            if folder in self._missing:
-                self._missing.discard(folder)
+            if self._missing.pop(folder, ""):
                 self._say(printable(f"{folder} is back"))
         return present
+
+    def _identity(self, folder: str) -> tuple[int, int]:
+        """Which folder this is. One that has been empty since it was seen first may be a disk that is not mounted."""
+        try:
+            status = Path(folder).stat()
+            identity = (status.st_dev, status.st_ino)
+            if identity not in self._filled:
+                with os.scandir(folder) as entries:
+                    if next(entries, None) is None:
+                        raise _MissingError(
+                            "is empty: videos that were in it stay in the index until something is in it"
+                        )
+                self._filled.add(identity)
+        except OSError as error:
+            reason = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be listed ({error.strerror})"
+            raise _MissingError(f"{reason}: its videos stay in the index until it is back") from None
+        return identity
 
     def _note(self, has_changed: bool) -> None:
         if has_changed:
@@ -240,7 +303,7 @@ class _Watch:
 
         self._first_s = None
         try:
-            self._update(folders, self._settling.waits, tell)
+            self._update(folders, Hooks(self._settling.waits, tell, may_be_empty=True))
         except KeyboardInterrupt:
             if not self._is_stopped:
                 raise

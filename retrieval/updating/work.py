@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
@@ -18,6 +16,7 @@ from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
 from vmr.retrieval.updating.spaces import Spaces
@@ -69,7 +68,7 @@ class Work:
         segmenter: cuts videos into windows.
         update: how files are compared with the index.
         decode: how videos are decoded.
-        progress: show a progress bar.
+        hooks: what to ask and to tell meanwhile.
     """
 
     def __init__(
@@ -81,12 +80,12 @@ class Work:
         update: UpdateOptions,
         decode: DecodeOptions,
         *,
-        progress: bool,
+        hooks: Hooks,
     ) -> None:
         self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
-        self._update, self._decode = update, decode
+        self._update, self._decode, self._hooks = update, decode, hooks
         self.done = Update()
-        self._bar = progress_bar(progress)
+        self._bar = progress_bar(hooks.progress)
         self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
         self._known: dict[str, Video] = {}
         self._failures: dict[str, FailedFile] = {}
@@ -113,6 +112,8 @@ class Work:
         first, *others = self._spaces.groups()
         with self._bar:
             self._embed(plan.jobs, first, self._put)
+            if self._folder.is_fresh and self._hooks.may_be_empty:
+                self._commit_with_spaces(lambda changes, ids: None)
             if self._folder.is_fresh:
                 reasons = {failure.video: failure.reason for failure in self.done.failed}
                 first_file = plan.jobs[0].file
@@ -147,6 +148,9 @@ class Work:
         self.done.refreshed = [video.file for video, _ in plan.refreshed]
         self.done.renamed = [(video.file, job.file) for video, job in plan.moved]
         self.done.copied = [(video.file, job.file) for video, job in plan.copied]
+        for what, pairs in (("renamed", self.done.renamed), ("copied", self.done.copied)):
+            for old, new in pairs:
+                self._hooks.tell(f"{what}: {old} -> {new}")
 
     def _move(self, changes: Changes, moved: Sequence[tuple[Video, Job]]) -> None:
         """Give videos new paths, which may be those of other videos that are moved or have lost their content."""
@@ -165,11 +169,11 @@ class Work:
         """Make a video of another one, which has the same content."""
         assert job.state is not None
         root, path = self._place(job.file)
-        windows, vectors = video.first_window + np.arange(video.num_windows), {}
-        for space in snapshot.spaces():
-            rows, is_there = snapshot.vectors_of(space.id, windows)
-            if is_there.all():
-                vectors[space.id] = rows
+        vectors = {
+            space.id: block.vectors
+            for space in snapshot.spaces()
+            for block in snapshot.blocks_of(space.id, [video.first_window])
+        }
         return NewVideo(
             root=root,
             path=path,
@@ -205,6 +209,10 @@ class Work:
             self._commit(change)
         self.done.removed = [video.file for video in plan.gone]
         self.done.failed += _told(failures)
+        for video in plan.gone:
+            self._hooks.tell(f"removed: {video.file}")
+        for failure in new:
+            self._hooks.tell(f"left out: {failure.file}: {failure.reason}")
 
     def _other_files(self, root: str) -> Mapping[str, int]:
         with self._folder.reader.snapshot() as snapshot:
@@ -307,6 +315,21 @@ class Work:
         self._commit_vectors(change, videos[0])
 
     def _commit_vectors(self, change: Callable[[Changes, Mapping[str, int]], None], video: EmbeddedVideo) -> None:
+        """Commit a change that brings vectors of a video."""
+
+        def whole(changes: Changes, ids: Mapping[str, int]) -> None:
+            change(changes, ids)
+            self.done.embedded.append(video.path)
+            self.done.remarks += [VideoRemark(video.path, each.kind, each.text) for each in video.remarks]
+
+        self._commit_with_spaces(whole)
+        self._num_new_rows += len(video.spans)
+        if self._num_new_rows >= _ROWS_PER_FILE:
+            make_files(self._folder.writer)
+            self._num_new_rows = 0
+        self._hooks.tell(f"embedded: {video.path}{''.join(f', {each.text}' for each in video.remarks)}")
+
+    def _commit_with_spaces(self, change: Callable[[Changes, Mapping[str, int]], None]) -> None:
         """Commit a change that needs the spaces, which are added if they are new; what has waited goes first."""
         new: dict[str, int] = {}
 
@@ -315,16 +338,10 @@ class Work:
                 waiting(changes)
             new.update(self._spaces.add_new(changes))
             change(changes, self._spaces.ids() | new)
-            self.done.embedded.append(video.path)
-            self.done.remarks += [VideoRemark(video.path, each.kind, each.text) for each in video.remarks]
 
         self._folder.commit(whole)
         self._waiting.clear()
         self._spaces.added(new)
-        self._num_new_rows += len(video.spans)
-        if self._num_new_rows >= _ROWS_PER_FILE:
-            make_files(self._folder.writer)
-            self._num_new_rows = 0
 
     def _fail(self, job: Job, reason: str, *, is_replaced: bool = False) -> None:
         """Note that a file cannot be read; what the index holds of earlier content is removed if it is replaced."""
@@ -339,6 +356,9 @@ class Work:
 
         self.done.failed += _told([failure])
         self._commit(change)
+        before = self._failures.get(job.file)
+        if before is None or before.state is not None or before.reason != reason:  # else it is tried at each update
+            self._hooks.tell(f"left out: {job.file}: {reason}")
 
     def _place(self, file: str) -> tuple[str, str]:
         """The root of a file and its path below it, as the index has them if it knows the file."""

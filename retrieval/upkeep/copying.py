@@ -53,21 +53,20 @@ def copy_index(folder: Path, to: Path) -> Copied:
         raise IndexFileError(f"{to} exists: name a new folder for the copy")
     require_database(folder)
     with IndexReader(folder) as reader, new_folder(to) as (temporary, put):
-        _copy(reader, temporary, to, put)
+        counts = _copy(reader, temporary, to, put)
         faults = verify(temporary)
         for fault in faults:
             if not fault.is_derived:
-                raise IndexFileError(f"{folder} is damaged: {fault.where}: {fault.what}")
-        with IndexReader(temporary) as copy, copy.snapshot() as snapshot:
-            counts = snapshot.num_videos(), snapshot.num_windows()
-        for end in ("wal", "shm"):  # of the readers above
+                said = fault.what.replace(str(temporary), str(to))
+                raise IndexFileError(f"{folder} is damaged, or its copy is: {fault.where}: {said}")
+        for end in ("wal", "shm"):  # of the check
             (temporary / f"{DATABASE}-{end}").unlink(missing_ok=True)
         num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
     return Copied(*counts, num_bytes, tuple(faults))
 
 
-def _copy(reader: IndexReader, temporary: Path, to: Path, put: Put) -> None:
-    """Copy what an index holds at one moment into an empty folder."""
+def _copy(reader: IndexReader, temporary: Path, to: Path, put: Put) -> tuple[int, int]:
+    """Copy what an index holds at one moment into an empty folder; return how many videos and windows that are."""
     earlier: list[Generation] | None = None
     while True:
         with ExitStack() as files, reader.snapshot() as snapshot:
@@ -82,7 +81,7 @@ def _copy(reader: IndexReader, temporary: Path, to: Path, put: Put) -> None:
             with new_copy(temporary, to) as database:
                 reader.copy_to(database)
             put(SEAL, sealed(snapshot.meta("commit")))
-            return
+            return snapshot.num_videos(), snapshot.num_windows()
 
 
 def _opened(path: Path, files: ExitStack) -> BinaryIO | None:

@@ -24,11 +24,15 @@ class Delta:
         """Return how many vectors there are, without those that were removed."""
         return int(np.count_nonzero(self._is_live[: self._length]))
 
+    def reserve(self, n: int) -> None:
+        """Make room for n more vectors, or for more: it grows by doubling."""
+        if self._length + n > len(self._ids):
+            self._move(slice(0, self._length), room=max(self._length + n, 2 * self._length))
+
     def add(self, first_id: int, vectors: Vectors) -> None:
         """Add vectors (n, D) under ids that follow each other."""
+        self.reserve(len(vectors))
         end = self._length + len(vectors)
-        if end > len(self._ids):
-            self._move(slice(0, self._length), room=2 * end)
         place = slice(self._length, end)
         self._rows[place] = vectors
         self._ids[place] = np.arange(first_id, first_id + len(vectors))

@@ -310,7 +310,7 @@ class FaissStore:
         if np.asarray(allowed).dtype == bool:
             bits = np.packbits(allowed, bitorder="little")
             return self._faiss.IDSelectorBitmap(bits), bits
-        return self._faiss.IDSelectorBatch(_checked_ids(allowed)), None
+        return self._faiss.IDSelectorBatch(_checked_ids(np.asarray(allowed))), None
 
     def _parameters(self, selector: Any, effort: int | None, list_selector: Any) -> Any:
         """Parameters of one search, which replace those of the index."""
@@ -344,7 +344,7 @@ class FaissStore:
             ) from error
 
 
-def _checked_ids(ids: Ids) -> Ids:
+def _checked_ids(ids: NDArray[Any]) -> Ids:
     """Return contiguous int64; raise VmrError unless the ids are a row of integers."""
     found = np.asarray(ids)
     if found.ndim != 1 or (len(found) and found.dtype.kind not in "iu"):

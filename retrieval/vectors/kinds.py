@@ -62,6 +62,7 @@ class Thresholds:
 THRESHOLDS = Thresholds()
 
 _MOST_WITH_FILTER = 3
+_WIDE_SHARE = 0.6
 
 
 @dataclass(frozen=True)
@@ -115,14 +116,14 @@ class Thoroughness:
         return min(num_held, math.ceil(max(wanted, 10 * num_candidates) / met_by_each))
 
     def ef_search(self, num_candidates: int, share: float, num_rows: int) -> int:
-        """Return how many rows one search of a graph keeps: more, as fewer rows may be found.
+        """Return how many rows one search of a graph keeps: below 60 % of the rows, more as fewer rows may be found.
 
         Args:
             num_candidates: how many rows the search is to find.
             share: of the rows that may be found, above 0.
             num_rows: all rows of the file.
         """
-        return min(num_rows, max(self.effort, num_candidates, math.ceil(self.effort * 0.15 / share)))
+        return min(num_rows, max(self.effort, num_candidates, math.ceil(self.effort * _WIDE_SHARE / share)))
 
 
 def factory_string(kind: str, num_rows: int) -> str:

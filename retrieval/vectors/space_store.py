@@ -57,8 +57,8 @@ class SpaceStore:
 
         Args:
             snapshot: of the transaction in which the space will be searched.
-            is_last_try: if the FAISS file is missing, search the space without it. With False, the method returns False
-                then: the writer may just have replaced the file, and the next snapshot names the new one.
+            is_last_try: if the FAISS file cannot be read, search the space without it. With False, the method returns
+                False then: the writer may just have replaced the file, and the next snapshot names the new one.
 
         Returns:
             Whether the space can be searched in this transaction.
@@ -76,11 +76,10 @@ class SpaceStore:
             raise IndexFileError(f"{self._folder}: the index was built again in another way: open it again")
         self._space = known[0]
         newest = next((each for each in snapshot.generations(self._space.id) if each.id not in self._unusable), None)
-        if not is_last_try and newest is not None and not (self._folder / newest.file).exists():
-            return False
         is_pruned = snapshot.meta("removed_from") > self._last_removed + 1
-        if self._version is None or is_pruned or newest != (self._file and self._file.generation):
-            self._load(newest)
+        is_new = self._version is None or is_pruned or newest != (self._file and self._file.generation)
+        if is_new and not self._load(newest, is_last_try):
+            return False
         self._take_changes()
         self._version = snapshot.version
         return True
@@ -124,7 +123,7 @@ class SpaceStore:
             VmrError: a window has no vector in this space.
             IndexFileError: a block of vectors is damaged.
         """
-        rows, is_there = self._now.vectors_of(self._space.id, np.asarray(ids, np.int64))
+        rows, is_there = self._now.vectors(self._space.id, np.asarray(ids, np.int64))
         if not is_there.all():
             raise VmrError(f"the space has no vector of window {np.asarray(ids)[~is_there][0]}")
         return rows
@@ -165,8 +164,8 @@ class SpaceStore:
         assert self._snapshot is not None, "refresh comes first"
         return self._snapshot
 
-    def _load(self, generation: Generation | None) -> None:
-        """Forget all rows, and open a FAISS file, or none."""
+    def _load(self, generation: Generation | None, is_last_try: bool = True) -> bool:
+        """Forget all rows, and open a FAISS file, or none; tell whether that was done."""
         self.close()
         self._file, self._version, self._prepared = None, None, []
         if generation is not None:
@@ -175,6 +174,8 @@ class SpaceStore:
                     raise IndexFileError(f"{self._folder / generation.file} is older than the list of removed videos")
                 self._file = GenerationFile(self._folder, generation, self._space.dim, self._space.dtype)
             except IndexFileError as error:
+                if not is_last_try:
+                    return False
                 self._do_without(generation, str(error))
         self._delta = Delta(self._space.dim)
         self._is_removed, self._has_removed = np.empty(0, bool), False
@@ -182,10 +183,12 @@ class SpaceStore:
             self._last_block, self._last_removed = -1, self._now.meta("next_removed") - 1
         else:
             self._last_block, self._last_removed = self._file.generation.upto_block, self._file.generation.upto_removed
+        return True
 
     def _take_changes(self) -> None:
         """Add the blocks, and remove the windows, that were not known yet."""
         self._prepared = [(allowed, prepared) for allowed, prepared in self._prepared if allowed is None]
+        self._delta.reserve(self._now.num_windows(self._space.id, self._last_block))
         for block in self._now.blocks(self._space.id, self._last_block):
             self._delta.add(block.first_window, block.vectors)
             self._last_block = block.id
@@ -228,11 +231,11 @@ class SpaceStore:
     def _mask(self, allowed: Ids | Mask) -> Mask:
         """Return a mask with a place for each window."""
         mask = np.zeros(self._num_ids, bool)
-        allowed = np.asarray(allowed)
-        if allowed.dtype == bool:
-            mask[: len(allowed)] = allowed[: len(mask)]
+        given = np.asarray(allowed)
+        if given.dtype == bool:
+            mask[: len(given)] = given[: len(mask)]
         else:
-            ids = allowed.astype(np.int64)
+            ids = given.astype(np.int64)
             mask[ids[(ids >= 0) & (ids < len(mask))]] = True
         return mask
 
@@ -325,7 +328,7 @@ class SpaceStore:
 
     def _file_rows(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids that the FAISS file has named."""
-        rows, is_there = self._now.vectors_of(self._space.id, ids)
+        rows, is_there = self._now.vectors(self._space.id, ids)
         if not is_there.all():
             raise _UnusableError(f"{self._folder / self._file.generation.file} is damaged: it names unknown windows")  # type: ignore[union-attr]
         return rows

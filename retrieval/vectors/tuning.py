@@ -125,7 +125,7 @@ def tune(
 def _noisy_rows(snapshot: Snapshot, space: Space, num_rows: int, seed: int) -> Vectors:
     rows = sample_rows(snapshot.blocks(space.id), num_rows, NUM_QUERIES, space.dim, seed=seed)
     noise = np.random.default_rng(seed).normal(size=rows.shape) / np.sqrt(space.dim)
-    return (rows + noise * np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows + noise * np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def _worst_scores(snapshot: Snapshot, space: Space, queries: Vectors, k: int) -> NDArray[np.float32]:

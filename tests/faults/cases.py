@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-import vmr
-from tests.faults import history
+from tests.faults import index_cases
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
@@ -36,17 +35,14 @@ from vmr.files import sha256_of
 from vmr.hashes import hash_file, remembered_hashes
 from vmr.models.saved_model import _read, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.retrieval.build import _write as write_index
 from vmr.retrieval.contact_sheet import save_contact_sheet
 from vmr.retrieval.feature_cache import FeatureCache, Features
-from vmr.retrieval.manifest import Manifest, Row
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
-from vmr.retrieval.storage.changes import Changes
-from vmr.retrieval.storage.records import FailedFile
-from vmr.retrieval.storage.schema import DATABASE
-from vmr.retrieval.storage.verify import verify
+from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.upkeep.exporting import export_vectors
+from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
 from vmr.train.config import RunConfig, TrainConfig
@@ -60,18 +56,22 @@ class Case:
     Attributes:
         write: write(folder, version): writes version 1 or 2 of something into a folder.
         read: what the folder holds, as a value; None if nothing is there. Raises an error if it is damaged.
+        begin: puts into a folder what is there before anything is written; it does nothing by default.
         replaces: whether version 2 may be written over version 1.
         in_parts: what is read is a dictionary, and each value of it is written for itself.
         is_cache: what cannot be written costs time and nothing else.
         is_database: SQLite writes, which copes with some errors without a word.
+        every: only every so many calls is made to fail.
     """
 
     write: Callable[[Path, int], object]
     read: Callable[[Path], object]
+    begin: Callable[[Path], object] = lambda folder: None
     replaces: bool = True
     in_parts: bool = False
     is_cache: bool = False
     is_database: bool = False
+    every: int = 1
 
 
 TOKENIZER = CaptionTokenizer()
@@ -93,57 +93,31 @@ def text_of(name: str) -> Callable[[Path], object]:
     return absent_or(lambda folder: (folder / name).read_text(), name)
 
 
-# The index
+# What is made of an index
+
+OPEN: dict[Path, IndexReader] = {}
 
 
-def write_an_index(folder: Path, version: int) -> None:
-    rows = tuple(Row(number, "a.mp4", number, number + 1.0) for number in range(200 * version))
-    about = {"encoder": "tiny", "fingerprint": "f00d", "embed_dim": 16, "num_frames": 2, "window_s": 1.0}
-    about |= {"stride_s": 1.0, "reader": "pyav", "root": "/videos", "created": "now", "vmr_version": "0"}
-    manifest = Manifest(**about, rows=rows, failures=(), remarks=(), vectors_file="", vectors_sha256="")
-    folder.mkdir(exist_ok=True)
-    write_index(folder, manifest, numbers(version, len(rows), 16))
+def original(version: int) -> Path:
+    """An index that nobody changes, outside the folder in which writing fails."""
+    folder = VIDEO.parent / f"index-{version}"
+    if not folder.exists():
+        index_cases.change(folder, version)
+    if folder not in OPEN:
+        OPEN[folder] = IndexReader(folder)  # SQLite's file of shared memory must not be made under a limit of sizes
+    return folder
 
 
-def read_the_index(folder: Path) -> object:
-    return vmr.open_index(folder).vectors.tobytes()
+def export_an_index(kind: str) -> Callable[[Path, int], object]:
+    return lambda folder, version: export_vectors(original(version), folder / f"a.{kind}", kind, space="half")
 
 
-def change_a_database(folder: Path, version: int) -> None:
-    """Every kind of change to an index, in one commit; to do it twice is to do it once."""
-    with history.open_writer(folder) as writer, writer.commit() as changes:
-        held = history.Held({"a": f"/moved/{version}", "b": "/videos/b"})
-        if version == 1:
-            changes.clear(history.SETTINGS)
-            history.prepare(changes, held)
-        for root in {*changes.snapshot.roots().values()} - {*held.roots.values()}:
-            changes.move_root(root, held.roots["a"])
-        for number in range(5):
-            put_an_item(changes, held, f"a/{number}.mp4", history.Item(100 * version + number, number, number, number))
-        there = {video.path: video.id for video in changes.snapshot.videos()}
-        if version == 2:
-            changes.remove_video(there["0.mp4"])
-            if "moved.mp4" in there:
-                changes.remove_video(there["moved.mp4"])
-            changes.move_video(there["1.mp4"], "/videos/b", "moved.mp4", history.file_state(history.Item(1, 1)))
-        changes.put_failure(FailedFile("/videos/b", "broken.mp4", None, f"broken {version}"))
-        changes.set_other_files("/videos/b", {"picture": version})
+def read_the_export(kind: str) -> Callable[[Path], object]:
+    def read(folder: Path) -> object:
+        rows = read_vector_file(folder / f"a.{kind}")
+        return rows.videos, rows.starts.tobytes(), rows.vectors.tobytes(), rows.about
 
-
-def put_an_item(changes: Changes, held: history.Held, name: str, item: history.Item) -> None:
-    video = history.put(changes, held, name, item)
-    changes.set_metadata(video, history.metadata(item))
-    changes.set_texts(video, history.texts(item))
-
-
-def read_the_database(folder: Path) -> object:
-    """What a reader sees; None if it holds nothing yet, as after the commit that makes it."""
-    if not (folder / DATABASE).exists() or history.is_unfinished(folder):
-        return None
-    faults = verify(folder)
-    assert not faults, faults
-    found = history.seen(folder)
-    return found if found["videos"] else None
+    return absent_or(read, f"a.{kind}")
 
 
 # The feature cache and the log of re-ranking
@@ -379,8 +353,23 @@ def nothing_kept(folder: Path) -> object:
 
 
 CASES = {
-    "index": Case(write_an_index, absent_or(read_the_index, "manifest.json")),
-    "database of an index": Case(change_a_database, read_the_database, is_database=True),
+    "changes of an index": Case(index_cases.change, index_cases.read, is_database=True),
+    "new or replaced index": Case(index_cases.build, index_cases.read, is_database=True, every=3),
+    "FAISS file of an index": Case(
+        index_cases.make_a_file, index_cases.read_parts, index_cases.begin, in_parts=True, is_database=True, every=2
+    ),
+    "compacted index": Case(
+        index_cases.compact, index_cases.read_index, index_cases.begin_index, replaces=False, is_database=True, every=3
+    ),
+    "copied index": Case(
+        index_cases.copy, index_cases.read_copy, index_cases.begin_index, replaces=False, is_database=True, every=3
+    ),
+    "upgraded index": Case(
+        index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=3
+    ),
+    "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
+    "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
+    "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),
     "features": Case(put_features, read_features, is_database=True),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),

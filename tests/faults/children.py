@@ -39,6 +39,11 @@ def call(function: Callable[[], Any], seconds: int = 60) -> Any:
     Raises:
         ChildError: the function raised an error, or the child crashed or took too long.
     """
+    return begin(function, seconds)()
+
+
+def begin(function: Callable[[], Any], seconds: int = 60) -> Callable[[], Any]:
+    """Begin to run a function in a child; returns what waits for it, as `call` does."""
     read_end, write_end = os.pipe()
 
     def run() -> None:
@@ -52,12 +57,16 @@ def call(function: Callable[[], Any], seconds: int = 60) -> Any:
 
     child = start(run)
     os.close(write_end)
-    with os.fdopen(read_end, "rb") as pipe:
-        data = pipe.read()
-    status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status):
-        raise ChildError(signal.Signals(os.WTERMSIG(status)).name, "the process was killed")
-    kind, value = pickle.loads(data)
-    if kind != "value":
-        raise ChildError(kind, value)
-    return value
+
+    def end() -> Any:
+        with os.fdopen(read_end, "rb") as pipe:
+            data = pipe.read()
+        status = os.waitpid(child, 0)[1]
+        if os.WIFSIGNALED(status):
+            raise ChildError(signal.Signals(os.WTERMSIG(status)).name, "the process was killed")
+        kind, value = pickle.loads(data)
+        if kind != "value":
+            raise ChildError(kind, value)
+        return value
+
+    return end

@@ -7,11 +7,13 @@ killed, whose write-ahead log is still needed. It prints one JSON object. `flips
     harmless    nothing that the index holds has changed: the bytes are not in use
     opening     opening the index failed
     reading     reading all of it failed
+    searching   a search failed
+    misled      a search did not find a window by its own vector, and said nothing
     verify      verify said so
 
 `wrong` has a line for each trial in which something had changed and verify did not say so, damage to the log was not
 noticed when the index was opened, something else than a VmrError was raised, vectors were read that were never written,
-or an index to which no harm was done could not be changed afterwards.
+a search was misled by a file of FAISS that had been read once, or an index that was right could not be changed.
 """
 
 import hashlib
@@ -22,22 +24,25 @@ import shutil
 import signal
 import sqlite3
 import sys
+import threading
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tests.faults import children
-from tests.faults.history import Held, Item, metadata, open_writer, operations, put, seen, texts
+from tests.faults.history import THRESHOLDS, Held, Item, metadata, open_writer, operations, put, seen, texts
 from vmr.errors import VmrError
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.vectors.generations import bring_up_to_date
+from vmr.retrieval.vectors.space_store import SpaceStore
 
 VIDEOS = 250  # besides those of the history, so that most bytes are in use
 OPERATIONS = 60
@@ -46,6 +51,20 @@ LOG = "index.db-wal"
 SHARES = {"index.db": 10, LOG: 4, "seal": 1, "faiss": 4}  # of the trials, by file
 CUTS = 0.2  # of the trials: the others change a bit
 QUERIES = ("door", "person", "walks to", "1043")
+
+
+class Content(NamedTuple):
+    """What a database holds.
+
+    Attributes:
+        digest: of everything, found without the code that is tested.
+        blocks: vectors as they are read.
+        own: space, window and vector of some windows.
+    """
+
+    digest: str
+    blocks: set[bytes]
+    own: list[tuple[int, int, np.ndarray]]
 
 
 def main() -> None:
@@ -92,6 +111,17 @@ def make(folder: Path, seed: int) -> None:
                 video = put(changes, held, f"a/many/{number}.mp4", item)
                 changes.set_metadata(video, metadata(item))
                 changes.set_texts(video, texts(item))
+        _make_files(writer)
+        with writer.commit() as changes:
+            for video in list(changes.snapshot.videos())[:9]:
+                changes.remove_video(video.id)
+
+
+def _make_files(writer: IndexWriter) -> None:
+    with writer.reader.snapshot() as snapshot:
+        spaces = snapshot.spaces()
+    for space in spaces:
+        bring_up_to_date(writer, space.id, thresholds=THRESHOLDS)
 
 
 def make_log(folder: Path, seed: int) -> None:
@@ -134,19 +164,20 @@ def cut(file: Path, chance: random.Random) -> str:
 # Who notices
 
 
-def probe(file: Path, known: tuple[str, set[bytes]]) -> dict[str, Any]:
+def probe(file: Path, known: Content) -> dict[str, Any]:
     """Say who notices that a file of an index was changed; the keys are those of the program's counts, and `wrong`."""
     folder = file.parent
     told: dict[str, Any] = {"wrong": []}
     try:
-        digest = content(folder)[0]
-    except (sqlite3.Error, UnicodeDecodeError) as error:
+        digest = content(folder).digest
+    except (sqlite3.Error, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
         digest = repr(error)
     is_empty_seal = file.name == "seal" and not file.stat().st_size  # as after a power cut: it says nothing
-    is_harmless = digest == known[0] and file.suffix != ".faiss" and (file.name != "seal" or is_empty_seal)
+    is_harmless = digest == known.digest and file.suffix != ".faiss" and (file.name != "seal" or is_empty_seal)
     attempts: dict[str, Callable[[], object]] = {
         "opening": lambda: IndexReader(folder).close(),
-        "reading": lambda: _check_vectors(seen(folder), known[1]),
+        "reading": lambda: _check_vectors(seen(folder), known.blocks),
+        "searching": lambda: _search(folder, known.own, told, file.suffix == ".faiss"),
         "verify": lambda: _raise(verify(folder)),
     }
     for name, attempt in attempts.items():
@@ -177,6 +208,23 @@ def _check_vectors(found: dict[str, Any], written: set[bytes]) -> None:
         raise ValueError("vectors were read that were never written")
 
 
+def _search(folder: Path, own: list[tuple[int, int, np.ndarray]], told: dict[str, Any], is_faiss: bool) -> None:
+    """Search for windows by their own vectors, before and after the files of FAISS were read once."""
+    with IndexReader(folder) as reader, reader.snapshot() as snapshot:
+        stores = {space.id: SpaceStore(folder, space, exact_rows=5) for space in snapshot.spaces()}
+        for is_read in (False, True):
+            for thread in threading.enumerate() if is_read else ():
+                if thread.name == "vmr-check-index":
+                    thread.join()
+            for space_id, window, vector in own:
+                stores[space_id].refresh(snapshot)
+                _, found = stores[space_id].search(vector[None], 1)
+                if found[0, 0] != window:
+                    told["misled"] = True
+                    if is_faiss and is_read:
+                        raise AssertionError(f"window {window} is not found")
+
+
 def _raise(faults: list[Any]) -> None:
     if faults:
         raise VmrError("; ".join(map(str, faults)))
@@ -190,8 +238,7 @@ def _change_it(folder: Path) -> None:
     assert not faults, f"it was right until it was changed: {faults}"
 
 
-def content(folder: Path) -> tuple[str, set[bytes]]:
-    """A digest of all that a database holds, without the code that is tested, and all vectors as they are read."""
+def content(folder: Path) -> Content:
     database = sqlite3.connect(f"file:{folder}/index.db?mode=ro", uri=True)
     rows = [database.execute("SELECT type, name, tbl_name, sql FROM sqlite_master").fetchall()]
     tables = [name for kind, name, *_ in rows[0] if kind == "table" and not name.startswith("texts_fts")]
@@ -207,10 +254,15 @@ def content(folder: Path) -> tuple[str, set[bytes]]:
         values = database.execute(f"SELECT DISTINCT {column} FROM videos NOT INDEXED ORDER BY 1").fetchall()
         rows += [database.execute(query, value).fetchall() for value in values]
     stored = {"float16": "<f2", "float32": "<f4"}
-    blocks = database.execute("SELECT s.dtype, v.data FROM vectors v JOIN spaces s ON s.id = v.space_id").fetchall()
-    read = {np.frombuffer(data, stored[dtype]).astype(np.float32).tobytes() for dtype, data in blocks}
+    query = "SELECT s.id, s.dim, s.dtype, v.first_window, v.data FROM vectors v JOIN spaces s ON s.id = v.space_id"
+    blocks = [
+        (space, first, np.frombuffer(data, stored[dtype]).astype(np.float32).reshape(-1, dim))
+        for space, dim, dtype, first, data in database.execute(query)
+    ]
     database.close()
-    return hashlib.sha256(repr(rows).encode()).hexdigest(), read
+    digest = hashlib.sha256(repr(rows).encode()).hexdigest()
+    own = [(space, first, block[0]) for space, first, block in blocks[:: len(blocks) // 20]]
+    return Content(digest, {block.tobytes() for _, _, block in blocks}, own)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,9 @@ Everything follows from a seed and from what is held before, so two processes ag
 import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,21 @@ from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FailedFile, FileState, IndexSettings, NewVideo, Space, Text
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.vectors.faiss_store import require_faiss
+from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
+from vmr.retrieval.vectors.kinds import Thresholds
+from vmr.retrieval.vectors.space_store import SpaceStore
 
+require_faiss()  # once, and not in every child of a program
 SETTINGS = IndexSettings(window_s=8.0, stride_s=4.0)
 DIMENSIONS = {"half": 16, "whole": 6}
 SPACES = {
     "half": Space(0, "half", "tiny", "f00d", 16, "float16", {"num_frames": 4}),
     "whole": Space(0, "whole", "small", "beef", 6, "float32", {"num_frames": 8, "reader": "pyav"}),
 }
+THRESHOLDS = Thresholds(
+    file_rows=10, list_rows=80, flat_delta=5, delta=5, delta_share=0.02, removed_share=0.05, growth=2.0
+)
 NAMES = [f"{root}/{number}.mp4" for root in "ab" for number in range(12)] + ["a/\udcff \n.mp4", "b/é%.mp4"]
 
 
@@ -97,9 +107,12 @@ def prepare(changes: Changes, held: Held) -> None:
         changes.add_space(space)
 
 
-def open_writer(folder: Path) -> IndexWriter:
-    """A writer; it makes the index if there is none."""
-    return IndexWriter(folder, SETTINGS, lambda changes: prepare(changes, Held()))
+@contextmanager
+def open_writer(folder: Path) -> Iterator[IndexWriter]:
+    """Open a writer, which makes the index if there is none, and remove FAISS files that a kill left."""
+    with IndexWriter(folder, SETTINGS, lambda changes: prepare(changes, Held())) as writer:
+        remove_orphans(folder, file_names(folder))
+        yield writer
 
 
 def operations(seed: int, held: Held) -> Iterator[Operation]:
@@ -107,12 +120,20 @@ def operations(seed: int, held: Held) -> Iterator[Operation]:
     chance = random.Random(seed)
     number = seed * 1000
     kinds = {kind: weight for kind, (weight, _) in STEPS.items()}
+    wholes: dict[str, float] = {"several": 4, "clear": 0.2, "file": 4, "file anew": 1, "compact": 0.5}
     while True:
         number += 1
-        kind = chance.choices([*kinds, "several", "clear"], [*kinds.values(), 4, 0.4])[0]
+        kind = chance.choices([*kinds, *wholes], [*kinds.values(), *wholes.values()])[0]
         if kind == "clear":
             held = replace(Held(), roots=held.roots)
             yield Operation(kind, lambda writer, held=held: _clear(writer, held), held)
+            continue
+        if kind == "compact":
+            yield Operation(kind, lambda writer: writer.compact(), held)
+            continue
+        if kind.startswith("file"):
+            name = chance.choice([*SPACES])
+            yield Operation(kind, partial(_bring_up_to_date, name=name, force=kind == "file anew"), held)
             continue
         steps = []
         for each in (
@@ -143,6 +164,13 @@ def put(changes: Changes, held: Held, name: str, item: Item) -> int:
     root, path = held.place(name)
     content, state, windows = content_hash(item), file_state(item), spans(item)
     return changes.put_video(NewVideo(root, path, content, state, windows[-1][1], remarks(item), windows, made))
+
+
+def _bring_up_to_date(writer: IndexWriter, name: str, force: bool) -> None:
+    """Make a FAISS file of a space, or merge the newer rows into it, or do without one if the space is small."""
+    with writer.reader.snapshot() as snapshot:
+        (space,) = (space for space in snapshot.spaces() if space.name == name)
+    bring_up_to_date(writer, space.id, thresholds=THRESHOLDS, force=force)
 
 
 # Steps: from what is held, the change and what is held afterwards.
@@ -351,6 +379,26 @@ def seen(folder: Path) -> dict[str, Any]:
         return seen_in(snapshot)
 
 
+def check_search(folder: Path) -> None:
+    """Check that a search of each space finds the windows that it has, and each by its own vector."""
+    with IndexReader(folder) as reader, reader.snapshot() as snapshot:
+        for space in snapshot.spaces():
+            store = SpaceStore(folder, space, exact_rows=5)
+            store.refresh(snapshot)
+            blocks = list(snapshot.blocks(space.id))
+            ids = [block.first_window + row for block in blocks for row in range(len(block.vectors))]
+            _, found = store.search(np.ones((1, space.dim), np.float32), len(ids) + 10)
+            assert sorted(found[0, : len(ids)].tolist()) == sorted(ids), "a search sees other rows than the database"
+            assert (found[0, len(ids) :] == -1).all()
+            for block in blocks[:5]:
+                scores, found = store.search(block.vectors[:1], 1)
+                assert found[0, 0] == block.first_window, f"window {block.first_window} is not found: {scores}"
+            names = [generation.file for generation in snapshot.generations(space.id)]
+            used = [] if store.generation is None else [store.generation.file]
+            assert used == names, "the FAISS file is not used"
+            store.close()
+
+
 def is_unfinished(folder: Path) -> bool:
     """Whether there is no index yet: its making was interrupted."""
     try:
@@ -362,9 +410,13 @@ def is_unfinished(folder: Path) -> bool:
 
 def is_named(folder: Path, name: str) -> bool:
     """Whether a file belongs to an index."""
+    return name in file_names(folder) | {"index.db", "index.db-wal", "index.db-shm", "seal", ".lock"}
+
+
+def file_names(folder: Path) -> set[str]:
+    """The FAISS files that an index names."""
     with IndexReader(folder) as reader, reader.snapshot() as snapshot:
-        files = {generation.file for generation in snapshot.generations()}
-    return name in files | {"index.db", "index.db-wal", "index.db-shm", "seal", ".lock"}
+        return {generation.file for generation in snapshot.generations()}
 
 
 def seen_in(snapshot: Snapshot) -> dict[str, Any]:

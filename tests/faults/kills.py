@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import children
-from tests.faults.history import Held, expected, is_named, is_unfinished, open_writer, operations, seen
+from tests.faults.history import Held, check_search, expected, is_named, is_unfinished, open_writer, operations, seen
+from vmr.retrieval.storage.connection import holds_index
 from vmr.retrieval.storage.verify import verify
-from vmr.retrieval.storage.writer import is_index
 
 MOST_OPERATIONS = 40  # that a process is left to acknowledge
 LONGEST_S = 0.005  # from then on to the kill; some operations
@@ -107,10 +107,11 @@ def killed(folder: Path, seed: int, held: Held | None, at_least: int, pause_s: f
 def look(folder: Path) -> dict[str, Any] | None:
     """What is there: as a reader finds it, which must be what a writer finds; None if there is no finished index."""
     found = None
-    if is_index(folder) and not is_unfinished(folder):
+    if holds_index(folder) and not is_unfinished(folder):
         faults = verify(folder)
         assert not faults, f"before a writer: {faults}"
         found = seen(folder)
+        check_search(folder)
     with open_writer(folder):
         assert seen(folder) == (found or expected(Held())), "a writer finds something else than a reader"
     faults = verify(folder)

@@ -96,6 +96,7 @@ def run_case(case: Case) -> dict[str, Any]:
         empty, old = place / "empty", place / "old"
         for folder in (empty, old):
             folder.mkdir()
+            case.begin(folder)
         case.write(old, 1)
         for before, version in ((empty, 1), (old, 2)) if case.replaces else ((empty, 1),):
             folder = Path(shutil.copytree(before, place / "folder"))
@@ -105,7 +106,7 @@ def run_case(case: Case) -> dict[str, Any]:
             sys.setprofile(None)
             end = State(case, folder)
             for faults in FAULTS if before is old or not case.replaces else (FAULTS[0], FAULTS[-1]):
-                for fault in faults:
+                for fault in faults[:: case.every]:
                     shutil.rmtree(folder)
                     shutil.copytree(before, folder)
                     run = harmed(case, folder, version, fault, start, end)
@@ -144,7 +145,7 @@ def harmed(case: Case, folder: Path, version: int, fault: Fault, start: State, e
         "is_whole": is_whole(case, found.value, start.value, end.value),
         "found": str(found.value)[:300],
         "left_over": sorted((found.files - allowed).elements()),
-        "lost": sorted((start.files - found.files).elements()),
+        "lost": sorted(((start.files & end.files) - found.files).elements()),
         "again": again or ("" if last.value == end.value else f"finds {str(last.value)[:300]}"),
         "left_over_again": sorted((last.files - allowed).elements()),
     }

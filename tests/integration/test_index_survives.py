@@ -69,3 +69,14 @@ def test_changed_files_are_noticed(tmp_path: Path, many: bool):
         assert told["verify"] > 0, file
     log = found["flips"]["index.db-wal"]
     assert log["opening"] == log["all"]
+
+
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("many", FEW_OR_MANY)
+def test_readers_beside_a_writer(tmp_path: Path, many: bool):
+    """No answer is wrong or stale, and searches end while a commit is under way."""
+    found = counts("together", tmp_path / "index", *((60, 8) if many else (5, 3)), 1)
+    assert not found["wrong"], "\n".join(found["wrong"][:20])
+    assert found["commits"] > 20
+    assert found["files"] > 0
+    assert found["inside"] > 50

@@ -14,7 +14,6 @@ from tests.video_matrix import RECIPES, X264, Recipe, write_hanging, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
-from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.segments import FixedWindows
 from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space
 from vmr.retrieval.storage.writer import IndexWriter
@@ -46,7 +45,7 @@ class Slow:
 
 
 def estimated(paths, encoder, segmenter=WINDOWS, decode=ONE_WORKER, **options):
-    return estimate_build(paths, [encoder], frame_spec(encoder), segmenter, decode, **options)
+    return estimate_build(paths, [encoder], segmenter, decode, **options)
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +156,19 @@ def test_a_sample_ends_when_its_time_is_up_and_counts_as_a_part(videos):
     assert (cost.num_videos, cost.num_rows, cost.video_s) == (18, 126, pytest.approx(36))
     assert 0 < cost.sample_s < 18
     assert cost.wall_s >= 0.02 * 126 * 0.9
+
+
+def test_encoders_that_take_other_frames_cost_their_own_time(videos):
+    class Larger(Slow):
+        preprocess = vmr.Preprocess(1, 24, "stretch", IMAGENET_MEAN, IMAGENET_STD)
+
+    slow, same, larger = Slow(0.01), Slow(0.01), Larger(0.01)
+    cost = estimate_build(videos, [slow, same, larger], WINDOWS, ONE_WORKER)
+    assert (slow.num_windows, same.num_windows, larger.num_windows) == (63, 63, 63)
+    assert cost.num_rows == 63
+    assert cost.wall_s >= 3 * 0.01 * 63 * 0.9
+    alone = estimate_build(videos, [Slow()], WINDOWS, ONE_WORKER)
+    assert cost.index_bytes > alone.index_bytes
 
 
 def test_whole_videos_cost_the_same_however_long_they_are(videos):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 import torch
 
 import vmr
-from tests.video_matrix import X264, Recipe, write_video
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from vmr.retrieval.index import Hit, VideoIndex, open_index

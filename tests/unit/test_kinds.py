@@ -92,7 +92,7 @@ def test_the_effort_of_a_search():
     graph = Thoroughness(effort=128, rescore=2)
     assert [graph.ef_search(n, 1.0, 10**6) for n in (20, 400)] == [128, 400]
     assert graph.ef_search(20, 0.5, 100) == 100
-    assert graph.ef_search(20, 0.01, 10**6) == 1920
+    assert [graph.ef_search(20, share, 10**6) for share in (0.6, 0.01)] == [128, 7680]
 
 
 def test_what_was_measured_is_for_its_kind():

@@ -109,6 +109,7 @@ WRITES_ITSELF = {
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
+    "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically
     "vmr.data.shapes.files": {"open"},  # a container in memory
     "vmr.data.decoding.worker": {"fdopen"},  # pipes

@@ -43,8 +43,8 @@ def test_everything_is_read(tmp_path):
         (space,) = snapshot.spaces()
         assert (space.encoder, space.fingerprint, space.dim, space.dtype) == ("tiny", "f00d", 3, "float32")
         assert space.frames == {"num_frames": 4, "reader": "pyav"}
-        vectors, _ = snapshot.vectors_of(space.id, contents["b.mp4"].first_window + np.arange(3))
-        assert vectors.tobytes() == VECTORS[[0, 1, 4]].tobytes()
+        (block,) = snapshot.blocks_of(space.id, [contents["b.mp4"].first_window])
+        assert block.vectors.tobytes() == VECTORS[[0, 1, 4]].tobytes()
         assert snapshot.settings == IndexSettings(2.0, 1.0) and snapshot.other_files() == {".txt": 2}
         assert snapshot.failures() == [FailedFile("/videos", "sub/broken.mp4", None, "is empty")]
         assert (snapshot.meta("created"), snapshot.meta("vmr_version")) == ("2026-11-01T00:00:00+00:00", "0.1.0")

@@ -345,6 +345,17 @@ def test_memory_of_rows_that_were_replaced_is_given_back(world):
     assert len(w.store._delta._rows) < 400
 
 
+def test_rows_that_are_loaded_at_once_take_no_more_memory_than_they_need(world):
+    w = world()
+    for i in range(20):
+        w.put(f"{i}.mp4", normal(i, 30))
+    w.check(normal(1, 1), 5)
+    assert len(w.store._delta._rows) == 600
+    w.put("more.mp4", normal(30, 1))
+    w.check(normal(1, 1), 5)
+    assert len(w.store._delta._rows) == 1200
+
+
 def test_a_space_that_is_gone_says_so(world):
     w = world()
     w.put("a.mp4", normal(0, 5))

@@ -127,20 +127,12 @@ def test_counts(folder):
         assert set(snapshot.hits([1, 3, 8])) == {1, 3}
         assert [window.id for window in snapshot.windows(video_ids=[2])] == [2, 3]
         assert snapshot.video_ranges(1).tolist() == [[1, 1], [2, 2]]
+        assert [block.first_window for block in snapshot.blocks_of(1, [3, 5, 1, 2])] == [1, 2]
+        both = np.concatenate([block.vectors for block in snapshot.blocks(1)])  # of windows 1, 2 and 3
+        vectors, is_there = snapshot.vectors(1, np.array([3, 9, 1, 3, -1]))
+        assert is_there.tolist() == [True, False, True, True, False]
+        assert np.array_equal(vectors[is_there], both[[2, 0, 2]])
         assert [block.id for block in snapshot.blocks(1, after_block=1)] == [2]
-
-
-def test_vectors_of_windows_in_any_order(folder):
-    with IndexReader(folder) as reader, reader.snapshot() as snapshot:
-        rows = {
-            block.first_window + place: row for block in snapshot.blocks(1) for place, row in enumerate(block.vectors)
-        }
-        assert set(rows) == {1, 2, 3}
-        vectors, is_there = snapshot.vectors_of(1, np.array([3, 5, 1, 0, 2, 3]))
-        assert vectors.dtype == np.float32 and is_there.tolist() == [True, False, True, False, True, True]
-        assert vectors[is_there].tolist() == [rows[number].tolist() for number in (3, 1, 2, 3)]
-        vectors, is_there = snapshot.vectors_of(1, np.empty(0, np.int64))
-        assert vectors.shape[0] == is_there.shape[0] == 0
 
 
 def test_a_video_is_replaced_and_keeps_its_metadata(folder):
@@ -337,7 +329,6 @@ def test_blocks(dtype):
     for wrong in ((data[:-1], 2, 3, crc), (data, 2, 2, crc), (data, 3, 3, crc), (data, 2, 3, crc ^ 1)):
         with pytest.raises(IndexFileError, match="damaged"):
             decode_block(wrong[0], wrong[1], dtype, wrong[2], wrong[3])
-    assert np.array_equal(decode_block(data, 2, dtype, 3, crc, np.array([2, 0])), found[[2, 0]])
 
 
 def test_whether_a_file_is_settled(tmp_path):

@@ -107,11 +107,11 @@ def content(out: Path) -> dict[str, tuple]:
         found = {}
         for video in snapshot.videos():
             spans = [(row.start_s, row.end_s) for row in snapshot.windows([video.id])]
-            windows, vectors = video.first_window + np.arange(video.num_windows), {}
-            for space in snapshot.spaces():
-                rows, is_there = snapshot.vectors_of(space.id, windows)
-                if is_there.all():
-                    vectors[space.name] = rows.tolist()
+            vectors = {
+                space.name: block.vectors.tolist()
+                for space in snapshot.spaces()
+                for block in snapshot.blocks_of(space.id, [video.first_window])
+            }
             found[video.file] = (spans, vectors)
     return found
 
@@ -633,7 +633,7 @@ def test_removing(videos, tmp_path, monkeypatch):
     said = refused(lambda: remove_videos(out, ["a.mp4", "nothing*"]))
     assert said == f"nothing*: no video of {out} matches: vmr-index list {out} shows them" and len(content(out)) == 5
     assert "no such index" in refused(lambda: remove_videos(tmp_path / "x", ["a"]), IndexFileError)
-    assert refused(lambda: remove_videos(out, [])) == "no pattern given: name at least one video"
+    assert "no pattern given: name at least one video" in refused(lambda: remove_videos(out, []))
 
 
 def test_an_emptied_index_is_filled_again(videos, tmp_path):

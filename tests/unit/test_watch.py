@@ -9,17 +9,27 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+import vmr
+from tests.video_matrix import X264, Recipe, write_video
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.find import find_videos
 from vmr.errors import VmrError
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
+from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState
+from vmr.retrieval.storage.verify import verify
+from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.settling import Settling, is_being_written
-from vmr.retrieval.updating.watch import watch_folders
+from vmr.retrieval.updating.watch import watch_folders, watch_index
 
 SETTLE_S = 0.3
+ONE_WORKER = DecodeOptions(num_workers=1)
 
 
 class Mirror:
@@ -28,20 +38,20 @@ class Mirror:
     def __init__(self):
         self.content, self.states, self.runs, self.error = {}, {}, 0, None
 
-    def __call__(self, folders, hold, tell):
+    def __call__(self, folders, hooks):
         self.runs += 1
         if self.error is not None:
             raise self.error
         found = {str(path): FileState.of(path) for path in find_videos(list(folders), may_be_empty=True)}
         for path in [path for path in self.content if path not in found and any(path.startswith(f) for f in folders)]:
             del self.content[path], self.states[path]
-            tell(f"removed: {Path(path).name}")
+            hooks.tell(f"removed: {Path(path).name}")
         for path, state in found.items():
-            if state is None or (path in self.states and self.states[path].is_same(state)) or hold(path, state):
+            if state is None or (path in self.states and self.states[path].is_same(state)) or hooks.hold(path, state):
                 continue
             with contextlib.suppress(FileNotFoundError):
                 self.content[path], self.states[path] = Path(path).read_bytes(), state
-                tell(f"embedded: {Path(path).name}")
+                hooks.tell(f"embedded: {Path(path).name}")
 
     def names(self):
         return {Path(path).name for path in self.content}
@@ -57,7 +67,8 @@ class Watched:
     def until(self, is_so, within_s=20.0):
         end_s = time.monotonic() + within_s
         while not is_so():
-            assert time.monotonic() < end_s, (self.lines[-20:], self.mirror.names())
+            if time.monotonic() > end_s:
+                pytest.fail("\n".join(["it did not come:", *self.lines[-20:]]))
             time.sleep(0.02)
 
     def said(self, line):
@@ -93,6 +104,7 @@ def mirror():
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/.keep").touch()  # an empty folder may be a disk that is not mounted
     return tmp_path / "videos"
 
 
@@ -247,6 +259,7 @@ def test_a_folder_that_vanishes_keeps_its_videos_and_is_followed_when_it_is_back
     watched, folder, mirror, tmp_path, poll
 ):
     (tmp_path / "second").mkdir()
+    (tmp_path / "second/.keep").touch()
     (folder / "a.mp4").write_bytes(b"a")
 
     def act(watched):
@@ -262,7 +275,10 @@ def test_a_folder_that_vanishes_keeps_its_videos_and_is_followed_when_it_is_back
         watched.said("embedded: c.mp4")
         shutil.rmtree(folder)
         watched.until(lambda: sum("is gone" in line for line in watched.lines) == 2)
-        folder.mkdir()  # another folder of this name
+        folder.mkdir()  # another folder of this name, such as the place of a disk that is not mounted
+        watched.said(f"{folder} is empty: videos that were in it stay in the index until something is in it")
+        time.sleep(3 * SETTLE_S)
+        assert mirror.names() == {"a.mp4", "b.mp4", "c.mp4"}
         (folder / "d.mp4").write_bytes(b"d")
         watched.until(lambda: mirror.names() == {"b.mp4", "d.mp4"})
 
@@ -285,7 +301,12 @@ def test_what_lies_in_hidden_folders_and_in_the_index_is_no_change(watched, fold
         time.sleep(2 * SETTLE_S)
         runs.append(mirror.runs)
         (folder / "indexed.mp4").write_bytes(b"x")  # its name begins as that of the index does
-        watched.said("embedded: indexed.mp4")
+        for number in range(1000):  # what does not matter holds nothing up
+            (folder / "index/index.db-wal").write_bytes(bytes(number))
+            time.sleep(0.01)
+            if "embedded: indexed.mp4" in watched.lines:
+                break
+        assert number < 999
 
     runs = []
     watched.run(act, ignored=[folder / "index"])
@@ -303,6 +324,25 @@ def test_an_idle_watch_does_nothing(watched, mirror):
     watched.run(act)
     assert used[0][0] == 0
     assert used[0][1] < 0.6  # of 3 s
+
+
+def test_a_folder_that_is_empty_at_first_is_followed_and_may_be_emptied_later(watched, folder, mirror):
+    (folder / ".keep").unlink()
+
+    def put_one():
+        watched.said(f"{folder} is empty")
+        (folder / "a.mp4").write_bytes(b"a")
+
+    def act(watched):
+        watched.said("embedded: a.mp4")
+        (folder / "a.mp4").unlink()
+        watched.said("removed: a.mp4")
+
+    first = threading.Thread(target=put_one)
+    first.start()
+    watched.run(act)
+    first.join()
+    assert not mirror.content
 
 
 # Errors
@@ -356,12 +396,12 @@ def test_a_signal_ends_it_after_the_video_in_flight(watched, folder, mirror, sto
         os.utime(path, (past, past))
 
     class Slow(Mirror):
-        def __call__(self, folders, hold, tell):
+        def __call__(self, folders, hooks):
             def slowly(line):
                 time.sleep(0.05)
-                tell(line)
+                hooks.tell(line)
 
-            super().__call__(folders, hold, slowly)
+            super().__call__(folders, replace(hooks, tell=slowly))
 
     slow = Slow()
     lines = []
@@ -377,11 +417,11 @@ import sys
 from vmr.data.discovery.find import find_videos
 from vmr.retrieval.updating import watch
 
-def update(folders, hold, tell):
+def update(folders, hooks):
     for path in find_videos(list(folders), may_be_empty=True):
         if path not in known:
             known.add(path)
-            tell(f"embedded: {path.name}")
+            hooks.tell(f"embedded: {path.name}")
 
 known = set()
 watch._RESCAN_S = float(sys.argv[2])
@@ -526,3 +566,114 @@ def test_who_has_a_file_open(tmp_path):
     assert not is_being_written(path)
     os.mkfifo(tmp_path / "fifo")
     assert not is_being_written(tmp_path / "fifo")  # and does not wait for a writer
+
+
+# With a real index
+
+
+class MeanColours:
+    """The vector of a video is its mean red, green and blue."""
+
+    name, about, embed_dim, fingerprint = "colours", "for tests", 3, "c" * 16
+    preprocess = vmr.Preprocess(1, 16, "stretch", IMAGENET_MEAN, IMAGENET_STD)
+
+    def encode_video(self, video):
+        return torch.nn.functional.normalize(video.float().mean(dim=(1, 3, 4)), dim=1)
+
+    def encode_text(self, texts):
+        return torch.ones(len(texts), 3)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Three different videos of 1 s."""
+    made = tmp_path_factory.mktemp("clips")
+    recipes = [Recipe(options=X264, num_frames=25, gop=gop) for gop in (5, 8, 13)]
+    return [write_video(made / f"{number}.mp4", recipe).read_bytes() for number, recipe in enumerate(recipes)]
+
+
+def indexed(out):
+    with IndexReader(out) as reader, reader.snapshot() as snapshot:
+        return {Path(video.path).name for video in snapshot.videos()}
+
+
+def test_an_index_follows_its_folder(folder, tmp_path, clips):
+    out = folder / "index"  # below the folder that is watched
+    watched = Watched(folder, None)
+
+    def drive():
+        try:
+            watched.said("watching")
+            assert indexed(out) == set()  # it is made without any video
+            (folder / "a.mp4").write_bytes(clips[0])
+            watched.said(f"embedded: {folder}/a.mp4")
+            with (folder / "b.mp4").open("wb") as file:  # as a slow copy
+                for start in range(0, len(clips[1]), 3000):
+                    file.write(clips[1][start : start + 3000])
+                    file.flush()
+                    time.sleep(SETTLE_S / 2)
+            watched.said(f"embedded: {folder}/b.mp4")
+            time.sleep(3 * SETTLE_S)
+            with IndexWriter(out):  # the lock is free while nothing happens
+                pass
+            (folder / "a.mp4").rename(folder / "c.mp4")
+            watched.said(f"renamed: {folder}/a.mp4 -> {folder}/c.mp4")
+            (folder / "broken.mp4").write_bytes(clips[2][: len(clips[2]) // 2])
+            watched.said(f"left out: {folder}/broken.mp4: mp4 without its index")
+            (folder / "broken.mp4").write_bytes(clips[2])
+            watched.said(f"embedded: {folder}/broken.mp4")
+            assert indexed(out) == {"b.mp4", "c.mp4", "broken.mp4"}
+            for name in ("b.mp4", "c.mp4", "broken.mp4"):
+                (folder / name).unlink()
+            watched.until(lambda: indexed(out) == set())
+        except BaseException as error:
+            watched.failure = error
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=drive)
+    thread.start()
+    try:
+        watch_index(
+            [folder], out, MeanColours(), window_s=1.0, decode=ONE_WORKER, settle_s=SETTLE_S, say=watched.lines.append
+        )
+    finally:
+        thread.join()
+    assert watched.failure is None, watched.failure
+    assert watched.lines[-1] == "stopped"
+    assert sum("left out" in line for line in watched.lines) == 1  # no half of a slow copy
+    assert verify(out) == []
+
+
+def test_a_signal_ends_an_update_after_the_video_in_flight_and_the_next_watch_goes_on(folder, tmp_path, clips):
+    for number in range(12):
+        (folder / f"{number}.mp4").write_bytes(clips[0] + bytes(number))
+        os.utime(folder / f"{number}.mp4", (1e9, 1e9))
+
+    class Slow(MeanColours):
+        def encode_video(self, video):
+            time.sleep(0.1)
+            return super().encode_video(video)
+
+    out, lines = tmp_path / "index", []
+
+    def say(line):
+        lines.append(line)
+        if len(lines) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = {"window_s": 1.0, "decode": ONE_WORKER, "settle_s": SETTLE_S}
+    watch_index([folder], out, Slow(), say=say, **options)
+    assert lines[-1] == "stopped"
+    assert 3 <= len(indexed(out)) == len(lines) - 1 < 12
+
+    def until_caught_up(line):
+        lines.append(line)
+        if line.startswith("watching"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watch_index([folder], out, Slow(), say=until_caught_up, **options)
+    assert len(indexed(out)) == 12
+    assert sorted(line for line in lines if "embedded" in line) == sorted(
+        f"embedded: {folder}/{n}.mp4" for n in range(12)
+    )

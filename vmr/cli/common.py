@@ -200,8 +200,8 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
         settings: dict[str, Any] = {"type": option.type, "help": option.help}
         if option.type is bool:
             settings = {"action": "store_true", "help": option.help}
-        elif option.name in positional and option.type == list[str]:
-            settings = {"type": str, "nargs": "+", "help": option.help}
+        elif option.name in positional and option.type in (list[str], list[str] | None):
+            settings = {"type": str, "nargs": "+" if option.default is MISSING else "*", "help": option.help}
         elif option.default is not MISSING:
             settings |= {"default": option.default} | ({"nargs": "?"} if option.name in positional else {})
         elif option.name not in positional:

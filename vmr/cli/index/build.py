@@ -13,6 +13,7 @@ from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
 from vmr.progress import printable
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def build(
             decode=decode,
             overwrite=overwrite,
             update=update,
-            progress=True,
+            hooks=Hooks(progress=True),
         )
     _print_update(done)
     print(f'next: vmr-search {out} "a sentence"')
@@ -96,16 +97,17 @@ def add(
     _print_counts(index, fail_on_skip)
 
 
-def remove(index: str, pattern: list[str]) -> None:
+def remove(index: str, pattern: list[str] | None = None, where: str | None = None) -> None:
     """Take videos out of an index; their files stay.
 
     Args:
         index: folder of the index
         pattern: paths of videos or folders, or patterns such as "cam1/*.mp4" for paths relative to the index's folders
+        where: the videos that an expression selects, such as 'folder = "cam1" and date < 2026-11'
     """
     from vmr.retrieval.updating.update import remove_videos
 
-    _print_update(remove_videos(index, pattern))
+    _print_update(remove_videos(index, pattern or (), where))
     _print_counts(index)
 
 

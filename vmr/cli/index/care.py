@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from vmr.cli.common import Commands
-from vmr.cli.output import printable
+from vmr.progress import printable
 
 FAULTY = 1
 """The exit status of `vmr-index verify` if something is wrong with the index."""

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from vmr.cli.common import Commands
 from vmr.cli.output import clock, print_failures, print_remarks, print_table
+from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.retrieval.storage.snapshot import Snapshot
+    from vmr.retrieval.storage.where import Where
 
 
 def info(index: str) -> None:
@@ -46,41 +48,48 @@ def info(index: str) -> None:
     print_remarks(opened.remarks)
 
 
-def list_(index: str, json: bool = False, failures: bool = False) -> None:
+def list_(index: str, json: bool = False, failures: bool = False, where: str | None = None) -> None:
     """Print the videos of an index.
 
     Args:
         index: folder of the index
         json: print one JSON object with all videos, their windows, and the files that were left out
         failures: print the files that were left out instead of the videos
+        where: only the videos that an expression selects, such as 'size > 1 GB or meta.camera = "cam1"'
     """
     from vmr.retrieval.legacy import open_reader
+    from vmr.retrieval.storage.where import Where
+
+    if failures and where is not None:
+        raise VmrError("--where selects videos, not files that were left out: leave --failures out")
+    condition = None if where is None else Where.parse(where)
 
     with closing(open_reader(Path(index))) as reader, reader.snapshot() as snapshot:
         if json:
-            _print_json(snapshot, failures)
+            _print_json(snapshot, failures, condition)
         elif failures:
             print_table(index, ("left out", "reason"), [(each.file, each.reason) for each in snapshot.failures()])
         else:
-            rows = [(clock(each.duration_s), str(each.num_windows), each.file) for each in snapshot.videos()]
+            rows = [(clock(each.duration_s), str(each.num_windows), each.file) for each in snapshot.videos(condition)]
             print_table(index, ("length", "rows", "video"), rows)
 
 
-def _print_json(snapshot: "Snapshot", only_failures: bool) -> None:
+def _print_json(snapshot: "Snapshot", only_failures: bool, where: "Where | None") -> None:
     """Print an object line by line: an index may hold more than should be in memory at once."""
     print("{")
     if not only_failures:
         print(' "videos": [')
-        _print_items(_videos(snapshot))
+        _print_items(_videos(snapshot, where))
         print(" ],")
     print(' "failures": [')
     _print_items({"video": each.file, "reason": each.reason} for each in snapshot.failures())
     print(" ]\n}")
 
 
-def _videos(snapshot: "Snapshot") -> Iterator[dict[str, Any]]:
-    windows = groupby(snapshot.windows(), lambda window: window.file)  # in the order of the videos
-    for video, (_, own) in zip(snapshot.videos(), windows, strict=True):
+def _videos(snapshot: "Snapshot", where: "Where | None") -> Iterator[dict[str, Any]]:
+    chosen = None if where is None else snapshot.video_ids(where)
+    windows = groupby(snapshot.windows(chosen), lambda window: window.file)  # in the order of the videos
+    for video, (_, own) in zip(snapshot.videos(where), windows, strict=True):
         yield {
             "video": video.file,
             "size": video.state.size,

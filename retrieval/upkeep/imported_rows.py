@@ -1,0 +1,114 @@
+"""Checking the rows of a file of vectors, and sorting them by video. Rows are numbered from 1 in messages."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.errors import VmrError
+from vmr.retrieval.storage.records import Span, Vectors
+from vmr.retrieval.upkeep.vector_files import VectorRows
+
+_LENGTH_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class ImportedVideo:
+    """The rows of one video.
+
+    Attributes:
+        file: its absolute path.
+        row: number of its first row in the file, from 1.
+        spans: start and end of each row, in the order of time.
+        vectors: float32 (n, D).
+    """
+
+    file: str
+    row: int
+    spans: tuple[Span, ...]
+    vectors: Vectors
+
+
+def videos_of(path: Path, rows: VectorRows, root: Path, *, normalize: bool) -> list[ImportedVideo]:
+    """Check all rows, and return their videos, sorted by path.
+
+    Args:
+        path: the file, for messages.
+        rows: what it holds.
+        root: the folder that relative paths are relative to.
+        normalize: divide each vector by its length.
+
+    Raises:
+        VmrError: a row is wrong, or there twice.
+    """
+    vectors = _checked_vectors(path, rows.vectors, normalize)
+    _require(path, np.isfinite(rows.starts) & np.isfinite(rows.ends), "its times are no numbers")
+    _require(path, (rows.starts >= 0) & (rows.ends >= rows.starts), "its end lies before its start, or both before 0")
+    files = _absolute(path, rows.videos, root)
+    names = sorted(set(files))
+    numbers = {name: number for number, name in enumerate(names)}
+    of_row = np.array([numbers[file] for file in files], np.int64)
+    order = np.lexsort((rows.ends, rows.starts, of_row))
+    _require_different(path, of_row[order], rows.starts[order], rows.ends[order], order)
+    bounds = np.flatnonzero(np.diff(of_row[order])) + 1
+    return [
+        ImportedVideo(
+            file=name,
+            row=int(some.min()) + 1,
+            spans=tuple(zip(rows.starts[some].tolist(), rows.ends[some].tolist(), strict=True)),
+            vectors=vectors[some],
+        )
+        for name, some in zip(names, np.split(order, bounds), strict=True)
+    ]
+
+
+def _checked_vectors(path: Path, vectors: Vectors, normalize: bool) -> Vectors:
+    _require(path, np.isfinite(vectors).min(axis=1), "its vector holds numbers that are not finite")
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    if normalize:
+        _require(path, lengths > 0, "its vector has length 0, which has no direction")
+        normal: Vectors = (vectors / lengths[:, None]).astype(np.float32)
+        return normal
+    said = (
+        "its vector does not have length 1, so that scores are no cosines: use --normalize if only its direction counts"
+    )
+    _require(path, abs(lengths - 1) <= _LENGTH_TOLERANCE, said)
+    return vectors
+
+
+def _absolute(path: Path, videos: Sequence[str], root: Path) -> list[str]:
+    known: dict[str, str] = {}
+    for number, video in enumerate(videos, start=1):
+        if video not in known:
+            if not video or "\0" in video or video.endswith("/"):
+                raise VmrError(f"{path}: row {number}: {video!r:.60} is no name of a file")
+            try:
+                os.fsencode(video)
+            except UnicodeEncodeError as error:
+                raise VmrError(f"{path}: row {number}: {video!r:.60} is no name of a file") from error
+            known[video] = os.path.normpath(root / video)
+    return [known[video] for video in videos]
+
+
+def _require(path: Path, is_right: NDArray[np.bool_], reason: str) -> None:
+    if not is_right.all():
+        wrong = np.flatnonzero(~is_right)
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise VmrError(f"{path}: row {wrong[0] + 1}{more}: {reason}")
+
+
+def _require_different(
+    path: Path,
+    videos: NDArray[np.int64],
+    starts: NDArray[np.float64],
+    ends: NDArray[np.float64],
+    order: NDArray[np.int64],
+) -> None:
+    is_same = (np.diff(videos) == 0) & (np.diff(starts) == 0) & (np.diff(ends) == 0)
+    if is_same.any():
+        place = int(np.flatnonzero(is_same)[0])
+        first, second = sorted((int(order[place]) + 1, int(order[place + 1]) + 1))
+        raise VmrError(f"{path}: row {second}: it has the video and the times of row {first}")
