@@ -89,17 +89,12 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
         apart(make_data, data, size, options.dim, options.queries)
         names = options.only if size == options.peers_at else [OURS, *(LARGE if options.large_peers else ())]
         measured[size] = compare(folder / f"indexes-{size}", data, names, options.rounds, options.seconds, console)
-        for table in tables(measured[size], apart(num_rows, data)):
+        for table in tables(measured[size], Data(data).num_rows):
             console.print(table)
     found = list(goals(measured[options.peers_at], measured[options.rows]))
     console.print(goal_table(found))
     rows = {str(size): {name: asdict(row) for name, row in rows.items()} for size, rows in measured.items()}
     return {"environment": environment(), "goals": [asdict(goal) for goal in found], "rows": rows}
-
-
-def num_rows(data: Path) -> int:
-    """Count the rows of data: whole videos of WINDOWS each."""
-    return Data(data).num_rows
 
 
 def main() -> None:

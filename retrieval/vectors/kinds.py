@@ -61,7 +61,7 @@ class Thresholds:
 
 THRESHOLDS = Thresholds()
 
-_MOST_WITH_FILTER = 3
+_MOST_WITH_FILTER = 4
 _WIDE_SHARE = 0.6
 
 
@@ -99,7 +99,7 @@ class Thoroughness:
         """Return how many lists of an inverted file one search reads.
 
         A search without a filter reads `effort` lists. With one, it reads the nearest of those lists that hold selected
-        rows, until it has met as many of them as `effort` lists hold rows; up to three times as many, because the rows
+        rows, until it has met as many of them as `effort` lists hold rows; up to four times as many, because the rows
         that a filter selects may lie far from the query, where more lists are about equally near. (Measured with
         filters by whole videos, at random and by topic: `python -m benchmarks.index`.) The lists must also hold ten
         times as many selected rows as are to be found.

@@ -79,12 +79,12 @@ def test_the_effort_of_a_search():
     usual = Thoroughness(effort=8, rescore=2)
     assert [usual.num_candidates(k) for k in (1, 10, 100)] == [11, 20, 200]
     # 1,000,000 rows in 1000 lists: 8 lists hold 8000 rows. Each of 200 lists holds 500 of 100,000 selected rows, so
-    # that 3 * 8000 / 500 = 48 lists are read, or 3 * 8000 / 100 = 240 of 1000 if the others cannot be passed over.
+    # that 4 * 8000 / 500 = 64 lists are read, or 4 * 8000 / 100 = 320 of 1000 if the others cannot be passed over.
     assert usual.num_lists(20, 1.0, 10**6, 1000, 1000) == 8
-    assert usual.num_lists(20, 0.1, 10**6, 1000, 200) == 48
-    assert usual.num_lists(20, 0.1, 10**6, 1000, 1000) == 240
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 200) == 64
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 1000) == 320
     assert usual.num_lists(20, 0.01, 10**6, 1000, 200) == 200
-    # Of rows of which a few were removed, hardly more are read: (1 + 6 * 0.01) * 8 / 0.99 = 8.57.
+    # Of rows of which a few were removed, hardly more are read: (1 + 8 * 0.01) * 8 / 0.99 = 8.73.
     assert usual.num_lists(20, 0.99, 10**6, 1000, 1000) == 9
     # 200 candidates of 10,000 rows in 100 lists: 20 lists hold 2000 rows.
     assert usual.num_lists(200, 1.0, 10_000, 100, 100) == 20
