@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vmr.cpus import SETTINGS
-from vmr.retrieval.manifest import Manifest
+from vmr.retrieval.storage.reader import IndexReader
 
 BUILD = "import sys, vmr; vmr.build_index(sys.argv[1], sys.argv[2], overwrite=True)"
 GNU_DEFAULT = {"GOMP_SPINCOUNT": "300000"}  # rounds of the loop in which a thread waits
@@ -154,7 +154,8 @@ def main() -> None:
     with TemporaryDirectory() as folder:
         index = Path(folder, "index")
         subprocess.run([sys.executable, "-c", BUILD, str(options.videos), str(index)], check=True)
-        num_videos = Manifest.load(index).num_videos
+        with IndexReader(index) as reader, reader.snapshot() as snapshot:
+            num_videos = snapshot.num_videos()
         started, built = commands(index, options.runs), builds(options.videos, index, options.runs)
     console = Console()
     console.print(table("commands", started))
