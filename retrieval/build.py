@@ -7,8 +7,8 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.retrieval.index import VideoIndex, open_index
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
-from vmr.retrieval.updating.spaces import AnyEncoder, DType
-from vmr.retrieval.updating.update import update_index
+from vmr.retrieval.updating.spaces import AnyEncoder, VectorOptions
+from vmr.retrieval.updating.update import encoders_of, update_index
 
 
 def build_index(
@@ -18,7 +18,7 @@ def build_index(
     *,
     window_s: float | None = 8.0,
     stride_s: float | None = None,
-    dtype: DType | None = None,
+    vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions = DecodeOptions(),
     overwrite: bool = False,
     update: UpdateOptions = UpdateOptions(),
@@ -40,7 +40,7 @@ def build_index(
             for those of the index; `offline` for a new one.
         window_s: seconds that one row of the index covers; None makes each video one row.
         stride_s: seconds from the start of one window to the start of the next; None for half a window.
-        dtype: how vectors are stored: "float16" or "float32". None for what the index does; float16 for a new one.
+        vectors: how vectors are stored and searched.
         decode: how videos are decoded.
         overwrite: start anew: an index that `out` holds is replaced as soon as the first video is embedded.
         update: how files are compared with what the index holds.
@@ -61,11 +61,10 @@ def build_index(
         encoder,
         window_s=window_s,
         stride_s=stride_s,
-        dtype=dtype,
+        vectors=vectors,
         decode=decode,
         overwrite=overwrite,
         update=update,
         hooks=Hooks(progress=progress),
     )
-    first = encoder[0] if isinstance(encoder, list | tuple) and encoder else encoder
-    return open_index(out, first)
+    return open_index(out, next(iter(encoders_of(encoder)), None))

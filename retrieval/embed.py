@@ -6,7 +6,7 @@ Shapes: S segments of one video, N tokens of a segment, C their width, D dimensi
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 # Segments of one video that are embedded together. Batches never mix videos, so a video's vectors are identical to the
 # last bit whichever other videos are decoded at the same time.
 BATCH_SEGMENTS = 16
+
+
+At = Callable[[str, float], object]
+"""Is told a path, and how many seconds of this video are embedded or wait for the rest of their batch."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ def embed_each(
     segmenter: Segmenter | None = None,
     *,
     decode: DecodeOptions = DecodeOptions(),
+    at: At | None = None,
 ) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
     """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
 
@@ -180,6 +185,7 @@ def embed_each(
         frames: which frames to take; None for the encoders' own choice.
         segmenter: into which segments to cut each video; None for whole videos.
         decode: how videos are decoded.
+        at: is told how far a video is, after each of its segments.
 
     Yields:
         For each video, in any order: one result of each encoder, or why it failed.
@@ -189,7 +195,7 @@ def embed_each(
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None)
     results = [_EncoderResults(encoder, run, tokens=False) for encoder in encoders]
     with DecodePool(run.frames, segmenter, decode) as pool:
-        for end in _embed_missing(pool.decode(paths), results):
+        for end in _embed_missing(pool.decode(paths), results, at):
             if isinstance(end, DecodeFailure):
                 yield end
                 continue
@@ -199,7 +205,7 @@ def embed_each(
 
 
 def _embed_missing(
-    messages: Iterable[Decoded], results: Sequence[_EncoderResults]
+    messages: Iterable[Decoded], results: Sequence[_EncoderResults], at: At | None = None
 ) -> Iterator[DecodedVideo | DecodeFailure]:
     """Embed what is decoded, with every encoder that lacks it; yield the end of each video."""
     unfinished: dict[str, _UnfinishedVideo] = {}
@@ -208,6 +214,8 @@ def _embed_missing(
             if message.path not in unfinished:
                 unfinished[message.path] = _UnfinishedVideo(message.path, results)
             unfinished[message.path].add(message)
+            if at is not None:
+                at(message.path, message.end_s)
             continue
         if isinstance(message, DecodedVideo):
             unfinished.pop(message.path).finish(message.remarks)

@@ -15,6 +15,7 @@ from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.index import VideoIndex
 from vmr.retrieval.vectors.faiss_store import FaissStore
+from vmr.retrieval.vectors.kinds import EF_SEARCH
 from vmr.retrieval.vectors.store import Ids
 
 SCORES_AT_ONCE = 1 << 22  # scores in a block of queries: 12 bytes each while FAISS searches
@@ -163,7 +164,8 @@ class ServedRows:
     def __init__(self, index: VideoIndex, windows: Ids) -> None:
         self._index, self._windows = index, windows
         self._order = np.argsort(windows)
-        self.dim, self.default_k = index.space.dim, len(windows)
+        self.dim = index.space.dim
+        self.default_k = min(EF_SEARCH, len(windows))  # asked for all, an index would read all, as it does for nobody
 
     def __len__(self) -> int:
         """Return the number of rows."""

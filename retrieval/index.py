@@ -4,11 +4,11 @@ On disk an index is a folder with a database (see vmr.retrieval.storage) and fil
 vmr.retrieval.vectors). It may be written while it is searched: every search sees what was committed last.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,9 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.update import Update
+    from vmr.retrieval.updating.work import Update
+
+T = TypeVar("T")
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 
@@ -171,11 +173,12 @@ class VideoIndex:
     def vectors(self) -> NDArray[np.float32]:
         """The vectors of all rows as they are stored, (R, D), in the order of `windows`."""
         with self._reader.snapshot() as snapshot:
-            place = {window.id: place for place, window in enumerate(self._windows(snapshot))}
-            vectors = np.empty((len(place), self.space.dim), np.float32)
+            windows = list(self._windows(snapshot))
+            place = {window.id: place for place, window in enumerate(windows)}
+            vectors = np.empty((len(windows), self.space.dim), np.float32)
             for block in snapshot.blocks(self.space.id):
                 for number, vector in enumerate(block.vectors, start=block.first_window):
-                    vectors[place[number]] = vector
+                    vectors[_known(place, number)] = vector
             return vectors
 
     @property
@@ -323,10 +326,19 @@ def _made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) ->
     )
 
 
+def _known(windows: Mapping[int, T], number: int) -> T:
+    """What is known of a window that has a vector."""
+    if number not in windows:
+        raise IndexFileError(
+            f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
+        )
+    return windows[number]
+
+
 def _hits(snapshot: Snapshot, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
     """The rows found as hits, best first; rows that tie come in the index's order."""
     windows = snapshot.hits(ids.tolist())
-    rows = [(score, windows[number]) for score, number in zip(scores.tolist(), ids.tolist(), strict=True)]
+    rows = [(score, _known(windows, number)) for score, number in zip(scores.tolist(), ids.tolist(), strict=True)]
     rows.sort(key=lambda row: (-row[0], path_to_text(row[1].file), row[1].start_s, row[1].end_s, row[1].id))
     hits: list[Hit] = []
     taken: dict[str, list[Window]] = {}

@@ -24,6 +24,9 @@ from vmr.retrieval.vectors.faiss_store import FaissStore
 UNKNOWN = FileState(size=0, mtime_ns=0, inode=0, seen_ns=0)
 """The state of a file that an old index says nothing about: no file has it."""
 
+OLD_FILES = r"manifest\.json|vectors-[0-9a-f]{32}\.faiss"
+"""The names of the files of schema 1."""
+
 _REMEDY = "build the index again with vmr-index build"
 
 Known = Mapping[str, tuple[FileState, bytes]]
@@ -168,7 +171,7 @@ def _videos(manifest: Manifest, vectors: Vectors, space: int, known: Known) -> I
 
 
 def _by_video(rows: Iterable[Row]) -> Iterator[tuple[str, list[Row]]]:
-    in_order = sorted(rows, key=lambda row: row.video)  # sorting keeps the order of the rows of a video
+    in_order = sorted(rows, key=lambda row: (row.video, row.start_s, row.end_s))
     for name, group in groupby(in_order, key=lambda row: row.video):
         yield name, list(group)
 

@@ -5,11 +5,10 @@ by an atomic rename. So a reader finds the old index, the new index, or none, an
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmr.errors import IndexFileError, VmrError
-from vmr.files import write_atomically
 from vmr.from_json import from_json
 from vmr.retrieval.results import Failure, VideoRemark
 
@@ -76,30 +75,9 @@ class Manifest:
     other_files: dict[str, int] = field(default_factory=dict)
 
     @property
-    def num_videos(self) -> int:
-        """Videos with at least one row."""
-        return len(self.videos)
-
-    @property
-    def num_damaged(self) -> int:
-        """Videos that were read with damage."""
-        return sum(remark.kind == "damage" for remark in self.remarks)
-
-    @property
     def videos(self) -> tuple[str, ...]:
         """The videos with at least one row, relative to `root`, in order."""
         return tuple(dict.fromkeys(row.video for row in self.rows))
-
-    def save(self, folder: Path) -> None:
-        """Commit the index: readers see it after this call, and not before."""
-        counts = {
-            "videos": self.num_videos,
-            "rows": len(self.rows),
-            "failures": len(self.failures),
-            "other_files": sum(self.other_files.values()),
-        }
-        text = json.dumps({"schema": SCHEMA, "counts": counts, **asdict(self)}, indent=1, allow_nan=False)
-        write_atomically(folder / FILE_NAME, f"{text}\n".encode())
 
     @classmethod
     def load(cls, folder: Path) -> "Manifest":

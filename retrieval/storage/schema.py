@@ -29,9 +29,9 @@ TABLES = (
     # One row for each window; the ids of a video's windows are adjacent and never used again.
     "CREATE TABLE windows(id INTEGER PRIMARY KEY, video_id INTEGER NOT NULL, start_s REAL NOT NULL, "
     "end_s REAL NOT NULL) STRICT",
-    # The vectors of all windows of a video in a space, as one block.
+    # The vectors of all windows of a video in a space, as one block; the index answers how many there are, and where.
     "CREATE TABLE vectors(id INTEGER PRIMARY KEY, space_id INTEGER NOT NULL, first_window INTEGER NOT NULL, "
-    "n INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE(space_id, first_window)) STRICT",
+    "n INTEGER NOT NULL, crc INTEGER NOT NULL, data BLOB NOT NULL, UNIQUE(space_id, first_window, n)) STRICT",
     # Windows that are in a file of FAISS, or in the memory of a reader, and no longer in the index.
     "CREATE TABLE removed(seq INTEGER PRIMARY KEY, first_window INTEGER NOT NULL, n INTEGER NOT NULL) STRICT",
     # Files that were asked for and could not be read; NULL where there is no state of a file.

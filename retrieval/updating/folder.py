@@ -1,6 +1,5 @@
 """The folder of an index that is being updated: what may be in it, its lock, and its commits."""
 
-import os
 import re
 import sqlite3
 from collections.abc import Callable
@@ -11,22 +10,19 @@ from types import TracebackType
 from typing_extensions import Self
 
 from vmr.errors import IndexFileError, VmrError
-from vmr.files import OutputFile, scratch_file, write_errors
+from vmr.files import write_errors
 from vmr.locks import LOCK_FILE, locked_folder
-from vmr.retrieval.legacy import is_old_index
+from vmr.retrieval.legacy import OLD_FILES, is_old_index
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings
-from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.signals import signals_held_back
 
-_ROOM_BYTES = 1 << 20  # more than a new index of some videos
 _DATABASE_FILES = r"index\.db(-wal|-shm|-journal)?|seal"
-_OLD_FILES = r"manifest\.json|vectors-[0-9a-f]{32}\.faiss"  # of schema 1
 _TEMPORARY = r"\.(manifest\.json|(vectors|gen)-[0-9a-f]{32}\.faiss)\.\w+\.tmp"
-OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{_OLD_FILES}|{_TEMPORARY}")
+OWN_FILES = re.compile(rf"\.lock|{_DATABASE_FILES}|gen-[0-9a-f]{{32}}\.faiss|{OLD_FILES}|{_TEMPORARY}")
 """The names of all files that an index may hold."""
 
 
@@ -108,10 +104,11 @@ class UpdatedFolder:
             else:
                 with self._writer.commit() as changes:
                     if self._is_fresh:
+                        assert self._settings is not None  # only they allow to start anew
                         changes.clear(self._settings)
                     change(changes)
             if self._is_fresh:
-                self._remove(_OLD_FILES)  # readers took them for the index until now
+                self._remove(OLD_FILES)  # readers took them for the index until now
             self._is_fresh = False
 
     def _open(self, stack: ExitStack) -> None:
@@ -124,16 +121,9 @@ class UpdatedFolder:
             is_out_of_reach = isinstance(error.__cause__, sqlite3.OperationalError | OSError)  # and may be right
             if is_out_of_reach or not self._overwrite:
                 raise
-            self._check_room()
             return
         self._writer, self._is_fresh = writer, self._overwrite
-        self._remove(_OLD_FILES)  # left by a process that was killed after its first commit
-
-    def _check_room(self) -> None:
-        """An index that cannot be opened may be right, on a disk that is full: do not remove it then."""
-        with scratch_file(self.folder / DATABASE) as file, write_errors(self.folder):
-            OutputFile(file.fileno(), self.folder / DATABASE).write(bytes(_ROOM_BYTES))
-            os.fsync(file.fileno())
+        self._remove(OLD_FILES)  # left by a process that was killed after its first commit
 
     def _check_files(self) -> None:
         """Refuse a folder that holds other files than those of an index, and an index of schema 1."""

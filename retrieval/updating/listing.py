@@ -26,7 +26,8 @@ class Listing:
         folders: the folders that were searched.
         failures: folders that cannot be listed and files that cannot be examined. Nobody knows what is below them.
         other_files: folder that was searched -> kind of files that are no videos -> how many.
-        held: files that are still being written. What the index says about them stays as it is.
+        held: files that are still being written, or went while the folders were listed, perhaps to another place. What
+            the index says about them stays as it is.
     """
 
     files: Mapping[str, FileState | None]
@@ -42,7 +43,9 @@ class Listing:
 
 
 def list_files(
-    videos: str | Path | Sequence[str | Path], decode: DecodeOptions = DecodeOptions(), hooks: Hooks = Hooks()
+    videos: str | Path | Sequence[str | os.PathLike[str]],
+    decode: DecodeOptions = DecodeOptions(),
+    hooks: Hooks = Hooks(),
 ) -> Listing:
     """List the videos that were named, and those in the folders that were named.
 
@@ -57,29 +60,32 @@ def list_files(
     named = [videos] if isinstance(videos, str | Path) else check_paths(videos)
     if not named:
         raise VmrError("no videos given: name a folder or a list of files")
-    files: dict[str, None] = {}
+    files: dict[str, bool] = {}  # whether it was found, and not named
     failures: dict[str, DecodeFailure] = {}
     other_files: dict[str, Mapping[str, int]] = {}
     for one in named:
         place = absolute(one)
         if not Path(place).is_dir() and (os.path.lexists(place) or has_video_suffix(Path(place))):
-            files[place] = None
+            files[place] = False
             continue
-        require_folder(one)
+        require_folder(Path(one))
         found = find_videos(Path(one), decode, may_be_empty=hooks.may_be_empty)
-        files |= dict.fromkeys(_below(place, path, one) for path in found)
+        files |= dict.fromkeys((_below(place, path, one) for path in found), True)
         for failure in found.failures:
             path = _below(place, Path(failure.path), one)
             failures[path] = DecodeFailure(path, failure.reason)
         other_files[place] = found.other_files
     states = {file: FileState.of(file) for file in (*files, *failures)}
-    held = frozenset(file for file, state in states.items() if state is not None and hooks.hold(file, state))
+    moving = {
+        file for file, is_found in files.items() if is_found and states[file] is None and not os.path.lexists(file)
+    }
+    held = {file for file, state in states.items() if state is not None and hooks.hold(file, state)} | moving
     return Listing(
         files={file: states[file] for file in files if file not in held},
         folders=tuple(other_files),
         failures=tuple(failure for file, failure in failures.items() if file not in held),
         other_files=other_files,
-        held=held,
+        held=frozenset(held),
     )
 
 
@@ -114,11 +120,11 @@ class Roots:
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path without `..`; links stay unless `..` follows one."""
+    """Return the absolute path without `..` and without two slashes; links stay unless `..` follows one."""
     plain = os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps `..`
     if ".." in Path(path).parts and os.path.realpath(path) != os.path.realpath(plain):
-        return os.path.realpath(path)
-    return plain
+        plain = os.path.realpath(path)
+    return f"/{plain.lstrip('/')}"  # POSIX allows two slashes at the beginning
 
 
 def is_below(file: str, folder: str) -> bool:

@@ -1,5 +1,6 @@
 """What has to be done to bring an index up to date. Files that have not changed are not opened."""
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -81,6 +82,7 @@ def make_plan(
     failures: Sequence[FailedFile] = (),
     update: UpdateOptions = UpdateOptions(),
     hash_of: Callable[[str], bytes | None] = content_hash,
+    is_there: Callable[[str], bool] = os.path.lexists,
 ) -> Plan:
     """Compare files with an index.
 
@@ -90,6 +92,7 @@ def make_plan(
         failures: those of the index.
         update: how to compare.
         hash_of: the SHA-256 of a file; it is called only for files that may hold what the index knows.
+        is_there: whether there is a file at a path.
     """
     plan = Plan()
     known = {video.file: video for video in videos}
@@ -113,7 +116,7 @@ def make_plan(
             jobs.append(Job(file, state))
     plan.gone += [video for file, video in known.items() if file not in listing.files and listing.covers(file)]
     plan.forgotten += [each for file, each in failed.items() if file not in listing.files and listing.covers(file)]
-    _match(plan, jobs, _Contents([*loose, *plan.gone], videos, update), hash_of)
+    _match(plan, jobs, _Contents([*loose, *plan.gone], videos, update, is_there), hash_of)
     if update.keep_missing:
         plan.kept, plan.gone = plan.gone, []
     return plan
@@ -151,10 +154,15 @@ class _Contents:
         loose: videos whose content is no longer at their path: each may be moved once.
         videos: all of the index.
         update: with `check_content`, size, time and inode say nothing.
+        is_there: whether there is a file at a path.
     """
 
-    def __init__(self, loose: Iterable[Video], videos: Iterable[Video], update: UpdateOptions) -> None:
-        self.loose = {video.id: video for video in loose}
+    def __init__(
+        self, loose: Iterable[Video], videos: Iterable[Video], update: UpdateOptions, is_there: Callable[[str], bool]
+    ) -> None:
+        self._loose = {video.id for video in loose}
+        self._taken: set[int] = set()
+        self._is_there = is_there
         self._by_hash: dict[bytes, list[Video]] = defaultdict(list)
         self._by_key: dict[tuple[int, int, int], list[Video]] = defaultdict(list)
         self._sizes: set[int] = set()
@@ -167,11 +175,23 @@ class _Contents:
 
     def at(self, state: FileState) -> list[Video]:
         """Videos whose files had the size, time and inode of this one."""
-        return self._by_key.get(state.key, [])
+        videos = self._by_key.get(state.key, [])
+        # Below a folder that was not named a video that is not there may come back, unless its very file is here.
+        self._loose |= {video.id for video in videos if not self._is_there(video.file)} - self._taken
+        return videos
 
     def with_hash(self, job: Job) -> list[Video]:
         """Videos with the content of a job."""
         return self._by_hash.get(job.content_hash or b"", [])
+
+    def take(self, videos: Sequence[Video], name: str) -> Video | None:
+        """Take one of some videos that may be moved, the first with a name if there is one."""
+        loose = [video for video in videos if video.id in self._loose]
+        video = min(loose, key=lambda video: Path(video.path).name != name, default=None)
+        if video is not None:
+            self._loose.discard(video.id)
+            self._taken.add(video.id)
+        return video
 
     def may_hold(self, state: FileState) -> bool:
         """Whether a video has the size of a file."""
@@ -192,11 +212,8 @@ def _match(plan: Plan, jobs: Iterable[Job], contents: _Contents, hash_of: Callab
 
 def _place(plan: Plan, job: Job, videos: Sequence[Video], contents: _Contents) -> bool:
     """Move one of some videos to the path of a job, or copy it if all of them are in their places."""
-    name = Path(job.file).name
-    loose = [video for video in videos if video.id in contents.loose]
-    if loose:
-        video = min(loose, key=lambda video: Path(video.path).name != name)  # the first that has this name
-        del contents.loose[video.id]
+    video = contents.take(videos, Path(job.file).name)
+    if video is not None:
         plan.moved.append((video, job))
     elif videos:
         plan.copied.append((videos[0], job))

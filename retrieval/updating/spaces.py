@@ -1,10 +1,11 @@
 """The encoders of an update, and the spaces that hold their vectors. Models are loaded when they are needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vmr.checks import check_type
 from vmr.errors import IndexFileError, VmrError
 from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder, check_encoder
@@ -12,11 +13,42 @@ from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import Space
+from vmr.retrieval.vectors.faiss_store import check_kind
+from vmr.retrieval.vectors.kinds import AUTO
 
 DType = Literal["float16", "float32"]
 AnyEncoder = str | Path | Encoder
 
+DTYPES = ("float16", "float32")
 _REMEDY = "give the same, name another folder, or start anew with --overwrite (overwrite=True)"
+
+
+@dataclass(frozen=True)
+class VectorOptions:
+    """How an index stores and searches its vectors. None stands for what the index does already.
+
+    Attributes:
+        dtype: how vectors are stored, "float16" or "float32". A new index stores float16, which takes half the room and
+            changes scores in the fourth digit.
+        kind: of the FAISS file: "auto" by the number of rows, as in a new index, or "flat", "sq8", "hnsw", "ivf_flat",
+            "ivf_sq8", "ivf_rabitq" or any string that FAISS's index_factory knows.
+
+    Raises:
+        VmrError: the type is unknown, or the kind is no text.
+    """
+
+    dtype: DType | None = None
+    kind: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise VmrError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
+        check_type("kind", self.kind, str, type(None))
+
+    def check(self, dim: int) -> None:
+        """Check that FAISS knows the kind, for vectors of `dim` dimensions. Raises VmrError if it does not."""
+        if self.kind is not None and self.kind != AUTO:
+            check_kind(self.kind, dim)
 
 
 class Spaces:

@@ -18,12 +18,10 @@ from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
-from vmr.retrieval.updating.plan import UpdateOptions
-from vmr.retrieval.updating.spaces import AnyEncoder, DType, Spaces
+from vmr.retrieval.updating.plan import UpdateOptions, make_plan
+from vmr.retrieval.updating.spaces import AnyEncoder, Spaces, VectorOptions
 from vmr.retrieval.updating.work import Update, Work, make_files
 from vmr.retrieval.vectors.faiss_store import require_faiss
-
-DTYPES = ("float16", "float32")
 
 
 def update_index(
@@ -33,7 +31,7 @@ def update_index(
     *,
     window_s: float | None = 8.0,
     stride_s: float | None = None,
-    dtype: DType | None = None,
+    vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions = DecodeOptions(),
     overwrite: bool = False,
     update: UpdateOptions = UpdateOptions(),
@@ -43,8 +41,9 @@ def update_index(
     require_faiss()  # wrong values are found before any work
     out = Path(check_path("out", out))
     segmenter = window_segmenter(window_s, stride_s)
-    encoders = _encoders(encoder)
-    _check(dtype, decode)
+    encoders = encoders_of(encoder)
+    check_type("decode", decode, DecodeOptions)
+    check_type("vectors", vectors, VectorOptions)
     listing = list_files(videos, decode, hooks)
     with UpdatedFolder(out, _settings(segmenter), overwrite) as folder:
         if not folder.is_fresh:
@@ -54,7 +53,7 @@ def update_index(
             listing,
             encoders,
             segmenter,
-            dtype=dtype,
+            vectors=vectors,
             decode=decode,
             update=update,
             hooks=hooks,
@@ -62,12 +61,16 @@ def update_index(
 
 
 def load_encoders(
-    out: str | Path, encoder: AnyEncoder | Sequence[AnyEncoder] | None = None, *, reader: str, progress: bool = False
+    index: Path | None,
+    encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    *,
+    reader: str,
+    progress: bool = False,
 ) -> list[Encoder]:
     """Load all models that an update of an index needs.
 
     Args:
-        out: the folder of the index, which need not exist.
+        index: the folder of the index, which need not exist; None for a new one.
         encoder: the models that are named; None for those of the index, `offline` for a new one.
         reader: the library that decodes the videos.
         progress: show that a model is being loaded.
@@ -75,13 +78,31 @@ def load_encoders(
     Raises:
         VmrError: as for `vmr.build_index`.
     """
-    folder = Path(check_path("out", out))
     known = []
-    if is_finished(folder):
-        with IndexReader(folder) as opened, opened.snapshot() as snapshot:
+    if index is not None and is_finished(index):
+        with IndexReader(index) as opened, opened.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(folder, known, _encoders(encoder), dtype=None, reader=reader, progress=progress)
+    spaces = Spaces(index or Path(), known, encoders_of(encoder), dtype=None, reader=reader, progress=progress)
     return [spaces.encoder(space.name) for space in spaces]
+
+
+def files_to_embed(
+    index: Path | None, videos: str | Path | Sequence[str | Path], update: UpdateOptions, decode: DecodeOptions
+) -> tuple[list[str], int]:
+    """Return the files that an update would embed, and how many files there are in all. Nothing is written.
+
+    Args:
+        index: the folder of the index, which need not exist; None for a new one.
+        videos: folders and files, as for `vmr.build_index`.
+        update: how files are compared with the index.
+        decode: how files with unusual names are examined.
+    """
+    listing = list_files(videos, decode)
+    if index is None or not is_finished(index):
+        return list(listing.files), len(listing.files)
+    with IndexReader(index) as opened, opened.snapshot() as snapshot:
+        plan = make_plan(listing, list(snapshot.videos()), snapshot.failures(), update)
+    return [job.file for job in plan.jobs], len(listing.files)
 
 
 def add_videos(
@@ -112,11 +133,12 @@ def add_videos(
     """
     require_faiss()
     folder = Path(check_path("index", index))
-    encoders, named = _encoders(encoder), check_paths(paths)
+    encoders, named = encoders_of(encoder), check_paths(paths)
     with UpdatedFolder(folder, None) as opened:
         with opened.reader.snapshot() as snapshot:
             settings, spaces = snapshot.settings, snapshot.spaces()
-        decode = DecodeOptions(reader=spaces[0].frames["reader"]) if decode is None else decode
+        if decode is None:
+            decode = DecodeOptions(reader=spaces[0].frames["reader"]) if spaces else DecodeOptions()
         segmenter = window_segmenter(settings.window_s, settings.stride_s)
         listing = list_files(named, decode)
         return _update(
@@ -124,7 +146,6 @@ def add_videos(
             listing,
             encoders,
             segmenter,
-            dtype=None,
             decode=decode,
             update=update,
             hooks=Hooks(progress=progress),
@@ -182,7 +203,7 @@ def _update(
     encoders: Sequence[AnyEncoder],
     segmenter: FixedWindows | None,
     *,
-    dtype: DType | None,
+    vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions,
     update: UpdateOptions,
     hooks: Hooks,
@@ -191,10 +212,14 @@ def _update(
     if not folder.is_fresh:
         with folder.reader.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(folder.folder, known, encoders, dtype=dtype, reader=decode.reader, progress=hooks.progress)
+    spaces = Spaces(folder.folder, known, encoders, dtype=vectors.dtype, reader=decode.reader, progress=hooks.progress)
+    for space in spaces:
+        vectors.check(space.dim)
     work = Work(folder, listing, spaces, segmenter, update, decode, hooks=hooks)
     try:
         done = work.run()
+        if vectors.kind is not None:
+            _set_kind(folder.writer, vectors.kind)
         make_files(folder.writer)
     except KeyboardInterrupt:
         if folder.is_fresh:
@@ -206,8 +231,22 @@ def _update(
     return done
 
 
-def _encoders(given: AnyEncoder | Sequence[AnyEncoder] | None) -> list[AnyEncoder]:
-    """The encoders that were given, as a list; each is a name, a path or an encoder."""
+def _set_kind(writer: IndexWriter, kind: str) -> None:
+    """Note which kind of FAISS file all spaces are to have."""
+    with writer.reader.snapshot() as snapshot:
+        others = [space for space in snapshot.spaces() if space.kind != kind]
+    if others:
+        with writer.commit() as changes:
+            for space in others:
+                changes.set_space(space.id, kind=kind)
+
+
+def encoders_of(given: AnyEncoder | Sequence[AnyEncoder] | None) -> list[AnyEncoder]:
+    """Return the encoders that were given as a list; each is a name, a path or an encoder.
+
+    Raises:
+        ModelError: one of them is none of these.
+    """
     encoders: list[AnyEncoder] = (
         [] if given is None else list(given) if isinstance(given, list | tuple) else [cast("AnyEncoder", given)]
     )
@@ -215,12 +254,6 @@ def _encoders(given: AnyEncoder | Sequence[AnyEncoder] | None) -> list[AnyEncode
         if not isinstance(one, str | Path):
             check_encoder(one)
     return encoders
-
-
-def _check(dtype: DType | None, decode: DecodeOptions) -> None:
-    check_type("decode", decode, DecodeOptions)
-    if dtype is not None and dtype not in DTYPES:
-        raise VmrError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
 
 
 def _settings(segmenter: FixedWindows | None) -> IndexSettings:

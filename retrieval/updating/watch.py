@@ -7,9 +7,8 @@ nothing, and a file that is gone again when it is looked at is no error.
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from vmr.checks import check_path, real_number, require_extra
 from vmr.data.decoding.options import DecodeOptions
@@ -31,16 +30,8 @@ _RETRY_S, _MAX_RETRY_S = 10.0, 300.0
 _RESCAN_S = 600.0  # an update comes even without a sign: the system may have had no room for it
 
 
-class Updater(Protocol):
-    """Brings an index up to date with folders."""
-
-    def __call__(self, folders: Sequence[str], hooks: Hooks) -> object:
-        """Do so.
-
-        Args:
-            folders: those that are there.
-            hooks: what to ask and to tell meanwhile.
-        """
+Updater = Callable[[Sequence[str], Hooks], object]
+"""Brings an index up to date with those of its folders that are there; the hooks say what to ask and to tell."""
 
 
 class _CannotWatchError(Exception):
@@ -85,11 +76,11 @@ def watch_index(
     """
     models: list[AnyEncoder] = []
 
-    def bring_up_to_date(present: Sequence[str], hooks: Hooks) -> None:
+    def bring_up_to_date(folders: Sequence[str], hooks: Hooks) -> None:
         if not models:
-            models.extend(load_encoders(out, encoder, reader=decode.reader))
+            models.extend(load_encoders(Path(check_path("out", out)), encoder, reader=decode.reader))
         update_index(
-            present, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
+            folders, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
         )
 
     watch_folders(folders, bring_up_to_date, settle_s=settle_s, poll=poll, ignored=[out], say=say)
@@ -160,7 +151,7 @@ class _Watch:
         self._error = ""
         self._has_begun = False
         self._missing: dict[str, str] = {}  # folder -> why it is not there
-        self._filled: set[tuple[int, int]] = set()  # folders in which something was
+        self._filled: dict[str, tuple[int, int]] = {}  # folders in which something was when they were seen first
 
     @property
     def _is_stopped(self) -> bool:
@@ -251,6 +242,7 @@ class _Watch:
             try:
                 present[folder] = self._identity(folder)
             except _MissingError as missing:
+                self._filled.pop(folder, None)
                 if self._missing.get(folder) != str(missing):
                     self._missing[folder] = str(missing)
                     self._say(printable(f"{folder} {missing}"))
@@ -264,13 +256,13 @@ class _Watch:
         try:
             status = Path(folder).stat()
             identity = (status.st_dev, status.st_ino)
-            if identity not in self._filled:
+            if self._filled.get(folder) != identity:
                 with os.scandir(folder) as entries:
                     if next(entries, None) is None:
                         raise _MissingError(
                             "is empty: videos that were in it stay in the index until something is in it"
                         )
-                self._filled.add(identity)
+                self._filled[folder] = identity
         except OSError as error:
             reason = "is gone" if isinstance(error, FileNotFoundError) else f"cannot be listed ({error.strerror})"
             raise _MissingError(f"{reason}: its videos stay in the index until it is back") from None

@@ -1,5 +1,6 @@
 """Doing what a plan says: each video is committed as soon as it is embedded."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -7,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
+from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
-from vmr.progress import progress_bar
-from vmr.retrieval.embed import EmbeddedVideo, embed_each
+from vmr.models.encoder import Encoder
+from vmr.progress import VideoProgress
+from vmr.retrieval.embed import At, EmbeddedVideo, embed_each
 from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
@@ -85,7 +88,6 @@ class Work:
         self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
         self._update, self._decode, self._hooks = update, decode, hooks
         self.done = Update()
-        self._bar = progress_bar(hooks.progress)
         self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
         self._known: dict[str, Video] = {}
         self._failures: dict[str, FailedFile] = {}
@@ -110,19 +112,16 @@ class Work:
         self._move_and_refresh(plan)
         self._remove(plan)
         first, *others = self._spaces.groups()
-        with self._bar:
-            self._embed(plan.jobs, first, self._put)
-            if self._folder.is_fresh and self._hooks.may_be_empty:
-                self._commit_with_spaces(lambda changes, ids: None)
-            if self._folder.is_fresh:
-                reasons = {failure.video: failure.reason for failure in self.done.failed}
-                first_file = plan.jobs[0].file
-                raise VmrError(
-                    f"none of {len(plan.jobs)} videos can be read, first: {first_file}: {reasons[first_file]}"
-                )
-            for group in (first, *others):
-                for names, jobs in self._lacking(group).items():
-                    self._embed(jobs, names, self._add)
+        self._embed(plan.jobs, first, self._put)
+        if self._folder.is_fresh and self._hooks.may_be_empty:
+            self._commit_with_spaces(lambda changes, ids: None)
+        if self._folder.is_fresh:
+            reasons = {failure.video: failure.reason for failure in self.done.failed}
+            first_file = plan.jobs[0].file
+            raise VmrError(f"none of {len(plan.jobs)} videos can be read, first: {first_file}: {reasons[first_file]}")
+        for group in (first, *others):
+            for names, jobs in self._lacking(group).items():
+                self._embed(jobs, names, self._add)
         return self.done
 
     def _commit(self, change: Callable[[Changes], object]) -> None:
@@ -246,31 +245,37 @@ class Work:
 
     def _embed(self, jobs: Sequence[Job], names: Sequence[str], put: Put) -> None:
         """Decode files and embed them in some spaces. A file that changes meanwhile is tried once more."""
-        task = self._bar.add_task("embedding", total=len(jobs))
-        for is_last in (False, True):
-            again = []
-            for job, end in self._embedded(jobs, names):
-                found = None if isinstance(end, DecodeFailure) else job.content_hash or content_hash(job.file)
-                if isinstance(end, DecodeFailure):
-                    self._fail(job, end.reason, is_replaced=put == self._put)
-                elif found is not None and _is_still(job):
-                    put(replace(job, content_hash=found), names, end)
-                elif is_last:
-                    self._fail(replace(job, state=None), _CHANGED)
-                else:
-                    again.append(Job(job.file, FileState.of(job.file)))
-                    continue
-                self._bar.advance(task)
-            jobs = again
+        if not jobs:
+            return
+        encoders = [self._spaces.encoder(name) for name in names]
+        files = [job.file for job in jobs]
+        lengths = probe_durations(files, self._decode) if self._hooks.progress else ()
+        with VideoProgress(self._hooks.progress) as progress:
+            progress.start(dict(zip(files, lengths, strict=False)))
+            for is_last in (False, True):
+                again = []
+                for job, end in self._embedded(jobs, encoders, progress.at):
+                    seconds = 0.0 if isinstance(end, DecodeFailure) else max(end_s for _, end_s in end[0].spans)
+                    found = None if isinstance(end, DecodeFailure) else job.content_hash or content_hash(job.file)
+                    if isinstance(end, DecodeFailure):
+                        self._fail(job, end.reason, is_replaced=put == self._put)
+                    elif found is not None and _is_still(job):
+                        put(replace(job, content_hash=found), names, end)
+                    elif is_last:
+                        self._fail(replace(job, state=None), _CHANGED)
+                    else:
+                        again.append(Job(job.file, FileState.of(job.file)))
+                        continue
+                    progress.video_done(job.file, seconds)
+                jobs = again
 
     def _embedded(
-        self, jobs: Iterable[Job], names: Sequence[str]
+        self, jobs: Iterable[Job], encoders: Sequence[Encoder], at: At
     ) -> Iterator[tuple[Job, tuple[EmbeddedVideo, ...] | DecodeFailure]]:
         by_file = {job.file: job for job in jobs}
         if not by_file:
             return
-        encoders = [self._spaces.encoder(name) for name in names]
-        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode)) as ends:
+        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode, at=at)) as ends:
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
@@ -346,6 +351,8 @@ class Work:
     def _fail(self, job: Job, reason: str, *, is_replaced: bool = False) -> None:
         """Note that a file cannot be read; what the index holds of earlier content is removed if it is replaced."""
         state = job.state if _is_still(job) else None  # without a state it is tried again
+        if self._hooks.may_be_empty and not os.path.lexists(job.file):
+            return  # who watches will see that it is gone
         failure = FailedFile(*self._place(job.file), state, reason)
 
         def change(changes: Changes) -> None:

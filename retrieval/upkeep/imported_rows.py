@@ -21,30 +21,31 @@ class ImportedVideo:
 
     Attributes:
         file: its absolute path.
-        row: number of its first row in the file, from 1.
-        spans: start and end of each row, in the order of time.
-        vectors: float32 (n, D).
+        rows: numbers of its rows in the file, from 0, in the order of time, int64 (n,).
+        spans: start and end of each of them.
     """
 
     file: str
-    row: int
+    rows: NDArray[np.int64]
     spans: tuple[Span, ...]
-    vectors: Vectors
+
+    @property
+    def place(self) -> str:
+        """Its first row, for messages."""
+        return f"row {self.rows.min() + 1}"
 
 
-def videos_of(path: Path, rows: VectorRows, root: Path, *, normalize: bool) -> list[ImportedVideo]:
-    """Check all rows, and return their videos, sorted by path.
+def videos_of(path: Path, rows: VectorRows, root: Path) -> list[ImportedVideo]:
+    """Check the names and times of all rows, and return their videos, sorted by path.
 
     Args:
         path: the file, for messages.
         rows: what it holds.
         root: the folder that relative paths are relative to.
-        normalize: divide each vector by its length.
 
     Raises:
         VmrError: a row is wrong, or there twice.
     """
-    vectors = _checked_vectors(path, rows.vectors, normalize)
     _require(path, np.isfinite(rows.starts) & np.isfinite(rows.ends), "its times are no numbers")
     _require(path, (rows.starts >= 0) & (rows.ends >= rows.starts), "its end lies before its start, or both before 0")
     files = _absolute(path, rows.videos, root)
@@ -57,25 +58,34 @@ def videos_of(path: Path, rows: VectorRows, root: Path, *, normalize: bool) -> l
     return [
         ImportedVideo(
             file=name,
-            row=int(some.min()) + 1,
+            rows=some,
             spans=tuple(zip(rows.starts[some].tolist(), rows.ends[some].tolist(), strict=True)),
-            vectors=vectors[some],
         )
         for name, some in zip(names, np.split(order, bounds), strict=True)
     ]
 
 
-def _checked_vectors(path: Path, vectors: Vectors, normalize: bool) -> Vectors:
-    _require(path, np.isfinite(vectors).min(axis=1), "its vector holds numbers that are not finite")
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
+def checked_vectors(path: Path, vectors: Vectors, *, normalize: bool) -> Vectors:
+    """Check vectors, float32 (R, D), and return them.
+
+    Args:
+        path: the file, for messages.
+        vectors: of all rows.
+        normalize: divide each vector by its length.
+
+    Raises:
+        VmrError: a vector holds numbers that are not finite, or is not of length 1.
+    """
+    squares = np.einsum("ij,ij->i", vectors, vectors)
+    _require(path, np.isfinite(squares), "its vector holds numbers that are not finite, or too large")
     if normalize:
-        _require(path, lengths > 0, "its vector has length 0, which has no direction")
-        normal: Vectors = (vectors / lengths[:, None]).astype(np.float32)
+        _require(path, squares > 0, "its vector has length 0, which has no direction")
+        normal: Vectors = vectors / np.sqrt(squares)[:, None]
         return normal
     said = (
         "its vector does not have length 1, so that scores are no cosines: use --normalize if only its direction counts"
     )
-    _require(path, abs(lengths - 1) <= _LENGTH_TOLERANCE, said)
+    _require(path, abs(np.sqrt(squares) - 1) <= _LENGTH_TOLERANCE, said)
     return vectors
 
 

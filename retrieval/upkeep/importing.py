@@ -15,15 +15,17 @@ from vmr.hashes import hash_file, remembered_hashes
 from vmr.models.catalogue import load_model
 from vmr.progress import progress_bar
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.legacy import UNKNOWN, require_database
+from vmr.retrieval.legacy import UNKNOWN, is_old_index, require_database
 from vmr.retrieval.segments import window_segmenter
 from vmr.retrieval.storage.blocks import DType, decode_block, encode_block
 from vmr.retrieval.storage.changes import Changes
+from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space, Vectors
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.folder import OWN_FILES
 from vmr.retrieval.upkeep.import_options import ImportOptions
-from vmr.retrieval.upkeep.imported_rows import ImportedVideo, videos_of
+from vmr.retrieval.upkeep.imported_rows import ImportedVideo, checked_vectors, videos_of
 from vmr.retrieval.upkeep.vector_files import About, read_vector_file
 from vmr.retrieval.vectors.generations import bring_up_to_date
 
@@ -66,27 +68,34 @@ def import_vectors(folder: Path, file: Path, options: ImportOptions, *, progress
             files.
         MissingExtraError: pyarrow is not installed.
     """
-    is_new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    is_new = not folder.exists() or (folder.is_dir() and _is_unfinished(folder))
     if not is_new:
         require_database(folder)
     rows = read_vector_file(file)
     root = Path(options.root or ".").absolute()
-    videos = videos_of(file, rows, root, normalize=options.normalize)
+    vectors = checked_vectors(file, rows.vectors, normalize=options.normalize)
+    videos = videos_of(file, rows, root)
     has_root = options.root is not None or any(not video.startswith("/") for video in rows.videos)
-    space = _described(file, rows.vectors.shape[1], rows.about, options)
+    space = _described(file, vectors.shape[1], rows.about, options)
     if is_new:
         _require_model(file, space)
     with IndexWriter(folder, _settings(rows.about, options) if is_new else None) as writer:
         with writer.reader.snapshot() as snapshot:
             space = _of_index(folder, file, snapshot, space, options.dtype)
-            todo = [video for video in videos if not _is_known(file, snapshot, space, video)]
+            todo = [video for video in videos if not _is_known(file, snapshot, space, video, vectors)]
             roots = _roots(snapshot, [video.file for video in todo], [str(root)] if has_root else [])
         if not space.id:
             with writer.commit() as changes:
                 space = replace(space, id=changes.add_space(space))
-        _put(writer, space, todo, roots, progress)
+        _put(writer, space, todo, vectors, roots=roots, progress=progress)
         bring_up_to_date(writer, space.id)
     return Imported(len(videos), len(rows.videos), len(videos) - len(todo), space.name)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a folder holds nothing, or only what a killed process left that was making an index."""
+    is_own = all(OWN_FILES.fullmatch(file.name) for file in folder.iterdir())
+    return is_own and not is_finished(folder) and not is_old_index(folder)
 
 
 def _settings(about: About | None, options: ImportOptions) -> IndexSettings:
@@ -147,22 +156,22 @@ def _require_model(file: Path, space: Space) -> None:
         )
 
 
-def _is_known(file: Path, snapshot: Snapshot, space: Space, video: ImportedVideo) -> bool:
+def _is_known(file: Path, snapshot: Snapshot, space: Space, video: ImportedVideo, vectors: Vectors) -> bool:
     """Whether the index holds the rows of a video. Raises VmrError if it holds others."""
     old = snapshot.video_at(video.file)
     if old is None:
         return False
     windows = list(snapshot.windows([old.id]))
     held = np.array([(window.start_s, window.end_s) for window in windows])
-    place = f"{file}: row {video.row}: the index holds {video.file} with other"
+    place = f"{file}: {video.place}: the index holds {video.file} with other"
     remedy = "remove it first with vmr-index remove, or name another {}"
     if held.shape != (len(video.spans), 2) or (abs(held - np.array(video.spans)) > _SAME_S).any():
         raise VmrError(f"{place} windows: {remedy.format('index')}")
     if not space.id:
         return False
     for block in snapshot.blocks_of(space.id, [old.first_window]):
-        vectors = block.vectors[[window.id - old.first_window for window in windows]]
-        if vectors.tobytes() != _as_stored(video.vectors, space).tobytes():
+        held = block.vectors[[window.id - old.first_window for window in windows]]
+        if held.tobytes() != _as_stored(vectors[video.rows], space).tobytes():
             raise VmrError(f"{place} vectors in {space.name}: {remedy.format('space with --space')}")
         return True
     return False
@@ -189,7 +198,13 @@ def _roots(snapshot: Snapshot, files: Sequence[str], wanted: Sequence[str]) -> d
 
 
 def _put(
-    writer: IndexWriter, space: Space, videos: Sequence[ImportedVideo], roots: Mapping[str, str], progress: bool
+    writer: IndexWriter,
+    space: Space,
+    videos: Sequence[ImportedVideo],
+    vectors: Vectors,
+    *,
+    roots: Mapping[str, str],
+    progress: bool,
 ) -> None:
     done = 0
     with remembered_hashes() as database, progress_bar(progress) as bar:
@@ -198,8 +213,8 @@ def _put(
             known = [_state_and_content(video.file, database) for video in some]
             try:
                 with writer.commit() as changes:
-                    for video, (state, content_hash) in zip(some, known, strict=True):
-                        _put_one(changes, space, video, roots[video.file], state, content_hash)
+                    for video, each in zip(some, known, strict=True):
+                        _put_one(changes, space.id, video, roots[video.file], vectors[video.rows], each)
             except VmrError as error:
                 raise VmrError(f"{error}; imported {done} of {len(videos)} videos: import again to go on") from error
             done += len(some)
@@ -220,19 +235,19 @@ def _portions(videos: Sequence[ImportedVideo]) -> Iterator[list[ImportedVideo]]:
 
 
 def _put_one(
-    changes: Changes, space: Space, video: ImportedVideo, root: str, state: FileState, content_hash: bytes
+    changes: Changes, space_id: int, video: ImportedVideo, root: str, vectors: Vectors, known: tuple[FileState, bytes]
 ) -> None:
     old = changes.snapshot.video_at(video.file)
     if old is not None:  # with the same windows
-        vectors = np.empty_like(video.vectors)
-        for window, vector in zip(changes.snapshot.windows([old.id]), video.vectors, strict=True):
-            vectors[window.id - old.first_window] = vector
-        changes.add_vectors(old.id, space.id, vectors)
+        in_order = np.empty_like(vectors)
+        for window, vector in zip(changes.snapshot.windows([old.id]), vectors, strict=True):
+            in_order[window.id - old.first_window] = vector
+        changes.add_vectors(old.id, space_id, in_order)
         return
     path = video.file[len(root.rstrip("/")) + 1 :]
     end_s = max(end for _, end in video.spans)
-    vectors_of = {space.id: video.vectors}
-    changes.put_video(NewVideo(root, path, content_hash, state, end_s, (), video.spans, vectors_of))
+    state, content_hash = known
+    changes.put_video(NewVideo(root, path, content_hash, state, end_s, (), video.spans, {space_id: vectors}))
 
 
 def _state_and_content(file: str, database: sqlite3.Connection) -> tuple[FileState, bytes]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from vmr.errors import IndexFileError
 from vmr.hashes import hash_file, remembered_hashes
 from vmr.progress import progress_bar
-from vmr.retrieval.legacy import filling, is_old_index, read_old_index, settings_of
+from vmr.retrieval.legacy import OLD_FILES, filling, is_old_index, read_old_index, settings_of
 from vmr.retrieval.manifest import FILE_NAME, Manifest
 from vmr.retrieval.storage.blocks import DType
 from vmr.retrieval.storage.changes import Changes
@@ -17,8 +17,7 @@ from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.storage.writer import IndexWriter
 
-_VECTORS = r"vectors-[0-9a-f]{32}\.faiss"
-_OLD_FILES = re.compile(rf"manifest\.json|{_VECTORS}|\.(manifest\.json|{_VECTORS})\.\w+\.tmp")
+_TO_REMOVE = re.compile(rf"{OLD_FILES}|\.({OLD_FILES})\.\w+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def upgrade_index(folder: Path, dtype: DType = "float32", *, progress: bool = Fa
     if not is_old_index(folder):
         if not is_finished(folder):
             raise IndexFileError(f"{folder}: no such index")
-        if any(_OLD_FILES.fullmatch(file.name) for file in folder.iterdir()):
+        if any(_TO_REMOVE.fullmatch(file.name) for file in folder.iterdir()):
             with IndexWriter(folder):  # the upgrade was killed before it had removed them
                 remove_old_files(folder)
         return None
@@ -100,6 +99,6 @@ def _known_files(manifest: Manifest, progress: bool) -> dict[str, tuple[FileStat
 def remove_old_files(folder: Path) -> None:
     """Remove the files of schema 1, the manifest first: without it nobody looks for the others."""
     for file in sorted(folder.iterdir(), key=lambda file: file.name != FILE_NAME):
-        if _OLD_FILES.fullmatch(file.name):
+        if _TO_REMOVE.fullmatch(file.name):
             with suppress(OSError):  # it is in nobody's way
                 file.unlink()

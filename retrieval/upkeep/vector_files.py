@@ -24,6 +24,7 @@ from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.records import Vectors, Window
 
 _ABOUT = b"vmr"  # the key of `about` in the metadata of a Parquet file
+_ROWS_AT_ONCE = 8192
 _COLUMNS = ("video", "start_s", "end_s", "vector")
 
 Rows = Iterator[tuple[list[Window], Vectors]]
@@ -159,29 +160,43 @@ def require_arrow() -> tuple[Any, Any, Any]:
 
 
 def _read_parquet(path: Path) -> dict[str, Any]:
-    arrow, parquet, compute = require_arrow()
-    with _reading(path, arrow.ArrowException):
-        file = parquet.ParquetFile(path)
+    arrow, parquet, _ = require_arrow()
+    columns: dict[str, Any] = {"video": [], "start_s": [], "end_s": [], "vector": np.empty((0, 1), np.float32)}
+    with _reading(path, arrow.ArrowException), parquet.ParquetFile(path) as file:
         _require_columns(path, file.schema_arrow.names)
-        table = file.read(columns=list(_COLUMNS))
-        for name in _COLUMNS:
-            if table[name].null_count:
-                row = table[name].is_null().to_pylist().index(True) + 1
-                raise VmrError(f"{path}: row {row}: column {name} has no value")
-        if not len(table):
-            return {**dict.fromkeys(_COLUMNS, ()), "video": []}
-        lists = table["vector"].combine_chunks()
-        if not (arrow.types.is_list(lists.type) or arrow.types.is_fixed_size_list(lists.type)):
-            raise VmrError(f"{path}: column vector is {lists.type}, but lists of numbers are needed")
-        lengths = compute.list_value_length(lists).to_numpy(zero_copy_only=False)
-        if (lengths != lengths[0]).any():
-            row = int(np.flatnonzero(lengths != lengths[0])[0])
-            raise VmrError(f"{path}: row {row + 1}: its vector has {lengths[row]} numbers, that of row 1 {lengths[0]}")
-        values = lists.flatten().to_numpy(zero_copy_only=False)
-        columns = {name: table[name].to_numpy() for name in ("start_s", "end_s")}
-        columns |= {"video": table["video"].to_pylist(), "vector": values.reshape(len(lists), -1)}
+        row = 0
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS)):
+            vectors = _lists(path, batch, row, columns["vector"].shape[1] if row else None)
+            if not row:
+                columns["vector"] = np.empty((file.metadata.num_rows, vectors.shape[1]), vectors.dtype)
+            columns["vector"][row : row + len(batch)] = vectors
+            columns["video"] += batch["video"].to_pylist()
+            for name in ("start_s", "end_s"):
+                columns[name].append(batch[name].to_numpy(zero_copy_only=False))
+            row += len(batch)
+        columns |= {name: np.concatenate([np.empty(0), *columns[name]]) for name in ("start_s", "end_s") if row}
         about = (file.schema_arrow.metadata or {}).get(_ABOUT)
-        return columns if about is None else {**columns, "about": about}
+    return columns if about is None else {**columns, "about": about}
+
+
+def _lists(path: Path, batch: Any, row: int, dim: int | None) -> NDArray[Any]:
+    """The vectors of some rows, (n, D). `row` is the number of rows before them; D is given if there are any."""
+    arrow, _, compute = require_arrow()
+    for name in _COLUMNS:
+        if batch[name].null_count:
+            raise VmrError(
+                f"{path}: row {row + batch[name].is_null().index(True).as_py() + 1}: column {name} has no value"
+            )
+    lists = batch["vector"]
+    if not (arrow.types.is_list(lists.type) or arrow.types.is_fixed_size_list(lists.type)):
+        raise VmrError(f"{path}: column vector is {lists.type}, but lists of numbers are needed")
+    lengths = compute.list_value_length(lists).to_numpy(zero_copy_only=False)
+    dim = int(lengths[0]) if dim is None else dim
+    if (lengths != dim).any():
+        wrong = int(np.flatnonzero(lengths != dim)[0])
+        raise VmrError(f"{path}: row {row + wrong + 1}: its vector has {lengths[wrong]} numbers, that of row 1 {dim}")
+    vectors: NDArray[Any] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), dim)
+    return vectors
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.vectors.faiss_store import FaissStore
 from vmr.retrieval.vectors.kinds import (
+    AUTO,
     THRESHOLDS,
     Thresholds,
     factory_matches,
@@ -80,7 +81,8 @@ def bring_up_to_date(
     with writer.reader.snapshot() as snapshot:
         state = _state(snapshot, space_id)
         old, new = state.old, None
-        if state.num_rows >= thresholds.file_rows:
+        file_rows = thresholds.file_rows if state.space.kind == AUTO else 1  # a kind that was asked for is made at once
+        if state.num_rows >= file_rows:
             kind = factory_of_space(
                 state.space.kind, state.space.dtype, state.num_rows, thresholds, "" if old is None else old.kind
             )
@@ -89,7 +91,7 @@ def bring_up_to_date(
                 new = _build(writer.folder, snapshot, state, kind)
             elif _is_stale(writer.folder, old, state, thresholds):
                 new = _merge(writer.folder, snapshot, state, old) or _build(writer.folder, snapshot, state, kind)
-    if new is None and (old is None or state.num_rows >= thresholds.file_rows):
+    if new is None and (old is None or state.num_rows >= file_rows):
         return False
     _record(writer, old, new)
     return True

@@ -83,9 +83,9 @@ class Thoroughness:
 
         Args:
             factory: FAISS's name of the kind.
-            tuned: `Space.search`; settings that were measured with another kind are passed over.
+            tuned: `Space.search`; settings that are not complete, or of another kind, are passed over.
         """
-        if tuned and factory_matches(tuned["factory"], factory):
+        if {"factory", "effort", "rescore"} <= tuned.keys() and factory_matches(str(tuned["factory"]), factory):
             return cls(int(tuned["effort"]), int(tuned["rescore"]))
         if "RaBitQ" in factory:
             return cls(16, 10)  # one bit per dimension says little about the order of near rows

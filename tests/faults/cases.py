@@ -355,6 +355,14 @@ def nothing_kept(folder: Path) -> object:
 CASES = {
     "changes of an index": Case(index_cases.change, index_cases.read, is_database=True),
     "new or replaced index": Case(index_cases.build, index_cases.read, is_database=True, every=3),
+    "replaced index that was damaged": Case(
+        index_cases.build,
+        index_cases.read_unless_damaged,
+        index_cases.begin_damaged,
+        replaces=False,
+        is_database=True,
+        every=5,
+    ),
     "FAISS file of an index": Case(
         index_cases.make_a_file, index_cases.read_parts, index_cases.begin, in_parts=True, is_database=True, every=2
     ),

@@ -8,6 +8,7 @@ killed, whose write-ahead log is still needed. It prints one JSON object. `flips
     opening     opening the index failed
     reading     reading all of it failed
     searching   a search failed
+    using       something else failed that a user can ask
     misled      a search did not find a window by its own vector, and said nothing
     verify      verify said so
 
@@ -27,21 +28,25 @@ import sys
 import threading
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
+import vmr
 from tests.faults import children
-from tests.faults.history import THRESHOLDS, Held, Item, metadata, open_writer, operations, put, seen, texts
+from tests.faults.history import THRESHOLDS, Held, Item, file_names, metadata, open_writer, operations, put, seen, texts
 from vmr.errors import VmrError
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
-from vmr.retrieval.vectors.generations import bring_up_to_date
+from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
 from vmr.retrieval.vectors.space_store import SpaceStore
 
 VIDEOS = 250  # besides those of the history, so that most bytes are in use
@@ -69,6 +74,7 @@ class Content(NamedTuple):
 
 def main() -> None:
     folder, trials, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    torch.set_num_threads(1)
     chance = random.Random(seed)
     closed, killed = folder / "closed", folder / "killed"
     children.call(lambda: make(closed, seed))
@@ -115,6 +121,7 @@ def make(folder: Path, seed: int) -> None:
         with writer.commit() as changes:
             for video in list(changes.snapshot.videos())[:9]:
                 changes.remove_video(video.id)
+    remove_orphans(folder, file_names(folder))
 
 
 def _make_files(writer: IndexWriter) -> None:
@@ -178,6 +185,7 @@ def probe(file: Path, known: Content) -> dict[str, Any]:
         "opening": lambda: IndexReader(folder).close(),
         "reading": lambda: _check_vectors(seen(folder), known.blocks),
         "searching": lambda: _search(folder, known.own, told, file.suffix == ".faiss"),
+        "using": lambda: _use(folder, known.own),
         "verify": lambda: _raise(verify(folder)),
     }
     for name, attempt in attempts.items():
@@ -223,6 +231,42 @@ def _search(folder: Path, own: list[tuple[int, int, np.ndarray]], told: dict[str
                     told["misled"] = True
                     if is_faiss and is_read:
                         raise AssertionError(f"window {window} is not found")
+
+
+class Own:
+    """An encoder of the first space; a text is the place of a vector in `Content.own`."""
+
+    name, about, embed_dim, fingerprint = "tiny", "for tests", 16, "f00d"
+    preprocess = vmr.Preprocess(4, 16, "stretch", IMAGENET_MEAN, IMAGENET_STD)
+
+    def __init__(self, own: list[tuple[int, int, np.ndarray]]) -> None:
+        self._own = own
+
+    def encode_text(self, texts: Sequence[str]) -> torch.Tensor:
+        return torch.from_numpy(np.stack([self._own[int(text)][2] for text in texts]))
+
+    def encode_video(self, video: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+
+def _use(folder: Path, own: list[tuple[int, int, np.ndarray]]) -> None:
+    """Whatever a user asks an index; each question gets an answer or a VmrError."""
+    with closing(vmr.open_index(folder, Own(own))) as index:
+        questions: list[Callable[[], object]] = [
+            *(partial(index.search, str(place), 3) for place, (_, _, vector) in enumerate(own) if len(vector) == 16),
+            lambda: (index.info, len(index), index.is_exact),
+            lambda: (index.windows, index.videos),
+            lambda: index.vectors,
+            lambda: (index.failures, index.remarks, index.other_files),
+        ]
+        refused = []
+        for question in questions:
+            try:
+                question()
+            except VmrError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
 
 
 def _raise(faults: list[Any]) -> None:

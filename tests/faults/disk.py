@@ -5,7 +5,7 @@ folder has been. Anything later may be there, or not, or in part, and in any ord
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.faults.system_calls import Call
@@ -18,15 +18,20 @@ class Disk:
 
     Args:
         folder: calls name its files by their paths.
+        files: what it holds at first, by name; it is certainly on the disk.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, files: Mapping[str, bytes]) -> None:
         self._folder = str(folder)
         self._names: dict[str, int] = {}  # as running programs see them: path -> number of a file
         self._lasting_names: dict[str, int] = {}
         self._new_names: list[dict[str, int | None]] = []  # changes that may be lost; None: the name is gone
         self._contents: list[bytearray] = []  # what is certainly there
         self._changes: list[list[Call]] = []  # of each file: what may be lost
+        for name, content in files.items():
+            self._lasting_names[str(folder / name)] = self._names[str(folder / name)] = len(self._contents)
+            self._contents.append(bytearray(content))
+            self._changes.append([])
 
     def apply(self, call: Call) -> None:
         """Do what a call does."""
@@ -83,23 +88,23 @@ class Disk:
 
 
 def images(
-    calls: Sequence[Call], folder: Path, count: int, seed: int, first: int = 0
+    calls: Sequence[Call], folder: Path, files: Mapping[str, bytes], count: int, seed: int
 ) -> Iterator[tuple[int, dict[str, bytes]]]:
     """Yield what may be on the disk after power cuts at random instants.
 
     Args:
         calls: what was recorded.
         folder: the folder that was recorded.
+        files: what it held at first, by name.
         count: how many images to yield.
         seed: decides the instants and what is lost.
-        first: no power is cut before this many calls.
 
     Yields:
         The number of calls before the power cut, and content by name.
     """
     chance = random.Random(seed)
-    disk, done = Disk(folder), 0
-    for cut in sorted(chance.randint(first, len(calls)) for _ in range(count)):
+    disk, done = Disk(folder, files), 0
+    for cut in sorted(chance.randint(0, len(calls)) for _ in range(count)):
         for call in calls[done:cut]:
             disk.apply(call)
         done = cut

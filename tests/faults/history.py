@@ -30,7 +30,7 @@ require_faiss()  # once, and not in every child of a program
 SETTINGS = IndexSettings(window_s=8.0, stride_s=4.0)
 DIMENSIONS = {"half": 16, "whole": 6}
 SPACES = {
-    "half": Space(0, "half", "tiny", "f00d", 16, "float16", {"num_frames": 4}),
+    "half": Space(0, "half", "tiny", "f00d", 16, "float16", {"num_frames": 4, "reader": "pyav"}),
     "whole": Space(0, "whole", "small", "beef", 6, "float32", {"num_frames": 8, "reader": "pyav"}),
 }
 THRESHOLDS = Thresholds(

@@ -6,11 +6,13 @@ from typing import Any
 from tests.faults import history
 from tests.faults.history import Held, Item
 from tests.old_indexes import content_of, old_index
+from vmr.errors import IndexFileError
 from vmr.retrieval.legacy import is_old_index, open_reader
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FailedFile
+from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.upkeep.compacting import compact_index
@@ -55,6 +57,10 @@ def build(folder: Path, version: int) -> None:
         updated.commit(fill)
 
 
+def begin_damaged(folder: Path) -> None:
+    (folder / DATABASE).write_bytes(b"no database" * 1000)
+
+
 def begin(folder: Path) -> None:
     """An index with enough rows for a FAISS file."""
     with history.open_writer(folder) as writer, writer.commit() as changes:
@@ -97,6 +103,8 @@ def begin_old(folder: Path) -> None:
 
 def upgrade(folder: Path, version: int) -> None:
     del version
+    if is_old_index(folder / INDEX):
+        open_reader(folder / INDEX).close()
     upgrade_index(folder / INDEX)
 
 
@@ -118,6 +126,13 @@ def read(folder: Path) -> object:
     history.check_search(folder)
     found = history.seen(folder)
     return found if found["videos"] else None
+
+
+def read_unless_damaged(folder: Path) -> object:
+    try:
+        return read(folder)
+    except IndexFileError:
+        return None
 
 
 def read_parts(folder: Path) -> dict[str, Any]:

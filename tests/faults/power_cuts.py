@@ -31,7 +31,7 @@ def main() -> None:
     states = [held for _, held in itertools.islice(history(seed, None), OPERATIONS + 2)]
     kinds: Counter[str] = Counter()
     place, wrong = folder / "image", []
-    for cut, files in images(calls, folder / "index", count, seed):
+    for cut, files in images(calls, folder / "index", {}, count, seed):
         told = sum(call.kind == "told" for call in calls[:cut])
         lay_out(files, place)
         try:

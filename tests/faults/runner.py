@@ -145,7 +145,7 @@ def harmed(case: Case, folder: Path, version: int, fault: Fault, start: State, e
         "is_whole": is_whole(case, found.value, start.value, end.value),
         "found": str(found.value)[:300],
         "left_over": sorted((found.files - allowed).elements()),
-        "lost": sorted(((start.files & end.files) - found.files).elements()),
+        "lost": [] if start.value is None else sorted(((start.files & end.files) - found.files).elements()),
         "again": again or ("" if last.value == end.value else f"finds {str(last.value)[:300]}"),
         "left_over_again": sorted((last.files - allowed).elements()),
     }

@@ -1,8 +1,8 @@
-"""Kills `vmr-index upgrade`, `copy` and `compact` again and again, and looks each time at what is left.
+"""Kills `vmr-index upgrade`, `copy`, `compact` and `import` again and again, and looks each time at what is left.
 
 `python -m tests.faults.upkeep_kills FOLDER COMMAND` prints one JSON object: `kills`, how often the command was killed;
 `states`, how often it had been done and how often not; and `wrong`, a line for each kill after which something was not
-right. The command is killed before every file that it opens, makes, renames or removes, and at instants between them.
+right. The command is killed before files that it opens, makes, renames or removes, and at instants between them.
 """
 
 import json
@@ -22,13 +22,15 @@ import numpy as np
 from tests.old_indexes import content_of, old_index
 from vmr.cli.index import main as vmr_index
 from vmr.retrieval.legacy import is_old_index, open_reader
+from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
-from vmr.retrieval.upkeep import compacting, copying, upgrade  # before any fork
+from vmr.retrieval.upkeep import compacting, copying, exporting, importing, upgrade  # before any fork
 
-TIMED_KILLS = 12
+TIMED_KILLS = 10
+MOST_CALLS = 30  # before which it is killed, evenly over all
 CALLS = {"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "shutil.rmtree", "sqlite3.connect"}
-LOADED = (compacting, copying, upgrade)
+LOADED = (compacting, copying, exporting, importing, upgrade)
 
 
 def make(folder: Path, num_rows: int) -> None:
@@ -40,11 +42,13 @@ def make(folder: Path, num_rows: int) -> None:
         (videos / name).write_bytes(name.encode() * 100)
         os.utime(videos / name, (1_700_000_000, 1_700_000_000))
     vectors = np.random.default_rng(0).normal(size=(len(spans), 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     old_index(folder / "index", spans, vectors, root=str(videos), remarks=[])
 
 
 def command_line(command: str, folder: Path) -> list[str]:
-    return [command, str(folder / "index"), *([str(folder / "copy")] if command == "copy" else [])]
+    more = {"copy": [str(folder / "copy")], "import": [str(folder.parent / "vectors.npz")]}
+    return [command, str(folder / "index"), *more.get(command, [])]
 
 
 def run(arguments: list[str], kill_at: int | None = None, report: int | None = None) -> int:
@@ -128,25 +132,45 @@ def look(command: str, folder: Path, original: Path) -> str:
     return "done" if is_done else "not done"
 
 
+def look_at_import(folder: Path, original: Path) -> str:
+    """Look at what a killed import left, then repeat it; return "done" if some of it was there."""
+    index, held = folder / "index", {}
+    expected = content_of(open_reader(original))["vectors"]
+    if is_finished(index):
+        assert verify(index) == [], verify(index)
+        held = content_of(open_reader(index))["vectors"]
+        assert held.items() <= expected.items(), "it holds something else"
+    vmr_index(command_line("import", folder))
+    assert verify(index) == [], verify(index)
+    assert content_of(open_reader(index))["vectors"] == expected, "something is missing after it was repeated"
+    return "done" if held else "not done"
+
+
 def main() -> None:
     folder, command = Path(sys.argv[1]), sys.argv[2]
     original = folder / "original"
-    make(folder, 5200 if command == "compact" else 800)  # from 5000 on there is a file of FAISS
+    # From 5000 rows on there is a file of FAISS, and from 4096 on an import takes more than one commit.
+    make(folder, 5200 if command in ("compact", "import") else 800)
     (folder / "index").rename(original)
     trial = folder / "trial"
 
     def again() -> Path:
         shutil.rmtree(trial, ignore_errors=True)
+        if command == "import":
+            trial.mkdir()
+            return trial
         shutil.copytree(original, trial / "index")
         if command != "upgrade":
             counted(["upgrade", str(trial / "index")])
         return trial
 
+    if command == "import":
+        counted(["export", str(original), "--npz", str(folder / "vectors.npz")])
     num_calls, took_s = counted(command_line(command, again()))
     chance = random.Random(0)
     states: Counter[str] = Counter()
     wrong = []
-    instants = [(number, 0.0) for number in range(1, num_calls + 1)]
+    instants = [(number, 0.0) for number in range(1, num_calls + 1, 1 + num_calls // MOST_CALLS)]
     instants += [(0, took_s * chance.random()) for _ in range(TIMED_KILLS)]
     for number, pause_s in instants:
         child = run(command_line(command, again()), kill_at=number or None)
@@ -154,7 +178,10 @@ def main() -> None:
             time.sleep(pause_s)
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        said = in_a_fork(lambda: look(command, trial, original))
+        if command == "import":
+            said = in_a_fork(lambda: look_at_import(trial, original))
+        else:
+            said = in_a_fork(lambda: look(command, trial, original))
         if said.startswith("wrong"):
             wrong.append(f"call {number}, {pause_s:.4f} s: {said}")
         states[said[:8]] += 1

@@ -1,8 +1,11 @@
 """The real commands on real files, each in a process of its own, as a user starts them."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -166,12 +169,9 @@ def test_wrong_inputs_get_one_line(index, annotations, footage, tmp_path):
 
 
 def test_an_index_of_another_encoder_is_refused(index, tmp_path):
-    content = json.loads((index / "manifest.json").read_text())
-    copy = tmp_path / "index"
-    copy.mkdir()
-    (copy / content["vectors_file"]).write_bytes((index / content["vectors_file"]).read_bytes())
-    content["fingerprint"] = "0123456789abcdef"  # as if the weights had changed
-    (copy / "manifest.json").write_text(json.dumps(content))
+    copy = shutil.copytree(index, tmp_path / "index")
+    with contextlib.closing(sqlite3.connect(copy / "index.db")) as database, database:
+        database.execute("UPDATE spaces SET fingerprint = '0123456789abcdef'")  # as if the weights had changed
     assert "made by offline (0123456789abcdef), not by offline" in refused(run("vmr-search", copy, "a dog"))
 
 

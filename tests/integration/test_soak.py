@@ -21,7 +21,7 @@ WARM_UP = 500  # files after which memory must be level
 # Indexes a folder, and prints what it needed: memory of this process and its workers after each 100 videos, descriptors
 # and threads before and after, and what became of every file.
 PROGRAM = """
-import gc, hashlib, json, sys
+import gc, hashlib, json, os, sys
 from pathlib import Path
 import psutil
 import vmr
@@ -43,27 +43,29 @@ class Watched:
 folder, out, num_workers = sys.argv[1], sys.argv[2], int(sys.argv[3])
 me = psutil.Process()
 encoder = Watched(vmr.load_model("videomamba-nano-shapes"))
-vmr.build_index(sys.argv[4], out + "-first", encoder)  # what is loaded once is loaded
+vmr.build_index(sys.argv[4], out + "-first", encoder).close()  # what is loaded once is loaded
 encoder.calls, encoder.memory = 0, {}
 before = me.num_fds(), me.num_threads()
 index = vmr.build_index(
     folder, out, encoder, window_s=2.0, decode=vmr.DecodeOptions(num_workers=num_workers, timeout_s=20)
 )
-manifest = index.manifest
-print(json.dumps({
+def short(path):
+    return os.path.relpath(path, folder)
+
+result = {
     "memory": encoder.memory,
-    "before": before,
-    "after": (me.num_fds(), me.num_threads()),
     "children": len(me.children(recursive=True)),
-    "read": list(manifest.videos),
-    "damaged": [remark.video for remark in manifest.remarks if remark.kind == "damage"],
-    "failed": [failure.video for failure in manifest.failures],
-    "reasons": sorted({failure.reason for failure in manifest.failures}),
-    "other": manifest.other_files,
-    "rows": [[row.video, row.start_s, row.end_s] for row in manifest.rows],
-    "remarks": [[remark.video, remark.text] for remark in manifest.remarks],
+    "read": [short(video) for video in index.videos],
+    "damaged": [short(remark.video) for remark in index.remarks if remark.kind == "damage"],
+    "failed": [short(failure.video) for failure in index.failures],
+    "reasons": sorted({failure.reason for failure in index.failures}),
+    "other": index.other_files,
+    "rows": [[short(row.file), row.start_s, row.end_s] for row in index.windows],
+    "remarks": [[short(remark.video), remark.text] for remark in index.remarks],
     "vectors": hashlib.sha256(index.vectors.tobytes()).hexdigest(),
-}))
+}
+index.close()
+print(json.dumps({**result, "before": before, "after": (me.num_fds(), me.num_threads())}))
 """
 
 

@@ -46,7 +46,7 @@ def test_wrong_input_is_reported_before_torch_is_imported(index, footage, annota
         ("no such file or folder", "search", index, "x", "--encoder", "no/model.pth"),
         ("no such folder", "index", "build", "nowhere", "--out", out),
         ("did you mean", "index", "build", footage, "--out", out, "--encoder", "ofline"),
-        ("holds an index already", "index", "build", footage, "--out", index),
+        ("was built with --window null", "index", "build", footage, "--out", index),
         ("no such index", "index", "info", "nowhere"),
         ("no such folder", "eval", "--dataset", annotations, "--video-dir", "nowhere"),
         ("did you mean", "info", "ofline"),

@@ -1,4 +1,4 @@
-"""`vmr-index upgrade`, `copy` and `compact` are killed at many instants: nothing is lost, and they can be repeated."""
+"""`vmr-index upgrade`, `copy`, `compact` and `import` are killed at many instants: nothing is lost."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from tests.integration.processes import finish, launch
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks")
-@pytest.mark.parametrize("command", ["upgrade", "copy", "compact"])
+@pytest.mark.parametrize("command", ["upgrade", "copy", "compact", "import"])
 def test_kills(command, tmp_path):
     found = json.loads(finish(launch("-m", "tests.faults.upkeep_kills", tmp_path, command)).splitlines()[-1])
     assert found["wrong"] == []

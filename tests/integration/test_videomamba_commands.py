@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import vmr
 from tests.integration.commands import refused, run
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.upstream_checkpoints import put_into_cache, save_as_upstream
@@ -35,9 +36,8 @@ def test_index_and_search(models, fingerprint, footage, tmp_path, kind):
     )
     assert built.returncode == 0, built.stderr
     assert "3 videos, 0 left out" in built.stdout
-    manifest = json.loads((tmp_path / "index" / "manifest.json").read_text())
-    assert (manifest["encoder"], manifest["fingerprint"]) == (str(model), fingerprint)
-    assert (manifest["embed_dim"], manifest["num_frames"]) == (16, 2)
+    info = vmr.open_index(tmp_path / "index").info
+    assert (info.encoder, info.fingerprint, info.embed_dim, info.num_frames) == (str(model), fingerprint, 16, 2)
 
     found = run("vmr-search", tmp_path / "index", "a cyclist", "--json", "--k", 3, cwd=tmp_path)
     assert found.returncode == 0, found.stderr

@@ -107,7 +107,7 @@ def test_every_function_that_writes_is_run(results: dict[str, Any]):
         for module, path in SOURCES.items()
         if module not in ("vmr.files", "vmr.data.decoding.worker_process")  # the latter keeps what a decoder prints
         for function, call in calls(ast.parse(path.read_text()))
-        if name_of(call) in WRITE_FUNCTIONS
+        if name_of(call) in WRITE_FUNCTIONS and [ast.unparse(one) for one in call.args] != ["':memory:'"]
     }
     run = {tuple(function) for result in results.values() for function in result["functions"]}
     assert len(writers) > 15

@@ -231,10 +231,25 @@ def test_the_command_says_it_and_writes_nothing(tmp_path):
     done = run_here("vmr-index", "build", tmp_path / "videos", *options, "--estimate")
     assert done.returncode == 0, done.stderr
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in done.stdout.splitlines() if "│" in line}
-    assert rows["videos"] == "2, 5 s of video, 1 of unknown length"
+    assert rows["to embed"] == "2 of 2 videos, 5 s of video, 1 of unknown length"
     assert rows["measured"] == "1 videos, 2 s of video, 1 cannot be read"
     assert rows["index"] == "8 rows, 1 MiB"
     assert re.fullmatch(r"\d+ s to \d+ s on this machine, [\d.]+ x real time", rows["time"])
     assert re.fullmatch(r"[\d.]+ [GM]iB of all processes", rows["memory"])
     assert f"left out: {tmp_path}/videos/cut.mp4: " in done.stderr
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.mp4", "cut.mp4", "videos"]
+
+
+def test_what_the_index_holds_already_is_no_cost(tmp_path):
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos/a.mp4", SHORT)
+    build = ("vmr-index", "build", tmp_path / "videos", "--out", tmp_path / "index", "--num-workers", "1")
+    assert run_here(*build, "--encoder", "videomamba-nano-shapes").returncode == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "index").iterdir()}
+    done = run_here(*build, "--estimate")
+    assert done.stdout == f"{tmp_path}/index: nothing to embed, 1 videos are as the index has them\n"
+    write_video(tmp_path / "videos/b.mp4", replace(SHORT, num_frames=50))
+    assert "│ 1 of 2 videos, 2 s of video" in run_here(*build, "--estimate").stdout  # by the encoder of the index
+    anew = run_here(*build, "--estimate", "--overwrite", "--encoder", "videomamba-nano-shapes")
+    assert "│ 2 of 2 videos, 3 s of video" in anew.stdout
+    assert {path: path.read_bytes() for path in (tmp_path / "index").iterdir()} == before

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 import vmr
+from tests.indexes import TwoDimensional, write_index
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.retrieval import gallery as gallery_module
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.gallery import Gallery
-from vmr.retrieval.vectors.kinds import FACTORIES, factory_string, num_lists, num_probes
+from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.vectors.generations import bring_up_to_date
+from vmr.retrieval.vectors.kinds import FACTORIES, Thresholds, factory_string, num_lists, num_probes
 
 
 def unit_vectors(count: int, width: int = 32, seed: int = 0) -> np.ndarray:
@@ -176,12 +179,46 @@ def test_the_gallery_is_what_a_search_is_served(windowed, videos, offline):
 
 
 def test_whole_videos_score_as_they_are_embedded(videos, offline, tmp_path):
-    index = vmr.build_index(videos, tmp_path / "index", offline, window_s=None)
     paths = sorted(videos.glob("*.mp4"))
     vectors = np.concatenate([video.vectors for video in embed_videos(paths, offline).videos])
     queries = offline.encode_text(["a rabbit", "a man"]).numpy()
-    scores = Gallery.of_index(index, paths, offline).search_all(queries)
-    assert np.array_equal(scores, Gallery(vectors).search_all(queries))
+    expected = Gallery(vectors).search_all(queries)
+    for dtype, tolerance in (("float32", 0), ("float16", 2e-4)):
+        index = vmr.build_index(videos, tmp_path / dtype, offline, window_s=None, vectors=vmr.VectorOptions(dtype))
+        scores = Gallery.of_index(index, paths, offline).search_all(queries)
+        np.testing.assert_allclose(scores, expected, rtol=0, atol=tolerance)
+
+
+def test_an_approximate_index_is_scored_as_it_is_served(tmp_path):
+    """Lists are passed over: what a search does not find has no score."""
+    rng = np.random.default_rng(0)
+    names = [f"{number:04d}.mp4" for number in range(2000)]
+    vectors = rng.normal(size=(4000, 16)).astype(np.float32)
+    rows = [(name, start, start + 8.0) for name in names for start in (0.0, 4.0)]
+    folder = write_index(tmp_path / "index", rows, vectors, kind="ivf_sq8")
+    with IndexWriter(folder) as writer:
+        assert bring_up_to_date(writer, 1, thresholds=Thresholds(file_rows=1))
+        with writer.commit() as changes:
+            changes.set_space(1, search={"factory": "IVF{n},SQ8", "effort": 1, "rescore": 2})
+    index = vmr.open_index(folder)
+    assert not index.is_exact
+    encoder = TwoDimensional()  # of which only the fingerprint counts
+    gallery = Gallery.of_index(index, [Path("/videos", name) for name in names[::-1]], encoder)
+    assert (gallery.is_exact, gallery.factory, gallery.num_items) == (False, index.info.kind, 2000)
+    queries = rng.normal(size=(5, 16)).astype(np.float32)
+    scores = gallery.search_all(queries)
+    served, ids = index.search_vectors(queries, 128)
+    files = {window.id: window.file for window in index.windows}
+    for query in range(5):
+        best: dict[str, float] = {}
+        for score, number in zip(served[query].tolist(), ids[query].tolist(), strict=True):
+            if number >= 0:
+                best[files[number]] = max(score, best.get(files[number], -np.inf))
+        assert 10 < len(best) <= 128
+        found = {
+            f"/videos/{name}": score for name, score in zip(names[::-1], scores[query], strict=True) if score > -np.inf
+        }
+        assert found == best
 
 
 def test_an_index_of_others_is_refused(windowed, videos, offline, tmp_path):

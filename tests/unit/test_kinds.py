@@ -99,6 +99,7 @@ def test_what_was_measured_is_for_its_kind():
     tuned = {"factory": "IVF{n},SQ8", "effort": 5, "rescore": 3, "recall": 0.99}
     assert Thoroughness.of("IVF77,SQ8", tuned) == Thoroughness(5, 3)
     assert Thoroughness.of("IVF77,SQfp16", tuned) == Thoroughness.of("IVF77,SQfp16", {}) == Thoroughness(8, 2)
+    assert Thoroughness.of("IVF77,SQ8", {"factory": "IVF{n},SQ8", "effort": 5}) == Thoroughness(8, 2)
     assert Thoroughness.of("HNSW32,SQfp16", {}) == Thoroughness(128, 2)
     assert Thoroughness.of("IVF77,RaBitQ", {}) == Thoroughness(16, 10)
 

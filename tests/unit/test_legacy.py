@@ -12,6 +12,7 @@ from tests.old_indexes import VECTORS, old_index
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_old_index, open_reader
+from vmr.retrieval.manifest import Manifest
 from vmr.retrieval.storage.records import FailedFile, IndexSettings
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.vectors.faiss_store import FaissStore
@@ -109,6 +110,57 @@ def test_a_damaged_index_is_refused(tmp_path, changes, message):
     for open_it in (open_old_index, open_reader):
         with pytest.raises(IndexFileError, match=message):
             open_it(tmp_path / "index")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: json.dumps(content)[:300],
+        lambda content: "[" * 100_000,
+        lambda content: json.dumps([content]),
+        lambda content: "5",
+        lambda content: json.dumps({**content, "counts": {}}),
+        lambda content: json.dumps({**content, "more": 1}),
+        lambda content: json.dumps({**content, "rows": [{**content["rows"][0], "video": 5}]}),
+        lambda content: json.dumps({key: value for key, value in content.items() if key != "schema"}),
+        lambda content: json.dumps({key: value for key, value in content.items() if key != "fingerprint"}),
+    ],
+    ids=["cut", "nested", "list", "number", "no counts", "more", "video", "no schema", "no fingerprint"],
+)
+def test_a_damaged_manifest_is_refused(tmp_path, change):
+    path = old_index(tmp_path / "index")
+    path.write_text(change(json.loads(path.read_text())))
+    with pytest.raises(IndexFileError) as caught:
+        open_reader(tmp_path / "index")
+    said = str(caught.value)
+    assert said.startswith(f"{path} is damaged (") and said.endswith(": build the index again") and "\n" not in said
+
+
+def test_the_first_versions_said_less(tmp_path):
+    path = old_index(tmp_path / "index")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: value for key, value in content.items() if key not in ("remarks", "other_files")}))
+    with open_reader(tmp_path / "index") as reader, reader.snapshot() as snapshot:
+        assert snapshot.other_files() == {} and {video.remarks for video in snapshot.videos()} == {()}
+
+
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_as_it_is_now(tmp_path, monkeypatch):
+    """An earlier version of vmr replaces it between reading the manifest and reading the vectors that it names."""
+    path = old_index(tmp_path / "index")
+    newer = old_index(tmp_path / "newer", vectors=VECTORS * 2)
+    load, replaced = Manifest.load, iter([lambda: newer.parent.rename(path.parent)])
+
+    def load_and_be_late(folder):
+        manifest = load(folder)
+        for replace in replaced:
+            shutil.rmtree(path.parent)
+            replace()
+        return manifest
+
+    monkeypatch.setattr(Manifest, "load", load_and_be_late)
+    with open_old_index(path.parent) as reader, reader.snapshot() as snapshot:
+        found = np.concatenate([block.vectors for block in snapshot.blocks(1)])
+    assert sorted(found.tolist()) == sorted((VECTORS * 2).tolist())
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path):

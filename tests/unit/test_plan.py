@@ -130,10 +130,22 @@ def test_with_check_content_an_inode_proves_nothing():
 def test_a_copy_of_a_video_that_is_still_there():
     disk = Disk(b=b"a")
     files = listing({"a.mp4": state(), "b.mp4": state(mtime_s=30, inode=2), "link.mp4": state()})
-    plan = make_plan(files, [video("a.mp4")], hash_of=disk)
+    plan = make_plan(files, [video("a.mp4")], hash_of=disk, is_there=lambda file: True)
     assert pairs(plan.copied) == [("a.mp4", "link.mp4"), ("a.mp4", "b.mp4")] and disk.read == ["b"]
     assert names(plan.unchanged) == ["a.mp4"] and not plan.moved and not plan.jobs
     assert plan.copied[1][1].content_hash == b"a"
+
+
+def test_a_file_that_came_from_below_a_folder_that_was_not_named():
+    """The very file is here: it was moved. Only its content is here: the other may come back, with its disk."""
+    known = [video("a.mp4", b"a", 1, root="/w"), video("b.mp4", b"b", 2, state(inode=2), root="/w")]
+    files = listing({"a.mp4": state(), "link.mp4": state(), "b.mp4": state(inode=9)})
+    for is_there in (False, True):
+        plan = make_plan(files, known, hash_of=Disk(b=b"b"), is_there=lambda file: is_there)  # noqa: B023
+        moved, copied = pairs(plan.moved), pairs(plan.copied)
+        assert moved == ([] if is_there else [("a.mp4", "a.mp4")])
+        assert copied == [*([("a.mp4", "a.mp4")] if is_there else []), ("a.mp4", "link.mp4"), ("b.mp4", "b.mp4")]
+        assert not plan.gone and not plan.jobs
 
 
 def test_of_several_copies_of_a_gone_video_one_is_the_move():

@@ -7,6 +7,8 @@ import threading
 import pytest
 from rich.console import Console
 
+from tests.integration.commands import run_here
+from tests.video_matrix import X264, Recipe, write_video
 from vmr.progress import VideoProgress, duration_in_words, printable
 
 
@@ -200,3 +202,15 @@ def test_threads_may_share_it(clock):
         thread.join()
     clock.now += 4.0
     assert progress.sentence() == "4000 s of 4000 s of video, 1000 x real time, 4 s in all"
+
+
+def test_a_build_tells_how_far_it_is(tmp_path):
+    (tmp_path / "videos").mkdir()
+    for number in range(3):
+        write_video(tmp_path / f"videos/{number}.mp4", Recipe(options=X264, num_frames=50))
+    (tmp_path / "videos/3.mp4").write_text("no video")
+    build = ("vmr-index", "build", tmp_path / "videos", "--out", tmp_path / "index", "--num-workers", "1")
+    done = run_here(*build, "--encoder", "videomamba-nano-shapes")
+    (line,) = [line for line in done.stderr.splitlines() if "real time" in line]
+    assert re.fullmatch(r"6 s of 6 s of video, [\d.]+ x real time, \d+ s in all", line)
+    assert "real time" not in run_here(*build).stderr  # nothing is left to do

@@ -156,6 +156,23 @@ def test_random_floats_equal_brute_force(world):
     assert w.store.generation.count == 200
 
 
+def test_rounding_hides_no_better_row(world):
+    """Rows that differ in the last bit of a few numbers: a library that adds in another order ranks them otherwise."""
+    w = world(dim=64, dtype="float32", exact_rows=3)
+    rows = np.repeat(normal(1, 1, 64), 600, axis=0)
+    rng = np.random.default_rng(2)
+    for row in rows:
+        places = rng.integers(64, size=3)
+        row[places] = np.nextafter(row[places], np.float32(np.inf))
+    queries = normal(3, 8, 64)
+    w.put("a.mp4", rows[:300])
+    w.check(queries, 5)
+    assert bring_up_to_date(w.writer, 1, thresholds=SMALL)
+    w.check(queries, 5)
+    w.put("b.mp4", rows[300:])
+    w.check(queries, 5)
+
+
 def test_equal_vectors_have_equal_scores_in_the_file_and_in_memory(world):
     w = world(dim=100)
     rows = normal(3, 60, 100)
@@ -324,16 +341,15 @@ def test_a_reader_that_looks_seldom_loads_again(world):
     w = world()
     w.put("a.mp4", normal(0, 20))
     w.check(normal(1, 1), 5)
-    for i in range(2100):  # the first lines of what was removed are forgotten
+    for seed in range(3):  # the first lines of what was removed are forgotten
         with w.writer.commit() as changes:
-            number = changes.put_video(video("b.mp4", {1: np.ones((1, 8), np.float32)}))
-            changes.remove_video(number)
-            if i % 1050 == 0:
-                changes.put_video(video("a.mp4", {1: normal(i, 3)}))
+            changes.put_video(video("a.mp4", {1: normal(seed, 3)}))
+            for _ in range(700):
+                changes.remove_video(changes.put_video(video("b.mp4", {1: np.ones((1, 8), np.float32)})))
     with w.reader.snapshot() as snapshot:
         assert snapshot.meta("removed_from") > 100
         first = snapshot.video_at("/videos/a.mp4").first_window
-    w.rows = dict(zip(range(first, first + 3), normal(1050, 3).astype(np.float16).astype(np.float32), strict=True))
+    w.rows = dict(zip(range(first, first + 3), normal(2, 3).astype(np.float16).astype(np.float32), strict=True))
     w.check(normal(1, 1), 5)
 
 
@@ -396,6 +412,8 @@ def test_without_its_file_a_space_is_searched_all_the_same(world, caplog, damage
     (record,) = caplog.records
     assert record.levelno == logging.WARNING and path.name in record.message and "\n" not in record.message
     assert "searches without this file" in record.message
+    if damage in ("cut", "long", "empty"):
+        assert f"is damaged: {path.stat().st_size} bytes instead of {len(data)}" in record.message
     assert w.store.generation is None and w.store.is_exact
     w.put("new.mp4", normal(20, 5))
     w.remove("3.mp4")
@@ -447,9 +465,9 @@ def test_a_reader_may_ask_for_a_second_look(world):
 
 def test_a_check_does_not_keep_a_process_alive(world, tmp_path):
     w, path = with_file(world)
-    size = 1 << 30
+    size = 1 << 38
     with path.open("r+b") as file:
-        file.truncate(size)  # a hole: takes long to hash, but no room
+        file.truncate(size)  # a hole: takes minutes to hash, but no room
     with w.writer.commit() as changes:
         (old,) = changes.snapshot.generations(1)
         changes.put_generation(replace(old, size=size))
@@ -465,7 +483,7 @@ def test_a_check_does_not_keep_a_process_alive(world, tmp_path):
         "    print(any(t.name == 'vmr-check-index' for t in threading.enumerate()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(w.writer.folder)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(w.writer.folder)], capture_output=True, text=True, timeout=40, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 

@@ -25,6 +25,7 @@ from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.updating.folder import OWN_FILES
 from vmr.retrieval.updating.plan import UpdateOptions
+from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import add_videos, remove_videos, update_index
 
 ONE_WORKER = vmr.DecodeOptions(num_workers=1)
@@ -227,6 +228,15 @@ def test_moved_files_and_renamed_folders_are_not_decoded(videos, tmp_path):
         ("c.mp4", "c.mp4"),
     ]
     assert encoder.num_windows == 0 and not done.removed and is_as_fresh(out, videos, tmp_path)
+
+
+def test_a_renamed_root_is_not_decoded(videos, tmp_path):
+    out, encoder = tmp_path / "index", Counting()
+    update(videos, out)
+    videos.rename(tmp_path / "renamed")
+    done = update(tmp_path / "renamed", out, encoder)
+    assert len(done.renamed) == 3 and not done.copied and encoder.num_windows == 0
+    assert is_as_fresh(out, tmp_path / "renamed", tmp_path)
 
 
 def test_files_that_have_changed_places(videos, tmp_path):
@@ -452,7 +462,7 @@ def test_another_encoder_of_the_same_name_is_refused(videos, tmp_path):
         ({"window_s": 2.0}, "was built with window_s 1, not 2: "),
         ({"window_s": None}, "was built with window_s 1, not null: "),
         ({"stride_s": 1.0}, "was built with stride_s 0.5, not 1: "),
-        ({"dtype": "float32"}, "was built with dtype float16, not float32: "),
+        ({"vectors": VectorOptions("float32")}, "was built with dtype float16, not float32: "),
         ({"decode": vmr.DecodeOptions("decord", 1)}, "was built with reader pyav, not decord: "),
     ],
 )
@@ -466,11 +476,11 @@ def test_an_index_is_updated_only_in_the_way_it_was_built(videos, tmp_path, opti
 
 
 def test_single_precision(videos, tmp_path):
-    update(videos, tmp_path / "index", dtype="float32")
+    update(videos, tmp_path / "index", vectors=VectorOptions("float32"))
     update(videos, tmp_path / "index")  # as the index does
     vectors = content(tmp_path / "index")[f"{videos}/b.mp4"][1]["two"]
     assert not np.array_equal(np.float16(vectors), vectors)
-    assert refused(lambda: update(videos, tmp_path / "x", dtype="int8")) == (
+    assert refused(lambda: update(videos, tmp_path / "x", vectors=VectorOptions("int8"))) == (
         "dtype must be one of float16, float32, not 'int8'"
     )
 
@@ -484,8 +494,8 @@ def test_overwriting_starts_anew(videos, clips, tmp_path):
     (tmp_path / "more").mkdir()
     put(clips[4], tmp_path / "more" / "d.mp4")
     (tmp_path / "more" / "empty.mp4").write_bytes(b"")
-    update(tmp_path / "more", out, Other(), window_s=None, dtype="float32", overwrite=True)
-    assert is_as_fresh(out, tmp_path / "more", tmp_path, Other(), window_s=None, dtype="float32")
+    update(tmp_path / "more", out, Other(), window_s=None, vectors=VectorOptions("float32"), overwrite=True)
+    assert is_as_fresh(out, tmp_path / "more", tmp_path, Other(), window_s=None, vectors=VectorOptions("float32"))
     with closing(IndexReader(out)) as reader, reader.snapshot() as snapshot:
         assert list(snapshot.roots().values()) == [str(tmp_path / "more")]
 
@@ -783,3 +793,21 @@ def test_vectors_that_are_not_finite_end_the_update(many, tmp_path):
     with pytest.raises(ModelError, match="not finite"):
         update(many, tmp_path / "index", Broken())
     assert num_videos(tmp_path / "index") == 2 and verify(tmp_path / "index") == []
+
+
+def test_a_kind_that_is_asked_for_is_made_at_once(videos, tmp_path):
+    out = tmp_path / "index"
+    update(videos, out, vectors=VectorOptions(kind="hnsw"))
+    with IndexReader(out) as reader, reader.snapshot() as snapshot:
+        (first,) = snapshot.generations()
+        assert (first.kind, first.count, snapshot.spaces()[0].kind) == ("HNSW32,SQfp16", snapshot.num_windows(), "hnsw")
+    assert update(videos, out).embedded == []  # the kind stays
+    update(videos, out, vectors=VectorOptions(kind="flat"))
+    with IndexReader(out) as reader, reader.snapshot() as snapshot:
+        assert [each.kind for each in snapshot.generations()] == ["SQfp16"]
+    assert "nonsense: FAISS makes no such index" in refused(
+        lambda: update(videos, out, vectors=VectorOptions(kind="nonsense"))
+    )
+    update(videos, out, vectors=VectorOptions(kind="auto"))  # a small index needs no file
+    with IndexReader(out) as reader, reader.snapshot() as snapshot:
+        assert snapshot.generations() == [] and not list(out.glob("gen-*"))

@@ -1,21 +1,28 @@
 """Looking after an index by the commands: upgrade, verify, compact, copy and move-root."""
 
+import contextlib
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.integration.commands import refused, run_here
+import vmr
+from tests.indexes import TwoDimensional
+from tests.integration.commands import BIN, refused, run_here
 from tests.old_indexes import SPANS, VECTORS, content_of, old_index
+from tests.video_matrix import X264, Recipe, write_video
 from vmr.files import sha256_of
-from vmr.retrieval.legacy import UNKNOWN, open_reader
+from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_reader
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState, Generation, IndexSettings, NewVideo, Space, Text
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.update import update_index
 
 SPACE = Space(0, "tiny", "tiny", "f00d", 8, "float16", {"num_frames": 4, "reader": "pyav"})
 NOW = FileState(size=10, mtime_ns=10**18, inode=7, seen_ns=2 * 10**18)
@@ -83,6 +90,36 @@ def test_upgrade(old):
     assert (again.returncode, again.stdout) == (0, f"{old}: is of this version already, there is nothing to do\n")
 
 
+def test_the_next_build_embeds_only_what_has_changed(tmp_path):
+    """An old index of three real videos: one stays, one is changed, one is moved after the upgrade."""
+    encoder = TwoDimensional()
+    videos = tmp_path / "videos"
+    videos.mkdir()
+    for number, name in enumerate(("changed.mp4", "moved.mp4", "same.mp4")):
+        write_video(videos / name, Recipe(options=X264, num_frames=30 + number), 32, 32)
+        os.utime(videos / name, (BEFORE, BEFORE))
+    window = {"window_s": 1.0, "stride_s": 0.5, "dtype": "float32", "decode": vmr.DecodeOptions(num_workers=1)}
+    with contextlib.closing(vmr.build_index(videos, tmp_path / "new", encoder, **window)) as index:
+        rows, vectors = list(index.windows), index.vectors
+    spans = [(Path(row.file).name, row.start_s, row.end_s) for row in rows]
+    about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "num_frames": encoder.preprocess.num_frames}
+    about |= {"window_s": 1.0, "stride_s": 0.5, "root": str(videos), "remarks": [], "failures": []}
+    old_index(tmp_path / "index", spans, vectors, **about)
+    assert run_here("vmr-index", "upgrade", tmp_path / "index").returncode == 0
+    write_video(videos / "changed.mp4", Recipe(options=X264, num_frames=45), 32, 32)
+    (videos / "moved.mp4").rename(videos / "moved away.mp4")
+    done = update_index(videos, tmp_path / "index", encoder, **window)
+    assert [Path(file).name for file in done.embedded] == ["changed.mp4"]
+    assert (len(done.renamed), len(done.unchanged), done.removed) == (1, 1, [])
+    assert verify(tmp_path / "index") == []
+    with IndexReader(tmp_path / "index") as reader, reader.snapshot() as snapshot:
+        assert [space.name for space in snapshot.spaces()] == [encoder.name]
+        (kept,) = [video for video in snapshot.videos() if video.path == "same.mp4"]
+        (block,) = snapshot.blocks_of(1, [kept.first_window])
+        expected = vectors[[number for number, span in enumerate(spans) if span[0] == "same.mp4"]]
+        assert block.vectors.tobytes() == expected.tobytes()
+
+
 def test_upgrade_to_half_the_size(old):
     assert run_here("vmr-index", "upgrade", old, "--dtype", "float16").returncode == 0
     with IndexReader(old) as reader, reader.snapshot() as snapshot:
@@ -100,6 +137,20 @@ def test_upgrade_does_not_touch_what_it_cannot_read(old):
     assert {file.name: file.read_bytes() for file in old.iterdir()} == before
     assert "no such index" in refused(run_here("vmr-index", "upgrade", old.parent / "none"))
     assert "no such index" in refused(run_here("vmr-index", "upgrade", old.parent))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+@pytest.mark.parametrize("kilobytes", [0, 20, 300])
+def test_upgrade_without_room_leaves_the_old_index(tmp_path, kilobytes):
+    spans = [("a.mp4", float(number), number + 1.0) for number in range(2000)]
+    old_index(tmp_path / "index", spans, np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32))
+    before = content_of(open_reader(tmp_path / "index"))
+    command = f"ulimit -f {kilobytes}; exec {BIN / 'vmr-index'} upgrade {tmp_path / 'index'}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert f"{tmp_path / 'index'}" in refused(done) and "cannot be written" in done.stderr
+    assert is_old_index(tmp_path / "index") and content_of(open_reader(tmp_path / "index")) == before
+    assert run_here("vmr-index", "upgrade", tmp_path / "index").returncode == 0
+    assert content_of(IndexReader(tmp_path / "index")) == before and verify(tmp_path / "index") == []
 
 
 def test_upgrade_removes_what_a_killed_one_left(old):

@@ -645,6 +645,43 @@ def test_an_index_follows_its_folder(folder, tmp_path, clips):
     assert verify(out) == []
 
 
+def test_a_file_that_goes_while_folders_are_listed_or_it_is_read_is_no_failure(folder, tmp_path, clips, monkeypatch):
+    out, lines = tmp_path / "index", []
+    for name in ("moved.mp4", "removed.mp4", "stays.mp4"):
+        (folder / name).write_bytes(clips[0] + name.encode())
+        os.utime(folder / name, (1e9, 1e9))
+    of = FileState.of
+
+    def move(path):
+        if Path(path).name == "moved.mp4":  # after its folder was listed, and before it is looked at
+            Path(path).rename(folder / "new.mp4")
+        return of(path)
+
+    class Slow(MeanColours):
+        def encode_video(self, video):
+            (folder / "removed.mp4").unlink(missing_ok=True)
+            return super().encode_video(video)
+
+    def say(line):
+        lines.append(line)
+        if line.startswith("watching"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    options = {"window_s": 1.0, "decode": ONE_WORKER, "settle_s": SETTLE_S}
+    watch_index([folder], out, MeanColours(), say=say, **options)
+    assert indexed(out) == {"moved.mp4", "removed.mp4", "stays.mp4"}
+    (folder / "removed.mp4").write_bytes(clips[1])
+    os.utime(folder / "removed.mp4", (1e9, 1e9))
+    monkeypatch.setattr(FileState, "of", move)
+    watch_index([folder], out, Slow(), say=say, **options)
+    monkeypatch.undo()
+    assert indexed(out) == {"moved.mp4", "removed.mp4", "stays.mp4"}  # what they were; the next update decides
+    watch_index([folder], out, MeanColours(), say=say, **options)
+    assert indexed(out) == {"new.mp4", "stays.mp4"}
+    assert f"renamed: {folder}/moved.mp4 -> {folder}/new.mp4" in lines
+    assert not any("left out" in line for line in lines)
+
+
 def test_a_signal_ends_an_update_after_the_video_in_flight_and_the_next_watch_goes_on(folder, tmp_path, clips):
     for number in range(12):
         (folder / f"{number}.mp4").write_bytes(clips[0] + bytes(number))

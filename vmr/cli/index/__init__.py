@@ -7,9 +7,9 @@ a command runs.
 from collections.abc import Sequence
 
 from vmr.cli.common import run_subcommands
-from vmr.cli.index import build, care, exchange, show, tune
+from vmr.cli.index import build, care, exchange, show, tune, watch
 
-GROUPS = (build, show, care, exchange, tune)
+GROUPS = (build, watch, show, care, exchange, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

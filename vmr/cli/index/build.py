@@ -4,17 +4,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-from jsonargparse.typing import PositiveFloat
+from typing import TYPE_CHECKING
 
 from vmr.cli.common import Commands
+from vmr.cli.index.estimate import print_estimate
+from vmr.cli.index.windows import WindowOptions
 from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
 from vmr.progress import printable
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
+from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
     from vmr.retrieval.updating.work import Update
@@ -27,12 +28,12 @@ def build(
     dir: list[str],
     out: str,
     encoder: list[str] | str | None = None,
-    window: PositiveFloat | None = 8.0,
-    stride: PositiveFloat | None = None,
-    dtype: Literal["float16", "float32"] | None = None,
     overwrite: bool = False,
     fail_on_skip: bool = False,
+    estimate: bool = False,
     *,
+    windows: WindowOptions,
+    vectors: VectorOptions,
     update: UpdateOptions,
     decode: DecodeOptions,
 ) -> None:
@@ -45,23 +46,25 @@ def build(
         out: folder of the index
         encoder: name or path of a model, or a list of them; default, those of the index, or `offline` for a new one.
             vmr-info lists them
-        window: seconds that one row of the index covers; with null, each whole video is one row
-        stride: seconds from the start of one window to the start of the next; default, half a window
-        dtype: how vectors are stored; default, as the index does, or float16 for a new one
         overwrite: start anew, also with another encoder or other windows; the old index stays until the first video is
             embedded
         fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
+        estimate: measure a sample of the videos that are to be embedded, say how long it takes, how large the index
+            gets and how much memory it needs, and write nothing
     """
     from vmr.retrieval.updating.update import update_index
 
+    if estimate:
+        print_estimate(dir, out, encoder, overwrite=overwrite, windows=windows, update=update, decode=decode)
+        return
     with _interrupt_told():
         done = update_index(
             dir,
             out,
             encoder,
-            window_s=window,
-            stride_s=stride,
-            dtype=dtype,
+            window_s=windows.window,
+            stride_s=windows.stride,
+            vectors=vectors,
             decode=decode,
             overwrite=overwrite,
             update=update,

@@ -67,11 +67,12 @@ def find_videos(
     Raises:
         VmrError: `folder` is not a readable folder, or there is no video in it or in any of them.
     """
-    folders = [check_path("folder", one) for one in (folder if isinstance(folder, list | tuple) else [folder])]
+    folders: list[str | Path] = list(folder) if isinstance(folder, list | tuple) else [folder]  # type: ignore[list-item]
     if not folders:
         raise VmrError("no folder given: name at least one to search")
     found = _Search(decode)
     for one in folders:
+        check_path("folder", one)
         found.walk(one)
     videos = found.result()
     if not videos and not may_be_empty:
