@@ -71,6 +71,7 @@ class GenerationFile:
         except BaseException:
             content.close()
             raise
+        self._num_lists = self._store.num_lists
         self._ids: Ids | None = None  # in the order of FAISS, and the list of each; read when they are needed
         self._lists: NDArray[np.int32] | None = None
         self._largest_norm: float | None = None
@@ -105,7 +106,7 @@ class GenerationFile:
             raise IndexFileError(f"{self.path} is damaged: it holds windows that do not exist")
         is_selected, lists = is_wanted[ids], None
         if self._lists is not None:
-            lists = np.zeros(self._store.num_lists, bool)
+            lists = np.zeros(self._num_lists, bool)
             lists[self._lists[is_selected]] = True
         selected = np.zeros(len(is_wanted), bool)
         selected[ids] = is_selected
@@ -133,7 +134,7 @@ class GenerationFile:
 
     def effort(self, thoroughness: Thoroughness, num_candidates: int, selection: Selection | None) -> int | None:
         """Return how many lists to read, or rows to keep, for a search; None for a kind that reads the whole file."""
-        count, num_lists = self.generation.count, self._store.num_lists
+        count, num_lists = self.generation.count, self._num_lists
         share = 1.0 if selection is None else selection.count / count
         if is_graph(self.generation.kind):
             return thoroughness.ef_search(num_candidates, share, count)
@@ -147,7 +148,7 @@ class GenerationFile:
     @property
     def num_lists(self) -> int:
         """How many lists it has; 0 for a kind without lists."""
-        return self._store.num_lists
+        return self._num_lists
 
     @property
     def full_effort(self) -> int:

@@ -314,7 +314,8 @@ class SpaceStore:
             some = ids[start : start + _ROWS_AT_ONCE]
             rows = self._file_rows(some)
             parts = [
-                merged([one, (inner_products(rows, query), some)], k) for one, query in zip(parts, queries, strict=True)
+                merged([one, best(inner_products(rows, query), some, k)], k)
+                for one, query in zip(parts, queries, strict=True)
             ]
         yield from parts
 
