@@ -15,10 +15,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from vmr.ops import available_backends
-
 Work = Callable[[], object]
 
 TURN_SECONDS = 0.02  # a fast peer repeats its work for this long before the next peer's turn
@@ -95,6 +91,8 @@ def environment() -> dict[str, str]:
     Returns:
         Date, commit, processor, kernel and versions.
     """
+    from vmr.ops import available_backends
+
     versions = {}
     for package in ("torch", "transformers", "mambapy"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -119,6 +117,8 @@ def _record(result: Measurement, connection: Connection) -> None:
 
 def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], threads: int) -> None:
     """Run a peer in its process: once to measure its memory, then whenever it receives "run"."""
+    import torch
+
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     try:

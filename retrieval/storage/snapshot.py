@@ -216,13 +216,14 @@ class Snapshot:
         Raises:
             IndexFileError: a block that holds one of them is damaged.
         """
-        space = self._space(space_id)
-        vectors, is_there = np.empty((len(window_ids), space.dim), np.float32), np.zeros(len(window_ids), bool)
+        shape = "SELECT dim, dtype FROM spaces WHERE id = ?"  # a search reads no more of the space
+        dim, dtype = self._database.execute(shape, (space_id,)).fetchone()
+        vectors, is_there = np.empty((len(window_ids), dim), np.float32), np.zeros(len(window_ids), bool)
         order = np.argsort(window_ids, kind="stable")
         ids = window_ids[order]
         for _, first, n, crc, data in self._rows_of_blocks(space_id, ids.tolist()):
             start, end = np.searchsorted(ids, [first, first + n])
-            vectors[order[start:end]] = _some_rows(space, data, n, crc, ids[start:end] - first)
+            vectors[order[start:end]] = _some_rows(data, dim, dtype, n, crc, ids[start:end] - first)
             is_there[order[start:end]] = True
         return vectors, is_there
 
@@ -334,9 +335,7 @@ def _block(space: Space, number: int, first: int, n: int, crc: int, data: bytes)
     return Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
 
 
-@_from_row
-def _some_rows(space: Space, data: bytes, n: int, crc: int, places: NDArray[np.int64]) -> Vectors:
-    return decode_rows(data, space.dim, space.dtype, n, crc, places)
+_some_rows = _from_row(decode_rows)
 
 
 @_from_row

@@ -1,12 +1,9 @@
 """The rows of a space that are in no FAISS file: they are searched in memory, exactly."""
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmr.retrieval.vectors.ranking import Ranked, certain_best, rounding_margin
-from vmr.retrieval.vectors.store import Ids, Vectors
-
-Mask = NDArray[np.bool_]
+from vmr.retrieval.vectors.store import Ids, Mask, Vectors
 
 
 class Delta:
@@ -58,6 +55,8 @@ class Delta:
         if allowed is not None:
             is_wanted = is_wanted & allowed[self._ids[: self._length]]
         places = np.flatnonzero(is_wanted)
+        if not len(places):
+            return np.empty(0, np.float32), np.empty(0, np.int64)
         rounded = (self._rows[: self._length] @ query)[places]
 
         def find(n: int) -> Ranked:

@@ -20,7 +20,7 @@ from vmr.retrieval.vectors.kinds import (
     is_graph,
     num_probes,
 )
-from vmr.retrieval.vectors.store import Ids, Vectors
+from vmr.retrieval.vectors.store import Ids, Mask, Vectors
 
 ROWS_AT_ONCE = 8192  # that are decoded from an index
 
@@ -120,22 +120,27 @@ class FaissStore:
             return np.empty(0, np.int64)
         faiss = self._faiss
         if isinstance(self._index, faiss.IndexIDMap):
-            found: Ids = faiss.vector_to_array(self._index.id_map)
-            return found
+            return np.asarray(faiss.vector_to_array(self._index.id_map), np.int64)
         lists = faiss.extract_index_ivf(self._index).invlists
         sizes = [lists.list_size(i) for i in range(lists.nlist)]
         parts = [faiss.rev_swig_ptr(lists.get_ids(i), size) for i, size in enumerate(sizes) if size]
         return np.concatenate([np.empty(0, np.int64), *parts])  # copies: the lists may move
 
     @property
+    def lists(self) -> NDArray[np.int32] | None:
+        """The list of each vector, int32 (N,), in the order of `ids`; None if a search cannot be told which to read."""
+        found = self._faiss.try_extract_index_ivf(self._index)
+        if found is None or not isinstance(self._faiss.downcast_index(found.quantizer), self._faiss.IndexFlat):
+            return None
+        return np.repeat(np.arange(found.nlist, dtype=np.int32), [found.get_list_size(i) for i in range(found.nlist)])
+
+    @property
     def largest_norm(self) -> float:
         """The length of the longest vector, of a kind that keeps the vectors in their order."""
         inner = self._faiss.downcast_index(self._index.index)
-        largest = 0.0
-        for start in range(0, len(self), ROWS_AT_ONCE):
-            rows = inner.reconstruct_n(start, min(ROWS_AT_ONCE, len(self) - start))
-            largest = max(largest, float(np.einsum("nd,nd->n", rows, rows).max()))
-        return float(np.sqrt(largest))
+        starts = range(0, len(self), ROWS_AT_ONCE)
+        parts = (inner.reconstruct_n(start, min(ROWS_AT_ONCE, len(self) - start)) for start in starts)
+        return float(np.sqrt(max((np.einsum("nd,nd->n", rows, rows).max() for rows in parts), default=0.0)))
 
     def train(self, sample: Vectors) -> None:
         """Train on a sample of the vectors that will be added; nothing is added.
@@ -187,7 +192,13 @@ class FaissStore:
                 self._known.difference_update(ids.tolist())
 
     def search(
-        self, queries: Vectors, k: int, allowed: Ids | NDArray[np.bool_] | None = None, *, effort: int | None = None
+        self,
+        queries: Vectors,
+        k: int,
+        allowed: Ids | Mask | None = None,
+        *,
+        effort: int | None = None,
+        lists: Mask | None = None,
     ) -> tuple[Vectors, Ids]:
         """See `VectorStore.search`; the score of id -1 is -inf.
 
@@ -195,8 +206,8 @@ class FaissStore:
             queries: float32 (Q, D).
             k: how many to find for each query.
             allowed: ids, or a mask with a place for each id from 0 on; ids beyond its end are not found.
-            effort: how many lists an inverted file reads, or how many rows a graph search keeps (efSearch). None for
-                the default of the kind.
+            effort: lists of an inverted file to read, or rows that a graph search keeps (efSearch); None for a default.
+            lists: a mask of the lists that may be read, see `lists`; None for all.
 
         Raises:
             VmrError: k is below 1, the queries have another width, or FAISS cannot leave out rows of this kind.
@@ -205,13 +216,11 @@ class FaissStore:
         queries = self._checked(queries)
         if self._index is None:
             return np.full((len(queries), k), -np.inf, np.float32), np.full((len(queries), k), -1, np.int64)
-        if allowed is None and effort is None:
-            scores, ids = self._index.search(queries, k)
-        else:
-            selector, bits = self._selector(allowed)
-            with self._told_in_one_line(len(self)):
-                scores, ids = self._index.search(queries, k, params=self._parameters(selector, effort))
-            del bits  # FAISS reads them during the search
+        (selector, bits), (list_selector, list_bits) = self._selector(allowed), self._selector(lists)
+        with self._told_in_one_line(len(self)):
+            parameters = self._parameters(selector, effort, list_selector)
+            scores, ids = self._index.search(queries, k, params=parameters)
+        del bits, list_bits  # FAISS reads them during the search
         scores[ids < 0] = -np.inf
         return scores, ids
 
@@ -294,7 +303,7 @@ class FaissStore:
         self._inner = index  # FAISS does not keep the index alive that an IDMap wraps
         self._index = index if _keeps_ids(index) else faiss.IndexIDMap(index)
 
-    def _selector(self, allowed: Ids | NDArray[np.bool_] | None) -> tuple[Any, object]:
+    def _selector(self, allowed: Ids | Mask | None) -> tuple[Any, object]:
         """Return what leaves out all other ids, and the memory that it reads; None for all ids."""
         if allowed is None:
             return None, None
@@ -303,12 +312,13 @@ class FaissStore:
             return self._faiss.IDSelectorBitmap(bits), bits
         return self._faiss.IDSelectorBatch(_checked_ids(np.asarray(allowed))), None
 
-    def _parameters(self, selector: Any, effort: int | None) -> Any:
+    def _parameters(self, selector: Any, effort: int | None, list_selector: Any) -> Any:
         """Parameters of one search, which replace those of the index."""
         faiss = self._faiss
         lists = faiss.try_extract_index_ivf(self._index)
         if lists is not None:
-            return faiss.SearchParametersIVF(sel=selector, nprobe=effort or lists.nprobe)
+            coarse = None if list_selector is None else faiss.SearchParameters(sel=list_selector)
+            return faiss.SearchParametersIVF(sel=selector, nprobe=effort or lists.nprobe, quantizer_params=coarse)
         if is_graph(self._kind):
             return faiss.SearchParametersHNSW(sel=selector, efSearch=effort or EF_SEARCH)
         return None if selector is None else faiss.SearchParameters(sel=selector)

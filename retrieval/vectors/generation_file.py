@@ -2,18 +2,35 @@
 
 import hashlib
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.records import Generation
-from vmr.retrieval.vectors.delta import Mask
 from vmr.retrieval.vectors.faiss_store import FaissStore
-from vmr.retrieval.vectors.kinds import Thoroughness, has_lists, is_exact, is_graph
+from vmr.retrieval.vectors.kinds import Thoroughness, is_exact, is_graph
 from vmr.retrieval.vectors.ranking import Ranked
-from vmr.retrieval.vectors.store import Ids, Vectors
+from vmr.retrieval.vectors.store import Ids, Mask, Vectors
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The rows of a FAISS file that may be found.
+
+    Attributes:
+        ids: a mask with a place for each id.
+        count: how many they are.
+        lists: which lists of an inverted file hold them; None if all do, if it has none, and if FAISS cannot be told
+            which lists to read.
+    """
+
+    ids: Mask
+    count: int
+    lists: Mask | None
 
 
 class GenerationFile:
@@ -54,7 +71,9 @@ class GenerationFile:
         except BaseException:
             content.close()
             raise
-        self._mask: Mask | None = None
+        self._num_lists = self._store.num_lists
+        self._ids: Ids | None = None  # in the order of FAISS, and the list of each; read when they are needed
+        self._lists: NDArray[np.int32] | None = None
         self._largest_norm: float | None = None
         arguments = (content, generation.sha256, self._stop, self._damage)
         threading.Thread(target=_check, args=arguments, name="vmr-check-index", daemon=True).start()
@@ -71,50 +90,65 @@ class GenerationFile:
             self._largest_norm = self._store.largest_norm
         return self._largest_norm
 
-    def holds(self, num_ids: int) -> Mask:
-        """Return which ids it holds, as a mask with a place for each id below `num_ids`.
+    def select(self, is_wanted: Mask) -> Selection:
+        """Return which of some rows the file holds.
+
+        Args:
+            is_wanted: a mask with a place for each id.
 
         Raises:
-            IndexFileError: it holds others: it is damaged.
+            IndexFileError: the file holds ids for which there is no place: it is damaged.
         """
-        if self._mask is None or len(self._mask) < num_ids:
-            ids = self._store.ids
-            if len(ids) and (ids.min() < 0 or ids.max() >= num_ids):
-                raise IndexFileError(f"{self.path} is damaged: it holds windows that do not exist")
-            self._mask = np.zeros(num_ids, bool)
-            self._mask[ids] = True
-        return self._mask
+        if self._ids is None:
+            self._ids, self._lists = self._store.ids, self._store.lists
+        ids = self._ids
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= len(is_wanted):
+            raise IndexFileError(f"{self.path} is damaged: it holds windows that do not exist")
+        is_selected, lists = is_wanted[ids], None
+        if self._lists is not None:
+            lists = np.zeros(self._num_lists, bool)
+            lists[self._lists[is_selected]] = True
+        selected = np.zeros(len(is_wanted), bool)
+        selected[ids] = is_selected
+        return Selection(selected, int(np.count_nonzero(is_selected)), None if lists is None or lists.all() else lists)
 
-    def find(self, query: Vectors, n: int, selected: Mask | None, effort: int | None) -> Ranked:
+    def find(self, query: Vectors, n: int, selection: Selection | None, effort: int | None) -> Ranked:
         """Return the n best rows that FAISS finds, or fewer, with FAISS's scores.
 
         Args:
             query: (D,).
             n: how many.
-            selected: which ids may be found, at least one; None for all.
+            selection: which ids may be found, at least one; None for all.
             effort: see `effort`.
 
         Raises:
             IndexFileError: FAISS cannot search this file.
         """
+        allowed, lists = (None, None) if selection is None else (selection.ids, selection.lists)
         try:
-            scores, ids = self._store.search(query[None], n, selected, effort=effort)
+            scores, ids = self._store.search(query[None], n, allowed, effort=effort, lists=lists)
         except VmrError as error:
             raise IndexFileError(f"{self.path}: {error}") from error
         found = ids[0] >= 0
         return scores[0][found], ids[0][found]
 
-    def effort(self, thoroughness: Thoroughness, num_candidates: int, num_selected: int) -> int | None:
+    def effort(self, thoroughness: Thoroughness, num_candidates: int, selection: Selection | None) -> int | None:
         """Return how many lists to read, or rows to keep, for a search; None for a kind that reads the whole file."""
-        if not has_lists(self.generation.kind) and not is_graph(self.generation.kind):
+        count, num_lists = self.generation.count, self._num_lists
+        share = 1.0 if selection is None else selection.count / count
+        if is_graph(self.generation.kind):
+            return thoroughness.ef_search(num_candidates, share, count)
+        if not num_lists:
             return None
-        count = self.generation.count
-        return thoroughness.for_search(num_candidates, num_selected, count, self._store.num_lists)
+        held = num_lists
+        if selection is not None and selection.lists is not None:
+            held = int(np.count_nonzero(selection.lists))
+        return thoroughness.num_lists(num_candidates, share, count, num_lists, held)
 
     @property
     def num_lists(self) -> int:
         """How many lists it has; 0 for a kind without lists."""
-        return self._store.num_lists
+        return self._num_lists
 
     @property
     def full_effort(self) -> int:

@@ -48,7 +48,10 @@ def best(scores: Vectors, ids: Ids, k: int) -> Ranked:
 
 
 def merged(parts: list[Ranked], k: int) -> Ranked:
-    """Return the k best of several lists."""
+    """Return the k best of several lists, each of which is in order and has at most k."""
+    parts = [part for part in parts if len(part[0])] or parts[:1]
+    if len(parts) == 1:
+        return parts[0]
     return best(np.concatenate([scores for scores, _ in parts]), np.concatenate([ids for _, ids in parts]), k)
 
 

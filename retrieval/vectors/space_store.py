@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,11 +11,11 @@ from vmr.checks import whole_number
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.records import Generation, Space
 from vmr.retrieval.storage.snapshot import Snapshot
-from vmr.retrieval.vectors.delta import Delta, Mask
-from vmr.retrieval.vectors.generation_file import GenerationFile
+from vmr.retrieval.vectors.delta import Delta
+from vmr.retrieval.vectors.generation_file import GenerationFile, Selection
 from vmr.retrieval.vectors.kinds import Thoroughness
 from vmr.retrieval.vectors.ranking import Ranked, best, certain_best, inner_products, merged, rounding_margin
-from vmr.retrieval.vectors.store import Ids, Vectors
+from vmr.retrieval.vectors.store import Ids, Mask, Vectors
 
 EXACT_ROWS = 1000
 """If a filter leaves no more rows of a file than this, all of them are scored: reading them is faster than FAISS."""
@@ -50,6 +50,7 @@ class SpaceStore:
         self._is_removed = np.empty(0, bool)  # since the file was written, by window
         self._has_removed = False
         self._last_block = self._last_removed = -1
+        self._prepared: list[tuple[Ids | Mask | None, _Allowed]] = []  # the last two, while nothing changes
 
     def refresh(self, snapshot: Snapshot, *, is_last_try: bool = True) -> bool:
         """Take in what has changed since the last call; costs nothing if nothing has.
@@ -96,7 +97,8 @@ class SpaceStore:
         Args:
             queries: float32 (Q, D).
             k: how many to find for each query.
-            allowed: ids of windows, or a mask with a place for each id from 0 on.
+            allowed: ids of windows, or a mask with a place for each id from 0 on. An array that is marked as read-only
+                must not change: searches that follow each other with the same one prepare it once.
             thoroughness: of approximate kinds; None for what was measured for the space, or the default.
 
         Raises:
@@ -107,8 +109,7 @@ class SpaceStore:
         if np.ndim(queries) != 2 or queries.shape[1] != self._space.dim:
             raise VmrError(f"queries of shape {np.shape(queries)}, but the space takes (Q, {self._space.dim})")
         queries = np.ascontiguousarray(queries, np.float32)
-        mask = None if allowed is None else self._mask(allowed)
-        found = self._with_or_without_file(lambda: self._search(queries, k, mask, thoroughness))
+        found = self._with_or_without_file(lambda: self._search(queries, k, allowed, thoroughness))
         scores = np.full((len(queries), k), -np.inf, np.float32)
         ids = np.full((len(queries), k), -1, np.int64)
         for i, (some_scores, some_ids) in enumerate(found):
@@ -129,7 +130,7 @@ class SpaceStore:
 
     def __len__(self) -> int:
         """Return how many vectors there are."""
-        return len(self._delta) + self._with_or_without_file(lambda: self._num_selected(self._selected(None)))
+        return len(self._delta) + self._with_or_without_file(lambda: self._num_selected(self._allowed(None).selection))
 
     @property
     def is_exact(self) -> bool:
@@ -166,7 +167,7 @@ class SpaceStore:
     def _load(self, generation: Generation | None, is_last_try: bool = True) -> bool:
         """Forget all rows, and open a FAISS file, or none; tell whether that was done."""
         self.close()
-        self._file, self._version = None, None
+        self._file, self._version, self._prepared = None, None, []
         if generation is not None:
             try:
                 if generation.upto_removed + 1 < self._now.meta("removed_from"):
@@ -186,6 +187,7 @@ class SpaceStore:
 
     def _take_changes(self) -> None:
         """Add the blocks, and remove the windows, that were not known yet."""
+        self._prepared = [(allowed, prepared) for allowed, prepared in self._prepared if allowed is None]
         self._delta.reserve(self._now.num_windows(self._space.id, self._last_block))
         for block in self._now.blocks(self._space.id, self._last_block):
             self._delta.add(block.first_window, block.vectors)
@@ -197,6 +199,7 @@ class SpaceStore:
             for line in lines:
                 is_removed[line.first_window : line.first_window + line.n] = True
             self._delta.remove(is_removed)
+            self._prepared = []
             self._is_removed, self._has_removed, self._last_removed = is_removed, True, lines[-1].seq
 
     def _do_without(self, generation: Generation, reason: str) -> None:
@@ -236,50 +239,71 @@ class SpaceStore:
             mask[ids[(ids >= 0) & (ids < len(mask))]] = True
         return mask
 
-    def _search(self, queries: Vectors, k: int, mask: Mask | None, thoroughness: Thoroughness | None) -> list[Ranked]:
+    def _allowed(self, allowed: Ids | Mask | None) -> "_Allowed":
+        """Prepare a search among some windows, or among all."""
+        for known, prepared in self._prepared:
+            if known is allowed:
+                return prepared
+        mask = None if allowed is None else self._mask(allowed)
+        selection = None
+        if self._file is not None and (mask is not None or self._has_removed):
+            is_wanted = np.ones(self._num_ids, bool) if mask is None else mask.copy()
+            is_wanted[: len(self._is_removed)] &= ~self._is_removed
+            try:
+                selection = self._file.select(is_wanted)
+            except IndexFileError as error:
+                raise _UnusableError(str(error)) from error
+        prepared = _Allowed(mask, selection)
+        if allowed is None or not allowed.flags.writeable:
+            self._prepared = [*self._prepared[-1:], (allowed, prepared)]
+        return prepared
+
+    def _search(
+        self, queries: Vectors, k: int, allowed: Ids | Mask | None, thoroughness: Thoroughness | None
+    ) -> list[Ranked]:
+        mask, selection = self._allowed(allowed)
         parts = [[self._delta.search(query, k, mask)] for query in queries]
-        for one, found in zip(parts, self._search_file(queries, k, mask, thoroughness), strict=False):
+        for one, found in zip(parts, self._search_file(queries, k, selection, thoroughness), strict=False):
             one.append(found)
         return [merged(one, k) for one in parts]
 
     def _search_file(
-        self, queries: Vectors, k: int, mask: Mask | None, thoroughness: Thoroughness | None
+        self, queries: Vectors, k: int, selection: Selection | None, thoroughness: Thoroughness | None
     ) -> Iterator[Ranked]:
         """Yield the k best rows of the FAISS file for each query; nothing if there is no file."""
         file = self._file
         if file is None:
             return
-        selected = self._selected(mask)
-        num_selected = self._num_selected(selected)
         thorough = thoroughness or Thoroughness.of(file.generation.kind, self._space.search)
-        if num_selected <= max(self._exact_rows, thorough.num_candidates(k)):
-            ids = file.ids if selected is None else np.flatnonzero(selected)
-            yield from self._scan(queries, k, ids)
+        if self._num_selected(selection) <= max(self._exact_rows, thorough.num_candidates(k)):
+            yield from self._scan(queries, k, self._ids(file, selection))
             return
         for query in queries:
             if file.is_exact:
                 margin = rounding_margin(query, file.largest_norm)
-                find = lambda n, query=query: self._found(file, query, n, selected, None)  # noqa: E731
+                find = lambda n, query=query: self._found(file, query, n, selection, None)  # noqa: E731
                 yield certain_best(query, k, find, self._file_rows, margin)
             else:
-                yield self._approximate(file, query, k, selected, thorough)
+                yield self._approximate(file, query, k, selection, thorough)
 
     def _approximate(
-        self, file: GenerationFile, query: Vectors, k: int, selected: Mask | None, thorough: Thoroughness
+        self, file: GenerationFile, query: Vectors, k: int, selection: Selection | None, thorough: Thoroughness
     ) -> Ranked:
         """Score the candidates of an approximate kind again."""
-        num_candidates, num_selected = thorough.num_candidates(k), self._num_selected(selected)
-        effort = file.effort(thorough, num_candidates, num_selected)
-        _, ids = self._found(file, query, num_candidates, selected, effort)
+        num_candidates = thorough.num_candidates(k)
+        effort = file.effort(thorough, num_candidates, selection)
+        _, ids = self._found(file, query, num_candidates, selection, effort)
         if len(ids) < k and effort is not None:  # the rows that a filter selects may all lie far from the query
-            _, ids = self._found(file, query, num_candidates, selected, file.full_effort)
+            _, ids = self._found(file, query, num_candidates, selection, file.full_effort)
         if len(ids) < k:  # a graph need not be connected
-            return next(self._scan(query[None], k, file.ids if selected is None else np.flatnonzero(selected)))
+            return next(self._scan(query[None], k, self._ids(file, selection)))
         return best(inner_products(self._file_rows(ids), query), ids, k)
 
-    def _found(self, file: GenerationFile, query: Vectors, n: int, selected: Mask | None, effort: int | None) -> Ranked:
+    def _found(
+        self, file: GenerationFile, query: Vectors, n: int, selection: Selection | None, effort: int | None
+    ) -> Ranked:
         try:
-            return file.find(query, n, selected, effort)
+            return file.find(query, n, selection, effort)
         except IndexFileError as error:
             raise _UnusableError(str(error)) from error
 
@@ -290,27 +314,18 @@ class SpaceStore:
             some = ids[start : start + _ROWS_AT_ONCE]
             rows = self._file_rows(some)
             parts = [
-                merged([one, (inner_products(rows, query), some)], k) for one, query in zip(parts, queries, strict=True)
+                merged([one, best(inner_products(rows, query), some, k)], k)
+                for one, query in zip(parts, queries, strict=True)
             ]
         yield from parts
 
-    def _selected(self, mask: Mask | None) -> Mask | None:
-        """Which windows of the FAISS file may be found; None for all of them."""
-        if self._file is None or (mask is None and not self._has_removed):
-            return None
-        try:
-            selected = self._file.holds(self._num_ids).copy()
-        except IndexFileError as error:
-            raise _UnusableError(str(error)) from error
-        selected[: len(self._is_removed)] &= ~self._is_removed
-        if mask is not None:
-            selected &= mask
-        return selected
+    def _ids(self, file: GenerationFile, selection: Selection | None) -> Ids:
+        return file.ids if selection is None else np.flatnonzero(selection.ids)
 
-    def _num_selected(self, selected: Mask | None) -> int:
+    def _num_selected(self, selection: Selection | None) -> int:
         if self._file is None:
             return 0
-        return self._file.generation.count if selected is None else int(np.count_nonzero(selected))
+        return self._file.generation.count if selection is None else selection.count
 
     def _file_rows(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids that the FAISS file has named."""
@@ -318,6 +333,18 @@ class SpaceStore:
         if not is_there.all():
             raise _UnusableError(f"{self._folder / self._file.generation.file} is damaged: it names unknown windows")  # type: ignore[union-attr]
         return rows
+
+
+class _Allowed(NamedTuple):
+    """What a search may find.
+
+    Attributes:
+        mask: of all windows; None for all of them.
+        selection: of the FAISS file; None for all its rows, or if there is no file.
+    """
+
+    mask: Mask | None
+    selection: Selection | None
 
 
 class _UnusableError(Exception):

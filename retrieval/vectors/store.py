@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
+Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float32]
 
 

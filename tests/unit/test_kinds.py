@@ -58,8 +58,8 @@ def test_the_same_kind(pattern, factory, same):
 
 
 def test_lists_and_training():
-    # sqrt(1e6) = 1000; 500 // 39 = 12 is less than sqrt(500) = 22
-    assert [with_lists("IVF{n},SQ8", n) for n in (10**6, 500, 3)] == ["IVF1000,SQ8", "IVF12,SQ8", "IVF1,SQ8"]
+    # 2 sqrt(1e6) = 2000; 500 // 39 = 12 is less than 2 sqrt(500) = 45
+    assert [with_lists("IVF{n},SQ8", n) for n in (10**6, 500, 3)] == ["IVF2000,SQ8", "IVF12,SQ8", "IVF1,SQ8"]
     assert with_lists("SQfp16", 500) == "SQfp16"
     assert [num_training_rows(kind) for kind in ("IVF1000,SQ8", "IVF10,SQ8", "SQ8")] == [64_000, 16_384, 16_384]
     assert [kind for kind in ("Flat", "SQfp16", "HNSW32,SQfp16", "HNSW32,Flat") if needs_training(kind)] == []
@@ -78,15 +78,21 @@ def test_how_many_rows_may_be_newer():
 def test_the_effort_of_a_search():
     usual = Thoroughness(effort=8, rescore=2)
     assert [usual.num_candidates(k) for k in (1, 10, 100)] == [11, 20, 200]
-    # Of 1,000,000 rows in 1000 lists: 8 lists while 60 % are selected, 8 * 0.6 / 0.01 = 480 of 1 %, all of 0.1 %.
-    efforts = [usual.for_search(20, n, 10**6, 1000) for n in (10**6, 600_000, 300_000, 10_000, 1000)]
-    assert efforts == [8, 8, 16, 480, 1000]
+    # 1,000,000 rows in 1000 lists: 8 lists hold 8000 rows. Each of 200 lists holds 500 of 100,000 selected rows, so
+    # that 4 * 8000 / 500 = 64 lists are read, or 4 * 8000 / 100 = 320 of 1000 if the others cannot be passed over.
+    assert usual.num_lists(20, 1.0, 10**6, 1000, 1000) == 8
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 200) == 64
+    assert usual.num_lists(20, 0.1, 10**6, 1000, 1000) == 320
+    assert usual.num_lists(20, 0.01, 10**6, 1000, 200) == 200
+    # Of rows of which a few were removed, hardly more are read: (1 + 8 * 0.01) * 8 / 0.99 = 8.73.
+    assert usual.num_lists(20, 0.99, 10**6, 1000, 1000) == 9
     # 200 candidates of 10,000 rows in 100 lists: 20 lists hold 2000 rows.
-    assert usual.for_search(200, 10_000, 10_000, 100) == 20
+    assert usual.num_lists(200, 1.0, 10_000, 100, 100) == 20
     # A graph keeps at least the candidates, and never more than all rows.
     graph = Thoroughness(effort=128, rescore=2)
-    assert [graph.for_search(n, 10**6, 10**6, 0) for n in (20, 400)] == [128, 400]
-    assert graph.for_search(20, 50, 100, 0) == 100
+    assert [graph.ef_search(n, 1.0, 10**6) for n in (20, 400)] == [128, 400]
+    assert graph.ef_search(20, 0.5, 100) == 100
+    assert [graph.ef_search(20, share, 10**6) for share in (0.6, 0.01)] == [128, 7680]
 
 
 def test_what_was_measured_is_for_its_kind():

@@ -264,6 +264,58 @@ def test_thoroughness_changes_what_is_found(world):
         assert np.array_equal(w.search(queries, 10)[1], few) == same
 
 
+@pytest.mark.parametrize("kind", ["ivf_flat", "IVF40_HNSW32,SQ8", "PCA16,IVF40,SQ8"])
+def test_a_filter_far_from_the_query_is_searched_well(world, kind):
+    """Videos are clusters of their own, so that the lists nearest to a query hold few of the rows of a filter."""
+    w = world(dim=16, kind=kind, exact_rows=10)
+    centres = 3 * normal(0, 100, 16)
+    for number, centre in enumerate(centres):
+        w.put(f"{number:03d}.mp4", centre + normal(number, 40, 16))
+    assert bring_up_to_date(w.writer, 1, thresholds=LISTS)
+    queries = centres[:20] + normal(1, 20, 16)
+    for share in (0.05, 0.2, 0.5):
+        nearness = centres @ centres[0]
+        for chosen in (
+            np.argsort(nearness)[: int(share * 100)],
+            np.random.default_rng(2).permutation(100)[: int(share * 100)],
+        ):
+            mask = np.zeros(4001, bool)
+            for number in chosen:
+                mask[1 + 40 * number : 41 + 40 * number] = True
+            _, ids = w.search(queries, 10, mask)
+            assert mask[ids].all()
+            truth = [brute_force(w.rows, query, 10, mask)[1] for query in queries]
+            recall = np.mean([len(set(a.tolist()) & set(b)) / 10 for a, b in zip(ids, truth, strict=True)])
+            assert recall > (0.95 if kind == "ivf_flat" else 0.85)
+
+
+@pytest.mark.parametrize("kind", ["flat", "ivf_flat"])
+def test_what_was_prepared_for_a_filter_is_dropped_with_a_change(world, kind):
+    w = world(kind=kind, exact_rows=3)
+    for number in range(4):
+        w.put(f"{number}.mp4", normal(number, 60))
+    assert bring_up_to_date(w.writer, 1, thresholds=LISTS)
+    mask = np.zeros(1000, bool)
+    mask[30:150] = mask[200:400] = True
+    changing, fixed = mask.copy(), mask.copy()
+    fixed.flags.writeable = False
+    query = normal(9, 1)
+    found = set(w.search(query, 60, fixed)[1][0].tolist())
+    for step in range(3):
+        assert set(w.search(query, 60, fixed)[1][0].tolist()) == found == set(w.search(query, 60, mask)[1][0].tolist())
+        number = min(found)
+        changing[number] = False
+        assert number not in w.search(query, 60, changing)[1]
+        changing[number] = True
+        assert number in w.search(query, 60, changing)[1]
+        path = next(path for path, (_, ids) in w.ids.items() if number in ids)
+        w.remove(path) if step else w.put(path, normal(10 + step, 60))
+        after = set(w.search(query, 60, fixed)[1][0].tolist())
+        assert number not in after
+        assert number not in w.search(query, 60)[1]
+        found = after
+
+
 # --- what a reader takes in -------------------------------------------------------------------------------------------
 
 

@@ -77,10 +77,10 @@ def test_more_effort_finds_more(make):
     writer = make()
     found = tune(writer, 1, recall=1.0, k=10, queries=np.random.default_rng(1).normal(size=(30, 16)).astype(np.float32))
     first = [each for each in found.measured if each.thoroughness.rescore == 2]
-    assert [each.thoroughness.effort for each in first] == [1, 2, 4, 8, 16, 32, 62][: len(first)]
+    assert [each.thoroughness.effort for each in first] == [1, 2, 4, 8, 16, 32, 64, 97][: len(first)]
     recalls = [each.recall for each in first]
     assert recalls == sorted(recalls) and recalls[0] < 0.7 and recalls[-1] == 1
-    assert found.factory == "IVF62,SQfp16" and settings(writer)["factory"] == "IVF{n},SQfp16"
+    assert found.factory == "IVF97,SQfp16" and settings(writer)["factory"] == "IVF{n},SQfp16"
 
 
 def test_without_queries_rows_with_noise_are_asked_for(make):
@@ -104,7 +104,7 @@ def test_if_nothing_is_good_enough_nothing_changes(make, monkeypatch):
     few = Thoroughness(1, 2)
     monkeypatch.setattr(tuning, "_measure", lambda *arguments: most(*arguments[:-1], few))
     with pytest.raises(
-        vmr.VmrError, match=r"no setting of IVF62,SQfp16 finds 1 of the 10 best rows: the best finds 0\."
+        vmr.VmrError, match=r"no setting of IVF97,SQfp16 finds 1 of the 10 best rows: the best finds 0\."
     ):
         tune(writer, 1, recall=1.0)
     assert settings(writer) == before

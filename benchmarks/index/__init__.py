@@ -1,0 +1,1 @@
+"""The index beside its peers: recall against CPU time, filters, opening, changes, size; and updates of many files."""
