@@ -74,7 +74,7 @@ def checked_vectors(path: Path, vectors: Vectors, *, normalize: bool) -> Vectors
         normalize: divide each vector by its length.
 
     Raises:
-        VmrError: a vector holds numbers that are not finite, or is not of length 1.
+        VmrError: a vector holds numbers that are not finite, or is longer than 1, as no vector of a video may be.
     """
     squares = np.einsum("ij,ij->i", vectors, vectors)
     _require(path, np.isfinite(squares), "its vector holds numbers that are not finite, or too large")
@@ -82,10 +82,8 @@ def checked_vectors(path: Path, vectors: Vectors, *, normalize: bool) -> Vectors
         _require(path, squares > 0, "its vector has length 0, which has no direction")
         normal: Vectors = vectors / np.sqrt(squares)[:, None]
         return normal
-    said = (
-        "its vector does not have length 1, so that scores are no cosines: use --normalize if only its direction counts"
-    )
-    _require(path, abs(np.sqrt(squares) - 1) <= _LENGTH_TOLERANCE, said)
+    said = "its vector is longer than 1, so that scores are no cosines: use --normalize if only its direction counts"
+    _require(path, np.sqrt(squares) <= 1 + _LENGTH_TOLERANCE, said)
     return vectors
 
 
