@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tests.paths import CLIPS, REPOSITORY
 
 # Before torch is imported: its threads would spin while they wait, on the cores that other workers and commands need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A shell starts a command in the background with Ctrl-C ignored, and commands that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Examples have no time limit, so that tests do not fail on a busy machine.
 settings.register_profile("vmr", deadline=None)

@@ -103,7 +103,8 @@ def _rows(database: sqlite3.Connection) -> Iterator[Fault]:
 
 def _blocks(database: sqlite3.Connection, first: int) -> list[tuple[int, bytes, int, int]]:
     query = (
-        "SELECT v.space_id, v.data, v.n, v.crc FROM spaces s JOIN vectors v ON v.space_id = s.id AND v.first_window = ?"
+        "SELECT v.space_id, v.data, v.n, v.crc FROM spaces s "
+        "CROSS JOIN vectors v ON v.space_id = s.id AND v.first_window = ?"
     )
     return database.execute(query, (first,)).fetchall()
 

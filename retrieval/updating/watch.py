@@ -25,7 +25,7 @@ from vmr.signals import StopSignals
 
 _PATIENCE = 5  # times the wait: so long may changes that do not end put an update off
 _REST = 4  # times the length of an update that found nothing to do: so long it is not repeated
-_LOOK_REST = 20  # times the time that it takes to look at all files: so long they are not looked at again
+_LOOK_REST = 20  # times the CPU time that it takes to look at all files: so long they are not looked at again
 _RETRY_S, _MAX_RETRY_S = 10.0, 300.0
 _RESCAN_S = 600.0  # an update comes even without a sign: the system may have had no room for it
 
@@ -209,15 +209,15 @@ class _Watch:
         """Do the same without the help of the system. Unlike that of watchfiles, it gets along with locked folders."""
         known: dict[str, tuple[int, int, int] | None] | None = None
         while True:
-            begin_s = time.monotonic()
+            begin_s, begin_cpu_s = time.monotonic(), time.thread_time()
             try:
                 seen = {path: key for folder in folders for path, key in self._files(folder)}
             except VmrError:  # a folder has gone
                 return
+            wall_s, cpu_s = time.monotonic() - begin_s, time.thread_time() - begin_cpu_s
             yield known is not None and seen != known
             known = seen
-            end_s = time.monotonic()
-            until_s = end_s + max(self._settle_s, _LOOK_REST * (end_s - begin_s))
+            until_s = time.monotonic() + max(self._settle_s, _LOOK_REST * cpu_s, wall_s)
             while time.monotonic() < until_s:
                 time.sleep(self._tick_s)
                 yield False

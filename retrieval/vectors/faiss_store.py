@@ -76,7 +76,7 @@ class FaissStore:
         faiss = require_faiss()
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:  # the latter if a damaged file says that it is huge
             raise IndexFileError(f"{path}: FAISS cannot read this file: {_reason(error)}") from error
         store = cls(int(index.d), path=path, num_threads=num_threads)
         if isinstance(index, faiss.IndexIDMap) or _keeps_ids(index):
@@ -386,7 +386,7 @@ def _name_of(index: Any) -> str:
     return "Flat" if isinstance(index, faiss.IndexFlat) else type(index).__name__
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: RuntimeError | MemoryError) -> str:
     """Return FAISS's error message without its source file and line."""
     return re.split(r"Error: |\.cpp:\d+: ", " ".join(str(error).split()))[-1]
 

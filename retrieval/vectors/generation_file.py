@@ -33,17 +33,22 @@ class Selection:
     lists: Mask | None
 
 
+SMALL_BYTES = 32 << 20
+"""A file so small is read in the time of a few searches. FAISS may follow damaged links without an end."""
+
+
 class GenerationFile:
     """A FAISS file of a space, open for searching. Its ids are those of windows.
 
-    A thread reads the file once from start to end, which puts it into the system's cache, and finds damage that FAISS
-    would not notice.
+    The file is read once from start to end, which puts it into the system's cache, and finds damage that FAISS would
+    not notice: a small file before it is opened, a large one by a thread.
 
     Args:
         folder: the folder of the index.
         generation: which file.
         dim: dimensions of the vectors.
         dtype: how the space stores its vectors.
+        small_bytes: up to this size a file is small.
 
     Attributes:
         generation: as given.
@@ -53,7 +58,9 @@ class GenerationFile:
         IndexFileError: it is missing, of another size, or FAISS cannot read it.
     """
 
-    def __init__(self, folder: Path, generation: Generation, dim: int, dtype: str) -> None:
+    def __init__(
+        self, folder: Path, generation: Generation, dim: int, dtype: str, *, small_bytes: int = SMALL_BYTES
+    ) -> None:
         self.generation, self.path = generation, folder / generation.file
         self.is_exact = is_exact(generation.kind, dtype)
         try:
@@ -62,9 +69,14 @@ class GenerationFile:
         except OSError as error:
             raise IndexFileError(f"{self.path} cannot be read ({error.strerror})") from error
         self._stop, self._damage = threading.Event(), threading.Event()
+        check = (content, generation.sha256, self._stop, self._damage)
         try:
             if size != generation.size:
                 raise IndexFileError(f"{self.path} is damaged: {size} bytes instead of {generation.size}")
+            if size <= small_bytes:
+                _check(*check)
+            if self.is_damaged:
+                raise IndexFileError(f"{self.path} is damaged: its content has changed")
             self._store = FaissStore.open(self.path, mapped=True)
             if (len(self._store), self._store.dim) != (generation.count, dim):
                 raise IndexFileError(f"{self.path} is damaged: it holds other vectors than it should")
@@ -75,12 +87,12 @@ class GenerationFile:
         self._ids: Ids | None = None  # in the order of FAISS, and the list of each; read when they are needed
         self._lists: NDArray[np.int32] | None = None
         self._largest_norm: float | None = None
-        arguments = (content, generation.sha256, self._stop, self._damage)
-        threading.Thread(target=_check, args=arguments, name="vmr-check-index", daemon=True).start()
+        if size > small_bytes:
+            threading.Thread(target=_check, args=check, name="vmr-check-index", daemon=True).start()
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the thread has found that the file is not what was written."""
+        """Whether the file was found to be not what was written."""
         return self._damage.is_set()
 
     @property

@@ -70,4 +70,4 @@ def test_commands_that_need_no_model_do_without_torch(index, annotations, footag
 def test_a_search_loads_the_text_side_alone(index):
     status, imported, stderr = run("search", index, "a cyclist")
     assert status == 0, stderr
-    assert imported == {"torch", "faiss"}
+    assert imported == {"torch"}  # an index so small has no FAISS file

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ import vmr
 from tests.index_by_blocks import brute_force, new_index, space, video
 from tests.indexes import SETTINGS
 from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.vectors import space_store
+from vmr.retrieval.vectors.generation_file import GenerationFile
 from vmr.retrieval.vectors.generations import bring_up_to_date
 from vmr.retrieval.vectors.kinds import Thoroughness, Thresholds
 from vmr.retrieval.vectors.ranking import best, certain_best, inner_products, rounding_margin
@@ -424,6 +427,21 @@ def test_without_its_file_a_space_is_searched_all_the_same(world, caplog, damage
     assert w.store.generation is not None and len(caplog.records) == 1
 
 
+@pytest.fixture
+def no_file_is_small(monkeypatch):
+    monkeypatch.setattr(space_store, "GenerationFile", partial(GenerationFile, small_bytes=0))
+
+
+def test_a_flipped_bit_of_a_small_file_is_found_before_it_is_searched(world, caplog):
+    w, path = with_file(world)
+    data = bytearray(path.read_bytes())
+    data[-900] ^= 4  # of a vector: FAISS does not notice
+    path.write_bytes(data)
+    w.check(normal(2, 3), 7)
+    assert w.store.generation is None and "its content has changed" in caplog.text
+
+
+@pytest.mark.usefixtures("no_file_is_small")
 def test_a_flipped_bit_is_found_in_the_background(world, caplog):
     w, path = with_file(world)
     data = bytearray(path.read_bytes())
@@ -439,6 +457,7 @@ def test_a_flipped_bit_is_found_in_the_background(world, caplog):
     assert "its content has changed" in caplog.text
 
 
+@pytest.mark.usefixtures("no_file_is_small")
 def test_ids_that_a_damaged_file_makes_up_are_no_answer(world, caplog):
     """The background check may come too late."""
     w, path = with_file(world, kind="auto")

@@ -1,5 +1,6 @@
 """The database of an index: rows by hand, digests, commits, readers beside a writer, and what `verify` finds."""
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.blocks import decode_block, encode_block
-from vmr.retrieval.storage.digests import digest
+from vmr.retrieval.storage.digests import _OF_A_VIDEO, digest
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import (
@@ -518,3 +519,12 @@ def test_a_damaged_database_is_named(folder):
         with pytest.raises(IndexFileError) as caught:
             read(folder)
         assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_the_rows_of_a_video_are_found_without_reading_those_of_others(tmp_path):
+    with IndexWriter(tmp_path / "index", SETTINGS):
+        pass
+    with contextlib.closing(sqlite3.connect(tmp_path / "index" / "index.db")) as database:
+        for query in _OF_A_VIDEO:
+            rows = database.execute(f"EXPLAIN QUERY PLAN {query}", {"id": 1, "first": 1, "n": 1})
+            assert {step for *_, step in rows if step.startswith("SCAN")} <= {"SCAN s"}  # the spaces, which are few

@@ -98,7 +98,8 @@ def test_the_next_build_embeds_only_what_has_changed(tmp_path):
     for number, name in enumerate(("changed.mp4", "moved.mp4", "same.mp4")):
         write_video(videos / name, Recipe(options=X264, num_frames=30 + number), 32, 32)
         os.utime(videos / name, (BEFORE, BEFORE))
-    window = {"window_s": 1.0, "stride_s": 0.5, "dtype": "float32", "decode": vmr.DecodeOptions(num_workers=1)}
+    window = {"window_s": 1.0, "stride_s": 0.5, "decode": vmr.DecodeOptions(num_workers=1)}
+    window["vectors"] = vmr.VectorOptions("float32")
     with contextlib.closing(vmr.build_index(videos, tmp_path / "new", encoder, **window)) as index:
         rows, vectors = list(index.windows), index.vectors
     spans = [(Path(row.file).name, row.start_s, row.end_s) for row in rows]

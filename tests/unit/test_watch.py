@@ -286,6 +286,24 @@ def test_a_folder_that_vanishes_keeps_its_videos_and_is_followed_when_it_is_back
     assert watched.lines.count("embedded: a.mp4") == 1
 
 
+def test_an_update_that_takes_long_does_not_make_looking_rare(folder, mirror):
+    class Busy(Mirror):
+        def __call__(self, folders, hooks):
+            end_s = time.thread_time() + 1.0
+            while self.runs == 0 and time.thread_time() < end_s:
+                pass
+            hooks.tell("has done something")  # else the next update is put off
+            super().__call__(folders, hooks)
+
+    watched = Watched(folder, Busy())
+
+    def act(watched):
+        (folder / "a.mp4").write_bytes(b"a")
+        watched.until(lambda: "embedded: a.mp4" in watched.lines, 10)
+
+    watched.run(act, poll=True)
+
+
 def test_what_lies_in_hidden_folders_and_in_the_index_is_no_change(watched, folder, mirror):
     (folder / "index").mkdir()
     (folder / ".cache").mkdir()
