@@ -37,7 +37,7 @@ def test_the_setting_is_kept_and_a_table_is_printed(index):
     assert kept["recall"] >= 0.9 and kept["k"] == 5 and kept["factory"] == "IVF{n},SQ8" and kept["num_queries"] == 200
     (line,) = [line for line in result.stdout.splitlines() if "chosen" in line]
     assert f" {kept['effort']} " in line and f"{kept['recall']:.3f}" in line
-    assert "IVF45,SQ8, 200 queries" in result.stdout and "recall@5" in result.stdout and "lists read" in result.stdout
+    assert "IVF51,SQ8, 200 queries" in result.stdout and "recall@5" in result.stdout and "lists read" in result.stdout
 
 
 def test_queries_of_a_file_are_asked(index, tmp_path):

@@ -227,7 +227,7 @@ def test_what_faiss_is_told():
     store.add(np.arange(400), vectors(400))
     assert store.factory == "IVF10,Flat"  # 4 sqrt(400) = 80, but at least 39 vectors a list: 400 // 39 = 10
     lists = faiss.extract_index_ivf(store._index)
-    assert (lists.nlist, lists.nprobe, store._parameters(None, None).nprobe) == (10, 3, 3)  # sqrt(10) = 3.2
+    assert (lists.nlist, lists.nprobe, store._parameters(None, None, None).nprobe) == (10, 3, 3)  # sqrt(10) = 3.2
     graph = FaissStore(16, "HNSW16,Flat")
     graph.add(np.arange(40), vectors(40))
     assert faiss.downcast_index(graph._index.index).hnsw.efSearch == graph._parameters(None, None).efSearch == 128
