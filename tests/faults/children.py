@@ -3,6 +3,7 @@
 A fork of a process that has threads may hang, so only programs of `tests.faults` use this, which have none.
 """
 
+import faulthandler
 import os
 import pickle
 import signal
@@ -47,6 +48,7 @@ def begin(function: Callable[[], Any], seconds: int = 60) -> Callable[[], Any]:
     read_end, write_end = os.pipe()
 
     def run() -> None:
+        faulthandler.dump_traceback_later(max(1, seconds - 5))  # says where a child hangs
         signal.alarm(seconds)
         try:
             result = ("value", function())
