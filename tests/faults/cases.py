@@ -353,27 +353,27 @@ def nothing_kept(folder: Path) -> object:
 
 
 CASES = {
-    "changes of an index": Case(index_cases.change, index_cases.read, is_database=True),
-    "new or replaced index": Case(index_cases.build, index_cases.read, is_database=True, every=3),
+    "changes of an index": Case(index_cases.change, index_cases.read, is_database=True, every=2),
+    "new or replaced index": Case(index_cases.build, index_cases.read, is_database=True, every=6),
     "replaced index that was damaged": Case(
         index_cases.build,
         index_cases.read_unless_damaged,
         index_cases.begin_damaged,
         replaces=False,
         is_database=True,
-        every=5,
+        every=10,
     ),
     "FAISS file of an index": Case(
-        index_cases.make_a_file, index_cases.read_parts, index_cases.begin, in_parts=True, is_database=True, every=2
+        index_cases.make_a_file, index_cases.read_parts, index_cases.begin, in_parts=True, is_database=True, every=4
     ),
     "compacted index": Case(
-        index_cases.compact, index_cases.read_index, index_cases.begin_index, replaces=False, is_database=True, every=3
+        index_cases.compact, index_cases.read_index, index_cases.begin_index, replaces=False, is_database=True, every=6
     ),
     "copied index": Case(
-        index_cases.copy, index_cases.read_copy, index_cases.begin_index, replaces=False, is_database=True, every=3
+        index_cases.copy, index_cases.read_copy, index_cases.begin_index, replaces=False, is_database=True, every=6
     ),
     "upgraded index": Case(
-        index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=3
+        index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=6
     ),
     "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),

@@ -34,6 +34,7 @@ from vmr.retrieval.vectors.generations import bring_up_to_date
 from vmr.retrieval.vectors.kinds import Thresholds
 
 DIM, WINDOWS, SLOTS = 32, 8, 300
+PATIENCE_S = 900  # after its time a process that has not ended counts as hanging; machines may pause
 STEP_S = 1000.0  # windows of addition n start between n and n + 1 times this
 FIRST = 150  # additions in the first commit: enough rows for searches that do not read all of them
 MOST = 100_000  # additions
@@ -103,8 +104,10 @@ def main() -> None:
     shared = Shared()
     with IndexWriter(folder, SETTINGS) as writer:
         _commit(writer, shared, [*range(FIRST)], [], 0)
-    writing = children.begin(lambda: change(folder, shared, seed), seconds + 60)
-    reading = [children.begin(lambda own=own: read(folder, shared, own), seconds + 60) for own in range(num_readers)]
+    writing = children.begin(lambda: change(folder, shared, seed), seconds + PATIENCE_S)
+    reading = [
+        children.begin(lambda own=own: read(folder, shared, own), seconds + PATIENCE_S) for own in range(num_readers)
+    ]
     time.sleep(seconds)
     shared.end()
     told, found = writing(), [each() for each in reading]

@@ -1,8 +1,9 @@
 """Kills `vmr-index upgrade`, `copy`, `compact` and `import` again and again, and looks each time at what is left.
 
-`python -m tests.faults.upkeep_kills FOLDER COMMAND` prints one JSON object: `kills`, how often the command was killed;
-`states`, how often it had been done and how often not; and `wrong`, a line for each kill after which something was not
-right. The command is killed before files that it opens, makes, renames or removes, and at instants between them.
+`python -m tests.faults.upkeep_kills FOLDER COMMAND SHARE` kills it at every SHARE-th instant, and prints one JSON
+object: `kills`, how often the command was killed; `states`, how often it had been done and how often not; and `wrong`,
+a line for each kill after which something was not right. The command is killed before files that it opens, makes,
+renames or removes, and at instants between them.
 """
 
 import json
@@ -147,7 +148,7 @@ def look_at_import(folder: Path, original: Path) -> str:
 
 
 def main() -> None:
-    folder, command = Path(sys.argv[1]), sys.argv[2]
+    folder, command, share = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     original = folder / "original"
     # From 5000 rows on there is a file of FAISS, and from 4096 on an import takes more than one commit.
     make(folder, 5200 if command in ("compact", "import") else 800)
@@ -170,8 +171,8 @@ def main() -> None:
     chance = random.Random(0)
     states: Counter[str] = Counter()
     wrong = []
-    instants = [(number, 0.0) for number in range(1, num_calls + 1, 1 + num_calls // MOST_CALLS)]
-    instants += [(0, took_s * chance.random()) for _ in range(TIMED_KILLS)]
+    instants = [(number, 0.0) for number in range(1, num_calls + 1, 1 + share * num_calls // MOST_CALLS)]
+    instants += [(0, took_s * chance.random()) for _ in range(TIMED_KILLS // share)]
     for number, pause_s in instants:
         child = run(command_line(command, again()), kill_at=number or None)
         if not number:

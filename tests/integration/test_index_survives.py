@@ -47,7 +47,8 @@ def test_a_killed_writer_leaves_what_it_acknowledged(place: Path, many: bool):
     assert not found["wrong"], "\n".join(found["wrong"])
     assert sum(found["during"].values()) == kills
     assert found["acknowledged"] > 2 * kills, "the writer was killed before it did anything"
-    assert 0 < found["further"] < kills
+    assert found["further"] < kills
+    assert found["further"] > 0 or not many  # few kills may all miss the instant between a commit and its notice
 
 
 def test_kills_notice_a_writer_that_acknowledges_too_early(place: Path):

@@ -230,7 +230,7 @@ def test_what_faiss_is_told():
     assert (lists.nlist, lists.nprobe, store._parameters(None, None, None).nprobe) == (10, 3, 3)  # sqrt(10) = 3.2
     graph = FaissStore(16, "HNSW16,Flat")
     graph.add(np.arange(40), vectors(40))
-    assert faiss.downcast_index(graph._index.index).hnsw.efSearch == graph._parameters(None, None).efSearch == 128
+    assert faiss.downcast_index(graph._index.index).hnsw.efSearch == graph._parameters(None, None, None).efSearch == 128
     assert (graph.default_k, graph.is_exact, graph.factory) == (40, False, "HNSW16,Flat")
 
 
