@@ -16,8 +16,7 @@ FACTORIES = {
 }
 """Short names of kinds. flat: every score, exact. sq8: one byte per dimension, every score. hnsw: a graph, searched
 from neighbour to neighbour. ivf_...: n lists, of which a search reads some, see `num_lists` and `num_probes`; rabitq:
-one
-bit per dimension."""
+one bit per dimension."""
 
 AUTO = "auto"
 """The kind of a space that leaves the choice to `factory_of_space`."""
