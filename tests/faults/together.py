@@ -38,6 +38,7 @@ PATIENCE_S = 900  # after its time a process that has not ended counts as hangin
 STEP_S = 1000.0  # windows of addition n start between n and n + 1 times this
 FIRST = 150  # additions in the first commit: enough rows for searches that do not read all of them
 MOST = 100_000  # additions
+FEWEST = 100  # commits, also on a machine that stands still meanwhile
 SETTINGS = IndexSettings(4.0, 4.0)
 STATE = FileState(1, 1, 1, 10**10)
 THRESHOLDS = Thresholds(file_rows=500, list_rows=1500, flat_delta=300, delta=300, delta_share=0.02)
@@ -108,7 +109,10 @@ def main() -> None:
     reading = [
         children.begin(lambda own=own: read(folder, shared, own), seconds + PATIENCE_S) for own in range(num_readers)
     ]
+    deadline = time.monotonic() + PATIENCE_S
     time.sleep(seconds)
+    while shared.commit < 2 * FEWEST and time.monotonic() < deadline:  # `commit` also counts the ends of commits
+        time.sleep(0.1)
     shared.end()
     told, found = writing(), [each() for each in reading]
     times = np.sort(np.concatenate([each.pop("times") for each in found])) * 1000
