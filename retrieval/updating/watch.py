@@ -17,6 +17,7 @@ from vmr.files import walk_files
 from vmr.progress import printable
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.updating.hooks import Hooks, Tell
+from vmr.retrieval.updating.listing import absolute
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.settling import Settling
 from vmr.retrieval.updating.spaces import AnyEncoder
@@ -114,14 +115,14 @@ def watch_folders(
         MissingExtraError: the package watchfiles is missing.
     """
     require_extra("index", "watchfiles")
-    places = [os.path.normpath(Path(check_path("folder", folder)).absolute()) for folder in folders]
+    places = [absolute(check_path("folder", folder)) for folder in folders]
     if not 0 < real_number("settle_s", settle_s) <= 3600:
         raise VmrError(f"settle_s is {settle_s}: expected a number of seconds above 0 and up to 3600")
     for place in places:
         if not Path(place).is_dir():
             raise VmrError(f"{place}: no such folder")
     with StopSignals() as signals:
-        left_out = [os.path.normpath(Path(one).absolute()) for one in ignored]
+        left_out = [absolute(one) for one in ignored]
         _Watch(places, update, signals, settle_s=settle_s, poll=poll, ignored=left_out, say=say).run()
 
 

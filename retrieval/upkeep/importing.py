@@ -24,6 +24,7 @@ from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Sp
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import OWN_FILES
+from vmr.retrieval.updating.listing import absolute
 from vmr.retrieval.upkeep.import_options import ImportOptions
 from vmr.retrieval.upkeep.imported_rows import ImportedVideo, checked_vectors, videos_of
 from vmr.retrieval.upkeep.vector_files import About, read_vector_file
@@ -72,7 +73,7 @@ def import_vectors(folder: Path, file: Path, options: ImportOptions, *, progress
     if not is_new:
         require_database(folder)
     rows = read_vector_file(file)
-    root = Path(options.root or ".").absolute()
+    root = Path(absolute(options.root or "."))
     vectors = checked_vectors(file, rows.vectors, normalize=options.normalize)
     videos = videos_of(file, rows, root)
     has_root = options.root is not None or any(not video.startswith("/") for video in rows.videos)

@@ -7,6 +7,7 @@ from vmr.errors import VmrError
 from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.listing import absolute
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ def move_root(folder: Path, old: Path, new: Path, *, force: bool = False) -> Mov
         IndexFileError: there is no index, it is damaged, or another process is writing it.
     """
     require_database(folder)
-    before, after = str(old.absolute()), str(new.absolute())
+    before, after = absolute(old), absolute(new)
     with IndexWriter(folder) as writer, writer.commit() as changes:
         changes.move_root(before, after)
         videos = [video for video in changes.snapshot.videos() if video.root == after]

@@ -325,9 +325,9 @@ def test_move_root(folder, tmp_path):
     with IndexReader(folder) as reader, reader.snapshot() as snapshot:
         assert set(snapshot.roots().values()) == {"/videos"}
     shutil.copy(__file__, new / "00003.mp4")
-    done = run_here("vmr-index", "move-root", folder, "/videos", new)
+    done = run_here("vmr-index", "move-root", folder, "/videos/../videos", new)
     assert (done.returncode, done.stdout) == (0, f"{folder}: 1 of 30 videos are in {new}\n")
-    done = run_here("vmr-index", "move-root", folder, new, "/not mounted", "--force")
+    done = run_here("vmr-index", "move-root", folder, new / ".." / new.name, "/not mounted", "--force")
     assert (done.returncode, done.stdout) == (0, f"{folder}: 0 of 30 videos are in /not mounted\n")
     with IndexReader(folder) as reader, reader.snapshot() as snapshot:
         assert {video.file for video in snapshot.videos()} == {f"/not mounted/{number:05d}.mp4" for number in range(30)}
