@@ -20,8 +20,9 @@ from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions, make_plan
 from vmr.retrieval.updating.spaces import AnyEncoder, Spaces, VectorOptions
-from vmr.retrieval.updating.work import Update, Work, make_files
+from vmr.retrieval.updating.work import Update, Work
 from vmr.retrieval.vectors.faiss_store import require_faiss
+from vmr.retrieval.vectors.generations import make_files
 
 
 def update_index(

@@ -17,13 +17,12 @@ from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
-from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
 from vmr.retrieval.updating.spaces import Spaces
-from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
+from vmr.retrieval.vectors.generations import make_files
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
 
@@ -371,21 +370,6 @@ class Work:
         """The root of a file and its path below it, as the index has them if it knows the file."""
         known = self._known.get(file) or self._failures.get(file)
         return self._roots.place(file) if known is None else (known.root, known.path)
-
-
-def make_files(writer: IndexWriter) -> None:
-    """Bring the FAISS files of an index up to date with its rows, and remove those that it does not name.
-
-    Raises:
-        VmrError: a file cannot be written; the rows are searched without it.
-    """
-    with writer.reader.snapshot() as snapshot:
-        spaces = snapshot.spaces()
-    for space in spaces:
-        bring_up_to_date(writer, space.id)
-    with writer.reader.snapshot() as snapshot:
-        known = {generation.file for generation in snapshot.generations()}
-    remove_orphans(writer.folder, known)
 
 
 def _is_still(job: Job) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.upkeep.upgrade import remove_old_files
-from vmr.retrieval.vectors.generations import bring_up_to_date, remove_orphans
+from vmr.retrieval.vectors.generations import make_files
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,8 @@ def compact_index(folder: Path) -> Compacted:
     require_database(folder)
     with IndexWriter(folder) as writer:
         before = _num_bytes(folder)
-        with writer.reader.snapshot() as snapshot:
-            spaces = snapshot.spaces()
-        for space in spaces:
-            bring_up_to_date(writer, space.id, force=True)
+        make_files(writer, force=True)
         writer.compact()
-        with writer.reader.snapshot() as snapshot:
-            remove_orphans(folder, {generation.file for generation in snapshot.generations()})
         remove_old_files(folder)
     return Compacted(before, _num_bytes(folder))
 

@@ -97,6 +97,26 @@ def bring_up_to_date(
     return True
 
 
+def make_files(writer: IndexWriter, *, force: bool = False) -> None:
+    """Bring the FAISS files of all spaces up to date, and remove those that the index does not name.
+
+    Args:
+        writer: the writer of the index, outside a commit.
+        force: see `bring_up_to_date`.
+
+    Raises:
+        VmrError: a file cannot be written; the rows are searched without it.
+        IndexFileError: a block of vectors is damaged.
+    """
+    with writer.reader.snapshot() as snapshot:
+        spaces = snapshot.spaces()
+    for space in spaces:
+        bring_up_to_date(writer, space.id, force=force)
+    with writer.reader.snapshot() as snapshot:
+        known = {generation.file for generation in snapshot.generations()}
+    remove_orphans(writer.folder, known)
+
+
 def remove_orphans(folder: Path, known: Collection[str]) -> None:
     """Remove FAISS files that a killed writer left behind.
 
