@@ -292,6 +292,7 @@ class VideoIndex:
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
+        self._files.close()
         self._reader.close()
 
     def __len__(self) -> int:
