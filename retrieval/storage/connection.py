@@ -9,7 +9,7 @@ from pathlib import Path
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.storage.schema import APPLICATION_ID, DATABASE, PAGE_BYTES, VERSION, check_sqlite
 
-_BUSY_S = 60.0  # a reader waits only while a writer opens or closes the database
+BUSY_S = 60.0  # a reader waits only while a writer opens or closes the database
 _CHECKPOINT_PAGES = 2000  # 32 MB
 _UNFINISHED = "{} is not a finished index: build it again with vmr-index build"
 
@@ -22,7 +22,7 @@ def connect_to_write(folder: Path) -> sqlite3.Connection:
     """
     check_sqlite()
     with writing_errors(folder):
-        database = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
+        database = sqlite3.connect(folder / DATABASE, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")  # of a new database
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")
@@ -125,7 +125,7 @@ def _opened_to_read(folder: Path) -> sqlite3.Connection:
     is_still = not os.access(folder, os.W_OK) and not Path(f"{path}-wal").exists()
     mode = "immutable=1" if is_still else "mode=ro"  # SQLite cannot make its files beside the database
     uri = f"{path.absolute().as_uri()}?{mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_BUSY_S, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_S, check_same_thread=False)
 
 
 @contextmanager

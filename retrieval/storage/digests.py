@@ -58,11 +58,13 @@ def video_digest(database: sqlite3.Connection, video_id: int, first_window: int,
 
 def table_total(database: sqlite3.Connection, name: str) -> tuple[int, bytes]:
     """Count the rows of a table, and sum their digests as they should be; for `videos`, see `video_digest`."""
-    count, total = 0, 0
-    for row in database.execute(_SELECT[name]):
-        count += 1
-        total += int.from_bytes(digest(row), "little")
-    return count, (total % _MODULUS).to_bytes(16, "little")
+    ones = [digest(row) for row in database.execute(_SELECT[name])]
+    return len(ones), summed(ones)
+
+
+def summed(ones: Iterable[bytes]) -> bytes:
+    """Return the total of digests."""
+    return (sum(int.from_bytes(one, "little") for one in ones) % _MODULUS).to_bytes(16, "little")
 
 
 def add_to_total(database: sqlite3.Connection, name: str, one: bytes, sign: int = 1) -> None:

@@ -7,14 +7,13 @@ from pathlib import Path
 from vmr.errors import IndexFileError
 from vmr.files import sha256_of
 from vmr.retrieval.storage.blocks import decode_block
-from vmr.retrieval.storage.connection import connect_to_read
-from vmr.retrieval.storage.digests import DIGESTED, table_total, video_digest
+from vmr.retrieval.storage.connection import connect_to_read, holds_index
+from vmr.retrieval.storage.digests import DIGESTED, summed, table_total, video_digest
 from vmr.retrieval.storage.paths import text_to_path
 from vmr.retrieval.storage.records import Fault
 from vmr.retrieval.storage.schema import DATABASE, TABLES
 from vmr.retrieval.storage.seal import check_seal, read_seal
 
-_MODULUS = 1 << 128
 _FULL_TEXT = ("texts_fts_config", "texts_fts_data", "texts_fts_docsize", "texts_fts_idx")
 
 
@@ -30,7 +29,7 @@ def verify(folder: Path) -> list[Fault]:
     Raises:
         IndexFileError: there is no index.
     """
-    if not (folder / DATABASE).is_file():
+    if not holds_index(folder):
         raise IndexFileError(f"{folder}: no such index")
     faults: list[Fault] = []
     number = None
@@ -73,7 +72,7 @@ def _structure(database: sqlite3.Connection) -> Iterator[Fault]:
 
 def _rows(database: sqlite3.Connection) -> Iterator[Fault]:
     """The digest of every video, its vectors, and rows that belong to no video."""
-    total, num_windows = 0, 0
+    num_windows = 0
     spaces = {number: (dim, dtype) for number, dim, dtype in database.execute("SELECT id, dim, dtype FROM spaces")}
     videos = database.execute("SELECT id, path, first_window, num_windows, digest FROM videos").fetchall()
     num_blocks = 0
@@ -90,10 +89,9 @@ def _rows(database: sqlite3.Connection) -> Iterator[Fault]:
                 yield Fault("vectors", f"{where}: its vectors are damaged")
             if block_n != n:
                 yield Fault("vectors", f"{where}: it has {block_n} vectors for {n} windows")
-        total += int.from_bytes(stored, "little")
         num_windows += n
     expected = database.execute("SELECT count, total FROM totals WHERE name = 'videos'").fetchone()
-    if expected != (len(videos), (total % _MODULUS).to_bytes(16, "little")):
+    if expected != (len(videos), summed(stored for *_, stored in videos)):
         yield Fault("videos", f"there are {len(videos)}, which are not those that were written")
     of_videos = "SELECT count(*) FROM texts WHERE video_id IN (SELECT id FROM videos)"
     for table, count in (("windows", num_windows), ("vectors", num_blocks), ("texts", _count(database, of_videos))):

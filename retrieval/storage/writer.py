@@ -18,6 +18,7 @@ from vmr.files import flush, write_errors
 from vmr.locks import locked_folder
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import (
+    BUSY_S,
     check_version,
     connect_in_memory,
     connect_to_write,
@@ -33,7 +34,6 @@ from vmr.version import __version__
 
 _MAX_LOG_BYTES = 32 << 20  # of the write-ahead log; beside busy readers it would grow without a limit
 _WAIT_FOR_READERS_MS = 300
-_NO_WAIT_MS = 60_000
 
 Fill = Callable[[Changes], object]
 
@@ -157,7 +157,7 @@ class IndexWriter:
         with writing_errors(self.folder):
             self._database.execute(f"PRAGMA busy_timeout = {_WAIT_FOR_READERS_MS}")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            self._database.execute(f"PRAGMA busy_timeout = {_NO_WAIT_MS}")
+            self._database.execute(f"PRAGMA busy_timeout = {int(BUSY_S * 1000)}")
 
 
 def index_in_memory(folder: Path, settings: IndexSettings, fill: Fill) -> IndexReader:
