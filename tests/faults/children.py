@@ -11,6 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from tests.patience import PATIENCE_S
+
 
 class ChildError(Exception):
     """What went wrong in a child: an error that it did not handle, with its kind, or the signal that killed it."""
@@ -34,7 +36,7 @@ def start(function: Callable[[], object]) -> int:
     return child
 
 
-def call(function: Callable[[], Any], seconds: int = 60) -> Any:
+def call(function: Callable[[], Any], seconds: int = PATIENCE_S) -> Any:
     """Run a function in a child and return its value.
 
     Raises:
@@ -43,7 +45,7 @@ def call(function: Callable[[], Any], seconds: int = 60) -> Any:
     return begin(function, seconds)()
 
 
-def begin(function: Callable[[], Any], seconds: int = 60) -> Callable[[], Any]:
+def begin(function: Callable[[], Any], seconds: int = PATIENCE_S) -> Callable[[], Any]:
     """Begin to run a function in a child; returns what waits for it, as `call` does."""
     read_end, write_end = os.pipe()
 

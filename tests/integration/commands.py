@@ -8,13 +8,17 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from tests.patience import PATIENCE_S
+
 BIN = Path(sys.executable).parent
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [str(BIN / str(arguments[0])), *map(str, arguments[1:])]
     variables = {**os.environ, **environment}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=variables, check=False, timeout=280)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=variables, check=False, timeout=PATIENCE_S
+    )
 
 
 def run_here(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 from tests.paths import REPOSITORY
+from tests.patience import PATIENCE_S
 
 
 def launch(*command: object, world: int | None = None) -> subprocess.Popen:
@@ -23,7 +24,7 @@ def launch(*command: object, world: int | None = None) -> subprocess.Popen:
     )
 
 
-def finish(process: subprocess.Popen, timeout_s: float = 250) -> str:
+def finish(process: subprocess.Popen, timeout_s: int = PATIENCE_S) -> str:
     """Return all output of a process, which must end without an error."""
     printed, _ = process.communicate(timeout=timeout_s)
     assert process.returncode == 0, printed

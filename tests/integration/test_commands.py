@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.commands import refused, run, run_here
+from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parent.parent.parent
 COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-train")
@@ -201,7 +202,7 @@ def test_a_script_without_a_main_guard_runs_once(footage, tmp_path):
         "    print(hit.video)\n"
     )
     result = subprocess.run(
-        [sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=280
+        [sys.executable, "search.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
     assert result.returncode == 0, result.stderr
     started, video = result.stdout.split()

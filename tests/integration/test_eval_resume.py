@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.models import PREPROCESS, tiny_model
+from tests.patience import PATIENCE_S
 from vmr.data.shapes.files import make_shapes
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -39,7 +40,9 @@ def num_matched(cache: Path) -> int:
 
 
 def finish(command: list[str], *options: object) -> dict:
-    result = subprocess.run([*command, *map(str, options)], capture_output=True, text=True, timeout=250, check=False)
+    result = subprocess.run(
+        [*command, *map(str, options)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert result.returncode == 0, result.stderr
     report = json.loads(Path(options[options.index("--out") + 1]).read_text())
     return {name: value for name, value in report.items() if name not in TIMES}
@@ -61,11 +64,11 @@ def test_a_killed_evaluation_goes_on_to_the_same_report(command, tmp_path):
 
 def test_estimate_says_what_it_takes_and_stops(command, tmp_path):
     options = ["--estimate", "--memory", "8GiB", "--out", tmp_path / "report.json"]
-    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=250, check=False)
+    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert result.returncode == 0, result.stderr
     # 60 texts and 60 videos of 40 candidates each: 4800 asked for, of 3600 that there are
     assert "3,600" in result.stdout and not (tmp_path / "report.json").exists()
     too_little = subprocess.run(
-        [*command, "--estimate", "--memory", "1MiB"], capture_output=True, text=True, timeout=250, check=False
+        [*command, "--estimate", "--memory", "1MiB"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
     )
     assert too_little.returncode == 2 and "does not fit into 1 MiB" in too_little.stderr

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration.processes import finish, launch
+from tests.patience import PATIENCE_S
 
 FEW_OR_MANY = [pytest.param(False, id="few"), pytest.param(True, id="many", marks=pytest.mark.slow)]
 
@@ -33,13 +34,12 @@ def place(tmp_path: Path) -> Iterator[Path]:
 
 def counts(program: str, *arguments: object) -> dict[str, Any]:
     """What a program of `tests.faults` has counted; printed as well."""
-    printed = finish(launch("-m", f"tests.faults.{program}", *arguments), timeout_s=3000)
+    printed = finish(launch("-m", f"tests.faults.{program}", *arguments))
     found = json.loads(printed.splitlines()[-1])  # after what was said on stderr
     print(program, *arguments[1:], {**found, "wrong": len(found["wrong"])})
     return found
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_a_killed_writer_leaves_what_it_acknowledged(place: Path, many: bool):
     kills = 1000 if many else 25
@@ -55,7 +55,6 @@ def test_kills_notice_a_writer_that_acknowledges_too_early(place: Path):
     assert counts("kills", place / "index", 40, 1, "early")["wrong"]
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_a_killed_update_goes_on(place: Path, many: bool):
     """Videos are added, replaced, renamed and removed, decoded and embedded."""
@@ -69,7 +68,6 @@ needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs 
 
 
 @needs_strace
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_a_power_cut_leaves_what_was_acknowledged(place: Path, many: bool):
     found = counts("power_cuts", place, 400 if many else 30, 1)
@@ -79,7 +77,6 @@ def test_a_power_cut_leaves_what_was_acknowledged(place: Path, many: bool):
 
 
 @needs_strace
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 @pytest.mark.parametrize("command", ["replace", "compact", "upgrade"])
 def test_a_power_cut_leaves_what_a_command_found_or_made(place: Path, many: bool, command: str):
@@ -95,7 +92,6 @@ def test_power_cuts_notice_that_something_is_not_flushed(place: Path, not_flushe
     assert len(counts("power_cuts", place, 20, 1, not_flushed)["wrong"]) > 5
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_changed_files_are_noticed(place: Path, many: bool):
     found = counts("damage", place, 800 if many else 60, 1)
@@ -109,7 +105,7 @@ def test_changed_files_are_noticed(place: Path, many: bool):
 @pytest.mark.skipif(shutil.which("mount") is None or os.geteuid() != 0, reason="needs the right to mount a disk")
 def test_an_index_goes_on_when_a_full_disk_has_room_again(tmp_path: Path):
     process = launch("-m", "tests.faults.full_disk", tmp_path)
-    printed, _ = process.communicate(timeout=250)
+    printed, _ = process.communicate(timeout=PATIENCE_S)
     if process.returncode == 3:
         pytest.skip("needs the right to mount a disk")
     assert process.returncode == 0, printed
@@ -120,7 +116,6 @@ def test_an_index_goes_on_when_a_full_disk_has_room_again(tmp_path: Path):
         assert str(tmp_path) in line, f"{name} is not refused"
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_readers_beside_a_writer(place: Path, many: bool):
     """No answer is wrong or stale, and searches end while a commit is under way."""
@@ -131,7 +126,6 @@ def test_readers_beside_a_writer(place: Path, many: bool):
     assert found["inside"] > 50
 
 
-@pytest.mark.timeout(3000)
 @pytest.mark.parametrize("many", FEW_OR_MANY)
 def test_copies_that_are_made_beside_a_writer(place: Path, many: bool):
     """Those of vmr are right; of those that are made file by file, opening or verify notices the wrong ones."""

@@ -13,6 +13,7 @@ import pytest
 import vmr
 from tests.integration.commands import refused, run_here
 from tests.paths import REPOSITORY
+from tests.patience import PATIENCE_S
 from tests.reports import make_report
 from vmr.cli import data, eval, index, search
 from vmr.cli.common import OLD_NAMES, _flag, _options_of
@@ -196,7 +197,7 @@ def without(package: str, command: str, cwd: Path, tmp_path: Path) -> subprocess
     environment = {**os.environ, "PYTHONPATH": places, "VMR_CACHE": str(tmp_path / "cache")}
     command_line = [sys.executable, "-c", script]
     return subprocess.run(
-        command_line, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=250
+        command_line, cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE_S
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.integration.processes import finish, launch
+from tests.patience import PATIENCE_S
 from vmr.retrieval.reranking.log import LOG_FILE
 
 NUM_VIDEOS, NUM_TEXTS = 12, 40
@@ -84,7 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_matrices(straight, tmp_path):
     work, result = tmp_path / "work", tmp_path / "result"
     for num_wanted in (2, 5):  # killed twice
         process = start(work, result, 0.3)
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + PATIENCE_S
         while num_logged(work) < num_wanted:
             assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from tests.integration.processes import finish
 from tests.integration.tiny_run import VOCABULARY, kill_after, start, write_config
+from tests.patience import PATIENCE_S
 from vmr.losses import TokenDraws
 from vmr.models.teachers import EfficientNetTeacher
 from vmr.models.text.encoder import TextConfig
@@ -187,7 +188,7 @@ def test_fsdp_trains_as_ddp_does(ranks, straight, config_file, tmp_path):
     """The run is stopped and resumed, so that its state is gathered, saved, loaded and distributed again."""
     out = tmp_path / "run"
     if ("fsdp", 1) not in ranks[0]:
-        printed, _ = start_two(config_file, out, "--run.parallel", "fsdp").communicate(timeout=250)
+        printed, _ = start_two(config_file, out, "--run.parallel", "fsdp").communicate(timeout=PATIENCE_S)
         assert "error: run.parallel: fsdp on CPUs needs PyTorch 2.10 or newer: choose ddp" in printed
         pytest.skip("this PyTorch cannot average on CPUs as FSDP does")
     finish(start_two(config_file, out, "--run.parallel", "fsdp", "--run.stop_after_steps", 6))
@@ -201,7 +202,7 @@ def test_fsdp_trains_as_ddp_does(ranks, straight, config_file, tmp_path):
 
 def test_what_does_not_divide_is_refused(config_file, tmp_path):
     process = start_two(config_file, tmp_path / "run", "--data.batch_size.video", 3)
-    printed, _ = process.communicate(timeout=250)
+    printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     assert "error: batch_size.video is 3, which 2 processes cannot share evenly" in printed
 

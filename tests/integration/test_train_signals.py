@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from tests.integration.processes import finish, launch
 from tests.integration.tiny_run import start, write_config
+from tests.patience import PATIENCE_S
 from vmr.train.checkpoint import list_checkpoints, step_of
 
 NUM_STEPS = 24
@@ -37,7 +38,7 @@ def ctrl_c_is_taken():
 
 def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
     """Wait until a run has logged a step."""
-    deadline, log = time.monotonic() + 200, out / "log.jsonl"
+    deadline, log = time.monotonic() + PATIENCE_S, out / "log.jsonl"
     while not (log.exists() and any(f'"step": {step},' in line for line in log.read_text().splitlines())):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -78,7 +79,7 @@ def test_a_signal_to_all_processes_loses_nothing(straight, config_file, tmp_path
     process = start(config_file, "--run.out", out)
     wait_for_step(process, out, 4)
     os.killpg(process.pid, number)
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == status, printed
     step = said_to_stop(printed, out, number.name)
     assert 4 <= step < NUM_STEPS and not (out / "model").exists()
@@ -109,7 +110,7 @@ def test_all_processes_stop_at_one_step(straight_on_two, config_file, tmp_path, 
     else:
         ranks = {one.environ().get("RANK"): one for one in psutil.Process(process.pid).children()}
         ranks[str(rank)].terminate()
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     step = said_to_stop(printed, out, "SIGINT" if rank is None else "SIGTERM")
     (checkpoint,) = list_checkpoints(out / "checkpoints")

@@ -8,6 +8,7 @@ import psutil
 import yaml
 
 from tests.integration.processes import launch
+from tests.patience import PATIENCE_S
 from vmr.train.checkpoint import list_checkpoints, step_of
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
@@ -75,7 +76,7 @@ def start(config: Path, *arguments: object, world: int | None = None) -> subproc
 
 def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
     """Kill a process and all its children by SIGKILL, as soon as there is a checkpoint of `step` or later."""
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + PATIENCE_S
     while not any(step_of(path) >= step for path in list_checkpoints(out / "checkpoints")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline

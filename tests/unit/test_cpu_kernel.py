@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.patience import PATIENCE_S
 from tests.unit.scan_cases import cast, needs_kernel, random_scan, relative_l2, scan
 from vmr.ops import ScanInputs, available_backends, bidirectional_conv_silu, cpu_kernel, scan_cpu
 
@@ -24,7 +25,7 @@ def run_python(code: str, **environment: str) -> str:
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -157,7 +158,7 @@ def test_in_a_worker_process(start):
     inputs, z, _ = random_scan(197, 200, 16, batch=2)
     context = multiprocessing.get_context(start)
     with context.Pool(1) as pool:
-        y = pool.apply_async(infer_in_worker, (2,)).get(timeout=60)
+        y = pool.apply_async(infer_in_worker, (2,)).get(timeout=PATIENCE_S)
     assert torch.equal(y, scan(inputs, z, backend="cpu"))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.video_matrix import FPS, RECIPES, number_of, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
@@ -262,7 +263,7 @@ def test_a_worker_that_dies_fails_its_file_alone(videos, hanging, number):
         time.sleep(0.3)  # for the worker to open the path that blocks it
         (worker,) = children()
         os.kill(worker, number)
-        consumer.join(timeout=30)
+        consumer.join(timeout=PATIENCE_S)
     found = ends(found)
     assert found["hanging.mp4"].reason.startswith(f"the decoder was killed by {signal.Signals(number).name}")
     assert [type(found[path.name]) for path in videos[:2]] == [DecodedVideo, DecodedVideo]
@@ -304,7 +305,7 @@ def test_closing_the_pool_ends_a_loop_that_waits_in_another_thread(hanging):
         consumer = threading.Thread(target=consume, args=(pool,), daemon=True)
         consumer.start()
         wait_for(children)
-    consumer.join(timeout=10)
+    consumer.join(timeout=PATIENCE_S)
     assert caught == ["the pool was closed while it was decoding"]
 
 
@@ -345,7 +346,12 @@ with DecodePool(FrameSpec(num_frames=2, size=32), options=DecodeOptions(num_work
 
 def run_script(folder, script, *paths):
     return subprocess.run(
-        [sys.executable, script, *map(str, paths)], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, script, *map(str, paths)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
 
 

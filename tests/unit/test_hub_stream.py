@@ -13,6 +13,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.unit.counted import SPEC, num_frames, num_frames_of
 from vmr.data.sources.hub_rows import HubData, HubRow
 from vmr.data.sources.hub_stream import HubReader, HubStream
@@ -251,7 +252,7 @@ def test_closing_does_not_wait_for_a_buffer(shards, monkeypatch):
         consumer.start()
         time.sleep(0.5)
         loader.close()
-        consumer.join(timeout=60)
+        consumer.join(timeout=PATIENCE_S)
         assert not consumer.is_alive()
 
 

@@ -14,6 +14,7 @@ import pytest
 import vmr
 from tests.index_by_blocks import brute_force, new_index, space, video
 from tests.indexes import SETTINGS
+from tests.patience import PATIENCE_S
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.vectors import space_store
 from vmr.retrieval.vectors.generation_file import GenerationFile
@@ -448,7 +449,7 @@ def test_a_flipped_bit_is_found_in_the_background(world, caplog):
     data[-900] ^= 4  # of a vector: FAISS does not notice
     path.write_bytes(data)
     w.search(normal(1, 1), 3)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while not w.store._file.is_damaged:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -502,7 +503,11 @@ def test_a_check_does_not_keep_a_process_alive(world, tmp_path):
         "    print(any(t.name == 'vmr-check-index' for t in threading.enumerate()))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(w.writer.folder)], capture_output=True, text=True, timeout=40, check=False
+        [sys.executable, "-c", program, str(w.writer.folder)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
     )
     assert (done.returncode, done.stdout.strip()) == (0, "True"), done.stderr
 

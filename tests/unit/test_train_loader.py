@@ -16,6 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.patience import PATIENCE_S
 from tests.video_matrix import Recipe, number_of, picture, write_hanging, write_unreadable, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.sources.source import Pair
@@ -402,7 +403,7 @@ def test_closing_ends_a_loop_that_waits_in_another_thread(hanging):
         while not children():
             assert time.monotonic() < end, "no worker was started"
             time.sleep(0.02)
-    consumer.join(timeout=10)
+    consumer.join(timeout=PATIENCE_S)
     assert caught == ["the loader was closed while its batches were read"]
     assert children() == []
 
@@ -432,7 +433,7 @@ print(next(batches).video.shape)
 def test_a_script_may_end_without_closing_anything(videos, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, "script.py", *map(str, videos)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "(2, 2, 3, 24, 24)\n", "")
 
 

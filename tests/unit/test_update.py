@@ -16,6 +16,7 @@ from filelock import FileLock
 import vmr
 from tests.indexes import Other, TwoDimensional
 from tests.integration.processes import finish, launch
+from tests.patience import PATIENCE_S
 from tests.video_matrix import X264, Recipe, cut, write_video
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.retrieval.embed import embed_videos
@@ -692,7 +693,7 @@ def num_videos(out: Path) -> int:
 
 
 def wait_for(out: Path, number: int) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while num_videos(out) < number:
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -725,7 +726,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_so(many, tmp_path):
     process = launch("-c", SLOW, many, out, 0.2, 0)
     wait_for(out, 2)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     done = num_videos(out)
     assert f"interrupted: {out}: stopped after {done} videos, which are in the index: the same command goes on" in said
     assert 2 <= done < 8 and verify(out) == []
@@ -744,7 +745,7 @@ def test_the_command_that_is_interrupted_ends_with_status_130(clips, tmp_path):
     process = launch("-c", program, "build", videos, *options)
     wait_for(out, 2)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=PATIENCE_S)
     done = num_videos(out)
     assert process.returncode == 130 and 2 <= done < 60 and verify(out) == []
     last = f"{out}: stopped after {done} videos, which are in the index: the same command goes on"
