@@ -34,8 +34,9 @@ from vmr.retrieval.storage.schema import COUNTERS
 from vmr.retrieval.storage.where import Where
 
 _VIDEO = (
-    "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, v.remarks, "
-    "v.metadata, v.first_window, v.num_windows FROM videos v JOIN roots r ON r.id = v.root_id"
+    "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, "
+    "v.width, v.height, v.remarks, v.metadata, v.first_window, v.num_windows FROM videos v "
+    "JOIN roots r ON r.id = v.root_id"
 )
 _WINDOW = (
     "SELECT w.id, r.path, v.path, w.start_s, w.end_s FROM windows w JOIN videos v ON v.id = w.video_id "
@@ -74,7 +75,9 @@ class Snapshot:
     @property
     def settings(self) -> IndexSettings:
         """How videos are cut into windows."""
-        return IndexSettings(self.meta("window_s"), self.meta("stride_s"))
+        return IndexSettings(
+            self.meta("window_s"), self.meta("stride_s"), self.meta("segments"), bool(self.meta("whole_video"))
+        )
 
     def roots(self) -> dict[int, str]:
         """Number of a root -> the absolute folder."""
@@ -309,19 +312,22 @@ def _remarks(text: str) -> tuple[Remark, ...]:
 
 @_from_row
 def _space(row: Sequence[Any]) -> Space:
-    number, name, encoder, fingerprint, dim, dtype, frames, kind, search = row
-    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, json.loads(search))
+    number, name, encoder, fingerprint, dim, dtype, frames, kind, *measured = row
+    search, calibration = map(json.loads, measured)
+    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, search, calibration)
 
 
 @_from_row
 def _video(row: Sequence[Any]) -> Video:
-    number, root, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, remarks, metadata, first, n = row
+    number, root, path, content_hash, *state, duration_s, width, height, remarks, metadata, first, n = row
     return Video(
         root=text_to_path(root),
         path=text_to_path(path),
         content_hash=content_hash,
-        state=FileState(size, mtime_ns, inode, seen_ns),
+        state=FileState(*state),
         duration_s=duration_s,
+        width=width,
+        height=height,
         remarks=_remarks(remarks),
         id=number,
         metadata=json.loads(metadata),
