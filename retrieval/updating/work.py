@@ -178,6 +178,8 @@ class Work:
             content_hash=job.content_hash or video.content_hash,
             state=job.state,
             duration_s=video.duration_s,
+            width=video.width,
+            height=video.height,
             remarks=video.remarks,
             spans=tuple((window.start_s, window.end_s) for window in snapshot.windows([video.id])),
             vectors=vectors,
