@@ -99,9 +99,10 @@ HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 WRITING = {
     "NamedTemporaryFile", "SpooledTemporaryFile", "TarFile", "ZipFile", "copyfile", "copyfileobj", "copytree", "fopen",
     "fromfile", "hardlink_to", "imwrite", "memmap", "mkstemp", "move", "openvino.save_model", "os.link", "os.replace",
-    "rename", "renames", "save_file", "savefig", "savetxt", "savez", "savez_compressed", "serialize_file", "shelve.open", "shutil.copy",
-    "shutil.copy2", "sqlite3.connect", "symlink_to", "to_csv", "to_feather", "to_parquet", "tofile", "touch",
-    "truncate", "write_bytes", "write_image", "write_index", "write_table", "write_text", "write_video",
+    "rename", "renames", "save_file", "savefig", "savetxt", "savez", "savez_compressed", "serialize_file",
+    "shelve.open", "shutil.copy", "shutil.copy2", "sqlite3.connect", "symlink_to", "to_csv", "to_feather", "to_parquet",
+    "tofile", "touch", "truncate", "write_bytes", "write_image", "write_index", "write_table", "write_text",
+    "write_video",
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
