@@ -21,6 +21,7 @@ from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
+from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
 from vmr.retrieval.searching.search import Wanted, find_moments, hit_of
@@ -242,7 +243,9 @@ class VideoIndex:
             if not isinstance(asked, Query):
                 asked = query_of_moment(asked, snapshot, self.space)
             allowed = None if wanted.where is None else self._filters.mask(wanted.where, snapshot)
-            found = find_moments(asked, wanted, partial(self._find, asked.vector, allowed), snapshot, self.space)
+            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
+            find = partial(self._find, asked.vector, allowed)
+            found = find_moments(Rows(snapshot, self.space, asked.vector, find, total), wanted, asked.seed)
         hits = tuple(hit_of(one, self.space) for one in found)
         return SearchResult(hits, asked.text, str(self.folder), 1000 * (time.perf_counter() - started), None)
 
