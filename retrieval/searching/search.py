@@ -4,13 +4,16 @@ import math
 import os
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vmr.checks import check_type, real_number, whole_number
 from vmr.errors import VmrError
 from vmr.retrieval.results import Hit
 from vmr.retrieval.searching.candidates import Candidate, Rows, best_candidates
 from vmr.retrieval.searching.distinct import Kept, distinct
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.searching.moments import merged_moments, single_windows
+from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
 from vmr.retrieval.searching.query import Seed
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.where import Where
@@ -86,6 +89,24 @@ def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[K
         keep_duplicates=wanted.keep_duplicates,
         seed=None if seed is None else _as_candidate(seed, rows),
     )
+
+
+def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:
+    """Score a video over time, see `VideoIndex.score_curve`.
+
+    Raises:
+        VmrError: the index holds no such video, or no vectors of it in the space.
+    """
+    video = rows.snapshot.video(video_id) if video_id < 2**63 else None
+    if video is None:
+        raise VmrError(f"the index holds no video {video_id}: it was removed or has changed; search again")
+    _, is_there = rows.snapshot.vectors(rows.space.id, np.array([video.first_window]))
+    if not is_there[0]:
+        raise VmrError(f"video {video_id} has no vectors in the space {rows.space.name}")
+    scored = rows.scored(video)
+    curve = np.column_stack([scored.spans, scored.scores])[~whole_rows(scored.spans)]
+    ordered: NDArray[np.float64] = curve[np.lexsort((curve[:, 1], curve[:, 0]))]
+    return ordered
 
 
 def hit_of(kept: Kept, space: Space) -> Hit:

@@ -67,7 +67,7 @@ ALLOWED = {
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     f"models.video_text {MODEL_BASE}",
     "retrieval.reranking": "models.encoder",
-    "retrieval.searching": "retrieval retrieval.storage retrieval.vectors",
+    "retrieval.searching": "models.encoder retrieval retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.storage "
