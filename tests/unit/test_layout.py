@@ -68,7 +68,7 @@ ALLOWED = {
     f"models.video_text {MODEL_BASE}",
     "retrieval.embedding": "data data.decoding models.encoder",
     "retrieval.reranking": "models.encoder",
-    "retrieval.searching": "retrieval retrieval.storage retrieval.vectors",
+    "retrieval.searching": "models.encoder retrieval retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.storage "
