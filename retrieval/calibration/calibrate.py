@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.models.encoder import Encoder
-from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, packed, share_below
+from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, packed, share_below, weighed
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
-from vmr.retrieval.calibration.statistics import Bools, Floats, auc, folds, logistic_regression, sigmoid
+from vmr.retrieval.calibration.statistics import Bools, Floats, auc, folds, logistic_regression
 from vmr.retrieval.texts import embed_texts
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
@@ -41,12 +41,13 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
     """
     if rows < 1:
         return None
-    visible, others = visible_sentences(), other_sentences()
-    vectors = embed_texts([*visible, *others], encoder)
+    visible = frozenset(visible_sentences())
+    texts = sorted((*visible_sentences(), *other_sentences()), key=len)  # encoders pad batches to their longest text
+    vectors = embed_texts(texts, encoder)
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None
-    return calibration_of(vectors.astype(np.float64), best, np.arange(len(vectors)) < len(visible), rows)
+    return calibration_of(vectors.astype(np.float64), best, np.array([text in visible for text in texts]), rows)
 
 
 def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) -> Calibration:
@@ -68,7 +69,7 @@ def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) 
     matches = share_below(best, reference, spread)
     threshold = 0.0
     if rule == "words":
-        matches = matches * sigmoid(words.left_out)
+        matches = weighed(matches, words.left_out)
         threshold = float(np.quantile(matches[is_visible], LOST))
     elif cut is not None:
         threshold = float(share_below(np.array(cut), reference, spread))

@@ -16,6 +16,7 @@ from vmr.retrieval.calibration.statistics import Floats, sigmoid
 Rule = Literal["words", "domain", "none"]
 
 VERSION = 1  # of the sentences and of how they are used: a calibration of another version is made again
+_WEIGHT_OF_WORDS = 2.0
 GROWTH = 1.5  # an index is calibrated again when it has so many times the rows
 
 
@@ -37,9 +38,9 @@ class Calibration:
         threshold: the match below which nothing is close; 0 if that is never said.
         reference: best scores of generic sentences on this index, at equal shares of them, ascending.
         spread: how much each of these scores is blurred.
-        weights: what a text's vector says about its being visible, base64 of float16 (D,) in little-endian order;
-            empty if words say nothing.
-        bias: is added to the product of both.
+        weights: their product with the vector of a text, and `bias`, are the log of the odds that the text is about
+            something visible. base64 of float16 (D,) in little-endian order; empty if words say nothing.
+        bias: see weights.
     """
 
     version: int
@@ -83,9 +84,9 @@ class Calibration:
     def match(self, scores: ArrayLike, query: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Say what the scores of hits mean.
 
-        A match is the share of generic sentences about visible things whose best hit in this index has a lower score,
-        times the probability that the query itself is about something visible. So it grows with the score, and can be
-        compared between queries.
+        A match is the share of generic sentences about visible things whose best hit in this index has a lower score.
+        It is less if the words of the query speak against its being about something visible, see `weighed`. So it
+        grows with the score, and can be compared between queries.
 
         Args:
             scores: of hits of one query, of any shape.
@@ -95,22 +96,9 @@ class Calibration:
             Matches in [0, 1], of the shape of the scores.
         """
         near = share_below(np.asarray(scores, np.float64), np.asarray(self.reference), self.spread)
-        return near * self.visible(query)
-
-    def visible(self, queries: NDArray[np.floating[Any]]) -> Any:
-        """Return the probability that queries are about something visible, as far as their vectors tell.
-
-        It is 1 if words say nothing.
-
-        Args:
-            queries: (D,) or (Q, D).
-
-        Returns:
-            A number, or (Q,) of them, in [0, 1].
-        """
         if not self.weights:
-            return np.ones(np.shape(queries)[:-1])
-        return sigmoid(np.asarray(queries, np.float64) @ self._weights + self.bias)
+            return near
+        return weighed(near, np.asarray(query, np.float64) @ self._weights + self.bias)
 
     def nothing_close(self, best_match: float) -> bool:
         """Whether a query is about nothing in the index, as far as the encoder can tell.
@@ -143,6 +131,24 @@ class Calibration:
 def packed(weights: Floats) -> str:
     """Return numbers as `Calibration.weights` holds them."""
     return b64encode(weights.astype("<f2").tobytes()).decode()
+
+
+def weighed(near: Floats, log_odds: Floats | float) -> Floats:
+    """Lower matches of queries whose words speak against their being about something visible.
+
+    The odds of a match are multiplied by the square of the odds of the words, if these are below 1: words that speak
+    for it change nothing, since nearly all real queries have such words.
+
+    Args:
+        near: matches by the scores alone, in [0, 1].
+        log_odds: log of the odds that the query is about something visible, of a shape that fits.
+
+    Returns:
+        Matches in [0, 1].
+    """
+    odds = np.exp(_WEIGHT_OF_WORDS * np.minimum(0.0, log_odds))
+    lowered: Floats = near * odds / (near * odds + 1 - near)
+    return lowered
 
 
 def share_below(scores: Floats, reference: Floats, spread: float) -> Floats:

@@ -10,7 +10,7 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 _STEPS = 25  # of Newton's method, which needs fewer
-_ENOUGH = 1e-9
+_ENOUGH = 1e-6
 
 
 def sigmoid(x: Floats) -> Floats:
