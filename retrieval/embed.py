@@ -29,6 +29,7 @@ from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.reranking.token_files import TokenSpool
 from vmr.retrieval.tokens import TokenStore
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class EmbeddedVideo:
         spans: start and end of each segment, in seconds.
         vectors: float32 (S, D), as `Encoder.encode_video` makes them.
         remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
+        tokens: the tokens of the segments, if `embed_each` was asked for them; to be closed.
     """
 
     path: str
     spans: tuple[tuple[float, float], ...]
     vectors: NDArray[np.float32]
     remarks: tuple[Remark, ...] = ()
+    tokens: TokenSpool | None = None
 
 
 @dataclass
@@ -174,6 +177,7 @@ def embed_each(
     *,
     decode: DecodeOptions = DecodeOptions(),
     at: At | None = None,
+    tokens_in: Path | None = None,
 ) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
     """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
 
@@ -186,14 +190,15 @@ def embed_each(
         segmenter: into which segments to cut each video; None for whole videos.
         decode: how videos are decoded.
         at: is told how far a video is, after each of its segments.
+        tokens_in: also give the tokens of those encoders that can match, in temporary files of this folder.
 
     Yields:
         For each video, in any order: one result of each encoder, or why it failed.
     """
     _check(encoders, tokens=False)
     let_threads_sleep()
-    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None)
-    results = [_EncoderResults(encoder, run, tokens=False) for encoder in encoders]
+    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None, tokens_in)
+    results = [_EncoderResults(encoder, run, tokens=tokens_in is not None) for encoder in encoders]
     with DecodePool(run.frames, segmenter, decode) as pool:
         for end in _embed_missing(pool.decode(paths), results, at):
             if isinstance(end, DecodeFailure):
@@ -233,6 +238,7 @@ class _Run:
     decode: DecodeOptions
     cache: FeatureCache | None
     temporary: tempfile.TemporaryDirectory[str] | None
+    tokens_in: Path | None = None
 
 
 class _EncoderResults:
@@ -267,6 +273,12 @@ class _EncoderResults:
             return self.encoder.encode_video(batch).float().cpu().numpy(), None
         features = self.matcher.video_features(batch)
         return features.vectors.float().cpu().numpy(), features.tokens.float().cpu().numpy()
+
+    def new_tokens(self) -> TokenSpool | list[NDArray[np.float32]] | None:
+        """Return what takes the tokens of a video, batch by batch; None if they were not asked for."""
+        if self.matcher is None:
+            return None
+        return [] if self._run.tokens_in is None else TokenSpool(self._run.tokens_in)
 
     def keep(self, video: EmbeddedVideo, tokens: NDArray[np.float32] | None) -> None:
         """Add a finished video, and put it into the cache unless the file changed while it was decoded."""
@@ -303,7 +315,7 @@ class _UnfinishedVideo:
         self.waiting: list[NDArray[np.uint8]] = []
         self.spans: list[tuple[float, float]] = []
         self.vectors: list[list[NDArray[np.float32]]] = [[] for _ in self.results]
-        self.tokens: list[list[NDArray[np.float32]]] = [[] for _ in self.results]
+        self.tokens = [result.new_tokens() for result in self.results]
 
     def add(self, segment: DecodedSegment) -> None:
         self.waiting.append(segment.video)
@@ -315,8 +327,9 @@ class _UnfinishedVideo:
         if self.waiting:
             self._embed_waiting()
         for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
-            video = EmbeddedVideo(self.path, tuple(self.spans), np.concatenate(vectors), remarks)
-            result.keep(video, np.concatenate(tokens) if tokens else None)
+            spool = tokens if isinstance(tokens, TokenSpool) else None
+            video = EmbeddedVideo(self.path, tuple(self.spans), np.concatenate(vectors), remarks, spool)
+            result.keep(video, np.concatenate(tokens) if isinstance(tokens, list) else None)
 
     def _embed_waiting(self) -> None:
         import torch
@@ -325,7 +338,7 @@ class _UnfinishedVideo:
         for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
             some_vectors, some_tokens = result.embed(batch)
             vectors.append(some_vectors)
-            if some_tokens is not None:
+            if tokens is not None and some_tokens is not None:
                 tokens.append(some_tokens)
         self.waiting.clear()
 

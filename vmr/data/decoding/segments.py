@@ -48,12 +48,14 @@ class VideoFacts:
         num_frames: how many frames it shows.
         height: in pixels, upright.
         width: in pixels, upright.
+        path: the file, as it was given.
     """
 
     duration_s: float
     num_frames: int
     height: int
     width: int
+    path: str = ""
 
 
 class Segmenter(Protocol):
@@ -188,6 +190,7 @@ class SegmentsJob:
             facts = VideoFacts(
                 float(question["duration_s"]),
                 *(int(question[name]) for name in ("num_frames", "height", "width")),
+                path=self.path,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WorkerMessageError from error
