@@ -35,6 +35,7 @@ OWN_TOKENS = re.compile(r"[0-9a-f]{32}\.tokens")
 """The names of the files in it."""
 
 _TEMPORARY = re.compile(rf"\.{OWN_TOKENS.pattern}\.\w+\.tmp")
+_OWN = re.compile(f"{OWN_TOKENS.pattern}|{_TEMPORARY.pattern}")
 _HEADER, _SPAN = struct.Struct("<4sIII"), struct.Struct("<dd")
 _MAGIC, _VERSION = b"vmrT", 1
 _DIGEST_BYTES, _FLOAT_BYTES = 16, 4
@@ -190,9 +191,7 @@ class TokenFolder:
 
     def holds_others(self) -> bool:
         """Whether something lies in the folder that no index has written."""
-        return any(
-            not OWN_TOKENS.fullmatch(path.name) and not _TEMPORARY.fullmatch(path.name) for path in self._listed()
-        )
+        return any(not _OWN.fullmatch(path.name) for path in self._listed())
 
     def num_bytes(self) -> int:
         """Return the size of all files."""
