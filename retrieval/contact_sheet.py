@@ -8,7 +8,7 @@ from vmr.data.decoding.sampling import window_indices
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import MissingExtraError
 from vmr.files import write_atomically
-from vmr.retrieval.index import Hit
+from vmr.retrieval.results import Hit
 
 THUMBNAIL_HEIGHT = 144
 THUMBNAIL_WIDTH = 256

@@ -45,7 +45,7 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     print_remarks(index.remarks)
 
     asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
-    results = [(query, index.search(query, k=3)) for query in asked]
+    results = [(query, index.search(query, k=3).hits) for query in asked]
     for query, hits in results:
         print_hits(query, hits)
     save_contact_sheet(results, folder / "search.png")

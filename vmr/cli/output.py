@@ -15,8 +15,7 @@ from vmr.progress import printable
 if TYPE_CHECKING:
     from vmr.eval.report.report import Report
     from vmr.eval.report.tables import Cell
-    from vmr.retrieval.index import Hit
-    from vmr.retrieval.results import Failure, VideoRemark
+    from vmr.retrieval.results import Failure, Hit, VideoRemark
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

@@ -30,7 +30,7 @@ def search(
     from vmr.retrieval.index import open_index
 
     with spinner(True, "searching"):
-        hits = open_index(index, encoder).search(query, k, overlapping=overlapping)
+        hits = open_index(index, encoder).search(query, k, overlapping=overlapping).hits
     if json:
         print_hits_json(hits)
     else:
