@@ -42,6 +42,11 @@ class UnreachableFrameError(Exception):
     """The packets list a frame that the decoder does not deliver."""
 
 
+def key_numbers(marked: NDArray[np.int64] | list[int]) -> NDArray[np.int64]:
+    """Return the numbers of the pictures that a file marks as key frames; the first picture if it marks none."""
+    return np.array(marked if len(marked) else [0], np.int64)
+
+
 class SeekingDecoder:
     """Reaches a picture from the key frame before it. Pictures are identified by their presentation times.
 
@@ -51,6 +56,7 @@ class SeekingDecoder:
 
     Attributes:
         shown_pts: presentation times of the pictures, increasing, (num_frames,).
+        key_indices: numbers of the key frames, increasing.
     """
 
     def __init__(self, file: VideoFile, table: PacketTable) -> None:
@@ -67,7 +73,7 @@ class SeekingDecoder:
     def _choose_frames(self, shown_pts: NDArray[np.int64]) -> None:
         self.shown_pts = shown_pts
         self._keys = [key for key in self._table.keys if key.pts >= shown_pts[0]]
-        self._key_indices = np.searchsorted(shown_pts, [key.pts for key in self._keys]).tolist()
+        self.key_indices: list[int] = np.searchsorted(shown_pts, [key.pts for key in self._keys]).tolist()
 
     def first_frame(self) -> VideoFrame | None:
         """Return the first picture, if the first few pictures are those of the table; else None.
@@ -95,7 +101,7 @@ class SeekingDecoder:
         """
         if self._last is not None and self._next - 1 == index:
             return self._last
-        key = bisect_right(self._key_indices, index) - 1 if self._keys_are_reliable else -1
+        key = bisect_right(self.key_indices, index) - 1 if self._keys_are_reliable else -1
         frame = self._go_on_to(index) if self._is_ahead(index, key) else None
         for start in (key, key - 1):
             if frame is None and start >= 0 and self._start_at_key(start):
@@ -169,7 +175,7 @@ class SeekingDecoder:
         frame, or the other way round. Then the next pictures are not those of the table.
         """
         key = self._keys[number]
-        self._next = self._key_indices[number]
+        self._next = self.key_indices[number]
         frame = self._decode_next()
         while frame is not None and frame.pts is not None and frame.pts < key.pts:
             frame = self._decode_next()
@@ -204,6 +210,7 @@ class Survey:
         first: the first picture; None if no picture can be decoded.
         pts: presentation time of every picture in ticks of the stream's clock; None where the file has none.
         is_intact: whether each picture was decoded without an error, (num_frames,).
+        is_key: whether each is a key frame, (num_frames,).
         last_duration: how long the last picture is shown, in ticks; 0 if the file does not say.
         num_broken: how many packets gave an error, those before the first key frame aside.
     """
@@ -211,6 +218,7 @@ class Survey:
     first: VideoFrame | None
     pts: list[int | None]
     is_intact: NDArray[np.bool_]
+    is_key: NDArray[np.bool_]
     last_duration: int
     num_broken: int
 
@@ -240,15 +248,16 @@ class CountingDecoder:
         self._restart()
         first: VideoFrame | None = None
         pts: list[int | None] = []
-        is_intact, last_duration = [], 0
+        is_intact, is_key, last_duration = [], [], 0
         for frame in self._frames:
             first = frame if first is None else first
             pts.append(frame.pts)
             is_intact.append(not frame.is_corrupt)
+            is_key.append(bool(frame.key_frame))
             last_duration = frame.duration
         num_broken = self._file.num_broken
         self._restart()
-        return Survey(first, pts, np.array(is_intact, np.bool_), last_duration, num_broken)
+        return Survey(first, pts, np.array(is_intact, np.bool_), np.array(is_key, np.bool_), last_duration, num_broken)
 
     def frame(self, index: int) -> VideoFrame:
         """Return a picture.
