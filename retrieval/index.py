@@ -17,15 +17,17 @@ from numpy.typing import NDArray
 from vmr.checks import check_path
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
-from vmr.models.encoder import Encoder, check_encoder
+from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
+from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
+from vmr.retrieval.searching.reranked import Reranked, check_rerank, rerank_moments
 from vmr.retrieval.searching.search import Wanted, find_moments, hit_of
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import Space, Window
+from vmr.retrieval.storage.records import IndexSettings, Space, Window
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.space_store import SpaceStore
@@ -214,8 +216,9 @@ class VideoIndex:
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
-            rerank: let the encoder compare the query with this many of the best moments token by token, and order them
-                anew; 20 to 100 is sensible.
+            rerank: let the encoder compare the sentence with this many of the best moments token by token, and put
+                those that it prefers first; 20 to 100 is sensible. Moments that cannot be compared, because their
+                videos are gone or have changed, come after these.
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
@@ -225,7 +228,7 @@ class VideoIndex:
 
         Raises:
             VmrError: the query is empty, no vector of the space, or no moment of the index; an option is out of range
-                or `where` is no condition; the message says which.
+                or `where` is no condition; or the encoder cannot re-rank; the message says which.
         """
         started = time.perf_counter()
         wanted = Wanted.checked(
@@ -237,14 +240,19 @@ class VideoIndex:
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
         )
+        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
         asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
         with self._searchable() as snapshot:
             if not isinstance(asked, Query):
                 asked = query_of_moment(asked, snapshot, self.space)
             allowed = None if wanted.where is None else self._filters.mask(wanted.where, snapshot)
             found = find_moments(asked, wanted, partial(self._find, asked.vector, allowed), snapshot, self.space)
-        hits = tuple(hit_of(one, self.space) for one in found)
-        return SearchResult(hits, asked.text, str(self.folder), 1000 * (time.perf_counter() - started), None)
+            settings = snapshot.settings
+        hits, remarks = [hit_of(one, self.space) for one in found], ()
+        if matcher is not None:
+            hits, remarks = self._rerank(matcher, asked.text, found[:rerank], settings).in_order(hits)
+        took_ms = 1000 * (time.perf_counter() - started)
+        return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -284,6 +292,9 @@ class VideoIndex:
         else:
             scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
         return scores[0], ids[0]
+
+    def _rerank(self, matcher: Matcher, text: str, found: Sequence[Kept], settings: IndexSettings) -> Reranked:
+        return rerank_moments(self.folder, settings, self.space, matcher, text, [one.moment for one in found])
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)

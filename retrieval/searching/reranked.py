@@ -8,6 +8,7 @@ Shapes: M moments.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,7 +19,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.checks import whole_number
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, Span, VideoFacts
 from vmr.data.decoding.worker_process import DecodeFailure
@@ -26,7 +26,7 @@ from vmr.errors import VmrError
 from vmr.hashes import hash_file, remembered_hashes
 from vmr.models.encoder import Encoder, Matcher
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.results import Failure
+from vmr.retrieval.results import Failure, Hit
 from vmr.retrieval.storage.records import FileState, IndexSettings, Space, Video
 
 Logits = NDArray[np.float32]
@@ -60,47 +60,52 @@ class Reranked:
     logits: Logits
     failures: tuple[Failure, ...]
 
-    @property
-    def num_left(self) -> int:
-        """How many moments could not be matched."""
-        return int(np.isnan(self.logits).sum())
+    def in_order(self, hits: Sequence[Hit]) -> tuple[list[Hit], tuple[str, ...]]:
+        """Put the hits of moments into their new order.
 
-    def order(self) -> list[int]:
-        """Return the places of the moments: those that were matched, the best first, and then the others as given."""
-        return np.argsort(np.where(np.isnan(self.logits), np.inf, -self.logits), kind="stable").tolist()
+        Args:
+            hits: the best of them, (M,), and any number of others after them.
 
-    def remark(self) -> str:
-        """Return a line about the moments that could not be matched; an empty text if there are none."""
+        Returns:
+            The hits: those that were matched, the best first, with their logits; then those that were not, as given.
+            And a line about those of the M that were not matched, if there are any.
+        """
+        order = np.argsort(np.where(np.isnan(self.logits), np.inf, -self.logits), kind="stable").tolist()
+        scored = [
+            hit if math.isnan(logit) else replace(hit, rerank_score=logit)
+            for hit, logit in zip(hits, self.logits.tolist(), strict=False)
+        ]
+        return [*(scored[place] for place in order), *hits[len(order) :]], self._remarks()
+
+    def _remarks(self) -> tuple[str, ...]:
         if not self.failures:
-            return ""
+            return ()
         first = self.failures[0]
         return (
-            f"{self.num_left} of {len(self.logits)} moments were not re-ranked and come after the others, first: "
-            f"{first.video}: {first.reason}"
+            f"not re-ranked: {np.isnan(self.logits).sum()} of {len(self.logits)} moments, which come after the others; "
+            f"first: {first.video}: {first.reason}",
         )
 
 
-def check_rerank(encoder: Encoder, rerank: int, *, is_text: bool) -> Matcher:
-    """Check that moments can be re-ranked.
+def check_rerank(encoder: Encoder, is_text: bool) -> Matcher:
+    """Check that what a search finds can be re-ranked.
 
     Args:
         encoder: the model that embeds the query.
-        rerank: how many moments.
         is_text: whether the query is a sentence.
 
     Returns:
         The encoder, which can match.
 
     Raises:
-        VmrError: `rerank` is below 1, the query is no sentence, or the encoder cannot match.
+        VmrError: the query is no sentence, or the encoder cannot match.
     """
-    whole_number("rerank", rerank)
     if not is_text:
-        raise VmrError("only a sentence can be re-ranked, not a vector or a moment: leave rerank out")
+        raise VmrError("only what a sentence finds can be re-ranked: leave rerank out")
     if not isinstance(encoder, Matcher):
         raise VmrError(
-            f"{encoder.name} cannot match a sentence and a video token by token: leave rerank out, or build an index "
-            "with an encoder that can, see vmr-info"
+            f"{encoder.name} cannot compare a sentence and a video token by token: leave rerank out, or search an "
+            "index of a model that can, such as videomamba-nano-shapes"
         )
     return encoder
 
