@@ -5,19 +5,24 @@ from pathlib import Path
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.retrieval.index import VideoIndex, open_index
+from vmr.retrieval.segments import SegmentOptions, Segments, WhichFrames
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import AnyEncoder, VectorOptions
 from vmr.retrieval.updating.update import encoders_of, update_index
 
 
-def build_index(
+def build_index(  # noqa: PLR0913 - the options of vmr-index build
     videos: str | Path | Sequence[str | Path],
     out: str | Path,
     encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
     *,
     window_s: float | None = 8.0,
     stride_s: float | None = None,
+    segments: Segments = "fixed",
+    whole_video: bool = False,
+    frames: WhichFrames = "all",
+    skip_still: float = 0.0,
     vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions = DecodeOptions(),
     overwrite: bool = False,
@@ -40,6 +45,12 @@ def build_index(
             for those of the index; `offline` for a new one.
         window_s: seconds that one row of the index covers; None makes each video one row.
         stride_s: seconds from the start of one window to the start of the next; None for half a window.
+        segments: "fixed" for such windows; "shots" for windows that begin and end where shots do, none longer than
+            `window_s`, see `vmr.retrieval.segments.ShotWindows`; "whole" for one row for each video.
+        whole_video: give each video of several windows one row more, for the whole of it.
+        frames: "keyframes" takes the nearest key frame in place of each frame, which is faster and finds less.
+        skip_still: a frame that differs by less than this, on average over its pixels in [0, 1], from the last frame
+            that was encoded is not encoded again; for encoders of single frames, such as `offline`. 0 encodes all.
         vectors: how vectors are stored and searched.
         decode: how videos are decoded.
         overwrite: start anew: an index that `out` holds is replaced as soon as the first video is embedded.
@@ -59,8 +70,7 @@ def build_index(
         videos,
         out,
         encoder,
-        window_s=window_s,
-        stride_s=stride_s,
+        SegmentOptions(segments, window_s, stride_s, whole_video, frames, skip_still),
         vectors=vectors,
         decode=decode,
         overwrite=overwrite,

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
@@ -14,6 +13,7 @@ from vmr.models.encoder import Encoder
 from vmr.progress import VideoProgress
 from vmr.retrieval.embed import At, EmbeddedVideo, embed_each
 from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -21,7 +21,7 @@ from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
-from vmr.retrieval.updating.spaces import Spaces
+from vmr.retrieval.updating.spaces import Spaces, frames_of
 from vmr.retrieval.vectors.generations import make_files
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
@@ -67,7 +67,7 @@ class Work:
         folder: the folder of the index, locked.
         listing: the files.
         spaces: the spaces to fill.
-        segmenter: cuts videos into windows.
+        segments: how videos are cut, and which frames are taken.
         update: how files are compared with the index.
         decode: how videos are decoded.
         hooks: what to ask and to tell meanwhile.
@@ -78,13 +78,13 @@ class Work:
         folder: UpdatedFolder,
         listing: Listing,
         spaces: Spaces,
-        segmenter: Segmenter | None,
+        segments: SegmentOptions,
         update: UpdateOptions,
         decode: DecodeOptions,
         *,
         hooks: Hooks,
     ) -> None:
-        self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
+        self._folder, self._listing, self._spaces, self._segments = folder, listing, spaces, segments
         self._update, self._decode, self._hooks = update, decode, hooks
         self.done = Update()
         self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
@@ -276,7 +276,8 @@ class Work:
         by_file = {job.file: job for job in jobs}
         if not by_file:
             return
-        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode, at=at)) as ends:
+        frames, segmenter = frames_of(encoders[0], self._segments), self._segments.segmenter()
+        with closing(embed_each(by_file, encoders, frames, segmenter, decode=self._decode, at=at)) as ends:
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
@@ -296,6 +297,8 @@ class Work:
                     state=state,
                     duration_s=max(end_s for _, end_s in about.spans),
                     remarks=about.remarks,
+                    width=about.width,
+                    height=about.height,
                     spans=about.spans,
                     vectors={ids[name]: video.vectors for name, video in zip(names, videos, strict=True)},
                 )
