@@ -178,6 +178,12 @@ class TokenFolder:
             return TokenFile(file).read(window)
         return None
 
+    def holds(self, name: str, num_windows: int) -> bool:
+        """Whether a file has the size of the tokens of so many windows."""
+        with suppress(OSError), (self.folder / name).open("rb") as file:
+            return len(TokenFile(file)) == num_windows
+        return False
+
     def is_sound(self, name: str, num_windows: int) -> bool:
         """Whether a file holds the tokens of so many windows, all as they were written."""
         with suppress(OSError), (self.folder / name).open("rb") as file:
@@ -210,6 +216,12 @@ class TokenFolder:
             for path in self._listed():
                 if (OWN_TOKENS.fullmatch(path.name) and path.name not in wanted) or _TEMPORARY.fullmatch(path.name):
                     path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove all files, and the folder if nothing else is in it."""
+        self.remove_all_but(())
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _listed(self) -> list[Path]:
         with suppress(OSError):  # there is no folder, or it may not be read

@@ -1,4 +1,4 @@
-"""Re-ranked searches: the logits are those of matching each moment's window by itself, wherever its tokens come from."""
+"""Re-ranked searches: logits are those of matching each window by itself, wherever its tokens come from."""
 
 import math
 import os
@@ -117,13 +117,13 @@ def test_what_cannot_be_re_ranked_is_refused(index, tmp_path, videos):
         with pytest.raises(VmrError, match="rerank is"):
             index.search(QUERY, rerank=wrong)
     other = vmr.build_index(videos, tmp_path / "other", TwoDimensional(), window_s=None)
-    with pytest.raises(VmrError, match="^two cannot compare a sentence and a video token by token: leave rerank out"):
+    with pytest.raises(VmrError, match=r"^two cannot compare a sentence and a video token by token: leave rerank out"):
         other.search("1 0", rerank=20)
 
 
 @pytest.mark.parametrize("options", [{"window_s": None}, {"whole_video": True}, {"frames": "keyframes"}])
 def test_every_way_to_cut_a_video_can_be_re_ranked(videos, tmp_path, encoder, options):
     """Each window again gives the vector that it has in the index, so it was made from the same frames."""
-    index = vmr.build_index(videos, tmp_path / "cut", encoder, dtype="float32", **{"window_s": 2.0, **options})
+    index = vmr.build_index(videos, tmp_path / "cut", encoder, **{"window_s": 2.0, **options})
     found = search(index)
     assert found.remarks == () and all(math.isfinite(hit.rerank_score) for hit in found) and len(found) == len(index)
