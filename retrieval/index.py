@@ -146,7 +146,7 @@ class VideoIndex:
     def info(self) -> IndexInfo:
         """What the index holds, and how that was made."""
         with self._reader.snapshot() as snapshot:
-            return describe(snapshot, self.space)
+            return describe(snapshot, self.space, self.folder)
 
     @property
     def windows(self) -> tuple[Window, ...]:

@@ -8,11 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 from vmr.errors import VmrError
-from vmr.models.encoder import Matcher
+from vmr.models.encoder import Encoder, Matcher
 from vmr.retrieval.embedding.pipeline import EmbeddedVideo
-from vmr.retrieval.reranking.token_files import TokenFolder, file_name
+from vmr.retrieval.reranking.token_files import TokenFolder, bytes_of_window, file_name
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.records import Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.updating.cutting import settings_of
 from vmr.retrieval.updating.spaces import Spaces
 
 
@@ -73,6 +75,21 @@ class KeptTokens:
         return isinstance(self._spaces.encoder(name), Matcher)
 
 
+def tokens_of_window(encoder: Encoder) -> int:
+    """Return how many bytes the tokens of a window take on the disk; 0 for an encoder that has none."""
+    if not isinstance(encoder, Matcher):
+        return 0
+    return bytes_of_window(encoder.matching_sizes.num_video_tokens, encoder.matching_sizes.video_width)
+
+
+def sizes_in_words(encoders: Sequence[Encoder], segments: SegmentOptions) -> str:
+    """Say how much room tokens take, if some windows are cut so; an empty text for encoders that have none."""
+    a_window = sum(map(tokens_of_window, encoders))
+    stride_s = settings_of(segments).stride_s
+    an_hour = "" if stride_s is None else f", {a_window * 3600 / stride_s / 1e6:,.0f} MB an hour of video"
+    return f"tokens take {a_window / 1e3:,.0f} kB a window{an_hour}" if a_window else ""
+
+
 def remove_others(index: Path, snapshot: Snapshot, *, and_damaged: bool = False) -> None:
     """Remove tokens that belong to no video of an index, and what a process that was killed has left.
 
@@ -86,10 +103,13 @@ def remove_others(index: Path, snapshot: Snapshot, *, and_damaged: bool = False)
     """
     folder = TokenFolder(index)
     if folder.folder.is_dir():
-        needed = needed_files(snapshot)
-        folder.remove_all_but(
-            name for name, num_windows in needed.items() if not and_damaged or folder.is_sound(name, num_windows)
-        )
+        folder.remove_all_but(needed_files(snapshot).keys() - (damaged_files(index, snapshot) if and_damaged else ()))
+
+
+def damaged_files(index: Path, snapshot: Snapshot) -> list[str]:
+    """Read all tokens that an index keeps of its videos, and return the names of the files that are damaged."""
+    folder, needed = TokenFolder(index), needed_files(snapshot)
+    return [name for name in sorted(folder.names() & needed.keys()) if not folder.is_sound(name, needed[name])]
 
 
 def needed_files(snapshot: Snapshot) -> dict[str, int]:
