@@ -14,21 +14,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.checks import check_path
+from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
-from vmr.models.encoder import Encoder, Matcher, check_encoder
+from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.distinct import Kept
+from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.reranked import Reranked, check_rerank, rerank_moments
-from vmr.retrieval.searching.search import Wanted, find_moments, hit_of
+from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
+from vmr.retrieval.searching.search import Wanted, find_moments, hit_of, score_curve
+from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import IndexSettings, Space, Window
+from vmr.retrieval.storage.records import Window
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.storage.where import Where
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
@@ -100,7 +102,7 @@ class VideoIndex:
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
             encoder = None if own else load_model(encoder)
-        self.space = _chosen(folder, spaces, encoder, space)
+        self.space = chosen_space(folder, spaces, encoder, space)
         self._files = SpaceStore(folder, self.space)
         self._store: VectorSearch = self._files if store is None else store
         if encoder is not None:
@@ -241,18 +243,33 @@ class VideoIndex:
             overlapping=overlapping,
         )
         matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
-        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
-        with self._searchable() as snapshot:
-            if not isinstance(asked, Query):
-                asked = query_of_moment(asked, snapshot, self.space)
-            allowed = None if wanted.where is None else self._filters.mask(wanted.where, snapshot)
-            found = find_moments(asked, wanted, partial(self._find, asked.vector, allowed), snapshot, self.space)
-            settings = snapshot.settings
+        with self._compared(query, wanted.where) as (rows, asked):
+            found, settings = find_moments(rows, wanted, asked.seed), rows.snapshot.settings
         hits, remarks = [hit_of(one, self.space) for one in found], ()
         if matcher is not None:
-            hits, remarks = self._rerank(matcher, asked.text, found[:rerank], settings).in_order(hits)
+            moments = [one.moment for one in found[:rerank]]
+            reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
+            hits, remarks = reranked.in_order(hits)
         took_ms = 1000 * (time.perf_counter() - started)
         return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
+
+    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+        """Score a video over time.
+
+        Args:
+            video_id: the number of the video, as in `Hit.video_id`.
+            query: as for `search`.
+
+        Returns:
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
+            of the whole video if it has others.
+
+        Raises:
+            VmrError: the query is none, or the index holds no such video, or no vectors of it.
+        """
+        video_id = whole_number("video_id", video_id)
+        with self._compared(query) as (rows, _):
+            return score_curve(rows, video_id)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -285,6 +302,18 @@ class VideoIndex:
                     yield snapshot
                     return
 
+    @contextmanager
+    def _compared(
+        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
+    ) -> Iterator[tuple[Rows, Query]]:
+        """A transaction in which rows can be compared with a query: all, or those of some videos."""
+        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
+        with self._searchable() as snapshot:
+            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
+            allowed = None if where is None else self._filters.mask(where, snapshot)
+            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
+            yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
+
     def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
         """Scores and ids of the n windows nearest to a vector (D,)."""
         if self._store is self._files:
@@ -292,9 +321,6 @@ class VideoIndex:
         else:
             scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
         return scores[0], ids[0]
-
-    def _rerank(self, matcher: Matcher, text: str, found: Sequence[Kept], settings: IndexSettings) -> Reranked:
-        return rerank_moments(self.folder, settings, self.space, matcher, text, [one.moment for one in found])
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -311,7 +337,7 @@ class VideoIndex:
         """
         check_encoder(encoder)
         if (encoder.fingerprint, encoder.embed_dim) != (self.space.fingerprint, self.space.dim):
-            raise _made_by_another(self.folder, [self.space], encoder)
+            raise made_by_another(self.folder, [self.space], encoder)
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
@@ -322,32 +348,6 @@ class VideoIndex:
         """Return the number of rows; each window is one row."""
         with self._reader.snapshot() as snapshot:
             return snapshot.num_windows(self.space.id)
-
-
-def _chosen(folder: Path, spaces: Sequence[Space], encoder: Encoder | None, name: str | None) -> Space:
-    """The space that has a name, or that an encoder made; the first if neither is given."""
-    if not spaces:
-        raise IndexFileError(f"{folder} is empty: add videos with vmr-index build")
-    if name is not None:
-        for space in spaces:
-            if space.name == name:
-                return space
-        raise IndexFileError(f"{folder} has no space {name}, but {', '.join(each.name for each in spaces)}")
-    if encoder is None:
-        return spaces[0]
-    check_encoder(encoder)
-    for space in spaces:
-        if (space.fingerprint, space.dim) == (encoder.fingerprint, encoder.embed_dim):
-            return space
-    raise _made_by_another(folder, spaces, encoder)
-
-
-def _made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) -> IndexFileError:
-    makers = " and ".join(f"{space.encoder} ({space.fingerprint})" for space in spaces)
-    return IndexFileError(
-        f"{folder} was made by {makers}, not by {encoder.name} ({encoder.fingerprint}): search with the former or "
-        "build the index again"
-    )
 
 
 def _known(windows: Mapping[int, T], number: int) -> T:
