@@ -33,10 +33,8 @@ def build_index(  # noqa: PLR0913 - the options of vmr-index build
 
     Files that have not changed are not opened: their size, time and inode tell. Videos that were moved or renamed are
     recognised by their content. Videos below a folder in `videos` that are no longer there are taken out; those
-    elsewhere stay. Each video is committed when it is embedded: after a kill the same call goes on.
-
-    Videos that cannot be read are left out, and noted with the reason. They are tried again when they have changed.
-    Files of a folder that are no videos are counted, by kind.
+    elsewhere stay. Each video is committed when it is embedded: after a kill the same call goes on. Videos that cannot
+    be read are left out, and noted with the reason. They are tried again when they have changed.
 
     Args:
         videos: a folder, searched with its subfolders, or a list of folders and files.
@@ -45,12 +43,10 @@ def build_index(  # noqa: PLR0913 - the options of vmr-index build
             for those of the index; `offline` for a new one.
         window_s: seconds that one row of the index covers; None makes each video one row.
         stride_s: seconds from the start of one window to the start of the next; None for half a window.
-        segments: "fixed" for such windows; "shots" for windows that begin and end where shots do, none longer than
-            `window_s`, see `vmr.retrieval.segments.ShotWindows`; "whole" for one row for each video.
+        segments: "fixed", "shots" or "whole"; this and the next three as in `vmr.retrieval.segments.SegmentOptions`.
         whole_video: give each video of several windows one row more, for the whole of it.
-        frames: "keyframes" takes the nearest key frame in place of each frame, which is faster and finds less.
-        skip_still: a frame that differs by less than this, on average over its pixels in [0, 1], from the last frame
-            that was encoded is not encoded again; for encoders of single frames, such as `offline`. 0 encodes all.
+        frames: "all", or "keyframes" to take key frames only.
+        skip_still: how little a frame may differ from the one before to be encoded again.
         vectors: how vectors are stored and searched.
         decode: how videos are decoded.
         overwrite: start anew: an index that `out` holds is replaced as soon as the first video is embedded.
@@ -66,15 +62,8 @@ def build_index(  # noqa: PLR0913 - the options of vmr-index build
         IndexFileError: `out` holds other files or an index that was made in another way (without `overwrite`), or is
             being written by another process.
     """
+    cut, hooks = SegmentOptions(segments, window_s, stride_s, whole_video, frames, skip_still), Hooks(progress=progress)
     update_index(
-        videos,
-        out,
-        encoder,
-        SegmentOptions(segments, window_s, stride_s, whole_video, frames, skip_still),
-        vectors=vectors,
-        decode=decode,
-        overwrite=overwrite,
-        update=update,
-        hooks=Hooks(progress=progress),
+        videos, out, encoder, cut, vectors=vectors, decode=decode, overwrite=overwrite, update=update, hooks=hooks
     )
     return open_index(out, next(iter(encoders_of(encoder)), None))
