@@ -4,30 +4,32 @@ On disk an index is a folder with a database (see vmr.retrieval.storage) and fil
 vmr.retrieval.vectors). It may be written while it is searched: every search sees what was committed last.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.checks import check_path, whole_number
-from vmr.errors import IndexFileError, VmrError
-from vmr.files import is_unicode
+from vmr.checks import check_path
+from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
-from vmr.retrieval.results import Failure, VideoRemark
-from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
+from vmr.retrieval.searching.filters import Filters
+from vmr.retrieval.searching.query import Query, query_of_moment, read_query
+from vmr.retrieval.searching.search import Wanted, find_moments, hit_of
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Space, Window
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.space_store import SpaceStore
-from vmr.retrieval.vectors.store import VectorSearch
+from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
     from vmr.retrieval.updating.work import Update
@@ -35,26 +37,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
-
-# float16 makes vectors of length 1 longer by up to this, and their scores with themselves larger than 1.
-_ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One moment that answers a query.
-
-    Attributes:
-        score: cosine similarity, in [-1, 1].
-        video: path of the video.
-        start_s: where the moment starts, in seconds from the video's start.
-        end_s: where it ends.
-    """
-
-    score: float
-    video: str
-    start_s: float
-    end_s: float
 
 
 def open_index(
@@ -109,6 +91,7 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
+        self._filters = Filters()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
@@ -208,27 +191,60 @@ class VideoIndex:
                 for remark in video.remarks
             )
 
-    def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
-        """Find the moments nearest to a sentence.
+    def search(
+        self,
+        query: str | NDArray[np.float32] | Hit | int,
+        k: int = 5,
+        *,
+        where: str | None = None,
+        per_video: int | None = None,
+        rerank: int | None = None,
+        min_match: float | None = None,
+        keep_duplicates: bool = False,
+        overlapping: bool = False,
+    ) -> SearchResult:
+        """Find the moments nearest to a sentence, or to something else.
+
+        Windows of a video that lie beside each other and answer the query alike are one moment. A moment that shows
+        the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show.
+            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
+                like this, without the moment itself.
             k: how many moments to return at most; there are fewer if the index holds fewer.
-            overlapping: keep windows that overlap a better hit of the same video; by default they count as the same
-                moment and are left out.
+            where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
+            per_video: return at most so many moments of a video.
+            rerank: let the encoder compare the query with this many of the best moments token by token, and order them
+                anew; 20 to 100 is sensible.
+            min_match: leave out moments with a lower `match`, in [0, 1].
+            keep_duplicates: return moments that show the same as a better one as well.
+            overlapping: return single windows, which may overlap, in place of moments.
 
         Returns:
-            Hits, best first; those that tie come in the order of the index.
+            The hits, best first; those that tie come in the order of the index.
 
         Raises:
-            VmrError: the query is empty, or k is below 1.
+            VmrError: the query is empty, no vector of the space, or no moment of the index; an option is out of range
+                or `where` is no condition; the message says which.
         """
-        if not isinstance(query, str) or not query.strip() or not is_unicode(query):
-            raise VmrError("the query is empty or not valid text: describe what the video shows")
-        k = whole_number("k", k)
-        vector = embed_texts([query], self.encoder)
+        started = time.perf_counter()
+        wanted = Wanted.checked(
+            k,
+            where=where,
+            per_video=per_video,
+            rerank=rerank,
+            min_match=min_match,
+            keep_duplicates=keep_duplicates,
+            overlapping=overlapping,
+        )
+        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
         with self._searchable() as snapshot:
-            return self._search_vector(snapshot, vector, k, overlapping)
+            if not isinstance(asked, Query):
+                asked = query_of_moment(asked, snapshot, self.space)
+            allowed = None if wanted.where is None else self._filters.mask(wanted.where, snapshot)
+            found = find_moments(asked, wanted, partial(self._find, asked.vector, allowed), snapshot, self.space)
+        hits = tuple(hit_of(one, self.space) for one in found)
+        return SearchResult(hits, asked.text, str(self.folder), 1000 * (time.perf_counter() - started), None)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -261,17 +277,13 @@ class VideoIndex:
                     yield snapshot
                     return
 
-    def _search_vector(self, snapshot: Snapshot, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
-        wanted = k + 1
-        while True:
-            scores, ids = self._store.search(vector, wanted)
-            found = ids[0] >= 0
-            hits = _hits(snapshot, scores[0][found], ids[0][found], overlapping)
-            # Overlapping windows were dropped, and more rows may tie with the last hit, so ask for more rows
-            # until the k-th hit is better than some row that was found.
-            if not found.all() or (len(hits) >= k and hits[k - 1].score > scores[0].min()):
-                return [_clamped(hit) for hit in hits[:k]]
-            wanted *= 2
+    def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
+        """Scores and ids of the n windows nearest to a vector (D,)."""
+        if self._store is self._files:
+            scores, ids = self._files.search(vector[None], n, allowed)
+        else:
+            scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
+        return scores[0], ids[0]
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -334,26 +346,3 @@ def _known(windows: Mapping[int, T], number: int) -> T:
             f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
         )
     return windows[number]
-
-
-def _hits(snapshot: Snapshot, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
-    """The rows found as hits, best first; rows that tie come in the index's order."""
-    windows = snapshot.hits(ids.tolist())
-    rows = [(score, _known(windows, number)) for score, number in zip(scores.tolist(), ids.tolist(), strict=True)]
-    rows.sort(key=lambda row: (-row[0], path_to_text(row[1].file), row[1].start_s, row[1].end_s, row[1].id))
-    hits: list[Hit] = []
-    taken: dict[str, list[Window]] = {}
-    for score, window in rows:
-        earlier = taken.setdefault(window.file, [])
-        if not overlapping and any(window.start_s < one.end_s and one.start_s < window.end_s for one in earlier):
-            continue
-        earlier.append(window)
-        hits.append(Hit(score, window.file, window.start_s, window.end_s))
-    return hits
-
-
-def _clamped(hit: Hit) -> Hit:
-    """A score of vectors of length 1 that rounding made larger than 1."""
-    if 1 < abs(hit.score) <= 1 + _ROUNDING:
-        return Hit(1.0 if hit.score > 0 else -1.0, hit.video, hit.start_s, hit.end_s)
-    return hit

@@ -140,6 +140,25 @@ class Snapshot:
         row = self._database.execute(f"{_VIDEO} WHERE v.id = ?", (video_id,)).fetchone()
         return None if row is None else _video(row)
 
+    def video_of_window(self, window_id: int) -> Video | None:
+        """Return the video that a window belongs to; None if the window is not in the index."""
+        query = f"{_VIDEO} WHERE v.first_window <= ? ORDER BY v.first_window DESC LIMIT 1"
+        row = self._database.execute(query, (window_id,)).fetchone()
+        video = None if row is None else _video(row)
+        return video if video is not None and window_id < video.first_window + video.num_windows else None
+
+    def spans(self, video: Video) -> NDArray[np.float64]:
+        """Return start and end of each window of a video in seconds, (n, 2)."""
+        query = "SELECT start_s, end_s FROM windows WHERE id >= ? AND id < ? ORDER BY id"
+        ids = (video.first_window, video.first_window + video.num_windows)
+        return np.array(self._database.execute(query, ids).fetchall(), np.float64).reshape(-1, 2)
+
+    def window_ranges(self, where: Where) -> NDArray[np.int64]:
+        """Return the first window and the number of windows of each video that a condition selects, int64 (V, 2)."""
+        columns = "SELECT v.first_window, v.num_windows FROM videos v JOIN roots r ON r.id = v.root_id"
+        rows = self._database.execute(f"{columns} WHERE {where.condition}", where.parameters)
+        return np.array(rows.fetchall(), np.int64).reshape(-1, 2)
+
     def video_at(self, file: str) -> Video | None:
         """Return the video of a file, given its absolute path; None if it is not in the index."""
         for root_id, root in self.roots().items():

@@ -10,8 +10,8 @@ import vmr
 from tests.indexes import STATE, Other, TwoDimensional, put_rows, space, write_index
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError, ModelError, VmrError
-from vmr.retrieval.index import Hit, VideoIndex, open_index
-from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.index import VideoIndex, open_index
+from vmr.retrieval.results import Failure, Hit, VideoRemark
 from vmr.retrieval.storage.records import FailedFile, IndexSettings, Window
 from vmr.retrieval.storage.writer import IndexWriter
 
