@@ -4,9 +4,10 @@ On disk an index is a folder with a database (see vmr.retrieval.storage) and fil
 vmr.retrieval.vectors). It may be written while it is searched: every search sees what was committed last.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,20 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
-from vmr.errors import IndexFileError, VmrError
-from vmr.files import is_unicode
+from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
-from vmr.retrieval.results import Failure, VideoRemark
-from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
+from vmr.retrieval.searching.candidates import Rows
+from vmr.retrieval.searching.filters import Filters
+from vmr.retrieval.searching.query import Query, query_of_moment, read_query
+from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
+from vmr.retrieval.searching.search import Wanted, find_moments, hit_of, score_curve
+from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import Space, Window
+from vmr.retrieval.storage.records import Window
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.storage.where import Where
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.space_store import SpaceStore
-from vmr.retrieval.vectors.store import VectorSearch
+from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
     from vmr.retrieval.updating.work import Update
@@ -35,26 +41,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
-
-# float16 makes vectors of length 1 longer by up to this, and their scores with themselves larger than 1.
-_ROUNDING = 1e-3
-
-
-@dataclass(frozen=True)
-class Hit:
-    """One moment that answers a query.
-
-    Attributes:
-        score: cosine similarity, in [-1, 1].
-        video: path of the video.
-        start_s: where the moment starts, in seconds from the video's start.
-        end_s: where it ends.
-    """
-
-    score: float
-    video: str
-    start_s: float
-    end_s: float
 
 
 def open_index(
@@ -109,13 +95,14 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
+        self._filters = Filters()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
             encoder = None if own else load_model(encoder)
-        self.space = _chosen(folder, spaces, encoder, space)
+        self.space = chosen_space(folder, spaces, encoder, space)
         self._files = SpaceStore(folder, self.space)
         self._store: VectorSearch = self._files if store is None else store
         if encoder is not None:
@@ -161,7 +148,7 @@ class VideoIndex:
     def info(self) -> IndexInfo:
         """What the index holds, and how that was made."""
         with self._reader.snapshot() as snapshot:
-            return describe(snapshot, self.space)
+            return describe(snapshot, self.space, self.folder)
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -208,27 +195,81 @@ class VideoIndex:
                 for remark in video.remarks
             )
 
-    def search(self, query: str, k: int = 5, *, overlapping: bool = False) -> list[Hit]:
-        """Find the moments nearest to a sentence.
+    def search(
+        self,
+        query: str | NDArray[np.float32] | Hit | int,
+        k: int = 5,
+        *,
+        where: str | None = None,
+        per_video: int | None = None,
+        rerank: int | None = None,
+        min_match: float | None = None,
+        keep_duplicates: bool = False,
+        overlapping: bool = False,
+    ) -> SearchResult:
+        """Find the moments nearest to a sentence, or to something else.
+
+        Windows of a video that lie beside each other and answer the query alike are one moment. A moment that shows
+        the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show.
+            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
+                like this, without the moment itself.
             k: how many moments to return at most; there are fewer if the index holds fewer.
-            overlapping: keep windows that overlap a better hit of the same video; by default they count as the same
-                moment and are left out.
+            where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
+            per_video: return at most so many moments of a video.
+            rerank: let the encoder compare the sentence with this many of the best moments token by token, and put
+                those that it prefers first; 20 to 100 is sensible. Moments that cannot be compared, because their
+                videos are gone or have changed, come after these.
+            min_match: leave out moments with a lower `match`, in [0, 1].
+            keep_duplicates: return moments that show the same as a better one as well.
+            overlapping: return single windows, which may overlap, in place of moments.
 
         Returns:
-            Hits, best first; those that tie come in the order of the index.
+            The hits, best first; those that tie come in the order of the index.
 
         Raises:
-            VmrError: the query is empty, or k is below 1.
+            VmrError: the query is empty, no vector of the space, or no moment of the index; an option is out of range
+                or `where` is no condition; or the encoder cannot re-rank; the message says which.
         """
-        if not isinstance(query, str) or not query.strip() or not is_unicode(query):
-            raise VmrError("the query is empty or not valid text: describe what the video shows")
-        k = whole_number("k", k)
-        vector = embed_texts([query], self.encoder)
-        with self._searchable() as snapshot:
-            return self._search_vector(snapshot, vector, k, overlapping)
+        started = time.perf_counter()
+        wanted = Wanted.checked(
+            k,
+            where=where,
+            per_video=per_video,
+            rerank=rerank,
+            min_match=min_match,
+            keep_duplicates=keep_duplicates,
+            overlapping=overlapping,
+        )
+        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
+        with self._compared(query, wanted.where) as (rows, asked):
+            found, settings = find_moments(rows, wanted, asked.seed), rows.snapshot.settings
+        hits, remarks = [hit_of(one, self.space) for one in found], ()
+        if matcher is not None:
+            moments = [one.moment for one in found[:rerank]]
+            reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
+            hits, remarks = reranked.in_order(hits)
+        took_ms = 1000 * (time.perf_counter() - started)
+        return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
+
+    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+        """Score a video over time.
+
+        Args:
+            video_id: the number of the video, as in `Hit.video_id`.
+            query: as for `search`.
+
+        Returns:
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
+            of the whole video if it has others.
+
+        Raises:
+            VmrError: the query is none, or the index holds no such video, or no vectors of it.
+        """
+        video_id = whole_number("video_id", video_id)
+        with self._compared(query) as (rows, _):
+            return score_curve(rows, video_id)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -261,17 +302,25 @@ class VideoIndex:
                     yield snapshot
                     return
 
-    def _search_vector(self, snapshot: Snapshot, vector: NDArray[np.float32], k: int, overlapping: bool) -> list[Hit]:
-        wanted = k + 1
-        while True:
-            scores, ids = self._store.search(vector, wanted)
-            found = ids[0] >= 0
-            hits = _hits(snapshot, scores[0][found], ids[0][found], overlapping)
-            # Overlapping windows were dropped, and more rows may tie with the last hit, so ask for more rows
-            # until the k-th hit is better than some row that was found.
-            if not found.all() or (len(hits) >= k and hits[k - 1].score > scores[0].min()):
-                return [_clamped(hit) for hit in hits[:k]]
-            wanted *= 2
+    @contextmanager
+    def _compared(
+        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
+    ) -> Iterator[tuple[Rows, Query]]:
+        """A transaction in which rows can be compared with a query: all, or those of some videos."""
+        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
+        with self._searchable() as snapshot:
+            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
+            allowed = None if where is None else self._filters.mask(where, snapshot)
+            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
+            yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
+
+    def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
+        """Scores and ids of the n windows nearest to a vector (D,)."""
+        if self._store is self._files:
+            scores, ids = self._files.search(vector[None], n, allowed)
+        else:
+            scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
+        return scores[0], ids[0]
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -288,7 +337,7 @@ class VideoIndex:
         """
         check_encoder(encoder)
         if (encoder.fingerprint, encoder.embed_dim) != (self.space.fingerprint, self.space.dim):
-            raise _made_by_another(self.folder, [self.space], encoder)
+            raise made_by_another(self.folder, [self.space], encoder)
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
@@ -301,32 +350,6 @@ class VideoIndex:
             return snapshot.num_windows(self.space.id)
 
 
-def _chosen(folder: Path, spaces: Sequence[Space], encoder: Encoder | None, name: str | None) -> Space:
-    """The space that has a name, or that an encoder made; the first if neither is given."""
-    if not spaces:
-        raise IndexFileError(f"{folder} is empty: add videos with vmr-index build")
-    if name is not None:
-        for space in spaces:
-            if space.name == name:
-                return space
-        raise IndexFileError(f"{folder} has no space {name}, but {', '.join(each.name for each in spaces)}")
-    if encoder is None:
-        return spaces[0]
-    check_encoder(encoder)
-    for space in spaces:
-        if (space.fingerprint, space.dim) == (encoder.fingerprint, encoder.embed_dim):
-            return space
-    raise _made_by_another(folder, spaces, encoder)
-
-
-def _made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) -> IndexFileError:
-    makers = " and ".join(f"{space.encoder} ({space.fingerprint})" for space in spaces)
-    return IndexFileError(
-        f"{folder} was made by {makers}, not by {encoder.name} ({encoder.fingerprint}): search with the former or "
-        "build the index again"
-    )
-
-
 def _known(windows: Mapping[int, T], number: int) -> T:
     """What is known of a window that has a vector."""
     if number not in windows:
@@ -334,26 +357,3 @@ def _known(windows: Mapping[int, T], number: int) -> T:
             f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
         )
     return windows[number]
-
-
-def _hits(snapshot: Snapshot, scores: NDArray[np.float32], ids: NDArray[np.int64], overlapping: bool) -> list[Hit]:
-    """The rows found as hits, best first; rows that tie come in the index's order."""
-    windows = snapshot.hits(ids.tolist())
-    rows = [(score, _known(windows, number)) for score, number in zip(scores.tolist(), ids.tolist(), strict=True)]
-    rows.sort(key=lambda row: (-row[0], path_to_text(row[1].file), row[1].start_s, row[1].end_s, row[1].id))
-    hits: list[Hit] = []
-    taken: dict[str, list[Window]] = {}
-    for score, window in rows:
-        earlier = taken.setdefault(window.file, [])
-        if not overlapping and any(window.start_s < one.end_s and one.start_s < window.end_s for one in earlier):
-            continue
-        earlier.append(window)
-        hits.append(Hit(score, window.file, window.start_s, window.end_s))
-    return hits
-
-
-def _clamped(hit: Hit) -> Hit:
-    """A score of vectors of length 1 that rounding made larger than 1."""
-    if 1 < abs(hit.score) <= 1 + _ROUNDING:
-        return Hit(1.0 if hit.score > 0 else -1.0, hit.video, hit.start_s, hit.end_s)
-    return hit

@@ -1,7 +1,93 @@
-"""What is said about the videos of an index, and about those that were left out."""
+"""What a search has found, what is said about the videos of an index, and about those that were left out."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, overload
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One moment that answers a query.
+
+    Attributes:
+        score: cosine similarity of the query and the moment's best window, in [-1, 1].
+        video: absolute path of the video.
+        start_s: where the moment starts, in seconds from the video's start.
+        end_s: where it ends.
+        moment_id: number of its best window, which stays the same while the video is in the index and has not changed.
+        video_id: number of the video in the index.
+        match: how well the moment matches, calibrated, in [0, 1]; it grows with the score. None if the space is not
+            calibrated, or the query is no text.
+        space: name of the vector space that was searched.
+        rerank_score: the matcher's logit, higher is better, where re-ranking was asked for.
+        missing: whether the file is no longer at its path.
+        duplicates: paths of other videos with a moment that shows (nearly) the same and was collapsed into this one.
+    """
+
+    score: float
+    video: str
+    start_s: float
+    end_s: float
+    moment_id: int
+    video_id: int
+    match: float | None
+    space: str
+    rerank_score: float | None = None
+    missing: bool = False
+    duplicates: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The moments that answer a query, best first. It is iterated, counted and indexed like a list of hits.
+
+    Two results are equal whatever time they took.
+
+    Attributes:
+        hits: the moments.
+        query: the sentence; or in words, what else was asked for.
+        index: folder of the index.
+        took_ms: milliseconds that the search took, with embedding the sentence.
+        nothing_close: whether nothing in the index is about the query, as far as the encoder can tell; None if the
+            space is not calibrated, or the query is no text.
+        remarks: what else there is to say about the search, a line each.
+    """
+
+    hits: tuple[Hit, ...]
+    query: str
+    index: str
+    took_ms: float = field(compare=False)
+    nothing_close: bool | None
+    remarks: tuple[str, ...] = ()
+
+    @overload
+    def __getitem__(self, place: int) -> Hit: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Hit, ...]: ...
+
+    def __getitem__(self, place: int | slice) -> Hit | tuple[Hit, ...]:
+        """Return a hit by its place, or several as a tuple."""
+        return self.hits[place]
+
+    def __len__(self) -> int:
+        """Return the number of hits."""
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        """Iterate over the hits, best first."""
+        return iter(self.hits)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON types, under the names of the attributes."""
+        return {
+            "query": self.query,
+            "index": self.index,
+            "took_ms": round(self.took_ms, 3),
+            "nothing_close": self.nothing_close,
+            "remarks": list(self.remarks),
+            "hits": [asdict(hit) | {"duplicates": list(hit.duplicates)} for hit in self.hits],
+        }
 
 
 @dataclass(frozen=True)

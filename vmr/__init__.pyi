@@ -34,10 +34,11 @@ from .retrieval.embed import embed_videos as embed_videos
 from .retrieval.feature_cache import FeatureCache as FeatureCache
 from .retrieval.frames import frame_spec as frame_spec
 from .retrieval.frames import read_video as read_video
-from .retrieval.index import Hit as Hit
 from .retrieval.index import VideoIndex as VideoIndex
 from .retrieval.index import open_index as open_index
 from .retrieval.results import Failure as Failure
+from .retrieval.results import Hit as Hit
+from .retrieval.results import SearchResult as SearchResult
 from .retrieval.results import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
 from .retrieval.texts import embed_texts as embed_texts

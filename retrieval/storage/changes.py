@@ -111,17 +111,25 @@ class Changes:
         self._stale.add("spaces")
         values = (space.name, space.encoder, space.fingerprint, space.dim, space.dtype)
         return self._inserted(
-            "INSERT INTO spaces(name, encoder, fingerprint, dim, dtype, frames, kind, search) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(*values, _json(space.frames), space.kind, _json(space.search)),
+            "INSERT INTO spaces(name, encoder, fingerprint, dim, dtype, frames, kind, search, calibration) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(*values, _json(space.frames), space.kind, _json(space.search), _json(space.calibration)),
         )
 
-    def set_space(self, space_id: int, *, kind: str | None = None, search: Mapping[str, Any] | None = None) -> None:
-        """Change how a space is searched."""
-        if kind is not None:
-            self._database.execute("UPDATE spaces SET kind = ? WHERE id = ?", (kind, space_id))
-        if search is not None:
-            self._database.execute("UPDATE spaces SET search = ? WHERE id = ?", (_json(search), space_id))
+    def set_space(
+        self,
+        space_id: int,
+        *,
+        kind: str | None = None,
+        search: Mapping[str, Any] | None = None,
+        calibration: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Change how a space is searched, or what its scores mean."""
+        changed = {"kind": kind, "search": search, "calibration": calibration}
+        for column, value in changed.items():
+            if value is not None:
+                text = value if isinstance(value, str) else _json(value)
+                self._database.execute(f"UPDATE spaces SET {column} = ? WHERE id = ?", (text, space_id))
         self._stale.add("spaces")
 
     # Videos
@@ -137,10 +145,11 @@ class Changes:
         n = len(video.spans)
         video_id, first = self._take("next_video"), self._take("next_window", n)
         state = (video.state.size, video.state.mtime_ns, video.state.inode, video.state.seen_ns)
+        about = (video.duration_s, video.width, video.height)
         remarks = _json([asdict(remark) for remark in video.remarks])
         self._database.execute(
-            "INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, x'')",
-            (video_id, root_id, path, video.content_hash, *state, video.duration_s, remarks, metadata, first, n),
+            f"INSERT INTO videos VALUES ({'?, ' * 15}x'')",
+            (video_id, root_id, path, video.content_hash, *state, *about, remarks, metadata, first, n),
         )
         self._database.executemany(
             "INSERT INTO windows VALUES (?, ?, ?, ?)",

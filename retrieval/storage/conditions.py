@@ -79,19 +79,40 @@ class _Path(Field):
         if operator not in ("=", "~"):
             raise VmrError("paths are compared by =, !=, ~ and in")
         within = f"{_marked(value)}/"
-        # Two slashes stand for a byte that is not UTF-8, and not for the end of the name of a folder.
-        column = f"replace(replace({column}, '///', '/{_BYTE}'), '//', '{_BYTE}')"
+        column = _marked_sql(column)
         if operator == "=":
             return Sql(f"substr({column}, 1, ?) = ?", (len(within), within))
         return Sql(f"{column} GLOB ?", (f"{within}*" if self._is_folder else _marked(value),))
 
 
 def _marked(text: str) -> str:
+    """Mark bytes that are not UTF-8: two slashes stand for one, and not for the end of the name of a folder."""
     return text.replace("///", f"/{_BYTE}").replace("//", _BYTE)
 
 
+def _marked_sql(column: str) -> str:
+    return f"replace(replace({column}, '///', '/{_BYTE}'), '//', '{_BYTE}')"
+
+
+class _Source(Field):
+    """The folder that was given when the index was built, below which a video lies: its path, or its name."""
+
+    def read(self, kind: str, text: str) -> str:
+        if kind != "text":
+            raise VmrError("a text in quotes is needed")
+        return path_to_text(text.rstrip("/") or text)
+
+    def compare(self, operator: str, value: str) -> Sql:
+        if operator not in ("=", "~"):
+            raise VmrError("sources are compared by =, !=, ~ and in")
+        path = _marked_sql("r.path")
+        folder = f"rtrim({path}, replace({path}, '/', ''))"  # without the characters after the last slash
+        column = path if value.startswith("/") else f"substr({path}, length({folder}) + 1)"
+        return Sql(f"{column} {'GLOB' if operator == '~' else '='} ?", (_marked(value),))
+
+
 class _Quantity(Field):
-    """A number with a unit."""
+    """A number with a unit, which may be unknown (NULL): then no comparison is true but !=."""
 
     def __init__(self, column: str, units: dict[str, float]) -> None:
         self._column, self._units = column, units
@@ -99,13 +120,14 @@ class _Quantity(Field):
     def read(self, kind: str, text: str) -> float:
         match = _NUMBER.fullmatch(text) if kind == "number" else None
         if match is None or match["unit"] not in self._units:
-            raise VmrError(f"a number is needed, with or without one of {', '.join(filter(None, self._units))}")
+            units = ", ".join(filter(None, self._units))
+            raise VmrError(f"a number is needed{f', with or without one of {units}' if units else ''}")
         return float(match["number"]) * self._units[match["unit"]]
 
     def compare(self, operator: str, value: float) -> Sql:
         if operator == "~":
             raise VmrError("numbers have no pattern: use =, !=, <, <=, >, >= or in")
-        return Sql(f"{self._column} {operator} ?", (value,))
+        return Sql(f"ifnull({self._column} {operator} ?, 0)", (value,))
 
 
 class _Date(Field):
@@ -176,6 +198,10 @@ _FIELDS: dict[str, Field] = {
         | {"KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30, "TiB": 2.0**40},
     ),
     "date": _Date(),
+    "width": _Quantity("nullif(v.width, 0)", {"": 1.0}),
+    "height": _Quantity("nullif(v.height, 0)", {"": 1.0}),
+    "resolution": _Quantity("nullif(min(v.width, v.height), 0)", {"": 1.0, "p": 1.0}),
+    "source": _Source(),
 }
 
 NAMES = f"{', '.join(_FIELDS)} or meta.KEY"

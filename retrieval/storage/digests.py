@@ -27,8 +27,8 @@ _SELECT = {
 # The rows that belong to a video: its own without the digest, then its windows, blocks and texts. CROSS JOIN keeps
 # SQLite from reading all vectors to find those of the video.
 _OF_A_VIDEO = (
-    "SELECT id, root_id, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, remarks, metadata, "
-    "first_window, num_windows FROM videos WHERE id = :id",
+    "SELECT id, root_id, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, width, height, remarks, "
+    "metadata, first_window, num_windows FROM videos WHERE id = :id",
     "SELECT id, start_s, end_s FROM windows WHERE id >= :first AND id < :first + :n AND video_id = :id ORDER BY id",
     "SELECT s.id, v.first_window, v.n, v.crc FROM spaces s CROSS JOIN vectors v ON v.space_id = s.id "
     "AND v.first_window = :first ORDER BY s.id",

@@ -29,10 +29,15 @@ class IndexSettings:
     Attributes:
         window_s: seconds that a window covers; None if each video is one window.
         stride_s: seconds from the start of one window to the start of the next.
+        segments: "fixed" for windows every `stride_s`, or "shots" for windows that end where a shot ends, none of them
+            longer than `window_s`.
+        whole_video: whether each video of several windows has one more, which covers all of it.
     """
 
     window_s: float | None
     stride_s: float | None
+    segments: Literal["fixed", "shots"] = "fixed"
+    whole_video: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,7 @@ class Space:
         frames: which frames the model was given: the attributes of `vmr.FrameSpec`, and `reader`.
         kind: the kind of FAISS file that was asked for; "auto" chooses by the number of rows.
         search: settings that were measured, see `vmr-index tune`; empty for the defaults.
+        calibration: what scores of this space mean, see `vmr.retrieval.calibration`; empty if that was not measured.
     """
 
     id: int
@@ -101,6 +107,7 @@ class Space:
     frames: Mapping[str, Any]
     kind: str = "auto"
     search: Mapping[str, Any] = field(default_factory=dict)
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,12 +139,16 @@ class VideoFile(IndexedFile):
         state: of the file when its content was read.
         duration_s: where its last window ends, in seconds.
         remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
+        width: of the upright picture in pixels; 0 if it is not known.
+        height: of the upright picture in pixels; 0 if it is not known.
     """
 
     content_hash: bytes
     state: FileState
     duration_s: float
     remarks: tuple[Remark, ...]
+    width: int = field(default=0, kw_only=True)
+    height: int = field(default=0, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,12 @@ TABLES = (
     # An encoder, the frames that it takes, and how its vectors are kept and searched.
     "CREATE TABLE spaces(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, encoder TEXT NOT NULL, "
     "fingerprint TEXT NOT NULL, dim INTEGER NOT NULL, dtype TEXT NOT NULL, frames TEXT NOT NULL, kind TEXT NOT NULL, "
-    "search TEXT NOT NULL) STRICT",
+    "search TEXT NOT NULL, calibration TEXT NOT NULL) STRICT",
     "CREATE TABLE videos(id INTEGER PRIMARY KEY, root_id INTEGER NOT NULL, path TEXT NOT NULL, "
     "content_hash BLOB NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, "
-    "seen_ns INTEGER NOT NULL, duration_s REAL NOT NULL, remarks TEXT NOT NULL, metadata TEXT NOT NULL, "
-    "first_window INTEGER NOT NULL, num_windows INTEGER NOT NULL, digest BLOB NOT NULL, UNIQUE(root_id, path)) STRICT",
+    "seen_ns INTEGER NOT NULL, duration_s REAL NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL, "
+    "remarks TEXT NOT NULL, metadata TEXT NOT NULL, first_window INTEGER NOT NULL, num_windows INTEGER NOT NULL, "
+    "digest BLOB NOT NULL, UNIQUE(root_id, path)) STRICT",
     "CREATE INDEX videos_content ON videos(content_hash)",
     "CREATE UNIQUE INDEX videos_window ON videos(first_window)",
     # One row for each window; the ids of a video's windows are adjacent and never used again.

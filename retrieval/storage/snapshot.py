@@ -34,8 +34,9 @@ from vmr.retrieval.storage.schema import COUNTERS
 from vmr.retrieval.storage.where import Where
 
 _VIDEO = (
-    "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, v.remarks, "
-    "v.metadata, v.first_window, v.num_windows FROM videos v JOIN roots r ON r.id = v.root_id"
+    "SELECT v.id, r.path, v.path, v.content_hash, v.size, v.mtime_ns, v.inode, v.seen_ns, v.duration_s, "
+    "v.width, v.height, v.remarks, v.metadata, v.first_window, v.num_windows FROM videos v "
+    "JOIN roots r ON r.id = v.root_id"
 )
 _WINDOW = (
     "SELECT w.id, r.path, v.path, w.start_s, w.end_s FROM windows w JOIN videos v ON v.id = w.video_id "
@@ -74,7 +75,9 @@ class Snapshot:
     @property
     def settings(self) -> IndexSettings:
         """How videos are cut into windows."""
-        return IndexSettings(self.meta("window_s"), self.meta("stride_s"))
+        return IndexSettings(
+            self.meta("window_s"), self.meta("stride_s"), self.meta("segments"), bool(self.meta("whole_video"))
+        )
 
     def roots(self) -> dict[int, str]:
         """Number of a root -> the absolute folder."""
@@ -136,6 +139,25 @@ class Snapshot:
         """Return a video; None if it is not in the index."""
         row = self._database.execute(f"{_VIDEO} WHERE v.id = ?", (video_id,)).fetchone()
         return None if row is None else _video(row)
+
+    def video_of_window(self, window_id: int) -> Video | None:
+        """Return the video that a window belongs to; None if the window is not in the index."""
+        query = f"{_VIDEO} WHERE v.first_window <= ? ORDER BY v.first_window DESC LIMIT 1"
+        row = self._database.execute(query, (window_id,)).fetchone()
+        video = None if row is None else _video(row)
+        return video if video is not None and window_id < video.first_window + video.num_windows else None
+
+    def spans(self, video: Video) -> NDArray[np.float64]:
+        """Return start and end of each window of a video in seconds, (n, 2)."""
+        query = "SELECT start_s, end_s FROM windows WHERE id >= ? AND id < ? ORDER BY id"
+        ids = (video.first_window, video.first_window + video.num_windows)
+        return np.array(self._database.execute(query, ids).fetchall(), np.float64).reshape(-1, 2)
+
+    def window_ranges(self, where: Where) -> NDArray[np.int64]:
+        """Return the first window and the number of windows of each video that a condition selects, int64 (V, 2)."""
+        columns = "SELECT v.first_window, v.num_windows FROM videos v JOIN roots r ON r.id = v.root_id"
+        rows = self._database.execute(f"{columns} WHERE {where.condition}", where.parameters)
+        return np.array(rows.fetchall(), np.int64).reshape(-1, 2)
 
     def video_at(self, file: str) -> Video | None:
         """Return the video of a file, given its absolute path; None if it is not in the index."""
@@ -309,19 +331,22 @@ def _remarks(text: str) -> tuple[Remark, ...]:
 
 @_from_row
 def _space(row: Sequence[Any]) -> Space:
-    number, name, encoder, fingerprint, dim, dtype, frames, kind, search = row
-    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, json.loads(search))
+    number, name, encoder, fingerprint, dim, dtype, frames, kind, *measured = row
+    search, calibration = map(json.loads, measured)
+    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, search, calibration)
 
 
 @_from_row
 def _video(row: Sequence[Any]) -> Video:
-    number, root, path, content_hash, size, mtime_ns, inode, seen_ns, duration_s, remarks, metadata, first, n = row
+    number, root, path, content_hash, *state, duration_s, width, height, remarks, metadata, first, n = row
     return Video(
         root=text_to_path(root),
         path=text_to_path(path),
         content_hash=content_hash,
-        state=FileState(size, mtime_ns, inode, seen_ns),
+        state=FileState(*state),
         duration_s=duration_s,
+        width=width,
+        height=height,
         remarks=_remarks(remarks),
         id=number,
         metadata=json.loads(metadata),

@@ -4,7 +4,8 @@
     all         = one {"and" one}
     one         = "not" one | "(" expression ")" | comparison
     comparison  = field operator value | field ["not"] "in" "(" value {"," value} ")"
-    field       = "path" | "folder" | "duration" | "size" | "date" | "meta." KEY
+    field       = "path" | "folder" | "source" | "duration" | "size" | "date" | "width" | "height" | "resolution"
+                | "meta." KEY
     operator    = "=" | "!=" | "<" | "<=" | ">" | ">=" | "~"
 
 `~` compares with a pattern of `*`, `?` and `[...]`, where `*` stands for slashes as well. A comparison is true or
@@ -25,7 +26,7 @@ _TOKENS = re.compile(
     r"""\s*(?:
       (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     | (?P<date>\d{4}-\d\d(?:-\d\d(?:T\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d)?)?)?(?![\w.:-]))
-    | (?P<number>[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?:\s*(?:ms|s|min|h|[kKMGT]i?B|B)\b)?(?![\w.:-]))
+    | (?P<number>[+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?:\s*(?:ms|s|min|h|p|[kKMGT]i?B|B)\b)?(?![\w.:-]))
     | (?P<word>[^\W\d][\w-]*(?:\.(?:[\w-]+|"[^"]*"|'[^']*'))?)
     | (?P<sign><=|>=|!=|[=<>~(),])
     | (?P<end>$)

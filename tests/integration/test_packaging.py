@@ -96,7 +96,7 @@ def best(folder: Path, sentence: str) -> str | None:
         index: vmr.VideoIndex = vmr.open_index(folder)
     except vmr.IndexFileError:
         index = vmr.build_index("videos", folder, window_s=4, decode=vmr.DecodeOptions(num_workers=2))
-    hits: list[vmr.Hit] = index.search(sentence, k=3)
+    hits: vmr.SearchResult = index.search(sentence, k=3)
     vectors: NDArray[np.float32] = index.vectors
     print(len(index), vectors.shape, [hit.start_s for hit in hits])
     return hits[0].video if hits else None

@@ -31,13 +31,18 @@ VIDEOS = {
 }
 
 
+SIZES = [(1280, 720), (720, 1280), (640, 360), (3840, 2160), (0, 0), (320, 240)]
+"""Width and height of these videos, in pixels; those of the fifth are not known."""
+
+
 @pytest.fixture(scope="module")
 def snapshot():
     def fill(changes):
-        for path, (size, mtime_ns, duration_s, metadata) in VIDEOS.items():
+        for (width, height), (path, (size, mtime_ns, duration_s, metadata)) in zip(SIZES, VIDEOS.items(), strict=True):
             root = "/videos" if path.startswith("/videos") else "/other"
             state = FileState(size, mtime_ns, 1, mtime_ns)
-            video = NewVideo(root, path[len(root) + 1 :], b"", state, duration_s, (), ((0.0, duration_s),), {})
+            place, spans, sides = path[len(root) + 1 :], ((0.0, duration_s),), {"width": width, "height": height}
+            video = NewVideo(root, place, b"", state, duration_s, (), spans, {}, **sides)
             changes.set_metadata(changes.put_video(video), metadata)
 
     with index_in_memory(Path("index"), IndexSettings(None, None), fill) as reader, reader.snapshot() as snapshot:
@@ -78,6 +83,18 @@ A, B, C, D, T, E = VIDEOS
         ('path ~ "/other/cam07/*"', {E}),
         ('folder = "/"', set(VIDEOS)),
         ('folder != "/videos"', {E}),
+        ('source = "videos"', {A, B, C, D, T}),
+        ('source = "/videos/"', {A, B, C, D, T}),
+        ('source = "cam07"', set()),
+        ('source ~ "oth*"', {E}),
+        ('source ~ "/v*"', {A, B, C, D, T}),
+        ('source in ("other", "videos")', set(VIDEOS)),
+        ("width >= 1280", {A, D}),
+        ("height = 1280", {B}),
+        ("resolution >= 720p", {A, B, D}),  # the short side
+        ("resolution < 720", {C, E}),
+        ("not resolution < 720", {A, B, D, T}),  # of T it is not known
+        ("width != 640", {A, B, D, T, E}),
         ("duration < 5min", {A, B, E}),
         ("duration <= 5 min", {A, B, C, E}),
         ("duration = 1h", {D}),
@@ -144,7 +161,7 @@ def test_values_are_only_values(snapshot, text):
         ("path = cam07", r"at 'cam07' \(character 8\): a value is expected here; a text stands in quotes"),
         (
             "name = 'x'",
-            r"at \"name = 'x'\" \(character 1\): path, folder, duration, size, date or meta.KEY is expected",
+            r"at \"name = 'x'\" \(character 1\): path, folder, .*source or meta.KEY is expected",
         ),
         ("meta = 1", "meta.KEY is expected here"),
         ("size.x = 1", "meta.KEY is expected here"),
