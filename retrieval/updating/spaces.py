@@ -35,6 +35,8 @@ class VectorOptions:
             changes scores in the fourth digit.
         kind: of the FAISS file: "auto" by the number of rows, as in a new index, or "flat", "sq8", "hnsw", "ivf_flat",
             "ivf_sq8", "ivf_rabitq" or any string that FAISS's index_factory knows.
+        keep_tokens: also keep the tokens of all videos, for models that can re-rank, which makes re-ranked searches
+            faster. They lie in the folder `tokens` of the index. As long as it is there, each update keeps tokens.
 
     Raises:
         VmrError: the type is unknown, or the kind is no text.
@@ -42,8 +44,10 @@ class VectorOptions:
 
     dtype: DType | None = None
     kind: str | None = None
+    keep_tokens: bool = False
 
     def __post_init__(self) -> None:
+        check_type("keep_tokens", self.keep_tokens, bool)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise VmrError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         check_type("kind", self.kind, str, type(None))
@@ -134,6 +138,10 @@ class Spaces:
     def added(self, ids: Mapping[str, int]) -> None:
         """Note the ids of spaces whose commit has succeeded."""
         self._spaces = [replace(space, id=ids.get(space.name, space.id)) for space in self._spaces]
+
+    def loaded(self) -> dict[str, Encoder]:
+        """Name of a space -> its model, for those that were given or needed so far."""
+        return dict(self._encoders)
 
     def encoder(self, name: str) -> Encoder:
         """Return the model of a space, which is loaded at the first call.
