@@ -36,7 +36,7 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
 

@@ -95,9 +95,9 @@ TORCH_FREE = [
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/pip_weights.py",
     "vmr/models/runtime.py", "vmr/models/families/frames.py", "vmr/models/families/offline.py",
     "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
-    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py",
-    "retrieval/updating/*.py",
-    "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
+    "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",
+    "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.
