@@ -23,9 +23,10 @@ from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
 from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.filters import Filters
+from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
 from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
-from vmr.retrieval.searching.search import Wanted, find_moments, hit_of, score_curve
+from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Window
@@ -95,7 +96,7 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
-        self._filters = Filters()
+        self._filters, self._calibrations = Filters(), Calibrations()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
@@ -245,13 +246,19 @@ class VideoIndex:
         matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
         with self._compared(query, wanted.where) as (rows, asked):
             found, settings = find_moments(rows, wanted, asked.seed), rows.snapshot.settings
-        hits, remarks = [hit_of(one, self.space) for one in found], ()
+            calibration = self._calibrations.current(rows.snapshot, self.space)
+        meaning = Meaning.of([one.moment.score for one in found], asked, calibration)
+        if wanted.min_match is not None:
+            found = found[: meaning.num_from(wanted.min_match)]
+        hits, remarks = hits_of(found, self.space, meaning.matches), ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
             hits, remarks = reranked.in_order(hits)
         took_ms = 1000 * (time.perf_counter() - started)
-        return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
+        return SearchResult(
+            tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks
+        )
 
     def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
         """Score a video over time.
