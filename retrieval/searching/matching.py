@@ -62,7 +62,5 @@ class Meaning:
             VmrError: it is not known what scores mean.
         """
         if self.matches is None:
-            raise VmrError(
-                "min_match needs a sentence, and an index that is calibrated: vmr-index build calibrates it"
-            )
+            raise VmrError("min_match needs a sentence, and an index that is calibrated: vmr-index build calibrates it")
         return sum(match >= min_match for match in self.matches)
