@@ -4,8 +4,8 @@ Real clips of 3 to 24 s are joined into videos, four to six each. Every clip is 
 video, and the best moment is compared with the seconds that the clip takes: the intersection over the union, 0 if they
 have nothing in common. Constants of `vmr.retrieval.searching.moments` were chosen on the videos with even numbers.
 
-`DIR` holds `clips.jsonl`, one clip a line: `id`, `video` (a path below DIR), `written_caption`, and `caption_source` and
-`dataset` (those that are "label" and "ucf101" are left out); `originals` holds longer files of some clips, by their ids.
+`DIR` holds `clips.jsonl`, one clip a line: `id`, `video` (a path below DIR), `written_caption`, `caption_source` and
+`dataset` ("label" and "ucf101" are left out). Its folder `originals` holds longer files of some clips, by their ids.
 """
 
 import argparse
