@@ -69,8 +69,8 @@ ALLOWED = {
     f"models.video_text {MODEL_BASE}",
     "retrieval.embedding": "data data.decoding models.encoder retrieval.reranking",
     "retrieval.reranking": "models.encoder",
-    "retrieval.searching": "data.decoding models.encoder retrieval retrieval.reranking retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.searching": "data.decoding models.encoder retrieval retrieval.calibration retrieval.embedding "
+    "retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.calibration": "models.encoder retrieval retrieval.storage retrieval.vectors",
