@@ -75,9 +75,10 @@ ALLOWED = {
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.storage "
     "retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
-    "retrieval.embedding retrieval.storage retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
-    "retrieval.embedding retrieval.searching retrieval.storage retrieval.updating retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.searching retrieval.storage retrieval.updating "
+    "retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -90,8 +91,9 @@ TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
-    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py", "retrieval/updating/*.py",
-    "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py",
+    "retrieval/updating/*.py", "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py",
+    "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.
