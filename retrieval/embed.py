@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
 
@@ -29,6 +29,7 @@ from vmr.progress import progress_bar
 from vmr.retrieval.embedding.pipeline import EmbeddedVideo, Pipeline
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.reranking.token_files import TokenSpool
 from vmr.retrieval.tokens import TokenStore
 
 At = Callable[[str, float], object]
@@ -149,6 +150,7 @@ def embed_each(
     *,
     decode: DecodeOptions = DecodeOptions(),
     at: At | None = None,
+    tokens_in: Path | None = None,
 ) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
     """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
 
@@ -161,14 +163,15 @@ def embed_each(
         segmenter: into which segments to cut each video; None for whole videos.
         decode: how videos are decoded.
         at: is told how far a video is, after each of its segments.
+        tokens_in: also give the tokens of those encoders that can match, in temporary files of this folder.
 
     Yields:
         For each video, in any order: one result of each encoder, or why it failed.
     """
     _check(encoders, tokens=False)
     let_torch_threads_sleep()
-    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None)
-    results = [_EncoderResults(encoder, run, tokens=False) for encoder in encoders]
+    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None, tokens_in)
+    results = [_EncoderResults(encoder, run, tokens=tokens_in is not None) for encoder in encoders]
     with DecodePool(run.frames, segmenter, decode) as pool:
         for end in _embed_missing(pool.decode(paths), results, at):
             if isinstance(end, DecodeFailure):
@@ -200,6 +203,7 @@ class _Run:
     decode: DecodeOptions
     cache: FeatureCache | None
     temporary: tempfile.TemporaryDirectory[str] | None
+    tokens_in: Path | None = None
 
 
 class _EncoderResults:
@@ -233,16 +237,21 @@ class _EncoderResults:
         """Whether a video was not found in the cache."""
         return path not in self.done
 
-    def keep(self, video: EmbeddedVideo, tokens: NDArray[np.float32] | None) -> None:
+    def new_tokens(self) -> TokenSpool | list[NDArray[np.float32]]:
+        """Return what takes the tokens of a video, batch by batch."""
+        return [] if self._run.tokens_in is None else TokenSpool(self._run.tokens_in)
+
+    def keep(self, video: EmbeddedVideo, tokens: TokenSpool | list[NDArray[np.float32]] | None) -> None:
         """Add a finished video, and put it into the cache unless the file changed while it was decoded."""
         if not np.isfinite(video.vectors).all():
             raise ModelError(
                 f"{video.path}: {self.encoder.name} makes vectors that are not finite: its weights are damaged"
             )
-        self.done[video.path] = video
+        self.done[video.path] = replace(video, tokens=tokens) if isinstance(tokens, TokenSpool) else video
         content = self._contents.get(video.path)
         if self._run.cache is not None and content is not None and content.state == state_of(video.path):
-            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors, video.remarks), tokens)
+            all_tokens = np.concatenate(tokens) if isinstance(tokens, list) else None
+            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors, video.remarks), all_tokens)
 
     def token_store(self) -> TokenStore | None:
         """Return the store of the tokens, if they were asked for."""

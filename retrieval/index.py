@@ -24,6 +24,7 @@ from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
 from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
+from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
 from vmr.retrieval.searching.search import Wanted, find_moments, hit_of, score_curve
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
@@ -147,7 +148,7 @@ class VideoIndex:
     def info(self) -> IndexInfo:
         """What the index holds, and how that was made."""
         with self._reader.snapshot() as snapshot:
-            return describe(snapshot, self.space)
+            return describe(snapshot, self.space, self.folder)
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -217,8 +218,9 @@ class VideoIndex:
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
-            rerank: let the encoder compare the query with this many of the best moments token by token, and order them
-                anew; 20 to 100 is sensible.
+            rerank: let the encoder compare the sentence with this many of the best moments token by token, and put
+                those that it prefers first; 20 to 100 is sensible. Moments that cannot be compared, because their
+                videos are gone or have changed, come after these.
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
@@ -228,7 +230,7 @@ class VideoIndex:
 
         Raises:
             VmrError: the query is empty, no vector of the space, or no moment of the index; an option is out of range
-                or `where` is no condition; the message says which.
+                or `where` is no condition; or the encoder cannot re-rank; the message says which.
         """
         started = time.perf_counter()
         wanted = Wanted.checked(
@@ -240,10 +242,16 @@ class VideoIndex:
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
         )
+        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
         with self._compared(query, wanted.where) as (rows, asked):
-            found = find_moments(rows, wanted, asked.seed)
-        hits = tuple(hit_of(one, self.space) for one in found)
-        return SearchResult(hits, asked.text, str(self.folder), 1000 * (time.perf_counter() - started), None)
+            found, settings = find_moments(rows, wanted, asked.seed), rows.snapshot.settings
+        hits, remarks = [hit_of(one, self.space) for one in found], ()
+        if matcher is not None:
+            moments = [one.moment for one in found[:rerank]]
+            reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
+            hits, remarks = reranked.in_order(hits)
+        took_ms = 1000 * (time.perf_counter() - started)
+        return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
 
     def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
         """Score a video over time.

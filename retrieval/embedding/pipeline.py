@@ -17,6 +17,7 @@ from vmr.data.decoding.segments import DecodedSegment, Frame
 from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure
 from vmr.data.remark import Remark
 from vmr.models.encoder import Encoder, FrameEncoder, Matcher
+from vmr.retrieval.reranking.token_files import TokenSpool
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,6 +41,7 @@ class EmbeddedVideo:
         remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
         width: of its pictures, upright, in pixels; 0 if the vectors come from a cache.
         height: likewise.
+        tokens: the tokens of the segments, if `embed_each` was asked for them; to be closed.
     """
 
     path: str
@@ -48,6 +50,7 @@ class EmbeddedVideo:
     remarks: tuple[Remark, ...] = ()
     width: int = 0
     height: int = 0
+    tokens: TokenSpool | None = None
 
 
 class Results(Protocol):
@@ -64,8 +67,11 @@ class Results(Protocol):
     def lacks(self, path: str) -> bool:
         """Whether the vectors of a video are wanted."""
 
-    def keep(self, video: EmbeddedVideo, tokens: Vectors | None) -> None:
-        """Take a finished video, and its tokens (S, N, C) if they are wanted."""
+    def new_tokens(self) -> TokenSpool | list[Vectors]:
+        """Return what takes the tokens of a video, (b, N, C) at a time, if they are wanted."""
+
+    def keep(self, video: EmbeddedVideo, tokens: TokenSpool | list[Vectors] | None) -> None:
+        """Take a finished video, and its tokens if they are wanted."""
 
 
 class Pipeline:
@@ -164,7 +170,7 @@ class _SegmentVectors:
         self._matcher = result.encoder if result.with_tokens and isinstance(result.encoder, Matcher) else None
         self._waiting: list[NDArray[np.uint8]] = []
         self._vectors: list[Vectors] = []
-        self._tokens: list[Vectors] = []
+        self._tokens = None if self._matcher is None else result.new_tokens()
 
     @property
     def num_waiting(self) -> int:
@@ -183,16 +189,16 @@ class _SegmentVectors:
             return
         batch = torch.from_numpy(np.stack(self._waiting))  # (b, T, 3, S, S)
         self._waiting.clear()
-        if self._matcher is None:
+        if self._matcher is None or self._tokens is None:
             self._vectors.append(_array(self._encoder.encode_video(batch)))
             return
         features = self._matcher.video_features(batch)
         self._vectors.append(_array(features.vectors))
         self._tokens.append(_array(features.tokens))
 
-    def vectors(self) -> tuple[Vectors, Vectors | None]:
-        """The vectors (S, D), and the tokens (S, N, C) if they are wanted."""
-        return np.concatenate(self._vectors), np.concatenate(self._tokens) if self._tokens else None
+    def vectors(self) -> tuple[Vectors, TokenSpool | list[Vectors] | None]:
+        """The vectors (S, D), and the tokens if they are wanted."""
+        return np.concatenate(self._vectors), self._tokens
 
 
 class _FrameVectors:

@@ -26,6 +26,7 @@ from vmr.retrieval.embed import let_torch_threads_sleep
 from vmr.retrieval.embedding.pipeline import BATCH_SEGMENTS, EmbeddedVideo, Pipeline
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.schema import PAGE_BYTES
+from vmr.retrieval.updating.keeping import tokens_of_window
 from vmr.retrieval.updating.spaces import frames_of
 from vmr.retrieval.vectors.kinds import AUTO, Thresholds, factory_of_space, has_lists
 
@@ -51,7 +52,8 @@ class BuildEstimate:
         spread: by which part of `wall_s` it may take more or less: two standard errors over the videos of the sample.
         cpu_s: seconds of CPU time, of all processes.
         num_rows: windows of the index.
-        index_bytes: size of the index on the disk.
+        index_bytes: size of the index on the disk, without tokens.
+        tokens_bytes: size of the tokens, if they are kept; 0 if no encoder has any.
         memory_bytes: the most memory that this process and the decoding processes will use.
     """
 
@@ -66,6 +68,7 @@ class BuildEstimate:
     cpu_s: float
     num_rows: int
     index_bytes: int
+    tokens_bytes: int
     memory_bytes: int
 
 
@@ -123,6 +126,7 @@ def estimate_build(
         ),
         num_rows=sum(rows),
         index_bytes=_table_bytes(rows) + vector_bytes,
+        tokens_bytes=sum(rows) * sum(tokens_of_window(encoder) for encoder in encoders),
         memory_bytes=peak_bytes() + workers_bytes + 4 * sum(rows) * max(each.embed_dim for each in encoders),
     )
 
@@ -268,7 +272,10 @@ class _Unkept:
     def lacks(self, path: str) -> bool:
         return True
 
-    def keep(self, video: EmbeddedVideo, tokens: NDArray[np.float32] | None) -> None:
+    def new_tokens(self) -> list[NDArray[np.float32]]:
+        return []
+
+    def keep(self, video: EmbeddedVideo, tokens: object) -> None:
         return
 
 

@@ -19,6 +19,7 @@ from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.cutting import check_settings, options_of, settings_of
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
+from vmr.retrieval.updating.keeping import KeptTokens, remove_others
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions, make_plan
 from vmr.retrieval.updating.spaces import AnyEncoder, Spaces, VectorOptions
@@ -200,6 +201,8 @@ def remove_videos(index: str | Path, patterns: Sequence[str | Path] = (), where:
                 if any(_matches(failure, pattern) for pattern in wanted):
                     changes.remove_failure(failure.root, failure.path)
         make_files(writer)
+        with writer.reader.snapshot() as snapshot:
+            remove_others(folder, snapshot)
     return Update(removed=[video.file for video in matching.values()])
 
 
@@ -229,13 +232,16 @@ def _update(
     )
     for space in spaces:
         vectors.check(space.dim)
-    work = Work(folder, listing, spaces, segments, update, decode, hooks=hooks)
+    tokens = KeptTokens(folder.folder, spaces, vectors.keep_tokens)
+    work = Work(folder, listing, spaces, segments, update, decode, tokens=tokens, hooks=hooks)
     try:
         done = work.run()
         if vectors.kind is not None:
             _set_kind(folder.writer, vectors.kind)
         make_files(folder.writer)
         keep_calibrated(folder.writer, spaces.loaded())
+        with folder.reader.snapshot() as snapshot:
+            remove_others(folder.folder, snapshot)
     except KeyboardInterrupt:
         if folder.is_fresh:
             raise

@@ -60,6 +60,7 @@ def print_estimate(
         ("time", f"{duration_in_words(low_s)} to {duration_in_words(high_s)} on this machine, {speed:.3g} x real time"),
         ("CPU time", duration_in_words(cost.cpu_s)),
         ("index", f"{cost.num_rows:,} rows, {format_bytes(cost.index_bytes)}"),
+        *([("tokens", f"{format_bytes(cost.tokens_bytes)} more with --keep-tokens")] if cost.tokens_bytes else []),
         ("memory", f"{format_bytes(cost.memory_bytes)} of all processes"),
     ]
     print_table(f"{out} by {', '.join(model.name for model in models)}; nothing is written", ("", ""), rows)

@@ -66,6 +66,7 @@ class SegmentsJob:
                 float(question["duration_s"]),
                 *(int(question[name]) for name in ("num_frames", "height", "width")),
                 None if cuts_s is None else tuple(float(cut_s) for cut_s in cuts_s),
+                self.path,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WorkerMessageError from error
