@@ -19,8 +19,12 @@ class IndexInfo:
         dtype: how they are stored: "float16" or "float32".
         num_frames: frames of a window.
         reader: the library that decoded the videos, see `vmr.VideoReader`.
-        window_s: seconds that one window covers; None for whole videos.
+        segments: "fixed" or "shots", see `vmr.retrieval.storage.records.IndexSettings`.
+        window_s: seconds that one window covers, or at most covers; None for whole videos.
         stride_s: seconds from the start of one window to the start of the next.
+        whole_video: whether each video of several windows has one more, which covers all of it.
+        keyframes: whether only key frames were decoded.
+        skip_still: how different a frame must be from the one before to be encoded; 0 if all are encoded.
         roots: the folders of the videos, as absolute paths.
         spaces: the names of all vector spaces.
         num_videos: videos with at least one window.
@@ -41,8 +45,12 @@ class IndexInfo:
     dtype: str
     num_frames: int
     reader: str
+    segments: str
     window_s: float | None
     stride_s: float | None
+    whole_video: bool
+    keyframes: bool
+    skip_still: float
     roots: tuple[str, ...]
     spaces: tuple[str, ...]
     num_videos: int
@@ -74,8 +82,12 @@ def describe(snapshot: Snapshot, space: Space, folder: Path) -> IndexInfo:
         dtype=space.dtype,
         num_frames=space.frames["num_frames"],
         reader=space.frames["reader"],
+        segments=settings.segments,
         window_s=settings.window_s,
         stride_s=settings.stride_s,
+        whole_video=settings.whole_video,
+        keyframes=space.frames.get("keyframes", False),
+        skip_still=space.frames.get("skip_still", 0.0),
         roots=tuple(sorted(snapshot.roots().values())),
         spaces=tuple(each.name for each in snapshot.spaces()),
         num_videos=snapshot.num_videos(),

@@ -139,6 +139,10 @@ class Spaces:
         """Note the ids of spaces whose commit has succeeded."""
         self._spaces = [replace(space, id=ids.get(space.name, space.id)) for space in self._spaces]
 
+    def loaded(self) -> dict[str, Encoder]:
+        """Name of a space -> its model, for those that were given or needed so far."""
+        return dict(self._encoders)
+
     def encoder(self, name: str) -> Encoder:
         """Return the model of a space, which is loaded at the first call.
 

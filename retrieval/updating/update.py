@@ -9,6 +9,7 @@ from vmr.checks import check_path, check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder, check_encoder
+from vmr.retrieval.calibration.kept import keep_calibrated
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
@@ -238,6 +239,7 @@ def _update(
         if vectors.kind is not None:
             _set_kind(folder.writer, vectors.kind)
         make_files(folder.writer)
+        keep_calibrated(folder.writer, spaces.loaded())
         with folder.reader.snapshot() as snapshot:
             remove_others(folder.folder, snapshot)
     except KeyboardInterrupt:

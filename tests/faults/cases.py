@@ -24,6 +24,8 @@ from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
 from vmr.cli import eval as eval_command
+from vmr.cli.search.history import MAX_LINES, History
+from vmr.cli.search.hits import label_of
 from vmr.data.annotations.records import Record, RecordTable, cached_table
 from vmr.data.shapes.files import make_shapes
 from vmr.data.sources.spool import Spool
@@ -354,7 +356,18 @@ def report_a_protocol(folder: Path, version: int) -> None:
 
 
 def draw_a_sheet(folder: Path, version: int) -> None:
-    save_contact_sheet([("a dog " * version, [])], folder / "sheet.png")
+    save_contact_sheet([("a dog " * version, [])], folder / "sheet.png", label_of)
+
+
+def begin_a_long_history(folder: Path) -> None:
+    (folder / "history").write_text("a dog\n" * (MAX_LINES + 1))  # so long that it is written anew
+
+
+def remember_queries(folder: Path, version: int) -> None:
+    del version
+    history = History(folder / "history")
+    history.add("a cat")
+    history.close()
 
 
 def sheet(folder: Path) -> object:
@@ -420,6 +433,7 @@ CASES = {
     "findings of vmr-data check": Case(report_findings, text_of("findings.json")),
     "inventory of vmr-data check": Case(report_a_protocol, text_of("inventory.json")),
     "contact sheet": Case(draw_a_sheet, absent_or(sheet, "sheet.png")),
+    "history of queries": Case(remember_queries, nothing_kept, begin_a_long_history, replaces=False, is_cache=True),
     "footage of the demo": Case(copy_footage, copied, in_parts=True),
 }
 

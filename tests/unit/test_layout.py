@@ -72,6 +72,7 @@ ALLOWED = {
     "retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
+    "retrieval.calibration": "models.encoder retrieval retrieval.storage retrieval.vectors",
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.reranking "
     "retrieval.storage retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
@@ -91,7 +92,7 @@ TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
-    "retrieval/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py", "retrieval/updating/*.py",
+    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py", "retrieval/updating/*.py",
     "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}

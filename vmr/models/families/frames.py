@@ -46,7 +46,7 @@ def fixed_batches(frames: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.u
         uint8 (size, 3, S, S).
     """
     for start in range(0, len(frames), size):
-        batch = np.ascontiguousarray(frames[start : start + size])
+        batch = frames[start : start + size].copy()  # with strides that torch takes
         if len(batch) < size:
             black = np.zeros((size - len(batch), *frames.shape[1:]), np.uint8)
             batch = np.concatenate([batch, black])
