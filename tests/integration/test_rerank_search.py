@@ -94,6 +94,21 @@ def test_the_rank_in_the_report_is_the_place_in_the_search(shapes, evaluated, en
     assert num_found >= 12
 
 
+def test_a_person_is_told_which_moments_were_not_re_ranked(shapes, evaluated, tmp_path):
+    made = Path(shutil.copytree(shapes / "index", tmp_path / "index", ignore=shutil.ignore_patterns(TOKENS)))
+    gone = Path(evaluated[1][0])
+    text = evaluated[0][0]
+    gone.rename(tmp_path / gone.name)
+    try:
+        done = run_here("vmr-search", made, text, "--k", 5, "--rerank", K)
+    finally:
+        (tmp_path / gone.name).rename(gone)
+    assert done.returncode == 0, done.stderr
+    told, header, *rows = done.stdout.splitlines()[1:]
+    assert told == (f"not re-ranked: 1 of {K} moments, which come after the others; first: {gone}: no such file")
+    assert "re-ranked" in header and len(rows) == 5 and not any(gone.name in row for row in rows)
+
+
 def test_offline_is_told_that_it_has_no_tokens(shapes, tmp_path):
     line = refused(run_here("vmr-index", "build", shapes / "clips", "--out", tmp_path / "index", "--keep-tokens"))
     assert line == (
