@@ -57,6 +57,8 @@ def print_result(
         console.print(Text(printable(result.query if title is None else title), "bold"), soft_wrap=True)
         if result.nothing_close and hits:
             console.print(Text(_NOTHING_CLOSE, "yellow"))
+        for remark in result.remarks:
+            console.print(Text(printable(remark), "yellow"), soft_wrap=True)
     if hits:
         with console.capture() as drawn:
             console.print(_table(hits, roots, first, console))
