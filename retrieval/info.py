@@ -1,7 +1,9 @@
 """The description of an index: what it holds, and how that was made."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from vmr.retrieval.reranking.token_files import TokenFolder
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
 
@@ -33,6 +35,8 @@ class IndexInfo:
         created: when the index was made, in ISO 8601, UTC.
         vmr_version: which version of vmr made it.
         kind: the kind of FAISS file that vectors are searched in; "exact" while all of them are in memory.
+        num_tokens: videos whose tokens are kept for re-ranking, counted once for each encoder.
+        tokens_bytes: size of these tokens on the disk.
     """
 
     encoder: str
@@ -57,16 +61,19 @@ class IndexInfo:
     created: str
     vmr_version: str
     kind: str
+    num_tokens: int
+    tokens_bytes: int
 
 
-def describe(snapshot: Snapshot, space: Space) -> IndexInfo:
+def describe(snapshot: Snapshot, space: Space, folder: Path) -> IndexInfo:
     """Describe an index.
 
     Args:
         snapshot: what it holds.
         space: one of its spaces.
+        folder: the folder of the index.
     """
-    settings = snapshot.settings
+    settings, tokens = snapshot.settings, TokenFolder(folder)
     generations = snapshot.generations(space.id)
     return IndexInfo(
         encoder=space.encoder,
@@ -91,4 +98,6 @@ def describe(snapshot: Snapshot, space: Space) -> IndexInfo:
         created=snapshot.meta("created"),
         vmr_version=snapshot.meta("vmr_version"),
         kind=generations[0].kind if generations else "exact",
+        num_tokens=len(tokens.names()),
+        tokens_bytes=tokens.num_bytes(),
     )

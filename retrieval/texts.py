@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.models.encoder import Encoder, TextLimited, check_encoder, check_texts
+from vmr.models.encoder import Encoder, TextLimited, TextVectors, check_encoder, check_texts
 
 if TYPE_CHECKING:
     from vmr.retrieval.feature_cache import FeatureCache
@@ -48,8 +48,15 @@ def embed_texts(texts: Sequence[str], encoder: Encoder, *, cache: FeatureCache |
     row_of_text = {text: row for row, text in enumerate(dict.fromkeys(texts))}
     distinct = list(row_of_text)
     batches = [distinct[start : start + TEXTS_AT_ONCE] for start in range(0, len(distinct), TEXTS_AT_ONCE)] or [[]]
-    each = np.concatenate([encoder.encode_text(batch).float().cpu().numpy() for batch in batches])
+    each = np.concatenate([_vectors(batch, encoder) for batch in batches])
     vectors: NDArray[np.float32] = each[[row_of_text[text] for text in texts]]
     if cache is not None:
         cache.put_texts(key, vectors)
+    return vectors
+
+
+def _vectors(texts: Sequence[str], encoder: Encoder) -> NDArray[np.float32]:
+    if isinstance(encoder, TextVectors):
+        return encoder.text_vectors(texts)
+    vectors: NDArray[np.float32] = encoder.encode_text(texts).float().cpu().numpy()
     return vectors

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
@@ -14,14 +13,16 @@ from vmr.models.encoder import Encoder
 from vmr.progress import VideoProgress
 from vmr.retrieval.embed import At, EmbeddedVideo, embed_each
 from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
+from vmr.retrieval.updating.keeping import KeptTokens
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
-from vmr.retrieval.updating.spaces import Spaces
+from vmr.retrieval.updating.spaces import Spaces, frames_of
 from vmr.retrieval.vectors.generations import make_files
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
@@ -67,9 +68,10 @@ class Work:
         folder: the folder of the index, locked.
         listing: the files.
         spaces: the spaces to fill.
-        segmenter: cuts videos into windows.
+        segments: how videos are cut, and which frames are taken.
         update: how files are compared with the index.
         decode: how videos are decoded.
+        tokens: those that the index keeps.
         hooks: what to ask and to tell meanwhile.
     """
 
@@ -78,14 +80,15 @@ class Work:
         folder: UpdatedFolder,
         listing: Listing,
         spaces: Spaces,
-        segmenter: Segmenter | None,
+        segments: SegmentOptions,
         update: UpdateOptions,
         decode: DecodeOptions,
         *,
+        tokens: KeptTokens,
         hooks: Hooks,
     ) -> None:
-        self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
-        self._update, self._decode, self._hooks = update, decode, hooks
+        self._folder, self._listing, self._spaces, self._segments = folder, listing, spaces, segments
+        self._update, self._decode, self._tokens, self._hooks = update, decode, tokens, hooks
         self.done = Update()
         self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
         self._known: dict[str, Video] = {}
@@ -228,11 +231,12 @@ class Work:
                 is_new = ids[name] == 0
                 if is_new or snapshot.num_windows(ids[name]) < total:
                     have[name] = set() if is_new else set(snapshot.video_ranges(ids[name])[:, 0].tolist())
-            videos = list(snapshot.videos()) if have else []
+            videos = list(snapshot.videos()) if have or self._tokens.is_asked else []
         jobs: dict[tuple[str, ...], list[Job]] = {}
         failed = {failure.video for failure in (*self.done.failed, *self.done.failed_before)}
         for video in videos:
-            names = tuple(name for name, windows in have.items() if video.first_window not in windows)
+            without = {name for name, windows in have.items() if video.first_window not in windows}
+            names = tuple(name for name in group if name in without or self._tokens.lacks(name, video))
             state = self._listing.files.get(video.file)
             if names and state is not None and state.is_same(video.state) and not self._is_hopeless(video.file, failed):
                 jobs.setdefault(names, []).append(Job(video.file, state, video.content_hash))
@@ -276,7 +280,9 @@ class Work:
         by_file = {job.file: job for job in jobs}
         if not by_file:
             return
-        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode, at=at)) as ends:
+        frames, segmenter = frames_of(encoders[0], self._segments), self._segments.segmenter()
+        options = {"decode": self._decode, "at": at, "tokens_in": self._tokens.spool_in}
+        with closing(embed_each(by_file, encoders, frames, segmenter, **options)) as ends:
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
@@ -286,6 +292,7 @@ class Work:
         assert job.state is not None and job.content_hash is not None
         root, path = self._place(job.file)
         about, state, found = videos[0], job.state, job.content_hash
+        self._tokens.put(found, names, videos)
 
         def change(changes: Changes, ids: Mapping[str, int]) -> None:
             changes.put_video(
@@ -296,6 +303,8 @@ class Work:
                     state=state,
                     duration_s=max(end_s for _, end_s in about.spans),
                     remarks=about.remarks,
+                    width=about.width,
+                    height=about.height,
                     spans=about.spans,
                     vectors={ids[name]: video.vectors for name, video in zip(names, videos, strict=True)},
                 )
@@ -304,18 +313,22 @@ class Work:
         self._commit_vectors(change, about)
 
     def _add(self, job: Job, names: Sequence[str], videos: Sequence[EmbeddedVideo]) -> None:
-        """Commit the vectors of a video in further spaces."""
+        """Commit the vectors of a video in spaces that lack it, and keep its tokens."""
+        ids = self._spaces.ids()
         with self._folder.reader.snapshot() as snapshot:
             video = snapshot.video_at(job.file)
             assert video is not None
             spans = tuple((window.start_s, window.end_s) for window in snapshot.windows([video.id]))
+            has = {name for name in names if ids[name] and any(snapshot.blocks_of(ids[name], [video.first_window]))}
         if spans != videos[0].spans:
             self._fail(job, "is cut into other windows than before: remove it from the index and add it again")
             return
+        self._tokens.put(video.content_hash, names, videos)
 
         def change(changes: Changes, ids: Mapping[str, int]) -> None:
             for name, each in zip(names, videos, strict=True):
-                changes.add_vectors(video.id, ids[name], each.vectors)
+                if name not in has:
+                    changes.add_vectors(video.id, ids[name], each.vectors)
             changes.remove_failure(video.root, video.path)
 
         self._commit_vectors(change, videos[0])

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 from vmr.errors import ModelError, VmrError
 from vmr.models.catalogue import load_model
+from vmr.models.encoder import FrameEncoder
 
 open_clip = pytest.importorskip("open_clip")
 
@@ -44,6 +46,25 @@ def test_a_video_is_the_mean_of_its_unit_frames(encoder):
         )
     expected = normalize(one_by_one.mean(0), dim=-1)
     torch.testing.assert_close(encoder.encode_video(video)[1], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_frame_has_the_same_features_whatever_else_is_in_the_batch(encoder):
+    frames = np.random.default_rng(0).integers(0, 256, (11, 3, 32, 32), dtype=np.uint8)  # more than one batch
+    features = encoder.encode_frames(frames)
+    assert isinstance(encoder, FrameEncoder) and len(frames) > encoder.frames_at_once
+    assert features.shape == (11, encoder.embed_dim) and encoder.encode_frames(frames[:0]).shape == (0, 32)
+    order = np.random.default_rng(1).permutation(11)
+    assert np.array_equal(encoder.encode_frames(frames[order]), features[order])
+    for number in range(11):
+        assert np.array_equal(encoder.encode_frames(frames[number : number + 1])[0], features[number])
+
+
+def test_a_video_is_made_of_its_frames(encoder):
+    videos = np.random.default_rng(0).integers(0, 256, (3, 5, 3, 32, 32), dtype=np.uint8)
+    features = encoder.encode_frames(videos.reshape(-1, 3, 32, 32)).reshape(3, 5, -1)
+    pooled = encoder.pool_frames(features)
+    assert np.array_equal(encoder.encode_video(torch.from_numpy(videos)).numpy(), pooled)
+    assert np.array_equal(encoder.pool_frames(features[1:2])[0], pooled[1])
 
 
 def test_unit_vectors_and_text_batches(encoder):

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, BertModel
 
 from vmr.errors import MissingExtraError, ModelError, VmrError
 from vmr.models.catalogue import load_model
-from vmr.models.encoder import fingerprint
+from vmr.models.encoder import FrameEncoder, TextVectors, fingerprint
 from vmr.models.families import offline as family
 from vmr.models.families.offline import OfflineEncoder, imagenet_class_names
 from vmr.models.pip_weights import minilm_folder
@@ -29,6 +29,30 @@ def test_unit_vectors_of_one_space(offline, noise):
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
 
 
+def test_a_video_is_made_of_its_frames(offline, noise):
+    """Bit for bit, however its frames are divided into batches, and whichever videos are pooled together."""
+    assert isinstance(offline, FrameEncoder) and isinstance(offline, TextVectors)
+    frames = noise.flatten(0, 1).numpy()
+    features = offline.encode_frames(frames)
+    assert features.shape == (24, 1000) and offline.encode_frames(frames[:0]).shape == (0, 1000)
+    assert np.array_equal(
+        np.concatenate([offline.encode_frames(frames[:5]), offline.encode_frames(frames[5:])]), features
+    )
+    assert np.array_equal(offline.encode_frames(frames[::-1]), features[::-1])
+    pooled = offline.pool_frames(features.reshape(3, 8, 1000))
+    assert np.array_equal(offline.encode_video(noise).numpy(), pooled)
+    assert np.array_equal(offline.pool_frames(features[None, 8:16])[0], pooled[1])
+    assert offline.pool_frames(features[None, :3]).shape == (1, 384)
+
+
+def test_a_text_has_the_same_vector_in_every_batch(offline):
+    texts = ["a dog", "two cats " * 40, "", "a man rides a horse along the beach"]
+    vectors = offline.text_vectors(texts)
+    for text, vector in zip(texts, vectors, strict=True):
+        assert np.array_equal(offline.text_vectors([text])[0], vector)
+    assert np.array_equal(offline.encode_text(texts).numpy(), vectors)
+
+
 def test_no_texts_give_no_vectors(offline):
     assert offline.encode_text([]).shape == (0, offline.embed_dim)
 
@@ -40,7 +64,8 @@ def test_conse_by_hand(offline, monkeypatch):
     probabilities[0, 10], probabilities[0, 20] = 0.81, 0.16
     monkeypatch.setattr(offline, "classifier", lambda images: probabilities.log().expand(len(images), -1))
     video = torch.zeros(1, 4, 3, 224, 224, dtype=torch.uint8)
-    mixture = 0.7714 * offline.class_vectors[10] + 0.2286 * offline.class_vectors[20] - offline.class_vectors.mean(0)
+    classes = torch.from_numpy(offline.class_vectors)
+    mixture = 0.7714 * classes[10] + 0.2286 * classes[20] - classes.mean(0)
     expected = mixture / mixture.norm()
     torch.testing.assert_close(offline.encode_video(video)[0], expected, atol=1e-4, rtol=0)
 
@@ -56,7 +81,7 @@ def test_the_classifier_knows_what_it_sees(offline, footage):
 
 def test_the_class_vectors_that_come_with_vmr_are_those_of_the_names(offline):
     computed = offline.encode_text([family.CLASS_PROMPT.format(name) for name in imagenet_class_names()])
-    torch.testing.assert_close(offline.class_vectors, computed, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.from_numpy(offline.class_vectors), computed, atol=1e-6, rtol=0)
 
 
 def test_the_fingerprint_is_that_of_all_weights_and_constants(offline):

@@ -26,6 +26,7 @@ PACKAGE_OF = {
     "PIL": "pillow",
     "faiss": "faiss-cpu",
     "open_clip": "open_clip_torch",
+    "scenedetect": "scenedetect-headless",
     "triton": "torch",
     "yaml": "pyyaml",
 }

@@ -85,9 +85,9 @@ def test_nothing_readable_is_an_error(offline):
 
 
 def test_vectors_that_are_not_finite_are_an_error(data, offline, monkeypatch):
-    broken = offline.class_vectors.clone()
+    broken = offline.class_vectors.copy()
     broken[7] = float("nan")
-    monkeypatch.setitem(offline.__dict__, "class_vectors", broken)
+    monkeypatch.setattr(offline, "class_vectors", broken)
     with pytest.raises(ModelError, match=r"\.mp4: offline makes vectors that are not finite"):
         evaluate(data, offline)
 

@@ -6,9 +6,11 @@ import pytest
 from vmr.data.decoding.sampling import (
     check_rule,
     fps_indices,
+    grid_indices,
     middle_indices,
     rand_indices,
     sample_indices,
+    shown_at,
     trimmed_length,
     window_indices,
 )
@@ -174,3 +176,101 @@ def test_a_window_without_a_frame_takes_the_nearest():
     assert window_indices(sparse, 2, 4.0, 5.0).tolist() == [0, 0]
     assert window_indices(sparse, 2, 6.0, 7.0).tolist() == [1, 1]
     assert window_indices(sparse, 2, 25.0, 30.0).tolist() == [2, 2]
+
+
+STEADY = np.arange(500) * 0.04  # 20 s at 25 frames a second
+
+
+def on_grid(spans, timestamps_s=STEADY, duration_s=20.0, num_frames=4, window_s=4.0, keys=None):
+    keys = None if keys is None else np.array(keys)
+    return grid_indices(np.array(timestamps_s), duration_s, num_frames, spans, window_s, keys).tolist()
+
+
+def test_a_frame_is_shown_until_the_next_begins():
+    shown = np.array([0.0, 0.5, 10.0])
+    times_s = np.array([-1.0, 0.0, 0.4, 0.5 - 1e-9, 0.5, 9.99, 10.0, 99.0])
+    assert shown_at(shown, times_s).tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+
+
+def test_full_windows_take_the_points_of_the_grid_and_share_them():
+    # 8 points in 8 s: 0.5 s, 1.5 s, ...; frame 12 is shown from 0.48 s on, frame 37 from 1.48 s on
+    first, second = on_grid([(0, 8), (4, 12)], num_frames=8, window_s=8.0)
+    assert first == [12, 37, 62, 87, 112, 137, 162, 187]
+    assert second == [112, 137, 162, 187, 212, 237, 262, 287]
+    # frame n of 29.97 a second begins at n * 1001 / 30000 s: 0.5 s is in frame 14, 1.5 s in 44, ..., 5.5 s in 164
+    ntsc = np.arange(300) * 1001 / 30000
+    assert on_grid([(0, 4), (2, 6)], ntsc, 300 * 1001 / 30000) == [[14, 44, 74, 104], [74, 104, 134, 164]]
+
+
+def test_many_windows_take_no_more_frames_than_the_grid_has():
+    for stride_s in (4.0, 2.0, 3.0, 1.7, 0.3):
+        spans = [(start, min(start + 8, 20.0)) for start in np.arange(0, 16, stride_s)]
+        assert len(np.unique(on_grid(spans, num_frames=8, window_s=8.0))) <= 20
+    tenths = [(k * 0.1, k * 0.1 + 0.8) for k in range(190)]  # 3 * 0.1 is no multiple of 0.1, but is meant to be
+    for k, frames in enumerate(on_grid(tenths, num_frames=8, window_s=0.8)):
+        assert frames == shown_at(STEADY, (np.arange(k, k + 8) + 0.5) * 0.1).tolist()
+
+
+def test_a_grid_point_is_what_is_shown_at_a_variable_rate():
+    uneven = [0, 0.1, 0.2, 1.0, 2.0, 3.0]  # 0.5 s shows frame 2, 1.5 s frame 3, ...
+    spans = [(0, 2), (1, 3), (2, 4)]
+    assert on_grid(spans, uneven, 4.0, num_frames=2, window_s=2.0) == [[2, 3], [3, 4], [4, 5]]
+
+
+def test_a_held_picture_stands_for_all_of_its_time():
+    held = [*np.arange(25) * 0.04, 10.0]
+    assert on_grid([(0, 4), (4, 8), (8, 12)], held, 12.0) == [[12, 24, 24, 24], [24] * 4, [24, 24, 25, 25]]
+
+
+def test_a_video_shorter_than_a_window_has_a_finer_grid():
+    # 2 s, 4 points: 0.25 s (frame 6, from 0.24 s on), 0.75 s (18), 1.25 s (31), 1.75 s (43)
+    assert on_grid([(0, 2)], STEADY[:50], 2.0, window_s=8.0) == [[6, 18, 31, 43]]
+    assert on_grid([(0, 0.04)], [0.0], 0.04) == [[0] * 4]
+
+
+def test_a_shorter_last_window_takes_points_of_the_grid_twice():
+    # [8, 10) holds the points 8.5 s (frame 212) and 9.5 s (237)
+    assert on_grid([(4, 8), (8, 10)], STEADY[:250], 10.0) == [[112, 137, 162, 187], [212, 212, 237, 237]]
+    assert on_grid([(0, 20)]) == [[62, 187, 312, 437]]  # the whole video: 2.5, 7.5, 12.5 and 17.5 s
+
+
+@pytest.mark.parametrize(
+    ("start_s", "frames"),
+    [
+        (1.3, [37, 62, 87, 112]),  # 1.8 s, 2.8 s, ... go to 1.5 s (frame 37), 2.5 s, ...
+        (1.5, [37, 62, 87, 112]),  # 2 s is half-way and goes down
+        (1.7, [62, 87, 112, 137]),  # 2.2 s goes to 2.5 s (frame 62), ..., 5.2 s to 5.5 s
+        (1.5 + 1e-9, [37, 62, 87, 112]),
+    ],
+)
+def test_a_start_that_is_no_multiple_of_the_step_takes_the_nearest_points(start_s, frames):
+    assert on_grid([(start_s, start_s + 4)]) == [frames]
+
+
+def test_points_outside_a_window_are_not_taken():
+    assert on_grid([(1.6, 4.0)]) == [[62, 62, 87, 87]]  # 1.9 s and 2.5 s to 2.5 s; not to 1.5 s
+    assert on_grid([(1.6, 2.2), (3.0, 3.0)]) == [[47] * 4, [75] * 4]  # no point: 1.9 s is in frame 47
+
+
+def test_a_frame_that_begins_at_a_grid_point_is_the_one_shown():
+    halves = np.arange(8) * 0.5
+    assert on_grid([(0, 4)], halves, 4.0) == [[1, 3, 5, 7]]
+    for late_s, first in ((1e-9, 1), (1e-3, 0)):
+        halves[1] = 0.5 + late_s
+        assert on_grid([(0, 4)], halves, 4.0) == [[first, 3, 5, 7]]
+
+
+def test_grid_points_move_to_the_nearest_key_frame_in_the_window():
+    keys = [0, 50, 100, 150]  # at 0, 2, 4 and 6 s
+    # 0.5 s -> 0; 1.5, 2.5 and 3.5 s -> 2 s, because 4 s is not in the window
+    assert on_grid([(0, 4), (2, 6)], keys=keys) == [[0, 50, 50, 50], [50, 100, 100, 100]]
+    # none begins in the window: 2.5 s -> 2 s, 3.5 s -> 4 s; of 4 s and 6 s, 5 s takes the first
+    assert on_grid([(2.2, 3.8), (4.1, 5.9)], num_frames=2, window_s=2.0, keys=keys) == [[50, 100], [100, 150]]
+    assert on_grid([(4.9, 5.1)], num_frames=1, window_s=2.0, keys=keys) == [[100]]
+    assert on_grid([(0, 4), (16, 20)], keys=[0]) == [[0] * 4, [0] * 4]
+
+
+@pytest.mark.parametrize(("num_frames", "window_s", "duration_s"), [(0, 4.0, 20.0), (4, 0.0, 20.0), (4, 4.0, 0.0)])
+def test_a_grid_needs_frames_and_time(num_frames, window_s, duration_s):
+    with pytest.raises(ValueError, match="no grid of"):
+        on_grid([(0, 4)], STEADY, duration_s, num_frames, window_s)

@@ -45,8 +45,8 @@ def numbers(frames):
     return [number_of(frame) for frame in frames]
 
 
-def plain_decode(path):
-    """The frames of a file in the order in which a player shows them, without our index: (num_frames, 3, H, W)."""
+def plain_frames(path):
+    """The frames of a file in the order in which a player shows them, without our index."""
     with av.open(str(path)) as container:
         attached = av.stream.Disposition.attached_pic
         stream = next(stream for stream in container.streams.video if not stream.disposition & attached)
@@ -56,6 +56,12 @@ def plain_decode(path):
                 frames += packet.decode()
             except av.error.FFmpegError:
                 continue
+    return frames
+
+
+def plain_decode(path):
+    """Those frames upright: uint8 (num_frames, 3, H, W)."""
+    frames = plain_frames(path)
     with VideoReader(path) as reader:
         size = (reader.height, reader.width)
     return np.stack([Scaler().upright_rgb(frame, size) for frame in frames]).transpose(0, 3, 1, 2)
@@ -101,6 +107,20 @@ def test_timestamps_at_a_variable_rate(matrix):
         # written at 0, 50, 100, 120, 170, ... ms, and one second later from frame 30 on
         np.testing.assert_allclose(reader.timestamps_s[:5], [0, 0.05, 0.1, 0.12, 0.17], atol=1e-9)
         assert reader.timestamps_s[30] == pytest.approx(2.2)
+
+
+@pytest.mark.parametrize("kind", MATRIX)
+def test_key_frames_are_those_that_a_plain_decode_marks(matrix, kind):
+    if kind not in matrix:
+        pytest.skip(f"this PyAV has no encoder for {kind}")
+    frames = plain_frames(matrix[kind])
+    with VideoReader(matrix[kind]) as reader:
+        found = reader.key_indices
+    assert found.dtype == np.int64
+    if kind == "h264_intra_refresh":  # decoding may start at these, although none stands alone
+        assert found.tolist() == [0, 12, 24, 36, 48]
+    else:
+        assert found.tolist() == [number for number, frame in enumerate(frames) if frame.key_frame]
 
 
 @pytest.mark.parametrize("kind", ["h264_open_gop", "rotated_90", "h264_444"])
@@ -212,6 +232,7 @@ def test_the_other_readers_agree_on_ordinary_files(matrix, reader, kind):
         asked = [31, 7, 7, 59, 0]
         assert numbers(other.frames_at(asked)) == asked
         assert numbers(other.frames_at(asked, size=(56, 96))) == asked
+        assert other.key_indices.tolist() == ours.key_indices.tolist()
 
 
 @pytest.mark.parametrize("reader", ["decord", "torchcodec"])

@@ -4,10 +4,11 @@ Imports no torch, so that an index is opened, and a wrong path or option is repo
 
 To use a model of your own, write a class with the attributes and methods of `Encoder` (no base class is needed) and
 give an object of it to `vmr.build_index` or `vmr.evaluate` in place of a name. Implement `Matcher` as well if the model
-can re-rank, and `TextLimited` if the number of tokens that it reads of a caption can be changed.
+can re-rank, `TextLimited` if the number of tokens that it reads of a caption can be changed, and `FrameEncoder` and
+`TextVectors` if it can work as they say, which makes indexing and searching faster.
 
-Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, N video tokens, C
-video width, L text tokens, W text width.
+Shapes: B videos or texts, V videos, T frames, S pixels a side, D dimensions of the shared space, F features of a frame,
+N video tokens, C video width, L text tokens, W text width.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vmr.checks import whole_number
 from vmr.errors import ModelError, VmrError
@@ -142,6 +146,35 @@ class Encoder(Protocol):
         Returns:
             float32 (B, D), finite, each row of length 1, on any device.
         """
+
+
+@runtime_checkable
+class FrameEncoder(Encoder, Protocol):
+    """An encoder whose vector of a video is made from features of its single frames, in any number.
+
+    A frame then needs to be encoded only once, however many segments show it. The same frame must have the same
+    features, bit for bit, whatever else is in the batch, and `encode_video(video)` must equal
+    `pool_frames(encode_frames(...))`, bit for bit.
+
+    Attributes:
+        frames_at_once: how many frames are encoded fastest together; at least 1.
+    """
+
+    frames_at_once: int
+
+    def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the features of frames: (N, 3, S, S), N at least 0, as for `encode_video` -> (N, F), finite."""
+
+    def pool_frames(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Turn the features of the frames of each video, (B, T, F), into vectors (B, D), each by itself."""
+
+
+@runtime_checkable
+class TextVectors(Protocol):
+    """An encoder that embeds texts without torch."""
+
+    def text_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed B texts: (B, D). The results are those of `encode_text`, and do not depend on the other texts."""
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ def info(index: str, json: bool = False) -> None:
         json: print one JSON object
     """
     import vmr
+    from vmr.memory import format_bytes
 
     opened = vmr.open_index(index)
     info = opened.info
@@ -48,6 +49,7 @@ def info(index: str, json: bool = False) -> None:
         ("folders", ", ".join(info.roots)),
         ("spaces", ", ".join(info.spaces)),
         ("searched by", info.kind),
+        ("tokens kept", f"of {info.num_tokens} videos, {format_bytes(info.tokens_bytes)}" if info.num_tokens else "0"),
         ("created", f"{info.created} by vmr {info.vmr_version}"),
     ]
     print_table(str(index), ("", ""), rows)

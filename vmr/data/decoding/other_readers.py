@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import shown_times
+from vmr.data.decoding.ffmpeg.frame_index import key_numbers
 from vmr.data.decoding.ffmpeg.packets import open_and_scan
 from vmr.data.decoding.ffmpeg.pictures import resized_rgb
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
@@ -62,6 +63,7 @@ class DecordReader:
     Attributes:
         timestamps_s: seconds from the first frame, increasing, (num_frames,).
         duration_s: the number of frames divided by the average rate, in seconds.
+        key_indices: numbers of the key frames, increasing; at least one.
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
         remarks: none; this reader does not notice damage.
@@ -84,6 +86,7 @@ class DecordReader:
             shown = np.asarray(
                 self._video.get_frame_timestamp(range(len(self._video))), np.float64
             )  # (n, 2): start, end
+            self.key_indices = key_numbers(self._video.get_key_indices())
             self.height, self.width = self._video[0].shape[:2]
         except self._errors as error:
             raise VideoError(path, f"decord cannot read it ({_first_line(error)})") from None
@@ -146,11 +149,25 @@ class TorchCodecReader:
             raise VideoError(path, f"torchcodec cannot read it ({_first_line(error)})") from None
         # Torchcodec knows the time of a frame only after decoding it. The packets hold the times without decoding. They
         # are used if they list as many frames as torchcodec does.
+        # So do the packets know the key frames.
+        self._key_indices: NDArray[np.int64] | None = None
         if table is not None and len(table.shown_pts) == metadata.num_frames:
             self.timestamps_s = shown_times(table.shown_pts, table.last_duration, clock).timestamps_s
+            self._key_indices = key_numbers(np.searchsorted(table.shown_pts, [key.pts for key in table.keys]))
         else:
             self.timestamps_s = np.arange(metadata.num_frames) / float(metadata.average_fps)
         self.duration_s = max(float(metadata.duration_seconds), float(self.timestamps_s[-1]))
+
+    @property
+    def key_indices(self) -> NDArray[np.int64]:
+        """Numbers of the key frames, increasing; at least one.
+
+        Raises:
+            VmrError: the packets do not say which they are.
+        """
+        if self._key_indices is None:
+            raise VmrError(f"{self._path}: reader 'torchcodec' finds no key frames in it; reader 'pyav' does")
+        return self._key_indices
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """See `FrameReader.frames`."""

@@ -12,7 +12,8 @@ from types import TracebackType
 from vmr.cpus import num_cpus
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.other_readers import check_reader
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter, SegmentsJob
+from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
+from vmr.data.decoding.segments_job import SegmentsJob
 from vmr.data.decoding.worker_process import Decoded, WorkerProcess
 from vmr.errors import VmrError
 

@@ -6,6 +6,7 @@ that features of a released checkpoint are computed from the same frames.
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from vmr.errors import VmrError
 
 Indices = NDArray[np.int64]
+
+# 3 * 0.1 is a little more than 0.3: a frame that begins with a window must not fall into the window before.
+_ROUNDING_S = 1e-6
 
 
 class Timed(Protocol):
@@ -228,6 +232,77 @@ def shown_in(timestamps_s: NDArray[np.float64], start_s: float, end_s: float) ->
     Returns:
         The first of them, and the one after the last; both are equal if no frame begins in the window.
     """
-    # 3 * 0.1 is a little more than 0.3: a frame that begins with a window must not fall into the window before
-    first, stop = np.searchsorted(timestamps_s, [start_s - 1e-6, end_s - 1e-6])
+    first, stop = np.searchsorted(timestamps_s, [start_s - _ROUNDING_S, end_s - _ROUNDING_S])
     return int(first), int(stop)
+
+
+def shown_at(timestamps_s: NDArray[np.float64], times_s: NDArray[np.float64]) -> Indices:
+    """Find the frames that are shown at given times.
+
+    Args:
+        timestamps_s: when each frame is shown, in seconds, increasing, (video_length,), at least one.
+        times_s: the times, in seconds, (n,). A frame that begins at a time is shown at it.
+
+    Returns:
+        Their numbers, (n,). Before the first frame it is the first, after the last it is the last.
+    """
+    shown: Indices = np.searchsorted(timestamps_s, times_s + _ROUNDING_S, side="right") - 1
+    return np.maximum(shown, 0)
+
+
+def grid_indices(
+    timestamps_s: NDArray[np.float64],
+    duration_s: float,
+    num_frames: int,
+    spans: Sequence[tuple[float, float]],
+    window_s: float,
+    keys: Indices | None = None,
+) -> Indices:
+    """Choose frames for windows in time from one grid, so that windows that overlap share frames.
+
+    A grid point stands at the middle of each step of min(window_s, duration_s) / num_frames seconds. It gives the frame
+    that is shown then. A window takes num_frames points at equal distances, each moved to the nearest grid point within
+    the window. So a full window that begins at a multiple of the step takes just its num_frames grid points, and a
+    shorter one takes some of them twice. A window without a grid point gives the frame that is shown at its middle.
+
+    Args:
+        timestamps_s: when each frame is shown, in seconds, increasing, (video_length,), at least one.
+        duration_s: the end of the last frame, in seconds, positive.
+        num_frames: frames of a window, at least 1.
+        spans: start and end of each window in seconds, within [0, duration_s]; what begins at an end is not in it.
+        window_s: length of a full window in seconds, positive.
+        keys: frames that alone may be taken, such as `VideoReader.key_indices`, increasing, at least one. Each grid
+            point then gives the nearest of those that begin in the window, or the nearest of all if none does.
+
+    Returns:
+        Frame indices in order, (len(spans), num_frames).
+
+    Raises:
+        ValueError: `num_frames` is less than 1, or a duration is not positive.
+    """
+    step_s = min(window_s, duration_s) / num_frames if num_frames >= 1 else 0.0
+    if not step_s > 0:
+        raise ValueError(f"no grid of {num_frames} frames in {window_s} s of {duration_s} s")
+    windows = np.asarray(spans, np.float64).reshape(-1, 2)
+    starts, ends = windows[:, :1], windows[:, 1:]
+    equal = starts + (np.arange(num_frames) + 0.5) / num_frames * (ends - starts)
+    # Grid point g is at (g + 0.5) * step_s. Halves go down: a window begins with what is at its start.
+    nearest = np.ceil((equal - _ROUNDING_S) / step_s - 1)
+    first = np.ceil((starts - _ROUNDING_S) / step_s - 0.5)
+    last = np.ceil((ends - _ROUNDING_S) / step_s - 0.5) - 1
+    times_s = np.where(first <= last, (np.clip(nearest, first, last) + 0.5) * step_s, (starts + ends) / 2)
+    if keys is None:
+        return shown_at(timestamps_s, times_s)
+    taken = [_nearest_keys(timestamps_s, keys, *pair) for pair in zip(times_s, windows, strict=True)]
+    return np.array(taken, np.int64).reshape(-1, num_frames)
+
+
+def _nearest_keys(
+    timestamps_s: NDArray[np.float64], keys: Indices, times_s: NDArray[np.float64], window: NDArray[np.float64]
+) -> Indices:
+    key_times_s = timestamps_s[keys]
+    first, stop = shown_in(key_times_s, *window)
+    if first < stop:
+        keys, key_times_s = keys[first:stop], key_times_s[first:stop]
+    middles_s = (key_times_s[1:] + key_times_s[:-1]) / 2
+    return keys[np.searchsorted(middles_s, times_s - _ROUNDING_S)]

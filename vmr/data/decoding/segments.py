@@ -1,42 +1,38 @@
 """From a video file to the frames of its segments, in the shape a model takes (without torch: workers start fast).
 
 A segment is the whole video, or a span of it in seconds. A `Segmenter` chooses the spans. It gets the length and size
-of the video when the video is open.
+of the video when the video is open. The frames of all spans of a video lie on one grid, see `grid_indices`, so that
+spans that overlap share frames. Each frame has a number in its video and is decoded once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.checks import whole_number
-from vmr.data.decoding.resize import resize_bicubic
-from vmr.data.decoding.sampling import Indices, check_rule, is_random, sample_indices, shown_in, window_indices
+from vmr.checks import real_number, whole_number
+from vmr.data.decoding.distinct import DistinctFrames
+from vmr.data.decoding.sampling import Indices, check_rule, grid_indices, is_random, sample_indices, shown_in
+from vmr.data.decoding.squares import RESIZES, square_frames
 from vmr.data.decoding.stills import Frames, NotAStillError, read_still
 from vmr.data.decoding.video import VideoReader
 from vmr.data.media import IMAGE_SUFFIXES
 from vmr.data.remark import Remark
 from vmr.errors import VideoError, VmrError
 
-RESIZES = ("crop", "stretch", "upstream")
-_MAX_ASPECT_RATIO = 32  # the short side is scaled to the square's side, so a very long side would take very much memory
-_SPANS_AT_ONCE = 16  # overlapping spans share their frames; more spans at once would only take more memory
+_SPANS_AT_ONCE = 4  # so that the first of them are embedded while the next are decoded
 
 Span = tuple[float, float]
 """Start and end of a segment, in seconds from the video's first frame."""
 
-
-class WorkerMessageError(Exception):
-    """A decoding process sent something that is not valid."""
-
-    def __init__(self) -> None:
-        super().__init__("the decoder sent an answer that is not valid")
+Frame = NDArray[np.uint8]
+"""RGB in [0, 255], (3, size, size)."""
 
 
 @dataclass(frozen=True)
@@ -48,16 +44,25 @@ class VideoFacts:
         num_frames: how many frames it shows.
         height: in pixels, upright.
         width: in pixels, upright.
+        cuts_s: when new shots begin, in seconds, increasing; None if the segmenter does not ask for it.
+        path: the file, as it was given.
     """
 
     duration_s: float
     num_frames: int
     height: int
     width: int
+    cuts_s: tuple[float, ...] | None = None
+    path: str = ""
 
 
 class Segmenter(Protocol):
-    """Cuts videos into spans. `vmr.retrieval.segments` has an implementation."""
+    """Cuts videos into spans. `vmr.retrieval.segments` has implementations.
+
+    A segmenter may have two attributes more. `window_s` is the length of a full span in seconds, which the grid of
+    frames follows; without it, that is the longest span. `needs_cuts` says whether `VideoFacts.cuts_s` is wanted; to
+    find the cuts, all frames are decoded.
+    """
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -70,26 +75,10 @@ class Segmenter(Protocol):
         """
 
 
-class FrameSource(Protocol):
-    """Numbered frames of one size, such as a `VideoReader`.
-
-    Attributes:
-        path: the file of the frames, for error messages.
-        height: in pixels, upright.
-        width: in pixels, upright.
-    """
-
-    path: str
-    height: int
-    width: int
-
-    def frames_at(
-        self,
-        indices: Sequence[int],
-        size: tuple[int, int] | None = None,
-        crop: tuple[int, int, int, int] | None = None,
-    ) -> NDArray[np.uint8]:
-        """See `VideoReader.frames_at`."""
+def full_length_s(segmenter: Segmenter, spans: Sequence[Span]) -> float:
+    """Return the length of a full span of a segmenter in seconds; 0 if each of its spans is a moment."""
+    longest_s = max(end_s - start_s for start_s, end_s in spans)
+    return float(getattr(segmenter, "window_s", longest_s))
 
 
 @dataclass(frozen=True)
@@ -103,7 +92,10 @@ class FrameSpec:
             to `size` whatever the aspect ratio; "upstream" stretches as the released VideoMamba models were evaluated,
             see `vmr.data.decoding.resize`.
         sampling: which frames of a whole video, see `sample_indices`; "fpsR" gives at most num_frames. Random rules are
-            refused. A span always gives the middle frame of each of num_frames equal parts.
+            refused. A span always gives frames at equal distances, see `grid_indices`.
+        keyframes: take the nearest key frame in place of each frame, which is fast and not exact.
+        skip_still: a frame whose pixels, in [0, 1], differ on average by less than this from the last frame before it
+            that was not left out, is left out, and that one is given in its place; 0 leaves out none.
 
     Raises:
         VmrError: a value is unknown or out of range.
@@ -113,6 +105,8 @@ class FrameSpec:
     size: int
     resize: str = "crop"
     sampling: str = "middle"
+    keyframes: bool = False
+    skip_still: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "size"):
@@ -122,6 +116,9 @@ class FrameSpec:
         wrong = {
             f"resize must be one of {', '.join(RESIZES)}, not {self.resize!r}": self.resize not in RESIZES,
             f"sampling {self.sampling!r} is for training: here a segment must give the same frames each time": random,
+            f"skip_still is {self.skip_still}: expected a number in [0, 1)": not (
+                0 <= real_number("skip_still", self.skip_still) < 1
+            ),
         }
         for reason, is_so in wrong.items():
             if is_so:
@@ -136,118 +133,54 @@ class DecodedSegment:
         path: the video.
         start_s: where the segment starts, in seconds.
         end_s: where it ends.
-        video: uint8 RGB in [0, 255], (T, 3, size, size).
+        frames: T frames in order, uint8 RGB in [0, 255], (3, size, size).
+        numbers: the number of each among the distinct frames of the video, from 0: segments that overlap share some,
+            and a frame that is given several times has one number.
     """
 
     path: str
     start_s: float
     end_s: float
-    video: NDArray[np.uint8]
+    frames: tuple[Frame, ...]
+    numbers: tuple[int, ...]
 
-
-Segments = Generator[DecodedSegment, None, tuple[Remark, ...]]
-"""The segments of a file; at the end, what was noticed about the file."""
+    @property
+    def video(self) -> NDArray[np.uint8]:
+        """All frames in one array, uint8 (T, 3, size, size)."""
+        return np.stack(self.frames)
 
 
 @dataclass(frozen=True)
-class SegmentsJob:
-    """A job for a decoding process: all segments of one video.
-
-    The segmenter stays in the parent process. The decoding process sends the `VideoFacts` there and gets the spans.
+class FileEnd:
+    """What is known about a file when it has been read.
 
     Attributes:
-        path: the video or picture.
-        spec: which frames to take of each segment.
-        reader: see `VideoReader`.
-        segmenter: None makes one segment of the whole video.
+        remarks: what was noticed, see `VideoReader.remarks`.
+        width: in pixels, upright; 0 if it was not looked at.
+        height: in pixels, upright.
     """
 
-    kind: ClassVar[str] = "vmr.data.decoding.segments:serve_segments"
-
-    path: str
-    spec: FrameSpec
-    reader: str = "pyav"
-    segmenter: Segmenter | None = None
-
-    def request(self) -> dict[str, Any]:
-        """Return the job as JSON."""
-        whole = self.segmenter is None
-        return {"path": self.path, "spec": asdict(self.spec), "reader": self.reader, "whole": whole}
-
-    def answer(self, question: dict[str, Any]) -> list[Span]:
-        """Return the spans of a video.
-
-        Args:
-            question: the `VideoFacts`.
-
-        Raises:
-            WorkerMessageError: the question is not valid.
-            VmrError: the segmenter gave no span, or one outside the video.
-        """
-        try:
-            facts = VideoFacts(
-                float(question["duration_s"]),
-                *(int(question[name]) for name in ("num_frames", "height", "width")),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise WorkerMessageError from error
-        spans = [] if self.segmenter is None else list(self.segmenter.spans(facts))
-        if not spans:
-            raise VmrError(f"{self.path}: the segmenter gave no span, but every video needs at least one")
-        for start_s, end_s in spans:
-            if not 0 <= start_s <= end_s <= facts.duration_s:
-                raise VmrError(
-                    f"{self.path}: the segmenter gave the span ({start_s}, {end_s}), but the video lasts from 0 to "
-                    f"{facts.duration_s} s"
-                )
-        return [(float(start_s), float(end_s)) for start_s, end_s in spans]
-
-    def accepts(self, shape: Sequence[int]) -> bool:
-        """Tell whether a segment may have this shape."""
-        num_frames, *picture = shape
-        return 1 <= num_frames <= self.spec.num_frames and picture == [3, self.spec.size, self.spec.size]
+    remarks: tuple[Remark, ...] = ()
+    width: int = 0
+    height: int = 0
 
 
-def serve_segments(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
-    """Run a `SegmentsJob` in a decoding process.
-
-    Args:
-        request: the result of `SegmentsJob.request`.
-        ask: sends a question to the parent process, which calls `SegmentsJob.answer`, and returns the answer.
-
-    Yields:
-        The segments.
-
-    Returns:
-        As `read_segments`.
-
-    Raises:
-        VideoError: the video cannot be read.
-    """
-    segmenter = None if request["whole"] else _AskingSegmenter(ask)
-    return read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
-
-
-class _AskingSegmenter:
-    """Stands for the parent's segmenter in a decoding process: it asks the parent for the spans."""
-
-    settings: ClassVar[Mapping[str, Any]] = {}
-
-    def __init__(self, ask: Callable[[dict[str, Any]], Any]) -> None:
-        self._ask = ask
-
-    def spans(self, video: VideoFacts) -> list[Span]:
-        return [(start_s, end_s) for start_s, end_s in self._ask(asdict(video))]
+Segments = Generator[DecodedSegment, None, FileEnd]
+"""The segments of a file; at the end, what was noticed about the file."""
 
 
 def read_segments(
-    path: str | os.PathLike[str], spec: FrameSpec, segmenter: Segmenter | None = None, reader: str = "pyav"
+    path: str | os.PathLike[str],
+    spec: FrameSpec,
+    segmenter: Segmenter | None = None,
+    reader: str = "pyav",
+    num_threads: int = 1,
 ) -> Segments:
     """Decode the segments of a video in order.
 
-    Frames that several spans share are decoded once. Memory does not grow with the length of the video. A damaged file
-    may list frames that cannot be decoded. Its frames are then counted by decoding all of them, and those that can be
-    decoded are used.
+    Frames that spans near each other share are decoded once. Memory does not grow with the length of the video. A
+    damaged file may list frames that cannot be decoded. Its frames are then counted by decoding all of them, and those
+    that can be decoded are used.
 
     While a picture is held for long, spans may show nothing new: no frame begins in them, or none that the span before
     did not show. They are left out.
@@ -257,12 +190,13 @@ def read_segments(
         spec: which frames to take of each segment.
         segmenter: None makes one segment of the whole video.
         reader: see `VideoReader`.
+        num_threads: see `VideoReader`.
 
     Yields:
         The segments.
 
     Returns:
-        What was noticed about the file, see `VideoReader.remarks`.
+        What was noticed about the file.
 
     Raises:
         VideoError: the video cannot be read.
@@ -270,25 +204,42 @@ def read_segments(
     path = os.fspath(path)
     if path.lower().endswith(IMAGE_SUFFIXES):
         with contextlib.suppress(NotAStillError):  # a video may have any name
-            still = square_frames(Frames(path, read_still(path)), spec.resize, spec.size, np.zeros(1, np.int64))
-            yield DecodedSegment(path, 0.0, 0.0, np.repeat(still, spec.num_frames, axis=0))
-            return ()
-    video = VideoReader(path, reader)
+            picture = Frames(path, read_still(path))
+            (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
+            yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
+            return FileEnd((), picture.width, picture.height)
+    video = VideoReader(path, reader, num_threads)
     try:
-        facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width)
-        spans = None if segmenter is None else _with_new_frames(segmenter.spans(facts), video)
-        for group in [None] if spans is None else _groups(spans):
+        frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
+        spans, window_s = _spans_of(video, segmenter)
+        for group, later in _groups(spans):
             try:
-                clips = _decode_group(video, spec, group)
+                taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             except VideoError:
                 video.close()
-                video = VideoReader(path, reader, count_frames=True)
-                clips = _decode_group(video, spec, group)
-            for (start_s, end_s), clip in zip(group or [(0.0, facts.duration_s)], clips, strict=True):
-                yield DecodedSegment(path, start_s, end_s, clip)
-        return video.remarks
+                video = VideoReader(path, reader, num_threads, count_frames=True)
+                frames.forget_all()
+                taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
+            for (start_s, end_s), (numbers, pictures) in zip(group, taken, strict=True):
+                yield DecodedSegment(path, start_s, end_s, pictures, numbers)
+            frames.keep_only(_indices(video, spec, segmenter, later, window_s))
+        return FileEnd(video.remarks, video.width, video.height)
     finally:
         video.close()
+
+
+def _spans_of(video: VideoReader, segmenter: Segmenter | None) -> tuple[list[Span], float]:
+    """The spans of a video that show something new, and the length of a full one."""
+    if segmenter is None:
+        return [(0.0, video.duration_s)], video.duration_s
+    cuts_s = None
+    if getattr(segmenter, "needs_cuts", False):
+        from vmr.data.decoding.cuts import shot_cuts
+
+        cuts_s = shot_cuts(video)
+    facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width, cuts_s, video.path)
+    spans = segmenter.spans(facts)
+    return _with_new_frames(spans, video), full_length_s(segmenter, spans) or video.duration_s
 
 
 def _with_new_frames(spans: Sequence[Span], video: VideoReader) -> list[Span]:
@@ -304,46 +255,24 @@ def _with_new_frames(spans: Sequence[Span], video: VideoReader) -> list[Span]:
     return kept
 
 
-def _groups(spans: list[Span]) -> Iterator[list[Span]]:
-    for start in range(0, len(spans), _SPANS_AT_ONCE):
-        yield spans[start : start + _SPANS_AT_ONCE]
+def _groups(spans: list[Span]) -> Iterator[tuple[list[Span], list[Span]]]:
+    """Yield spans that are decoded together, and the later ones whose frames are worth keeping until then.
 
-
-def _decode_group(video: VideoReader, spec: FrameSpec, spans: Sequence[Span] | None) -> list[NDArray[np.uint8]]:
-    """Decode the frames of some spans, or of the whole video if `spans` is None."""
-    if spans is None:
-        indices = [sample_indices(spec.sampling, spec.num_frames, video)]
-    else:
-        indices = [window_indices(video.timestamps_s, spec.num_frames, *span) for span in spans]
-    needed = np.unique(np.concatenate(indices))
-    frames = square_frames(video, spec.resize, spec.size, needed)
-    return [frames[np.searchsorted(needed, wanted)] for wanted in indices]
-
-
-def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) -> NDArray[np.uint8]:
-    """Read frames of a video as `FrameSpec.resize` says.
-
-    Sides and offsets are rounded as torchvision's Resize and CenterCrop do.
-
-    Args:
-        video: the source of the frames.
-        resize: one of RESIZES.
-        size: side of the result, in pixels.
-        indices: numbers of the frames, (n,).
-
-    Returns:
-        uint8 RGB, (n, 3, size, size).
-
-    Raises:
-        VideoError: a picture is too narrow to crop a square from.
+    These are the next ones, which overlap with them, and the last one, which may be the whole video.
     """
-    if resize == "stretch":
-        return video.frames_at(indices.tolist(), (size, size))
-    if resize == "upstream":
-        return resize_bicubic(video.frames_at(indices.tolist()), (size, size))
-    short, long = sorted((video.height, video.width))
-    if long > _MAX_ASPECT_RATIO * short:
-        raise VideoError(video.path, f"{video.width} x {video.height} pixels: too narrow to crop a square from")
-    height, width = max(size, size * video.height // short), max(size, size * video.width // short)
-    crop = (round((height - size) / 2), round((width - size) / 2), size, size)
-    return video.frames_at(indices.tolist(), (height, width), crop)
+    for start in range(0, len(spans), _SPANS_AT_ONCE):
+        stop = start + _SPANS_AT_ONCE
+        yield spans[start:stop], [*spans[stop : stop + _SPANS_AT_ONCE], *spans[stop:][-1:]]
+
+
+def _indices(
+    video: VideoReader, spec: FrameSpec, segmenter: Segmenter | None, spans: Sequence[Span], window_s: float
+) -> Sequence[Indices]:
+    """The numbers of the frames of some spans in the file."""
+    keys = video.key_indices if spec.keyframes else None
+    if segmenter is not None:
+        return list(grid_indices(video.timestamps_s, video.duration_s, spec.num_frames, spans, window_s, keys))
+    indices = sample_indices(spec.sampling, spec.num_frames, video)
+    if keys is not None:
+        indices = keys[np.abs(keys[:, None] - indices).argmin(axis=0)]
+    return [indices] * len(spans)

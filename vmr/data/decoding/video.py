@@ -36,6 +36,10 @@ class FrameReader(Protocol):
     width: int
 
     @property
+    def key_indices(self) -> NDArray[np.int64]:
+        """See `VideoReader.key_indices`."""
+
+    @property
     def remarks(self) -> tuple[Remark, ...]:
         """See `VideoReader.remarks`."""
 
@@ -103,6 +107,17 @@ class VideoReader:
         self.fps = moving_rate(self.timestamps_s, self.duration_s)
         self.height = self._reader.height
         self.width = self._reader.width
+
+    @property
+    def key_indices(self) -> NDArray[np.int64]:
+        """Numbers of the frames that the file marks as key frames, increasing, (n,); the first frame if it marks none.
+
+        A key frame is coded without reference to other frames, so that it alone need be decoded.
+
+        Raises:
+            VmrError: the reader does not find them. "pyav" and "decord" always do.
+        """
+        return self._reader.key_indices
 
     @property
     def remarks(self) -> tuple[Remark, ...]:

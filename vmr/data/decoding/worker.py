@@ -2,8 +2,8 @@
 
 It first sends {"kind": "ready"}. Then, for each request {"kind": "module:function", ...}, it calls that function. It
 sends any number of segments, and one line of kind "video" or "failure" at the end. A segment is a line of JSON with
-kind, start_s, end_s and shape, followed by the raw uint8 frames. In between it may send a "question"; the next line of
-input is the answer.
+kind, start_s, end_s, shape and the numbers of its frames, followed by raw uint8 frames: those that the segment before
+did not have, each once. In between it may send a "question"; the next line of input is the answer.
 
 Nothing is pickled. If a hostile file takes over the decoder, the decoder can send wrong pictures, but no code to run.
 """
@@ -15,11 +15,14 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from typing import Any, BinaryIO, cast
 
-from vmr.data.decoding.segments import Segments
+import numpy as np
+
+from vmr.data.decoding.segments import Frame, Segments
 from vmr.errors import VideoError
 
 Lines = queue.SimpleQueue[bytes]
@@ -84,17 +87,27 @@ def _serve(request: dict[str, Any], lines: Lines, replies: BinaryIO) -> None:
 def _send_segments(segments: Segments, replies: BinaryIO) -> dict[str, Any]:
     """Send all segments; return the line that ends them."""
     num_segments, end_s = 0, 0.0
+    before: frozenset[int] = frozenset()
     while True:
         try:
             segment = next(segments)
         except StopIteration as end:
-            remarks = [asdict(remark) for remark in end.value]
-            return {"kind": "video", "num_segments": num_segments, "duration_s": end_s, "remarks": remarks}
-        num_segments, end_s = num_segments + 1, segment.end_s
-        header = {"kind": "segment", "start_s": segment.start_s, "end_s": end_s, "shape": segment.video.shape}
-        _send(replies, header, segment.video.tobytes())
+            return {"kind": "video", "num_segments": num_segments, "duration_s": end_s, **asdict(end.value)}
+        num_segments, end_s = num_segments + 1, max(end_s, segment.end_s)
+        header = {
+            "kind": "segment",
+            "start_s": segment.start_s,
+            "end_s": segment.end_s,
+            "shape": (len(segment.frames), *segment.frames[0].shape),
+            "numbers": segment.numbers,
+        }
+        shown = dict(zip(segment.numbers, segment.frames, strict=True))
+        _send(replies, header, [frame for number, frame in shown.items() if number not in before])
+        before = frozenset(shown)
 
 
-def _send(replies: BinaryIO, header: dict[str, Any], frames: bytes = b"") -> None:
-    replies.write(json.dumps(header).encode() + b"\n" + frames)
+def _send(replies: BinaryIO, header: dict[str, Any], frames: Sequence[Frame] = ()) -> None:
+    replies.write(json.dumps(header).encode() + b"\n")
+    for frame in frames:
+        replies.write(np.ascontiguousarray(frame).data)
     replies.flush()

@@ -22,7 +22,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from vmr.data.decoding.segments import DecodedSegment, WorkerMessageError
+from vmr.data.decoding.segments import DecodedSegment, Frame
+from vmr.data.decoding.segments_job import WorkerMessageError
 from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.from_json import from_json
@@ -62,12 +63,16 @@ class DecodedVideo:
         num_segments: the number of segments.
         duration_s: the end of the last segment, in seconds.
         remarks: what was noticed about the video, see `VideoReader.remarks`.
+        width: of its pictures, upright, in pixels; 0 if it was not looked at.
+        height: likewise.
     """
 
     path: str
     num_segments: int
     duration_s: float
     remarks: tuple[Remark, ...] = ()
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,7 @@ class WorkerProcess:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
+        self._shown: dict[int, Frame] = {}  # the frames of the segment before, by their numbers
 
     def decode(self, job: DecodeJob) -> Iterator[Decoded]:
         """Run a job in the process.
@@ -125,6 +131,7 @@ class WorkerProcess:
         if self._process is None or self._process.poll() is not None:
             self._start()
         try:
+            self._shown = {}
             self._send({"kind": job.kind, **job.request()})
             while True:
                 with self._time_limit(self._timeout_s):
@@ -188,15 +195,27 @@ class WorkerProcess:
                 return DecodeFailure(path, str(header["reason"]))
             if header["kind"] == "video":
                 remarks = tuple(from_json(Remark, remark, "") for remark in header["remarks"])
-                return DecodedVideo(path, int(header["num_segments"]), float(header["duration_s"]), remarks)
+                counts = {name: int(header[name]) for name in ("num_segments", "width", "height")}
+                return DecodedVideo(path, duration_s=float(header["duration_s"]), remarks=remarks, **counts)
             if not job.accepts(header["shape"]):
                 raise ValueError
-            video = np.empty(header["shape"], np.uint8)
-            if self._replies.readinto(video.data.cast("B")) < video.nbytes:  # type: ignore[attr-defined]
-                raise EOFError
-            return DecodedSegment(path, float(header["start_s"]), float(header["end_s"]), video)
+            numbers = tuple(int(number) for number in header["numbers"])
+            self._read_frames(numbers, *header["shape"])
+            pictures = tuple(self._shown[number] for number in numbers)
+            return DecodedSegment(path, float(header["start_s"]), float(header["end_s"]), pictures, numbers)
         except (KeyError, TypeError, ValueError, VmrError):
             raise WorkerMessageError from None
+
+    def _read_frames(self, numbers: Sequence[int], num_frames: int, *picture: int) -> None:
+        """Read the frames of a segment that the segment before did not have, and forget those that it has not."""
+        if len(numbers) != num_frames:
+            raise ValueError
+        new = [number for number in dict.fromkeys(numbers) if number not in self._shown]
+        frames = np.empty((len(new), *picture), np.uint8)
+        if new and self._replies.readinto(frames.data.cast("B")) < frames.nbytes:  # type: ignore[attr-defined]
+            raise EOFError
+        known = self._shown | dict(zip(new, frames, strict=True))
+        self._shown = {number: known[number] for number in numbers}
 
     def _header(self) -> dict[str, Any]:
         line = self._replies.readline(_MAX_HEADER_BYTES)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from vmr.data.decoding.ffmpeg.video_file import NotAVideoError, VideoFile
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import start_workers
-from vmr.data.decoding.segments import Segments
+from vmr.data.decoding.segments import FileEnd, Segments
 from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess
 
 _FILES_PER_WORKER = 32  # starting a process takes as long as asking about this many files, or more
@@ -69,7 +69,7 @@ def serve_probe(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -
         with contextlib.closing(video):
             ask({"is_video": True, "duration_s": video.probable_s})
     yield from ()
-    return ()
+    return FileEnd()
 
 
 def are_videos(paths: Sequence[Path], options: DecodeOptions = DecodeOptions()) -> list[bool | DecodeFailure]:

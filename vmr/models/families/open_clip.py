@@ -6,14 +6,19 @@ The order of frames has no effect.
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vmr.models.encoder import fingerprint
+from vmr.models.families.frames import check_frames, encode_in_batches, encode_video_by_frames, unit
 from vmr.models.open_clip_weights import import_open_clip, load_open_clip, open_clip_preprocess
 
-IMAGES_AT_ONCE = 64
+TEXTS_AT_ONCE = 64
+FRAMES_AT_ONCE = 8  # on the CPU; ViT-B-32 takes a tenth less time for each than with 1 or 2, and no less with 16
+FRAMES_AT_ONCE_CUDA = 64
 
 
 class OpenClipEncoder:
@@ -23,6 +28,7 @@ class OpenClipEncoder:
         model: the model of open_clip.
         tokenizer: open_clip's tokeniser for it.
         device: where the model runs.
+        frames_at_once: frames of every batch.
     """
 
     about = "CLIP averaged over frames: it knows nothing of their order"
@@ -43,6 +49,7 @@ class OpenClipEncoder:
         """
         self.name = name
         self.device = torch.device(device)
+        self.frames_at_once = FRAMES_AT_ONCE if self.device.type == "cpu" else FRAMES_AT_ONCE_CUDA
         model, architecture = load_open_clip(name)
         self.model = model.eval().to(self.device)
         self.tokenizer = import_open_clip().get_tokenizer(architecture)
@@ -53,6 +60,37 @@ class OpenClipEncoder:
         )
 
     @torch.inference_mode()
+    def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed frames.
+
+        Args:
+            frames: uint8 in [0, 255], (N, 3, S, S).
+
+        Returns:
+            float32 unit vectors (N, D).
+
+        Raises:
+            ModelError: the frames have another dtype or shape.
+        """
+        check_frames(frames, self.preprocess)
+        return encode_in_batches(frames, self.frames_at_once, self._encode_batch, self.embed_dim)
+
+    def _encode_batch(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        images = self.preprocess(torch.from_numpy(frames)[:, None].to(self.device))[:, 0]
+        return normalize(self.model.encode_image(images).float(), dim=-1).cpu().numpy()
+
+    def pool_frames(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embed videos by the vectors of their frames.
+
+        Args:
+            features: vectors of frames, (B, T, D).
+
+        Returns:
+            float32 unit vectors (B, D).
+        """
+        vectors = [unit(np.ascontiguousarray(one).mean(axis=0)) for one in features]
+        return np.stack(vectors) if vectors else np.empty((0, self.embed_dim), np.float32)
+
     def encode_video(self, video: Tensor) -> Tensor:
         """Embed videos.
 
@@ -60,11 +98,12 @@ class OpenClipEncoder:
             video: uint8 in [0, 255], (B, T, 3, S, S).
 
         Returns:
-            float32 unit vectors (B, D).
+            float32 unit vectors (B, D), on the CPU.
+
+        Raises:
+            ModelError: the video has another dtype or shape.
         """
-        images = self.preprocess(video.to(self.device)).flatten(0, 1)  # (B*T, 3, S, S)
-        frames = torch.cat([normalize(self.model.encode_image(part), dim=-1) for part in images.split(IMAGES_AT_ONCE)])
-        return normalize(frames.unflatten(0, video.shape[:2]).mean(1).float(), dim=-1)
+        return encode_video_by_frames(self, video)
 
     @torch.inference_mode()
     def encode_text(self, texts: Sequence[str]) -> Tensor:
@@ -77,8 +116,8 @@ class OpenClipEncoder:
             float32 unit vectors (B, D).
         """
         vectors = [
-            self.model.encode_text(self.tokenizer(list(texts[i : i + IMAGES_AT_ONCE])).to(self.device))
-            for i in range(0, len(texts), IMAGES_AT_ONCE)
+            self.model.encode_text(self.tokenizer(list(texts[i : i + TEXTS_AT_ONCE])).to(self.device))
+            for i in range(0, len(texts), TEXTS_AT_ONCE)
         ]
         if not vectors:
             return torch.empty(0, self.embed_dim, device=self.device)

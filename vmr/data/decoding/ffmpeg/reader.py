@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.clock import shown_times
 from vmr.data.decoding.ffmpeg.damage import damage_remark, remarks_of
-from vmr.data.decoding.ffmpeg.frame_index import CountingDecoder, SeekingDecoder, UnreachableFrameError
+from vmr.data.decoding.ffmpeg.frame_index import CountingDecoder, SeekingDecoder, UnreachableFrameError, key_numbers
 from vmr.data.decoding.ffmpeg.packets import PacketScan, open_and_scan
 from vmr.data.decoding.ffmpeg.pictures import Scaler, orientation
 from vmr.data.remark import Remark
@@ -28,6 +28,7 @@ class PyAVReader:
     Attributes:
         timestamps_s: seconds from the first frame, increasing, (num_frames,).
         duration_s: seconds from the first frame to the end of the last.
+        key_indices: numbers of the key frames, increasing; at least one.
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
 
@@ -48,6 +49,7 @@ class PyAVReader:
             else:
                 self._decoder: SeekingDecoder | CountingDecoder = decoder
                 self._times = shown_times(decoder.shown_pts, scan.table.last_duration, self._file.clock)
+                self.key_indices = key_numbers(decoder.key_indices)
         except BaseException:
             self._file.close()
             raise
@@ -65,6 +67,7 @@ class PyAVReader:
         # Where packets have no times, a picture gets that of some packet.
         pts = survey.pts if scan.has_times else [None] * len(survey.pts)
         self._times = shown_times(pts, survey.last_duration, self._file.clock)
+        self.key_indices = key_numbers(np.flatnonzero(survey.is_key))
         has_lost = scan.has_corrupt and len(survey.pts) < scan.num_packets
         if scan.is_damaged or has_lost or survey.num_broken or not survey.is_intact.all():
             self._damage = damage_remark(self._times, survey.is_intact, self._file.stated_s)
@@ -81,6 +84,8 @@ class PyAVReader:
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """See `FrameReader.frames`."""
+        if isinstance(self._decoder, SeekingDecoder):
+            self._decoder.want(indices)
         for index in indices:
             frame = self._frame(index)
             self._gave_damaged |= frame.is_corrupt

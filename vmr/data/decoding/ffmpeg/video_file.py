@@ -149,6 +149,10 @@ class VideoFile:
             if packet.size:  # an empty packet would tell the decoder that the file ends here
                 yield packet
 
+    def skip_unreferenced(self, skips: bool) -> None:
+        """Say whether pictures that no other is coded with reference to are passed over, from the next packet on."""
+        self.stream.codec_context.skip_frame = "NONREF" if skips else "DEFAULT"
+
     def decode(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[VideoFrame]:
         """Decode packets.
 

@@ -1,0 +1,124 @@
+"""The job of decoding the segments of a video in a decoding process, seen from both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from vmr.data.decoding.segments import FrameSpec, Segmenter, Segments, Span, VideoFacts, full_length_s, read_segments
+from vmr.errors import VmrError
+
+
+class WorkerMessageError(Exception):
+    """A decoding process sent something that is not valid."""
+
+    def __init__(self) -> None:
+        super().__init__("the decoder sent an answer that is not valid")
+
+
+@dataclass(frozen=True)
+class SegmentsJob:
+    """A job for a decoding process: all segments of one video.
+
+    The segmenter stays in the parent process. The decoding process sends the `VideoFacts` there and gets the spans.
+
+    Attributes:
+        path: the video or picture.
+        spec: which frames to take of each segment.
+        reader: see `VideoReader`.
+        segmenter: None makes one segment of the whole video.
+        num_threads: threads of the decoder.
+    """
+
+    kind: ClassVar[str] = "vmr.data.decoding.segments_job:serve_segments"
+
+    path: str
+    spec: FrameSpec
+    reader: str = "pyav"
+    segmenter: Segmenter | None = None
+    num_threads: int = 1
+
+    def request(self) -> dict[str, Any]:
+        """Return the job as JSON."""
+        return {
+            "path": self.path,
+            "spec": asdict(self.spec),
+            "reader": self.reader,
+            "whole": self.segmenter is None,
+            "needs_cuts": getattr(self.segmenter, "needs_cuts", False),
+            "num_threads": self.num_threads,
+        }
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Return the spans of a video, and the length of a full one.
+
+        Args:
+            question: the `VideoFacts`.
+
+        Raises:
+            WorkerMessageError: the question is not valid.
+            VmrError: the segmenter gave no span, or one outside the video.
+        """
+        try:
+            cuts_s = question["cuts_s"]
+            facts = VideoFacts(
+                float(question["duration_s"]),
+                *(int(question[name]) for name in ("num_frames", "height", "width")),
+                None if cuts_s is None else tuple(float(cut_s) for cut_s in cuts_s),
+                self.path,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WorkerMessageError from error
+        spans = [] if self.segmenter is None else list(self.segmenter.spans(facts))
+        if self.segmenter is None or not spans:
+            raise VmrError(f"{self.path}: the segmenter gave no span, but every video needs at least one")
+        for start_s, end_s in spans:
+            if not 0 <= start_s <= end_s <= facts.duration_s:
+                raise VmrError(
+                    f"{self.path}: the segmenter gave the span ({start_s}, {end_s}), but the video lasts from 0 to "
+                    f"{facts.duration_s} s"
+                )
+        times = [(float(start_s), float(end_s)) for start_s, end_s in spans]
+        return {"spans": times, "window_s": full_length_s(self.segmenter, times)}
+
+    def accepts(self, shape: Sequence[int]) -> bool:
+        """Tell whether a segment may have this shape."""
+        num_frames, *picture = shape
+        return 1 <= num_frames <= self.spec.num_frames and picture == [3, self.spec.size, self.spec.size]
+
+
+def serve_segments(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
+    """Run a `SegmentsJob` in a decoding process.
+
+    Args:
+        request: the result of `SegmentsJob.request`.
+        ask: sends a question to the parent process, which calls `SegmentsJob.answer`, and returns the answer.
+
+    Yields:
+        The segments.
+
+    Returns:
+        As `read_segments`.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+    segmenter = None if request["whole"] else _AskingSegmenter(ask, request["needs_cuts"])
+    return read_segments(
+        request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"], request["num_threads"]
+    )
+
+
+class _AskingSegmenter:
+    """Stands for the parent's segmenter in a decoding process: it asks the parent for the spans."""
+
+    settings: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(self, ask: Callable[[dict[str, Any]], Any], needs_cuts: bool) -> None:
+        self._ask, self.needs_cuts = ask, needs_cuts
+
+    def spans(self, video: VideoFacts) -> list[Span]:
+        answer = self._ask(asdict(video))
+        self.window_s = answer["window_s"]
+        return [(start_s, end_s) for start_s, end_s in answer["spans"]]
