@@ -66,15 +66,16 @@ class Terminal:
             shown += part
             text = _SEQUENCES.sub("", shown.decode(errors="replace"))
             if _AT_PROMPT.search(text):
-                self._until_keys_are_read()
+                self._until_it_waits()
                 return text
 
-    def interrupt(self) -> str:
-        """Type a letter and, when it is shown, Ctrl-C; return what is shown until the next prompt."""
+    def interrupt(self) -> None:
+        """Type a letter and, when it is shown, Ctrl-C."""
         self.press("x")
         while b"x" not in (part := self._read()):
             assert part, "it ended"
-        return self.type("\x03")
+        self._until_it_waits()
+        self.press("\x03")
 
     def end(self) -> tuple[int, str]:
         """Wait for the end of the command; return its exit status and what was shown before."""
@@ -84,10 +85,19 @@ class Terminal:
         os.close(self._outer)
         return self._process.wait(PATIENCE_S), _SEQUENCES.sub("", shown.decode(errors="replace"))
 
-    def _until_keys_are_read(self) -> None:
-        """Wait until readline gets each key at once: before, the terminal itself acts on Ctrl-C and Ctrl-D."""
-        while termios.tcgetattr(self._outer)[3] & termios.ICANON:
-            time.sleep(0.001)
+    def _until_it_waits(self) -> None:
+        """Wait until the command does nothing but wait for a key.
+
+        Before readline has begun, the terminal itself acts on some keys; and Python notices a Ctrl-C that comes just
+        before it begins to wait only with the next key. People are not so quick.
+        """
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        while (
+            termios.tcgetattr(self._outer)[3] & termios.ICANON
+            or (stat.exists()
+            and stat.read_text().rpartition(")")[2].split()[0] != "S")
+        ):
+            time.sleep(0.01)
 
     def _read(self) -> bytes:
         ready, _, _ = select.select([self._outer], [], [], PATIENCE_S)

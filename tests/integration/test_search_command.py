@@ -258,9 +258,11 @@ def test_a_session(folder, players, monkeypatch):
     ):
         shown = terminal.type(line)
         assert said in shown and "Traceback" not in shown, shown
-    assert "interrupted; Ctrl-C once more" in terminal.interrupt()
+    terminal.interrupt()
+    assert "interrupted; Ctrl-C once more" in terminal.until_prompt()
     assert "1  1:00:00" in terminal.type("a pizza\n")
-    assert "interrupted; Ctrl-C once more" in terminal.interrupt()
+    terminal.interrupt()
+    assert "interrupted; Ctrl-C once more" in terminal.until_prompt()
     assert "1  1:00:00" in terminal.type("a pizza\n")
     terminal.press("\x04")
     assert terminal.end()[0] == 0
@@ -270,6 +272,7 @@ def test_a_session(folder, players, monkeypatch):
     terminal.until_prompt()
     assert "1  1:00:00 - 1:00:08" in terminal.type("\x1b[A\n")
     terminal.interrupt()
-    terminal.press("x\x03")
+    terminal.until_prompt()
+    terminal.interrupt()
     status, shown = terminal.end()
     assert status == 130 and "Traceback" not in shown
