@@ -70,7 +70,9 @@ class Calibration:
             calibration: Calibration = from_json(cls, dict(value), "calibration")
             calibration._weights  # noqa: B018: a damaged one is found now
         except (ValueError, VmrError) as error:
-            raise IndexFileError(f"the calibration of the index is damaged: {error}: vmr-index build repairs it") from error
+            raise IndexFileError(
+                f"the calibration of the index is damaged: {error}: vmr-index build repairs it"
+            ) from error
         return calibration
 
     def to_json(self) -> dict[str, Any]:
