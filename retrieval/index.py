@@ -176,6 +176,12 @@ class VideoIndex:
         return tuple(dict.fromkeys(window.file for window in self.windows))
 
     @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders of the videos, as absolute paths."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(sorted(snapshot.roots().values()))
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """The videos that were left out, by their paths, and why."""
         with self._reader.snapshot() as snapshot:
