@@ -1,16 +1,16 @@
 """From video files to vectors: decode in worker processes, embed in this process, list every failure.
 
-Shapes: S segments of one video, N tokens of a segment, C their width, D dimensions.
+Shapes: S segments of one video, N tokens of a segment, C their width.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,42 +22,18 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
 from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure, damage_failure
-from vmr.data.remark import Remark
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.hashes import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
+from vmr.retrieval.embedding.pipeline import EmbeddedVideo, Pipeline
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.reranking.token_files import TokenSpool
 from vmr.retrieval.tokens import TokenStore
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-# Segments of one video that are embedded together. Batches never mix videos, so a video's vectors are identical to the
-# last bit whichever other videos are decoded at the same time.
-BATCH_SEGMENTS = 16
-
 
 At = Callable[[str, float], object]
 """Is told a path, and how many seconds of this video are embedded or wait for the rest of their batch."""
-
-
-@dataclass(frozen=True)
-class EmbeddedVideo:
-    """The vectors of one video.
-
-    Attributes:
-        path: the video.
-        spans: start and end of each segment, in seconds.
-        vectors: float32 (S, D), as `Encoder.encode_video` makes them.
-        remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
-    """
-
-    path: str
-    spans: tuple[tuple[float, float], ...]
-    vectors: NDArray[np.float32]
-    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass
@@ -141,7 +117,7 @@ def embed_videos_with(
     check_type("decode", decode, DecodeOptions)
     check_type("cache", cache, FeatureCache, NoneType)
     _check(encoders, tokens)
-    let_threads_sleep()  # an encoder of the user's own did not come through `load_model`
+    let_torch_threads_sleep()
     temporary = tempfile.TemporaryDirectory(prefix="vmr-features-") if tokens and cache is None else None
     cache = cache if temporary is None else FeatureCache(temporary.name)
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, cache, temporary)
@@ -174,6 +150,8 @@ def embed_each(
     *,
     decode: DecodeOptions = DecodeOptions(),
     at: At | None = None,
+    tokens_in: Path | None = None,
+    memory_bytes: int | None = None,
 ) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
     """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
 
@@ -186,15 +164,17 @@ def embed_each(
         segmenter: into which segments to cut each video; None for whole videos.
         decode: how videos are decoded.
         at: is told how far a video is, after each of its segments.
+        memory_bytes: how much memory this process and the decoding processes may use together; None for no limit.
+        tokens_in: also give the tokens of those encoders that can match, in temporary files of this folder.
 
     Yields:
         For each video, in any order: one result of each encoder, or why it failed.
     """
     _check(encoders, tokens=False)
-    let_threads_sleep()
-    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None)
-    results = [_EncoderResults(encoder, run, tokens=False) for encoder in encoders]
-    with DecodePool(run.frames, segmenter, decode) as pool:
+    let_torch_threads_sleep()
+    run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None, tokens_in)
+    results = [_EncoderResults(encoder, run, tokens=tokens_in is not None) for encoder in encoders]
+    with DecodePool(run.frames, segmenter, decode, memory_bytes) as pool:
         for end in _embed_missing(pool.decode(paths), results, at):
             if isinstance(end, DecodeFailure):
                 yield end
@@ -208,20 +188,12 @@ def _embed_missing(
     messages: Iterable[Decoded], results: Sequence[_EncoderResults], at: At | None = None
 ) -> Iterator[DecodedVideo | DecodeFailure]:
     """Embed what is decoded, with every encoder that lacks it; yield the end of each video."""
-    unfinished: dict[str, _UnfinishedVideo] = {}
+    pipeline = Pipeline(results)
     for message in messages:
-        if isinstance(message, DecodedSegment):
-            if message.path not in unfinished:
-                unfinished[message.path] = _UnfinishedVideo(message.path, results)
-            unfinished[message.path].add(message)
-            if at is not None:
-                at(message.path, message.end_s)
-            continue
-        if isinstance(message, DecodedVideo):
-            unfinished.pop(message.path).finish(message.remarks)
-        else:
-            unfinished.pop(message.path, None)
-        yield message
+        yield from pipeline.add(message)
+        if at is not None and isinstance(message, DecodedSegment):
+            at(message.path, message.end_s)
+    yield from pipeline.flush()
 
 
 @dataclass(frozen=True)
@@ -233,6 +205,7 @@ class _Run:
     decode: DecodeOptions
     cache: FeatureCache | None
     temporary: tempfile.TemporaryDirectory[str] | None
+    tokens_in: Path | None = None
 
 
 class _EncoderResults:
@@ -241,6 +214,7 @@ class _EncoderResults:
     def __init__(self, encoder: Encoder, run: _Run, tokens: bool) -> None:
         self.encoder = encoder
         self.matcher = encoder if tokens and isinstance(encoder, Matcher) else None
+        self.with_tokens = self.matcher is not None
         self.done: dict[str, EmbeddedVideo] = {}
         self._run = run
         self._contents: Mapping[str, FileContent] = {}
@@ -255,29 +229,31 @@ class _EncoderResults:
             path: video_key(content, run.frames, run.segmenter, run.decode.reader, self.encoder.fingerprint)
             for path, content in contents.items()
         }
-        known = run.cache.find(self._keys.values(), with_tokens=self.matcher is not None)
+        known = run.cache.find(self._keys.values(), with_tokens=self.with_tokens)
         for path, key in self._keys.items():
             if key in known:
                 features = known[key]
                 self.done[path] = EmbeddedVideo(path, features.spans, features.vectors, features.remarks)
 
-    def embed(self, batch: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Embed uint8 (b, T, 3, S, S): return vectors (b, D), and tokens (b, N, C) if they were asked for."""
-        if self.matcher is None:
-            return self.encoder.encode_video(batch).float().cpu().numpy(), None
-        features = self.matcher.video_features(batch)
-        return features.vectors.float().cpu().numpy(), features.tokens.float().cpu().numpy()
+    def lacks(self, path: str) -> bool:
+        """Whether a video was not found in the cache."""
+        return path not in self.done
 
-    def keep(self, video: EmbeddedVideo, tokens: NDArray[np.float32] | None) -> None:
+    def new_tokens(self) -> TokenSpool | list[NDArray[np.float32]]:
+        """Return what takes the tokens of a video, batch by batch."""
+        return [] if self._run.tokens_in is None else TokenSpool(self._run.tokens_in)
+
+    def keep(self, video: EmbeddedVideo, tokens: TokenSpool | list[NDArray[np.float32]] | None) -> None:
         """Add a finished video, and put it into the cache unless the file changed while it was decoded."""
         if not np.isfinite(video.vectors).all():
             raise ModelError(
                 f"{video.path}: {self.encoder.name} makes vectors that are not finite: its weights are damaged"
             )
-        self.done[video.path] = video
+        self.done[video.path] = replace(video, tokens=tokens) if isinstance(tokens, TokenSpool) else video
         content = self._contents.get(video.path)
         if self._run.cache is not None and content is not None and content.state == state_of(video.path):
-            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors, video.remarks), tokens)
+            all_tokens = np.concatenate(tokens) if isinstance(tokens, list) else None
+            self._run.cache.put(self._keys[video.path], Features(video.spans, video.vectors, video.remarks), all_tokens)
 
     def token_store(self) -> TokenStore | None:
         """Return the store of the tokens, if they were asked for."""
@@ -294,40 +270,10 @@ class _EncoderResults:
         return TokenStore(run.cache, self._keys, make, run.temporary)
 
 
-class _UnfinishedVideo:
-    """The decoded segments of one unfinished video. Every encoder that lacks the video embeds them batch by batch."""
-
-    def __init__(self, path: str, results: Sequence[_EncoderResults]) -> None:
-        self.path = path
-        self.results = [result for result in results if path not in result.done]
-        self.waiting: list[NDArray[np.uint8]] = []
-        self.spans: list[tuple[float, float]] = []
-        self.vectors: list[list[NDArray[np.float32]]] = [[] for _ in self.results]
-        self.tokens: list[list[NDArray[np.float32]]] = [[] for _ in self.results]
-
-    def add(self, segment: DecodedSegment) -> None:
-        self.waiting.append(segment.video)
-        self.spans.append((segment.start_s, segment.end_s))
-        if len(self.waiting) == BATCH_SEGMENTS:
-            self._embed_waiting()
-
-    def finish(self, remarks: tuple[Remark, ...]) -> None:
-        if self.waiting:
-            self._embed_waiting()
-        for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
-            video = EmbeddedVideo(self.path, tuple(self.spans), np.concatenate(vectors), remarks)
-            result.keep(video, np.concatenate(tokens) if tokens else None)
-
-    def _embed_waiting(self) -> None:
-        import torch
-
-        batch = torch.from_numpy(np.stack(self.waiting))  # (b, T, 3, S, S)
-        for result, vectors, tokens in zip(self.results, self.vectors, self.tokens, strict=True):
-            some_vectors, some_tokens = result.embed(batch)
-            vectors.append(some_vectors)
-            if some_tokens is not None:
-                tokens.append(some_tokens)
-        self.waiting.clear()
+def let_torch_threads_sleep() -> None:
+    """Let threads of torch sleep while they wait: an encoder of the user's own did not come through `load_model`."""
+    if "torch" in sys.modules:
+        let_threads_sleep()
 
 
 def _known_contents(cache: FeatureCache, paths: Sequence[str], bar: Progress) -> dict[str, FileContent]:

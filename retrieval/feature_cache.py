@@ -235,6 +235,11 @@ def video_key(
 ) -> str:
     """Return the key of a video's features: a hash of everything that they depend on."""
     known: dict[str, object] = {**asdict(frames), "window_s": None, "stride_s": None, "reader": reader}
+    for option, usual in (("keyframes", False), ("skip_still", 0.0)):  # what was no option earlier
+        if known[option] == usual:
+            del known[option]
+    if segmenter is not None:
+        known["frames_on"] = "grid"  # earlier, each window by itself
     if type(segmenter) is FixedWindows:
         known |= asdict(segmenter)
     elif segmenter is not None:

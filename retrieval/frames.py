@@ -8,24 +8,48 @@ from typing import TYPE_CHECKING
 from vmr.checks import check_path
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
-from vmr.models.encoder import Encoder, check_encoder
+from vmr.errors import VmrError
+from vmr.models.encoder import Encoder, FrameEncoder, check_encoder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def frame_spec(encoder: Encoder, *, sampling: str = "middle", num_frames: int | None = None) -> FrameSpec:
+def frame_spec(
+    encoder: Encoder,
+    *,
+    sampling: str = "middle",
+    num_frames: int | None = None,
+    keyframes: bool = False,
+    skip_still: float = 0.0,
+) -> FrameSpec:
     """Return what to decode for an encoder.
 
     Args:
         encoder: the model; its `preprocess` says how many frames of which size it takes.
         sampling: which frames of a whole video, see `vmr.data.decoding.sampling.sample_indices`.
         num_frames: how many frames; None for the encoder's own number.
+        keyframes: see `FrameSpec`.
+        skip_still: see `FrameSpec`; only for a `vmr.models.encoder.FrameEncoder`, for which a frame that is as good as
+            the one before it costs nothing.
+
+    Raises:
+        VmrError: frames are to be left out, and the encoder sees all frames of a video together.
     """
     check_encoder(encoder)
+    if skip_still and not isinstance(encoder, FrameEncoder):
+        raise VmrError(
+            f"{encoder.name} takes the frames of a window together, so that skipping still frames saves nothing: leave "
+            "out --skip-still (skip_still)"
+        )
     wanted = encoder.preprocess
     return FrameSpec(
-        wanted.num_frames if num_frames is None else num_frames, wanted.size, wanted.resize, sampling=sampling
+        wanted.num_frames if num_frames is None else num_frames,
+        wanted.size,
+        wanted.resize,
+        sampling=sampling,
+        keyframes=keyframes,
+        skip_still=skip_still,
     )
 
 

@@ -14,25 +14,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.checks import check_path
+from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
+from vmr.retrieval.searching.candidates import Rows
+from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
+from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.search import Wanted, find_moments, hit_of
+from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
+from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
+from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import Space, Window
+from vmr.retrieval.storage.records import Window
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.storage.where import Where
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
 
@@ -91,14 +97,14 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
-        self._filters = Filters()
+        self._filters, self._calibrations = Filters(), Calibrations()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
             encoder = None if own else load_model(encoder)
-        self.space = _chosen(folder, spaces, encoder, space)
+        self.space = chosen_space(folder, spaces, encoder, space)
         self._files = SpaceStore(folder, self.space)
         self._store: VectorSearch = self._files if store is None else store
         if encoder is not None:
@@ -144,7 +150,7 @@ class VideoIndex:
     def info(self) -> IndexInfo:
         """What the index holds, and how that was made."""
         with self._reader.snapshot() as snapshot:
-            return describe(snapshot, self.space)
+            return describe(snapshot, self.space, self.folder)
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -168,6 +174,12 @@ class VideoIndex:
     def videos(self) -> tuple[str, ...]:
         """The paths of the videos that it holds, in its order."""
         return tuple(dict.fromkeys(window.file for window in self.windows))
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders of the videos, as absolute paths."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(sorted(snapshot.roots().values()))
 
     @property
     def failures(self) -> tuple[Failure, ...]:
@@ -214,8 +226,9 @@ class VideoIndex:
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
-            rerank: let the encoder compare the query with this many of the best moments token by token, and order them
-                anew; 20 to 100 is sensible.
+            rerank: let the encoder compare the sentence with this many of the best moments token by token, and put
+                those that it prefers first; 20 to 100 is sensible. Moments that cannot be compared, because their
+                videos are gone or have changed, come after these.
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
@@ -225,7 +238,7 @@ class VideoIndex:
 
         Raises:
             VmrError: the query is empty, no vector of the space, or no moment of the index; an option is out of range
-                or `where` is no condition; the message says which.
+                or `where` is no condition; or the encoder cannot re-rank; the message says which.
         """
         started = time.perf_counter()
         wanted = Wanted.checked(
@@ -237,14 +250,35 @@ class VideoIndex:
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
         )
-        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
-        with self._searchable() as snapshot:
-            if not isinstance(asked, Query):
-                asked = query_of_moment(asked, snapshot, self.space)
-            allowed = None if wanted.where is None else self._filters.mask(wanted.where, snapshot)
-            found = find_moments(asked, wanted, partial(self._find, asked.vector, allowed), snapshot, self.space)
-        hits = tuple(hit_of(one, self.space) for one in found)
-        return SearchResult(hits, asked.text, str(self.folder), 1000 * (time.perf_counter() - started), None)
+        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
+        with self._compared(query, wanted.where) as (rows, asked):
+            found, meaning = self._answers(rows, asked, wanted)
+            settings = rows.snapshot.settings
+        hits, remarks = hits_of(found, self.space, meaning.matches), ()
+        if matcher is not None:
+            moments = [one.moment for one in found[:rerank]]
+            reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
+            hits, remarks = reranked.in_order(hits)
+        took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
+        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
+
+    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+        """Score a video over time.
+
+        Args:
+            video_id: the number of the video, as in `Hit.video_id`.
+            query: as for `search`.
+
+        Returns:
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
+            of the whole video if it has others.
+
+        Raises:
+            VmrError: the query is none, or the index holds no such video, or no vectors of it.
+        """
+        video_id = whole_number("video_id", video_id)
+        with self._compared(query) as (rows, _):
+            return score_curve(rows, video_id)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -277,6 +311,25 @@ class VideoIndex:
                     yield snapshot
                     return
 
+    @contextmanager
+    def _compared(
+        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
+    ) -> Iterator[tuple[Rows, Query]]:
+        """A transaction in which rows can be compared with a query: all, or those of some videos."""
+        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
+        with self._searchable() as snapshot:
+            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
+            allowed = None if where is None else self._filters.mask(where, snapshot)
+            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
+            yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
+
+    def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
+        """The moments nearest to a query, and what their scores mean."""
+        found = find_moments(rows, wanted, query.seed)
+        calibration = self._calibrations.current(rows.snapshot, self.space)
+        meaning = Meaning.of([one.moment.score for one in found], query, calibration)
+        return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
+
     def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
         """Scores and ids of the n windows nearest to a vector (D,)."""
         if self._store is self._files:
@@ -300,7 +353,7 @@ class VideoIndex:
         """
         check_encoder(encoder)
         if (encoder.fingerprint, encoder.embed_dim) != (self.space.fingerprint, self.space.dim):
-            raise _made_by_another(self.folder, [self.space], encoder)
+            raise made_by_another(self.folder, [self.space], encoder)
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
@@ -311,32 +364,6 @@ class VideoIndex:
         """Return the number of rows; each window is one row."""
         with self._reader.snapshot() as snapshot:
             return snapshot.num_windows(self.space.id)
-
-
-def _chosen(folder: Path, spaces: Sequence[Space], encoder: Encoder | None, name: str | None) -> Space:
-    """The space that has a name, or that an encoder made; the first if neither is given."""
-    if not spaces:
-        raise IndexFileError(f"{folder} is empty: add videos with vmr-index build")
-    if name is not None:
-        for space in spaces:
-            if space.name == name:
-                return space
-        raise IndexFileError(f"{folder} has no space {name}, but {', '.join(each.name for each in spaces)}")
-    if encoder is None:
-        return spaces[0]
-    check_encoder(encoder)
-    for space in spaces:
-        if (space.fingerprint, space.dim) == (encoder.fingerprint, encoder.embed_dim):
-            return space
-    raise _made_by_another(folder, spaces, encoder)
-
-
-def _made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) -> IndexFileError:
-    makers = " and ".join(f"{space.encoder} ({space.fingerprint})" for space in spaces)
-    return IndexFileError(
-        f"{folder} was made by {makers}, not by {encoder.name} ({encoder.fingerprint}): search with the former or "
-        "build the index again"
-    )
 
 
 def _known(windows: Mapping[int, T], number: int) -> T:

@@ -50,6 +50,7 @@ class SearchResult:
         took_ms: milliseconds that the search took, with embedding the sentence.
         nothing_close: whether nothing in the index is about the query, as far as the encoder can tell; None if the
             space is not calibrated, or the query is no text.
+        remarks: what else there is to say about the search, a line each.
     """
 
     hits: tuple[Hit, ...]
@@ -57,6 +58,7 @@ class SearchResult:
     index: str
     took_ms: float = field(compare=False)
     nothing_close: bool | None
+    remarks: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, place: int) -> Hit: ...
@@ -83,6 +85,7 @@ class SearchResult:
             "index": self.index,
             "took_ms": round(self.took_ms, 3),
             "nothing_close": self.nothing_close,
+            "remarks": list(self.remarks),
             "hits": [asdict(hit) | {"duplicates": list(hit.duplicates)} for hit in self.hits],
         }
 

@@ -10,19 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from vmr.errors import IndexFileError
-from vmr.retrieval.searching.moments import Moment, Scores, Spans
+from vmr.retrieval.searching.moments import Merge, Scores, Spans
 from vmr.retrieval.storage.paths import path_to_text
-from vmr.retrieval.storage.records import Video
+from vmr.retrieval.storage.records import Space, Video
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.vectors.ranking import inner_products
 from vmr.retrieval.vectors.store import Ids, Vectors
 
-Merge = Callable[[Spans, Scores], list[Moment]]
+Rank = tuple[float, str, float, float, int]
 Find = Callable[[int], tuple[Vectors, Ids]]
 """find(n) returns scores, best first, and ids of the n best windows; id -1 for none."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A moment that may become a hit.
 
@@ -34,6 +34,7 @@ class Candidate:
         window_id: its best window.
         span: start and end of this window, in seconds.
         vector: of this window, as it is stored, (D,).
+        is_whole: whether it is the row of a whole video that has windows as well.
     """
 
     score: float
@@ -43,14 +44,15 @@ class Candidate:
     window_id: int
     span: tuple[float, float]
     vector: Vectors
+    is_whole: bool
 
     @property
-    def rank(self) -> tuple[float, str, float, float, int]:
+    def rank(self) -> Rank:
         """The lowest is the best; those that tie come in the order of the index."""
         return (-self.score, path_to_text(self.video.file), self.start_s, self.end_s, self.window_id)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ScoredVideo:
     """All windows of a video that have a vector in a space, with their scores.
 
@@ -66,62 +68,96 @@ class ScoredVideo:
     scores: Scores
     vectors: Vectors
 
-    @classmethod
-    def of(cls, video: Video, space_id: int, query: Vectors, snapshot: Snapshot) -> "ScoredVideo":
-        """Score the windows of a video against a query (D,).
+    def candidates(self, merge: Merge) -> Iterator[Candidate]:
+        """Yield the moments of the video, best first."""
+        for best, start_s, end_s, is_whole in merge(self.spans, self.scores, self.vectors):
+            span = (float(self.spans[best, 0]), float(self.spans[best, 1]))
+            number = self.video.first_window + best
+            score = float(self.scores[best])
+            yield Candidate(score, self.video, start_s, end_s, number, span, self.vectors[best], is_whole)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of a space, to be compared with a query.
+
+    Attributes:
+        snapshot: of the index.
+        space: which space.
+        query: the vector (D,).
+        find: searches windows.
+        total: how many windows it can find, at most.
+    """
+
+    snapshot: Snapshot
+    space: Space
+    query: Vectors
+    find: Find
+    total: int
+
+    def video_of(self, window_id: int) -> Video:
+        """Return the video of a window.
+
+        Raises:
+            IndexFileError: it is missing.
+        """
+        video = self.snapshot.video_of_window(window_id)
+        if video is None:
+            raise _lost(window_id)
+        return video
+
+    def scored(self, video: Video) -> ScoredVideo:
+        """Score all windows of a video.
 
         Raises:
             IndexFileError: windows or vectors of the video are missing or damaged.
         """
         ids = np.arange(video.first_window, video.first_window + video.num_windows)
-        spans = snapshot.spans(video)
-        vectors, is_there = snapshot.vectors(space_id, ids)
+        spans = self.snapshot.spans(video)
+        vectors, is_there = self.snapshot.vectors(self.space.id, ids)
         if len(spans) != video.num_windows or not is_there.all():
-            known = snapshot.hits(ids[is_there].tolist())
+            known = self.snapshot.hits(ids[is_there].tolist())
             raise _lost(next((number for number in ids.tolist() if number not in known), video.first_window))
-        return cls(video, spans, inner_products(vectors, query), vectors)
-
-    def candidates(self, merge: Merge) -> Iterator[Candidate]:
-        """Yield the moments of the video."""
-        for best, start_s, end_s in merge(self.spans, self.scores):
-            span = (float(self.spans[best, 0]), float(self.spans[best, 1]))
-            number = self.video.first_window + best
-            score = float(self.scores[best])
-            yield Candidate(score, self.video, start_s, end_s, number, span, self.vectors[best])
+        return ScoredVideo(video, spans, inner_products(vectors, self.query), vectors)
 
 
-def best_candidates(
-    find: Find, first: int, query: Vectors, snapshot: Snapshot, space_id: int, merge: Merge
-) -> Iterator[Candidate]:
+def best_candidates(rows: Rows, first: int, merge: Merge) -> Iterator[Candidate]:
     """Yield moments, best first, as many as the caller takes.
 
     Args:
-        find: searches windows.
+        rows: where to search.
         first: how many windows to ask for first.
-        query: (D,).
-        snapshot: of the index.
-        space_id: the space that is searched.
         merge: makes moments of windows.
 
     Raises:
         IndexFileError: windows or vectors of a video are missing or damaged.
     """
-    known: list[tuple[tuple[float, str, float, float, int], Candidate]] = []  # a heap
+    known: list[tuple[Rank, Candidate, Iterator[Candidate]]] = []  # a heap: of each video the next best moment
     scored: set[int] = set()  # windows
-    for score, window_id in _windows(find, first):
+
+    def next_best(certain_above: float) -> Iterator[Candidate]:
+        while known and known[0][1].score > certain_above:
+            _, moment, others = known[0]
+            following = next(others, None)
+            if following is None:
+                heapq.heappop(known)
+            else:
+                heapq.heapreplace(known, (following.rank, following, others))
+            yield moment
+
+    for score, window_id in _windows(rows.find, first):
         # A moment that is not known yet has no better score than the window that is next.
-        while known and known[0][1].score > score:
-            yield heapq.heappop(known)[1]
+        yield from next_best(score)
         if window_id is None or window_id in scored:
             continue
-        video = snapshot.video_of_window(window_id)
-        if video is None:
-            raise _lost(window_id)
+        video = rows.video_of(window_id)
         scored.update(range(video.first_window, video.first_window + video.num_windows))
-        for candidate in ScoredVideo.of(video, space_id, query, snapshot).candidates(merge):
-            heapq.heappush(known, (candidate.rank, candidate))
-    while known:
-        yield heapq.heappop(known)[1]
+        moments = rows.scored(video).candidates(merge)
+        best = next(moments)
+        heapq.heappush(known, (best.rank, best, moments))
+        if len(scored) >= rows.total:
+            break
+    yield from next_best(-np.inf)
 
 
 def _windows(find: Find, first: int) -> Iterator[tuple[float, int | None]]:

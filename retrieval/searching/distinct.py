@@ -12,7 +12,7 @@ NEAR_DUPLICATE = 0.98
 """Moments of two videos show the same if the cosine similarity of their best windows is above this."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Kept:
     """A moment that becomes a hit, and the paths of other videos that show the same."""
 
@@ -30,8 +30,9 @@ def distinct(
 ) -> list[Kept]:
     """Choose the k best moments that differ from each other.
 
-    A moment that shows the same as a better one of another video is a duplicate of it, and listed there if it is better
-    than the moment after the last one that is chosen.
+    - A moment that shows the same as a better one of another video is a duplicate of it, and listed there if it is
+      better than the moment after the last one that is chosen.
+    - The row of a whole video is chosen only while no other moment of the video is. The first one takes its place.
 
     Args:
         candidates: moments, best first; no more of them are taken than are needed.
@@ -40,24 +41,27 @@ def distinct(
         keep_duplicates: choose moments that show the same as well.
         seed: a moment that is not chosen itself, nor any that overlaps it, nor its duplicates.
     """
-    kept: list[Kept] = []
-    first = [] if seed is None else [Kept(seed)]
-    of_video: dict[int, int] = {}
+    chosen = [] if seed is None else [Kept(seed)]
+    limit = k + len(chosen)
+    of_video: dict[int, list[Kept]] = {}
     for moment in candidates:
         if seed is not None and _overlap(seed, moment):
             continue
-        same = None if keep_duplicates else next((one for one in first + kept if _is_same(one.moment, moment)), None)
+        same = None if keep_duplicates else next((one for one in chosen if _is_same(one.moment, moment)), None)
         if same is not None:
             if moment.video.file not in same.duplicates:
                 same.duplicates.append(moment.video.file)
             continue
-        if per_video is not None and of_video.get(moment.video.id, 0) >= per_video:
+        siblings = of_video.get(moment.video.id, [])
+        whole = [one for one in siblings if one.moment.is_whole]
+        if (moment.is_whole and siblings) or len(siblings) - len(whole) == per_video:
             continue
-        if len(kept) == k:
+        if len(chosen) == limit:
             break
-        of_video[moment.video.id] = of_video.get(moment.video.id, 0) + 1
-        kept.append(Kept(moment))
-    return kept
+        own = Kept(moment, [file for one in whole for file in one.duplicates])
+        of_video[moment.video.id] = [one for one in siblings if not one.moment.is_whole] + [own]
+        chosen = [one for one in chosen if one not in whole] + [own]
+    return chosen[limit - k :]
 
 
 def _overlap(a: Candidate, b: Candidate) -> bool:

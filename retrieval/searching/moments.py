@@ -1,15 +1,40 @@
 """From the scores of a video's windows to its moments.
 
-Shapes: n windows of a video.
+Neighbours of a good window belong to its moment as far as they answer the query alike and look alike. Each has a share:
+0 for a window that is as far from the best one as most of the video, 1 for one that is like it. Where windows overlap,
+a window's score and vector are about the means over its seconds, so a neighbour with half a share shows the moment in
+half of its time: a moment reaches to a side by the distances between the neighbours' starts times their shares.
+
+Shapes: n windows of a video, D dimensions.
 """
 
+import heapq
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.retrieval.vectors.store import Mask, Vectors
+
 Spans = NDArray[np.float64]
 Scores = NDArray[np.float32]
+Shares = NDArray[np.float64]
+
+# Chosen on one half of 60 joined videos and tried on the other: `python -m benchmarks.moments`.
+BASE_QUANTILE = 0.25
+"""The base of a video: this share of its windows is below it."""
+
+LEAST_RISE = 0.2
+"""The best window rises above the base by at least this part of its own value, or all windows are alike."""
+
+APART, LIKE = 0.5, 0.8
+"""A neighbour up to the first ends a moment, one from the second on belongs to it for all its time."""
+
+GAP_S = 1.0
+"""Windows that are no further apart follow each other."""
+
+_ROUNDING = 1e-9
 
 
 class Moment(NamedTuple):
@@ -19,32 +44,90 @@ class Moment(NamedTuple):
         best: place of its best window among the video's windows.
         start_s: where it starts, in seconds.
         end_s: where it ends.
+        is_whole: whether it is the row of a whole video that has windows as well.
     """
 
     best: int
     start_s: float
     end_s: float
+    is_whole: bool = False
 
 
-def merged_moments(spans: Spans, scores: Scores) -> list[Moment]:
-    """Merge windows that overlap or follow each other into moments, which do not overlap.
-
-    Args:
-        spans: start and end of each window, in seconds, (n, 2).
-        scores: (n,).
-
-    Returns:
-        The moments, best first.
-    """
-    order = np.lexsort((spans[:, 1], spans[:, 0], -scores))
-    found: list[Moment] = []
-    for place in order.tolist():
-        start_s, end_s = spans[place].tolist()
-        if not any(start_s < one.end_s and one.start_s < end_s for one in found):
-            found.append(Moment(place, start_s, end_s))
-    return found
+Merge = Callable[[Spans, Scores, Vectors], Iterator[Moment]]
+"""Makes moments of start and end of windows in seconds (n, 2), their scores (n,) and vectors (n, D): best first."""
 
 
-def single_windows(spans: Spans, scores: Scores) -> list[Moment]:
-    """Return each window as a moment, in the order of time."""
-    return [Moment(place, *span) for place, span in enumerate(spans.tolist())]
+def single_windows(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
+    """Yield each window as a moment; see `Merge`."""
+    for place in np.lexsort((spans[:, 1], spans[:, 0], -scores)).tolist():
+        yield Moment(place, *spans[place].tolist())
+
+
+def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
+    """Yield moments that do not overlap, and rows of the whole video; see `Merge`."""
+    is_whole = whole_rows(spans)
+    windows = np.flatnonzero(~is_whole)
+    windows = windows[np.lexsort((spans[windows, 1], spans[windows, 0]))]
+    rows = np.flatnonzero(is_whole).tolist()
+    return heapq.merge(
+        (
+            Moment(int(windows[best]), start_s, end_s)
+            for best, start_s, end_s in _moments(spans[windows], scores[windows], vectors[windows])
+        ),
+        sorted((Moment(row, *spans[row].tolist(), True) for row in rows), key=lambda one: -scores[one.best]),
+        key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
+    )
+
+
+def whole_rows(spans: Spans) -> Mask:
+    """Tell which windows (n, 2) reach from the first start to the last end, while others do not: bool (n,)."""
+    is_whole = (spans[:, 0] <= spans[:, 0].min()) & (spans[:, 1] >= spans[:, 1].max())
+    return is_whole & np.logical_not(is_whole.all())
+
+
+def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[int, float, float]]:
+    """Yield best window, start and end of each moment, best first; the windows are in the order of time."""
+    starts, ends = spans.T
+    units = _units(vectors)
+    is_free = np.ones(len(spans), bool)
+    for best in np.argsort(-scores, kind="stable").tolist():
+        if not is_free[best]:
+            continue
+        answers_alike = _shares(scores.astype(np.float64), float(scores[best]))
+        shares = (answers_alike + _shares(units @ units[best], 1.0)) / 2
+        start_s, first = _reach(starts, ends, best, shares, is_free)
+        # To the right it is the same in a mirror.
+        mirrored = (-ends[::-1], -starts[::-1], len(spans) - 1 - best, shares[::-1], is_free[::-1])
+        minus_end_s, last = _reach(*mirrored)
+        merged = slice(first, len(spans) - last)
+        is_free &= (starts >= ends[merged].max()) | (ends <= starts[merged].min())
+        is_free[merged] = False
+        yield best, start_s, -minus_end_s
+
+
+def _units(vectors: Vectors) -> NDArray[np.float64]:
+    """Vectors (n, D) with length 1; those of length 0 stay."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return vectors / np.where(lengths > 0, lengths, 1)
+
+
+def _shares(values: NDArray[np.float64], peak: float) -> Shares:
+    """Where values (n,) lie between the base, 0, and the peak, 1."""
+    base = min(float(np.quantile(values, BASE_QUANTILE)), peak - LEAST_RISE * abs(peak))
+    return (values - base) / (peak - base) if base < peak else np.where(values >= peak, 1.0, 0.0)
+
+
+def _reach(starts: Shares, ends: Shares, best: int, shares: Shares, is_free: Mask) -> tuple[float, int]:
+    """Return where a moment starts, and its first window."""
+    overlap_s = max(0.0, min(ends[best - 1] - starts[best], (ends[best] - starts[best]) / 2)) if best else 0.0
+    start_s, part = starts[best] + overlap_s / 2, 1.0
+    first = best
+    while first and is_free[first - 1] and starts[first] - ends[first - 1] <= GAP_S:
+        if shares[first - 1] <= APART + _ROUNDING:
+            return float(start_s), first
+        # Windows that do not overlap, such as shots, are not divided.
+        is_divided = ends[first - 1] > starts[first]
+        part = min(1.0, (shares[first - 1] - APART) / (LIKE - APART)) if is_divided else 1.0
+        start_s -= max(0.0, starts[first] - starts[first - 1]) * part
+        first -= 1
+    return float(start_s - overlap_s / 2 * part), first

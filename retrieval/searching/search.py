@@ -2,21 +2,22 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from vmr.checks import check_type, real_number, whole_number
 from vmr.errors import VmrError
 from vmr.retrieval.results import Hit
-from vmr.retrieval.searching.candidates import Candidate, ScoredVideo, best_candidates
+from vmr.retrieval.searching.candidates import Candidate, Rows, best_candidates
 from vmr.retrieval.searching.distinct import Kept, distinct
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.searching.moments import merged_moments, single_windows
-from vmr.retrieval.searching.query import Query
+from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
+from vmr.retrieval.searching.query import Seed
 from vmr.retrieval.storage.records import Space
-from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.where import Where
-from vmr.retrieval.vectors.store import Ids, Vectors
 
 _WINDOWS_PER_MOMENT = 8  # asked for at first: those of a moment overlap, and some moments show the same
 _FIRST_WINDOWS = 64
@@ -69,35 +70,59 @@ class Wanted:
         )
 
 
-def find_moments(
-    query: Query, wanted: Wanted, find: Callable[[int], tuple[Vectors, Ids]], snapshot: Snapshot, space: Space
-) -> list[Kept]:
+def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[Kept]:
     """Find the moments nearest to a query.
 
     Args:
-        query: what to look for.
+        rows: where to search, and for what.
         wanted: what to return.
-        find: find(n) returns scores, best first, and ids of the n best windows; id -1 for none.
-        snapshot: of the index.
-        space: the space that is searched.
+        seed: the moment whose like is wanted.
 
     Raises:
         IndexFileError: something that the search reads is damaged.
     """
-    merge = single_windows if wanted.overlapping else merged_moments
     k = max(wanted.k, wanted.rerank or 0)
     first = max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * k)
     return distinct(
-        best_candidates(find, first, query.vector, snapshot, space.id, merge),
+        best_candidates(rows, first, single_windows if wanted.overlapping else merged_moments),
         k,
         per_video=wanted.per_video,
         keep_duplicates=wanted.keep_duplicates,
-        seed=_seed(query, snapshot, space),
+        seed=None if seed is None else _as_candidate(seed, rows),
     )
 
 
-def hit_of(kept: Kept, space: Space) -> Hit:
-    """Describe a moment that was found."""
+def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:
+    """Score a video over time, see `VideoIndex.score_curve`.
+
+    Raises:
+        VmrError: the index holds no such video, or no vectors of it in the space.
+    """
+    video = rows.snapshot.video(video_id) if video_id < 2**63 else None
+    if video is None:
+        raise VmrError(f"the index holds no video {video_id}: it was removed or has changed; search again")
+    _, is_there = rows.snapshot.vectors(rows.space.id, np.array([video.first_window]))
+    if not is_there[0]:
+        raise VmrError(f"video {video_id} has no vectors in the space {rows.space.name}")
+    scored = rows.scored(video)
+    curve = np.column_stack([scored.spans, scored.scores])[~whole_rows(scored.spans)]
+    ordered: NDArray[np.float64] = curve[np.lexsort((curve[:, 1], curve[:, 0]))]
+    return ordered
+
+
+def hits_of(found: Sequence[Kept], space: Space, matches: Sequence[float] | None) -> list[Hit]:
+    """Describe moments that were found.
+
+    Args:
+        found: the moments.
+        space: the space that was searched.
+        matches: of at least these moments, in their order; None if they are not known.
+    """
+    known = [None] * len(found) if matches is None else matches
+    return [_hit(one, space, match) for one, match in zip(found, known, strict=False)]
+
+
+def _hit(kept: Kept, space: Space, match: float | None) -> Hit:
     moment = kept.moment
     return Hit(
         score=_clamped(moment.score),
@@ -106,22 +131,18 @@ def hit_of(kept: Kept, space: Space) -> Hit:
         end_s=moment.end_s,
         moment_id=moment.window_id,
         video_id=moment.video.id,
-        match=None,
+        match=match,
         space=space.name,
         missing=not os.path.exists(moment.video.file),  # noqa: PTH110, in Python 3.11 Path.exists may raise
         duplicates=tuple(kept.duplicates),
     )
 
 
-def _seed(query: Query, snapshot: Snapshot, space: Space) -> Candidate | None:
-    """The moment whose like is wanted, as one that was found first."""
-    if query.seed is None:
-        return None
-    video = snapshot.video_of_window(query.seed.window_id)
-    assert video is not None, "query_of_moment has found it"
-    scored = ScoredVideo.of(video, space.id, query.vector, snapshot)
-    (itself,) = (one for one in scored.candidates(single_windows) if one.window_id == query.seed.window_id)
-    return replace(itself, start_s=query.seed.start_s, end_s=query.seed.end_s)
+def _as_candidate(seed: Seed, rows: Rows) -> Candidate:
+    """The moment whose like is wanted, as one that was found."""
+    windows = rows.scored(rows.video_of(seed.window_id)).candidates(single_windows)
+    itself = next(window for window in windows if window.window_id == seed.window_id)
+    return replace(itself, start_s=seed.start_s, end_s=seed.end_s)
 
 
 def _clamped(score: float) -> float:

@@ -14,19 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_paths, real_number
-from vmr.cpus import let_threads_sleep
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, VideoFacts
-from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure
+from vmr.data.decoding.worker_process import Decoded, DecodeFailure
 from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
 from vmr.memory import peak_bytes
 from vmr.models.encoder import Encoder
-from vmr.retrieval.embed import BATCH_SEGMENTS
-from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.segments import FixedWindows
+from vmr.retrieval.embed import let_torch_threads_sleep
+from vmr.retrieval.embedding.pipeline import BATCH_SEGMENTS, EmbeddedVideo, Pipeline
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.schema import PAGE_BYTES
+from vmr.retrieval.updating.keeping import tokens_of_window
+from vmr.retrieval.updating.spaces import frames_of
 from vmr.retrieval.vectors.kinds import AUTO, Thresholds, factory_of_space, has_lists
 
 _MAX_SAMPLE = 64  # videos
@@ -51,7 +52,8 @@ class BuildEstimate:
         spread: by which part of `wall_s` it may take more or less: two standard errors over the videos of the sample.
         cpu_s: seconds of CPU time, of all processes.
         num_rows: windows of the index.
-        index_bytes: size of the index on the disk.
+        index_bytes: size of the index on the disk, without tokens.
+        tokens_bytes: size of the tokens, if they are kept; 0 if no encoder has any.
         memory_bytes: the most memory that this process and the decoding processes will use.
     """
 
@@ -66,13 +68,14 @@ class BuildEstimate:
     cpu_s: float
     num_rows: int
     index_bytes: int
+    tokens_bytes: int
     memory_bytes: int
 
 
 def estimate_build(
     paths: Sequence[str | Path],
     encoders: Sequence[Encoder],
-    segmenter: FixedWindows | None,
+    segments: SegmentOptions = SegmentOptions(),
     decode: DecodeOptions = DecodeOptions(),
     *,
     sample_s: float = 20.0,
@@ -84,7 +87,7 @@ def estimate_build(
     Args:
         paths: the videos.
         encoders: the models.
-        segmenter: how videos are cut; None for whole videos.
+        segments: how videos are cut, and which frames are taken.
         decode: how videos are decoded.
         sample_s: how long to measure, in seconds; two batches of windows are measured even if they take longer.
 
@@ -97,14 +100,14 @@ def estimate_build(
     if not real_number("sample_s", sample_s) >= 0:
         raise VmrError(f"sample_s is {sample_s}: expected a number of seconds from 0")
     lengths = list(probe_durations(videos, decode))
-    samples = _measure(videos, encoders, segmenter, decode, sample_s)
+    samples = _measure(videos, encoders, segments, decode, sample_s)
     first = samples[0]
     known = [length_s for length_s in lengths if length_s is not None]
     mean_s = float(np.mean(known or [*first.reached.values()]))
     all_s = [mean_s if length_s is None else length_s for length_s in lengths]
-    rows = [_num_rows(length_s, segmenter) for length_s in all_s]
+    rows = [_num_rows(length_s, segments) for length_s in all_s]
     # A whole video costs about the same, however long it is.
-    by_video = segmenter is None or not any(first.reached.values())
+    by_video = segments.is_whole or not any(first.reached.values())
     work = float(len(videos)) if by_video else math.fsum(all_s)
     costs = [sample.costs(by_video) for sample in samples]
     vector_bytes = sum(_vector_bytes(rows, encoder.embed_dim) for encoder in encoders)
@@ -123,6 +126,7 @@ def estimate_build(
         ),
         num_rows=sum(rows),
         index_bytes=_table_bytes(rows) + vector_bytes,
+        tokens_bytes=sum(rows) * sum(tokens_of_window(encoder) for encoder in encoders),
         memory_bytes=peak_bytes() + workers_bytes + 4 * sum(rows) * max(each.embed_dim for each in encoders),
     )
 
@@ -130,21 +134,21 @@ def estimate_build(
 def _measure(
     videos: Sequence[str],
     encoders: Sequence[Encoder],
-    segmenter: FixedWindows | None,
+    segments: SegmentOptions,
     decode: DecodeOptions,
     sample_s: float,
 ) -> list[_Sample]:
     """Measure each group of encoders that take the same frames, as a build decodes for each group by itself."""
-    let_threads_sleep()
+    let_torch_threads_sleep()
     groups: dict[FrameSpec, list[Encoder]] = {}
     for encoder in encoders:
-        groups.setdefault(frame_spec(encoder), []).append(encoder)
+        groups.setdefault(frames_of(encoder, segments), []).append(encoder)
     chosen = _evenly_by_size(videos)
     worker_cpu_s = _cpu_of_a_worker(chosen[0], decode)
     samples = []
     for frames, group in groups.items():
         sample = _Sample(group, sample_s / len(groups), worker_cpu_s)
-        sample.run(DecodePool(frames, segmenter, decode), chosen)
+        sample.run(DecodePool(frames, segments.segmenter(), decode), chosen)
         if not sample.batches:
             number, first = len(sample.failures), sample.failures[0]
             raise VmrError(f"none of a sample of {number} videos can be read, first: {first.path}: {first.reason}")
@@ -229,39 +233,50 @@ class _Sample:
 
     def _run_part(self, pool: DecodePool, paths: Sequence[str], until_s: float, is_first: bool) -> None:
         batch_s, own_cpu_s = time.monotonic(), time.process_time()
-        for path, windows in self._batches_of(pool.decode(paths)):
-            self._embed(windows)
+        for path, end_s in self._embedded(pool.decode(paths)):
             before_s, batch_s = batch_s, time.monotonic()
             before_cpu_s, own_cpu_s = own_cpu_s, time.process_time()
-            seconds = windows[-1].end_s - self.reached.get(path, 0.0)
-            self.reached[path] = windows[-1].end_s
+            seconds = end_s - self.reached.get(path, 0.0)
+            self.reached[path] = end_s
             self.batches.append(_Batch(path, seconds, batch_s - before_s, own_cpu_s - before_cpu_s, is_first))
             self.workers_bytes = max(self.workers_bytes, pool.peak_bytes())
             if len(self.batches) > 1 and batch_s > until_s:
                 break
 
-    def _batches_of(self, messages: Iterator[Decoded]) -> Iterator[tuple[str, list[DecodedSegment]]]:
-        """Yield windows that are to be embedded together: as many of a video as in a build."""
-        waiting: dict[str, list[DecodedSegment]] = {}
+    def _embedded(self, messages: Iterator[Decoded]) -> Iterator[tuple[str, float]]:
+        """Embed as in a build; yield a video, and how far it is, after each `BATCH_SEGMENTS` windows and at its end."""
+        pipeline = Pipeline([_Unkept(encoder) for encoder in self.encoders])
+        waiting: dict[str, list[float]] = {}  # path -> where windows end
         for message in messages:
+            pipeline.add(message)
             if isinstance(message, DecodeFailure):
                 waiting.pop(message.path, None)
                 self.failures.append(message)
-            elif isinstance(message, DecodedVideo):
-                if rest := waiting.pop(message.path, []):
-                    yield message.path, rest
-            else:
+            elif isinstance(message, DecodedSegment):
                 windows = waiting.setdefault(message.path, [])
-                windows.append(message)
+                windows.append(message.end_s)
                 if len(windows) == BATCH_SEGMENTS:
-                    yield message.path, waiting.pop(message.path)
+                    yield message.path, max(waiting.pop(message.path))
+            elif rest := waiting.pop(message.path, []):
+                pipeline.flush()
+                yield message.path, max(rest)
 
-    def _embed(self, windows: Sequence[DecodedSegment]) -> None:
-        import torch
 
-        batch = torch.from_numpy(np.stack([window.video for window in windows]))
-        for encoder in self.encoders:
-            encoder.encode_video(batch).float().cpu()
+@dataclass
+class _Unkept:
+    """Vectors that are measured and not kept."""
+
+    encoder: Encoder
+    with_tokens = False
+
+    def lacks(self, path: str) -> bool:
+        return True
+
+    def new_tokens(self) -> list[NDArray[np.float32]]:
+        return []
+
+    def keep(self, video: EmbeddedVideo, tokens: object) -> None:
+        return
 
 
 def _ratio(points: NDArray[np.float64]) -> tuple[float, float]:
@@ -308,7 +323,9 @@ def _cpu_of_a_worker(path: str, decode: DecodeOptions) -> float:
     return _children_cpu_s() - before_s
 
 
-def _num_rows(length_s: float, segmenter: FixedWindows | None) -> int:
+def _num_rows(length_s: float, segments: SegmentOptions) -> int:
+    """The rows of a video; with shots as many as of windows that do not overlap, because cuts are not known yet."""
+    segmenter = segments.segmenter()
     return 1 if segmenter is None else len(segmenter.spans(VideoFacts(length_s, 1, 1, 1)))
 
 

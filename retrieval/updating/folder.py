@@ -13,6 +13,7 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_errors
 from vmr.locks import LOCK_FILE, locked_folder
 from vmr.retrieval.legacy import OLD_FILES, is_old_index
+from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
 from vmr.retrieval.storage.reader import IndexReader
@@ -129,7 +130,9 @@ class UpdatedFolder:
         """Refuse a folder that holds other files than those of an index, and an index of schema 1."""
         if not self.folder.exists():
             return
-        if any(not OWN_FILES.fullmatch(file.name) for file in self.folder.iterdir()):
+        names = {file.name for file in self.folder.iterdir()} - {TOKENS}
+        tokens = TokenFolder(self.folder)
+        if not all(OWN_FILES.fullmatch(name) for name in names) or tokens.holds_others():
             raise IndexFileError(f"{self.folder} holds other files: name a new folder for the index")
         if not self._overwrite and is_old_index(self.folder):
             raise IndexFileError(
@@ -150,6 +153,8 @@ class UpdatedFolder:
         with suppress(OSError, VmrError):
             if self._is_making:
                 self._remove(_DATABASE_FILES)
+            if is_new:
+                TokenFolder(self.folder).remove()
             if is_new and {file.name for file in self.folder.iterdir()} == {LOCK_FILE}:
                 (self.folder / LOCK_FILE).unlink()
                 self.folder.rmdir()

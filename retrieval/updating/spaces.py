@@ -3,16 +3,19 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from vmr.checks import check_type
+from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, VmrError
 from vmr.models.catalogue import load_model, shows_progress
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes
-from vmr.retrieval.storage.records import Space
+from vmr.retrieval.storage.records import IndexSettings, Space
+from vmr.retrieval.updating.cutting import REMEDY, check_option, options_of
 from vmr.retrieval.vectors.faiss_store import check_kind
 from vmr.retrieval.vectors.kinds import AUTO
 
@@ -20,7 +23,7 @@ DType = Literal["float16", "float32"]
 AnyEncoder = str | Path | Encoder
 
 DTYPES = ("float16", "float32")
-_REMEDY = "give the same, name another folder, or start anew with --overwrite (overwrite=True)"
+_ANY_WINDOWS = IndexSettings(None, None)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class VectorOptions:
             changes scores in the fourth digit.
         kind: of the FAISS file: "auto" by the number of rows, as in a new index, or "flat", "sq8", "hnsw", "ivf_flat",
             "ivf_sq8", "ivf_rabitq" or any string that FAISS's index_factory knows.
+        keep_tokens: also keep the tokens of all videos, for models that can re-rank, which makes re-ranked searches
+            faster. They lie in the folder `tokens` of the index. As long as it is there, each update keeps tokens.
 
     Raises:
         VmrError: the type is unknown, or the kind is no text.
@@ -39,8 +44,10 @@ class VectorOptions:
 
     dtype: DType | None = None
     kind: str | None = None
+    keep_tokens: bool = False
 
     def __post_init__(self) -> None:
+        check_type("keep_tokens", self.keep_tokens, bool)
         if self.dtype is not None and self.dtype not in DTYPES:
             raise VmrError(f"dtype must be one of {', '.join(DTYPES)}, not {self.dtype!r}")
         check_type("kind", self.kind, str, type(None))
@@ -51,6 +58,15 @@ class VectorOptions:
             check_kind(self.kind, dim)
 
 
+def frames_of(encoder: Encoder, segments: SegmentOptions) -> FrameSpec:
+    """Return which frames an encoder is given.
+
+    Raises:
+        VmrError: it cannot take them so.
+    """
+    return frame_spec(encoder, keyframes=segments.frames == "keyframes", skip_still=segments.skip_still)
+
+
 class Spaces:
     """The spaces that an update fills: those of the index, and one for each further encoder.
 
@@ -59,6 +75,7 @@ class Spaces:
         known: the spaces of the index.
         encoders: what the user named; without any, the encoders of the index, or `offline` for a new one.
         dtype: how vectors are stored; None for what the index does, float16 for a new one.
+        segments: which frames are taken.
         reader: the library that decodes the videos.
         progress: show that a model is being loaded.
 
@@ -75,15 +92,19 @@ class Spaces:
         encoders: Sequence[AnyEncoder],
         *,
         dtype: DType | None,
+        segments: SegmentOptions,
         reader: str,
         progress: bool,
     ) -> None:
-        self._folder, self._progress = folder, progress
+        self._folder, self._segments, self._progress = folder, segments, progress
         self._spaces = list(known)
         self._encoders: dict[str, Encoder] = {}
         for space in known:
-            self._compare("reader", space.frames["reader"], reader)
-            self._compare("dtype", space.dtype, dtype)
+            check_option(folder, "reader", space.frames["reader"], reader)
+            check_option(folder, "dtype", space.dtype, dtype or space.dtype)
+            before = options_of(_ANY_WINDOWS, space.frames)
+            check_option(folder, "frames", before.frames, segments.frames)
+            check_option(folder, "skip_still", before.skip_still, segments.skip_still)
         named: set[str] = set()
         for given in encoders or ([] if known else ["offline"]):
             name = self._take(given, dtype or (known[0].dtype if known else "float16"), reader)
@@ -118,6 +139,10 @@ class Spaces:
         """Note the ids of spaces whose commit has succeeded."""
         self._spaces = [replace(space, id=ids.get(space.name, space.id)) for space in self._spaces]
 
+    def loaded(self) -> dict[str, Encoder]:
+        """Name of a space -> its model, for those that were given or needed so far."""
+        return dict(self._encoders)
+
     def encoder(self, name: str) -> Encoder:
         """Return the model of a space, which is loaded at the first call.
 
@@ -146,7 +171,7 @@ class Spaces:
             model = given
         space = next((space for space in self._spaces if space.name == model.name), None)
         if space is None:
-            frames = asdict(frame_spec(model)) | {"reader": reader}
+            frames = asdict(frames_of(model, self._segments)) | {"reader": reader}
             self._spaces.append(Space(0, model.name, model.name, model.fingerprint, model.embed_dim, dtype, frames))
         else:
             self._check(space, model)
@@ -159,13 +184,9 @@ class Spaces:
 
     def _check(self, space: Space, model: Encoder) -> None:
         is_same = (model.fingerprint, model.embed_dim) == (space.fingerprint, space.dim)
-        frames = asdict(frame_spec(model)) | {"reader": space.frames["reader"]}
+        frames = asdict(frames_of(model, self._segments)) | {"reader": space.frames["reader"]}
         if not is_same or not space.frames.items() <= frames.items():  # an old index does not say everything
             raise IndexFileError(
                 f"{self._folder} holds vectors of {space.name} ({space.fingerprint}), not of this {model.name} "
-                f"({model.fingerprint}): {_REMEDY}"
+                f"({model.fingerprint}): {REMEDY}"
             )
-
-    def _compare(self, option: str, known: Any, given: Any) -> None:
-        if given is not None and given != known:
-            raise IndexFileError(f"{self._folder} was built with {option} {known}, not {given}: {_REMEDY}")

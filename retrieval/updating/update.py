@@ -7,20 +7,24 @@ from typing import cast
 
 from vmr.checks import check_path, check_paths, check_type
 from vmr.data.decoding.options import DecodeOptions
-from vmr.errors import IndexFileError, VmrError
+from vmr.errors import VmrError
 from vmr.models.encoder import Encoder, check_encoder
-from vmr.retrieval.segments import FixedWindows, window_segmenter
+from vmr.retrieval.calibration.kept import keep_calibrated
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import IndexedFile, IndexSettings, Video
+from vmr.retrieval.storage.records import IndexedFile, Video
 from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.cutting import check_settings, options_of, settings_of
+from vmr.retrieval.updating.done import Update
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
+from vmr.retrieval.updating.keeping import KeptTokens, remove_others
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions, make_plan
 from vmr.retrieval.updating.spaces import AnyEncoder, Spaces, VectorOptions
-from vmr.retrieval.updating.work import Update, Work
+from vmr.retrieval.updating.work import Work
 from vmr.retrieval.vectors.faiss_store import require_faiss
 from vmr.retrieval.vectors.generations import make_files
 
@@ -29,31 +33,31 @@ def update_index(
     videos: str | Path | Sequence[str | Path],
     out: str | Path,
     encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    segments: SegmentOptions = SegmentOptions(),
     *,
-    window_s: float | None = 8.0,
-    stride_s: float | None = None,
     vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions = DecodeOptions(),
     overwrite: bool = False,
     update: UpdateOptions = UpdateOptions(),
     hooks: Hooks = Hooks(),
 ) -> Update:
-    """Bring an index up to date; see `vmr.build_index`, which also opens it, and `hooks`."""
+    """Bring an index up to date; see `vmr.build_index`, which also opens it, `SegmentOptions` and `hooks`."""
     require_faiss()  # wrong values are found before any work
     out = Path(check_path("out", out))
-    segmenter = window_segmenter(window_s, stride_s)
     encoders = encoders_of(encoder)
+    check_type("segments", segments, SegmentOptions)
     check_type("decode", decode, DecodeOptions)
     check_type("vectors", vectors, VectorOptions)
     listing = list_files(videos, decode, hooks)
-    with UpdatedFolder(out, _settings(segmenter), overwrite) as folder:
+    with UpdatedFolder(out, settings_of(segments), overwrite) as folder:
         if not folder.is_fresh:
-            _check_windows(folder, segmenter)
+            with folder.reader.snapshot() as snapshot:
+                check_settings(out, snapshot.settings, segments)
         return _update(
             folder,
             listing,
             encoders,
-            segmenter,
+            segments,
             vectors=vectors,
             decode=decode,
             update=update,
@@ -64,6 +68,7 @@ def update_index(
 def load_encoders(
     index: Path | None,
     encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    segments: SegmentOptions = SegmentOptions(),
     *,
     reader: str,
     progress: bool = False,
@@ -73,6 +78,7 @@ def load_encoders(
     Args:
         index: the folder of the index, which need not exist; None for a new one.
         encoder: the models that are named; None for those of the index, `offline` for a new one.
+        segments: how videos are cut, and which frames are taken.
         reader: the library that decodes the videos.
         progress: show that a model is being loaded.
 
@@ -83,7 +89,9 @@ def load_encoders(
     if index is not None and is_finished(index):
         with IndexReader(index) as opened, opened.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(index or Path(), known, encoders_of(encoder), dtype=None, reader=reader, progress=progress)
+    spaces = Spaces(
+        index or Path(), known, encoders_of(encoder), dtype=None, segments=segments, reader=reader, progress=progress
+    )
     return [spaces.encoder(space.name) for space in spaces]
 
 
@@ -140,13 +148,12 @@ def add_videos(
             settings, spaces = snapshot.settings, snapshot.spaces()
         if decode is None:
             decode = DecodeOptions(reader=spaces[0].frames["reader"]) if spaces else DecodeOptions()
-        segmenter = window_segmenter(settings.window_s, settings.stride_s)
         listing = list_files(named, decode)
         return _update(
             opened,
             listing,
             encoders,
-            segmenter,
+            options_of(settings, spaces[0].frames if spaces else None),
             decode=decode,
             update=update,
             hooks=Hooks(progress=progress),
@@ -195,6 +202,8 @@ def remove_videos(index: str | Path, patterns: Sequence[str | Path] = (), where:
                 if any(_matches(failure, pattern) for pattern in wanted):
                     changes.remove_failure(failure.root, failure.path)
         make_files(writer)
+        with writer.reader.snapshot() as snapshot:
+            remove_others(folder, snapshot)
     return Update(removed=[video.file for video in matching.values()])
 
 
@@ -202,7 +211,7 @@ def _update(
     folder: UpdatedFolder,
     listing: Listing,
     encoders: Sequence[AnyEncoder],
-    segmenter: FixedWindows | None,
+    segments: SegmentOptions,
     *,
     vectors: VectorOptions = VectorOptions(),
     decode: DecodeOptions,
@@ -213,15 +222,27 @@ def _update(
     if not folder.is_fresh:
         with folder.reader.snapshot() as snapshot:
             known = snapshot.spaces()
-    spaces = Spaces(folder.folder, known, encoders, dtype=vectors.dtype, reader=decode.reader, progress=hooks.progress)
+    spaces = Spaces(
+        folder.folder,
+        known,
+        encoders,
+        dtype=vectors.dtype,
+        segments=segments,
+        reader=decode.reader,
+        progress=hooks.progress,
+    )
     for space in spaces:
         vectors.check(space.dim)
-    work = Work(folder, listing, spaces, segmenter, update, decode, hooks=hooks)
+    tokens = KeptTokens(folder.folder, spaces, vectors.keep_tokens)
+    work = Work(folder, listing, spaces, segments, update, decode, tokens=tokens, hooks=hooks)
     try:
         done = work.run()
         if vectors.kind is not None:
             _set_kind(folder.writer, vectors.kind)
         make_files(folder.writer)
+        keep_calibrated(folder.writer, spaces.loaded())
+        with folder.reader.snapshot() as snapshot:
+            remove_others(folder.folder, snapshot)
     except KeyboardInterrupt:
         if folder.is_fresh:
             raise
@@ -255,29 +276,6 @@ def encoders_of(given: AnyEncoder | Sequence[AnyEncoder] | None) -> list[AnyEnco
         if not isinstance(one, str | Path):
             check_encoder(one)
     return encoders
-
-
-def _settings(segmenter: FixedWindows | None) -> IndexSettings:
-    return IndexSettings(None, None) if segmenter is None else IndexSettings(segmenter.window_s, segmenter.stride_s)
-
-
-def _check_windows(folder: UpdatedFolder, segmenter: FixedWindows | None) -> None:
-    """Refuse windows that are not those of the index."""
-    with folder.reader.snapshot() as snapshot:
-        known = snapshot.settings
-    given = _settings(segmenter)
-    for option, old, new in (
-        ("window_s", known.window_s, given.window_s), ("stride_s", known.stride_s, given.stride_s),
-    ):  # fmt: skip
-        if old != new:
-            raise IndexFileError(
-                f"{folder.folder} was built with {option} {_number(old)}, not {_number(new)}: give the same, name "
-                "another folder, or start anew with --overwrite (overwrite=True)"
-            )
-
-
-def _number(value: float | None) -> str:
-    return "null" if value is None else f"{value:g}"
 
 
 def _matches(file: IndexedFile, pattern: str) -> bool:

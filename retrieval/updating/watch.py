@@ -15,6 +15,7 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.files import walk_files
 from vmr.progress import printable
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.updating.hooks import Hooks, Tell
 from vmr.retrieval.updating.listing import absolute
@@ -47,9 +48,8 @@ def watch_index(
     folders: Sequence[str | Path],
     out: str | Path,
     encoder: AnyEncoder | Sequence[AnyEncoder] | None = None,
+    segments: SegmentOptions = SegmentOptions(),
     *,
-    window_s: float | None = 8.0,
-    stride_s: float | None = None,
     decode: DecodeOptions = DecodeOptions(),
     update: UpdateOptions = UpdateOptions(),
     settle_s: float = 2.0,
@@ -64,8 +64,7 @@ def watch_index(
         folders: folders of videos; see `watch_folders`.
         out: the folder of the index.
         encoder: the models; they are loaded once. None for those of the index; `offline` for a new one.
-        window_s: as for `vmr.build_index`.
-        stride_s: as for `vmr.build_index`.
+        segments: how videos are cut, and which frames are taken.
         decode: how videos are decoded.
         update: how files are compared with the index.
         settle_s: see `watch_folders`.
@@ -79,10 +78,8 @@ def watch_index(
 
     def bring_up_to_date(folders: Sequence[str], hooks: Hooks) -> None:
         if not models:
-            models.extend(load_encoders(Path(check_path("out", out)), encoder, reader=decode.reader))
-        update_index(
-            folders, out, models, window_s=window_s, stride_s=stride_s, decode=decode, update=update, hooks=hooks
-        )
+            models.extend(load_encoders(Path(check_path("out", out)), encoder, segments, reader=decode.reader))
+        update_index(folders, out, models, segments, decode=decode, update=update, hooks=hooks)
 
     watch_folders(folders, bring_up_to_date, settle_s=settle_s, poll=poll, ignored=[out], say=say)
 

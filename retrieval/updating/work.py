@@ -3,10 +3,9 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.decoding.segments import Segmenter
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
@@ -14,14 +13,17 @@ from vmr.models.encoder import Encoder
 from vmr.progress import VideoProgress
 from vmr.retrieval.embed import At, EmbeddedVideo, embed_each
 from vmr.retrieval.results import Failure, VideoRemark
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.updating.done import Update
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
+from vmr.retrieval.updating.keeping import KeptTokens
 from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
-from vmr.retrieval.updating.spaces import Spaces
+from vmr.retrieval.updating.spaces import Spaces, frames_of
 from vmr.retrieval.vectors.generations import make_files
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
@@ -31,35 +33,6 @@ _ROWS_PER_FILE = 20_000  # so often a long update makes its rows fast to search
 _CHANGED = "changed while it was read: it is tried again at the next update"
 
 
-@dataclass
-class Update:
-    """What an update did. All paths are absolute.
-
-    Attributes:
-        embedded: videos that were decoded and put into the index, or given vectors in a further space.
-        renamed: old and new path of videos that were moved.
-        copied: path of a video, and the further path at which its content was found.
-        refreshed: videos that were read, and whose content had not changed.
-        removed: videos that were taken out.
-        kept: videos whose file is gone, which stay in the index.
-        unchanged: videos that were left as they are.
-        failed: files that could not be read, and folders that could not be listed.
-        failed_before: files that could not be read earlier and have not changed since; they were not tried again.
-        remarks: what was noticed about the videos that were embedded.
-    """
-
-    embedded: list[str] = field(default_factory=list)
-    renamed: list[tuple[str, str]] = field(default_factory=list)
-    copied: list[tuple[str, str]] = field(default_factory=list)
-    refreshed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    failed_before: list[Failure] = field(default_factory=list)
-    remarks: list[VideoRemark] = field(default_factory=list)
-
-
 class Work:
     """An update under way.
 
@@ -67,9 +40,10 @@ class Work:
         folder: the folder of the index, locked.
         listing: the files.
         spaces: the spaces to fill.
-        segmenter: cuts videos into windows.
+        segments: how videos are cut, and which frames are taken.
         update: how files are compared with the index.
         decode: how videos are decoded.
+        tokens: those that the index keeps.
         hooks: what to ask and to tell meanwhile.
     """
 
@@ -78,14 +52,15 @@ class Work:
         folder: UpdatedFolder,
         listing: Listing,
         spaces: Spaces,
-        segmenter: Segmenter | None,
+        segments: SegmentOptions,
         update: UpdateOptions,
         decode: DecodeOptions,
         *,
+        tokens: KeptTokens,
         hooks: Hooks,
     ) -> None:
-        self._folder, self._listing, self._spaces, self._segmenter = folder, listing, spaces, segmenter
-        self._update, self._decode, self._hooks = update, decode, hooks
+        self._folder, self._listing, self._spaces, self._segments = folder, listing, spaces, segments
+        self._update, self._decode, self._tokens, self._hooks = update, decode, tokens, hooks
         self.done = Update()
         self._waiting: list[Callable[[Changes], object]] = []  # for the first commit of a fresh index
         self._known: dict[str, Video] = {}
@@ -228,11 +203,12 @@ class Work:
                 is_new = ids[name] == 0
                 if is_new or snapshot.num_windows(ids[name]) < total:
                     have[name] = set() if is_new else set(snapshot.video_ranges(ids[name])[:, 0].tolist())
-            videos = list(snapshot.videos()) if have else []
+            videos = list(snapshot.videos()) if have or self._tokens.is_asked else []
         jobs: dict[tuple[str, ...], list[Job]] = {}
         failed = {failure.video for failure in (*self.done.failed, *self.done.failed_before)}
         for video in videos:
-            names = tuple(name for name, windows in have.items() if video.first_window not in windows)
+            without = {name for name, windows in have.items() if video.first_window not in windows}
+            names = tuple(name for name in group if name in without or self._tokens.lacks(name, video))
             state = self._listing.files.get(video.file)
             if names and state is not None and state.is_same(video.state) and not self._is_hopeless(video.file, failed):
                 jobs.setdefault(names, []).append(Job(video.file, state, video.content_hash))
@@ -276,7 +252,18 @@ class Work:
         by_file = {job.file: job for job in jobs}
         if not by_file:
             return
-        with closing(embed_each(by_file, encoders, None, self._segmenter, decode=self._decode, at=at)) as ends:
+        frames, segmenter = frames_of(encoders[0], self._segments), self._segments.segmenter()
+        ends = embed_each(
+            by_file,
+            encoders,
+            frames,
+            segmenter,
+            decode=self._decode,
+            at=at,
+            tokens_in=self._tokens.spool_in,
+            memory_bytes=self._update.memory_bytes,
+        )
+        with closing(ends):
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end
@@ -286,6 +273,7 @@ class Work:
         assert job.state is not None and job.content_hash is not None
         root, path = self._place(job.file)
         about, state, found = videos[0], job.state, job.content_hash
+        self._tokens.put(found, names, videos)
 
         def change(changes: Changes, ids: Mapping[str, int]) -> None:
             changes.put_video(
@@ -296,6 +284,8 @@ class Work:
                     state=state,
                     duration_s=max(end_s for _, end_s in about.spans),
                     remarks=about.remarks,
+                    width=about.width,
+                    height=about.height,
                     spans=about.spans,
                     vectors={ids[name]: video.vectors for name, video in zip(names, videos, strict=True)},
                 )
@@ -304,18 +294,22 @@ class Work:
         self._commit_vectors(change, about)
 
     def _add(self, job: Job, names: Sequence[str], videos: Sequence[EmbeddedVideo]) -> None:
-        """Commit the vectors of a video in further spaces."""
+        """Commit the vectors of a video in spaces that lack it, and keep its tokens."""
+        ids = self._spaces.ids()
         with self._folder.reader.snapshot() as snapshot:
             video = snapshot.video_at(job.file)
             assert video is not None
             spans = tuple((window.start_s, window.end_s) for window in snapshot.windows([video.id]))
+            has = {name for name in names if ids[name] and any(snapshot.blocks_of(ids[name], [video.first_window]))}
         if spans != videos[0].spans:
             self._fail(job, "is cut into other windows than before: remove it from the index and add it again")
             return
+        self._tokens.put(video.content_hash, names, videos)
 
         def change(changes: Changes, ids: Mapping[str, int]) -> None:
             for name, each in zip(names, videos, strict=True):
-                changes.add_vectors(video.id, ids[name], each.vectors)
+                if name not in has:
+                    changes.add_vectors(video.id, ids[name], each.vectors)
             changes.remove_failure(video.root, video.path)
 
         self._commit_vectors(change, videos[0])

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr.retrieval.legacy import require_database
+from vmr.retrieval.reranking.token_files import TokenFolder
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.updating.keeping import remove_others
 from vmr.retrieval.upkeep.upgrade import remove_old_files
 from vmr.retrieval.vectors.generations import make_files
 
@@ -23,7 +25,9 @@ class Compacted:
 
 
 def compact_index(folder: Path) -> Compacted:
-    """Make the FAISS files anew, remove those that are not needed, and give back the room of what was removed.
+    """Make the FAISS files anew, give back the room of what was removed, and remove files that nothing needs.
+
+    Tokens that are damaged are removed as well: they are made again when they are needed.
 
     Killed at any moment, the index holds what it held before. Readers go on.
 
@@ -39,9 +43,12 @@ def compact_index(folder: Path) -> Compacted:
         before = _num_bytes(folder)
         make_files(writer, force=True)
         writer.compact()
+        with writer.reader.snapshot() as snapshot:
+            remove_others(folder, snapshot, and_damaged=True)
         remove_old_files(folder)
     return Compacted(before, _num_bytes(folder))
 
 
 def _num_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    own = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    return own + TokenFolder(folder).num_bytes()

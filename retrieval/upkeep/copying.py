@@ -1,5 +1,6 @@
 """Copying an index while it is in use."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -9,12 +10,14 @@ from typing import BinaryIO
 from vmr.errors import IndexFileError
 from vmr.files import Put, new_folder
 from vmr.retrieval.legacy import require_database
+from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder
 from vmr.retrieval.storage.connection import new_copy
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Fault, Generation
 from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.seal import SEAL, sealed
 from vmr.retrieval.storage.verify import verify
+from vmr.retrieval.updating.keeping import needed_files
 
 _PIECE_BYTES = 1 << 20
 
@@ -61,7 +64,7 @@ def copy_index(folder: Path, to: Path) -> Copied:
                 raise IndexFileError(f"{folder} is damaged, or its copy is: {fault.where}: {said}")
         for end in ("wal", "shm"):  # of the check
             (temporary / f"{DATABASE}-{end}").unlink(missing_ok=True)
-        num_bytes = sum(file.stat().st_size for file in temporary.iterdir())
+        num_bytes = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
     return Copied(*counts, num_bytes, tuple(faults))
 
 
@@ -81,7 +84,17 @@ def _copy(reader: IndexReader, temporary: Path, to: Path, put: Put) -> tuple[int
             with new_copy(temporary, to) as database:
                 reader.copy_to(database)
             put(SEAL, sealed(snapshot.meta("commit")))
+            _copy_tokens(TokenFolder(reader.folder), needed_files(snapshot), put)
             return snapshot.num_videos(), snapshot.num_windows()
+
+
+def _copy_tokens(tokens: TokenFolder, names: Iterable[str], put: Put) -> None:
+    """Copy the tokens that an index keeps of what is copied, as far as they are there."""
+    for name in tokens.names().intersection(names):
+        with ExitStack() as files:
+            file = _opened(tokens.folder / name, files)
+            if file is not None:
+                put(f"{TOKENS}/{name}", partial(_write_pieces, file))
 
 
 def _opened(path: Path, files: ExitStack) -> BinaryIO | None:

@@ -30,6 +30,7 @@ from tests.faults import children
 from tests.faults.history import is_named
 from tests.indexes import TwoDimensional
 from tests.video_matrix import X264, Recipe, write_video
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
@@ -109,7 +110,9 @@ def change_files(folder: Path, chance: random.Random, made: Content, known: dict
 
 
 def update(videos: Path, out: Path, **options: Any) -> None:
-    update_index(videos, out, Colours(), window_s=1.0, decode=vmr.DecodeOptions(num_workers=1), **options)
+    update_index(
+        videos, out, Colours(), SegmentOptions(window_s=1.0), decode=vmr.DecodeOptions(num_workers=1), **options
+    )
 
 
 def killed(videos: Path, out: Path, at_least: int, pause_s: float) -> list[str]:

@@ -90,10 +90,11 @@ def test_windows_take_their_frames_by_time(videos):
 
 
 def test_many_windows_are_decoded_in_several_groups(videos):
-    spec = FrameSpec(num_frames=1, size=96, resize="stretch")
+    spec = FrameSpec(num_frames=5, size=96, resize="stretch")
     segments = list(read_segments(videos[1], spec, FixedWindows(0.2, 0.08)))
     # a window of 5 frames every 2 frames: 0-4, 2-6, ... 94-98, and 96-99 cut short by the end
-    assert [numbers(segment.video) for segment in segments] == [[2 * k + 2] for k in range(48)] + [[97]]
+    expected = [[2 * k + place for place in range(5)] for k in range(48)] + [[96, 97, 97, 98, 99]]
+    assert [numbers(segment.video) for segment in segments] == expected
     assert segments[-1].end_s == pytest.approx(100 / FPS)
 
 
@@ -228,7 +229,7 @@ def test_a_file_name_that_is_no_utf8(tmp_path):
     with DecodePool(SPEC, options=DecodeOptions(num_workers=1)) as pool:
         segment, end = pool.decode([path])
     assert numbers(segment.video) == [7, 22, 37, 52]
-    assert end == DecodedVideo(path, 1, pytest.approx(2.4))
+    assert end == DecodedVideo(path, 1, pytest.approx(2.4), width=192, height=112)
 
 
 def test_damage_found_on_the_way_costs_only_what_is_damaged(tmp_path):

@@ -4,29 +4,28 @@ No process is started here; `test_decode_pool.py` starts them. The numbers are w
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from tests.video_matrix import X264, Recipe, number_of, picture, write_video
-from vmr.data.decoding import segments
 from vmr.data.decoding.segments import (
     DecodedSegment,
+    FileEnd,
     FrameSpec,
-    SegmentsJob,
     VideoFacts,
-    WorkerMessageError,
     _with_new_frames,
     read_segments,
-    serve_segments,
-    square_frames,
 )
+from vmr.data.decoding.segments_job import SegmentsJob, WorkerMessageError, serve_segments
+from vmr.data.decoding.squares import square_frames
 from vmr.data.decoding.stills import Frames
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import VideoError, VmrError
-from vmr.retrieval.segments import FixedWindows
+from vmr.retrieval.segments import FixedWindows, ShotWindows, WithWholeVideo
 
 FACTS = VideoFacts(duration_s=10.0, num_frames=250, height=90, width=160)
 SPEC = FrameSpec(num_frames=2, size=96, resize="stretch")
@@ -57,7 +56,7 @@ def read(path, spec=SPEC, *args):
         try:
             found.append(next(left))
         except StopIteration as end:
-            return found, end.value
+            return found, end.value.remarks
 
 
 def numbers(segment):
@@ -74,6 +73,8 @@ def numbers(segment):
             {"sampling": "rand"},
             "sampling 'rand' is for training: here a segment must give the same frames each time",
         ),
+        ({"skip_still": 1}, "skip_still is 1: expected a number in [0, 1)"),
+        ({"skip_still": "x"}, "skip_still is 'x', but must be a number"),
     ],
 )
 def test_a_spec_that_makes_no_sense_says_why(values, message):
@@ -83,7 +84,7 @@ def test_a_spec_that_makes_no_sense_says_why(values, message):
 
 
 def test_a_spec_crops_and_takes_middle_frames_by_default():
-    assert asdict(FrameSpec(3, 56)) == {"num_frames": 3, "size": 56, "resize": "crop", "sampling": "middle"}
+    assert FrameSpec(3, 56) == FrameSpec(3, 56, "crop", "middle", keyframes=False, skip_still=0.0)
 
 
 # --- between processes ------------------------------------------------------------------------------------------------
@@ -91,8 +92,15 @@ def test_a_spec_crops_and_takes_middle_frames_by_default():
 
 def test_a_job_as_json():
     job = SegmentsJob("a.mp4", FrameSpec(3, 56), segmenter=Spans([]))
-    spec = {"num_frames": 3, "size": 56, "resize": "crop", "sampling": "middle"}
-    assert json.loads(json.dumps(job.request())) == {"path": "a.mp4", "spec": spec, "reader": "pyav", "whole": False}
+    assert json.loads(json.dumps(job.request())) == {
+        "path": "a.mp4",
+        "spec": asdict(job.spec),
+        "reader": "pyav",
+        "whole": False,
+        "needs_cuts": False,
+        "num_threads": 1,
+    }
+    assert SegmentsJob("a.mp4", SPEC, segmenter=ShotWindows(8.0)).request()["needs_cuts"] is True
     assert SegmentsJob("a.mp4", FrameSpec(3, 56), "decord").request()["whole"] is True
     assert SegmentsJob("a.mp4", FrameSpec(3, 56), "decord").request()["reader"] == "decord"
 
@@ -100,9 +108,10 @@ def test_a_job_as_json():
 def test_a_job_answers_with_spans():
     segmenter = Spans([(0, 4), (np.float32(2), 10.0), (10, 10)])
     answer = SegmentsJob("a.mp4", SPEC, segmenter=segmenter).answer({**asdict(FACTS), "duration_s": 10})
-    assert answer == [(0.0, 4.0), (2.0, 10.0), (10.0, 10.0)]
-    assert all(type(time) is float for span in answer for time in span)
-    assert segmenter.video == FACTS and type(segmenter.video.duration_s) is float
+    assert answer == {"spans": [(0.0, 4.0), (2.0, 10.0), (10.0, 10.0)], "window_s": 8.0}  # the longest
+    assert all(type(time) is float for span in answer["spans"] for time in span)
+    assert SegmentsJob("a.mp4", SPEC, segmenter=FixedWindows(20.0)).answer(asdict(FACTS))["window_s"] == 20.0
+    assert segmenter.video == replace(FACTS, path="a.mp4") and type(segmenter.video.duration_s) is float
 
 
 @pytest.mark.parametrize("span", [(-0.1, 4), (5, 4), (0, 10.1)])
@@ -121,11 +130,11 @@ def test_no_span_is_an_error(segmenter):
     assert str(caught.value) == "a.mp4: the segmenter gave no span, but every video needs at least one"
 
 
-@pytest.mark.parametrize("name", ["duration_s", "num_frames", "height", "width"])
+@pytest.mark.parametrize("name", ["duration_s", "num_frames", "height", "width", "cuts_s"])
 def test_a_question_that_is_not_valid_is_refused(name):
     job = SegmentsJob("a.mp4", SPEC, segmenter=Spans([(0, 4)]))
     lacking = {key: value for key, value in asdict(FACTS).items() if key != name}
-    for question in (lacking, {**asdict(FACTS), name: "x"}, {**asdict(FACTS), name: None}):
+    for question in (lacking, {**asdict(FACTS), name: "x"}, {**asdict(FACTS), name: [None]}):
         with pytest.raises(WorkerMessageError, match=r"^the decoder sent an answer that is not valid$"):
             job.answer(question)
 
@@ -152,12 +161,13 @@ def test_a_worker_asks_for_the_spans(video):
 
     def ask(question):
         asked.append(question)
-        return [[0.0, 1.2], [1.2, 2.4]]
+        return {"spans": [[0.0, 1.2], [1.2, 2.4]], "window_s": 1.2}
 
     request = SegmentsJob(str(video), SPEC, segmenter=FixedWindows(1.2)).request()
     found = list(serve_segments(json.loads(json.dumps(request)), ask))
     height, width = picture(0).shape[:2]
-    assert asked == [{"duration_s": pytest.approx(2.4), "num_frames": 60, "height": height, "width": width}]
+    facts = VideoFacts(pytest.approx(2.4), 60, height, width, None, str(video))
+    assert asked == [asdict(facts)]
     assert [(segment.start_s, segment.end_s) for segment in found] == [(0.0, 1.2), (1.2, 2.4)]
     assert [numbers(segment) for segment in found] == [[7, 22], [37, 52]]
     assert all(segment.path == str(video) for segment in found)
@@ -195,33 +205,89 @@ def test_spans_that_show_nothing_new_are_left_out(spans, kept):
     assert _with_new_frames(spans, Held()) == kept
 
 
-def test_spans_are_decoded_in_groups(video, monkeypatch):
-    """Memory does not grow with the number of spans."""
-    sizes, real = [], segments._decode_group
-
-    def decode_group(reader, spec, spans):
-        sizes.append(len(spans))
-        return real(reader, spec, spans)
-
-    monkeypatch.setattr(segments, "_decode_group", decode_group)
-    found, remarks = read(video, FrameSpec(1, 96, "stretch"), FixedWindows(0.08, 0.04))
-    # Windows of two pictures, one after each picture: 0-1 gives 0, 1-2 gives 1, ... 58-59 gives 58
-    assert [numbers(segment) for segment in found] == [[number] for number in range(59)]
-    assert sizes == [16, 16, 16, 11] and remarks == ()
-
-
-def test_frames_that_spans_share_are_decoded_once(video, monkeypatch):
-    asked, real = [], VideoReader.frames_at
+@pytest.fixture
+def asked(monkeypatch):
+    """The pictures that are decoded, call by call."""
+    calls, real = [], VideoReader.frames_at
 
     def frames_at(self, indices, *args):
-        asked.append(indices)
+        calls.append(indices)
         return real(self, indices, *args)
 
     monkeypatch.setattr(VideoReader, "frames_at", frames_at)
-    found, _ = read(video, SPEC, Spans([(0, 1.2), (0.6, 1.8), (0, 2.4)]))
-    # pictures 0-29: middles of halves 7, 22; 15-44: 22, 37; 0-59: 14, 44
-    assert [numbers(segment) for segment in found] == [[7, 22], [22, 37], [14, 44]]
-    assert asked == [[7, 14, 22, 37, 44]]
+    return calls
+
+
+def test_spans_are_decoded_in_groups_and_frames_that_they_share_once(video, asked):
+    """Memory does not grow with the number of spans."""
+    found, remarks = read(video, SPEC, FixedWindows(0.08, 0.04))
+    # Windows of two pictures, one after each picture
+    assert [numbers(segment) for segment in found] == [[number, number + 1] for number in range(59)]
+    assert [segment.numbers for segment in found] == [(number, number + 1) for number in range(59)]
+    assert asked[0] == [0, 1, 2, 3, 4] and asked[1] == [5, 6, 7, 8] and [*chain(*asked)] == list(range(60))
+    assert remarks == ()
+
+
+def test_a_whole_video_beside_its_windows_needs_no_further_frame(video, asked):
+    found, _ = read(video, SPEC, WithWholeVideo(FixedWindows(0.4, 0.2)))
+    # 12 grid points, every 0.2 s from 0.1 s on, which is in picture 2: 2, 7, 12, ... 57
+    assert [numbers(segment) for segment in found[:-1]] == [[5 * k + 2, 5 * k + 7] for k in range(11)]
+    assert (found[-1].start_s, found[-1].end_s) == (0.0, pytest.approx(2.4))
+    assert numbers(found[-1]) == [12, 42]  # 0.6 and 1.8 s are half-way between two points
+    assert found[-1].numbers == (2, 8)
+    assert [*chain(*asked)] == [5 * k + 2 for k in range(12)]
+    (alone,), _ = read(video, SPEC, WithWholeVideo(FixedWindows(4.0)))
+    assert numbers(alone) == [15, 45]
+
+
+def test_spans_that_come_again_show_the_same_frames(video, asked):
+    """Frames that are needed much later are decoded again, and keep their numbers."""
+    spans = [(k * 0.2, k * 0.2 + 0.2) for k in range(12)]
+    found, _ = read(video, SPEC, Spans([*spans, *spans]))
+    assert [segment.numbers for segment in found] == 2 * [(2 * k, 2 * k + 1) for k in range(12)]
+    for first, second in zip(found[:12], found[12:], strict=True):
+        assert np.array_equal(first.video, second.video)
+    assert len([*chain(*asked)]) > 24
+
+
+def test_still_frames_share_the_number_of_the_one_before(tmp_path):
+    """Five pictures that are shown for 10 frames each, with a little noise."""
+    noise = np.random.default_rng(0)
+
+    def stored(rgb):
+        still = picture(number_of(rgb.transpose(2, 0, 1)) // 10).astype(np.int16)
+        return np.clip(still + noise.integers(-2, 3, rgb.shape), 0, 255).astype(np.uint8)
+
+    path = write_video(tmp_path / "still.mp4", Recipe(options=X264, num_frames=50, stored=stored))
+    spec = FrameSpec(10, 96, "stretch", skip_still=0.02)
+    found, _ = read(path, spec, FixedWindows(0.4, 0.2))
+    assert [segment.numbers for segment in found] == [
+        (0,) * 10, (0,) * 5 + (1,) * 5, (1,) * 10, (1,) * 5 + (2,) * 5, (2,) * 10, (2,) * 5 + (3,) * 5, (3,) * 10,
+        (3,) * 5 + (4,) * 5, (4,) * 10,
+    ]  # fmt: skip
+    for segment in found:  # a frame is given as the one whose number it has
+        by_number = dict(zip(segment.numbers, segment.frames, strict=True))
+        assert all(frame is by_number[number] for number, frame in zip(segment.numbers, segment.frames, strict=True))
+    found, _ = read(path, FrameSpec(10, 96, "stretch"), FixedWindows(0.4, 0.2))
+    assert found[-1].numbers == tuple(range(40, 50))
+
+
+def test_key_frames_stand_for_those_near_them(tmp_path):
+    path = write_video(tmp_path / "v.mp4", Recipe(options=X264, gop=10))
+    found, _ = read(path, FrameSpec(4, 96, "stretch", keyframes=True), FixedWindows(1.6, 0.8))
+    # Every tenth picture is a key frame. Grid points are at 0.2 s, half-way between 0 and 10, 0.6 s, 1 s, ...
+    assert [numbers(segment) for segment in found] == [[0, 10, 20, 30], [20, 30, 40, 50]]
+    (whole,), _ = read(path, FrameSpec(4, 96, "stretch", keyframes=True))
+    assert numbers(whole) == [10, 20, 40, 50]  # of 7, 22, 37, 52
+
+
+def test_the_size_of_a_video_comes_at_its_end(video):
+    segments = read_segments(video, SPEC)
+    next(segments)
+    with pytest.raises(StopIteration) as end:
+        next(segments)
+    height, width = picture(0).shape[:2]
+    assert end.value.value == FileEnd((), width, height)
 
 
 def test_a_damaged_file_is_counted(video, tmp_path):
@@ -235,8 +301,8 @@ def test_a_damaged_file_is_counted(video, tmp_path):
     path.write_bytes(data)
     spans = Spans([(0, 1.2), (1.68, 1.7)])
     found, (remark,) = read(path, FrameSpec(1, 96, "stretch"), spans)
-    # In the second span only picture 42 begins. It is lost, so the one nearest to 1.69 s is given: 43, from 1.72 s on.
-    assert [numbers(segment) for segment in found] == [[14], [43]]
+    # In the second span only picture 42 begins. It is lost, so what is shown at 1.69 s is given: 41, until 1.72 s.
+    assert [numbers(segment) for segment in found] == [[15], [41]]
     assert [(segment.start_s, segment.end_s) for segment in found] == [(0, 1.2), (1.68, 1.7)]
     assert remark.kind == "damage"
 
@@ -248,6 +314,7 @@ def test_a_still_picture_is_repeated(tmp_path):
     ((segment,), remarks) = read(tmp_path / "still.PNG", FrameSpec(3, 96, "stretch"), FixedWindows(1.0))
     assert (segment.path, segment.start_s, segment.end_s) == (str(tmp_path / "still.PNG"), 0.0, 0.0)
     assert numbers(segment) == [5, 5, 5] and segment.video.shape == (3, 3, 96, 96) and remarks == ()
+    assert segment.numbers == (0, 0, 0)
 
 
 def test_a_video_may_have_the_name_of_a_picture(video, tmp_path):

@@ -14,7 +14,7 @@ from tests.video_matrix import RECIPES, X264, Recipe, write_hanging, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
-from vmr.retrieval.segments import FixedWindows
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating import estimate
@@ -22,7 +22,7 @@ from vmr.retrieval.updating.estimate import estimate_build
 
 ONE_WORKER = DecodeOptions(num_workers=1)
 SHORT = Recipe(options=X264, num_frames=25)
-WINDOWS = FixedWindows(0.5, 0.25)
+WINDOWS = SegmentOptions(window_s=0.5)
 
 
 class Slow:
@@ -44,8 +44,8 @@ class Slow:
         return torch.zeros(len(texts), 2)
 
 
-def estimated(paths, encoder, segmenter=WINDOWS, decode=ONE_WORKER, **options):
-    return estimate_build(paths, [encoder], segmenter, decode, **options)
+def estimated(paths, encoder, segments=WINDOWS, decode=ONE_WORKER, **options):
+    return estimate_build(paths, [encoder], segments, decode, **options)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_encoders_that_take_other_frames_cost_their_own_time(videos):
 
 def test_whole_videos_cost_the_same_however_long_they_are(videos):
     encoder = Slow(0.05)
-    cost = estimated(videos, encoder, None)
+    cost = estimated(videos, encoder, SegmentOptions("whole"))
     assert (cost.num_rows, encoder.num_windows) == (9, 9)
     assert cost.wall_s >= 0.05 * 9 * 0.9
 

@@ -67,16 +67,20 @@ ALLOWED = {
     "train": "data data.annotations data.decoding data.shapes data.sources data.training losses models.encoder "
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     f"models.video_text {MODEL_BASE}",
+    "retrieval.embedding": "data data.decoding models.encoder retrieval.reranking",
     "retrieval.reranking": "models.encoder",
-    "retrieval.searching": "retrieval retrieval.storage retrieval.vectors",
+    "retrieval.searching": "data.decoding models.encoder retrieval retrieval.calibration retrieval.embedding "
+    "retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
-    "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.storage "
-    "retrieval.updating retrieval.vectors",
+    "retrieval.calibration": "models.encoder retrieval retrieval.storage retrieval.vectors",
+    "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.reranking "
+    "retrieval.storage retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
-    "retrieval.storage retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
-    "retrieval.searching retrieval.storage retrieval.updating retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.searching retrieval.storage "
+    "retrieval.updating retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -91,8 +95,9 @@ TORCH_FREE = [
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/pip_weights.py",
     "vmr/models/runtime.py", "vmr/models/families/frames.py", "vmr/models/families/offline.py",
     "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
-    "retrieval/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py", "retrieval/updating/*.py",
-    "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
+    "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",
+    "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.

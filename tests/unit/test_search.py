@@ -1,5 +1,6 @@
 """An open index of a few vectors that were chosen by hand: what is found, what it says of itself, what is refused."""
 
+import json
 import threading
 from pathlib import Path
 
@@ -26,10 +27,16 @@ def index(tmp_path):
 
 
 def found(index, query, *args, **options):
-    """Number of the row, in the order of the index, and score of each hit."""
+    """Number of the row, in the order of the index, and score of each hit, where windows are not merged."""
     numbers = {(row.file, row.start_s, row.end_s): number for number, row in enumerate(index.windows)}
-    hits = index.search(query, *args, **options)
+    hits = index.search(query, *args, overlapping=True, keep_duplicates=True, **options)
     return [(numbers[hit.video, hit.start_s, hit.end_s], round(hit.score, 6)) for hit in hits]
+
+
+def moments(index, query, *args, **options):
+    """Name of the video, start, end and score of each hit."""
+    hits = index.search(query, *args, **options)
+    return [(Path(hit.video).stem, *(round(x, 6) for x in (hit.start_s, hit.end_s, hit.score))) for hit in hits]
 
 
 def refused(call, kind=VmrError):
@@ -41,19 +48,40 @@ def refused(call, kind=VmrError):
 # --- search -----------------------------------------------------------------------------------------------------------
 
 
-def test_hits_by_hand(index):
-    # (1, 0): 1, 0.8, 0.6, 0, 0. Row 1 overlaps row 0; row 2 begins where row 0 ends; row 4 overlaps row 3, which is
-    # before it in the index.
-    assert found(index, "1 0", overlapping=True) == [(0, 1.0), (1, 0.8), (2, 0.6), (3, 0.0), (4, 0.0)]
-    assert found(index, "1 0") == [(0, 1.0), (2, 0.6), (3, 0.0)]
-    # (0.8, 0.6): 0.8, 1, 0.96, 0.6, 0.6. Row 1 overlaps rows 0 and 2.
-    assert found(index, "0.8 0.6") == [(1, 1.0), (3, 0.6)]
-    assert found(index, "0.8 0.6", 1) == [(1, 1.0)]
-    assert found(index, "0 1", 2) == [(3, 1.0), (2, 0.8)]
-    # (0.6, 0.8): 0.6, 0.96, 1, 0.8, 0.8. Row 1 overlaps row 2; row 0 ends where row 2 begins.
-    assert found(index, "0.6 0.8") == [(2, 1.0), (3, 0.8), (0, 0.6)]
-    assert index.search("1 0", 1) == [Hit(1.0, "/videos/a.mp4", 0.0, 8.0)]
-    assert type(index.search("1 0", 1)[0].score) is float
+def test_windows_by_hand(index):
+    # (1, 0): 1, 0.8, 0.6, 0, 0.
+    assert found(index, "1 0") == [(0, 1.0), (1, 0.8), (2, 0.6), (3, 0.0), (4, 0.0)]
+    assert found(index, "0.8 0.6", 3) == [(1, 1.0), (2, 0.96), (0, 0.8)]
+
+
+def test_moments_by_hand(index):
+    # (1, 0): the windows of a.mp4 score 1, 0.8 and 0.6, and are as similar to the first. A quarter lies below 0.7, so
+    # the second has a share of a third: the moment ends in the middle of what they share. The third window is next;
+    # the second overlaps the first, and is gone. All of c.mp4 is alike.
+    assert moments(index, "1 0") == [("a", 0, 6, 1.0), ("a", 8, 16, 0.6), ("c", 0, 9, 0.0)]
+    # (0, 1): 0, 0.6 and 0.8. Seen from the third window, a quarter lies below 0.3, and 0.78 of the similarities 0.6,
+    # 0.96 and 1. The second has a share of (0.3 / 0.5 + 0.18 / 0.22) / 2 = 0.709; of the way from 0.5 to 0.8, 0.697.
+    share = ((0.3 / 0.5 + 0.18 / 0.22) / 2 - 0.5) / 0.3
+    expected = [("c", 0, 9, 1.0), ("a", 10 - 4 * share, 16, 0.8)]
+    assert moments(index, "0 1") == [(name, pytest.approx(start, abs=1e-5), *rest) for name, start, *rest in expected]
+    (hit,) = index.search("0 1", 1)
+    assert hit == Hit(1.0, "/videos/b/c.mp4", 0.0, 9.0, 4, 2, None, "two", missing=True)
+    assert all(type(number) is float for number in (hit.score, hit.start_s, hit.end_s))
+
+
+def test_a_result_says_what_was_asked(index):
+    result = index.search("1 0", 2)
+    assert (result.query, result.index, result.nothing_close) == ("1 0", str(index.folder), None)
+    assert (
+        len(result) == 2 and list(result) == list(result.hits) == [result[0], result[1]] and result[:1] == (result[0],)
+    )
+    assert result.took_ms >= 0 and result == index.search("1 0", 2) != index.search("1 0", 1)
+    read = json.loads(json.dumps(result.to_json()))
+    assert list(read) == ["query", "index", "took_ms", "nothing_close", "remarks", "hits"]
+    assert read["hits"][1] == {
+        "score": pytest.approx(0.6), "video": "/videos/a.mp4", "start_s": 8.0, "end_s": 16.0, "moment_id": 3,
+        "video_id": 1, "match": None, "space": "two", "rerank_score": None, "missing": True, "duplicates": [],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 4, 5, 9])
@@ -77,13 +105,13 @@ def test_the_five_best_are_found_by_default(tmp_path):
 
 
 def test_windows_that_overlap_are_looked_past(tmp_path):
-    """The second moment is row 40 of 41: the 39 rows between overlap the best one."""
+    """The second moment is the last row of 41: those between belong to the first moment, or overlap it."""
     angles = np.linspace(0, 1, 41)
     vectors = np.stack([np.cos(angles), np.sin(angles)], 1)
     rows = tuple(("a.mp4", number / 10, number / 10 + 4) for number in range(41))
     index = open_index(write_index(tmp_path / "index", rows, vectors), ENCODER)
-    assert [row for row, _ in found(index, "1 0", 2)] == [0, 40]
-    assert [row for row, _ in found(index, "1 0", 9)] == [0, 40]
+    first, *rest = index.search("1 0", 9)
+    assert first.moment_id == 1 and first.start_s == 0 and 0 < first.end_s < 8 and len(rest) <= 1
 
 
 class Recording:
@@ -109,13 +137,13 @@ class Recording:
 def test_a_store_of_ones_own_is_asked_for_no_more_rows_than_needed(index):
     store = Recording([window.id for window in index.windows], index.vectors)
     own = open_index(index.folder, ENCODER, store=store)
-    assert own.search("1 0", 1) == index.search("1 0", 1)  # rows 0 and 1: the first is better than the second
-    assert own.search("1 0", 2) == index.search("1 0", 2)  # 3 rows give 2 hits, but the last may tie with others: all
+    assert own.search("1 0", 1) == index.search("1 0", 1)
+    assert own.search("1 0", 2) == index.search("1 0", 2)
     assert own.search("1 0", 9) == index.search("1 0", 9)
-    assert store.asked == [2, 3, 6, 10]
+    assert store.asked == [64, 64, 72]
 
 
-@pytest.mark.parametrize("query", ["", "  ", "\udcff", None, 5])
+@pytest.mark.parametrize("query", ["", "  ", "\udcff"])
 def test_no_question(index, query):
     message = "the query is empty or not valid text: describe what the video shows"
     assert refused(lambda: index.search(query)) == message
@@ -132,14 +160,14 @@ def test_half_precision_makes_no_score_larger_than_1(tmp_path):
     index = open_index(write_index(tmp_path / "index", rows, vectors, dtype="float16"), ENCODER)
     assert (np.linalg.norm(index.vectors, axis=1) > 1).any()
     for number in range(0, 200, 20):
-        hits = index.search(f"{vectors[number][0]} {vectors[number][1]}", 200)
+        hits = index.search(f"{vectors[number][0]} {vectors[number][1]}", 200, keep_duplicates=True)
         assert all(-1 <= hit.score <= 1 for hit in hits)
         assert hits[0].score == pytest.approx(1.0, abs=5e-4)
 
 
 def test_vectors_that_are_longer_than_1_keep_their_scores(tmp_path):
     index = open_index(write_index(tmp_path / "index", ROWS[:1], np.array([[3.0, 4.0]])), ENCODER)
-    assert index.search("1 1") == [Hit(7.0, "/videos/a.mp4", 0.0, 8.0)]
+    assert index.search("1 1")[0].score == 7
 
 
 # --- an index that changes --------------------------------------------------------------------------------------------
@@ -158,7 +186,7 @@ def test_an_open_index_sees_what_was_committed_last(index):
         with writer.commit() as changes:
             for video in list(changes.snapshot.videos()):
                 changes.remove_video(video.id)
-        assert index.search("0 1") == [] and len(index) == 0 and index.vectors.shape == (0, 2) and index.videos == ()
+        assert not index.search("0 1").hits and len(index) == 0 and index.vectors.shape == (0, 2) and index.videos == ()
 
 
 def test_an_index_that_was_built_again_in_another_way_must_be_opened_again(index):
@@ -283,7 +311,7 @@ def test_each_space_is_searched_by_its_encoder(tmp_path):
         changes.add_vectors(a.id, other, np.array([[0, 1], [0, 1], [1, 0]], np.float32))
     index = open_index(folder, Other())  # an encoder finds its space
     assert index.space.name == "other" and len(index) == 3 and index.info.spaces == ("two", "other")
-    assert [(hit.video, hit.start_s) for hit in index.search("1 0", 1)] == [("/videos/a.mp4", 8.0)]
+    assert moments(index, "1 0", 1) == [("a", 10.0, 16.0, 1.0)]
     assert index.vectors.tolist() == [[0, 1], [0, 1], [1, 0]] and index.videos == ("/videos/a.mp4",)
     assert len(open_index(folder, ENCODER)) == len(open_index(folder, ENCODER, space="two")) == 5
     assert open_index(folder).space.name == "two" and open_index(folder, space="other").space.name == "other"

@@ -21,7 +21,7 @@ from tests.video_matrix import X264, Recipe, cut, write_video
 from vmr.errors import IndexFileError, ModelError, VmrError
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.results import Failure
-from vmr.retrieval.segments import window_segmenter
+from vmr.retrieval.segments import SegmentOptions, window_segmenter
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.updating.folder import OWN_FILES
@@ -30,6 +30,7 @@ from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import add_videos, remove_videos, update_index
 
 ONE_WORKER = vmr.DecodeOptions(num_workers=1)
+SECONDS = SegmentOptions(window_s=1.0)
 OLD = (1_000_000_000, 1_000_000_000)  # times of access and change, long ago
 
 
@@ -95,10 +96,11 @@ def put(clip: Path, path: Path) -> Path:
     return path
 
 
-def update(videos, out, encoder=None, *, window_s=1.0, **options):
+def update(videos, out, encoder=None, *, window_s=1.0, stride_s=None, **options):
     """Bring an index up to date, and check the whole of it."""
     encoder = Counting() if encoder is None else encoder
-    done = update_index(videos, out, encoder, window_s=window_s, decode=options.pop("decode", ONE_WORKER), **options)
+    windows = SegmentOptions(window_s=window_s, stride_s=stride_s)
+    done = update_index(videos, out, encoder, windows, decode=options.pop("decode", ONE_WORKER), **options)
     assert verify(Path(out)) == []
     return done
 
@@ -431,7 +433,7 @@ def test_the_encoders_of_an_index_must_be_given_or_be_known_by_name(videos, clip
     out = tmp_path / "index"
     update(videos, out)
     put(clips[4], videos / "d.mp4")
-    said = refused(lambda: update_index(videos, out, window_s=1.0, decode=ONE_WORKER), IndexFileError)
+    said = refused(lambda: update_index(videos, out, None, SECONDS, decode=ONE_WORKER), IndexFileError)
     assert said.startswith(f"{out} needs the encoder two: ") and said.endswith(": name all encoders")
     assert len(content(out)) == 3
 
@@ -440,7 +442,7 @@ def test_the_encoder_of_an_index_is_used_without_being_named(videos, clips, tmp_
     out = tmp_path / "index"
     update(videos, out, "videomamba-nano-shapes")
     put(clips[4], videos / "d.mp4")
-    done = update_index(videos, out, window_s=1.0, decode=ONE_WORKER)
+    done = update_index(videos, out, None, SECONDS, decode=ONE_WORKER)
     assert stems(done.embedded) == ["d"] and is_as_fresh(out, videos, tmp_path, "videomamba-nano-shapes")
 
 
@@ -661,6 +663,7 @@ SLOW = """
 import resource, sys, time
 import vmr
 from tests.indexes import TwoDimensional
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.updating.update import update_index
 
 videos, out, wait_s, limit = sys.argv[1:]
@@ -676,7 +679,7 @@ class Slow(TwoDimensional):
 if int(limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 try:
-    update_index(videos, out, Slow(), window_s=1.0, decode=vmr.DecodeOptions(num_workers=2))
+    update_index(videos, out, Slow(), SegmentOptions(window_s=1.0), decode=vmr.DecodeOptions(num_workers=2))
 except vmr.VmrError as error:
     print(f"refused: {error}")
 except KeyboardInterrupt as interrupt:

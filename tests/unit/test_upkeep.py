@@ -18,6 +18,7 @@ from tests.old_indexes import SPANS, VECTORS, content_of, old_index
 from tests.video_matrix import X264, Recipe, write_video
 from vmr.files import sha256_of
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, open_reader
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState, Generation, IndexSettings, NewVideo, Space, Text
 from vmr.retrieval.storage.verify import verify
@@ -98,9 +99,8 @@ def test_the_next_build_embeds_only_what_has_changed(tmp_path):
     for number, name in enumerate(("changed.mp4", "moved.mp4", "same.mp4")):
         write_video(videos / name, Recipe(options=X264, num_frames=30 + number), 32, 32)
         os.utime(videos / name, (BEFORE, BEFORE))
-    window = {"window_s": 1.0, "stride_s": 0.5, "decode": vmr.DecodeOptions(num_workers=1)}
-    window["vectors"] = vmr.VectorOptions("float32")
-    with contextlib.closing(vmr.build_index(videos, tmp_path / "new", encoder, **window)) as index:
+    options = {"decode": vmr.DecodeOptions(num_workers=1), "vectors": vmr.VectorOptions("float32")}
+    with contextlib.closing(vmr.build_index(videos, tmp_path / "new", encoder, window_s=1.0, **options)) as index:
         rows, vectors = list(index.windows), index.vectors
     spans = [(Path(row.file).name, row.start_s, row.end_s) for row in rows]
     about = {"encoder": encoder.name, "fingerprint": encoder.fingerprint, "num_frames": encoder.preprocess.num_frames}
@@ -109,7 +109,7 @@ def test_the_next_build_embeds_only_what_has_changed(tmp_path):
     assert run_here("vmr-index", "upgrade", tmp_path / "index").returncode == 0
     write_video(videos / "changed.mp4", Recipe(options=X264, num_frames=45), 32, 32)
     (videos / "moved.mp4").rename(videos / "moved away.mp4")
-    done = update_index(videos, tmp_path / "index", encoder, **window)
+    done = update_index(videos, tmp_path / "index", encoder, SegmentOptions(window_s=1.0), **options)
     assert [Path(file).name for file in done.embedded] == ["changed.mp4"]
     assert (len(done.renamed), len(done.unchanged), done.removed) == (1, 1, [])
     assert verify(tmp_path / "index") == []

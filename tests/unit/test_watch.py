@@ -21,6 +21,7 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.find import find_videos
 from vmr.errors import VmrError
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD
+from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.storage.verify import verify
@@ -653,7 +654,13 @@ def test_an_index_follows_its_folder(folder, tmp_path, clips):
     thread.start()
     try:
         watch_index(
-            [folder], out, MeanColours(), window_s=1.0, decode=ONE_WORKER, settle_s=SETTLE_S, say=watched.lines.append
+            [folder],
+            out,
+            MeanColours(),
+            SegmentOptions(window_s=1.0),
+            decode=ONE_WORKER,
+            settle_s=SETTLE_S,
+            say=watched.lines.append,
         )
     finally:
         thread.join()
@@ -685,7 +692,7 @@ def test_a_file_that_goes_while_folders_are_listed_or_it_is_read_is_no_failure(f
         if line.startswith("watching"):
             os.kill(os.getpid(), signal.SIGTERM)
 
-    options = {"window_s": 1.0, "decode": ONE_WORKER, "settle_s": SETTLE_S}
+    options = {"segments": SegmentOptions(window_s=1.0), "decode": ONE_WORKER, "settle_s": SETTLE_S}
     watch_index([folder], out, MeanColours(), say=say, **options)
     assert indexed(out) == {"moved.mp4", "removed.mp4", "stays.mp4"}
     (folder / "removed.mp4").write_bytes(clips[1])
@@ -717,7 +724,7 @@ def test_a_signal_ends_an_update_after_the_video_in_flight_and_the_next_watch_go
         if len(lines) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    options = {"window_s": 1.0, "decode": ONE_WORKER, "settle_s": SETTLE_S}
+    options = {"segments": SegmentOptions(window_s=1.0), "decode": ONE_WORKER, "settle_s": SETTLE_S}
     watch_index([folder], out, Slow(), say=say, **options)
     assert lines[-1] == "stopped"
     assert 3 <= len(indexed(out)) == len(lines) - 1 < 12

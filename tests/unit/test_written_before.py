@@ -37,7 +37,7 @@ def test_the_keys_of_a_feature_cache():
         "8f0e407ca1f0feda6c6dd481a32462b5e0f542da6f1dbe25c4ff533368b47be8"
     )
     assert video_key(content, spec, vmr.FixedWindows(8.0, 4.0), "decord", "model") == (
-        "1f57da5702f2835d5d9e7937b8bda792215f9617db2362a0860dd96996e5a55d"
+        "1b07208630dec2c5dc9fb2fd1ca6fe1c3aaf1464dbec66932aaf79a86f94d50a"
     )
     assert texts_key(["a", "b"], 32, "model") == "9f9e6c91a613052910c3c8adc5763d2298e26548e5bc6618b9874d24c4deaedb"
 

@@ -5,6 +5,7 @@ Exit status 0 is success, 2 an error that the user can repair, 3 a build that le
 """
 
 import inspect
+import itertools
 import os
 import re
 import sys
@@ -87,7 +88,7 @@ def run(prog: str, command: Command, positional: Sequence[str], example: str, ar
     """
     parser = _parser_of(prog, command, positional, example)
     parser.typed = sys.argv[1:] if argv is None else argv
-    config = parser.parse_args(_renamed(command, parser.typed))
+    config = parser.parse_args(_words_first(parser, _renamed(command, parser.typed)))
     config.pop("config", None)
     for key, kind in parser.kinds.items():  # the parser lets null pass for every type
         if config[key] is None and (wrong := first_wrong(kind, None, key)) is not None:
@@ -198,6 +199,8 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
     for option in _options_of(command):
         flag = option.name if option.name in positional else _flag(option.name)
         settings: dict[str, Any] = {"type": option.type, "help": option.help}
+        if option.name in positional and option.type == str | None:
+            settings["type"] = str  # the word null is a word
         if option.type is bool:
             settings = {"action": "store_true", "help": option.help}
         elif option.name in positional and option.type in (list[str], list[str] | None):
@@ -236,6 +239,27 @@ def _helps(documented: Any) -> dict[str, str]:
 
 def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def _words_first(parser: Parser, arguments: list[str]) -> list[str]:
+    """The command line with the words without a flag before the options.
+
+    Before Python 3.13, argparse takes an optional word for absent if an option stands before it.
+    """
+    words: list[str] = []
+    options: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-") or argument == "-":
+            words.append(argument)
+            continue
+        action = parser._option_string_actions.get(argument.partition("=")[0])
+        if action is None:  # an unknown option, or --
+            return arguments
+        options.append(argument)
+        if action.nargs != 0 and "=" not in argument:
+            options += itertools.islice(rest, 1)
+    return words + options
 
 
 def _renamed(command: Command, arguments: Sequence[str]) -> list[str]:

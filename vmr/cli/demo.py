@@ -7,7 +7,8 @@ from pathlib import Path
 
 from vmr.checks import require_extra
 from vmr.cli.common import run
-from vmr.cli.output import print_failures, print_hits, print_remarks, print_report
+from vmr.cli.output import print_failures, print_remarks, print_report
+from vmr.cli.search.hits import label_of, print_result
 from vmr.errors import MissingExtraError
 from vmr.files import write_atomically
 
@@ -45,10 +46,10 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     print_remarks(index.remarks)
 
     asked = [queries] if isinstance(queries, str) else queries or FOOTAGE.values()
-    results = [(query, index.search(query, k=3).hits) for query in asked]
-    for query, hits in results:
-        print_hits(query, hits)
-    save_contact_sheet(results, folder / "search.png")
+    results = [(query, index.search(query, k=3)) for query in asked]
+    for _, result in results:
+        print_result(result, index.roots)
+    save_contact_sheet(results, folder / "search.png", label_of)
 
     items = tuple(VideoItem(path.name, path) for path in footage)
     data = RetrievalSet("demo footage", tuple(FOOTAGE.values()), tuple(range(len(items))), items)

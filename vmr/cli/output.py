@@ -1,10 +1,8 @@
 """How results look on a terminal: results on standard output, everything else on standard error."""
 
-import json
+import math
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,7 +13,7 @@ from vmr.progress import printable
 if TYPE_CHECKING:
     from vmr.eval.report.report import Report
     from vmr.eval.report.tables import Cell
-    from vmr.retrieval.results import Failure, Hit, VideoRemark
+    from vmr.retrieval.results import Failure, VideoRemark
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -57,26 +55,6 @@ def print_remarks(remarks: Sequence["VideoRemark"]) -> None:
         print(printable(f"noticed: {remark.video}: {remark.text}"), file=sys.stderr)
 
 
-def print_hits(query: str, hits: Sequence["Hit"]) -> None:
-    """Print the moments that answer a query as a table.
-
-    Args:
-        query: the sentence.
-        hits: the moments, best first.
-    """
-    rows = [(f"{hit.score:.3f}", f"{clock(hit.start_s)} - {clock(hit.end_s)}", _from_here(hit.video)) for hit in hits]
-    print_table(query, ("score", "time", "video"), rows)
-
-
-def print_hits_json(hits: Sequence["Hit"]) -> None:
-    """Print the moments that answer a query as one JSON list, for other programs.
-
-    Args:
-        hits: the moments, best first.
-    """
-    print(json.dumps([asdict(hit) for hit in hits], indent=1))
-
-
 def print_report(report: "Report") -> None:
     """Print a report: its warnings on standard error; a table for each column, and published results.
 
@@ -113,20 +91,14 @@ def _with_small(cell: "Cell") -> str:
     return f"{cell.text} ({cell.small})" if cell.small else cell.text
 
 
-def _from_here(path: str) -> str:
-    """Return a path relative to the current folder if it is below it."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
-
-
-def clock(seconds: float) -> str:
-    """Return seconds as minutes:seconds, with hours if there are any: 75.5 -> 1:15.5, 3600 -> 1:00:00.0.
+def clock(seconds: float, tenths: bool = False) -> str:
+    """Return a time in a video as hours:minutes:seconds: 75.5 -> 0:01:16, or with tenths 0:01:15.5.
 
     Args:
         seconds: from 0.
+        tenths: whether tenths of a second are shown; otherwise it is rounded to seconds, half a second up.
     """
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
+    count = math.floor(seconds * 10 + 0.5) if tenths else math.floor(seconds + 0.5) * 10
+    minutes, rest = divmod(count, 600)
     hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
-    return f"{start}:{rest // 10:02d}.{rest % 10}"
+    return f"{hours}:{minutes:02d}:{rest // 10:02d}" + (f".{rest % 10}" if tenths else "")

@@ -18,7 +18,7 @@ from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 LEFT_OUT = 3
 """The exit status of `vmr-index build --fail-on-skip` if a video was left out."""
@@ -52,18 +52,24 @@ def build(
         estimate: measure a sample of the videos that are to be embedded, say how long it takes, how large the index
             gets and how much memory it needs, and write nothing
     """
-    from vmr.retrieval.updating.update import update_index
+    from vmr.retrieval.updating.keeping import sizes_in_words
+    from vmr.retrieval.updating.update import load_encoders, update_index
 
     if estimate:
         print_estimate(dir, out, encoder, overwrite=overwrite, windows=windows, update=update, decode=decode)
         return
+    segments, models = windows.checked(), encoder
+    if vectors.keep_tokens:
+        index = None if overwrite else Path(out)
+        models = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
+        if sizes := sizes_in_words(models, segments):
+            print(sizes)
     with _interrupt_told():
         done = update_index(
             dir,
             out,
-            encoder,
-            window_s=windows.window,
-            stride_s=windows.stride,
+            models,
+            segments,
             vectors=vectors,
             decode=decode,
             overwrite=overwrite,

@@ -18,7 +18,9 @@ def verify(index: str) -> None:
         index: folder of the index, which may be in use
     """
     from vmr.retrieval.legacy import is_old_index, open_reader
+    from vmr.retrieval.reranking.token_files import TOKENS
     from vmr.retrieval.storage.verify import verify as faults_of
+    from vmr.retrieval.updating.keeping import damaged_files
 
     folder = Path(index)
     faults = [] if is_old_index(folder) else faults_of(folder)
@@ -28,6 +30,11 @@ def verify(index: str) -> None:
     if faults:
         sys.exit(FAULTY)
     with open_reader(folder) as reader, reader.snapshot() as snapshot:
+        damaged = damaged_files(folder, snapshot)
+        for name in damaged:
+            print(f"{TOKENS}/{name}: is damaged: vmr-index compact removes it, and it is made again when it is needed")
+        if damaged:
+            sys.exit(FAULTY)
         counts = (snapshot.num_videos(), snapshot.num_windows(), snapshot.num_texts())
     print("{}: {} videos, {} windows, {} texts: no fault".format(index, *counts))
 

@@ -38,19 +38,18 @@ def print_estimate(
     from vmr.memory import format_bytes
     from vmr.progress import duration_in_words, spinner
     from vmr.retrieval.results import Failure
-    from vmr.retrieval.segments import window_segmenter
     from vmr.retrieval.updating.estimate import estimate_build
     from vmr.retrieval.updating.update import files_to_embed, load_encoders
 
-    segmenter = window_segmenter(windows.window, windows.stride)
+    segments = windows.checked()
     index = None if overwrite else Path(out)
     files, num_files = files_to_embed(index, videos, update, decode)
     if not files:
         print(f"{out}: nothing to embed, {num_files} videos are as the index has them")
         return
-    models = load_encoders(index, encoder, reader=decode.reader, progress=True)
+    models = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
     with spinner(True, "measuring a sample"):
-        cost = estimate_build(files, models, segmenter, decode)
+        cost = estimate_build(files, models, segments, decode)
     low_s, high_s = (cost.wall_s * (1 + sign * cost.spread) for sign in (-1, 1))
     speed = cost.video_s / cost.wall_s if cost.wall_s else 0.0
     about = f", {cost.num_unknown} of unknown length" if cost.num_unknown else ""
@@ -61,6 +60,7 @@ def print_estimate(
         ("time", f"{duration_in_words(low_s)} to {duration_in_words(high_s)} on this machine, {speed:.3g} x real time"),
         ("CPU time", duration_in_words(cost.cpu_s)),
         ("index", f"{cost.num_rows:,} rows, {format_bytes(cost.index_bytes)}"),
+        *([("tokens", f"{format_bytes(cost.tokens_bytes)} more with --keep-tokens")] if cost.tokens_bytes else []),
         ("memory", f"{format_bytes(cost.memory_bytes)} of all processes"),
     ]
     print_table(f"{out} by {', '.join(model.name for model in models)}; nothing is written", ("", ""), rows)

@@ -1,9 +1,10 @@
 """`vmr-index info` and `list`: what an index holds."""
 
-import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import asdict
 from itertools import groupby
+from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,27 @@ from vmr.cli.output import clock, print_failures, print_remarks, print_table
 from vmr.errors import VmrError
 
 if TYPE_CHECKING:
+    from vmr.retrieval.info import IndexInfo
+    from vmr.retrieval.storage.records import Video
     from vmr.retrieval.storage.snapshot import Snapshot
     from vmr.retrieval.storage.where import Where
 
 
-def info(index: str) -> None:
+def info(index: str, json: bool = False) -> None:
     """Print what an index holds and which encoder built it.
 
     Args:
         index: folder of the index
+        json: print one JSON object
     """
     import vmr
+    from vmr.memory import format_bytes
 
     opened = vmr.open_index(index)
     info = opened.info
-    window = "the whole video" if info.window_s is None else f"{info.window_s:g} s every {info.stride_s:g} s"
+    if json:
+        print(dumps(asdict(info), indent=1))
+        return
     others = ", ".join(f"{kind} {count}" for kind, count in info.other_files.items())
     rows = [
         ("encoder", info.encoder),
@@ -34,18 +41,38 @@ def info(index: str) -> None:
         ("dimensions", f"{info.embed_dim}, as {info.dtype}"),
         ("videos", str(info.num_videos)),
         ("rows", str(info.num_windows)),
-        ("one row", f"{window}, {info.num_frames} frames, read by {info.reader}"),
+        ("one row", f"{_rows_in_words(info)}, {info.num_frames} frames, read by {info.reader}"),
+        ("frames", _frames_in_words(info)),
         ("read with damage", str(info.num_damaged)),
         ("left out", str(info.num_failures)),
         ("other files", others or "0"),
         ("folders", ", ".join(info.roots)),
         ("spaces", ", ".join(info.spaces)),
         ("searched by", info.kind),
+        ("nothing close", info.nothing_close),
+        ("tokens kept", f"of {info.num_tokens} videos, {format_bytes(info.tokens_bytes)}" if info.num_tokens else "0"),
         ("created", f"{info.created} by vmr {info.vmr_version}"),
     ]
     print_table(str(index), ("", ""), rows)
     print_failures(opened.failures)
     print_remarks(opened.remarks)
+
+
+def _rows_in_words(info: "IndexInfo") -> str:
+    """How videos are cut into rows."""
+    if info.window_s is None:
+        return "the whole video"
+    if info.segments == "shots":
+        window = f"a shot of at most {info.window_s:g} s"
+    else:
+        window = f"{info.window_s:g} s every {info.stride_s:g} s"
+    return f"{window} and the whole video" if info.whole_video else window
+
+
+def _frames_in_words(info: "IndexInfo") -> str:
+    """Which frames of a row the encoder is given."""
+    which = "key frames only" if info.keyframes else "any"
+    return f"{which}, those that differ by less than {info.skip_still:g} once" if info.skip_still else which
 
 
 def list_(index: str, json: bool = False, failures: bool = False, where: str | None = None) -> None:
@@ -70,8 +97,13 @@ def list_(index: str, json: bool = False, failures: bool = False, where: str | N
         elif failures:
             print_table(index, ("left out", "reason"), [(each.file, each.reason) for each in snapshot.failures()])
         else:
-            rows = [(clock(each.duration_s), str(each.num_windows), each.file) for each in snapshot.videos(condition)]
-            print_table(index, ("length", "rows", "video"), rows)
+            print_table(index, ("length", "size", "rows", "video"), map(_row, snapshot.videos(condition)))
+
+
+def _row(video: "Video") -> tuple[str, str, str, str]:
+    """A video of the table of `list`."""
+    size = f"{video.width}x{video.height}" if video.width else ""  # indexes of earlier versions do not know it
+    return clock(video.duration_s, tenths=True), size, str(video.num_windows), video.file
 
 
 def _print_json(snapshot: "Snapshot", only_failures: bool, where: "Where | None") -> None:
@@ -95,6 +127,8 @@ def _videos(snapshot: "Snapshot", where: "Where | None") -> Iterator[dict[str, A
             "size": video.state.size,
             "sha256": video.content_hash.hex() or None,
             "duration_s": video.duration_s,
+            "width": video.width or None,
+            "height": video.height or None,
             "remarks": [{"kind": remark.kind, "text": remark.text} for remark in video.remarks],
             "metadata": dict(video.metadata),
             "windows": [{"id": one.id, "start_s": one.start_s, "end_s": one.end_s} for one in own],
@@ -104,7 +138,7 @@ def _videos(snapshot: "Snapshot", where: "Where | None") -> Iterator[dict[str, A
 def _print_items(items: Iterator[dict[str, Any]]) -> None:
     before = ""
     for item in items:
-        print(f"{before}  {json.dumps(item)}", end="")
+        print(f"{before}  {dumps(item)}", end="")
         before = ",\n"
     print()
 

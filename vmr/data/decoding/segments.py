@@ -45,6 +45,7 @@ class VideoFacts:
         height: in pixels, upright.
         width: in pixels, upright.
         cuts_s: when new shots begin, in seconds, increasing; None if the segmenter does not ask for it.
+        path: the file, as it was given.
     """
 
     duration_s: float
@@ -52,6 +53,7 @@ class VideoFacts:
     height: int
     width: int
     cuts_s: tuple[float, ...] | None = None
+    path: str = ""
 
 
 class Segmenter(Protocol):
@@ -234,8 +236,8 @@ def _spans_of(video: VideoReader, segmenter: Segmenter | None) -> tuple[list[Spa
     if getattr(segmenter, "needs_cuts", False):
         from vmr.data.decoding.cuts import shot_cuts
 
-        cuts_s = shot_cuts(video)
-    facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width, cuts_s)
+        cuts_s = shot_cuts(video, getattr(segmenter, "still_looking", lambda: None))
+    facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width, cuts_s, video.path)
     spans = segmenter.spans(facts)
     return _with_new_frames(spans, video), full_length_s(segmenter, spans) or video.duration_s
 

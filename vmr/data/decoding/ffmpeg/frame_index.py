@@ -6,7 +6,9 @@ picture. They differ in speed:
 - `SeekingDecoder` uses a list of all packets, which `open_and_scan` makes without decoding. To reach a picture, it
   starts at the key frame before it. It checks what it can: the packet that it starts with must be the listed one, the
   packets after it must follow in the listed order, the first picture must be the key frame and coded without reference
-  to others, and from there on each picture must have the presentation time that is listed for its number.
+  to others, and from there on each picture must have the presentation time that is listed for its number. If it knows
+  which pictures are wanted, it leaves out others, see `skipping`; whenever something is not as expected, it goes back
+  and decodes all.
 - `CountingDecoder` decodes from the start and counts. It serves files whose packets do not identify their pictures:
   files without presentation times (H.264 or MPEG-4 in AVI), files with each field in its own packet, files in which
   some presentation times are wrong, and damaged files.
@@ -27,6 +29,7 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from vmr.data.decoding.ffmpeg.packets import PacketTable
+from vmr.data.decoding.ffmpeg.skipping import MIN_PACKETS_TO_SEEK, Selection, can_skip
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
 
 if TYPE_CHECKING:
@@ -35,7 +38,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 _NUM_PROBED_FRAMES = 4
-_MIN_PACKETS_TO_SEEK = 8  # decoding fewer packets than this is cheaper than a seek
 
 
 class UnreachableFrameError(Exception):
@@ -67,13 +69,17 @@ class SeekingDecoder:
         self._last: VideoFrame | None = None  # picture self._next - 1, if it was decoded
         self._next = 0  # number of the picture that the decoder gives next
         self._place = 0  # number of the packet that is decoded next
+        self._start = 0  # number of the packet at which decoding began
+        self._num_broken = 0  # of the file, when decoding began
         self._keys_are_reliable = True
-        self._choose_frames(table.shown_pts)
+        self._selection: Selection | None = None  # the wanted pictures, if others may be left out
+        self._leave_out_first(0)
 
-    def _choose_frames(self, shown_pts: NDArray[np.int64]) -> None:
-        self.shown_pts = shown_pts
-        self._keys = [key for key in self._table.keys if key.pts >= shown_pts[0]]
-        self.key_indices: list[int] = np.searchsorted(shown_pts, [key.pts for key in self._keys]).tolist()
+    def _leave_out_first(self, count: int) -> None:
+        self.shown_pts, self._shown_places = self._table.shown_pts[count:], self._table.shown_places[count:]
+        self._keys = [key for key in self._table.keys if key.pts >= self.shown_pts[0]]
+        self.key_indices: list[int] = np.searchsorted(self.shown_pts, [key.pts for key in self._keys]).tolist()
+        self._can_skip = can_skip(self._file, self.shown_pts, self._table.num_reordered)
 
     def first_frame(self) -> VideoFrame | None:
         """Return the first picture, if the first few pictures are those of the table; else None.
@@ -85,10 +91,22 @@ class SeekingDecoder:
         first = self._decode_next()
         if first is None or first.pts is None or first.pts > self.shown_pts[-1]:
             return None
-        self._choose_frames(self.shown_pts[np.searchsorted(self.shown_pts, first.pts) :])
+        self._leave_out_first(int(np.searchsorted(self.shown_pts, first.pts)))
         self._ahead.appendleft(first)
-        is_as_listed = self._gives_next(min(_NUM_PROBED_FRAMES, len(self.shown_pts)))
+        num_probed = max(_NUM_PROBED_FRAMES, 4 * self._table.num_reordered if self._can_skip else 0)
+        is_as_listed = self._gives_next(min(num_probed, len(self.shown_pts)))
         return self._go_on_to(0) if is_as_listed else None
+
+    def want(self, indices: list[int]) -> None:
+        """Say which pictures will be asked for next, so that others may be left out.
+
+        Args:
+            indices: their numbers, increasing. Others may still be asked for, but are reached more slowly.
+        """
+        if self._can_skip and indices:
+            numbers = np.array(indices, np.int64)
+            reordered = self._table.num_reordered
+            self._selection = Selection(numbers, self._shown_places, self._keys, self.key_indices, reordered)
 
     def frame(self, index: int) -> VideoFrame:
         """Return a picture.
@@ -103,6 +121,12 @@ class SeekingDecoder:
             return self._last
         key = bisect_right(self.key_indices, index) - 1 if self._keys_are_reliable else -1
         frame = self._go_on_to(index) if self._is_ahead(index, key) else None
+        if frame is None and self._selection is not None:
+            if key < 0:
+                self._restart()
+            frame = self._go_on_to(index) if key < 0 or self._start_at_key(key) else None
+            if frame is None:
+                self._can_skip, self._selection = False, None
         for start in (key, key - 1):
             if frame is None and start >= 0 and self._start_at_key(start):
                 frame = self._go_on_to(index)
@@ -119,17 +143,36 @@ class SeekingDecoder:
         """Whether decoding further from the current position costs no more than a seek to the key frame."""
         if self._last is None or self._next > index:
             return False
-        return key < 0 or self._keys[key].place - self._place < _MIN_PACKETS_TO_SEEK
+        return key < 0 or self._keys[key].place - self._place < MIN_PACKETS_TO_SEEK
 
     def _go_on_to(self, index: int) -> VideoFrame | None:
         """Decode up to a picture; return None if a picture on the way is not the listed one."""
         while self._next <= index:
-            self._last = self._decode_next()
-            if self._last is None or self._last.pts != self.shown_pts[self._next]:
+            frame = self._decode_next()
+            number = self._number_of(frame)
+            if number is None:
                 self._last = None
                 return None
-            self._next += 1
-        return self._last
+            self._last, self._next = frame, number + 1
+        return self._last if self._next - 1 == index else None
+
+    def _number_of(self, frame: VideoFrame | None) -> int | None:
+        """Return the number of the picture that the decoder gave; None if it is not one that may come next."""
+        if frame is None or frame.pts is None:
+            return None
+        if frame.pts == self.shown_pts[self._next]:
+            number = self._next
+        elif self._selection is None:
+            return None
+        else:
+            number = int(np.searchsorted(self.shown_pts, frame.pts))
+            if number == len(self.shown_pts) or self.shown_pts[number] != frame.pts:
+                return None
+            if number < self._next or not self._selection.may_pass(self._next, number):
+                return None
+        # A damaged picture is repaired with the help of others, perhaps of those that were left out.
+        is_doubtful = self._selection is not None and (frame.is_corrupt or self._file.num_broken > self._num_broken)
+        return None if is_doubtful else number
 
     def _gives_next(self, count: int) -> bool:
         """Whether the next pictures of the decoder are the listed ones. They stay the next pictures."""
@@ -183,23 +226,29 @@ class SeekingDecoder:
             return False
         self._ahead.appendleft(frame)
         coded_alone = bool(frame.key_frame or frame.pict_type == av.video.frame.PictureType.I)
-        return coded_alone and self._gives_next(2 * self._table.num_reordered)
+        return coded_alone and (self._selection is not None or self._gives_next(2 * self._table.num_reordered))
 
     def _place_of(self, packet: Packet[VideoStream]) -> int | None:
         return None if packet.pts is None else self._table.places.get((packet.pts, packet.size))
 
     def _read_from(self, place: int, packets: Iterator[Packet[VideoStream]]) -> None:
-        self._place = place
+        self._place = self._start = place
+        self._num_broken = self._file.num_broken
         self._last = None
         self._ahead.clear()
         self._frames = self._file.decode(self._in_listed_order(packets))
 
     def _in_listed_order(self, packets: Iterator[Packet[VideoStream]]) -> Iterator[Packet[VideoStream]]:
         for packet in packets:
-            if self._place_of(packet) != self._place:
+            place = self._place
+            if self._place_of(packet) != place:
                 return
             self._place += 1
+            wanted = self._selection
+            self._file.skip_unreferenced(wanted is not None and place != self._start and wanted.may_skip(place))
             yield packet
+            if wanted is not None and wanted.ends_at(place):
+                return
 
 
 @dataclass(frozen=True)
@@ -232,6 +281,7 @@ class CountingDecoder:
 
     def __init__(self, file: VideoFile) -> None:
         self._file = file
+        self._file.num_threads = 1  # in several, a broken packet may take pictures of others with it
         self._next = 0
         self._last: VideoFrame | None = None
         self._frames: Iterator[VideoFrame] = iter(())

@@ -42,6 +42,7 @@ class PacketTable:
         places: (presentation time, size in bytes) of each packet -> its number in the file, from 0.
         keys: the key frames that are shown, in file order, which is also their order in time.
         shown_pts: presentation times of the pictures, increasing, (num_frames,).
+        shown_places: the number of the packet of each of them, (num_frames,).
         num_reordered: before how many packets at most a picture is shown whose packet stands after them.
         last_duration: how long the last picture is shown; 0 if the file does not say.
     """
@@ -49,6 +50,7 @@ class PacketTable:
     places: dict[tuple[int, int], int]
     keys: list[KeyFrame]
     shown_pts: NDArray[np.int64]
+    shown_places: NDArray[np.int64]
     num_reordered: int
     last_duration: int
 
@@ -160,7 +162,9 @@ def _table(packets: _Packets, file: VideoFile) -> PacketTable | None:
     shown = [place for place, is_hidden in enumerate(packets.is_hidden) if not is_hidden]
     if not shown:
         return None
-    shown_pts = np.sort(np.array([pts[place] for place in shown], np.int64))
+    unsorted = np.array([pts[place] for place in shown], np.int64)
+    order = np.argsort(unsorted)
+    shown_pts = unsorted[order]
     if np.any(np.diff(shown_pts) == 0):
         return None
     later = _num_shown_later(pts)
@@ -175,6 +179,7 @@ def _table(packets: _Packets, file: VideoFile) -> PacketTable | None:
         places={(time, size): place for place, (time, size) in enumerate(zip(pts, packets.sizes, strict=True))},
         keys=[KeyFrame(pts[place], dts[place], place) for place in key_places],
         shown_pts=shown_pts,
+        shown_places=np.array(shown, np.int64)[order],
         num_reordered=max(later),
         last_duration=packets.durations[max(shown, key=pts.__getitem__)],
     )

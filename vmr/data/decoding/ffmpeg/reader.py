@@ -84,6 +84,8 @@ class PyAVReader:
 
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """See `FrameReader.frames`."""
+        if isinstance(self._decoder, SeekingDecoder):
+            self._decoder.want(indices)
         for index in indices:
             frame = self._frame(index)
             self._gave_damaged |= frame.is_corrupt

@@ -1,0 +1,261 @@
+"""Embedding what the decoding processes send, in batches, for several encoders.
+
+Shapes: S segments of a video, T frames of a segment, N tokens of a segment, C their width, D dimensions, F features of
+a frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.data.decoding.segments import DecodedSegment, Frame
+from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure
+from vmr.data.remark import Remark
+from vmr.models.encoder import Encoder, FrameEncoder, Matcher
+from vmr.retrieval.reranking.token_files import TokenSpool
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Segments of one video that are embedded together, where the encoder takes all frames of a segment together. Such
+# batches never mix videos, so a video's vectors are identical to the last bit whichever other videos are decoded at the
+# same time.
+BATCH_SEGMENTS = 16
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EmbeddedVideo:
+    """The vectors of one video.
+
+    Attributes:
+        path: the video.
+        spans: start and end of each segment, in seconds.
+        vectors: float32 (S, D), as `Encoder.encode_video` makes them.
+        remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
+        width: of its pictures, upright, in pixels; 0 if the vectors come from a cache.
+        height: likewise.
+        tokens: the tokens of the segments, if `embed_each` was asked for them; to be closed.
+    """
+
+    path: str
+    spans: tuple[tuple[float, float], ...]
+    vectors: Vectors
+    remarks: tuple[Remark, ...] = ()
+    width: int = 0
+    height: int = 0
+    tokens: TokenSpool | None = None
+
+
+class Results(Protocol):
+    """Where the vectors of one encoder go.
+
+    Attributes:
+        encoder: the encoder.
+        with_tokens: whether it is to give its tokens as well; only for a `Matcher`.
+    """
+
+    encoder: Encoder
+    with_tokens: bool
+
+    def lacks(self, path: str) -> bool:
+        """Whether the vectors of a video are wanted."""
+
+    def new_tokens(self) -> TokenSpool | list[Vectors]:
+        """Return what takes the tokens of a video, (b, N, C) at a time, if they are wanted."""
+
+    def keep(self, video: EmbeddedVideo, tokens: TokenSpool | list[Vectors] | None) -> None:
+        """Take a finished video, and its tokens if they are wanted."""
+
+
+class Pipeline:
+    """Embeds videos whose segments come in any order of videos, each encoder in the batches that are best for it.
+
+    An encoder of single frames gets frames of several videos in one batch, each distinct frame of a video once.
+
+    Args:
+        results: the encoders, and where their vectors go.
+    """
+
+    def __init__(self, results: Sequence[Results]) -> None:
+        self._results = results
+        self._batches = [
+            _FrameBatch(each.encoder) if isinstance(each.encoder, FrameEncoder) and not each.with_tokens else None
+            for each in results
+        ]
+        self._videos: dict[str, _Video] = {}
+
+    def add(self, message: Decoded) -> list[DecodedVideo | DecodeFailure]:
+        """Take a message, embed if a batch is full, and return the ends of the videos that are done."""
+        if isinstance(message, DecodedSegment):
+            if message.path not in self._videos:
+                self._videos[message.path] = self._begin(message.path)
+            self._videos[message.path].add(message)
+        elif isinstance(message, DecodedVideo):
+            self._videos[message.path].end(message)
+        else:
+            self._drop(self._videos.pop(message.path, None))
+            return [message]
+        return self._finished()
+
+    def flush(self) -> list[DecodedVideo | DecodeFailure]:
+        """Embed all that waits for the rest of a batch, and return the ends of the videos that are done."""
+        for batch in self._batches:
+            if batch is not None:
+                batch.encode()
+        return self._finished()
+
+    def _begin(self, path: str) -> _Video:
+        parts: list[tuple[Results, _FrameVectors | _SegmentVectors]] = []
+        for result, batch in zip(self._results, self._batches, strict=True):
+            if result.lacks(path):
+                parts.append((result, _SegmentVectors(result) if batch is None else _FrameVectors(batch)))
+        return _Video(parts)
+
+    def _drop(self, video: _Video | None) -> None:
+        for _, part in [] if video is None else video.parts:
+            if isinstance(part, _FrameVectors):
+                part.batch.drop(part)
+
+    def _finished(self) -> list[DecodedVideo | DecodeFailure]:
+        ends: list[DecodedVideo | DecodeFailure] = []
+        for path, video in list(self._videos.items()):
+            if video.is_done:
+                assert video.ended is not None
+                del self._videos[path]
+                video.keep(video.ended)
+                ends.append(video.ended)
+        return ends
+
+
+@dataclass
+class _Video:
+    """A video under way, for all encoders that lack it."""
+
+    parts: list[tuple[Results, _FrameVectors | _SegmentVectors]]
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    ended: DecodedVideo | None = None
+
+    def add(self, segment: DecodedSegment) -> None:
+        self.spans.append((segment.start_s, segment.end_s))
+        for _, part in self.parts:
+            part.add(segment)
+
+    def end(self, end: DecodedVideo) -> None:
+        self.ended = end
+        for _, part in self.parts:
+            part.end()
+
+    @property
+    def is_done(self) -> bool:
+        return self.ended is not None and all(part.num_waiting == 0 for _, part in self.parts)
+
+    def keep(self, end: DecodedVideo) -> None:
+        for result, part in self.parts:
+            vectors, tokens = part.vectors()
+            result.keep(EmbeddedVideo(end.path, tuple(self.spans), vectors, end.remarks, end.width, end.height), tokens)
+
+
+class _SegmentVectors:
+    """The vectors of one video from an encoder that takes all frames of a segment together."""
+
+    def __init__(self, result: Results) -> None:
+        self._encoder = result.encoder
+        self._matcher = result.encoder if result.with_tokens and isinstance(result.encoder, Matcher) else None
+        self._waiting: list[NDArray[np.uint8]] = []
+        self._vectors: list[Vectors] = []
+        self._tokens = None if self._matcher is None else result.new_tokens()
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def add(self, segment: DecodedSegment) -> None:
+        self._waiting.append(segment.video)
+        if len(self._waiting) == BATCH_SEGMENTS:
+            self.end()
+
+    def end(self) -> None:
+        """Embed what waits."""
+        import torch
+
+        if not self._waiting:
+            return
+        batch = torch.from_numpy(np.stack(self._waiting))  # (b, T, 3, S, S)
+        self._waiting.clear()
+        if self._matcher is None or self._tokens is None:
+            self._vectors.append(_array(self._encoder.encode_video(batch)))
+            return
+        features = self._matcher.video_features(batch)
+        self._vectors.append(_array(features.vectors))
+        self._tokens.append(_array(features.tokens))
+
+    def vectors(self) -> tuple[Vectors, TokenSpool | list[Vectors] | None]:
+        """The vectors (S, D), and the tokens if they are wanted."""
+        return np.concatenate(self._vectors), self._tokens
+
+
+class _FrameVectors:
+    """The vectors of one video from an encoder of single frames."""
+
+    def __init__(self, batch: _FrameBatch) -> None:
+        self.batch = batch
+        self.features: dict[int, Vectors] = {}  # number of a frame -> (F,)
+        self.num_waiting = 0
+        self._given: set[int] = set()
+        self._segments: list[tuple[int, ...]] = []
+
+    def add(self, segment: DecodedSegment) -> None:
+        self._segments.append(segment.numbers)
+        for number, frame in zip(segment.numbers, segment.frames, strict=True):
+            if number not in self._given:
+                self._given.add(number)
+                self.batch.add(self, number, frame)
+
+    def end(self) -> None:
+        """Nothing more comes. What waits is encoded with frames of other videos."""
+
+    def vectors(self) -> tuple[Vectors, None]:
+        """The vectors (S, D)."""
+        pool = self.batch.encoder.pool_frames
+        # Each segment by itself, because a product of matrices may depend on their number in the last bit.
+        pooled = [pool(np.stack([self.features[number] for number in numbers])[None]) for numbers in self._segments]
+        return np.concatenate(pooled), None
+
+
+class _FrameBatch:
+    """The frames, of any videos, that an encoder is to encode next."""
+
+    def __init__(self, encoder: FrameEncoder) -> None:
+        self.encoder = encoder
+        self._waiting: list[tuple[_FrameVectors, int, Frame]] = []
+
+    def add(self, video: _FrameVectors, number: int, frame: Frame) -> None:
+        self._waiting.append((video, number, frame))
+        video.num_waiting += 1
+        if len(self._waiting) == self.encoder.frames_at_once:
+            self.encode()
+
+    def drop(self, video: _FrameVectors) -> None:
+        self._waiting = [each for each in self._waiting if each[0] is not video]
+
+    def encode(self) -> None:
+        """Encode all frames that wait."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        features = self.encoder.encode_frames(np.stack([frame for _, _, frame in waiting]))
+        for (video, number, _), row in zip(waiting, features, strict=True):
+            video.features[number] = row
+            video.num_waiting -= 1
+
+
+def _array(tensor: Tensor) -> Vectors:
+    array: Vectors = tensor.float().cpu().numpy()
+    return array
