@@ -24,9 +24,11 @@ from .eval.task import EvalOptions as EvalOptions
 from .models.catalogue import known_models as known_models
 from .models.catalogue import load_model as load_model
 from .models.encoder import Encoder as Encoder
+from .models.encoder import FrameEncoder as FrameEncoder
 from .models.encoder import Matcher as Matcher
 from .models.encoder import Preprocess as Preprocess
 from .models.encoder import TextLimited as TextLimited
+from .models.encoder import TextVectors as TextVectors
 from .retrieval.build import build_index as build_index
 from .retrieval.embed import EmbeddedVideo as EmbeddedVideo
 from .retrieval.embed import Embedding as Embedding

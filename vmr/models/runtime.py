@@ -66,14 +66,15 @@ class Network:
     gpu_batch: int = 1
 
 
-def has_runtime() -> bool:
-    """Tell whether OpenVINO can be used."""
-    return _openvino() is not None
+def runtime_version() -> str | None:
+    """Return the version of OpenVINO; None if it is not installed or does not work here."""
+    openvino = _openvino()
+    return None if openvino is None else openvino.__version__.partition("-")[0]
 
 
 def is_exported(network: Network) -> bool:
     """Tell whether a network can be run without torch, and without the files that `load` reads."""
-    return has_runtime() and (_folder(network) / _HASHES).is_file()
+    return runtime_version() is not None and (_folder(network) / _HASHES).is_file()
 
 
 def open_network(network: Network, device: str) -> Run:
@@ -89,7 +90,7 @@ def open_network(network: Network, device: str) -> Run:
     Raises:
         VmrError: whatever `network.load` raises.
     """
-    if device == "cpu" and has_runtime():
+    if device == "cpu" and runtime_version() is not None:
         try:
             graph = kept_graph(_folder(network)) or _made_now(network)
             if graph is not None:
@@ -201,10 +202,7 @@ def _openvino() -> Any | None:
 
 
 def _folder(network: Network) -> Path:
-    openvino = _openvino()
-    assert openvino is not None
-    version = openvino.__version__.partition("-")[0]
-    return cache_folder() / "graphs" / f"{network.name}-{network.fingerprint}-openvino-{version}"
+    return cache_folder() / "graphs" / f"{network.name}-{network.fingerprint}-openvino-{runtime_version()}"
 
 
 def kept_graph(folder: Path) -> Path | None:
@@ -283,7 +281,7 @@ def _export(network: Network) -> tuple[Any | None, tuple[bytes, bytes] | None]:
     if files is not None:
         model = openvino.Core().read_model(*files)
     run = _Graph(model)
-    found = [run(example)[0] for example in examples]
+    found = [run([*example])[0] for example in examples]
     difference = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True))
     if not difference <= TOLERANCE:
         logger.warning(
