@@ -75,7 +75,7 @@ def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[M
             for best, start_s, end_s in _moments(spans[windows], scores[windows], vectors[windows])
         ),
         sorted((Moment(row, *spans[row].tolist(), True) for row in rows), key=lambda one: -scores[one.best]),
-        key=lambda one: (-scores[one.best], one.start_s, one.end_s),
+        key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
     )
 
 
