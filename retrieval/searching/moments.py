@@ -119,7 +119,10 @@ def _shares(values: NDArray[np.float64], peak: float) -> Shares:
 
 def _reach(starts: Shares, ends: Shares, best: int, shares: Shares, is_free: Mask) -> tuple[float, int]:
     """Return where a moment starts, and its first window."""
-    overlap_s = max(0.0, min(ends[best - 1] - starts[best], (ends[best] - starts[best]) / 2)) if best else 0.0
+    overlap_s = 0.0
+    if best:
+        shared_s = min(ends[best - 1], ends[best]) - max(starts[best - 1], starts[best])
+        overlap_s = max(0.0, min(shared_s, (ends[best] - starts[best]) / 2))
     start_s, part = starts[best] + overlap_s / 2, 1.0
     first = best
     while first and is_free[first - 1] and starts[first] - ends[first - 1] <= GAP_S:
