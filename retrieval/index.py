@@ -38,7 +38,7 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
 
@@ -174,6 +174,12 @@ class VideoIndex:
     def videos(self) -> tuple[str, ...]:
         """The paths of the videos that it holds, in its order."""
         return tuple(dict.fromkeys(window.file for window in self.windows))
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders of the videos, as absolute paths."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(sorted(snapshot.roots().values()))
 
     @property
     def failures(self) -> tuple[Failure, ...]:

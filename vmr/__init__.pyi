@@ -44,7 +44,7 @@ from .retrieval.segments import FixedWindows as FixedWindows
 from .retrieval.texts import embed_texts as embed_texts
 from .retrieval.updating.plan import UpdateOptions as UpdateOptions
 from .retrieval.updating.spaces import VectorOptions as VectorOptions
-from .retrieval.updating.work import Update as Update
+from .retrieval.updating.done import Update as Update
 from .retrieval.vectors.faiss_store import FaissStore as FaissStore
 from .retrieval.vectors.store import VectorStore as VectorStore
 from .version import __version__ as __version__

@@ -18,7 +18,7 @@ from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 LEFT_OUT = 3
 """The exit status of `vmr-index build --fail-on-skip` if a video was left out."""

@@ -57,6 +57,8 @@ def print_result(
         console.print(Text(printable(result.query if title is None else title), "bold"), soft_wrap=True)
         if result.nothing_close and hits:
             console.print(Text(_NOTHING_CLOSE, "yellow"))
+        for remark in result.remarks:
+            console.print(Text(printable(remark), "yellow"), soft_wrap=True)
     if hits:
         with console.capture() as drawn:
             console.print(_table(hits, roots, first, console))
@@ -148,14 +150,14 @@ def _table(hits: "Sequence[Hit]", roots: Sequence[str], first: int, console: Con
     if is_reranked:
         table.add_column("re-ranked", justify="right", no_wrap=True)
     if any(notes):
-        table.add_column("", style="red", no_wrap=True)
+        table.add_column("", no_wrap=True)
     table.add_column(f"video, in {printable(base)}" if base else "video", overflow="fold")
     for number, (hit, name, note) in enumerate(zip(hits, names, notes, strict=True), start=first):
         row: list[str | Text] = [str(number), moment_in_words(hit), _match(hit, is_calibrated, console)]
         if is_reranked:
             row.append("" if hit.rerank_score is None else f"{hit.rerank_score:.2f}")
         if any(notes):
-            row.append(note)
+            row.append(Text(note, "red" if hit.missing else "dim"))
         table.add_row(*row, printable(name))
     return table
 

@@ -5,7 +5,7 @@ So the times are those of the frames, whatever the frame rate.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,14 @@ _FRAMES_PER_CALL = 64
 _LEAST_SHOT_S = 0.6
 
 
-def shot_cuts(video: VideoReader) -> tuple[float, ...]:
+def shot_cuts(video: VideoReader, tell: Callable[[], object] = lambda: None) -> tuple[float, ...]:
     """Find where new shots begin.
 
     All frames of the video are decoded. Memory does not grow with its length.
 
     Args:
         video: an open video.
+        tell: is called again and again meanwhile.
 
     Returns:
         The times at which later shots than the first begin, in seconds, increasing, each that of a frame; empty if
@@ -39,7 +40,7 @@ def shot_cuts(video: VideoReader) -> tuple[float, ...]:
     least = max(1, round(_LEAST_SHOT_S * video.fps))
     detector = detectors.AdaptiveDetector(min_scene_len=least)
     cuts: list[int] = []
-    for index, rgb in enumerate(_small_frames(video)):
+    for index, rgb in enumerate(_small_frames(video, tell)):
         time = scenedetect.FrameTimecode(index, video.fps)
         cuts += [cut.frame_num for cut in detector.process_frame(time, np.ascontiguousarray(rgb[..., ::-1]))]
     return tuple(video.timestamps_s[cuts].tolist())
@@ -54,9 +55,10 @@ def _packages() -> tuple[Any, Any]:
     return scenedetect, detectors
 
 
-def _small_frames(video: VideoReader) -> Iterator[NDArray[np.uint8]]:
+def _small_frames(video: VideoReader, tell: Callable[[], object]) -> Iterator[NDArray[np.uint8]]:
     scale = _LONG_SIDE / max(video.height, video.width)
     size = (max(1, round(video.height * scale)), max(1, round(video.width * scale)))
     for start in range(0, video.num_frames, _FRAMES_PER_CALL):
         frames = video.frames_at(range(start, min(start + _FRAMES_PER_CALL, video.num_frames)), size)
         yield from frames.transpose(0, 2, 3, 1)
+        tell()

@@ -54,12 +54,14 @@ class SegmentsJob:
         """Return the spans of a video, and the length of a full one.
 
         Args:
-            question: the `VideoFacts`.
+            question: the `VideoFacts`; or nothing, which only says that cuts are still being looked for.
 
         Raises:
             WorkerMessageError: the question is not valid.
             VmrError: the segmenter gave no span, or one outside the video.
         """
+        if not question:
+            return {}
         try:
             cuts_s = question["cuts_s"]
             facts = VideoFacts(
@@ -117,6 +119,10 @@ class _AskingSegmenter:
 
     def __init__(self, ask: Callable[[dict[str, Any]], Any], needs_cuts: bool) -> None:
         self._ask, self.needs_cuts = ask, needs_cuts
+
+    def still_looking(self) -> None:
+        """Say that cuts are being looked for, so that the parent goes on waiting."""
+        self._ask({})
 
     def spans(self, video: VideoFacts) -> list[Span]:
         answer = self._ask(asdict(video))
