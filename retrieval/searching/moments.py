@@ -34,7 +34,7 @@ APART, LIKE = 0.5, 0.8
 GAP_S = 1.0
 """Windows that are no further apart follow each other."""
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-5  # of a share
 
 
 class Moment(NamedTuple):
@@ -88,13 +88,15 @@ def whole_rows(spans: Spans) -> Mask:
 def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[int, float, float]]:
     """Yield best window, start and end of each moment, best first; the windows are in the order of time."""
     starts, ends = spans.T
-    units = _units(vectors)
+    values, units = scores.astype(np.float64), _units(vectors)
+    base = float(np.quantile(values, BASE_QUANTILE))
     is_free = np.ones(len(spans), bool)
     for best in np.argsort(-scores, kind="stable").tolist():
         if not is_free[best]:
             continue
-        answers_alike = _shares(scores.astype(np.float64), float(scores[best]))
-        shares = (answers_alike + _shares(units @ units[best], 1.0)) / 2
+        likeness = np.einsum("nd,d->n", units, units[best]).astype(np.float64)  # no threads, which take longer to start
+        looks_alike = _shares(likeness, float(np.quantile(likeness, BASE_QUANTILE)), 1.0)
+        shares = (_shares(values, base, float(values[best])) + looks_alike) / 2
         start_s, first = _reach(starts, ends, best, shares, is_free)
         # To the right it is the same in a mirror.
         mirrored = (-ends[::-1], -starts[::-1], len(spans) - 1 - best, shares[::-1], is_free[::-1])
@@ -105,15 +107,16 @@ def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[i
         yield best, start_s, -minus_end_s
 
 
-def _units(vectors: Vectors) -> NDArray[np.float64]:
+def _units(vectors: Vectors) -> Vectors:
     """Vectors (n, D) with length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    units: Vectors = vectors / np.where(lengths > 0, lengths, 1)[:, None]
+    return units
 
 
-def _shares(values: NDArray[np.float64], peak: float) -> Shares:
-    """Where values (n,) lie between the base, 0, and the peak, 1."""
-    base = min(float(np.quantile(values, BASE_QUANTILE)), peak - LEAST_RISE * abs(peak))
+def _shares(values: NDArray[np.float64], base: float, peak: float) -> Shares:
+    """Where values (n,) lie between the base, 0, and the peak, 1; the base is at least a little below the peak."""
+    base = min(base, peak - LEAST_RISE * abs(peak))
     return (values - base) / (peak - base) if base < peak else np.where(values >= peak, 1.0, 0.0)
 
 
