@@ -68,21 +68,21 @@ def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[M
     is_whole = whole_rows(spans)
     windows = np.flatnonzero(~is_whole)
     windows = windows[np.lexsort((spans[windows, 1], spans[windows, 0]))]
-    rows = np.flatnonzero(is_whole).tolist()
+    whole = [Moment(row, float(spans[row, 0]), float(spans[row, 1]), True) for row in np.flatnonzero(is_whole).tolist()]
     return heapq.merge(
         (
             Moment(int(windows[best]), start_s, end_s)
             for best, start_s, end_s in _moments(spans[windows], scores[windows], vectors[windows])
         ),
-        sorted((Moment(row, *spans[row].tolist(), True) for row in rows), key=lambda one: -scores[one.best]),
+        sorted(whole, key=lambda one: -scores[one.best]),
         key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
     )
 
 
 def whole_rows(spans: Spans) -> Mask:
     """Tell which windows (n, 2) reach from the first start to the last end, while others do not: bool (n,)."""
-    is_whole = (spans[:, 0] <= spans[:, 0].min()) & (spans[:, 1] >= spans[:, 1].max())
-    return is_whole & np.logical_not(is_whole.all())
+    is_whole: Mask = (spans[:, 0] <= spans[:, 0].min()) & (spans[:, 1] >= spans[:, 1].max())
+    return np.zeros_like(is_whole) if is_whole.all() else is_whole
 
 
 def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[int, float, float]]:
@@ -110,7 +110,8 @@ def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[i
 def _units(vectors: Vectors) -> Vectors:
     """Vectors (n, D) with length 1; those of length 0 stay."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    units: Vectors = vectors / np.where(lengths > 0, lengths, 1)[:, None]
+    lengths[lengths == 0] = 1
+    units: Vectors = vectors / lengths[:, None]
     return units
 
 
