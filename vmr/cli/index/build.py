@@ -18,6 +18,7 @@ from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
+    from vmr.models.encoder import Encoder
     from vmr.retrieval.updating.done import Update
 
 LEFT_OUT = 3
@@ -58,11 +59,12 @@ def build(
     if estimate:
         print_estimate(dir, out, encoder, overwrite=overwrite, windows=windows, update=update, decode=decode)
         return
-    segments, models = windows.checked(), encoder
+    segments = windows.checked()
+    models: Sequence[Encoder] | Sequence[str] | str | None = encoder
     if vectors.keep_tokens:
         index = None if overwrite else Path(out)
-        models = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
-        if sizes := sizes_in_words(models, segments):
+        models = loaded = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
+        if sizes := sizes_in_words(loaded, segments):
             print(sizes)
     with _interrupt_told():
         done = update_index(
