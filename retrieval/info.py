@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmr.retrieval.calibration.kept import kept_calibration
 from vmr.retrieval.reranking.token_files import TokenFolder
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -35,6 +36,7 @@ class IndexInfo:
         created: when the index was made, in ISO 8601, UTC.
         vmr_version: which version of vmr made it.
         kind: the kind of FAISS file that vectors are searched in; "exact" while all of them are in memory.
+        nothing_close: how far this encoder can tell on this index that a query is about nothing in it, in one line.
         num_tokens: videos whose tokens are kept for re-ranking, counted once for each encoder.
         tokens_bytes: size of these tokens on the disk.
     """
@@ -61,6 +63,7 @@ class IndexInfo:
     created: str
     vmr_version: str
     kind: str
+    nothing_close: str
     num_tokens: int
     tokens_bytes: int
 
@@ -75,6 +78,7 @@ def describe(snapshot: Snapshot, space: Space, folder: Path) -> IndexInfo:
     """
     settings, tokens = snapshot.settings, TokenFolder(folder)
     generations = snapshot.generations(space.id)
+    calibration = kept_calibration(space, snapshot.num_windows(space.id))
     return IndexInfo(
         encoder=space.encoder,
         fingerprint=space.fingerprint,
@@ -98,6 +102,7 @@ def describe(snapshot: Snapshot, space: Space, folder: Path) -> IndexInfo:
         created=snapshot.meta("created"),
         vmr_version=snapshot.meta("vmr_version"),
         kind=generations[0].kind if generations else "exact",
+        nothing_close="not measured yet" if calibration is None else calibration.summary(),
         num_tokens=len(tokens.names()),
         tokens_bytes=tokens.num_bytes(),
     )

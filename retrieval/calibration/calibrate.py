@@ -37,13 +37,17 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
         rows: how many rows the space has.
 
     Returns:
-        The calibration; None if the index is empty, or vectors or scores are not finite.
+        The calibration; None if the index is empty, vectors or scores are not finite, or the encoder cannot embed the
+        sentences. That is no error: whatever else the index is used for works without.
     """
     if rows < 1:
         return None
     visible = frozenset(visible_sentences())
     texts = sorted((*visible_sentences(), *other_sentences()), key=len)  # encoders pad batches to their longest text
-    vectors = embed_texts(texts, encoder)
+    try:
+        vectors = embed_texts(texts, encoder)
+    except Exception:  # any encoder's; queries that it can embed are not these
+        return None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None

@@ -68,7 +68,7 @@ class Calibration:
             return None
         try:
             calibration: Calibration = from_json(cls, dict(value), "calibration")
-            calibration._weights  # noqa: B018: a damaged one is found now
+            _unpacked(calibration.weights)
         except (ValueError, VmrError) as error:
             raise IndexFileError(
                 f"the calibration of the index is damaged: {error}: vmr-index build repairs it"
@@ -98,9 +98,22 @@ class Calibration:
             Matches in [0, 1], of the shape of the scores.
         """
         near = share_below(np.asarray(scores, np.float64), np.asarray(self.reference), self.spread)
+        return weighed(near, self.log_odds(query))
+
+    def log_odds(self, queries: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        """Return the log of the odds that queries are about something visible, as far as their words tell.
+
+        Args:
+            queries: their vectors, (..., D).
+
+        Returns:
+            (...,); 0 if words say nothing.
+        """
+        vectors = np.asarray(queries, np.float64)
         if not self.weights:
-            return near
-        return weighed(near, np.asarray(query, np.float64) @ self._weights + self.bias)
+            return np.zeros(vectors.shape[:-1])
+        log_odds: Floats = vectors @ self._weights + self.bias
+        return log_odds
 
     def nothing_close(self, best_match: float) -> bool:
         """Whether a query is about nothing in the index, as far as the encoder can tell.
@@ -113,7 +126,10 @@ class Calibration:
     def summary(self) -> str:
         """Say in one line how far this encoder can tell on this index that nothing is close."""
         if self.rule == "none":
-            return f"cannot be told: the model does not tell queries about nothing visible from others (AUC {self.auc:.2f})"
+            return (
+                "cannot be told: the model does not tell queries about nothing visible from others "
+                f"(AUC {self.auc:.2f} on sentences of both kinds)"
+            )
         if self.rule == "domain":
             return (
                 "told by the score: the model knows a special domain, which "
@@ -127,12 +143,16 @@ class Calibration:
 
     @cached_property
     def _weights(self) -> Floats:
-        return np.frombuffer(b64decode(self.weights, validate=True), "<f2").astype(np.float64)
+        return _unpacked(self.weights)
 
 
 def packed(weights: Floats) -> str:
     """Return numbers as `Calibration.weights` holds them."""
     return b64encode(weights.astype("<f2").tobytes()).decode()
+
+
+def _unpacked(weights: str) -> Floats:
+    return np.frombuffer(b64decode(weights, validate=True), "<f2").astype(np.float64)
 
 
 def weighed(near: Floats, log_odds: Floats | float) -> Floats:
@@ -148,8 +168,8 @@ def weighed(near: Floats, log_odds: Floats | float) -> Floats:
     Returns:
         Matches in [0, 1].
     """
-    odds = np.exp(_WEIGHT_OF_WORDS * np.minimum(0.0, log_odds))
-    lowered: Floats = near * odds / (near * odds + 1 - near)
+    odds = np.exp(_WEIGHT_OF_WORDS * np.clip(log_odds, -100.0, 0.0))
+    lowered: Floats = near * odds / (near * odds + (1 - near))
     return lowered
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from functools import partial
 
 from vmr.errors import IndexFileError
 from vmr.models.encoder import Encoder
@@ -10,6 +11,7 @@ from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.vectors.space_store import SpaceStore
+from vmr.retrieval.vectors.store import Vectors
 
 
 def kept_calibration(space: Space, rows: int) -> Calibration | None:
@@ -64,7 +66,7 @@ def keep_calibrated(writer: IndexWriter, encoders: Mapping[str, Encoder]) -> Non
                 continue
             with closing(SpaceStore(writer.folder, space)) as store:
                 store.refresh(snapshot)
-                found = _calibrated(encoders[space.name], store, rows)
+                found = calibrate(encoders[space.name], partial(_scores, store), rows)
             if found is not None:
                 made[space.id] = found
     if made:
@@ -73,9 +75,5 @@ def keep_calibrated(writer: IndexWriter, encoders: Mapping[str, Encoder]) -> Non
                 changes.set_space(space_id, calibration=calibration.to_json())
 
 
-def _calibrated(encoder: Encoder, store: SpaceStore, rows: int) -> Calibration | None:
-    """The calibration of a space; None as well if its encoder fails on texts: the vectors of its videos are right."""
-    try:
-        return calibrate(encoder, lambda queries, k: store.search(queries, k)[0], rows)
-    except Exception:  # of any encoder
-        return None
+def _scores(store: SpaceStore, queries: Vectors, k: int) -> Vectors:
+    return store.search(queries, k)[0]

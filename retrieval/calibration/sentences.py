@@ -14,7 +14,7 @@ def visible_sentences() -> tuple[str, ...]:
 
 @cache
 def other_sentences() -> tuple[str, ...]:
-    """Return texts that no picture answers: about money, law, grammar, ideas, software and appointments, and gibberish."""
+    """Return texts that no picture answers: about money, law, grammar, ideas, software, appointments; and gibberish."""
     return _lines("not_visible.txt")
 
 

@@ -42,6 +42,7 @@ from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
+from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder, TokenSpool, file_name
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
@@ -147,6 +148,23 @@ def put_texts(folder: Path, version: int) -> None:
 def read_texts(folder: Path) -> object:
     found = FeatureCache(folder).texts("texts")
     return None if found is None else found.tobytes()
+
+
+SPANS = [(0.0, 8.0), (4.0, 12.0), (8.0, 12.5)]
+TOKEN_FILE = file_name(bytes(32), "fingerprint", {})
+
+
+def keep_tokens(folder: Path, version: int) -> None:
+    with contextlib.closing(TokenSpool(folder)) as spool:
+        for window in range(len(SPANS)):
+            spool.append(numbers(3 * version + window, 1, 50, 8))
+        TokenFolder(folder).put(TOKEN_FILE, SPANS, spool)
+
+
+def read_tokens(folder: Path) -> object:
+    kept = [TokenFolder(folder).read(TOKEN_FILE, window) for window in range(len(SPANS))]
+    assert None not in kept
+    return [(span, tokens.tobytes()) for span, tokens in filter(None, kept)]
 
 
 def append_logits(folder: Path, version: int) -> None:
@@ -392,6 +410,7 @@ CASES = {
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
     "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),
     "features": Case(put_features, read_features, is_database=True),
+    "tokens of an index": Case(keep_tokens, absent_or(read_tokens, f"{TOKENS}/{TOKEN_FILE}")),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),
     "remembered hashes": Case(remember_a_hash, nothing_kept, replaces=False, is_cache=True),

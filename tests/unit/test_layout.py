@@ -77,10 +77,10 @@ ALLOWED = {
     "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.reranking "
     "retrieval.storage retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
-    "retrieval.embedding retrieval.reranking retrieval.storage retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
-    "retrieval.embedding retrieval.reranking retrieval.searching retrieval.storage retrieval.updating "
-    "retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.searching retrieval.storage "
+    "retrieval.updating retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",

@@ -174,9 +174,12 @@ def test_odd_names(name, capsys):
 
 LONG = "/videos/" + "/".join(["a very long name of a folder 長い名前"] * 8) + ".mp4"
 SCRIPT = """
-from tests.unit.test_search_hits import LONG, hit, result
+import sys
 from vmr.cli.search.hits import print_result
-print_result(result(hit(), hit(LONG, duplicates=("/b.mp4",)), nothing_close=True), ["/videos"])
+from vmr.retrieval.results import Hit, SearchResult
+first = Hit(0.31, "/videos/cam/a.mp4", 64.0, 72.0, 7, 1, 0.93, "offline")
+second = Hit(0.31, sys.argv[1], 64.0, 72.0, 8, 2, 0.93, "offline", duplicates=("/b.mp4",))
+print_result(SearchResult((first, second), "a dog", "index", 12.5, True), ["/videos"])
 """
 
 
@@ -187,7 +190,7 @@ def on_a_terminal(width: int, **environment: str) -> str:
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     variables = {name: value for name, value in os.environ.items() if name not in names}
     variables |= {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment}
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=inner, stdin=inner, env=variables)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, LONG], stdout=inner, stdin=inner, env=variables)
     os.close(inner)
     parts = []
     with os.fdopen(outer, "rb", buffering=0) as terminal:
@@ -219,5 +222,5 @@ def test_colours_are_for_terminals_that_want_them(capsys):
 
 def test_bars_are_ascii_where_the_output_is():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii:backslashreplace"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, env=environment, check=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, LONG], capture_output=True, env=environment, check=True)
     assert b"strong   #########-" in done.stdout and b"\\u9577\\u3044" in done.stdout

@@ -49,6 +49,7 @@ def info(index: str, json: bool = False) -> None:
         ("folders", ", ".join(info.roots)),
         ("spaces", ", ".join(info.spaces)),
         ("searched by", info.kind),
+        ("nothing close", info.nothing_close),
         ("tokens kept", f"of {info.num_tokens} videos, {format_bytes(info.tokens_bytes)}" if info.num_tokens else "0"),
         ("created", f"{info.created} by vmr {info.vmr_version}"),
     ]
