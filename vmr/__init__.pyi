@@ -44,9 +44,9 @@ from .retrieval.results import SearchResult as SearchResult
 from .retrieval.results import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
 from .retrieval.texts import embed_texts as embed_texts
+from .retrieval.updating.done import Update as Update
 from .retrieval.updating.plan import UpdateOptions as UpdateOptions
 from .retrieval.updating.spaces import VectorOptions as VectorOptions
-from .retrieval.updating.done import Update as Update
 from .retrieval.vectors.faiss_store import FaissStore as FaissStore
 from .retrieval.vectors.store import VectorStore as VectorStore
 from .version import __version__ as __version__
