@@ -166,7 +166,7 @@ class TokenFolder:
         def write(file: BinaryIO) -> None:
             file.write(header)
             for window, span in enumerate(spans):
-                data = memoryview(np.ascontiguousarray(tokens.read(window), "<f4")).cast("B")
+                data = np.ascontiguousarray(tokens.read(window), "<f4").data.cast("B")
                 times = _SPAN.pack(*span)
                 file.write(times + _digest(header, times, data))
                 file.write(data)
