@@ -254,7 +254,8 @@ class VideoIndex:
         with self._compared(query, wanted.where) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
             settings = rows.snapshot.settings
-        hits, remarks = hits_of(found, self.space, meaning.matches), tuple[str, ...]()
+        hits = hits_of(found, self.space, meaning.matches)
+        remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
