@@ -151,6 +151,7 @@ def embed_each(
     decode: DecodeOptions = DecodeOptions(),
     at: At | None = None,
     tokens_in: Path | None = None,
+    memory_bytes: int | None = None,
 ) -> Generator[tuple[EmbeddedVideo, ...] | DecodeFailure, None, None]:
     """Embed videos as `embed_videos_with` does, and yield each as soon as it is done.
 
@@ -163,6 +164,7 @@ def embed_each(
         segmenter: into which segments to cut each video; None for whole videos.
         decode: how videos are decoded.
         at: is told how far a video is, after each of its segments.
+        memory_bytes: how much memory this process and the decoding processes may use together; None for no limit.
         tokens_in: also give the tokens of those encoders that can match, in temporary files of this folder.
 
     Yields:
@@ -172,7 +174,7 @@ def embed_each(
     let_torch_threads_sleep()
     run = _Run(frames or frame_spec(encoders[0]), segmenter, decode, None, None, tokens_in)
     results = [_EncoderResults(encoder, run, tokens=tokens_in is not None) for encoder in encoders]
-    with DecodePool(run.frames, segmenter, decode) as pool:
+    with DecodePool(run.frames, segmenter, decode, memory_bytes) as pool:
         for end in _embed_missing(pool.decode(paths), results, at):
             if isinstance(end, DecodeFailure):
                 yield end

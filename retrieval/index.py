@@ -22,10 +22,12 @@ from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
 from vmr.retrieval.searching.candidates import Rows
+from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
+from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
 from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
-from vmr.retrieval.searching.search import Wanted, find_moments, hit_of, score_curve
+from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Window
@@ -36,7 +38,7 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
-    from vmr.retrieval.updating.work import Update
+    from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
 
@@ -95,7 +97,7 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
-        self._filters = Filters()
+        self._filters, self._calibrations = Filters(), Calibrations()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
@@ -174,6 +176,12 @@ class VideoIndex:
         return tuple(dict.fromkeys(window.file for window in self.windows))
 
     @property
+    def roots(self) -> tuple[str, ...]:
+        """The folders of the videos, as absolute paths."""
+        with self._reader.snapshot() as snapshot:
+            return tuple(sorted(snapshot.roots().values()))
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """The videos that were left out, by their paths, and why."""
         with self._reader.snapshot() as snapshot:
@@ -244,14 +252,16 @@ class VideoIndex:
         )
         matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
         with self._compared(query, wanted.where) as (rows, asked):
-            found, settings = find_moments(rows, wanted, asked.seed), rows.snapshot.settings
-        hits, remarks = [hit_of(one, self.space) for one in found], ()
+            found, meaning = self._answers(rows, asked, wanted)
+            settings = rows.snapshot.settings
+        hits = hits_of(found, self.space, meaning.matches)
+        remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
             hits, remarks = reranked.in_order(hits)
-        took_ms = 1000 * (time.perf_counter() - started)
-        return SearchResult(tuple(hits[: wanted.k]), asked.text, str(self.folder), took_ms, None, remarks)
+        took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
+        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
 
     def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
         """Score a video over time.
@@ -313,6 +323,13 @@ class VideoIndex:
             allowed = None if where is None else self._filters.mask(where, snapshot)
             total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
             yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
+
+    def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
+        """The moments nearest to a query, and what their scores mean."""
+        found = find_moments(rows, wanted, query.seed)
+        calibration = self._calibrations.current(rows.snapshot, self.space)
+        meaning = Meaning.of([one.moment.score for one in found], query, calibration)
+        return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
 
     def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
         """Scores and ids of the n windows nearest to a vector (D,)."""

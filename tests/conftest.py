@@ -25,8 +25,15 @@ settings.load_profile("vmr")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Give tests, and the commands that they start, a cache folder of their own."""
-    os.environ["VMR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """Give tests, and the commands that they start, a cache folder of their own.
+
+    Workers share the exported networks of `offline`, which take many seconds to make.
+    """
+    cache, base = tmp_path_factory.mktemp("cache"), tmp_path_factory.getbasetemp()
+    graphs = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graphs"
+    graphs.mkdir(exist_ok=True)
+    (cache / "graphs").symlink_to(graphs)
+    os.environ["VMR_CACHE"] = str(cache)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import ctypes
 import functools
 import math
 import os
+import sys
 import threading
 from pathlib import Path
 
@@ -68,8 +69,11 @@ def _quota_of(folder: Path) -> float:
 def let_threads_sleep() -> None:
     """Let torch's OpenMP threads sleep while they wait, in this process from now on.
 
-    Does nothing if a user chose how threads wait, by an environment variable of SETTINGS, or has torch use one thread.
+    Does nothing if torch is not imported, if a user chose how threads wait, by an environment variable of SETTINGS, or
+    has torch use one thread.
     """
+    if "torch" not in sys.modules:
+        return
     import torch
 
     if torch.get_num_threads() == 1 or any(name in os.environ for name in SETTINGS):

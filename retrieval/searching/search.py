@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -109,8 +110,19 @@ def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:
     return ordered
 
 
-def hit_of(kept: Kept, space: Space) -> Hit:
-    """Describe a moment that was found."""
+def hits_of(found: Sequence[Kept], space: Space, matches: Sequence[float] | None) -> list[Hit]:
+    """Describe moments that were found.
+
+    Args:
+        found: the moments.
+        space: the space that was searched.
+        matches: of at least these moments, in their order; None if they are not known.
+    """
+    known = [None] * len(found) if matches is None else matches
+    return [_hit(one, space, match) for one, match in zip(found, known, strict=False)]
+
+
+def _hit(kept: Kept, space: Space, match: float | None) -> Hit:
     moment = kept.moment
     return Hit(
         score=_clamped(moment.score),
@@ -119,7 +131,7 @@ def hit_of(kept: Kept, space: Space) -> Hit:
         end_s=moment.end_s,
         moment_id=moment.window_id,
         video_id=moment.video.id,
-        match=None,
+        match=match,
         space=space.name,
         missing=not os.path.exists(moment.video.file),  # noqa: PTH110, in Python 3.11 Path.exists may raise
         duplicates=tuple(kept.duplicates),

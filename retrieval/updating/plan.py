@@ -7,23 +7,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vmr.files import sha256_of
+from vmr.memory import parse_bytes
 from vmr.retrieval.storage.records import FailedFile, FileState, Video
 from vmr.retrieval.updating.listing import Listing
 
 
 @dataclass(frozen=True)
 class UpdateOptions:
-    """How files are compared with an index.
+    """How files are compared with an index, and brought into it.
 
     Attributes:
         keep_missing: keep videos whose file is gone.
         check_content: read every file to see whether it has changed, not only those whose size, time or inode differ.
         retry_failed: try files again that could not be read and have not changed since.
+        memory: how much memory all processes may use together, such as 1GiB; None for no limit.
+
+    Raises:
+        VmrError: the memory is no amount of memory.
     """
 
     keep_missing: bool = False
     check_content: bool = False
     retry_failed: bool = False
+    memory: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.memory is not None:
+            parse_bytes(self.memory)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory in bytes."""
+        return None if self.memory is None else parse_bytes(self.memory)
 
 
 @dataclass(frozen=True)

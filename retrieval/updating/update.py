@@ -17,13 +17,14 @@ from vmr.retrieval.storage.records import IndexedFile, Video
 from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.cutting import check_settings, options_of, settings_of
+from vmr.retrieval.updating.done import Update
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.keeping import KeptTokens, remove_others
 from vmr.retrieval.updating.listing import Listing, absolute, is_below, list_files
 from vmr.retrieval.updating.plan import UpdateOptions, make_plan
 from vmr.retrieval.updating.spaces import AnyEncoder, Spaces, VectorOptions
-from vmr.retrieval.updating.work import Update, Work
+from vmr.retrieval.updating.work import Work
 from vmr.retrieval.vectors.faiss_store import require_faiss
 from vmr.retrieval.vectors.generations import make_files
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.worker_process import DecodeFailure
@@ -17,6 +17,7 @@ from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.records import FailedFile, FileState, NewVideo, Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.updating.done import Update
 from vmr.retrieval.updating.folder import UpdatedFolder
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.keeping import KeptTokens
@@ -30,35 +31,6 @@ Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
 _ROWS_PER_FILE = 20_000  # so often a long update makes its rows fast to search
 
 _CHANGED = "changed while it was read: it is tried again at the next update"
-
-
-@dataclass
-class Update:
-    """What an update did. All paths are absolute.
-
-    Attributes:
-        embedded: videos that were decoded and put into the index, or given vectors in a further space.
-        renamed: old and new path of videos that were moved.
-        copied: path of a video, and the further path at which its content was found.
-        refreshed: videos that were read, and whose content had not changed.
-        removed: videos that were taken out.
-        kept: videos whose file is gone, which stay in the index.
-        unchanged: videos that were left as they are.
-        failed: files that could not be read, and folders that could not be listed.
-        failed_before: files that could not be read earlier and have not changed since; they were not tried again.
-        remarks: what was noticed about the videos that were embedded.
-    """
-
-    embedded: list[str] = field(default_factory=list)
-    renamed: list[tuple[str, str]] = field(default_factory=list)
-    copied: list[tuple[str, str]] = field(default_factory=list)
-    refreshed: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    failed: list[Failure] = field(default_factory=list)
-    failed_before: list[Failure] = field(default_factory=list)
-    remarks: list[VideoRemark] = field(default_factory=list)
 
 
 class Work:
@@ -281,8 +253,17 @@ class Work:
         if not by_file:
             return
         frames, segmenter = frames_of(encoders[0], self._segments), self._segments.segmenter()
-        options = {"decode": self._decode, "at": at, "tokens_in": self._tokens.spool_in}
-        with closing(embed_each(by_file, encoders, frames, segmenter, **options)) as ends:
+        ends = embed_each(
+            by_file,
+            encoders,
+            frames,
+            segmenter,
+            decode=self._decode,
+            at=at,
+            tokens_in=self._tokens.spool_in,
+            memory_bytes=self._update.memory_bytes,
+        )
+        with closing(ends):
             for end in ends:
                 path = end.path if isinstance(end, DecodeFailure) else end[0].path
                 yield by_file[path], end

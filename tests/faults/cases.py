@@ -35,6 +35,7 @@ from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
 from vmr.files import sha256_of
 from vmr.hashes import hash_file, remembered_hashes
+from vmr.models.runtime import keep_graph, kept_graph
 from vmr.models.saved_model import _read, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.retrieval.contact_sheet import save_contact_sheet
@@ -42,6 +43,7 @@ from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
+from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder, TokenSpool, file_name
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
@@ -149,6 +151,23 @@ def read_texts(folder: Path) -> object:
     return None if found is None else found.tobytes()
 
 
+SPANS = [(0.0, 8.0), (4.0, 12.0), (8.0, 12.5)]
+TOKEN_FILE = file_name(bytes(32), "fingerprint", {})
+
+
+def keep_tokens(folder: Path, version: int) -> None:
+    with contextlib.closing(TokenSpool(folder)) as spool:
+        for window in range(len(SPANS)):
+            spool.append(numbers(3 * version + window, 1, 50, 8))
+        TokenFolder(folder).put(TOKEN_FILE, SPANS, spool)
+
+
+def read_tokens(folder: Path) -> object:
+    kept = [TokenFolder(folder).read(TOKEN_FILE, window) for window in range(len(SPANS))]
+    assert None not in kept
+    return [(span, tokens.tobytes()) for span, tokens in filter(None, kept)]
+
+
 def append_logits(folder: Path, version: int) -> None:
     with contextlib.closing(RerankLog(folder, "run")) as rerank_log:
         rerank_log.fix_batch_size(8)
@@ -198,6 +217,16 @@ def write_a_model(folder: Path, version: int) -> None:
 def read_the_model(folder: Path) -> object:
     config, weights, _ = _read(folder)  # checks both files
     return config.training, sorted(weights)
+
+
+def keep_a_graph(folder: Path, version: int) -> None:
+    keep_graph(folder / "graph", f"<net version={version}/>".encode(), bytes([version]) * 70_000)
+
+
+def read_the_graph(folder: Path) -> object:
+    graph = kept_graph(folder / "graph")
+    assert graph is not None, "damaged"
+    return graph.read_text()
 
 
 def log_some_steps(folder: Path, version: int) -> None:
@@ -392,11 +421,13 @@ CASES = {
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
     "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),
     "features": Case(put_features, read_features, is_database=True),
+    "tokens of an index": Case(keep_tokens, absent_or(read_tokens, f"{TOKENS}/{TOKEN_FILE}")),
     "text features": Case(put_texts, read_texts, is_database=True),
     "log of re-ranking": Case(append_logits, absent_or(read_logits, RERANK_LOG), is_database=True),
     "remembered hashes": Case(remember_a_hash, nothing_kept, replaces=False, is_cache=True),
     "checkpoint": Case(write_a_checkpoint, read_the_checkpoint),
     "saved model": Case(write_a_model, absent_or(read_the_model, "config.json")),
+    "exported network": Case(keep_a_graph, absent_or(read_the_graph, "graph")),
     "log of a run": Case(without_tensorboard, read_the_log, in_parts=True),
     "log of a run with TensorBoard": Case(log_some_steps, read_the_log, in_parts=True),
     "name of a run on Weights & Biases": Case(name_a_wandb_run, nothing_kept, replaces=False),

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 HEAVY = ("torch", "torch._dynamo", "transformers", "timm", "av", "faiss")
@@ -67,7 +68,18 @@ def test_commands_that_need_no_model_do_without_torch(index, annotations, footag
         assert not imported & {"torch", "transformers", "timm"}, line
 
 
-def test_a_search_loads_the_text_side_alone(index):
+def test_a_search_imports_no_torch(index, offline):
+    offline.text_vectors(["a cyclist"])  # exports the network, unless another test has done so
     status, imported, stderr = run("search", index, "a cyclist")
+    assert status == 0 and stderr == ""
+    assert imported == set()  # an index so small has no FAISS file
+
+
+def test_a_build_imports_no_torch(offline, footage, tmp_path):
+    offline.encode_frames(np.zeros((1, 3, 224, 224), np.uint8))
+    offline.text_vectors(["a cyclist"])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "bikes.mp4").symlink_to(footage / "bikes.mp4")
+    status, imported, stderr = run("index", "build", tmp_path / "videos", "--out", tmp_path / "index")
     assert status == 0, stderr
-    assert imported == {"torch"}  # an index so small has no FAISS file
+    assert not imported & {"torch", "timm", "transformers"}

@@ -4,7 +4,7 @@ No process is started here; `test_decode_pool.py` starts them. The numbers are w
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import ClassVar
 
@@ -111,7 +111,7 @@ def test_a_job_answers_with_spans():
     assert answer == {"spans": [(0.0, 4.0), (2.0, 10.0), (10.0, 10.0)], "window_s": 8.0}  # the longest
     assert all(type(time) is float for span in answer["spans"] for time in span)
     assert SegmentsJob("a.mp4", SPEC, segmenter=FixedWindows(20.0)).answer(asdict(FACTS))["window_s"] == 20.0
-    assert segmenter.video == FACTS and type(segmenter.video.duration_s) is float
+    assert segmenter.video == replace(FACTS, path="a.mp4") and type(segmenter.video.duration_s) is float
 
 
 @pytest.mark.parametrize("span", [(-0.1, 4), (5, 4), (0, 10.1)])
@@ -166,8 +166,8 @@ def test_a_worker_asks_for_the_spans(video):
     request = SegmentsJob(str(video), SPEC, segmenter=FixedWindows(1.2)).request()
     found = list(serve_segments(json.loads(json.dumps(request)), ask))
     height, width = picture(0).shape[:2]
-    facts = {"duration_s": pytest.approx(2.4), "num_frames": 60, "height": height, "width": width, "cuts_s": None}
-    assert asked == [facts]
+    facts = VideoFacts(pytest.approx(2.4), 60, height, width, None, str(video))
+    assert asked == [asdict(facts)]
     assert [(segment.start_s, segment.end_s) for segment in found] == [(0.0, 1.2), (1.2, 2.4)]
     assert [numbers(segment) for segment in found] == [[7, 22], [37, 52]]
     assert all(segment.path == str(video) for segment in found)

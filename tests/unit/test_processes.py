@@ -50,8 +50,8 @@ def test_encoders_take_the_device_of_their_process(gpus, monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "2")
     given = []
     monkeypatch.setattr("vmr.models.families.offline.OfflineEncoder", given.append)
-    load_model("offline")
-    assert given == [torch.device("cuda", 2)]
+    load_model("offline", "cuda")
+    assert given == ["cuda:2"]
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:x", "", "cuda:99"])

@@ -77,7 +77,7 @@ def test_a_result_says_what_was_asked(index):
     )
     assert result.took_ms >= 0 and result == index.search("1 0", 2) != index.search("1 0", 1)
     read = json.loads(json.dumps(result.to_json()))
-    assert list(read) == ["query", "index", "took_ms", "nothing_close", "hits"]
+    assert list(read) == ["query", "index", "took_ms", "nothing_close", "remarks", "hits"]
     assert read["hits"][1] == {
         "score": pytest.approx(0.6), "video": "/videos/a.mp4", "start_s": 8.0, "end_s": 16.0, "moment_id": 3,
         "video_id": 1, "match": None, "space": "two", "rerank_score": None, "missing": True, "duplicates": [],

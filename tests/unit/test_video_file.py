@@ -248,8 +248,11 @@ def numbers(reader, indices):
     return [number_of(rgb.transpose(2, 0, 1)) for rgb in reader.frames(indices, (reader.height, reader.width))]
 
 
-@pytest.mark.parametrize(("options", "decoder"), [({}, SeekingDecoder), ({"count_frames": True}, CountingDecoder)])
-def test_a_reader_seeks_unless_it_is_told_to_count(files, options, decoder):
+@pytest.mark.parametrize(
+    ("options", "decoder", "most_threads"),
+    [({}, SeekingDecoder, 2), ({"count_frames": True}, CountingDecoder, 1)],
+)
+def test_a_reader_seeks_unless_it_is_told_to_count(files, options, decoder, most_threads):
     reader = PyAVReader(str(files[".mkv"]), **options)
     assert type(reader._decoder) is decoder
     assert numbers(reader, [11, 0, 7, 7]) == [11, 0, 7, 7]
@@ -260,7 +263,7 @@ def test_a_reader_seeks_unless_it_is_told_to_count(files, options, decoder):
     assert reader._file.stream.codec_context.thread_count == 1
     reader.close()
     reader = PyAVReader(str(files[".mkv"]), 2, **options)
-    assert reader._file.stream.codec_context.thread_count == 2
+    assert reader._file.stream.codec_context.thread_count == most_threads
     reader.close()
 
 

@@ -152,7 +152,7 @@ def test_texts(value):
     refused(lambda: vmr.embed_texts(value, TinyEncoder()), "expected a list of texts")
 
 
-@pytest.mark.parametrize("value", [None, 3, b"a", ["a"], " ", "\ud800"], ids=repr)
+@pytest.mark.parametrize("value", [None, True, 3.0, b"a", ["a"], " ", "\ud800"], ids=repr)
 def test_queries(value, index):
     refused(lambda: index.search(value), "describe what the video shows")
 

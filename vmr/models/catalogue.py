@@ -57,7 +57,8 @@ def load_model(
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
             `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
             becomes the encoder's name, made absolute.
-        device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU).
+        device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU;
+            for `offline`, `cpu` if OpenVINO is installed).
         num_frames: frames of a clip; default, the model's own.
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             this size and to num_frames.
@@ -80,13 +81,11 @@ def load_model(
         raise ModelError(str(error)) from error
     num_frames, image_size, num_heads = sizes.values()
     path = None if _is_named(name) else _existing(name)
-    let_threads_sleep()
-    chosen = _device(device)
     if name == "offline":
-        from vmr.models.families.offline import OfflineEncoder
-
         _refuse(name, **sizes)
-        return OfflineEncoder(chosen)
+        return _load_offline(device)
+    chosen = _device(device)
+    let_threads_sleep()
     if name.startswith("open_clip:"):
         from vmr.models.families.open_clip import OpenClipEncoder
 
@@ -107,6 +106,16 @@ def load_model(
 
 def _is_named(name: str) -> bool:
     return name == "offline" or name.startswith("open_clip:") or name in SHIPPED or name in RELEASED_MODELS
+
+
+def _load_offline(device: str) -> Encoder:
+    """Load `offline`. On `auto` it runs on the CPU without torch, if it can."""
+    from vmr.models.families.offline import OfflineEncoder
+    from vmr.models.runtime import runtime_version
+
+    if device == "cpu" or (device == "auto" and runtime_version() is not None):
+        return OfflineEncoder()
+    return OfflineEncoder(str(_device(device)))
 
 
 def _load_released(name: str, device: torch.device, *, num_frames: int | None, image_size: int | None) -> Encoder:

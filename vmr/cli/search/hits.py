@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SHORT_S = 3.0
 """Times of moments shorter than this are printed with tenths of a second."""
 
-MATCHES = ((0.75, "strong"), (0.5, "good"), (0.25, "weak"), (0.0, "unlikely"))
-"""The lowest match that a word stands for, and the word."""
+MATCHES = ((0.9, "strong"), (0.6, "good"), (0.25, "weak"), (0.0, "unlikely"))
+"""The lowest match that a word stands for, and the word. docs/search.md says how often such moments are right."""
 
 MAX_PREFIX = 24
 """Paths relative to the current folder may be so many characters longer than those relative to that of the index."""
@@ -57,6 +57,8 @@ def print_result(
         console.print(Text(printable(result.query if title is None else title), "bold"), soft_wrap=True)
         if result.nothing_close and hits:
             console.print(Text(_NOTHING_CLOSE, "yellow"))
+        for remark in result.remarks:
+            print(f"noticed: {printable(remark)}", file=sys.stderr)
     if hits:
         with console.capture() as drawn:
             console.print(_table(hits, roots, first, console))
@@ -148,14 +150,14 @@ def _table(hits: "Sequence[Hit]", roots: Sequence[str], first: int, console: Con
     if is_reranked:
         table.add_column("re-ranked", justify="right", no_wrap=True)
     if any(notes):
-        table.add_column("", style="red", no_wrap=True)
+        table.add_column("", no_wrap=True)
     table.add_column(f"video, in {printable(base)}" if base else "video", overflow="fold")
     for number, (hit, name, note) in enumerate(zip(hits, names, notes, strict=True), start=first):
         row: list[str | Text] = [str(number), moment_in_words(hit), _match(hit, is_calibrated, console)]
         if is_reranked:
             row.append("" if hit.rerank_score is None else f"{hit.rerank_score:.2f}")
         if any(notes):
-            row.append(note)
+            row.append(Text(note, "red" if hit.missing else "dim"))
         table.add_row(*row, printable(name))
     return table
 

@@ -34,7 +34,7 @@ def answer_lines(index: "VideoIndex", options: SearchOptions) -> None:
     num_lines = num_wrong = 0
     for line in sys.stdin:
         num_lines += 1
-        asked = line.rstrip("\n")
+        asked = line.rstrip("\r\n")
         try:
             answer = _answer(index, options, asked)
         except VmrError as error:

@@ -7,6 +7,7 @@ import os
 import queue
 import threading
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from types import TracebackType
 
 from vmr.cpus import num_cpus
@@ -16,6 +17,11 @@ from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
 from vmr.data.decoding.segments_job import SegmentsJob
 from vmr.data.decoding.worker_process import Decoded, WorkerProcess
 from vmr.errors import VmrError
+from vmr.memory import format_bytes, peak_bytes
+
+_SEGMENTS_WAITING = 2  # for each worker: decoded in advance
+_WORKER_BYTES = 112 * 2**20  # of a process that decodes 1920x1080 with two threads: measured, 97 MiB
+_GROWTH_BYTES = 96 * 2**20  # what this process is to need beside frames: batches of an encoder, vectors, an index
 
 
 class DecodePool:
@@ -25,6 +31,9 @@ class DecodePool:
         spec: which frames to take of each segment.
         segmenter: cuts each video into spans; None makes one segment of the whole video.
         options: the reader, the number of processes, and how long to wait for a file.
+        memory_bytes: how much memory this process and the workers may use together; None for no limit. Fewer workers
+            start if there is too little for all. Those that need more than is usual end when their file is done, all
+            but one.
 
     Attributes:
         spec: as given.
@@ -33,15 +42,21 @@ class DecodePool:
         num_workers: the number of worker processes.
 
     Raises:
-        VmrError: the reader's package is missing.
+        VmrError: the reader's package is missing, or the memory is too little for one worker.
     """
 
     def __init__(
-        self, spec: FrameSpec, segmenter: Segmenter | None = None, options: DecodeOptions = DecodeOptions()
+        self,
+        spec: FrameSpec,
+        segmenter: Segmenter | None = None,
+        options: DecodeOptions = DecodeOptions(),
+        memory_bytes: int | None = None,
     ) -> None:
         check_reader(options.reader)
         self.spec, self.segmenter, self.options = spec, segmenter, options
-        self._workers = start_workers(options)
+        self._memory_bytes = memory_bytes
+        workers = start_workers(options)
+        self._workers = workers[: _affordable(len(workers), spec, memory_bytes)]
         self.num_workers = len(self._workers)
         self._run: _Run | None = None
 
@@ -65,7 +80,7 @@ class DecodePool:
             raise VmrError("this pool is decoding already: use one pool for each loop")
         distinct = list(dict.fromkeys(os.fspath(path) for path in paths))
         jobs = [SegmentsJob(path, self.spec, self.options.reader, self.segmenter) for path in distinct]
-        self._run = run = _Run(jobs, self._workers)
+        self._run = run = _Run(jobs, self._workers, self._memory_bytes)
         remaining = len(jobs)
         try:
             while remaining:
@@ -126,29 +141,70 @@ def join_threads(threads: list[threading.Thread], workers: list[WorkerProcess], 
             thread.join(0.05)
 
 
+def _affordable(wanted: int, spec: FrameSpec, memory_bytes: int | None) -> int:
+    """Return how many decoding processes fit into an amount of memory, beside this process.
+
+    Args:
+        wanted: how many there are to be at most.
+        spec: the frames that they decode.
+        memory_bytes: for all processes together; None for no limit.
+
+    Raises:
+        VmrError: there is too little memory for one process.
+    """
+    if memory_bytes is None:
+        return wanted
+    frames = spec.num_frames * 3 * spec.size**2
+    own = peak_bytes() + _GROWTH_BYTES + _SEGMENTS_WAITING * frames
+    each = _WORKER_BYTES + (_SEGMENTS_WAITING + 1) * frames
+    number = min(wanted, (memory_bytes - own) // each)
+    if number < 1:
+        raise VmrError(
+            f"memory of {format_bytes(memory_bytes)} is too little: {format_bytes(own + each)} are needed for this "
+            "process and one that decodes"
+        )
+    return number
+
+
 class _Run:
     """One call of `DecodePool.decode`. Each worker has a thread, which takes jobs from one queue and fills another."""
 
-    def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess]) -> None:
-        self.results: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=2 * len(workers))
+    def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess], memory_bytes: int | None) -> None:
+        self.results: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=_SEGMENTS_WAITING * len(workers))
         self._jobs: queue.SimpleQueue[SegmentsJob] = queue.SimpleQueue()
+        # Where there are fewer files than workers, the decoder of each file has the threads of those that are missing.
+        num_threads = max(1, len(workers) // max(1, len(jobs)))
         for job in jobs:
-            self._jobs.put(job)
+            self._jobs.put(replace(job, num_threads=num_threads))
         self._stopped = threading.Event()
+        self._memory_bytes = memory_bytes
         self._workers = workers[: len(jobs)]
+        self._running, self._lock = len(self._workers), threading.Lock()
         self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
         for thread in self._threads:
             thread.start()
 
     def _feed(self, worker: WorkerProcess) -> None:
         try:
-            while not self._stopped.is_set():
+            while not self._stopped.is_set() and not self._is_too_many(worker):
                 for item in worker.decode(self._jobs.get_nowait()):
                     self._put(item)
         except queue.Empty:
             return
         except BaseException as error:  # raised again in the thread that iterates; here it would be lost
             self._put(error)
+
+    def _is_too_many(self, worker: WorkerProcess) -> bool:
+        """Whether a worker was ended because the processes use more memory than they may, and another one goes on."""
+        if self._memory_bytes is None:
+            return False
+        with self._lock:
+            used = peak_bytes() + sum(each.peak_bytes() for each in self._workers)
+            if used <= self._memory_bytes or self._running == 1:
+                return False
+            self._running -= 1
+            worker.end()
+            return True
 
     def _put(self, item: Decoded | BaseException) -> None:
         while not self._stopped.is_set():

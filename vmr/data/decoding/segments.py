@@ -236,7 +236,7 @@ def _spans_of(video: VideoReader, segmenter: Segmenter | None) -> tuple[list[Spa
     if getattr(segmenter, "needs_cuts", False):
         from vmr.data.decoding.cuts import shot_cuts
 
-        cuts_s = shot_cuts(video)
+        cuts_s = shot_cuts(video, getattr(segmenter, "still_looking", lambda: None))
     facts = VideoFacts(video.duration_s, video.num_frames, video.height, video.width, cuts_s, video.path)
     spans = segmenter.spans(facts)
     return _with_new_frames(spans, video), full_length_s(segmenter, spans) or video.duration_s

@@ -54,17 +54,21 @@ class SegmentsJob:
         """Return the spans of a video, and the length of a full one.
 
         Args:
-            question: the `VideoFacts`.
+            question: the `VideoFacts`; or nothing, which only says that cuts are still being looked for.
 
         Raises:
             WorkerMessageError: the question is not valid.
             VmrError: the segmenter gave no span, or one outside the video.
         """
+        if not question:
+            return {}
         try:
             cuts_s = question["cuts_s"]
             facts = VideoFacts(
                 float(question["duration_s"]),
-                *(int(question[name]) for name in ("num_frames", "height", "width")),
+                int(question["num_frames"]),
+                int(question["height"]),
+                int(question["width"]),
                 None if cuts_s is None else tuple(float(cut_s) for cut_s in cuts_s),
                 self.path,
             )
@@ -117,6 +121,10 @@ class _AskingSegmenter:
 
     def __init__(self, ask: Callable[[dict[str, Any]], Any], needs_cuts: bool) -> None:
         self._ask, self.needs_cuts = ask, needs_cuts
+
+    def still_looking(self) -> None:
+        """Say that cuts are being looked for, so that the parent goes on waiting."""
+        self._ask({})
 
     def spans(self, video: VideoFacts) -> list[Span]:
         answer = self._ask(asdict(video))

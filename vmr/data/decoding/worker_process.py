@@ -136,8 +136,9 @@ class WorkerProcess:
             while True:
                 with self._time_limit(self._timeout_s):
                     item = self._next_item(job)
-                yield item
-                if not isinstance(item, DecodedSegment):
+                if item is not None:
+                    yield item
+                if isinstance(item, DecodedVideo | DecodeFailure):
                     return
         except (OSError, _WorkerLostError, WorkerMessageError) as error:
             self.end()
@@ -185,11 +186,12 @@ class WorkerProcess:
         self._requests.write(json.dumps(message).encode() + b"\n")
         self._requests.flush()
 
-    def _next_item(self, job: DecodeJob) -> Decoded:
+    def _next_item(self, job: DecodeJob) -> Decoded | None:
+        """Read what comes next; answer it, and return None, if it is a question."""
         path, header = job.path, self._header()
-        while header.get("kind") == "question":
+        if header.get("kind") == "question":
             self._send(job.answer(header.get("question", {})))
-            header = self._header()
+            return None
         try:
             if header["kind"] == "failure":
                 return DecodeFailure(path, str(header["reason"]))

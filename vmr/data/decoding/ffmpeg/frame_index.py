@@ -72,7 +72,6 @@ class SeekingDecoder:
         self._start = 0  # number of the packet at which decoding began
         self._num_broken = 0  # of the file, when decoding began
         self._keys_are_reliable = True
-        self._can_skip = can_skip(file, table)
         self._selection: Selection | None = None  # the wanted pictures, if others may be left out
         self._leave_out_first(0)
 
@@ -80,6 +79,7 @@ class SeekingDecoder:
         self.shown_pts, self._shown_places = self._table.shown_pts[count:], self._table.shown_places[count:]
         self._keys = [key for key in self._table.keys if key.pts >= self.shown_pts[0]]
         self.key_indices: list[int] = np.searchsorted(self.shown_pts, [key.pts for key in self._keys]).tolist()
+        self._can_skip = can_skip(self._file, self.shown_pts, self._table.num_reordered)
 
     def first_frame(self) -> VideoFrame | None:
         """Return the first picture, if the first few pictures are those of the table; else None.
@@ -281,6 +281,7 @@ class CountingDecoder:
 
     def __init__(self, file: VideoFile) -> None:
         self._file = file
+        self._file.num_threads = 1  # in several, a broken packet may take pictures of others with it
         self._next = 0
         self._last: VideoFrame | None = None
         self._frames: Iterator[VideoFrame] = iter(())

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.ffmpeg.packets import KeyFrame, PacketTable
+from vmr.data.decoding.ffmpeg.packets import KeyFrame
 from vmr.data.decoding.ffmpeg.video_file import VideoFile
 
 MIN_PACKETS_TO_SEEK = 8
@@ -25,23 +25,24 @@ _CODECS = {"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"}
 _HVCC_LAYERS = 21  # the byte of an hvcC box (ISO/IEC 14496-15) that holds the number of temporal layers
 
 
-def can_skip(file: VideoFile, table: PacketTable) -> bool:
+def can_skip(file: VideoFile, shown_pts: NDArray[np.int64], num_reordered: int) -> bool:
     """Tell whether pictures of a video may be passed over, and those that are decoded still be identified.
 
     Args:
         file: the video.
-        table: its packets.
+        shown_pts: presentation times of the pictures, increasing, (num_frames,).
+        num_reordered: see `PacketTable`.
 
     Returns:
         Whether the codec allows it, and the times cannot be wrong: pictures follow each other at equal steps, so that
         none was moved, and they are reordered if the decoder expects it.
     """
     codec = file.stream.codec_context
-    if codec.name not in _CODECS or not _is_even(table.shown_pts):
+    if codec.name not in _CODECS or not _is_even(shown_pts):
         return False
     if codec.name == "hevc" and not _has_one_layer(codec.extradata or b""):
         return False
-    return table.num_reordered > 0 or not codec.has_b_frames
+    return num_reordered > 0 or not codec.has_b_frames
 
 
 def _is_even(pts: NDArray[np.int64]) -> bool:
@@ -89,7 +90,8 @@ class Selection:
             required.update(range(first, number + 1))
             if end is not None and start >= 0 and keys[start].place - end - 1 >= MIN_PACKETS_TO_SEEK:
                 self._ends.add(end)
-            end = int(places[first : number + 1].max())
+            last = int(places[first : number + 1].max())
+            end = last if end is None else max(end, last)  # a key frame may stand before pictures shown before it
         self._required = sorted(required)
 
     def may_skip(self, place: int) -> bool:

@@ -44,6 +44,7 @@ class VideoFile:
 
     Attributes:
         path: the file.
+        num_threads: threads of the decoder, from the next `reopen` on.
         container: the file as PyAV sees it.
         stream: its video stream; FFmpeg chooses it if there are several. Cover art does not count.
         has_failed: whether reading has ended with an error since the file was opened.
@@ -55,7 +56,7 @@ class VideoFile:
 
     def __init__(self, path: str, num_threads: int) -> None:
         self.path = path
-        self._num_threads = num_threads
+        self.num_threads = num_threads
         self.has_failed = False
         self.num_broken = 0
         self.container: InputContainer
@@ -74,7 +75,7 @@ class VideoFile:
         try:
             self.stream = _video_stream(self.container, self.path)
             self.stream.thread_type = "AUTO"
-            self.stream.codec_context.thread_count = self._num_threads
+            self.stream.codec_context.thread_count = self.num_threads
         except BaseException:
             self.container.close()
             raise
