@@ -110,6 +110,12 @@ def test_a_person_is_told_which_moments_were_not_re_ranked(shapes, evaluated, tm
     assert "re-ranked" in header and len(rows) == 5 and not any(gone.name in row for row in rows)
 
 
+def test_an_estimate_says_how_much_room_tokens_take(shapes, tmp_path):
+    asked = ("--encoder", MODEL, "--window", "0.5", "--estimate")
+    done = run_here("vmr-index", "build", shapes / "clips", "--out", tmp_path / "index", *asked)
+    assert done.returncode == 0 and "2 MiB more with --keep-tokens" in done.stdout
+
+
 def test_offline_is_told_that_it_has_no_tokens(shapes, tmp_path):
     line = refused(run_here("vmr-index", "build", shapes / "clips", "--out", tmp_path / "index", "--keep-tokens"))
     assert line == (
