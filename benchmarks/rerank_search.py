@@ -39,6 +39,7 @@ WINDOWS_AN_HOUR = 3600 // 4
 
 
 def main() -> None:
+    """Entry point."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=20, help="length of a video")

@@ -26,7 +26,6 @@ from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
 from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
@@ -250,11 +249,16 @@ class VideoIndex:
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
         )
-        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
+        matcher = None
+        if rerank is not None:  # imports the readers of videos, without which a search starts sooner
+            from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
+
+            matcher = check_rerank(self.encoder, isinstance(query, str))
         with self._compared(query, wanted.where) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
             settings = rows.snapshot.settings
-        hits, remarks = hits_of(found, self.space, meaning.matches), ()
+        hits = hits_of(found, self.space, meaning.matches)
+        remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)

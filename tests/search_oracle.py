@@ -102,7 +102,7 @@ def side(rows: Sequence[Row], best: int, query: Vector, free: set[int], step: in
         if rows[later].start - rows[earlier].end > 1:
             break
         share = share_of(rows, best, other, query)
-        if share <= 0.5 + 1e-9:
+        if share <= 0.5 + 1e-5:
             return (reach if step > 0 else -reach), place
         part = min(1.0, (share - 0.5) / 0.3) if rows[earlier].end > rows[later].start else 1.0
         reach += max(0.0, edge(other) - edge(place)) * part

@@ -24,13 +24,15 @@ from .eval.task import EvalOptions as EvalOptions
 from .models.catalogue import known_models as known_models
 from .models.catalogue import load_model as load_model
 from .models.encoder import Encoder as Encoder
+from .models.encoder import FrameEncoder as FrameEncoder
 from .models.encoder import Matcher as Matcher
 from .models.encoder import Preprocess as Preprocess
 from .models.encoder import TextLimited as TextLimited
+from .models.encoder import TextVectors as TextVectors
 from .retrieval.build import build_index as build_index
-from .retrieval.embed import EmbeddedVideo as EmbeddedVideo
 from .retrieval.embed import Embedding as Embedding
 from .retrieval.embed import embed_videos as embed_videos
+from .retrieval.embedding.pipeline import EmbeddedVideo as EmbeddedVideo
 from .retrieval.feature_cache import FeatureCache as FeatureCache
 from .retrieval.frames import frame_spec as frame_spec
 from .retrieval.frames import read_video as read_video
@@ -42,9 +44,9 @@ from .retrieval.results import SearchResult as SearchResult
 from .retrieval.results import VideoRemark as VideoRemark
 from .retrieval.segments import FixedWindows as FixedWindows
 from .retrieval.texts import embed_texts as embed_texts
+from .retrieval.updating.done import Update as Update
 from .retrieval.updating.plan import UpdateOptions as UpdateOptions
 from .retrieval.updating.spaces import VectorOptions as VectorOptions
-from .retrieval.updating.done import Update as Update
 from .retrieval.vectors.faiss_store import FaissStore as FaissStore
 from .retrieval.vectors.store import VectorStore as VectorStore
 from .version import __version__ as __version__

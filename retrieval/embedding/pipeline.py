@@ -36,7 +36,7 @@ class EmbeddedVideo:
 
     Attributes:
         path: the video.
-        spans: start and end of each segment, in seconds.
+        spans: start and end of each segment, in seconds, in the order of time.
         vectors: float32 (S, D), as `Encoder.encode_video` makes them.
         remarks: what was noticed while it was decoded, see `vmr.VideoReader.remarks`.
         width: of its pictures, upright, in pixels; 0 if the vectors come from a cache.
@@ -157,9 +157,22 @@ class _Video:
         return self.ended is not None and all(part.num_waiting == 0 for _, part in self.parts)
 
     def keep(self, end: DecodedVideo) -> None:
+        order = sorted(range(len(self.spans)), key=self.spans.__getitem__)
+        spans = tuple(self.spans[place] for place in order)
         for result, part in self.parts:
             vectors, tokens = part.vectors()
-            result.keep(EmbeddedVideo(end.path, tuple(self.spans), vectors, end.remarks, end.width, end.height), tokens)
+            if list(spans) != self.spans:
+                vectors, tokens = vectors[order], _reordered(tokens, order)
+            result.keep(EmbeddedVideo(end.path, spans, vectors, end.remarks, end.width, end.height), tokens)
+
+
+def _reordered(tokens: TokenSpool | list[Vectors] | None, order: Sequence[int]) -> TokenSpool | list[Vectors] | None:
+    """Bring the tokens of windows into another order."""
+    if isinstance(tokens, list):
+        return [np.concatenate(tokens)[order]]
+    if tokens is not None:
+        tokens.reorder(order)
+    return tokens
 
 
 class _SegmentVectors:

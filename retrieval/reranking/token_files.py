@@ -61,6 +61,7 @@ class TokenSpool:
         self._out = OutputFile(self._file.fileno(), self._path)
         self._shape = (0, 0)
         self._num_windows = 0
+        self._order: Sequence[int] | None = None
 
     def __len__(self) -> int:
         """Return the number of windows."""
@@ -77,8 +78,13 @@ class TokenSpool:
         self._num_windows += len(tokens)
         self._out.write(np.ascontiguousarray(tokens, "<f4").data)
 
+    def reorder(self, order: Sequence[int]) -> None:
+        """Give the windows other numbers: window n is from now on the one that was appended as number order[n]."""
+        self._order = order
+
     def read(self, window: int) -> Tokens:
         """Return the tokens of a window, (N, C), given its number from 0."""
+        window = window if self._order is None else self._order[window]
         tokens = np.empty(self._shape, "<f4")
         with write_errors(self._path):
             found = os.preadv(self._file.fileno(), [tokens.data.cast("B")], window * tokens.nbytes)
@@ -160,7 +166,7 @@ class TokenFolder:
         def write(file: BinaryIO) -> None:
             file.write(header)
             for window, span in enumerate(spans):
-                data = memoryview(np.ascontiguousarray(tokens.read(window), "<f4")).cast("B")
+                data = np.ascontiguousarray(tokens.read(window), "<f4").data.cast("B")
                 times = _SPAN.pack(*span)
                 file.write(times + _digest(header, times, data))
                 file.write(data)

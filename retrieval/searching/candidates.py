@@ -17,6 +17,8 @@ from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.vectors.ranking import inner_products
 from vmr.retrieval.vectors.store import Ids, Vectors
 
+_MORE = 4  # times as many windows are asked for if those that were found are not enough
+
 Rank = tuple[float, str, float, float, int]
 Find = Callable[[int], tuple[Vectors, Ids]]
 """find(n) returns scores, best first, and ids of the n best windows; id -1 for none."""
@@ -161,7 +163,7 @@ def best_candidates(rows: Rows, first: int, merge: Merge) -> Iterator[Candidate]
 
 
 def _windows(find: Find, first: int) -> Iterator[tuple[float, int | None]]:
-    """Yield scores and ids of windows, best first, asking for twice as many whenever they run out.
+    """Yield scores and ids of windows, best first, asking for more whenever they run out.
 
     Before it asks for more, it yields the score that none of these exceeds, and None.
     """
@@ -180,7 +182,7 @@ def _windows(find: Find, first: int) -> Iterator[tuple[float, int | None]]:
         if is_all:
             return
         yield float(scores.min()), None
-        wanted *= 2
+        wanted *= _MORE
 
 
 def _lost(window_id: int) -> IndexFileError:

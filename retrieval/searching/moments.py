@@ -34,7 +34,7 @@ APART, LIKE = 0.5, 0.8
 GAP_S = 1.0
 """Windows that are no further apart follow each other."""
 
-_ROUNDING = 1e-9
+_ROUNDING = 1e-5  # of a share
 
 
 class Moment(NamedTuple):
@@ -68,33 +68,35 @@ def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[M
     is_whole = whole_rows(spans)
     windows = np.flatnonzero(~is_whole)
     windows = windows[np.lexsort((spans[windows, 1], spans[windows, 0]))]
-    rows = np.flatnonzero(is_whole).tolist()
+    whole = [Moment(row, float(spans[row, 0]), float(spans[row, 1]), True) for row in np.flatnonzero(is_whole).tolist()]
     return heapq.merge(
         (
             Moment(int(windows[best]), start_s, end_s)
             for best, start_s, end_s in _moments(spans[windows], scores[windows], vectors[windows])
         ),
-        sorted((Moment(row, *spans[row].tolist(), True) for row in rows), key=lambda one: -scores[one.best]),
+        sorted(whole, key=lambda one: -scores[one.best]),
         key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
     )
 
 
 def whole_rows(spans: Spans) -> Mask:
     """Tell which windows (n, 2) reach from the first start to the last end, while others do not: bool (n,)."""
-    is_whole = (spans[:, 0] <= spans[:, 0].min()) & (spans[:, 1] >= spans[:, 1].max())
-    return is_whole & np.logical_not(is_whole.all())
+    is_whole: Mask = (spans[:, 0] <= spans[:, 0].min()) & (spans[:, 1] >= spans[:, 1].max())
+    return np.zeros_like(is_whole) if is_whole.all() else is_whole
 
 
 def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[int, float, float]]:
     """Yield best window, start and end of each moment, best first; the windows are in the order of time."""
     starts, ends = spans.T
-    units = _units(vectors)
+    values, units = scores.astype(np.float64), _units(vectors)
+    base = float(np.quantile(values, BASE_QUANTILE))
     is_free = np.ones(len(spans), bool)
     for best in np.argsort(-scores, kind="stable").tolist():
         if not is_free[best]:
             continue
-        answers_alike = _shares(scores.astype(np.float64), float(scores[best]))
-        shares = (answers_alike + _shares(units @ units[best], 1.0)) / 2
+        likeness = np.einsum("nd,d->n", units, units[best]).astype(np.float64)  # no threads, which take longer to start
+        looks_alike = _shares(likeness, float(np.quantile(likeness, BASE_QUANTILE)), 1.0)
+        shares = (_shares(values, base, float(values[best])) + looks_alike) / 2
         start_s, first = _reach(starts, ends, best, shares, is_free)
         # To the right it is the same in a mirror.
         mirrored = (-ends[::-1], -starts[::-1], len(spans) - 1 - best, shares[::-1], is_free[::-1])
@@ -105,21 +107,26 @@ def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[i
         yield best, start_s, -minus_end_s
 
 
-def _units(vectors: Vectors) -> NDArray[np.float64]:
+def _units(vectors: Vectors) -> Vectors:
     """Vectors (n, D) with length 1; those of length 0 stay."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
-    return vectors / np.where(lengths > 0, lengths, 1)
+    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
+    lengths[lengths == 0] = 1
+    units: Vectors = vectors / lengths[:, None]
+    return units
 
 
-def _shares(values: NDArray[np.float64], peak: float) -> Shares:
-    """Where values (n,) lie between the base, 0, and the peak, 1."""
-    base = min(float(np.quantile(values, BASE_QUANTILE)), peak - LEAST_RISE * abs(peak))
+def _shares(values: NDArray[np.float64], base: float, peak: float) -> Shares:
+    """Where values (n,) lie between the base, 0, and the peak, 1; the base is at least a little below the peak."""
+    base = min(base, peak - LEAST_RISE * abs(peak))
     return (values - base) / (peak - base) if base < peak else np.where(values >= peak, 1.0, 0.0)
 
 
 def _reach(starts: Shares, ends: Shares, best: int, shares: Shares, is_free: Mask) -> tuple[float, int]:
     """Return where a moment starts, and its first window."""
-    overlap_s = max(0.0, min(ends[best - 1] - starts[best], (ends[best] - starts[best]) / 2)) if best else 0.0
+    overlap_s = 0.0
+    if best:
+        shared_s = min(ends[best - 1], ends[best]) - max(starts[best - 1], starts[best])
+        overlap_s = max(0.0, min(shared_s, (ends[best] - starts[best]) / 2))
     start_s, part = starts[best] + overlap_s / 2, 1.0
     first = best
     while first and is_free[first - 1] and starts[first] - ends[first - 1] <= GAP_S:

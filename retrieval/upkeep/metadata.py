@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from vmr.errors import VmrError
 from vmr.retrieval.legacy import require_database
 from vmr.retrieval.storage.records import Video
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.upkeep.vector_files import require_arrow
 
 _VIDEO = "video"  # the column that names a video
 
@@ -37,15 +39,14 @@ def set_metadata(folder: Path, table: Path) -> MetadataSet:
 
     Args:
         folder: the folder of the index.
-        table: a CSV file, whose texts become numbers, true and false where they look like them, or a JSON list of
-            objects. `video` is an absolute path, a path relative to a folder of the index, or the name of a file.
+        table: see `read_table`.
 
     Raises:
         VmrError: the table cannot be read, names a video twice, or with a name that several videos have.
         IndexFileError: there is no index, it is damaged, or another process is writing it.
     """
     require_database(folder)
-    rows = _read(table)
+    rows = read_table(table)
     with IndexWriter(folder) as writer, writer.commit() as changes:
         videos = list(changes.snapshot.videos())
         by_name = _by_name(videos)
@@ -79,11 +80,29 @@ def _by_name(videos: list[Video]) -> dict[str, list[Video]]:
     return found
 
 
-def _read(table: Path) -> dict[str, Mapping[str, Any]]:
-    """Name of a video -> its values."""
+def read_table(table: Path) -> dict[str, Mapping[str, Any]]:
+    """Read a table of metadata.
+
+    Args:
+        table: a CSV file, whose texts become numbers, true and false where they look like them, a JSON list of objects,
+            or a Parquet file. `video` is an absolute path, a path relative to a folder of the index, or the name of a
+            file.
+
+    Returns:
+        Name of a video -> its values.
+
+    Raises:
+        VmrError: the table cannot be read, or names a video twice.
+        MissingExtraError: the package that reads Parquet files is missing.
+    """
     try:
-        text = table.read_text(encoding="utf-8-sig")
-        rows = json.loads(text) if table.suffix == ".json" else _csv_rows(text)
+        rows: Any = (
+            _parquet_rows(table)
+            if table.suffix == ".parquet"
+            else json.loads(table.read_text(encoding="utf-8-sig"))
+            if table.suffix == ".json"
+            else _csv_rows(table)
+        )
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise VmrError(f"{table}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(rows, list):
@@ -99,8 +118,24 @@ def _read(table: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _csv_rows(text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _parquet_rows(table: Path) -> list[dict[str, Any]]:
+    _, parquet, _ = require_arrow()
+    with table.open("rb") as file:
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    return [{key: _as_json(value) for key, value in row.items()} for row in rows]
+
+
+def _as_json(value: Any) -> Any:
+    """A value of a Parquet file as JSON has it: dates and the like as texts, numbers that are none as null."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _csv_rows(table: Path) -> list[dict[str, Any]]:
+    reader = csv.DictReader(io.StringIO(table.read_text(encoding="utf-8-sig"), newline=""), strict=True)
     rows = []
     for number, row in enumerate(reader, start=1):
         if None in row or None in row.values():

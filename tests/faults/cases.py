@@ -35,6 +35,7 @@ from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
 from vmr.files import sha256_of
 from vmr.hashes import hash_file, remembered_hashes
+from vmr.models.runtime import keep_graph, kept_graph
 from vmr.models.saved_model import _read, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.retrieval.contact_sheet import save_contact_sheet
@@ -216,6 +217,16 @@ def write_a_model(folder: Path, version: int) -> None:
 def read_the_model(folder: Path) -> object:
     config, weights, _ = _read(folder)  # checks both files
     return config.training, sorted(weights)
+
+
+def keep_a_graph(folder: Path, version: int) -> None:
+    keep_graph(folder / "graph", f"<net version={version}/>".encode(), bytes([version]) * 70_000)
+
+
+def read_the_graph(folder: Path) -> object:
+    graph = kept_graph(folder / "graph")
+    assert graph is not None, "damaged"
+    return graph.read_text()
 
 
 def log_some_steps(folder: Path, version: int) -> None:
@@ -416,6 +427,7 @@ CASES = {
     "remembered hashes": Case(remember_a_hash, nothing_kept, replaces=False, is_cache=True),
     "checkpoint": Case(write_a_checkpoint, read_the_checkpoint),
     "saved model": Case(write_a_model, absent_or(read_the_model, "config.json")),
+    "exported network": Case(keep_a_graph, absent_or(read_the_graph, "graph")),
     "log of a run": Case(without_tensorboard, read_the_log, in_parts=True),
     "log of a run with TensorBoard": Case(log_some_steps, read_the_log, in_parts=True),
     "name of a run on Weights & Biases": Case(name_a_wandb_run, nothing_kept, replaces=False),

@@ -188,7 +188,7 @@ def read(folder: Path, shared: Shared, seed: int) -> dict[str, Any]:
         commit, before = shared.commit, shared.states()
         wanted = int(chance.choice(np.flatnonzero(before == ADDED)))
         began = time.perf_counter()
-        hits = index.search(str(wanted), k=5)
+        hits = index.search(str(wanted), k=5, overlapping=True, keep_duplicates=True)
         times.append(time.perf_counter() - began)
         after = shared.states()
         told["inside"] += commit % 2 == 1 and commit == shared.commit

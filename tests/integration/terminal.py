@@ -92,10 +92,8 @@ class Terminal:
         before it begins to wait only with the next key. People are not so quick.
         """
         stat = Path(f"/proc/{self._process.pid}/stat")
-        while (
-            termios.tcgetattr(self._outer)[3] & termios.ICANON
-            or (stat.exists()
-            and stat.read_text().rpartition(")")[2].split()[0] != "S")
+        while termios.tcgetattr(self._outer)[3] & termios.ICANON or (
+            stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "S"
         ):
             time.sleep(0.01)
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 HEAVY = ("torch", "torch._dynamo", "transformers", "timm", "av", "faiss")
@@ -72,3 +73,13 @@ def test_a_search_imports_no_torch(index, offline):
     status, imported, stderr = run("search", index, "a cyclist")
     assert status == 0 and stderr == ""
     assert imported == set()  # an index so small has no FAISS file
+
+
+def test_a_build_imports_no_torch(offline, footage, tmp_path):
+    offline.encode_frames(np.zeros((1, 3, 224, 224), np.uint8))
+    offline.text_vectors(["a cyclist"])
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "bikes.mp4").symlink_to(footage / "bikes.mp4")
+    status, imported, stderr = run("index", "build", tmp_path / "videos", "--out", tmp_path / "index")
+    assert status == 0, stderr
+    assert not imported & {"torch", "timm", "transformers"}

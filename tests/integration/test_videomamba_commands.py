@@ -41,7 +41,7 @@ def test_index_and_search(models, fingerprint, footage, tmp_path, kind):
 
     found = run("vmr-search", tmp_path / "index", "a cyclist", "--json", "--k", 3, cwd=tmp_path)
     assert found.returncode == 0, found.stderr
-    hits = json.loads(found.stdout)
+    hits = json.loads(found.stdout)["hits"]
     assert len(hits) == 3 and all(-1 <= hit["score"] <= 1 for hit in hits)
     assert "was made by" in refused(run("vmr-search", tmp_path / "index", "a dog", "--encoder", "offline"))
 

@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
-from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure
+from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure, WorkerProcess
 from vmr.errors import VideoError, VmrError
+from vmr.memory import parse_bytes
 from vmr.retrieval.segments import FixedWindows, window_segmenter
 
 SPEC = FrameSpec(num_frames=4, size=96, resize="stretch")
@@ -205,6 +207,41 @@ def test_the_pool_gives_what_reading_in_process_gives(videos):
         for got, wanted in zip(mine[:-1], expected, strict=True):
             assert (got.start_s, got.end_s) == (wanted.start_s, wanted.end_s)
             np.testing.assert_array_equal(got.video, wanted.video)
+
+
+def test_few_files_are_decoded_with_several_threads(videos, monkeypatch):
+    taken = []
+    real = WorkerProcess.decode
+    monkeypatch.setattr(WorkerProcess, "decode", lambda worker, job: taken.append(job.num_threads) or real(worker, job))
+    for paths, threads in ((videos[:1], [4]), (videos[:2], [2, 2]), ([*videos, *videos], [1] * 3)):
+        taken.clear()
+        with DecodePool(SPEC, options=DecodeOptions(num_workers=4)) as pool:
+            alone = [item for item in pool.decode(paths) if isinstance(item, DecodedSegment)]
+        assert taken == threads
+        for segment in alone:
+            (expected,) = read_segments(segment.path, SPEC)
+            assert np.array_equal(segment.video, expected.video)
+
+
+def test_the_memory_says_how_many_workers_there_are(videos):
+    options = DecodeOptions(num_workers=4)
+    with DecodePool(SPEC, None, options, 2**40) as pool:
+        assert pool.num_workers == 4
+    with pytest.raises(VmrError, match=r"^memory of 1 MiB is too little") as caught:
+        DecodePool(SPEC, None, options, 2**20)
+    needed = re.search(r"little: (\S+ \S+) are needed", str(caught.value))[1]
+    with DecodePool(SPEC, None, options, parse_bytes(needed)) as pool:
+        assert pool.num_workers == 1
+        assert sum(isinstance(item, DecodedVideo) for item in pool.decode(videos)) == len(videos)
+
+
+def test_a_worker_ends_when_the_memory_is_used_up(videos, monkeypatch):
+    """The last worker goes on."""
+    monkeypatch.setattr(WorkerProcess, "peak_bytes", lambda worker: 2**40)
+    with DecodePool(SPEC, None, DecodeOptions(num_workers=3), 2**39) as pool:
+        ends = [item for item in pool.decode(videos) if not isinstance(item, DecodedSegment)]
+        assert all(isinstance(end, DecodedVideo) for end in ends) and len(ends) == len(videos)
+        assert len(children()) <= 1
 
 
 def test_every_path_ends_exactly_once(videos, tmp_path):

@@ -173,7 +173,7 @@ def test_the_gallery_is_what_a_search_is_served(windowed, videos, offline):
     query = "a cyclist in city traffic"
     (scores,) = gallery.search_all(offline.encode_text([query]).numpy())
     served: dict[str, float] = {}
-    for hit in windowed.search(query, k=len(windowed), overlapping=True):
+    for hit in windowed.search(query, k=len(windowed), overlapping=True, keep_duplicates=True):
         served[hit.video] = max(hit.score, served.get(hit.video, -1))
     assert {str(path): score for path, score in zip(paths, scores, strict=True)} == pytest.approx(served, abs=1e-6)
 

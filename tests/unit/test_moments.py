@@ -14,6 +14,8 @@ from vmr.retrieval.searching.moments import merged_moments, single_windows, whol
 from vmr.retrieval.storage.records import NewVideo
 from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
+from vmr.retrieval.vectors.generations import bring_up_to_date
+from vmr.retrieval.vectors.kinds import Thresholds
 
 SAME = b"1" * 32
 
@@ -176,6 +178,45 @@ def test_only_videos_that_a_condition_selects(made):
     with IndexWriter(index.folder) as writer, writer.commit() as changes:
         changes.set_metadata(1, {"name": "z"})
     assert [name for name, *_ in shown(index.search("1 0", where='meta.name = "z"'))] == ["a.mp4"]
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 1.0])
+def test_a_condition_costs_no_recall(tmp_path, share):
+    """An index with lists, whose videos are clusters: those that are selected may all lie far from the query."""
+    rng = np.random.default_rng(0)
+    folder, dim = tmp_path / "index", 16
+    with IndexWriter(folder, SETTINGS) as writer:
+        with writer.commit() as changes:
+            number = changes.add_space(space(dim=dim, dtype="float16", kind="auto"))
+            for name in range(150):
+                rows = 2 * rng.normal(size=dim) + rng.normal(size=(40, dim))
+                video = NewVideo(
+                    "/videos",
+                    f"{name}.mp4",
+                    b"",
+                    STATE,
+                    99.0,
+                    (),
+                    tuple(sliding(40)),
+                    {number: rows.astype(np.float32)},
+                )
+                changes.set_metadata(changes.put_video(video), {"place": int(rng.permutation(150)[0])})
+        assert bring_up_to_date(writer, number, thresholds=Thresholds(file_rows=40, list_rows=40))
+    index = open_index(folder)
+    assert not index.is_exact
+    windows, vectors = index.windows, index.vectors
+    with index._searchable() as snapshot:
+        places = {video.file: video.metadata["place"] for video in snapshot.videos()}
+    is_selected = np.array([places[window.file] < 150 * share for window in windows])
+    recall = []
+    for query in rng.normal(size=(20, dim)):
+        scores = np.where(is_selected, vectors @ query, -np.inf)
+        best = {windows[row].id for row in np.argsort(-scores)[:10]}
+        where = f"meta.place < {150 * share}"
+        hits = index.search(query, 10, where=where, overlapping=True, keep_duplicates=True)
+        assert all(places[hit.video] < 150 * share for hit in hits)
+        recall.append(len(best & {hit.moment_id for hit in hits}) / 10)
+    assert np.mean(recall) >= 0.98
 
 
 def test_a_store_of_ones_own_is_told_which_windows_to_search(made):

@@ -19,7 +19,7 @@ from vmr.cli.search.hits import label_of, match_in_words, moment_in_words, names
 from vmr.retrieval.results import Hit, SearchResult
 
 
-def hit(video="/videos/cam/a.mp4", start_s=64.0, end_s=72.0, match=0.83, **values):
+def hit(video="/videos/cam/a.mp4", start_s=64.0, end_s=72.0, match=0.93, **values):
     return Hit(0.31, video, start_s, end_s, values.pop("moment_id", 7), 1, match, "offline", **values)
 
 
@@ -58,7 +58,7 @@ def test_moments_that_are_short_have_tenths():
 
 
 def test_matches_in_words():
-    words = {0.0: "unlikely", 0.24: "unlikely", 0.25: "weak", 0.49: "weak", 0.5: "good", 0.74: "good", 0.75: "strong"}
+    words = {0.0: "unlikely", 0.24: "unlikely", 0.25: "weak", 0.59: "weak", 0.6: "good", 0.89: "good", 0.9: "strong"}
     assert {match: match_in_words(match) for match in words} == words
     assert match_in_words(1.0) == "strong"
 
@@ -107,14 +107,14 @@ def test_a_long_way_from_here_is_left_out():
 def test_a_result_in_a_pipe(capsys):
     some = result(
         hit(match=1.0),
-        hit("/videos/b.mp4", 3605.0, 3606.5, 0.5, duplicates=("/videos/c.mp4", "/videos/d.mp4")),
+        hit("/videos/b.mp4", 3605.0, 3606.5, 0.64, duplicates=("/videos/c.mp4", "/videos/d.mp4")),
         hit("/videos/c.mp4", 0.0, 8.0, 0.04, missing=True),
     )
     assert printed(capsys, some, ["/videos"]) == [
         "two people riding bicycles",
         "   time                   match                           video, in /videos",
         "1  0:01:04 - 0:01:12      strong   ██████████             cam/a.mp4",
-        "2  1:00:05.0 - 1:00:06.5  good     █████░░░░░  +2 copies  b.mp4",
+        "2  1:00:05.0 - 1:00:06.5  good     ██████░░░░  +2 copies  b.mp4",
         "3  0:00:00 - 0:00:08      unlikely ░░░░░░░░░░  missing    c.mp4",
     ]
 
@@ -128,7 +128,7 @@ def test_the_order_of_the_matcher_is_shown(capsys):
     lines = printed(capsys, result(hit(rerank_score=-1.254)), ["/videos"])
     assert lines[1:] == [
         "   time               match                re-ranked  video, in /videos",
-        "1  0:01:04 - 0:01:12  strong   ████████░░      -1.25  cam/a.mp4",
+        "1  0:01:04 - 0:01:12  strong   █████████░      -1.25  cam/a.mp4",
     ]
 
 
@@ -138,6 +138,13 @@ def test_nothing_close_is_said_above_the_moments(capsys):
     assert lines[3].startswith("1  ")
     for nothing_close in (False, None):
         assert "nothing close" not in "".join(printed(capsys, result(hit(), nothing_close=nothing_close), []))
+
+
+def test_remarks_are_no_result(capsys):
+    some = SearchResult((hit(),), "a dog", "index", 12.5, False, ("a.mp4 is gone\x1b",))
+    print_result(some, ["/videos"])
+    captured = capsys.readouterr()
+    assert captured.err == "a.mp4 is gone\\x1b\n" and "gone" not in captured.out
 
 
 def test_no_moments(capsys):
@@ -167,9 +174,12 @@ def test_odd_names(name, capsys):
 
 LONG = "/videos/" + "/".join(["a very long name of a folder 長い名前"] * 8) + ".mp4"
 SCRIPT = """
-from tests.unit.test_search_hits import LONG, hit, result
+import sys
 from vmr.cli.search.hits import print_result
-print_result(result(hit(), hit(LONG, duplicates=("/b.mp4",)), nothing_close=True), ["/videos"])
+from vmr.retrieval.results import Hit, SearchResult
+first = Hit(0.31, "/videos/cam/a.mp4", 64.0, 72.0, 7, 1, 0.93, "offline")
+second = Hit(0.31, sys.argv[1], 64.0, 72.0, 8, 2, 0.93, "offline", duplicates=("/b.mp4",))
+print_result(SearchResult((first, second), "a dog", "index", 12.5, True), ["/videos"])
 """
 
 
@@ -180,7 +190,7 @@ def on_a_terminal(width: int, **environment: str) -> str:
     names = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     variables = {name: value for name, value in os.environ.items() if name not in names}
     variables |= {"PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment}
-    process = subprocess.Popen([sys.executable, "-c", SCRIPT], stdout=inner, stdin=inner, env=variables)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, LONG], stdout=inner, stdin=inner, env=variables)
     os.close(inner)
     parts = []
     with os.fdopen(outer, "rb", buffering=0) as terminal:
@@ -212,5 +222,5 @@ def test_colours_are_for_terminals_that_want_them(capsys):
 
 def test_bars_are_ascii_where_the_output_is():
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii:backslashreplace"}
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, env=environment, check=True)
-    assert b"strong   ########--" in done.stdout and b"\\u9577\\u3044" in done.stdout
+    done = subprocess.run([sys.executable, "-c", SCRIPT, LONG], capture_output=True, env=environment, check=True)
+    assert b"strong   #########-" in done.stdout and b"\\u9577\\u3044" in done.stdout

@@ -49,7 +49,7 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     results = [(query, index.search(query, k=3)) for query in asked]
     for _, result in results:
         print_result(result, index.roots)
-    save_contact_sheet(results, folder / "search.png", label_of)
+    save_contact_sheet([(query, result.hits) for query, result in results], folder / "search.png", label_of)
 
     items = tuple(VideoItem(path.name, path) for path in footage)
     data = RetrievalSet("demo footage", tuple(FOOTAGE.values()), tuple(range(len(items))), items)

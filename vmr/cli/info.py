@@ -49,10 +49,12 @@ def _print_machine() -> None:
     import torch
 
     from vmr.models.catalogue import KNOWN
+    from vmr.models.runtime import runtime_version
     from vmr.ops import available_backends
     from vmr.version import __version__
 
     versions = [("vmr", __version__), ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads")]
+    versions.append(("OpenVINO", runtime_version() or "not installed: torch runs the encoder offline, slower"))
     backends = [(f"backend {name}", state) for name, state in available_backends().items()]
     print_table("vmr on this machine", ("", ""), [*versions, *backends])
     print_table("models, by name or path", ("", ""), KNOWN.items())

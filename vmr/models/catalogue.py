@@ -111,9 +111,9 @@ def _is_named(name: str) -> bool:
 def _load_offline(device: str) -> Encoder:
     """Load `offline`. On `auto` it runs on the CPU without torch, if it can."""
     from vmr.models.families.offline import OfflineEncoder
-    from vmr.models.runtime import has_runtime
+    from vmr.models.runtime import runtime_version
 
-    if device == "cpu" or (device == "auto" and has_runtime()):
+    if device == "cpu" or (device == "auto" and runtime_version() is not None):
         return OfflineEncoder()
     return OfflineEncoder(str(_device(device)))
 

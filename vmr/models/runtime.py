@@ -16,8 +16,8 @@ import sys
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,14 +66,15 @@ class Network:
     gpu_batch: int = 1
 
 
-def has_runtime() -> bool:
-    """Tell whether OpenVINO can be used."""
-    return _openvino() is not None
+def runtime_version() -> str | None:
+    """Return the version of OpenVINO; None if it is not installed or does not work here."""
+    openvino = _openvino()
+    return None if openvino is None else openvino.__version__.partition("-")[0]
 
 
 def is_exported(network: Network) -> bool:
     """Tell whether a network can be run without torch, and without the files that `load` reads."""
-    return has_runtime() and (_folder(network) / _HASHES).is_file()
+    return runtime_version() is not None and (_folder(network) / _HASHES).is_file()
 
 
 def open_network(network: Network, device: str) -> Run:
@@ -89,11 +90,11 @@ def open_network(network: Network, device: str) -> Run:
     Raises:
         VmrError: whatever `network.load` raises.
     """
-    if device == "cpu" and has_runtime():
+    if device == "cpu" and runtime_version() is not None:
         try:
-            model = _kept(_folder(network)) or _made_now(network)
-            if model is not None:
-                return _Graph(model)
+            graph = kept_graph(_folder(network)) or _made_now(network)
+            if graph is not None:
+                return _Graph(graph)
         except VmrError:
             raise
         except Exception as error:  # OpenVINO raises many types, for a torch that it does not know or an odd CPU
@@ -130,8 +131,10 @@ def run_in_batches(
 class _Graph:
     """A network that OpenVINO runs."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Path | Any) -> None:
+        """Take a model of OpenVINO, or the file of one."""
         openvino = _openvino()
+        assert openvino is not None
         streams = min(num_cpus(), MOST_STREAMS)
         settings = {
             "NUM_STREAMS": streams,
@@ -199,23 +202,22 @@ def _openvino() -> Any | None:
 
 
 def _folder(network: Network) -> Path:
-    version = _openvino().__version__.partition("-")[0]
-    return cache_folder() / "graphs" / f"{network.name}-{network.fingerprint}-openvino-{version}"
+    return cache_folder() / "graphs" / f"{network.name}-{network.fingerprint}-openvino-{runtime_version()}"
 
 
-def _kept(folder: Path) -> Any | None:
-    """The model of a folder; None if there is none, or if it is damaged."""
+def kept_graph(folder: Path) -> Path | None:
+    """Return the graph that `keep_graph` wrote to a folder; None if there is none, or if it is damaged."""
     try:
         hashes = json.loads((folder / _HASHES).read_text())
         damaged = {name: sha256_of(folder / name) for name in (_GRAPH, _WEIGHTS)} != hashes
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError):
         damaged = True
     if damaged:
-        logger.warning("%s: is damaged: vmr makes it again", folder)
+        logger.warning("%s is damaged: vmr makes it again", folder)
         return None
-    return _openvino().Core().read_model(folder / _GRAPH)
+    return folder / _GRAPH
 
 
 def keep_graph(folder: Path, graph: bytes, weights: bytes) -> None:
@@ -237,7 +239,7 @@ def keep_graph(folder: Path, graph: bytes, weights: bytes) -> None:
     write_folder_atomically(folder, fill, replace=True)
 
 
-def _made_now(network: Network) -> Any | None:
+def _made_now(network: Network) -> Path | Any | None:
     """Export a network and keep it, while other processes wait; None if the export does not agree with torch."""
     folder = _folder(network)
     with ExitStack() as stack:
@@ -246,9 +248,9 @@ def _made_now(network: Network) -> Any | None:
         except VmrError as error:
             logger.warning("%s; %s is exported for this process alone", error, network.name)
             return _export(network)[0]
-        model = _kept(folder)  # by the process that had the lock
-        if model is not None:
-            return model
+        graph = kept_graph(folder)  # made by the process that had the lock
+        if graph is not None:
+            return graph
         model, files = _export(network)
         if files is not None:
             try:
@@ -262,15 +264,15 @@ def _export(network: Network) -> tuple[Any | None, tuple[bytes, bytes] | None]:
     """Export a network.
 
     Returns:
-        The model, None if it does not agree with torch; and its files, None if they cannot be kept.
+        The model, and its files; None for both if it does not agree with torch, None for the files if there is no room.
     """
     import torch
 
     openvino = _openvino()
+    assert openvino is not None
     logger.warning("%s is exported from torch to OpenVINO; this takes some seconds, once", network.name)
     module, examples = network.load(), network.examples()
-    with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, about the kind of trace that OpenVINO reads
+    with torch.inference_mode(), _quiet():
         model = openvino.convert_model(
             module, example_input=torch.from_numpy(examples[0]), input=[openvino.PartialShape([*network.shape])]
         )
@@ -279,7 +281,7 @@ def _export(network: Network) -> tuple[Any | None, tuple[bytes, bytes] | None]:
     if files is not None:
         model = openvino.Core().read_model(*files)
     run = _Graph(model)
-    found = [run(example)[0] for example in examples]
+    found = [run([*example])[0] for example in examples]
     difference = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True))
     if not difference <= TOLERANCE:
         logger.warning(
@@ -289,9 +291,24 @@ def _export(network: Network) -> tuple[Any | None, tuple[bytes, bytes] | None]:
     return model, files
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hide torch's warnings about the traces that OpenVINO reads, and keep the log as it is, which OpenVINO changes."""
+    root = logging.getLogger()
+    level, filters, handlers = root.level, [*root.filters], [*root.handlers]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.setLevel(level)
+        root.filters, root.handlers = filters, handlers
+
+
 def _files_of(model: Any) -> tuple[bytes, bytes] | None:
     """The two files of a model, graph and weights; None if there is no room for them."""
     openvino = _openvino()
+    assert openvino is not None
     try:
         with tempfile.TemporaryDirectory(prefix="vmr-export-") as temporary:
             graph = Path(temporary, _GRAPH)

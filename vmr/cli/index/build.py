@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from vmr.cli.common import Commands
 from vmr.cli.index.estimate import print_estimate
+from vmr.cli.index.exchange import give_metadata
 from vmr.cli.index.windows import WindowOptions
 from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
@@ -18,6 +19,8 @@ from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 
 if TYPE_CHECKING:
+    from vmr.models.encoder import Encoder
+    from vmr.retrieval.segments import SegmentOptions
     from vmr.retrieval.updating.done import Update
 
 LEFT_OUT = 3
@@ -31,6 +34,7 @@ def build(
     overwrite: bool = False,
     fail_on_skip: bool = False,
     estimate: bool = False,
+    meta: str | None = None,
     *,
     windows: WindowOptions,
     vectors: VectorOptions,
@@ -51,19 +55,20 @@ def build(
         fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
         estimate: measure a sample of the videos that are to be embedded, say how long it takes, how large the index
             gets and how much memory it needs, and write nothing
+        meta: a table of metadata that the videos are given afterwards, as by `vmr-index meta`
     """
-    from vmr.retrieval.updating.keeping import sizes_in_words
-    from vmr.retrieval.updating.update import load_encoders, update_index
+    from vmr.retrieval.updating.update import update_index
+    from vmr.retrieval.upkeep.metadata import read_table
 
+    if meta is not None:
+        read_table(Path(meta))  # what is wrong with it is said before the work, and not after it
     if estimate:
         print_estimate(dir, out, encoder, overwrite=overwrite, windows=windows, update=update, decode=decode)
         return
-    segments, models = windows.checked(), encoder
-    if vectors.keep_tokens:
-        index = None if overwrite else Path(out)
-        models = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
-        if sizes := sizes_in_words(models, segments):
-            print(sizes)
+    segments = windows.checked()
+    models = (
+        _with_tokens(None if overwrite else Path(out), encoder, segments, decode) if vectors.keep_tokens else encoder
+    )
     with _interrupt_told():
         done = update_index(
             dir,
@@ -77,8 +82,23 @@ def build(
             hooks=Hooks(progress=True),
         )
     _print_update(done)
+    if meta is not None:
+        give_metadata(out, meta)
     print(f'next: vmr-search {out} "a sentence"')
     _print_counts(out, fail_on_skip)
+
+
+def _with_tokens(
+    index: Path | None, encoder: list[str] | str | None, segments: "SegmentOptions", decode: DecodeOptions
+) -> "list[Encoder]":
+    """Load the models whose tokens are to be kept, and say how much room they take."""
+    from vmr.retrieval.updating.keeping import sizes_in_words
+    from vmr.retrieval.updating.update import load_encoders
+
+    models = load_encoders(index, encoder, segments, reader=decode.reader, progress=True)
+    if sizes := sizes_in_words(models, segments):
+        print(sizes)
+    return models
 
 
 def add(

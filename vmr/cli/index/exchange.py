@@ -68,7 +68,17 @@ def meta(index: str, table: str) -> None:
 
     Args:
         index: folder of the index
-        table: a .csv file, or a .json list of objects; video is a path or name of a video, the other columns are keys
+        table: a .csv or .parquet file, or a .json list of objects; video is a path or name of a video, the others
+            columns are keys
+    """
+    give_metadata(index, table)
+
+
+def give_metadata(index: str, table: str) -> None:
+    """Give videos of an index the metadata of a table, and print what was done.
+
+    Raises:
+        VmrError: see `set_metadata`.
     """
     from vmr.retrieval.upkeep.metadata import set_metadata
 

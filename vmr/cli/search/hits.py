@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SHORT_S = 3.0
 """Times of moments shorter than this are printed with tenths of a second."""
 
-MATCHES = ((0.75, "strong"), (0.5, "good"), (0.25, "weak"), (0.0, "unlikely"))
-"""The lowest match that a word stands for, and the word."""
+MATCHES = ((0.9, "strong"), (0.6, "good"), (0.25, "weak"), (0.0, "unlikely"))
+"""The lowest match that a word stands for, and the word. docs/search.md says how often such moments are right."""
 
 MAX_PREFIX = 24
 """Paths relative to the current folder may be so many characters longer than those relative to that of the index."""
@@ -58,7 +58,7 @@ def print_result(
         if result.nothing_close and hits:
             console.print(Text(_NOTHING_CLOSE, "yellow"))
         for remark in result.remarks:
-            console.print(Text(printable(remark), "yellow"), soft_wrap=True)
+            print(printable(remark), file=sys.stderr)
     if hits:
         with console.capture() as drawn:
             console.print(_table(hits, roots, first, console))

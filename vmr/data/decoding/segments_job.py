@@ -66,7 +66,9 @@ class SegmentsJob:
             cuts_s = question["cuts_s"]
             facts = VideoFacts(
                 float(question["duration_s"]),
-                *(int(question[name]) for name in ("num_frames", "height", "width")),
+                int(question["num_frames"]),
+                int(question["height"]),
+                int(question["width"]),
                 None if cuts_s is None else tuple(float(cut_s) for cut_s in cuts_s),
                 self.path,
             )

@@ -74,7 +74,7 @@ class OpenClipEncoder:
             ModelError: the frames have another dtype or shape.
         """
         check_frames(frames, self.preprocess)
-        features = run_in_batches(frames, self.frames_at_once, self._encode_batch)
+        features = run_in_batches([*frames], self.frames_at_once, self._encode_batch)
         return np.array(features, np.float32).reshape(-1, self.embed_dim)
 
     def _encode_batch(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
