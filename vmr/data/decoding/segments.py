@@ -211,7 +211,12 @@ def read_segments(
     video = VideoReader(path, reader, num_threads)
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
-        spans, window_s = _spans_of(video, segmenter)
+        try:
+            spans, window_s = _spans_of(video, segmenter)
+        except VideoError:  # whoever looks for cuts reads all frames
+            video.close()
+            video = VideoReader(path, reader, num_threads, count_frames=True)
+            spans, window_s = _spans_of(video, segmenter)
         for group, later in _groups(spans):
             try:
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
