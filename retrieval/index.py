@@ -18,6 +18,8 @@ from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
+from vmr.retrieval.calibration.calibrate import calibrate
+from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
@@ -333,9 +335,12 @@ class VideoIndex:
     def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
         """The moments nearest to a query, and what their scores mean."""
         found = find_moments(rows, wanted, query.seed)
-        calibration = self._calibrations.current(rows.snapshot, self.space)
+        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
         meaning = Meaning.of([one.moment.score for one in found], query, calibration)
         return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
+
+    def _calibrated(self, rows: int) -> Calibration | None:
+        return calibrate(self.encoder, lambda queries, k: self._store.search(queries, k)[0], rows)
 
     def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
         """Scores and ids of the n windows nearest to a vector (D,)."""

@@ -1,22 +1,25 @@
 """Calibrating an index: generic sentences are embedded and searched, and what comes out is compared."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, packed, share_below, weighed
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
 from vmr.retrieval.calibration.statistics import Bools, Floats, auc, folds, logistic_regression
+from vmr.retrieval.feature_cache import FeatureCache, texts_key
 from vmr.retrieval.texts import embed_texts
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Queries (Q, D), k -> scores (Q, k), best first."""
 
-LOST = 0.03
+LOST = 0.05
 """Share of the sentences about visible things for which it may be said that nothing is close."""
 
 _PENALTY = 0.1  # of the weights of words; from 0.01 to 1 the results are the same
@@ -44,17 +47,20 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
         return None
     visible = frozenset(visible_sentences())
     texts = sorted((*visible_sentences(), *other_sentences()), key=len)  # encoders pad batches to their longest text
+    is_visible = np.array([text in visible for text in texts])
     try:
-        vectors = embed_texts(texts, encoder)
+        vectors, words = _kept_words(texts, is_visible, encoder)
     except Exception:  # any encoder's; queries that it can embed are not these
         return None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None
-    return calibration_of(vectors.astype(np.float64), best, np.array([text in visible for text in texts]), rows)
+    return calibration_of(vectors.astype(np.float64), best, is_visible, rows, words)
 
 
-def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) -> Calibration:
+def calibration_of(
+    vectors: Floats, best: Floats, is_visible: Bools, rows: int, words: "_Words | None" = None
+) -> Calibration:
     """Compare sentences of both kinds.
 
     Args:
@@ -62,8 +68,9 @@ def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) 
         best: the best score of each on the index, (N,).
         is_visible: whether each is about something visible, (N,), with at least _FOLDS of both kinds.
         rows: how many rows the index has.
+        words: what `_words` makes of the vectors; None to make it.
     """
-    words = _words(vectors, is_visible)
+    words = _words(vectors, is_visible) if words is None else words
     auc_words = auc(words.left_out[is_visible], words.left_out[~is_visible])
     auc_scores = auc(best[is_visible], best[~is_visible])
     cut = _far_above(best, is_visible) if auc_scores <= _ALIKE else None
@@ -104,6 +111,29 @@ class _Words(NamedTuple):
     weights: Floats
     bias: float
     left_out: Floats
+
+
+def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[NDArray[np.float32], "_Words"]:
+    """Embed the sentences and weigh their words; both are kept in vmr's cache, because they take some seconds.
+
+    They depend on nothing but the encoder and the sentences.
+    """
+    cache, size = FeatureCache(), (len(texts) + 1, encoder.embed_dim + 1)
+    limit = getattr(encoder, "max_text_tokens", None)
+    key = texts_key([f"calibration {VERSION} of {encoder.name}", *texts], limit, encoder.fingerprint)
+    kept = None
+    with suppress(VmrError):  # a cache that cannot be used is no reason to fail
+        kept = cache.texts(key)
+    if kept is None or kept.shape != size:
+        vectors = embed_texts(texts, encoder)
+        words = _words(vectors.astype(np.float64), is_visible)
+        kept = np.empty(size, np.float32)
+        kept[:-1, :-1], kept[:-1, -1], kept[-1, :-1], kept[-1, -1] = vectors, words.left_out, words.weights, words.bias
+        if np.isfinite(kept).all():
+            with suppress(VmrError):
+                cache.put_texts(key, kept)
+    rest = kept.astype(np.float64)
+    return np.ascontiguousarray(kept[:-1, :-1]), _Words(rest[-1, :-1], float(rest[-1, -1]), rest[:-1, -1])
 
 
 def _words(vectors: Floats, is_visible: Bools) -> _Words:

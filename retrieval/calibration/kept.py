@@ -6,7 +6,7 @@ from functools import partial
 
 from vmr.errors import IndexFileError
 from vmr.models.encoder import Encoder
-from vmr.retrieval.calibration.calibrate import Search, calibrate
+from vmr.retrieval.calibration.calibrate import calibrate
 from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.writer import IndexWriter
@@ -29,21 +29,6 @@ def kept_calibration(space: Space, rows: int) -> Calibration | None:
     except IndexFileError:
         return None  # it is made again, as any that is out of date
     return calibration if calibration is not None and calibration.is_for(rows) else None
-
-
-def calibration_for_search(space: Space, rows: int, encoder: Encoder, search: Search) -> Calibration | None:
-    """Return the calibration that an index keeps of a space, or make one that is not kept.
-
-    Args:
-        space: the space.
-        rows: how many rows it has now.
-        encoder: its encoder.
-        search: finds the scores of its best rows.
-
-    Returns:
-        The calibration; None if the space cannot be calibrated, see `calibrate`.
-    """
-    return kept_calibration(space, rows) or calibrate(encoder, search, rows)
 
 
 def keep_calibrated(writer: IndexWriter, encoders: Mapping[str, Encoder]) -> None:

@@ -1,30 +1,48 @@
 """What the scores of a search mean, where the space is calibrated."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vmr.errors import VmrError
-from vmr.retrieval.calibration.calibration import Calibration
+from vmr.retrieval.calibration.calibration import GROWTH, Calibration
 from vmr.retrieval.calibration.kept import kept_calibration
 from vmr.retrieval.searching.query import Query
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
 
+Make = Callable[[int], Calibration | None]
+
 
 @dataclass
 class Calibrations:
-    """The calibration that an index keeps of a space; it is looked up again when the index has changed."""
+    """The calibration of a space: that which its index keeps, or one that is made at the first search and not kept."""
 
     _version: int | None = None
     _calibration: Calibration | None = None
+    _rows_tried: int = 0
 
-    def current(self, snapshot: Snapshot, space: Space) -> Calibration | None:
-        """Return the calibration of a space, as the snapshot has it; None if it has none that can be used."""
+    def current(self, snapshot: Snapshot, space: Space, make: Make) -> Calibration | None:
+        """Return the calibration of a space, as the snapshot has it.
+
+        Args:
+            snapshot: what the index holds.
+            space: the space.
+            make: calibrates the space, given the number of its rows. It is called again only when that has grown by
+                half.
+
+        Returns:
+            The calibration; None if the space cannot be calibrated.
+        """
         if snapshot.version != self._version:
+            rows = snapshot.num_windows(space.id)
             known = next(each for each in snapshot.spaces() if each.id == space.id)
-            self._calibration = kept_calibration(known, snapshot.num_windows(space.id))
+            kept = kept_calibration(known, rows)
+            if kept is not None:
+                self._calibration = kept
+            elif rows >= GROWTH * self._rows_tried:
+                self._calibration, self._rows_tried = make(rows), rows
             self._version = snapshot.version
         return self._calibration
 
