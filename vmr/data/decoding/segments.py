@@ -170,11 +170,7 @@ Segments = Generator[DecodedSegment, None, FileEnd]
 
 
 def read_segments(
-    path: str | os.PathLike[str],
-    spec: FrameSpec,
-    segmenter: Segmenter | None = None,
-    reader: str = "pyav",
-    num_threads: int = 1,
+    path: str | os.PathLike[str], spec: FrameSpec, segmenter: Segmenter | None = None, reader: str = "pyav"
 ) -> Segments:
     """Decode the segments of a video in order.
 
@@ -190,7 +186,6 @@ def read_segments(
         spec: which frames to take of each segment.
         segmenter: None makes one segment of the whole video.
         reader: see `VideoReader`.
-        num_threads: see `VideoReader`.
 
     Yields:
         The segments.
@@ -208,21 +203,23 @@ def read_segments(
             (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
             yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
             return FileEnd((), picture.width, picture.height)
-    video = VideoReader(path, reader, num_threads)
+    video = VideoReader(
+        path, reader
+    )  # with one thread: several repair damage in other ways, and not always in the same
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
         try:
             spans, window_s = _spans_of(video, segmenter)
         except VideoError:  # whoever looks for cuts reads all frames
             video.close()
-            video = VideoReader(path, reader, num_threads, count_frames=True)
+            video = VideoReader(path, reader, count_frames=True)
             spans, window_s = _spans_of(video, segmenter)
         for group, later in _groups(spans):
             try:
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             except VideoError:
                 video.close()
-                video = VideoReader(path, reader, num_threads, count_frames=True)
+                video = VideoReader(path, reader, count_frames=True)
                 frames.forget_all()
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             for (start_s, end_s), (numbers, pictures) in zip(group, taken, strict=True):
