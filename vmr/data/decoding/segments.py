@@ -203,23 +203,19 @@ def read_segments(
             (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
             yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
             return FileEnd((), picture.width, picture.height)
-    video = VideoReader(
-        path, reader
-    )  # with one thread: several repair damage in other ways, and not always in the same
+    video = VideoReader(path, reader)  # with one thread: several repair damage in another way, and not in one way only
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
         try:
             spans, window_s = _spans_of(video, segmenter)
         except VideoError:  # whoever looks for cuts reads all frames
-            video.close()
-            video = VideoReader(path, reader, count_frames=True)
+            video = _counted(video, reader)
             spans, window_s = _spans_of(video, segmenter)
         for group, later in _groups(spans):
             try:
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             except VideoError:
-                video.close()
-                video = VideoReader(path, reader, count_frames=True)
+                video = _counted(video, reader)
                 frames.forget_all()
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             for (start_s, end_s), (numbers, pictures) in zip(group, taken, strict=True):
@@ -228,6 +224,12 @@ def read_segments(
         return FileEnd(video.remarks, video.width, video.height)
     finally:
         video.close()
+
+
+def _counted(video: VideoReader, reader: str) -> VideoReader:
+    """Open a damaged video again, and find its frames by decoding all of them."""
+    video.close()
+    return VideoReader(video.path, reader, count_frames=True)
 
 
 def _spans_of(video: VideoReader, segmenter: Segmenter | None) -> tuple[list[Span], float]:
