@@ -13,7 +13,6 @@ from vmr.models.encoder import Encoder
 from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, packed, share_below, weighed
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
 from vmr.retrieval.calibration.statistics import Bools, Floats, auc, folds, logistic_regression
-from vmr.retrieval.feature_cache import FeatureCache, texts_key
 from vmr.retrieval.texts import embed_texts
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
@@ -118,6 +117,9 @@ def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[
 
     They depend on nothing but the encoder and the sentences.
     """
+    # Imports the readers of videos, without which a search starts sooner.
+    from vmr.retrieval.feature_cache import FeatureCache, texts_key
+
     cache, size = FeatureCache(), (len(texts) + 1, encoder.embed_dim + 1)
     limit = getattr(encoder, "max_text_tokens", None)
     key = texts_key([f"calibration {VERSION} of {encoder.name}", *texts], limit, encoder.fingerprint)
