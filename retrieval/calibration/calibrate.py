@@ -51,19 +51,19 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None
-    return calibration_of(vectors.astype(np.float64), best, np.array([text in visible for text in texts]), rows)
+    is_visible = np.array([text in visible for text in texts])
+    return calibration_of(weigh_words(vectors.astype(np.float64), is_visible), best, is_visible, rows)
 
 
-def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) -> Calibration:
+def calibration_of(words: "Words", best: Floats, is_visible: Bools, rows: int) -> Calibration:
     """Compare sentences of both kinds.
 
     Args:
-        vectors: of the sentences, (N, D).
+        words: what the words of the sentences say.
         best: the best score of each on the index, (N,).
-        is_visible: whether each is about something visible, (N,), with at least _FOLDS of both kinds.
+        is_visible: whether each is about something visible, (N,).
         rows: how many rows the index has.
     """
-    words = _words(vectors, is_visible)
     auc_words = auc(words.left_out[is_visible], words.left_out[~is_visible])
     auc_scores = auc(best[is_visible], best[~is_visible])
     cut = _far_above(best, is_visible) if auc_scores <= _ALIKE else None
@@ -94,7 +94,7 @@ def calibration_of(vectors: Floats, best: Floats, is_visible: Bools, rows: int) 
     )
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
     """The log-odds that texts are about something visible: vectors @ weights + bias.
 
     Attributes:
@@ -106,8 +106,13 @@ class _Words(NamedTuple):
     left_out: Floats
 
 
-def _words(vectors: Floats, is_visible: Bools) -> _Words:
-    """Weigh the words: a linear separation, whose distances are turned into odds by sentences that were left out."""
+def weigh_words(vectors: Floats, is_visible: Bools) -> Words:
+    """Weigh the words: a linear separation, whose distances are turned into odds by sentences that were left out.
+
+    Args:
+        vectors: of sentences, (N, D).
+        is_visible: whether each is about something visible, (N,), with at least _FOLDS of both kinds.
+    """
     fold = folds(is_visible, _FOLDS, seed=0)
     distances = np.empty(len(vectors))
     for number in range(_FOLDS):
@@ -116,7 +121,7 @@ def _words(vectors: Floats, is_visible: Bools) -> _Words:
         distances[held_out] = vectors[held_out] @ weights + bias
     (scale,), shift = logistic_regression(distances[:, None], is_visible, 1e-3)
     weights, bias = logistic_regression(vectors, is_visible, _PENALTY)
-    return _Words(weights * scale, float(bias * scale + shift), distances * scale + shift)
+    return Words(weights * scale, float(bias * scale + shift), distances * scale + shift)
 
 
 def _far_above(best: Floats, is_visible: Bools) -> float | None:

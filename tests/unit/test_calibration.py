@@ -14,7 +14,7 @@ import vmr
 from tests.indexes import SETTINGS, TwoDimensional, put_rows, space
 from tests.paths import REPOSITORY
 from vmr.errors import IndexFileError
-from vmr.retrieval.calibration.calibrate import calibrate, calibration_of
+from vmr.retrieval.calibration.calibrate import calibrate, calibration_of, weigh_words
 from vmr.retrieval.calibration.calibration import VERSION, Calibration, packed, share_below, weighed
 from vmr.retrieval.calibration.kept import keep_calibrated, kept_calibration
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
@@ -189,16 +189,19 @@ def test_a_model_of_one_domain_goes_by_the_score():
     rng = np.random.default_rng(1)
     best, is_visible = rng.normal(0.2, 0.02, 1000), np.arange(1000) % 2 == 0
     best[:24:2] = 0.6
-    calibration = calibration_of(directions(1000, 16).astype(np.float64), best, is_visible, 50)
+    words = weigh_words(directions(1000, 16).astype(np.float64), is_visible)
+    calibration = calibration_of(words, best, is_visible, 50)
     assert calibration.rule == "domain"
     said = [calibration.nothing_close(each) for each in calibration.match([0.2, 0.22, 0.4, 0.6], np.zeros(16))]
     assert said == [True, True, False, False]
     best[1:25:2] = 0.6  # as many of the others do as well
-    assert calibration_of(directions(1000, 16).astype(np.float64), best, is_visible, 50).rule == "none"
+    assert calibration_of(words, best, is_visible, 50).rule == "none"
 
 
 def test_the_same_score_for_all_sentences_is_no_error():
-    calibration = calibration_of(directions(100, 4).astype(np.float64), np.full(100, 0.5), np.arange(100) < 50, 1)
+    is_visible = np.arange(100) < 50
+    words = weigh_words(directions(100, 4).astype(np.float64), is_visible)
+    calibration = calibration_of(words, np.full(100, 0.5), is_visible, 1)
     assert calibration.rule == "none"
     assert calibration.match([0.4, 0.5, 0.6], np.zeros(4)) == pytest.approx([0, 0.5, 1])
 
