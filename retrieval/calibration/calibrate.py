@@ -16,7 +16,7 @@ from vmr.retrieval.texts import embed_texts
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Queries (Q, D), k -> scores (Q, k), best first."""
 
-LOST = 0.05
+LOST = 0.06
 """Share of the sentences about visible things for which it may be said that nothing is close."""
 
 _PENALTY = 0.1  # of the weights of words; from 0.01 to 1 the results are the same
