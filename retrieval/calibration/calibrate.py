@@ -1,7 +1,7 @@
 """Calibrating an index: generic sentences are embedded and searched, and what comes out is compared."""
 
 from collections.abc import Callable
-from math import comb
+from math import comb, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from vmr.retrieval.texts import embed_texts
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Queries (Q, D), k -> scores (Q, k), best first."""
 
-LOST = 0.06
+LOST = 0.08
 """Share of the sentences about visible things for which it may be said that nothing is close."""
 
 _PENALTY = 0.1  # of the weights of words; from 0.01 to 1 the results are the same
@@ -147,5 +147,5 @@ def _chance_of(successes: int, trials: int, chance: float) -> float:
 def _bandwidth(values: Floats) -> float:
     """Silverman's rule of thumb, as the scale of a logistic distribution; larger than 0."""
     low, high = np.quantile(values, (0.25, 0.75))
-    width = 1.06 * min(float(values.std()), float(high - low) / 1.34) * len(values) ** -0.2
-    return max(width * np.sqrt(3) / np.pi, 1e-6)
+    width = 1.06 * min(float(values.std()), float(high - low) / 1.34) / float(len(values)) ** 0.2
+    return max(width * sqrt(3) / pi, 1e-6)
