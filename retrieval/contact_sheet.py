@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vmr.data.decoding.sampling import window_indices
+from vmr.data.decoding.sampling import shown_at
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import MissingExtraError, VideoError
 from vmr.files import write_atomically
@@ -96,6 +96,6 @@ def _middle_frame(hit: Hit) -> Any:
     with VideoReader(hit.video) as reader:
         scale = min(THUMBNAIL_HEIGHT / reader.height, THUMBNAIL_WIDTH / reader.width)
         size = (max(1, round(reader.height * scale)), max(1, round(reader.width * scale)))
-        index = window_indices(reader.timestamps_s, 1, hit.start_s, hit.end_s)
+        index = shown_at(reader.timestamps_s, [(hit.start_s + hit.end_s) / 2])
         (frame,) = reader.frames_at(index.tolist(), size)  # (3, H, W)
     return frame.transpose(1, 2, 0)

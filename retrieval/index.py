@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
-from vmr.models.encoder import Encoder, check_encoder
+from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.calibration.calibrate import calibrate
 from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
@@ -28,11 +28,10 @@ from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.reranked import check_rerank, rerank_moments
 from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import Window
+from vmr.retrieval.storage.records import IndexSettings, Window
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.where import Where
 from vmr.retrieval.texts import embed_texts
@@ -40,6 +39,7 @@ from vmr.retrieval.vectors.space_store import SpaceStore
 from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 
 if TYPE_CHECKING:
+    from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
@@ -252,7 +252,7 @@ class VideoIndex:
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
         )
-        matcher = None if rerank is None else check_rerank(self.encoder, isinstance(query, str))
+        matcher = None if rerank is None else _check_rerank(self.encoder, query)
         with self._compared(query, wanted.where) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
             settings = rows.snapshot.settings
@@ -260,10 +260,16 @@ class VideoIndex:
         remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
-            reranked = rerank_moments(self.folder, settings, self.space, matcher, asked.text, moments)
-            hits, remarks = reranked.in_order(hits)
+            hits, remarks = self._reranked(settings, matcher, asked.text, moments).in_order(hits)
         took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
         return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
+
+    def _reranked(
+        self, settings: IndexSettings, matcher: Matcher, text: str, moments: "Sequence[Moment]"
+    ) -> "Reranked":
+        from vmr.retrieval.searching.reranked import rerank_moments
+
+        return rerank_moments(self.folder, settings, self.space, matcher, text, moments)
 
     def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
         """Score a video over time.
@@ -379,3 +385,10 @@ def _known(windows: Mapping[int, T], number: int) -> T:
             f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
         )
     return windows[number]
+
+
+def _check_rerank(encoder: Encoder, query: object) -> Matcher:
+    """Check that moments can be re-ranked. Imports the readers of videos, without which a search starts sooner."""
+    from vmr.retrieval.searching.reranked import check_rerank
+
+    return check_rerank(encoder, isinstance(query, str))

@@ -30,9 +30,9 @@ from .models.encoder import Preprocess as Preprocess
 from .models.encoder import TextLimited as TextLimited
 from .models.encoder import TextVectors as TextVectors
 from .retrieval.build import build_index as build_index
-from .retrieval.embed import EmbeddedVideo as EmbeddedVideo
 from .retrieval.embed import Embedding as Embedding
 from .retrieval.embed import embed_videos as embed_videos
+from .retrieval.embedding.pipeline import EmbeddedVideo as EmbeddedVideo
 from .retrieval.feature_cache import FeatureCache as FeatureCache
 from .retrieval.frames import frame_spec as frame_spec
 from .retrieval.frames import read_video as read_video

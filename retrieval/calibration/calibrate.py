@@ -1,12 +1,14 @@
 """Calibrating an index: generic sentences are embedded and searched, and what comes out is compared."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from math import comb, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, packed, share_below, weighed
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
@@ -22,6 +24,7 @@ LOST = 0.08
 _PENALTY = 0.1  # of the weights of words; from 0.01 to 1 the results are the same
 _FOLDS = 5
 _POINTS = 49  # of the reference
+_SPREADS = 25.0  # at most, from the reference to a score of 1: beyond about 35 all matches are 1 in float64
 _WORDS_TELL = 0.9  # AUC from which the words of a query are believed
 _ALIKE = 0.7  # AUC up to which the scores of both kinds of sentences are alike, but for a few
 _FAR_ABOVE = 3.0  # standard deviations
@@ -44,15 +47,15 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
         return None
     visible = frozenset(visible_sentences())
     texts = sorted((*visible_sentences(), *other_sentences()), key=len)  # encoders pad batches to their longest text
+    is_visible = np.array([text in visible for text in texts])
     try:
-        vectors = embed_texts(texts, encoder)
+        vectors, words = _kept_words(texts, is_visible, encoder)
     except Exception:  # any encoder's; queries that it can embed are not these
         return None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None
-    is_visible = np.array([text in visible for text in texts])
-    return calibration_of(weigh_words(vectors.astype(np.float64), is_visible), best, is_visible, rows)
+    return calibration_of(words, best, is_visible, rows)
 
 
 def calibration_of(words: "Words", best: Floats, is_visible: Bools, rows: int) -> Calibration:
@@ -69,7 +72,8 @@ def calibration_of(words: "Words", best: Floats, is_visible: Bools, rows: int) -
     cut = _far_above(best, is_visible) if auc_scores <= _ALIKE else None
     rule: Rule = "words" if auc_words >= _WORDS_TELL else "none" if cut is None else "domain"
     generic = best[is_visible] if rule == "words" else best
-    reference, spread = np.quantile(generic, (np.arange(_POINTS) + 0.5) / _POINTS), _bandwidth(generic)
+    reference = np.quantile(generic, (np.arange(_POINTS) + 0.5) / _POINTS)
+    spread = max(_bandwidth(generic), (1 - float(reference[-1])) / _SPREADS)
     matches = share_below(best, reference, spread)
     threshold = 0.0
     if rule == "words":
@@ -104,6 +108,32 @@ class Words(NamedTuple):
     weights: Floats
     bias: float
     left_out: Floats
+
+
+def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[NDArray[np.float32], Words]:
+    """Embed the sentences and weigh their words; both are kept in vmr's cache, because they take some seconds.
+
+    They depend on nothing but the encoder and the sentences.
+    """
+    # Imports the readers of videos, without which a search starts sooner.
+    from vmr.retrieval.feature_cache import FeatureCache, texts_key
+
+    cache, size = FeatureCache(), (len(texts) + 1, encoder.embed_dim + 1)
+    limit = getattr(encoder, "max_text_tokens", None)
+    key = texts_key([f"calibration {VERSION} of {encoder.name}", *texts], limit, encoder.fingerprint)
+    kept = None
+    with suppress(VmrError):  # a cache that cannot be used is no reason to fail
+        kept = cache.texts(key)
+    if kept is None or kept.shape != size:
+        vectors = embed_texts(texts, encoder)
+        words = weigh_words(vectors.astype(np.float64), is_visible)
+        kept = np.empty(size, np.float32)
+        kept[:-1, :-1], kept[:-1, -1], kept[-1, :-1], kept[-1, -1] = vectors, words.left_out, words.weights, words.bias
+        if np.isfinite(kept).all():
+            with suppress(VmrError):
+                cache.put_texts(key, kept)
+    rest = kept.astype(np.float64)
+    return np.ascontiguousarray(kept[:-1, :-1]), Words(rest[-1, :-1], float(rest[-1, -1]), rest[:-1, -1])
 
 
 def weigh_words(vectors: Floats, is_visible: Bools) -> Words:

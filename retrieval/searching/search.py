@@ -83,13 +83,15 @@ def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[K
     """
     k = max(wanted.k, wanted.rerank or 0)
     first = max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * k)
-    return distinct(
+    chosen = distinct(
         best_candidates(rows, first, single_windows if wanted.overlapping else merged_moments),
         k,
         per_video=wanted.per_video,
         keep_duplicates=wanted.keep_duplicates,
         seed=None if seed is None else _as_candidate(seed, rows),
     )
+    # A FAISS file that is approximate may name a better window only when it is asked for more.
+    return sorted(chosen, key=lambda one: one.moment.rank)
 
 
 def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:

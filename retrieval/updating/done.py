@@ -10,7 +10,7 @@ class Update:
     """What an update did. All paths are absolute.
 
     Attributes:
-        embedded: videos that were decoded and put into the index, or given vectors in a further space.
+        embedded: videos that were decoded and put into the index, or given vectors in a further space, or tokens.
         renamed: old and new path of videos that were moved.
         copied: path of a video, and the further path at which its content was found.
         refreshed: videos that were read, and whose content had not changed.

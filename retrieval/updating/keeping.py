@@ -108,7 +108,8 @@ def remove_others(index: Path, snapshot: Snapshot, *, and_damaged: bool = False)
 
 def damaged_files(index: Path, snapshot: Snapshot) -> list[str]:
     """Read all tokens that an index keeps of its videos, and return the names of the files that are damaged."""
-    folder, needed = TokenFolder(index), needed_files(snapshot)
+    folder = TokenFolder(index)
+    needed = needed_files(snapshot) if folder.names() else {}
     return [name for name in sorted(folder.names() & needed.keys()) if not folder.is_sound(name, needed[name])]
 
 

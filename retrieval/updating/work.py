@@ -11,7 +11,8 @@ from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
 from vmr.progress import VideoProgress
-from vmr.retrieval.embed import At, EmbeddedVideo, embed_each
+from vmr.retrieval.embed import At, embed_each
+from vmr.retrieval.embedding.pipeline import EmbeddedVideo
 from vmr.retrieval.results import Failure, VideoRemark
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.changes import Changes

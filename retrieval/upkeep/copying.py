@@ -84,7 +84,8 @@ def _copy(reader: IndexReader, temporary: Path, to: Path, put: Put) -> tuple[int
             with new_copy(temporary, to) as database:
                 reader.copy_to(database)
             put(SEAL, sealed(snapshot.meta("commit")))
-            _copy_tokens(TokenFolder(reader.folder), needed_files(snapshot), put)
+            if (tokens := TokenFolder(reader.folder)).names():
+                _copy_tokens(tokens, needed_files(snapshot), put)
             return snapshot.num_videos(), snapshot.num_windows()
 
 

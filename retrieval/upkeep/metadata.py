@@ -96,7 +96,13 @@ def read_table(table: Path) -> dict[str, Mapping[str, Any]]:
         MissingExtraError: the package that reads Parquet files is missing.
     """
     try:
-        rows = {".json": _json_rows, ".parquet": _parquet_rows}.get(table.suffix, _csv_rows)(table)
+        rows: Any = (
+            _parquet_rows(table)
+            if table.suffix == ".parquet"
+            else json.loads(table.read_text(encoding="utf-8-sig"))
+            if table.suffix == ".json"
+            else _csv_rows(table)
+        )
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise VmrError(f"{table}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(rows, list):
@@ -110,10 +116,6 @@ def read_table(table: Path) -> dict[str, Mapping[str, Any]]:
             raise VmrError(f"{table}: row {number}: {name} is there twice")
         found[name] = row
     return found
-
-
-def _json_rows(table: Path) -> Any:
-    return json.loads(table.read_text(encoding="utf-8-sig"))
 
 
 def _parquet_rows(table: Path) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def test_search_prints_a_table(index):
     result = run("vmr-search", index, "a cyclist with a helmet", "--k", 2)
     assert result.returncode == 0, result.stderr
     assert "bikes.mp4" in result.stdout
-    assert re.search(r"^1  0:00:0\d - 0:00:\d\d +(strong|good|weak|unlikely) ", result.stdout, re.MULTILINE)
+    assert re.search(r"^1  0:00:\d\d(\.\d)? - 0:00:\d\d", result.stdout, re.MULTILINE)
 
 
 def test_search_prints_json(index):
@@ -49,7 +49,7 @@ def test_names_are_printed_as_they_are(footage, tmp_path):
     built = run("vmr-index", "build", tmp_path, "--out", tmp_path / "index", "--window", "null")
     assert built.returncode == 0, built.stderr
     assert f"left out: {tmp_path}/line\\nbreak.mp4: is empty (0 bytes)" in built.stderr
-    found = run("vmr-search", tmp_path / "index", "a man :dog: [red]")
+    found = run("vmr-search", tmp_path / "index", "a man :dog: [red]", "--keep-duplicates")
     assert "a man :dog: [red]" in found.stdout
     assert "bad\\udcff.mp4" in found.stdout and ":dog: [red] \\x1b[31m.mp4" in found.stdout
 
@@ -107,7 +107,7 @@ def test_demo(footage, tmp_path):
     (own / "broken.mp4").write_bytes(b"nothing")
     result = run("vmr-demo", "--videos", own, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
-    assert "mine.mp4" in result.stdout and "broken.mp4" in result.stderr
+    assert "+1 copy" in result.stdout and "broken.mp4" in result.stderr
     assert (tmp_path / "demo" / "search.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "demo" / "report.json").read_text())["num_videos"] == 3
     motion = json.loads((tmp_path / "demo" / "motion.json").read_text())

@@ -104,9 +104,16 @@ def test_a_person_is_told_which_moments_were_not_re_ranked(shapes, evaluated, tm
     finally:
         (tmp_path / gone.name).rename(gone)
     assert done.returncode == 0, done.stderr
-    told, header, *rows = done.stdout.splitlines()[1:]
-    assert told == (f"not re-ranked: 1 of {K} moments, which come after the others; first: {gone}: no such file")
+    header, *rows = done.stdout.splitlines()[1:]
+    told = f"not re-ranked: 1 of {K} moments, which come after the others; first: {gone}: no such file"
+    assert done.stderr.splitlines() == [told]
     assert "re-ranked" in header and len(rows) == 5 and not any(gone.name in row for row in rows)
+
+
+def test_an_estimate_says_how_much_room_tokens_take(shapes, tmp_path):
+    asked = ("--encoder", MODEL, "--window", "0.5", "--estimate")
+    done = run_here("vmr-index", "build", shapes / "clips", "--out", tmp_path / "index", *asked)
+    assert done.returncode == 0 and "2 MiB more with --keep-tokens" in done.stdout
 
 
 def test_offline_is_told_that_it_has_no_tokens(shapes, tmp_path):

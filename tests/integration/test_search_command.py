@@ -220,7 +220,7 @@ def test_a_dash_stands_for_lines_and_no_lines_are_no_error(folder):
 def test_a_session(folder, players, monkeypatch):
     noted = put_player(players, "mpv")
     monkeypatch.chdir(folder)
-    terminal = Terminal("vmr-search", "index", "--k", 2, VMR_CACHE=str(players))
+    terminal = Terminal("vmr-search", "index", "--k", 2)
     assert "6 windows. Type what a video should show, or :help" in terminal.until_prompt()
     assert "error: there is no query yet" in terminal.type(":more\n")
     shown = terminal.type("a cyclist in the city\n")
@@ -268,7 +268,7 @@ def test_a_session(folder, players, monkeypatch):
     assert terminal.end()[0] == 0
 
     # the next session remembers; Ctrl-C twice in a row ends it
-    terminal = Terminal("vmr-search", "index", "--k", 2, VMR_CACHE=str(players))
+    terminal = Terminal("vmr-search", "index", "--k", 2)
     terminal.until_prompt()
     assert "1  1:00:00 - 1:00:08" in terminal.type("\x1b[A\n")
     terminal.interrupt()

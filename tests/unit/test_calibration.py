@@ -191,6 +191,9 @@ def test_a_model_of_one_domain_goes_by_the_score():
     best[:24:2] = 0.6
     words = weigh_words(directions(1000, 16).astype(np.float64), is_visible)
     calibration = calibration_of(words, best, is_visible, 50)
+    assert (
+        np.diff(calibration.match(np.linspace(0, 1, 101), np.zeros(16))) > 0
+    ).all()  # none is so near 1 that it ties
     assert calibration.rule == "domain"
     said = [calibration.nothing_close(each) for each in calibration.match([0.2, 0.22, 0.4, 0.6], np.zeros(16))]
     assert said == [True, True, False, False]
@@ -203,7 +206,7 @@ def test_the_same_score_for_all_sentences_is_no_error():
     words = weigh_words(directions(100, 4).astype(np.float64), is_visible)
     calibration = calibration_of(words, np.full(100, 0.5), is_visible, 1)
     assert calibration.rule == "none"
-    assert calibration.match([0.4, 0.5, 0.6], np.zeros(4)) == pytest.approx([0, 0.5, 1])
+    assert calibration.match([0.4, 0.5, 0.6], np.zeros(4)) == pytest.approx([0, 0.5, 1], abs=0.01)
 
 
 def test_what_cannot_be_calibrated_is_not():

@@ -114,3 +114,31 @@ def test_errors_are_one_line(capsys):
     )
     assert "--timeout-s is 0.0" in refusal(["north", "--timeout-s", "0"], capsys)
     assert "there is no option --color: did you mean --colour?" in refusal(["north", "--color", "red"], capsys)
+
+
+def test_words_may_stand_after_options():
+    got = []
+
+    def find(index: str, query: str | None = None, k: int = 5, loud: bool = False, where: str | None = None) -> None:
+        """Find.
+
+        Args:
+            index: which
+            query: what
+            k: how many
+            loud: print more
+            where: a condition
+        """
+        got.append((index, query, k, loud, where))
+
+    for arguments, expected in (
+        (["i"], ("i", None, 5, False, None)),
+        (["i", "a dog"], ("i", "a dog", 5, False, None)),
+        (["i", "--k", "2", "a dog"], ("i", "a dog", 2, False, None)),
+        (["--loud", "i", "--k=2", "a dog"], ("i", "a dog", 2, True, None)),
+        (["--k", "-1", "i", "--where", "x", "-"], ("i", "-", -1, False, "x")),
+        (["i", "null"], ("i", "null", 5, False, None)),
+        (["i", "--", "--k"], ("i", "--k", 5, False, None)),
+    ):
+        run("find", find, ["index", "query"], "find i", arguments)
+        assert got.pop() == expected

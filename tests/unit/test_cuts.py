@@ -1,14 +1,17 @@
 """Cuts are found where shots were joined, at the times of the frames, and nowhere else."""
 
+import itertools
 import sys
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
 from tests.video_matrix import FPS, HEIGHT, WIDTH, Recipe, number_of, write_video
 from vmr.data.decoding.cuts import shot_cuts
+from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
-from vmr.errors import MissingExtraError
+from vmr.errors import MissingExtraError, VideoError
 
 FAST = {"preset": "ultrafast"}
 COLOURS = np.array([[200, 60, 50], [40, 90, 210], [70, 190, 60], [190, 180, 70], [150, 60, 190]])
@@ -92,6 +95,30 @@ def test_a_video_of_a_few_frames_is_one_shot(tmp_path, num_frames):
 def test_a_narrow_video(tmp_path):
     source = video(tmp_path, lambda n: scene(n >= 30, n)[:, :2], num_frames=60)
     assert cuts_of(source)[0] == (30 / FPS,)
+
+
+class AtCuts:
+    """One segment for each shot."""
+
+    settings: ClassVar = {}
+    needs_cuts = True
+
+    def spans(self, facts):
+        edges = [0.0, *facts.cuts_s, facts.duration_s]
+        return list(itertools.pairwise(edges))
+
+
+def test_the_shots_of_a_damaged_video(tmp_path):
+    """Its packets list frames that cannot be decoded. Looking for cuts asks for all of them."""
+    source = video(tmp_path, lambda n: scene(n >= 40, n), num_frames=100, gop=20)
+    data = bytearray(source.read_bytes())
+    middle, length = int(0.75 * len(data)), len(data) // 10
+    data[middle : middle + length] = np.random.default_rng(0).bytes(length)
+    source.write_bytes(data)
+    with VideoReader(source) as opened, pytest.raises(VideoError, match="cannot be decoded"):
+        shot_cuts(opened)
+    first, *_ = segments = list(read_segments(source, FrameSpec(num_frames=2, size=56), AtCuts()))
+    assert (first.start_s, first.end_s) == (0, 40 / FPS) and segments[1].start_s == 40 / FPS
 
 
 def test_frames_are_read_a_few_at_a_time(tmp_path, monkeypatch):

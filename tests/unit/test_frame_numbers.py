@@ -94,6 +94,8 @@ def test_wrong_times_do_not_change_the_number_of_a_picture(sources, tmp_path, ki
         assert reader.num_frames == count, moved
         for index in random.integers(0, count, 20).tolist():
             assert numbers(reader, [index]) == [shown[index]], (moved, index)
+        asked = np.sort(random.choice(count, size=6, replace=False)).tolist()
+        assert numbers(reader, asked) == [shown[index] for index in asked], moved
         assert numbers(reader, range(count)) == shown, moved
         assert np.all(np.diff(reader.timestamps_s) > 0)
 

@@ -53,7 +53,7 @@ def read_all(path, windows=None, spec=SPEC):
         try:
             segment = next(segments)
         except StopIteration as end:
-            return spans, {remark.kind: remark.text for remark in end.value}
+            return spans, {remark.kind: remark.text for remark in end.value.remarks}
         spans.append((round(segment.start_s, 2), round(segment.end_s, 2)))
 
 

@@ -164,8 +164,12 @@ def test_what_cannot_be_re_ranked_is_refused(built, encoder, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("options", [{"segments": "whole"}, {"whole_video": True, "frames": "keyframes"}])
+@pytest.mark.parametrize(
+    "options", [{"segments": "whole"}, {"segments": "shots"}, {"whole_video": True, "frames": "keyframes"}]
+)
 def test_kept_and_made_tokens_are_equal_however_videos_are_cut(built, tmp_path, encoder, options):
+    if options.get("segments") == "shots":
+        pytest.importorskip("scenedetect", reason="needs PySceneDetect, of the extra shots")
     segments = SegmentOptions(**{"window_s": 2.0, **options})
     index = tmp_path / "cut"
     update_index(built / "videos", index, encoder, segments, vectors=KEEP, decode=ONE_WORKER)

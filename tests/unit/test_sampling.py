@@ -11,8 +11,8 @@ from vmr.data.decoding.sampling import (
     rand_indices,
     sample_indices,
     shown_at,
+    shown_in,
     trimmed_length,
-    window_indices,
 )
 from vmr.errors import VmrError
 
@@ -150,32 +150,21 @@ def test_no_frames_to_take_from():
         middle_indices(8, 0)
 
 
-def test_a_window_counts_frames_by_when_they_are_shown():
-    steady = np.arange(10) * 0.5  # 0, 0.5, ..., 4.5 s
-    # [1, 3) shows frames 2, 3, 4, 5: two intervals of two -> their first frames
-    assert window_indices(steady, 2, 1.0, 3.0).tolist() == [2, 4]
-    assert window_indices(steady, 1, 0.0, 5.0).tolist() == [4]
-    # frames at 0, 0.1, 0.2, then one each second: [0, 1) holds three of them, [1, 3) two
+def test_a_window_shows_the_frames_that_begin_in_it():
     uneven = np.array([0, 0.1, 0.2, 1.0, 2.0, 3.0])
-    assert window_indices(uneven, 3, 0.0, 1.0).tolist() == [0, 1, 2]
-    assert window_indices(uneven, 4, 1.0, 3.0).tolist() == [3, 4, 4, 4]
+    assert shown_in(uneven, 0.0, 1.0) == (0, 3)
+    assert shown_in(uneven, 1.0, 3.0) == (3, 5)
+    assert shown_in(uneven, 1.1, 1.9) == (4, 4)
 
 
 def test_a_frame_that_begins_with_a_window_belongs_to_it_in_spite_of_rounding():
     assert 3 * 0.1 > 0.3
     shown = np.array([0.2, 0.25, 0.3, 0.35, 0.4])
-    assert window_indices(shown, 2, 3 * 0.1, 0.4).tolist() == [2, 3]
-    assert window_indices(shown, 2, 0.25, 3 * 0.1).tolist() == [1, 1]  # not to the window before
+    assert shown_in(shown, 3 * 0.1, 0.4) == (2, 4)
+    assert shown_in(shown, 0.25, 3 * 0.1) == (1, 2)  # not to the window before
     # half a millisecond is no rounding
-    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.3, 0.4).tolist() == [2, 2]
-    assert window_indices(np.array([0.2, 0.2995, 0.35]), 2, 0.2, 0.3).tolist() == [0, 1]
-
-
-def test_a_window_without_a_frame_takes_the_nearest():
-    sparse = np.array([0.0, 10.0, 20.0])
-    assert window_indices(sparse, 2, 4.0, 5.0).tolist() == [0, 0]
-    assert window_indices(sparse, 2, 6.0, 7.0).tolist() == [1, 1]
-    assert window_indices(sparse, 2, 25.0, 30.0).tolist() == [2, 2]
+    assert shown_in(np.array([0.2, 0.2995, 0.35]), 0.3, 0.4) == (2, 3)
+    assert shown_in(np.array([0.2, 0.2995, 0.35]), 0.2, 0.3) == (0, 2)
 
 
 STEADY = np.arange(500) * 0.04  # 20 s at 25 frames a second

@@ -144,7 +144,7 @@ def test_remarks_are_no_result(capsys):
     some = SearchResult((hit(),), "a dog", "index", 12.5, False, ("a.mp4 is gone\x1b",))
     print_result(some, ["/videos"])
     captured = capsys.readouterr()
-    assert captured.err == "noticed: a.mp4 is gone\\x1b\n" and "gone" not in captured.out
+    assert captured.err == "a.mp4 is gone\\x1b\n" and "gone" not in captured.out
 
 
 def test_no_moments(capsys):

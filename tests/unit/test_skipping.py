@@ -16,11 +16,11 @@ from vmr.data.decoding.video import VideoReader
 
 X264 = {"preset": "fast"}  # with a pyramid of B-frames
 LONGER = {
-    "pyramid": Recipe(options=X264, num_frames=150, gop=250),
+    "pyramid": Recipe(options=X264, num_frames=145, gop=250),
     "pyramid_gop12": Recipe(options=X264, num_frames=120, gop=12, suffix=".mkv"),
-    "open": Recipe(options=OPEN_GOP, num_frames=150, gop=24, suffix=".ts"),
-    "field_pairs": Recipe(options={"preset": "fast", "x264-params": "interlaced=1"}, num_frames=120, gop=40),
-    "hevc": Recipe("libx265", options=FAST_X265, num_frames=120, gop=40),
+    "open": Recipe(options=OPEN_GOP, num_frames=100, gop=24, suffix=".ts"),
+    "field_pairs": Recipe(options={"preset": "fast", "x264-params": "interlaced=1"}, num_frames=80, gop=40),
+    "hevc": Recipe("libx265", options=FAST_X265, num_frames=80, gop=40),
     "mpeg2": Recipe("mpeg2video", bframes=2, suffix=".mkv", num_frames=120, gop=30),
     "mpeg1": Recipe("mpeg1video", bframes=2, suffix=".mpg", num_frames=120, gop=30),
     "mpeg4": Recipe("mpeg4", bframes=2, num_frames=120, gop=60),

@@ -1,6 +1,7 @@
 """The tokens that an index keeps: what was put is read to the bit, and damage counts as absent."""
 
 import hashlib
+import json
 import os
 import struct
 from contextlib import closing
@@ -109,6 +110,8 @@ def test_without_a_folder_there_is_nothing(tmp_path):
 
 
 def test_the_name_depends_on_content_encoder_and_frames():
+    written_down = json.dumps(["01" * 32, "f" * 16, {"num_frames": 2}], sort_keys=True).encode()
+    assert f"{hashlib.sha256(written_down).hexdigest()[:32]}.tokens" == NAME
     names = {
         file_name(content, fingerprint, frames)
         for content in (b"\1" * 32, b"\2" * 32)

@@ -58,7 +58,7 @@ def print_result(
         if result.nothing_close and hits:
             console.print(Text(_NOTHING_CLOSE, "yellow"))
         for remark in result.remarks:
-            print(f"noticed: {printable(remark)}", file=sys.stderr)
+            print(printable(remark), file=sys.stderr)
     if hits:
         with console.capture() as drawn:
             console.print(_table(hits, roots, first, console))

@@ -43,7 +43,10 @@ def play(hit: "Hit") -> str:
             return f"{player} plays {name} from {clock(hit.start_s)}"
     opener = _OPENERS.get(sys.platform, "xdg-open")
     if (open_file := getattr(os, "startfile", None)) is not None:  # on Windows
-        open_file(hit.video)
+        try:
+            open_file(hit.video)
+        except OSError as error:
+            raise VmrError(f"{name}: cannot be opened: {error.strerror}") from error
     elif (program := shutil.which(opener)) is not None:
         _start(opener, [program, hit.video])
     else:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.checks import require_extra
 from vmr.data.decoding.video import VideoReader
-from vmr.errors import MissingExtraError
 
 _LONG_SIDE = 64  # pixels of the pictures that are compared
 _FRAMES_PER_CALL = 64
@@ -40,8 +39,11 @@ def shot_cuts(video: VideoReader, tell: Callable[[], object] = lambda: None) -> 
         MissingExtraError: PySceneDetect is not installed.
         VideoError: a frame cannot be decoded.
     """
-    scenedetect, detectors = _packages()
-    detector = detectors.AdaptiveDetector(min_scene_len=1)
+    require_extra("shots", "scenedetect")
+    import scenedetect
+    from scenedetect.detectors import AdaptiveDetector
+
+    detector = AdaptiveDetector(min_scene_len=1)
     num_near = min(round(_FLASH_S * video.fps), _MOST_FLASH_FRAMES)
     wait = max(num_near, _DELAY)
     shown: deque[NDArray[np.uint8]] = deque(maxlen=wait + num_near + 2)
@@ -77,15 +79,6 @@ def _is_flash(shown: list[NDArray[np.uint8]], place: int, num_near: int) -> bool
 
 def _difference(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float(np.abs(one.astype(np.int16) - other).mean())
-
-
-def _packages() -> tuple[Any, Any]:
-    try:
-        import scenedetect
-        from scenedetect import detectors
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("PySceneDetect", "shots") from error
-    return scenedetect, detectors
 
 
 def _small_frames(video: VideoReader, tell: Callable[[], object]) -> Iterator[NDArray[np.uint8]]:

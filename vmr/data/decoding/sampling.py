@@ -195,32 +195,6 @@ def trimmed_length(video_length: int, fps: float, max_s: float = 30) -> int:
     return max(1, int(max_s * fps)) if video_length / fps > max_s else video_length
 
 
-def window_indices(timestamps_s: NDArray[np.float64], num_frames: int, start_s: float, end_s: float) -> Indices:
-    """Choose the middle frame of each of num_frames equal intervals of a window in time.
-
-    Frames are located by their times, so that the result is also right for a variable frame rate. A window in which no
-    frame begins gives the frame nearest to its middle.
-
-    Args:
-        timestamps_s: when each frame is shown, in seconds, increasing, (video_length,).
-        num_frames: number of intervals, at least 1.
-        start_s: start of the window in seconds.
-        end_s: its end in seconds; a frame that begins at end_s is not in the window.
-
-    Returns:
-        Frame indices in order, (num_frames,).
-
-    Raises:
-        ValueError: `num_frames` is less than 1.
-    """
-    first, stop = shown_in(timestamps_s, start_s, end_s)
-    if first == stop:
-        first = int(np.argmin(np.abs(timestamps_s - (start_s + end_s) / 2)))
-        stop = first + 1
-    indices: Indices = first + middle_indices(num_frames, stop - first)
-    return indices
-
-
 def shown_in(timestamps_s: NDArray[np.float64], start_s: float, end_s: float) -> tuple[int, int]:
     """Find the frames that begin in a window in time.
 
@@ -236,7 +210,7 @@ def shown_in(timestamps_s: NDArray[np.float64], start_s: float, end_s: float) ->
     return int(first), int(stop)
 
 
-def shown_at(timestamps_s: NDArray[np.float64], times_s: NDArray[np.float64]) -> Indices:
+def shown_at(timestamps_s: NDArray[np.float64], times_s: NDArray[np.float64] | Sequence[float]) -> Indices:
     """Find the frames that are shown at given times.
 
     Args:
@@ -246,7 +220,7 @@ def shown_at(timestamps_s: NDArray[np.float64], times_s: NDArray[np.float64]) ->
     Returns:
         Their numbers, (n,). Before the first frame it is the first, after the last it is the last.
     """
-    shown: Indices = np.searchsorted(timestamps_s, times_s + _ROUNDING_S, side="right") - 1
+    shown: Indices = np.searchsorted(timestamps_s, np.asarray(times_s) + _ROUNDING_S, side="right") - 1
     return np.maximum(shown, 0)
 
 

@@ -211,13 +211,16 @@ def read_segments(
     video = VideoReader(path, reader, num_threads)
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
-        spans, window_s = _spans_of(video, segmenter)
+        try:
+            spans, window_s = _spans_of(video, segmenter)
+        except VideoError:  # whoever looks for cuts reads all frames
+            video = _counted(video, reader)
+            spans, window_s = _spans_of(video, segmenter)
         for group, later in _groups(spans):
             try:
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             except VideoError:
-                video.close()
-                video = VideoReader(path, reader, num_threads, count_frames=True)
+                video = _counted(video, reader)
                 frames.forget_all()
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
             for (start_s, end_s), (numbers, pictures) in zip(group, taken, strict=True):
@@ -226,6 +229,12 @@ def read_segments(
         return FileEnd(video.remarks, video.width, video.height)
     finally:
         video.close()
+
+
+def _counted(video: VideoReader, reader: str) -> VideoReader:
+    """Open a damaged video again, and find its frames by decoding all of them."""
+    video.close()
+    return VideoReader(video.path, reader, count_frames=True)
 
 
 def _spans_of(video: VideoReader, segmenter: Segmenter | None) -> tuple[list[Span], float]:

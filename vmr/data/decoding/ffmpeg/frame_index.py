@@ -69,7 +69,6 @@ class SeekingDecoder:
         self._last: VideoFrame | None = None  # picture self._next - 1, if it was decoded
         self._next = 0  # number of the picture that the decoder gives next
         self._place = 0  # number of the packet that is decoded next
-        self._start = 0  # number of the packet at which decoding began
         self._num_broken = 0  # of the file, when decoding began
         self._keys_are_reliable = True
         self._selection: Selection | None = None  # the wanted pictures, if others may be left out
@@ -232,7 +231,7 @@ class SeekingDecoder:
         return None if packet.pts is None else self._table.places.get((packet.pts, packet.size))
 
     def _read_from(self, place: int, packets: Iterator[Packet[VideoStream]]) -> None:
-        self._place = self._start = place
+        self._place = place
         self._num_broken = self._file.num_broken
         self._last = None
         self._ahead.clear()
@@ -245,7 +244,7 @@ class SeekingDecoder:
                 return
             self._place += 1
             wanted = self._selection
-            self._file.skip_unreferenced(wanted is not None and place != self._start and wanted.may_skip(place))
+            self._file.skip_unreferenced(wanted is not None and wanted.may_skip(place))
             yield packet
             if wanted is not None and wanted.ends_at(place):
                 return
