@@ -168,14 +168,12 @@ def _far_above(best: Floats, is_visible: Bools) -> float | None:
 
 def _chance_of(successes: int, trials: int, chance: float) -> float:
     """The probability of at least so many successes in independent trials."""
-    return sum(
-        comb(trials, number) * chance**number * (1 - chance) ** (trials - number)
-        for number in range(successes, trials + 1)
-    )
+    more = range(successes, trials + 1)
+    return float(sum(comb(trials, number) * chance**number * (1 - chance) ** (trials - number) for number in more))
 
 
 def _bandwidth(values: Floats) -> float:
     """Silverman's rule of thumb, as the scale of a logistic distribution; larger than 0."""
-    low, high = np.quantile(values, (0.25, 0.75))
-    width = 1.06 * min(float(values.std()), float(high - low) / 1.34) / float(len(values)) ** 0.2
+    low, high = np.quantile(values, (0.25, 0.75)).tolist()
+    width: float = 1.06 * min(float(values.std()), (high - low) / 1.34) / len(values) ** 0.2
     return max(width * sqrt(3) / pi, 1e-6)
