@@ -209,20 +209,6 @@ def test_the_pool_gives_what_reading_in_process_gives(videos):
             np.testing.assert_array_equal(got.video, wanted.video)
 
 
-def test_few_files_are_decoded_with_several_threads(videos, monkeypatch):
-    taken = []
-    real = WorkerProcess.decode
-    monkeypatch.setattr(WorkerProcess, "decode", lambda worker, job: taken.append(job.num_threads) or real(worker, job))
-    for paths, threads in ((videos[:1], [4]), (videos[:2], [2, 2]), ([*videos, *videos], [1] * 3)):
-        taken.clear()
-        with DecodePool(SPEC, options=DecodeOptions(num_workers=4)) as pool:
-            alone = [item for item in pool.decode(paths) if isinstance(item, DecodedSegment)]
-        assert taken == threads
-        for segment in alone:
-            (expected,) = read_segments(segment.path, SPEC)
-            assert np.array_equal(segment.video, expected.video)
-
-
 def test_the_memory_says_how_many_workers_there_are(videos):
     options = DecodeOptions(num_workers=4)
     with DecodePool(SPEC, None, options, 2**40) as pool:

@@ -98,7 +98,6 @@ def test_a_job_as_json():
         "reader": "pyav",
         "whole": False,
         "needs_cuts": False,
-        "num_threads": 1,
     }
     assert SegmentsJob("a.mp4", SPEC, segmenter=ShotWindows(8.0)).request()["needs_cuts"] is True
     assert SegmentsJob("a.mp4", FrameSpec(3, 56), "decord").request()["whole"] is True
@@ -175,6 +174,20 @@ def test_a_worker_asks_for_the_spans(video):
     assert numbers(whole) == [14, 44] and len(asked) == 1
     with pytest.raises(VmrError, match="no video reader 'none'"):
         next(serve_segments({**request, "reader": "none"}, ask))
+
+
+def test_a_worker_finds_cuts_and_says_meanwhile_that_it_is_at_work(video):
+    """Else a long video would seem to hang."""
+    pytest.importorskip("scenedetect")
+    job, asked = SegmentsJob(str(video), SPEC, segmenter=ShotWindows(1.2)), []
+
+    def ask(question):
+        asked.append(question)
+        return job.answer(question)
+
+    found = list(serve_segments(json.loads(json.dumps(job.request())), ask))
+    assert asked[:-1] == [{}] and asked[-1]["cuts_s"] == ()
+    assert [(segment.start_s, segment.end_s) for segment in found] == [(0.0, 1.2), (1.2, pytest.approx(2.4))]
 
 
 # --- spans ------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE_S
 from vmr.models import runtime
 from vmr.models.runtime import Network, is_exported, keep_graph, kept_graph, open_network
 
-pytest.importorskip("openvino", reason="needs OpenVINO, of the extra offline")
+pytestmark = pytest.mark.skipif(runtime.runtime_version() is None, reason="needs OpenVINO, of the extra offline")
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=12)
 
@@ -176,6 +176,24 @@ def test_a_graph_that_does_not_agree_is_not_used(cache, caplog, module, said):
     once = module().eval()
     with torch.inference_mode():
         assert np.array_equal(run([steps(3)])[0], once(torch.from_numpy(steps(3)[None]))[0].numpy())
+
+
+def test_openvino_tells_nobody_that_it_is_used(tmp_path):
+    """Its telemetry keeps the number of the user in the home folder, and sends it with every import."""
+    script = (
+        "import sys; from vmr.models.runtime import runtime_version;"
+        "print(runtime_version(), 'openvino_telemetry' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [runtime.runtime_version(), "False"]
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_two_processes_export_once(cache):

@@ -15,8 +15,7 @@ class DecodeOptions:
 
     Attributes:
         reader: "pyav", "decord", "torchcodec" or "torchcodec-cuda" (on a GPU); see `vmr.VideoReader`.
-        num_workers: decoding processes; None for one per CPU that this process may use, but at most 8. Where there are
-            fewer files, their decoders have several threads.
+        num_workers: decoding processes; None for one per CPU that this process may use, but at most 8.
         timeout_s: after this many seconds without a new frame, decoding is stopped and the file counts as unreadable.
         strict: whether a video that is read with damage counts as unreadable.
 

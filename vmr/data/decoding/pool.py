@@ -7,7 +7,6 @@ import os
 import queue
 import threading
 from collections.abc import Generator, Iterable
-from dataclasses import replace
 from types import TracebackType
 
 from vmr.cpus import num_cpus
@@ -172,10 +171,8 @@ class _Run:
     def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess], memory_bytes: int | None) -> None:
         self.results: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=_SEGMENTS_WAITING * len(workers))
         self._jobs: queue.SimpleQueue[SegmentsJob] = queue.SimpleQueue()
-        # Where there are fewer files than workers, the decoder of each file has the threads of those that are missing.
-        num_threads = max(1, len(workers) // max(1, len(jobs)))
         for job in jobs:
-            self._jobs.put(replace(job, num_threads=num_threads))
+            self._jobs.put(job)
         self._stopped = threading.Event()
         self._memory_bytes = memory_bytes
         self._workers = workers[: len(jobs)]

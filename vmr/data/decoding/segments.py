@@ -170,11 +170,7 @@ Segments = Generator[DecodedSegment, None, FileEnd]
 
 
 def read_segments(
-    path: str | os.PathLike[str],
-    spec: FrameSpec,
-    segmenter: Segmenter | None = None,
-    reader: str = "pyav",
-    num_threads: int = 1,
+    path: str | os.PathLike[str], spec: FrameSpec, segmenter: Segmenter | None = None, reader: str = "pyav"
 ) -> Segments:
     """Decode the segments of a video in order.
 
@@ -190,7 +186,6 @@ def read_segments(
         spec: which frames to take of each segment.
         segmenter: None makes one segment of the whole video.
         reader: see `VideoReader`.
-        num_threads: see `VideoReader`.
 
     Yields:
         The segments.
@@ -208,7 +203,7 @@ def read_segments(
             (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
             yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
             return FileEnd((), picture.width, picture.height)
-    video = VideoReader(path, reader, num_threads)
+    video = VideoReader(path, reader)  # with one thread: several repair damage in another way, and not in one way only
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
         try:

@@ -28,7 +28,6 @@ class SegmentsJob:
         spec: which frames to take of each segment.
         reader: see `VideoReader`.
         segmenter: None makes one segment of the whole video.
-        num_threads: threads of the decoder.
     """
 
     kind: ClassVar[str] = "vmr.data.decoding.segments_job:serve_segments"
@@ -37,7 +36,6 @@ class SegmentsJob:
     spec: FrameSpec
     reader: str = "pyav"
     segmenter: Segmenter | None = None
-    num_threads: int = 1
 
     def request(self) -> dict[str, Any]:
         """Return the job as JSON."""
@@ -47,7 +45,6 @@ class SegmentsJob:
             "reader": self.reader,
             "whole": self.segmenter is None,
             "needs_cuts": getattr(self.segmenter, "needs_cuts", False),
-            "num_threads": self.num_threads,
         }
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
@@ -109,9 +106,7 @@ def serve_segments(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]
         VideoError: the video cannot be read.
     """
     segmenter = None if request["whole"] else _AskingSegmenter(ask, request["needs_cuts"])
-    return read_segments(
-        request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"], request["num_threads"]
-    )
+    return read_segments(request["path"], FrameSpec(**request["spec"]), segmenter, request["reader"])
 
 
 class _AskingSegmenter:

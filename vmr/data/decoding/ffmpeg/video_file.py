@@ -82,6 +82,10 @@ class VideoFile:
 
     def close(self) -> None:
         """Close the file. Does nothing if it is closed."""
+        if hasattr(self, "stream"):
+            # Threads of the decoder that report damage wait for Python. PyAV frees the decoder while Python waits for
+            # them, so both would wait for ever. Flushing it lets them end what they do, while Python goes on.
+            self.stream.codec_context.flush_buffers()
         if hasattr(self, "container"):
             self.container.close()
 
