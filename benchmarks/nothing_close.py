@@ -13,7 +13,7 @@ measured on the other.
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from vmr.data.shapes.drawing import render
 from vmr.data.shapes.split import held_out_scenes, held_out_seed
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder
-from vmr.retrieval.calibration.calibrate import calibration_of
+from vmr.retrieval.calibration.calibrate import Words, calibration_of, weigh_words
 from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
 from vmr.retrieval.calibration.statistics import auc
@@ -55,6 +55,7 @@ class World:
         nothing: vectors of queries about nothing visible, (Q, D).
         visible: vectors of the sentences about visible things, (V, D).
         others: vectors of the other sentences, (O, D).
+        words: what all sentences say.
     """
 
     rows: Floats
@@ -63,20 +64,21 @@ class World:
     nothing: Floats
     visible: Floats
     others: Floats
+    words: Words
 
     def of_clips(self, clips: NDArray[np.int64]) -> "World":
         """Return an index of some clips only, with their captions."""
         kept = np.isin(self.clip_of_row, clips)
         places = {clip: place for place, clip in enumerate(clips.tolist())}
         rows = np.array([places[clip] for clip in self.clip_of_row[kept].tolist()])
-        return World(self.rows[kept], rows, self.captions[clips], self.nothing, self.visible, self.others)
+        return replace(self, rows=self.rows[kept], clip_of_row=rows, captions=self.captions[clips])
 
     def calibrated(self, visible: Floats | None = None, others: Floats | None = None) -> Calibration:
         """Calibrate the index by these sentences, or by all."""
         visible, others = self.visible if visible is None else visible, self.others if others is None else others
-        vectors = np.concatenate([visible, others])
-        best = (vectors @ self.rows.T).max(1)
-        return calibration_of(vectors, best, np.arange(len(vectors)) < len(visible), len(self.rows))
+        vectors, is_visible = labelled(visible, others)
+        words = self.words if len(vectors) == len(self.words.left_out) else weigh_words(vectors, is_visible)
+        return calibration_of(words, (vectors @ self.rows.T).max(1), is_visible, len(self.rows))
 
     def scores(self, *, absent: bool = False) -> Floats:
         """Return the scores of the captions with all rows, (C, R); -inf for a caption's own clip if it is absent."""
@@ -207,9 +209,15 @@ def vectors_of_texts(encoder: Encoder, texts: Sequence[str]) -> Floats:
     return embed_texts(texts, encoder).astype(np.float64)
 
 
-def sentences(encoder: Encoder) -> tuple[Floats, Floats]:
-    """Embed the sentences that come with vmr, of both kinds."""
-    return vectors_of_texts(encoder, visible_sentences()), vectors_of_texts(encoder, other_sentences())
+def sentences(encoder: Encoder) -> tuple[Floats, Floats, Words]:
+    """Embed the sentences that come with vmr, of both kinds, and weigh their words."""
+    kinds = vectors_of_texts(encoder, visible_sentences()), vectors_of_texts(encoder, other_sentences())
+    return *kinds, weigh_words(*labelled(*kinds))
+
+
+def labelled(visible: Floats, others: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    """Return vectors of both kinds together, and which are of the first."""
+    return np.concatenate([visible, others]), np.arange(len(visible) + len(others)) < len(visible)
 
 
 def said(world: World, calibration: Calibration) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from math import comb
+from math import comb, pi, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +18,13 @@ from vmr.retrieval.texts import embed_texts
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Queries (Q, D), k -> scores (Q, k), best first."""
 
-LOST = 0.05
+LOST = 0.08
 """Share of the sentences about visible things for which it may be said that nothing is close."""
 
 _PENALTY = 0.1  # of the weights of words; from 0.01 to 1 the results are the same
 _FOLDS = 5
 _POINTS = 49  # of the reference
+_SPREADS = 25.0  # at most, from the reference to a score of 1: beyond about 35 all matches are 1 in float64
 _WORDS_TELL = 0.9  # AUC from which the words of a query are believed
 _ALIKE = 0.7  # AUC up to which the scores of both kinds of sentences are alike, but for a few
 _FAR_ABOVE = 3.0  # standard deviations
@@ -54,28 +55,25 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
         return None
-    return calibration_of(vectors.astype(np.float64), best, is_visible, rows, words)
+    return calibration_of(words, best, is_visible, rows)
 
 
-def calibration_of(
-    vectors: Floats, best: Floats, is_visible: Bools, rows: int, words: "_Words | None" = None
-) -> Calibration:
+def calibration_of(words: "Words", best: Floats, is_visible: Bools, rows: int) -> Calibration:
     """Compare sentences of both kinds.
 
     Args:
-        vectors: of the sentences, (N, D).
+        words: what the words of the sentences say.
         best: the best score of each on the index, (N,).
-        is_visible: whether each is about something visible, (N,), with at least _FOLDS of both kinds.
+        is_visible: whether each is about something visible, (N,).
         rows: how many rows the index has.
-        words: what `_words` makes of the vectors; None to make it.
     """
-    words = _words(vectors, is_visible) if words is None else words
     auc_words = auc(words.left_out[is_visible], words.left_out[~is_visible])
     auc_scores = auc(best[is_visible], best[~is_visible])
     cut = _far_above(best, is_visible) if auc_scores <= _ALIKE else None
     rule: Rule = "words" if auc_words >= _WORDS_TELL else "none" if cut is None else "domain"
     generic = best[is_visible] if rule == "words" else best
-    reference, spread = np.quantile(generic, (np.arange(_POINTS) + 0.5) / _POINTS), _bandwidth(generic)
+    reference = np.quantile(generic, (np.arange(_POINTS) + 0.5) / _POINTS)
+    spread = max(_bandwidth(generic), (1 - float(reference[-1])) / _SPREADS)
     matches = share_below(best, reference, spread)
     threshold = 0.0
     if rule == "words":
@@ -100,7 +98,7 @@ def calibration_of(
     )
 
 
-class _Words(NamedTuple):
+class Words(NamedTuple):
     """The log-odds that texts are about something visible: vectors @ weights + bias.
 
     Attributes:
@@ -112,7 +110,7 @@ class _Words(NamedTuple):
     left_out: Floats
 
 
-def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[NDArray[np.float32], "_Words"]:
+def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[NDArray[np.float32], Words]:
     """Embed the sentences and weigh their words; both are kept in vmr's cache, because they take some seconds.
 
     They depend on nothing but the encoder and the sentences.
@@ -128,18 +126,23 @@ def _kept_words(texts: list[str], is_visible: Bools, encoder: Encoder) -> tuple[
         kept = cache.texts(key)
     if kept is None or kept.shape != size:
         vectors = embed_texts(texts, encoder)
-        words = _words(vectors.astype(np.float64), is_visible)
+        words = weigh_words(vectors.astype(np.float64), is_visible)
         kept = np.empty(size, np.float32)
         kept[:-1, :-1], kept[:-1, -1], kept[-1, :-1], kept[-1, -1] = vectors, words.left_out, words.weights, words.bias
         if np.isfinite(kept).all():
             with suppress(VmrError):
                 cache.put_texts(key, kept)
     rest = kept.astype(np.float64)
-    return np.ascontiguousarray(kept[:-1, :-1]), _Words(rest[-1, :-1], float(rest[-1, -1]), rest[:-1, -1])
+    return np.ascontiguousarray(kept[:-1, :-1]), Words(rest[-1, :-1], float(rest[-1, -1]), rest[:-1, -1])
 
 
-def _words(vectors: Floats, is_visible: Bools) -> _Words:
-    """Weigh the words: a linear separation, whose distances are turned into odds by sentences that were left out."""
+def weigh_words(vectors: Floats, is_visible: Bools) -> Words:
+    """Weigh the words: a linear separation, whose distances are turned into odds by sentences that were left out.
+
+    Args:
+        vectors: of sentences, (N, D).
+        is_visible: whether each is about something visible, (N,), with at least _FOLDS of both kinds.
+    """
     fold = folds(is_visible, _FOLDS, seed=0)
     distances = np.empty(len(vectors))
     for number in range(_FOLDS):
@@ -148,7 +151,7 @@ def _words(vectors: Floats, is_visible: Bools) -> _Words:
         distances[held_out] = vectors[held_out] @ weights + bias
     (scale,), shift = logistic_regression(distances[:, None], is_visible, 1e-3)
     weights, bias = logistic_regression(vectors, is_visible, _PENALTY)
-    return _Words(weights * scale, float(bias * scale + shift), distances * scale + shift)
+    return Words(weights * scale, float(bias * scale + shift), distances * scale + shift)
 
 
 def _far_above(best: Floats, is_visible: Bools) -> float | None:
@@ -165,14 +168,12 @@ def _far_above(best: Floats, is_visible: Bools) -> float | None:
 
 def _chance_of(successes: int, trials: int, chance: float) -> float:
     """The probability of at least so many successes in independent trials."""
-    return sum(
-        comb(trials, number) * chance**number * (1 - chance) ** (trials - number)
-        for number in range(successes, trials + 1)
-    )
+    more = range(successes, trials + 1)
+    return float(sum(comb(trials, number) * chance**number * (1 - chance) ** (trials - number) for number in more))
 
 
 def _bandwidth(values: Floats) -> float:
     """Silverman's rule of thumb, as the scale of a logistic distribution; larger than 0."""
-    low, high = np.quantile(values, (0.25, 0.75))
-    width = 1.06 * min(float(values.std()), float(high - low) / 1.34) * len(values) ** -0.2
-    return max(width * np.sqrt(3) / np.pi, 1e-6)
+    low, high = np.quantile(values, (0.25, 0.75)).tolist()
+    width: float = 1.06 * min(float(values.std()), (high - low) / 1.34) / len(values) ** 0.2
+    return max(width * sqrt(3) / pi, 1e-6)

@@ -16,7 +16,8 @@ from vmr.retrieval.calibration.statistics import Floats, sigmoid
 Rule = Literal["words", "domain", "none"]
 
 VERSION = 1  # of the sentences and of how they are used: a calibration of another version is made again
-_WEIGHT_OF_WORDS = 2.0
+_AGAINST = 8.0  # words count if they make it so many times as likely that nothing visible is meant
+_POWER = 4.0
 GROWTH = 1.5  # an index is calibrated again when it has so many times the rows
 
 
@@ -158,8 +159,8 @@ def _unpacked(weights: str) -> Floats:
 def weighed(near: Floats, log_odds: Floats | float) -> Floats:
     """Lower matches of queries whose words speak against their being about something visible.
 
-    The odds of a match are multiplied by the square of the odds of the words, if these are below 1: words that speak
-    for it change nothing, since nearly all real queries have such words.
+    Nothing changes unless the odds of the words are below 1 to _AGAINST: nearly all real queries stay as they are. Then
+    the odds of the match are multiplied by (_AGAINST * odds) to the power of _POWER.
 
     Args:
         near: matches by the scores alone, in [0, 1].
@@ -168,7 +169,7 @@ def weighed(near: Floats, log_odds: Floats | float) -> Floats:
     Returns:
         Matches in [0, 1].
     """
-    odds = np.exp(_WEIGHT_OF_WORDS * np.clip(log_odds, -100.0, 0.0))
+    odds = np.exp(_POWER * np.clip(np.log(_AGAINST) + log_odds, -50.0, 0.0))
     lowered: Floats = near * odds / (near * odds + (1 - near))
     return lowered
 
