@@ -1,11 +1,13 @@
 """Networks that run without torch: the same results, whatever else is in the batch, and a cache that can be trusted."""
 
+import gc
 import logging
 import os
 import stat
 import subprocess
 import sys
 import tempfile
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,15 @@ def test_threads_share_a_network(run):
     once = run(inputs)
     with ThreadPoolExecutor(4) as pool:
         assert all(np.array_equal(result, once) for result in pool.map(run, [inputs] * 12))
+
+
+def test_a_network_that_nobody_uses_leaves_the_memory(cache):
+    run = open_network(network("small"), "cpu")
+    run([steps(3), steps(4)])
+    left = weakref.ref(run)
+    del run
+    gc.collect()
+    assert left() is None
 
 
 def test_the_second_time_it_comes_from_the_cache(cache, caplog):

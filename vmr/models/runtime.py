@@ -144,7 +144,7 @@ class _Graph:
         }
         self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), streams)
         self._results: dict[int, NDArray[np.float32]] = {}
-        self._queue.set_callback(self._take)
+        self._queue.set_callback(_taking(self._results))
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
@@ -154,8 +154,14 @@ class _Graph:
             self._queue.wait_all()
             return np.stack([self._results.pop(number) for number in range(len(inputs))])
 
-    def _take(self, request: Any, number: int) -> None:
-        self._results[number] = request.get_output_tensor(0).data[0].copy()
+
+def _taking(results: dict[int, NDArray[np.float32]]) -> Callable[[Any, int], None]:
+    """Return what takes a result. A method would keep its object, and the network, in memory for ever."""
+
+    def take(request: Any, number: int) -> None:
+        results[number] = request.get_output_tensor(0).data[0].copy()
+
+    return take
 
 
 class _Eager:
