@@ -1,16 +1,19 @@
 """Long videos are decoded in parts, and the result is the same whatever the number of processes is."""
 
 import os
+import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
 from tests.frame_encoders import Colours, one_by_one
 from tests.models import make_encoder, tiny_model
+from tests.patience import PATIENCE_S
 from tests.video_matrix import X264, Recipe, write_video
 from vmr.data.decoding import segments_job
 from vmr.data.decoding.options import DecodeOptions
@@ -30,7 +33,7 @@ PARTS = [(0.0, 6.0), (6.0, 12.0), (12.0, 18.0), (18.0, 24.0)]
 
 @pytest.fixture(autouse=True)
 def _short_parts(monkeypatch):
-    monkeypatch.setattr(segments_job, "PART_S", 6.0)
+    monkeypatch.setattr(segments_job, "PART_S", 6)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,9 @@ def decoded(paths, segmenter=WINDOWS, num_workers=1):
 
 def test_parts_follow_from_the_spans():
     assert parts_of([(0.0, 4.0), (5.9, 9.0), (6.0, 8.0), (19.0, 20.0), (0.0, 20.0)]) == [PARTS[0], PARTS[1], PARTS[3]]
-    assert parts_of([(700.0, 701.0)]) == [(696.0, 702.0)]
+    assert parts_of([(20.0, 21.0)]) == [(18.0, 24.0)]
+    windows = [(float(start_s), start_s + 2.0) for start_s in range(300)]
+    assert parts_of(windows) == [(19.0 * place, 19.0 * place + 19.0) for place in range(16)]  # few, and so longer
 
 
 def test_cuts_are_found_by_the_first_part_only(long):
@@ -142,6 +147,18 @@ def test_the_parts_of_a_video_come_before_the_next_video(long, short):
         DecodedVideo(long, 20, pytest.approx(20.0), width=192, height=112),
         DecodedVideo(short, 3, pytest.approx(2.4), width=192, height=112),
     ]
+
+
+def test_several_processes_decode_one_video(long):
+    with DecodePool(SPEC, WINDOWS, DecodeOptions(num_workers=2)) as pool:
+        items = pool.decode([long])
+        first = next(items)  # few are decoded in advance, so neither process can end before the other begins
+        end = time.monotonic() + PATIENCE_S
+        while len(psutil.Process().children()) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        rest = list(items)
+    assert sum(isinstance(item, DecodedSegment) for item in [first, *rest]) == 20
 
 
 @pytest.mark.parametrize("kind", ["damaged", "cut_off"])

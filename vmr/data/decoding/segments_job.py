@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
@@ -19,9 +20,10 @@ from vmr.data.decoding.segments import (
 )
 from vmr.errors import VmrError
 
-# A long video is decoded in parts of so many seconds, by as many processes as there are. It does not depend on their
-# number, so that vectors do not either. A part costs opening the file and seeking once more.
-PART_S = 300.0
+# A long video is decoded in parts of so many seconds, but in few of them, by as many processes as there are. It does
+# not depend on their number, so that vectors do not either. A part costs listing all packets of the file once more.
+PART_S = 300
+MAX_PARTS = 16
 
 
 class WorkerMessageError(Exception):
@@ -116,8 +118,9 @@ class SegmentsJob:
 
 def parts_of(spans: Sequence[Span]) -> list[Part]:
     """Return the parts in which the spans of a video are decoded, in order; no part is without a span."""
-    places = sorted({int(start_s // PART_S) for start_s, _ in spans})
-    return [(place * PART_S, (place + 1) * PART_S) for place in places]
+    part_s = float(max(PART_S, math.ceil(max(end_s for _, end_s in spans) / MAX_PARTS)))  # whole seconds are exact
+    places = sorted({int(start_s // part_s) for start_s, _ in spans})
+    return [(place * part_s, (place + 1) * part_s) for place in places]
 
 
 def serve_segments(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -139,7 +139,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._shown: dict[int, Frame] = {}  # the frames of the segment before, by their numbers
 
-    def decode(self, job: DecodeJob) -> Iterator[Decoded]:
+    def decode(self, job: DecodeJob) -> Generator[Decoded, None, None]:
         """Run a job in the process.
 
         Args:
