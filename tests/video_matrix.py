@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
@@ -115,10 +116,27 @@ RECIPES = {
 }
 
 
+@contextmanager
+def same_priority() -> Iterator[None]:
+    """A context after which this thread is scheduled as before.
+
+    For root, the AV1 encoder makes the thread that calls it a real-time one of the highest priority. All processes that
+    the tests start later would inherit that, and starve the others for minutes.
+    """
+    if not hasattr(os, "sched_getscheduler"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
 def write_video(path: Path, recipe: Recipe = RECIPES["h264_gop12"], height: int = HEIGHT, width: int = WIDTH) -> Path:
     """Write recipe.num_frames pictures, numbered from 0, to `path`."""
     pictures = (np.ascontiguousarray(recipe.stored(picture(n, height, width))) for n in range(recipe.num_frames))
-    with path.open("wb") as file:
+    with path.open("wb") as file, same_priority():
         target = str(path) if recipe.seekable else _WriteOnly(file)
         container_format = recipe.muxer if recipe.seekable else "matroska"
         with av.open(target, "w", format=container_format, options=recipe.muxing) as container:

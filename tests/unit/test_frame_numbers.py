@@ -1,5 +1,7 @@
 """Frame i is the i-th picture that a plain decode shows, however it is asked for, and whatever the file's times say."""
 
+import os
+
 import av
 import numpy as np
 import pytest
@@ -135,3 +137,10 @@ def test_a_file_with_right_times_is_reached_by_seeking(sources, kind):
         assert numbers(reader, [50, 3]) == [50, 3]
         decoder = reader._reader._decoder
         assert isinstance(decoder, SeekingDecoder) and decoder._keys_are_reliable
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="Linux only")
+def test_writing_test_files_makes_no_process_more_important(tmp_path):
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    write_video(tmp_path / "av1.mp4", RECIPES["av1"])
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before

@@ -213,7 +213,10 @@ def test_a_held_picture_stands_for_all_of_its_time():
 
 def test_a_video_shorter_than_a_window_has_a_finer_grid():
     # 2 s, 4 points: 0.25 s (frame 6, from 0.24 s on), 0.75 s (18), 1.25 s (31), 1.75 s (43)
-    assert on_grid([(0, 2)], STEADY[:50], 2.0, window_s=8.0) == [[6, 18, 31, 43]]
+    halves = on_grid([(0, 1), (1, 2)], STEADY[:50], 2.0, window_s=8.0)
+    assert halves == [[6, 6, 18, 18], [31, 31, 43, 43]]
+    # as a whole it is cut at frames 0, 12, 25, 37 and 50, and the middle of 0 to 11 is 5, as of a video without windows
+    assert on_grid([(0, 2)], STEADY[:50], 2.0, window_s=8.0) == [[5, 18, 30, 43]]
     assert on_grid([(0, 0.04)], [0.0], 0.04) == [[0] * 4]
 
 
@@ -241,12 +244,14 @@ def test_points_outside_a_window_are_not_taken():
     assert on_grid([(1.6, 2.2), (3.0, 3.0)]) == [[47] * 4, [75] * 4]  # no point: 1.9 s is in frame 47
 
 
-def test_a_frame_that_begins_at_a_grid_point_is_the_one_shown():
-    halves = np.arange(8) * 0.5
-    assert on_grid([(0, 4)], halves, 4.0) == [[1, 3, 5, 7]]
-    for late_s, first in ((1e-9, 1), (1e-3, 0)):
-        halves[1] = 0.5 + late_s
-        assert on_grid([(0, 4)], halves, 4.0) == [[first, 3, 5, 7]]
+def test_of_two_middle_frames_the_first_is_taken():
+    # two frames a second: the second of each begins at the grid point, so it is the first that is shown before
+    halves = np.arange(12) * 0.5
+    assert on_grid([(0, 4), (2, 6)], halves, 6.0) == [[0, 2, 4, 6], [4, 6, 8, 10]]
+    assert middle_indices(4, 8).tolist() == [0, 2, 4, 6]
+    for early_s, first in ((1e-9, 0), (1e-3, 1)):
+        halves[1] = 0.5 - early_s
+        assert on_grid([(0, 4)], halves, 6.0) == [[first, 2, 4, 6]]
 
 
 def test_grid_points_move_to_the_nearest_key_frame_in_the_window():

@@ -235,9 +235,11 @@ def grid_indices(
     """Choose frames for windows in time from one grid, so that windows that overlap share frames.
 
     A grid point stands at the middle of each step of min(window_s, duration_s) / num_frames seconds. It gives the frame
-    that is shown then. A window takes num_frames points at equal distances, each moved to the nearest grid point within
+    that is shown just before, so that at a constant rate a full window has the frames that `middle_indices` chooses of
+    it. A window takes num_frames points at equal distances, each moved to the nearest grid point within
     the window. So a full window that begins at a multiple of the step takes just its num_frames grid points, and a
-    shorter one takes some of them twice. A window without a grid point gives the frame that is shown at its middle.
+    shorter one takes some of them twice. A window without a grid point gives the frame that is shown at its middle. A
+    window that is all of a short video has the frames that `middle_indices` chooses of the video.
 
     Args:
         timestamps_s: when each frame is shown, in seconds, increasing, (video_length,), at least one.
@@ -264,9 +266,12 @@ def grid_indices(
     nearest = np.ceil((equal - _ROUNDING_S) / step_s - 1)
     first = np.ceil((starts - _ROUNDING_S) / step_s - 0.5)
     last = np.ceil((ends - _ROUNDING_S) / step_s - 0.5) - 1
-    times_s = np.where(first <= last, (np.clip(nearest, first, last) + 0.5) * step_s, (starts + ends) / 2)
+    points_s = (np.clip(nearest, first, last) + 0.5) * step_s - 2 * _ROUNDING_S
+    times_s = np.where(first <= last, points_s, (starts + ends) / 2)
     if keys is None:
-        return shown_at(timestamps_s, times_s)
+        frames = shown_at(timestamps_s, times_s)
+        is_all = (starts <= 0) & (ends >= duration_s) & (duration_s <= window_s + _ROUNDING_S)
+        return np.where(is_all, middle_indices(num_frames, len(timestamps_s)), frames)
     taken = [_nearest_keys(timestamps_s, keys, *pair) for pair in zip(times_s, windows, strict=True)]
     return np.array(taken, np.int64).reshape(-1, num_frames)
 
