@@ -20,13 +20,13 @@ from vmr.checks import check_paths, check_type
 from vmr.cpus import let_threads_sleep
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
+from vmr.data.decoding.segments import FrameSpec, Segmenter
 from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure, damage_failure
 from vmr.errors import ModelError, VideoError, VmrError
 from vmr.hashes import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
-from vmr.retrieval.embedding.pipeline import EmbeddedVideo, Pipeline
+from vmr.retrieval.embedding.pipeline import EmbeddedVideo, Pipeline, Reached
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.reranking.token_files import TokenSpool
@@ -188,11 +188,12 @@ def _embed_missing(
     messages: Iterable[Decoded], results: Sequence[_EncoderResults], at: At | None = None
 ) -> Iterator[DecodedVideo | DecodeFailure]:
     """Embed what is decoded, with every encoder that lacks it; yield the end of each video."""
-    pipeline = Pipeline(results)
+    pipeline, reached = Pipeline(results), Reached()
     for message in messages:
         yield from pipeline.add(message)
-        if at is not None and isinstance(message, DecodedSegment):
-            at(message.path, message.end_s)
+        seconds = reached.seconds(message)
+        if at is not None and seconds is not None:
+            at(message.path, seconds)
     yield from pipeline.flush()
 
 

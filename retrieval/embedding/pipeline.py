@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.segments import DecodedSegment, Frame
-from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure
+from vmr.data.decoding.segments import DecodedSegment, Frame, Part
+from vmr.data.decoding.worker_process import Decoded, DecodedPart, DecodedVideo, DecodeFailure
 from vmr.data.remark import Remark
 from vmr.models.encoder import Encoder, FrameEncoder, Matcher
 from vmr.retrieval.reranking.token_files import TokenSpool
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # Segments of one video that are embedded together, where the encoder takes all frames of a segment together. Such
-# batches never mix videos, so a video's vectors are identical to the last bit whichever other videos are decoded at the
-# same time.
+# batches never mix videos, nor parts of a video, so a video's vectors are identical to the last bit whichever others
+# are decoded at the same time.
 BATCH_SEGMENTS = 16
 
 Vectors = NDArray[np.float32]
+_FrameKey = tuple[Part, int]  # a part of a video, and the number of a frame in it
 
 
 @dataclass(frozen=True)
@@ -99,9 +100,12 @@ class Pipeline:
             self._videos[message.path].add(message)
         elif isinstance(message, DecodedVideo):
             self._videos[message.path].end(message)
+        elif isinstance(message, DecodedPart):
+            if message.path in self._videos:
+                self._videos[message.path].end_part(message.part)
         else:
             self._drop(self._videos.pop(message.path, None))
-            return [message]
+            return [message] if isinstance(message, DecodeFailure) else []
         return self._finished()
 
     def flush(self) -> list[DecodedVideo | DecodeFailure]:
@@ -112,16 +116,16 @@ class Pipeline:
         return self._finished()
 
     def _begin(self, path: str) -> _Video:
-        parts: list[tuple[Results, _FrameVectors | _SegmentVectors]] = []
+        encoders: list[tuple[Results, _FrameVectors | _SegmentVectors]] = []
         for result, batch in zip(self._results, self._batches, strict=True):
             if result.lacks(path):
-                parts.append((result, _SegmentVectors(result) if batch is None else _FrameVectors(batch)))
-        return _Video(parts)
+                encoders.append((result, _SegmentVectors(result) if batch is None else _FrameVectors(batch)))
+        return _Video(encoders)
 
     def _drop(self, video: _Video | None) -> None:
-        for _, part in [] if video is None else video.parts:
-            if isinstance(part, _FrameVectors):
-                part.batch.drop(part)
+        for _, vectors in [] if video is None else video.encoders:
+            if isinstance(vectors, _FrameVectors):
+                vectors.batch.drop(vectors)
 
     def _finished(self) -> list[DecodedVideo | DecodeFailure]:
         ends: list[DecodedVideo | DecodeFailure] = []
@@ -138,31 +142,33 @@ class Pipeline:
 class _Video:
     """A video under way, for all encoders that lack it."""
 
-    parts: list[tuple[Results, _FrameVectors | _SegmentVectors]]
+    encoders: list[tuple[Results, _FrameVectors | _SegmentVectors]]
     spans: list[tuple[float, float]] = field(default_factory=list)
     ended: DecodedVideo | None = None
 
     def add(self, segment: DecodedSegment) -> None:
         self.spans.append((segment.start_s, segment.end_s))
-        for _, part in self.parts:
-            part.add(segment)
+        for _, vectors in self.encoders:
+            vectors.add(segment)
+
+    def end_part(self, part: Part) -> None:
+        for _, vectors in self.encoders:
+            vectors.end_part(part)
 
     def end(self, end: DecodedVideo) -> None:
         self.ended = end
-        for _, part in self.parts:
-            part.end()
+        for _, vectors in self.encoders:
+            vectors.end()
 
     @property
     def is_done(self) -> bool:
-        return self.ended is not None and all(part.num_waiting == 0 for _, part in self.parts)
+        return self.ended is not None and all(vectors.num_waiting == 0 for _, vectors in self.encoders)
 
     def keep(self, end: DecodedVideo) -> None:
         order = sorted(range(len(self.spans)), key=self.spans.__getitem__)
         spans = tuple(self.spans[place] for place in order)
-        for result, part in self.parts:
-            vectors, tokens = part.vectors()
-            if list(spans) != self.spans:
-                vectors, tokens = vectors[order], _reordered(tokens, order)
+        for result, each in self.encoders:
+            vectors, tokens = each.vectors(order)
             result.keep(EmbeddedVideo(end.path, spans, vectors, end.remarks, end.width, end.height), tokens)
 
 
@@ -181,27 +187,37 @@ class _SegmentVectors:
     def __init__(self, result: Results) -> None:
         self._encoder = result.encoder
         self._matcher = result.encoder if result.with_tokens and isinstance(result.encoder, Matcher) else None
-        self._waiting: list[NDArray[np.uint8]] = []
+        self._waiting: dict[Part, list[tuple[int, NDArray[np.uint8]]]] = {}  # with the places of the segments
+        self._num_segments = 0
+        self._embedded: list[int] = []  # their places, in the order in which they were embedded
         self._vectors: list[Vectors] = []
         self._tokens = None if self._matcher is None else result.new_tokens()
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        return sum(map(len, self._waiting.values()))
 
     def add(self, segment: DecodedSegment) -> None:
-        self._waiting.append(segment.video)
-        if len(self._waiting) == BATCH_SEGMENTS:
-            self.end()
+        waiting = self._waiting.setdefault(segment.part, [])
+        waiting.append((self._num_segments, segment.video))
+        self._num_segments += 1
+        if len(waiting) == BATCH_SEGMENTS:
+            self.end_part(segment.part)
 
     def end(self) -> None:
         """Embed what waits."""
+        for part in list(self._waiting):
+            self.end_part(part)
+
+    def end_part(self, part: Part) -> None:
+        """Embed what waits of a part of the video."""
         import torch
 
-        if not self._waiting:
+        waiting = self._waiting.pop(part, None)
+        if not waiting:
             return
-        batch = torch.from_numpy(np.stack(self._waiting))  # (b, T, 3, S, S)
-        self._waiting.clear()
+        self._embedded += [place for place, _ in waiting]
+        batch = torch.from_numpy(np.stack([frames for _, frames in waiting]))  # (b, T, 3, S, S)
         if self._matcher is None or self._tokens is None:
             self._vectors.append(_array(self._encoder.encode_video(batch)))
             return
@@ -209,9 +225,12 @@ class _SegmentVectors:
         self._vectors.append(_array(features.vectors))
         self._tokens.append(_array(features.tokens))
 
-    def vectors(self) -> tuple[Vectors, TokenSpool | list[Vectors] | None]:
-        """The vectors (S, D), and the tokens if they are wanted."""
-        return np.concatenate(self._vectors), self._tokens
+    def vectors(self, order: Sequence[int]) -> tuple[Vectors, TokenSpool | list[Vectors] | None]:
+        """The vectors (S, D), and the tokens if they are wanted, in this order of the segments' places."""
+        vectors, rows = np.concatenate(self._vectors), np.argsort(self._embedded)[order].tolist()
+        if rows == sorted(rows):
+            return vectors, self._tokens
+        return vectors[rows], _reordered(self._tokens, rows)
 
 
 class _FrameVectors:
@@ -219,26 +238,31 @@ class _FrameVectors:
 
     def __init__(self, batch: _FrameBatch) -> None:
         self.batch = batch
-        self.features: dict[int, Vectors] = {}  # number of a frame -> (F,)
+        self.features: dict[_FrameKey, Vectors] = {}  # of a frame, (F,)
         self.num_waiting = 0
-        self._given: set[int] = set()
-        self._segments: list[tuple[int, ...]] = []
+        self._given: set[_FrameKey] = set()
+        self._segments: list[list[_FrameKey]] = []
 
     def add(self, segment: DecodedSegment) -> None:
-        self._segments.append(segment.numbers)
-        for number, frame in zip(segment.numbers, segment.frames, strict=True):
-            if number not in self._given:
-                self._given.add(number)
-                self.batch.add(self, number, frame)
+        keys = [(segment.part, number) for number in segment.numbers]
+        self._segments.append(keys)
+        for key, frame in zip(keys, segment.frames, strict=True):
+            if key not in self._given:
+                self._given.add(key)
+                self.batch.add(self, key, frame)
+
+    def end_part(self, part: Part) -> None:
+        """Nothing more of this part comes."""
 
     def end(self) -> None:
         """Nothing more comes. What waits is encoded with frames of other videos."""
 
-    def vectors(self) -> tuple[Vectors, None]:
-        """The vectors (S, D)."""
+    def vectors(self, order: Sequence[int]) -> tuple[Vectors, None]:
+        """The vectors (S, D), in this order of the segments' places."""
         pool = self.batch.encoder.pool_frames
         # Each segment by itself, because a product of matrices may depend on their number in the last bit.
-        pooled = [pool(np.stack([self.features[number] for number in numbers])[None]) for numbers in self._segments]
+        segments = [self._segments[place] for place in order]
+        pooled = [pool(np.stack([self.features[key] for key in keys])[None]) for keys in segments]
         return np.concatenate(pooled), None
 
 
@@ -247,10 +271,10 @@ class _FrameBatch:
 
     def __init__(self, encoder: FrameEncoder) -> None:
         self.encoder = encoder
-        self._waiting: list[tuple[_FrameVectors, int, Frame]] = []
+        self._waiting: list[tuple[_FrameVectors, _FrameKey, Frame]] = []
 
-    def add(self, video: _FrameVectors, number: int, frame: Frame) -> None:
-        self._waiting.append((video, number, frame))
+    def add(self, video: _FrameVectors, key: _FrameKey, frame: Frame) -> None:
+        self._waiting.append((video, key, frame))
         video.num_waiting += 1
         if len(self._waiting) == self.encoder.frames_at_once:
             self.encode()
@@ -264,9 +288,32 @@ class _FrameBatch:
         if not waiting:
             return
         features = self.encoder.encode_frames(np.stack([frame for _, _, frame in waiting]))
-        for (video, number, _), row in zip(waiting, features, strict=True):
-            video.features[number] = row
+        for (video, key, _), row in zip(waiting, features, strict=True):
+            video.features[key] = row
             video.num_waiting -= 1
+
+
+class Reached:
+    """How far videos are that are decoded in parts: the seconds that are done, over all parts of each."""
+
+    def __init__(self) -> None:
+        self._done_s: dict[str, dict[Part, float]] = {}
+        self._most_s: dict[str, float] = {}
+
+    def seconds(self, message: Decoded) -> float | None:
+        """Take each message; return how many seconds of its video are done if it is a segment. They never decrease."""
+        path = message.path
+        if isinstance(message, DecodedSegment):
+            start_s, stop_s = message.part
+            done_s = self._done_s.setdefault(path, {})
+            done_s[message.part] = max(done_s.get(message.part, 0.0), min(message.end_s, stop_s) - start_s)
+            self._most_s[path] = max(self._most_s.get(path, 0.0), sum(done_s.values()))
+            return self._most_s[path]
+        if not isinstance(message, DecodedPart):
+            self._done_s.pop(path, None)
+        if isinstance(message, DecodedVideo | DecodeFailure):
+            self._most_s.pop(path, None)
+        return None
 
 
 def _array(tensor: Tensor) -> Vectors:

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from vmr.checks import check_paths, real_number
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, VideoFacts
-from vmr.data.decoding.worker_process import Decoded, DecodeFailure
+from vmr.data.decoding.segments import FrameSpec, VideoFacts
+from vmr.data.decoding.worker_process import Decoded, DecodedVideo, DecodeFailure
 from vmr.data.discovery.probe import probe_durations
 from vmr.errors import VmrError
 from vmr.memory import peak_bytes
 from vmr.models.encoder import Encoder
 from vmr.retrieval.embed import let_torch_threads_sleep
-from vmr.retrieval.embedding.pipeline import BATCH_SEGMENTS, EmbeddedVideo, Pipeline
+from vmr.retrieval.embedding.pipeline import BATCH_SEGMENTS, EmbeddedVideo, Pipeline, Reached
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.schema import PAGE_BYTES
 from vmr.retrieval.updating.keeping import tokens_of_window
@@ -245,19 +245,19 @@ class _Sample:
 
     def _embedded(self, messages: Iterator[Decoded]) -> Iterator[tuple[str, float]]:
         """Embed as in a build; yield a video, and how far it is, after each `BATCH_SEGMENTS` windows and at its end."""
-        pipeline = Pipeline([_Unkept(encoder) for encoder in self.encoders])
-        waiting: dict[str, list[float]] = {}  # path -> where windows end
+        pipeline, reached = Pipeline([_Unkept(encoder) for encoder in self.encoders]), Reached()
+        waiting: dict[str, list[float]] = {}  # path -> how far it is after each window
         for message in messages:
             pipeline.add(message)
             if isinstance(message, DecodeFailure):
                 waiting.pop(message.path, None)
                 self.failures.append(message)
-            elif isinstance(message, DecodedSegment):
+            elif (seconds := reached.seconds(message)) is not None:
                 windows = waiting.setdefault(message.path, [])
-                windows.append(message.end_s)
+                windows.append(seconds)
                 if len(windows) == BATCH_SEGMENTS:
                     yield message.path, max(waiting.pop(message.path))
-            elif rest := waiting.pop(message.path, []):
+            elif isinstance(message, DecodedVideo) and (rest := waiting.pop(message.path, [])):
                 pipeline.flush()
                 yield message.path, max(rest)
 

@@ -98,6 +98,7 @@ def test_a_job_as_json():
         "reader": "pyav",
         "whole": False,
         "needs_cuts": False,
+        "known": None,
     }
     assert SegmentsJob("a.mp4", SPEC, segmenter=ShotWindows(8.0)).request()["needs_cuts"] is True
     assert SegmentsJob("a.mp4", FrameSpec(3, 56), "decord").request()["whole"] is True

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-import vmr
+from tests.frame_encoders import Colours, one_by_one
 from tests.models import make_encoder, tiny_model
 from tests.paths import REPOSITORY
 from tests.video_matrix import X264, Recipe, picture, write_video
@@ -25,48 +25,12 @@ ONE_WORKER = DecodeOptions(num_workers=1)
 WINDOWS = WithWholeVideo(FixedWindows(0.8, 0.4))
 
 
-class Colours:
-    """The mean and the spread of the colours of frames; it notes how many frames it was given at a time."""
-
-    name, about, embed_dim, fingerprint = "colours", "a test", 6, "c" * 16
-    preprocess = vmr.Preprocess(4, 32, "stretch", *([0.5] * 3,) * 2)
-    frames_at_once = 5
-
-    def __init__(self):
-        self.batches = []
-
-    def encode_frames(self, frames):
-        self.batches.append(len(frames))
-        pixels = frames.reshape(len(frames), 3, -1).astype(np.float64) / 255
-        return np.concatenate([pixels.mean(axis=2), pixels.std(axis=2)], axis=1).astype(np.float32)
-
-    def pool_frames(self, features):
-        means = features.mean(axis=1)
-        return means / np.linalg.norm(means, axis=1, keepdims=True)
-
-    def encode_video(self, video):
-        features = self.encode_frames(video.numpy().reshape(-1, *video.shape[2:]))
-        return torch.from_numpy(self.pool_frames(features.reshape(*video.shape[:2], -1)))
-
-    def encode_text(self, texts):
-        return torch.ones(len(texts), 6) / 6**0.5
-
-
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
     """Videos of 2.4, 1.2 and 3.6 s."""
     folder = tmp_path_factory.mktemp("videos")
     lengths = {"a.mp4": 60, "b.mp4": 30, "c.mp4": 90}
     return [write_video(folder / name, Recipe(options=X264, num_frames=length)) for name, length in lengths.items()]
-
-
-def one_by_one(path, encoder, segmenter, **frames):
-    """The vectors of segments that are encoded one by one, each from all of its frames."""
-    segments = list(read_segments(path, frame_spec(encoder, **frames), segmenter))
-    vectors = [encoder.encode_video(torch.from_numpy(segment.video)[None]).numpy() for segment in segments]
-    spans = [(segment.start_s, segment.end_s) for segment in segments]
-    order = sorted(range(len(spans)), key=spans.__getitem__)
-    return sorted(spans), np.concatenate(vectors)[order]
 
 
 def test_each_frame_is_encoded_once_and_vectors_are_those_of_windows_one_by_one(videos):

@@ -67,6 +67,7 @@ class DecordReader:
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
         remarks: none; this reader does not notice damage.
+        is_sound: true, for the same reason.
 
     Raises:
         VideoError: the file cannot be read.
@@ -74,6 +75,7 @@ class DecordReader:
     """
 
     remarks: tuple[Remark, ...] = ()
+    is_sound = True
 
     def __init__(self, path: str, num_threads: int = 1) -> None:
         VideoFile(path, num_threads).close()  # raises an error of one line if the file is no video
@@ -125,6 +127,7 @@ class TorchCodecReader:
         height: of the upright picture, in pixels.
         width: of the upright picture, in pixels.
         remarks: none; this reader does not notice damage.
+        is_sound: true, for the same reason.
 
     Raises:
         VideoError: the file cannot be read.
@@ -132,6 +135,7 @@ class TorchCodecReader:
     """
 
     remarks: tuple[Remark, ...] = ()
+    is_sound = True
 
     def __init__(self, path: str, num_threads: int = 1, device: str = "cpu") -> None:
         file, scan = open_and_scan(path, num_threads)  # also raises an error of one line if the file is no video

@@ -6,15 +6,24 @@ import contextlib
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from types import TracebackType
 
 from vmr.cpus import num_cpus
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.other_readers import check_reader
-from vmr.data.decoding.segments import DecodedSegment, FrameSpec, Segmenter
+from vmr.data.decoding.segments import WHOLE, DecodedSegment, FrameSpec, Part, Segmenter
 from vmr.data.decoding.segments_job import SegmentsJob
-from vmr.data.decoding.worker_process import Decoded, WorkerProcess
+from vmr.data.decoding.worker_process import (
+    Decoded,
+    DecodedPart,
+    DecodedVideo,
+    DecodeFailure,
+    DecodeRestart,
+    WorkerProcess,
+)
 from vmr.errors import VmrError
 from vmr.memory import format_bytes, peak_bytes
 
@@ -63,14 +72,16 @@ class DecodePool:
         """Decode videos.
 
         A path that is given twice is decoded once. Only a few segments are decoded in advance. Leaving the loop early
-        stops the decoding.
+        stops the decoding. A long video is decoded in parts, at the same time; they do not depend on the number of
+        workers.
 
         Args:
             paths: videos or pictures.
 
         Yields:
-            The segments of each file in order, followed by one `DecodedVideo` or `DecodeFailure` for the file. Files
-            come in any order, and their segments may alternate.
+            The segments of each file, followed by one `DecodedVideo` or `DecodeFailure` for the file. Files and parts
+            of a file come in any order, and their segments may alternate; those of a part are in order, and a
+            `DecodedPart` follows them unless the file ends. After a `DecodeRestart`, what came of the file is void.
 
         Raises:
             VmrError: a worker cannot start, this pool is decoding already, or it is closed while it decodes.
@@ -83,11 +94,10 @@ class DecodePool:
         remaining = len(jobs)
         try:
             while remaining:
-                item = run.results.get()
-                if isinstance(item, BaseException):
-                    raise item
-                remaining -= not isinstance(item, DecodedSegment)
-                yield item
+                item = run.next_item()
+                if item is not None:
+                    remaining -= isinstance(item, DecodedVideo | DecodeFailure)
+                    yield item
         finally:
             run.stop(kill=remaining > 0)
             self._run = None
@@ -166,30 +176,110 @@ def _affordable(wanted: int, spec: FrameSpec, memory_bytes: int | None) -> int:
 
 
 class _Run:
-    """One call of `DecodePool.decode`. Each worker has a thread, which takes jobs from one queue and fills another."""
+    """One call of `DecodePool.decode`. Each worker has a thread, which takes jobs from one queue and fills another.
+
+    The thread that iterates puts the parts of a video together, so that nothing of a video comes after its end.
+    """
 
     def __init__(self, jobs: list[SegmentsJob], workers: list[WorkerProcess], memory_bytes: int | None) -> None:
-        self.results: queue.Queue[Decoded | BaseException] = queue.Queue(maxsize=_SEGMENTS_WAITING * len(workers))
-        self._jobs: queue.SimpleQueue[SegmentsJob] = queue.SimpleQueue()
-        for job in jobs:
-            self._jobs.put(job)
+        self._results: queue.Queue[tuple[SegmentsJob, Decoded] | BaseException] = queue.Queue(
+            maxsize=_SEGMENTS_WAITING * len(workers)
+        )
+        self._jobs = deque(replace(job, share=self._share) for job in jobs)
+        self._jobs_changed = threading.Condition()
+        self._parts: dict[str, list[Part]] = {}  # of videos that are decoded in parts
+        self._ends: dict[str, dict[Part, DecodedVideo]] = {}
+        self._over: set[str] = set()
+        self._undivided: set[str] = set()  # that must be decoded as a whole
         self._stopped = threading.Event()
         self._memory_bytes = memory_bytes
-        self._workers = workers[: len(jobs)]
+        can_divide = any(job.segmenter is not None for job in jobs)
+        self._workers = workers if can_divide else workers[: len(jobs)]
         self._running, self._lock = len(self._workers), threading.Lock()
         self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
         for thread in self._threads:
             thread.start()
 
+    def next_item(self) -> Decoded | None:
+        """Wait for what comes next; None if it is of no use.
+
+        Raises:
+            BaseException: whatever a thread raised.
+        """
+        result = self._results.get()
+        if isinstance(result, BaseException):
+            raise result
+        job, item = result
+        if not self._is_wanted(job):
+            return None
+        if isinstance(item, DecodedVideo):
+            return self._end_part(job, item)
+        if isinstance(item, DecodedSegment):
+            part = self._part_of(job)
+            return item if part == WHOLE else replace(item, part=part)
+        if isinstance(item, DecodeFailure):
+            self._over.add(job.path)
+        else:
+            self._undivided.add(job.path)
+            self._ends.pop(job.path, None)
+        again = [replace(job, share=None, known=None)] if isinstance(item, DecodeRestart) else []
+        with self._jobs_changed:
+            others = [other for other in self._jobs if other.path != job.path]
+            self._jobs = deque([*again, *others])
+            self._jobs_changed.notify_all()
+        return item
+
+    def _end_part(self, job: SegmentsJob, end: DecodedVideo) -> DecodedPart | DecodedVideo:
+        """Note the end of a part of a video, and return it, or the end of the video if it is the last one to end."""
+        path, part = job.path, self._part_of(job)
+        ends = self._ends.setdefault(path, {})
+        ends[part] = end
+        if part != WHOLE and len(ends) < len(self._parts[path]):
+            return DecodedPart(path, part)
+        self._over.add(path)
+        in_order = [ends[each] for each in sorted(self._ends.pop(path))]
+        return DecodedVideo(
+            path,
+            sum(each.num_segments for each in in_order),
+            max(each.duration_s for each in in_order),
+            tuple(dict.fromkeys(remark for each in in_order for remark in each.remarks)),
+            end.width,
+            end.height,
+        )
+
+    def _part_of(self, job: SegmentsJob) -> Part:
+        """The part of a video that a job decodes."""
+        if job.share is None or job.path not in self._parts:
+            return WHOLE
+        return self._parts[job.path][0] if job.known is None else job.known["part"]
+
+    def _is_wanted(self, job: SegmentsJob) -> bool:
+        is_void = job.share is not None and job.path in self._undivided
+        return not (is_void or job.path in self._over or self._stopped.is_set())
+
+    def _share(self, first: Part, jobs: list[SegmentsJob]) -> None:
+        """Take the jobs of the further parts of a video; they come before other videos."""
+        with self._jobs_changed:
+            self._parts[jobs[0].path] = [first, *(job.known["part"] for job in jobs if job.known is not None)]
+            self._jobs.extendleft(reversed(jobs))
+            self._jobs_changed.notify_all()
+
     def _feed(self, worker: WorkerProcess) -> None:
         try:
-            while not self._stopped.is_set() and not self._is_too_many(worker):
-                for item in worker.decode(self._jobs.get_nowait()):
-                    self._put(item)
-        except queue.Empty:
-            return
+            while not self._is_too_many(worker) and (job := self._next_job()) is not None:
+                with contextlib.closing(worker.decode(job)) as items:
+                    for item in items:
+                        self._put((job, item))
+                        if isinstance(item, DecodedSegment) and not self._is_wanted(job):  # another part has failed
+                            break
         except BaseException as error:  # raised again in the thread that iterates; here it would be lost
             self._put(error)
+
+    def _next_job(self) -> SegmentsJob | None:
+        """Wait for a job, which another one may give away; None when the run is over."""
+        with self._jobs_changed:
+            self._jobs_changed.wait_for(lambda: self._jobs or self._stopped.is_set())
+            return None if self._stopped.is_set() else self._jobs.popleft()
 
     def _is_too_many(self, worker: WorkerProcess) -> bool:
         """Whether a worker was ended because the processes use more memory than they may, and another one goes on."""
@@ -203,19 +293,20 @@ class _Run:
             worker.end()
             return True
 
-    def _put(self, item: Decoded | BaseException) -> None:
+    def _put(self, result: tuple[SegmentsJob, Decoded] | BaseException) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self.results.put(item, timeout=0.1)
+                self._results.put(result, timeout=0.1)
                 return
 
     def stop(self, kill: bool) -> None:
         """Wait until the threads have ended; with `kill`, kill their workers, so that they end at once."""
-        if kill:
-            self._stopped.set()
+        self._stopped.set()
+        with self._jobs_changed:
+            self._jobs_changed.notify_all()
         join_threads(self._threads, self._workers, kill)
         if kill:  # another thread may be waiting for results
             with contextlib.suppress(queue.Empty):
                 while True:
-                    self.results.get_nowait()
-            self.results.put(VmrError("the pool was closed while it was decoding"))
+                    self._results.get_nowait()
+            self._results.put(VmrError("the pool was closed while it was decoding"))

@@ -8,6 +8,7 @@ spans that overlap share frames. Each frame has a number in its video and is dec
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ _SPANS_AT_ONCE = 4  # so that the first of them are embedded while the next are 
 
 Span = tuple[float, float]
 """Start and end of a segment, in seconds from the video's first frame."""
+
+Part = tuple[float, float]
+"""A part of a long video, which is decoded as a job of its own: the spans that begin in [start, stop), in seconds."""
+
+WHOLE: Part = (0.0, math.inf)
 
 Frame = NDArray[np.uint8]
 """RGB in [0, 255], (3, size, size)."""
@@ -61,7 +67,8 @@ class Segmenter(Protocol):
 
     A segmenter may have two attributes more. `window_s` is the length of a full span in seconds, which the grid of
     frames follows; without it, that is the longest span. `needs_cuts` says whether `VideoFacts.cuts_s` is wanted; to
-    find the cuts, all frames are decoded.
+    find the cuts, all frames are decoded. In a decoding process it may also have a `part` of the video, to which
+    `read_segments` keeps.
     """
 
     @property
@@ -136,6 +143,7 @@ class DecodedSegment:
         frames: T frames in order, uint8 RGB in [0, 255], (3, size, size).
         numbers: the number of each among the distinct frames of the video, from 0: segments that overlap share some,
             and a frame that is given several times has one number.
+        part: the part of the video that it belongs to; each part numbers its frames by itself.
     """
 
     path: str
@@ -143,6 +151,7 @@ class DecodedSegment:
     end_s: float
     frames: tuple[Frame, ...]
     numbers: tuple[int, ...]
+    part: Part = WHOLE
 
     @property
     def video(self) -> NDArray[np.uint8]:
@@ -158,11 +167,13 @@ class FileEnd:
         remarks: what was noticed, see `VideoReader.remarks`.
         width: in pixels, upright; 0 if it was not looked at.
         height: in pixels, upright.
+        is_unsound: whether this was a part of a file that must be decoded as a whole; it was not read to its end.
     """
 
     remarks: tuple[Remark, ...] = ()
     width: int = 0
     height: int = 0
+    is_unsound: bool = False
 
 
 Segments = Generator[DecodedSegment, None, FileEnd]
@@ -180,6 +191,9 @@ def read_segments(
 
     While a picture is held for long, spans may show nothing new: no frame begins in them, or none that the span before
     did not show. They are left out.
+
+    A part of a video is read only while `VideoReader.is_sound`: what is known about other files changes on the way, and
+    parts would not fit together.
 
     Args:
         path: a video; a still picture is one segment, which repeats the picture.
@@ -199,10 +213,7 @@ def read_segments(
     path = os.fspath(path)
     if path.lower().endswith(IMAGE_SUFFIXES):
         with contextlib.suppress(NotAStillError):  # a video may have any name
-            picture = Frames(path, read_still(path))
-            (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
-            yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
-            return FileEnd((), picture.width, picture.height)
+            return (yield from _read_picture(path, spec))
     video = VideoReader(path, reader)  # with one thread: several repair damage in another way, and not in one way only
     try:
         frames = DistinctFrames(spec.resize, spec.size, spec.skip_still)
@@ -211,10 +222,15 @@ def read_segments(
         except VideoError:  # whoever looks for cuts reads all frames
             video = _counted(video, reader)
             spans, window_s = _spans_of(video, segmenter)
-        for group, later in _groups(spans):
+        part: Part = getattr(segmenter, "part", WHOLE)
+        for group, later in _groups([span for span in spans if part[0] <= span[0] < part[1]]):
             try:
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
+                if part != WHOLE and not video.is_sound:
+                    return FileEnd(is_unsound=True)
             except VideoError:
+                if part != WHOLE:
+                    return FileEnd(is_unsound=True)
                 video = _counted(video, reader)
                 frames.forget_all()
                 taken = frames.take(video, _indices(video, spec, segmenter, group, window_s))
@@ -224,6 +240,13 @@ def read_segments(
         return FileEnd(video.remarks, video.width, video.height)
     finally:
         video.close()
+
+
+def _read_picture(path: str, spec: FrameSpec) -> Segments:
+    picture = Frames(path, read_still(path))
+    (square,) = square_frames(picture, spec.resize, spec.size, np.zeros(1, np.int64))
+    yield DecodedSegment(path, 0.0, 0.0, (square,) * spec.num_frames, (0,) * spec.num_frames)
+    return FileEnd((), picture.width, picture.height)
 
 
 def _counted(video: VideoReader, reader: str) -> VideoReader:

@@ -43,6 +43,10 @@ class FrameReader(Protocol):
     def remarks(self) -> tuple[Remark, ...]:
         """See `VideoReader.remarks`."""
 
+    @property
+    def is_sound(self) -> bool:
+        """See `VideoReader.is_sound`."""
+
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """Decode frames.
 
@@ -126,6 +130,11 @@ class VideoReader:
         If a damaged frame was read, the whole file is decoded to say how much of it is damaged.
         """
         return self._reader.remarks
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no frame that was read so far is damaged, and each was found without decoding the whole file."""
+        return self._reader.is_sound
 
     def frames_at(
         self,

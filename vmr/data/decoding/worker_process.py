@@ -15,14 +15,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import numpy as np
 
-from vmr.data.decoding.segments import DecodedSegment, Frame
+from vmr.data.decoding.segments import DecodedSegment, Frame, Part
 from vmr.data.decoding.segments_job import WorkerMessageError
 from vmr.data.remark import Remark
 from vmr.errors import VmrError
@@ -90,7 +90,31 @@ class DecodeFailure:
     is_damage: bool = False
 
 
-Decoded = DecodedSegment | DecodedVideo | DecodeFailure
+@dataclass(frozen=True)
+class DecodedPart:
+    """The end of a part of a video: its segments have been delivered, and those of other parts not yet.
+
+    Attributes:
+        path: the video.
+        part: the part.
+    """
+
+    path: str
+    part: Part
+
+
+@dataclass(frozen=True)
+class DecodeRestart:
+    """A video must be decoded as a whole: all its segments come again, from the first on.
+
+    Attributes:
+        path: the video.
+    """
+
+    path: str
+
+
+Decoded = DecodedSegment | DecodedPart | DecodeRestart | DecodedVideo | DecodeFailure
 
 
 def damage_failure(path: str, remarks: Sequence[Remark]) -> DecodeFailure | None:
@@ -115,14 +139,15 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._shown: dict[int, Frame] = {}  # the frames of the segment before, by their numbers
 
-    def decode(self, job: DecodeJob) -> Iterator[Decoded]:
+    def decode(self, job: DecodeJob) -> Generator[Decoded, None, None]:
         """Run a job in the process.
 
         Args:
             job: the job.
 
         Yields:
-            The segments of the file, and at the end one `DecodedVideo` or `DecodeFailure`.
+            The segments of the file, and at the end one `DecodedVideo`, `DecodeFailure` or, for a part of a video,
+            `DecodeRestart`.
 
         Raises:
             VmrError: the process cannot be started.
@@ -138,7 +163,7 @@ class WorkerProcess:
                     item = self._next_item(job)
                 if item is not None:
                     yield item
-                if isinstance(item, DecodedVideo | DecodeFailure):
+                if isinstance(item, DecodedVideo | DecodeFailure | DecodeRestart):
                     return
         except (OSError, _WorkerLostError, WorkerMessageError) as error:
             self.end()
@@ -195,6 +220,8 @@ class WorkerProcess:
         try:
             if header["kind"] == "failure":
                 return DecodeFailure(path, str(header["reason"]))
+            if header["kind"] == "video" and header["is_unsound"]:
+                return DecodeRestart(path)
             if header["kind"] == "video":
                 remarks = tuple(from_json(Remark, remark, "") for remark in header["remarks"])
                 counts = {name: int(header[name]) for name in ("num_segments", "width", "height")}

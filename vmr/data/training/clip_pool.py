@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import join_threads, start_workers
 from vmr.data.decoding.segments import DecodedSegment
-from vmr.data.decoding.worker_process import DecodeFailure, WorkerProcess, damage_failure
+from vmr.data.decoding.worker_process import DecodedVideo, DecodeFailure, WorkerProcess, damage_failure
 from vmr.data.training.clips import ClipJob
 
 Clip = NDArray[np.uint8] | DecodeFailure
@@ -75,7 +75,7 @@ class ClipPool:
                         clip = item.video
                     elif isinstance(item, DecodeFailure):
                         clip = item
-                    elif self._strict:
+                    elif self._strict and isinstance(item, DecodedVideo):
                         clip = damage_failure(job.path, item.remarks) or clip
             except Exception as error:  # raised where the clip is waited for; in a thread it would be lost
                 future.set_exception(error)

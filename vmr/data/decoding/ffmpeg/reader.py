@@ -82,6 +82,11 @@ class PyAVReader:
             self._damage = damage_remark(times, survey.is_intact, self._file.stated_s)
         return remarks_of(self._times, self._damage)
 
+    @property
+    def is_sound(self) -> bool:
+        """See `VideoReader.is_sound`."""
+        return isinstance(self._decoder, SeekingDecoder) and not self._gave_damaged
+
     def frames(self, indices: list[int], size: tuple[int, int]) -> Iterator[NDArray[np.uint8]]:
         """See `FrameReader.frames`."""
         if isinstance(self._decoder, SeekingDecoder):
