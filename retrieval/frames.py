@@ -40,7 +40,7 @@ def frame_spec(
     if skip_still and not isinstance(encoder, FrameEncoder):
         raise VmrError(
             f"{encoder.name} takes the frames of a window together, so that skipping still frames saves nothing: leave "
-            "out --skip-still (skip_still)"
+            "out skip_still"
         )
     wanted = encoder.preprocess
     return FrameSpec(

@@ -101,10 +101,10 @@ def check_rerank(encoder: Encoder, is_text: bool) -> Matcher:
         VmrError: the query is no sentence, or the encoder cannot match.
     """
     if not is_text:
-        raise VmrError("only what a sentence finds can be re-ranked: leave rerank out")
+        raise VmrError("only what a sentence finds can be re-ranked: leave --rerank (rerank=) out")
     if not isinstance(encoder, Matcher):
         raise VmrError(
-            f"{encoder.name} cannot compare a sentence and a video token by token: leave rerank out, or search an "
+            f"{encoder.name} cannot compare a sentence and a video token by token: leave --rerank (rerank=) out, or search an "
             "index of a model that can, such as videomamba-nano-shapes"
         )
     return encoder
