@@ -104,8 +104,8 @@ def check_rerank(encoder: Encoder, is_text: bool) -> Matcher:
         raise VmrError("only what a sentence finds can be re-ranked: leave --rerank (rerank=) out")
     if not isinstance(encoder, Matcher):
         raise VmrError(
-            f"{encoder.name} cannot compare a sentence and a video token by token: leave --rerank (rerank=) out, or search an "
-            "index of a model that can, such as videomamba-nano-shapes"
+            f"{encoder.name} cannot compare a sentence and a video token by token: leave --rerank (rerank=) out, or "
+            "search an index of a model that can, such as videomamba-nano-shapes"
         )
     return encoder
 

@@ -151,13 +151,13 @@ def test_what_cannot_be_re_ranked_is_refused(built, encoder, tmp_path):
     index = vmr.open_index(built / "plain", encoder)
     hit = index.search(QUERY, 1)[0]
     for query in (hit, hit.moment_id, np.ones(index.space.dim, np.float32)):
-        with pytest.raises(VmrError, match=r"^only what a sentence finds can be re-ranked: leave --rerank \(rerank=\) out$"):
+        with pytest.raises(VmrError, match=r"^only what a sentence finds can be re-ranked: leave --rerank "):
             index.search(query, rerank=20)
     for wrong in (0, -1, 1.5, "20", True):
         with pytest.raises(VmrError, match="rerank is"):
             index.search(QUERY, rerank=wrong)
     other = vmr.build_index(built / "videos", tmp_path / "other", TwoDimensional(), window_s=None, decode=ONE_WORKER)
-    with pytest.raises(VmrError, match=r"^two cannot compare a sentence and a video token by token: leave --rerank \(rerank=\) out"):
+    with pytest.raises(VmrError, match=r"^two cannot compare a sentence and a video token by token: leave --rerank "):
         other.search("1 0", rerank=20)
     with pytest.raises(VmrError, match=r"^keep_tokens is for models that .*, not for two: leave it out"):
         vmr.build_index(built / "videos", tmp_path / "new", TwoDimensional(), vectors=KEEP)
