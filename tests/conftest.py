@@ -23,6 +23,15 @@ settings.register_profile("vmr", deadline=None)
 settings.load_profile("vmr")
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt in every test, whatever a library or an earlier test made of it.
+
+    A test that interrupts itself would end the process of all tests otherwise.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Give tests, and the commands that they start, a cache folder of their own.

@@ -88,12 +88,13 @@ def test_another_item_that_is_not_below_costs_one_rank(problem, above):
 @given(problems(finite=True), st.data())
 def test_a_tie_never_improves_a_rank(problem, data):
     scores, truth = problem
-    row = data.draw(st.integers(0, len(scores) - 1))
-    column = data.draw(st.integers(0, scores.shape[1] - 1))
-    own = max(scores[row][truth[row]])
-    assume(column not in truth[row] and scores[row, column] < own)
+    own = [max(scores[row][truth[row]]) for row in range(len(scores))]
+    worse = [(row, column) for row, column in np.ndindex(scores.shape) if scores[row, column] < own[row]]
+    worse = [(row, column) for row, column in worse if column not in truth[row]]
+    assume(worse)
+    row, column = data.draw(st.sampled_from(worse))
     tied = scores.copy()
-    tied[row, column] = own
+    tied[row, column] = own[row]
     assert ranks(tied, truth)[row] == ranks(scores, truth)[row] + 1
 
 
