@@ -28,7 +28,7 @@ from benchmarks.common import environment
 from vmr.memory import peak_bytes
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import MatchingSizes
-from vmr.retrieval.reranking.token_files import TOKENS, bytes_of_window
+from vmr.retrieval.embedding.token_files import TOKENS, bytes_of_window
 from vmr.retrieval.updating.spaces import VectorOptions
 
 MODEL = "videomamba-nano-shapes"
@@ -109,7 +109,7 @@ def cpu_s() -> float:
 
 def half_precision(folder: Path) -> str:
     """Say how much logits change if tokens are rounded to float16."""
-    from vmr.retrieval.reranking.token_files import TokenFolder
+    from vmr.retrieval.embedding.token_files import TokenFolder
 
     model, tokens = load_model(MODEL), TokenFolder(folder)
     texts = [QUERY, "a blue circle stays where it is", "two shapes meet", "a green triangle moves down"]

@@ -27,9 +27,9 @@ from vmr.hashes import FileContent, state_of
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.embedding.pipeline import EmbeddedVideo, Pipeline, Reached
+from vmr.retrieval.embedding.token_files import TokenSpool
 from vmr.retrieval.feature_cache import FeatureCache, Features, video_key
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.reranking.token_files import TokenSpool
 from vmr.retrieval.tokens import TokenStore
 
 At = Callable[[str, float], object]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmr.retrieval.calibration.kept import kept_calibration
-from vmr.retrieval.reranking.token_files import TokenFolder
+from vmr.retrieval.embedding.token_files import TokenFolder
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
 

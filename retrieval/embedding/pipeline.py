@@ -17,7 +17,7 @@ from vmr.data.decoding.segments import DecodedSegment, Frame, Part
 from vmr.data.decoding.worker_process import Decoded, DecodedPart, DecodedVideo, DecodeFailure
 from vmr.data.remark import Remark
 from vmr.models.encoder import Encoder, FrameEncoder, Matcher
-from vmr.retrieval.reranking.token_files import TokenSpool
+from vmr.retrieval.embedding.token_files import TokenSpool
 
 if TYPE_CHECKING:
     from torch import Tensor

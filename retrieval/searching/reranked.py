@@ -136,8 +136,8 @@ def rerank_moments(
     Raises:
         VmrError: there is no room for temporary files, or a logit is not finite.
     """
+    from vmr.retrieval.embedding.token_files import TokenSpool
     from vmr.retrieval.reranking.engine import rerank_videos
-    from vmr.retrieval.reranking.token_files import TokenSpool
 
     with closing(TokenSpool(Path(tempfile.gettempdir()))) as tokens:
         source = _Source(matcher, space, settings, decode or DecodeOptions(reader=space.frames["reader"]))
@@ -179,7 +179,7 @@ class _Source:
 
     def _kept(self, index: Path, moment: Moment) -> NDArray[np.float32] | None:
         """The tokens that the index keeps of a window."""
-        from vmr.retrieval.reranking.token_files import TokenFolder, file_name
+        from vmr.retrieval.embedding.token_files import TokenFolder, file_name
 
         video, sizes = moment.video, self._matcher.matching_sizes
         name = file_name(video.content_hash, self._space.fingerprint, self._space.frames)

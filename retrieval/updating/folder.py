@@ -12,8 +12,8 @@ from typing_extensions import Self
 from vmr.errors import IndexFileError, VmrError
 from vmr.files import write_errors
 from vmr.locks import LOCK_FILE, locked_folder
+from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.legacy import OLD_FILES, is_old_index
-from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
 from vmr.retrieval.storage.reader import IndexReader

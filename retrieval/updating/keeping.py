@@ -10,7 +10,7 @@ from pathlib import Path
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder, Matcher
 from vmr.retrieval.embedding.pipeline import EmbeddedVideo
-from vmr.retrieval.reranking.token_files import TokenFolder, bytes_of_window, file_name
+from vmr.retrieval.embedding.token_files import TokenFolder, bytes_of_window, file_name
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.storage.records import Video
 from vmr.retrieval.storage.snapshot import Snapshot

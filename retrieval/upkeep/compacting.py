@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from vmr.retrieval.embedding.token_files import TokenFolder
 from vmr.retrieval.legacy import require_database
-from vmr.retrieval.reranking.token_files import TokenFolder
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.keeping import remove_others
 from vmr.retrieval.upkeep.upgrade import remove_old_files

@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 from vmr.errors import IndexFileError
 from vmr.files import Put, new_folder
+from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.legacy import require_database
-from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder
 from vmr.retrieval.storage.connection import new_copy
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Fault, Generation

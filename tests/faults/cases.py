@@ -39,11 +39,11 @@ from vmr.models.runtime import keep_graph, kept_graph
 from vmr.models.saved_model import _read, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.retrieval.contact_sheet import save_contact_sheet
+from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder, TokenSpool, file_name
 from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
-from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder, TokenSpool, file_name
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file

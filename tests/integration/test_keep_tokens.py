@@ -11,7 +11,7 @@ from tests.integration.commands import BIN, run_here
 from tests.integration.processes import launch
 from tests.patience import PATIENCE_S
 from vmr.data.shapes.files import make_shapes
-from vmr.retrieval.reranking.token_files import TokenFolder
+from vmr.retrieval.embedding.token_files import TokenFolder
 
 MODEL = "videomamba-nano-shapes"
 WINDOWS = ("--window", "0.5")

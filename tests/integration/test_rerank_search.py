@@ -15,8 +15,8 @@ from vmr.eval.task import EvalOptions, load, prepare
 from vmr.eval.videos import embed_retrieval_set
 from vmr.models.catalogue import load_model
 from vmr.processes import ALONE
+from vmr.retrieval.embedding.token_files import TOKENS
 from vmr.retrieval.reranking.candidates import NOT_RERANKED
-from vmr.retrieval.reranking.token_files import TOKENS
 
 MODEL = "videomamba-nano-shapes"
 K = 12

@@ -67,20 +67,20 @@ ALLOWED = {
     "train": "data data.annotations data.decoding data.shapes data.sources data.training losses models.encoder "
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     f"models.video_text {MODEL_BASE}",
-    "retrieval.embedding": "data data.decoding models.encoder retrieval.reranking",
+    "retrieval.embedding": "data data.decoding models.encoder",
     "retrieval.reranking": "models.encoder",
     "retrieval.searching": "data.decoding models.encoder retrieval retrieval.calibration retrieval.embedding "
     "retrieval.reranking retrieval.storage retrieval.vectors",
     "retrieval.storage": "data",
     "retrieval.vectors": "retrieval.storage",
     "retrieval.calibration": "models.encoder retrieval retrieval.storage retrieval.vectors",
-    "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.reranking "
+    "retrieval.upkeep": "data data.decoding models.catalogue models.encoder retrieval retrieval.embedding "
     "retrieval.storage retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
-    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.storage retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.storage retrieval.vectors",
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
-    "retrieval.calibration retrieval.embedding retrieval.reranking retrieval.searching retrieval.storage "
-    "retrieval.updating retrieval.vectors",
+    "retrieval.calibration retrieval.embedding retrieval.searching retrieval.storage retrieval.updating "
+    "retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",

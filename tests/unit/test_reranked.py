@@ -16,7 +16,7 @@ from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.errors import VmrError
 from vmr.files import sha256_of
-from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder
+from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.segments import SegmentOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import remove_videos, update_index

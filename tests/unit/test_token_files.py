@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vmr.errors import VmrError
-from vmr.retrieval.reranking.token_files import TOKENS, TokenFolder, TokenSpool, bytes_of_window, file_name
+from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder, TokenSpool, bytes_of_window, file_name
 
 SPANS = [(0.0, 8.0), (4.0, 12.0), (8.0, 13.5)]
 NAME = file_name(b"\1" * 32, "f" * 16, {"num_frames": 2})

@@ -17,8 +17,8 @@ def verify(index: str) -> None:
     Args:
         index: folder of the index, which may be in use
     """
+    from vmr.retrieval.embedding.token_files import TOKENS
     from vmr.retrieval.legacy import is_old_index, open_reader
-    from vmr.retrieval.reranking.token_files import TOKENS
     from vmr.retrieval.storage.verify import verify as faults_of
     from vmr.retrieval.updating.keeping import damaged_files
 
