@@ -1,5 +1,6 @@
 """Calibrating an index: generic sentences are embedded and searched, and what comes out is compared."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from math import comb, pi, sqrt
@@ -14,6 +15,8 @@ from vmr.retrieval.calibration.calibration import VERSION, Calibration, Rule, pa
 from vmr.retrieval.calibration.sentences import other_sentences, visible_sentences
 from vmr.retrieval.calibration.statistics import Bools, Floats, auc, folds, logistic_regression
 from vmr.retrieval.texts import embed_texts
+
+_logger = logging.getLogger(__name__)
 
 Search = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 """Queries (Q, D), k -> scores (Q, k), best first."""
@@ -41,7 +44,7 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
 
     Returns:
         The calibration; None if the index is empty, vectors or scores are not finite, or the encoder cannot embed the
-        sentences. That is no error: whatever else the index is used for works without.
+        sentences, which is logged. That is no error: whatever else the index is used for works without.
     """
     if rows < 1:
         return None
@@ -50,7 +53,13 @@ def calibrate(encoder: Encoder, search: Search, rows: int) -> Calibration | None
     is_visible = np.array([text in visible for text in texts])
     try:
         vectors, words = _kept_words(texts, is_visible, encoder)
-    except Exception:  # any encoder's; queries that it can embed are not these
+    except Exception as error:  # any encoder's; queries that it can embed are not these
+        _logger.warning(
+            "%s cannot embed the sentences of a calibration (%s: %s): a search does not say when nothing is close",
+            encoder.name,
+            type(error).__name__,
+            " ".join(str(error).split())[:200],
+        )
         return None
     best = np.asarray(search(vectors, 1), np.float64)[:, 0]
     if not (np.isfinite(vectors).all() and np.isfinite(best).all()):
