@@ -28,9 +28,7 @@ from vmr.errors import VmrError
 from vmr.memory import format_bytes, peak_bytes
 
 _SEGMENTS_WAITING = 2  # for each worker: decoded in advance
-_WORKER_BYTES = (
-    112 * 2**20
-)  # of a process that decodes 1920x1080: 97 MiB, measured with two threads
+_WORKER_BYTES = 112 * 2**20  # of a process that decodes 1920x1080: 97 MiB, measured with two threads
 _GROWTH_BYTES = 96 * 2**20  # what this process is to need beside frames: batches of an encoder, vectors, an index
 
 
