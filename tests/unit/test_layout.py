@@ -81,6 +81,19 @@ ALLOWED = {
     "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
     "retrieval.calibration retrieval.embedding retrieval.searching retrieval.storage retrieval.updating "
     "retrieval.vectors",
+    "retrieval.service.guard": "retrieval.service.options",
+    "retrieval.service.media": "data data.decoding data.decoding.ffmpeg retrieval retrieval.storage "
+    "retrieval.service.options",
+    "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
+    "retrieval.service.options",
+    "retrieval.service.uploads": "data data.decoding models.encoder retrieval retrieval.service.options",
+    "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.uploads "
+    "retrieval.storage",
+    "retrieval.service.options": "",
+    "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching retrieval.service.guard "
+    "retrieval.service.jobs retrieval.service.media retrieval.service.options retrieval.service.routes "
+    "retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -96,6 +109,7 @@ TORCH_FREE = [
     "vmr/models/runtime.py", "vmr/models/families/frames.py", "vmr/models/families/offline.py",
     "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
     "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
+    "retrieval/service/**/*.py",
     "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",
     "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
 ]  # fmt: skip

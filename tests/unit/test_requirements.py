@@ -21,6 +21,9 @@ EXTRAS = {name: lines.splitlines() for name, lines in SETUP["options.extras_requ
 FOR_DEVELOPERS = {"bench", "docs", "dev"}
 FOR_USERS = [line for name, lines in EXTRAS.items() if name not in FOR_DEVELOPERS for line in lines]
 
+SERVICE = "vmr.retrieval.service"
+"""The package whose modules import what the extra `serve` names: nothing but `vmr-serve` imports it."""
+
 # Modules whose package has another name. Triton comes with torch on Linux, and nothing imports it elsewhere.
 PACKAGE_OF = {
     "PIL": "pillow",
@@ -64,7 +67,8 @@ def test_lowest_versions_are_those_that_are_tested():
 @pytest.mark.parametrize("module", SOURCES)
 def test_what_is_imported_is_required(module: str):
     core = lowest_versions(parse(CORE)).keys()
-    assert packages_of(SOURCES[module], top_level_only=True) <= core, "imported when the module is"
+    at_once = core | lowest_versions(parse(EXTRAS["serve"])).keys() if module.startswith(SERVICE) else core
+    assert packages_of(SOURCES[module], top_level_only=True) <= at_once, "imported when the module is"
     assert packages_of(SOURCES[module], top_level_only=False) <= core | lowest_versions(parse(FOR_USERS)).keys()
 
 

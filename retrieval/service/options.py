@@ -1,0 +1,62 @@
+"""How an index is served, and within which limits."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_PORT = 8765
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of what a request may ask for.
+
+    Attributes:
+        query_chars: characters of a sentence.
+        results: moments on one page of results.
+        upload_bytes: bytes of an upload.
+        upload_pixels: pixels of a picture, or of a frame, of an upload.
+        upload_s: seconds of a clip that is searched by.
+        clip_s: seconds of a clip that is cut.
+        decode_s: seconds that a process may decode for one request.
+        cache_bytes: bytes of pictures and videos that are kept.
+    """
+
+    query_chars: int = 1000
+    results: int = 100
+    upload_bytes: int = 64 * 2**20
+    upload_pixels: int = 50_000_000
+    upload_s: float = 120.0
+    clip_s: float = 600.0
+    decode_s: float = 30.0
+    cache_bytes: int = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """How an index is served.
+
+    Attributes:
+        index: folder of the index.
+        encoder: name or path of the model for queries; None for that of the index.
+        host: address to listen on; any but a loopback address needs a token.
+        port: port to listen on; 0 for a free one.
+        token: what a client must show; None for no check.
+        allowed_hosts: names under which clients may reach the service, besides `host` and the loopback names.
+        cors: origins whose pages may call the API.
+        allow_indexing: folders from which jobs may add videos; empty if there are no jobs.
+        upload_folder: where uploaded videos are put; None if they are refused.
+        cache: folder for pictures and videos that are made.
+        limits: limits of a request.
+    """
+
+    index: Path
+    encoder: str | None = None
+    host: str = "127.0.0.1"
+    port: int = DEFAULT_PORT
+    token: str | None = field(default=None, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    cors: tuple[str, ...] = ()
+    allow_indexing: tuple[Path, ...] = ()
+    upload_folder: Path | None = None
+    cache: Path | None = None
+    limits: Limits = Limits()

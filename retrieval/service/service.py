@@ -1,0 +1,30 @@
+"""What all routes share."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.served_index import ServedIndex
+
+
+@dataclass(frozen=True)
+class Service:
+    """The parts of a running service.
+
+    Attributes:
+        options: how the index is served.
+        index: the index.
+    """
+
+    options: ServiceOptions
+    index: ServedIndex
+
+
+def _service(request: Request) -> Service:
+    return cast("Service", request.app.state.service)
+
+
+Shared = Annotated[Service, Depends(_service)]
+"""The type of a route's argument that is given the service."""

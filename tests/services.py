@@ -1,0 +1,48 @@
+"""Serve an index for tests: in a process of its own, as `vmr-serve` does, or in this one without a network."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.patience import PATIENCE_S
+
+BIN = Path(sys.executable).parent
+
+
+@contextmanager
+def serving(index: Path, *options: str) -> Iterator[str]:
+    """The address of a running `vmr-serve`, which ends with the context."""
+    command = [str(BIN / "vmr-serve"), str(index), "--port", "0", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            yield _address(process)
+        finally:
+            process.terminate()
+            process.communicate(timeout=PATIENCE_S)
+
+
+def _address(process: "subprocess.Popen[str]") -> str:
+    """Wait for the line that says where the page is, and until the service answers."""
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if "http://" in line:
+            address = line[line.index("http://") :].split()[0].rstrip("/")
+            break
+    else:
+        raise AssertionError("".join(printed))
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        try:
+            httpx.get(f"{address}/api/v1/healthz").raise_for_status()
+        except httpx.HTTPError:
+            time.sleep(0.05)
+        else:
+            return address
+    raise AssertionError("the service does not answer")
