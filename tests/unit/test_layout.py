@@ -91,9 +91,9 @@ ALLOWED = {
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.uploads "
     "retrieval.storage",
     "retrieval.service.options": "",
-    "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching retrieval.service.guard "
-    "retrieval.service.jobs retrieval.service.media retrieval.service.options retrieval.service.routes "
-    "retrieval.service.uploads retrieval.storage retrieval.vectors",
+    "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.options "
+    "retrieval.service.routes retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
