@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 import os
 import re
 import shutil
