@@ -6,12 +6,21 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.routes import status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.version import __version__
 
 API = "/api/v1"
+
+API_ROUTES = (
+    status,
+)  # fmt: skip
+"""The modules whose `router` stands below API."""
+
+PAGE_ROUTES = ()
+"""The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 
 def create_app(options: ServiceOptions) -> FastAPI:
@@ -29,10 +38,23 @@ def create_app(options: ServiceOptions) -> FastAPI:
     async def running(app: FastAPI) -> AsyncIterator[None]:
         app.state.service = Service(options, index)
         await index.warm()
-        yield
-        index.close()
+        try:
+            yield
+        finally:
+            index.close()
 
-    app = FastAPI(title="vmr", version=__version__, lifespan=running)
-    for routes in (status,):
+    app = FastAPI(
+        title="vmr",
+        version=__version__,
+        lifespan=running,
+        docs_url=None,  # its page takes scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=DOCUMENTED,
+    )
+    for routes in API_ROUTES:
         app.include_router(routes.router, prefix=API)
+    for pages in PAGE_ROUTES:
+        app.include_router(pages.router, include_in_schema=False)
+    answer_errors(app)
     return app
