@@ -5,14 +5,17 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+from vmr.cpus import num_cpus
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
+from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.routes import status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.version import __version__
 
 API = "/api/v1"
+MAX_PROCESSES = 4
 
 API_ROUTES = (
     status,
@@ -36,11 +39,13 @@ def create_app(options: ServiceOptions) -> FastAPI:
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = Service(options, index)
+        processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
+        app.state.service = Service(options, index, processes)
         await index.warm()
         try:
             yield
         finally:
+            processes.close()
             index.close()
 
     app = FastAPI(
