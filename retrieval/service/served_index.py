@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.segments import FrameSpec
+from vmr.models.encoder import Encoder
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex, open_index
 from vmr.retrieval.info import IndexInfo
 from vmr.retrieval.results import SearchResult
 from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -68,6 +70,16 @@ class ServedIndex:
         from vmr.retrieval.texts import embed_texts
 
         return await self._run(self._searching, lambda: embed_texts(texts, self._index.encoder))
+
+    @property
+    def space(self) -> Space:
+        """The vector space that is searched."""
+        return self._index.space
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the space, loaded at the first use."""
+        return self._index.encoder
 
     @property
     def frames(self) -> FrameSpec:
