@@ -53,8 +53,8 @@ def create_app(options: ServiceOptions) -> FastAPI:
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
         app.state.service = Service(options, index, processes, Uploads(index, processes, options.limits), metrics)
-        await index.warm()
         try:
+            await index.warm()
             yield
         finally:
             processes.close()
@@ -68,9 +68,7 @@ def create_app(options: ServiceOptions) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         responses=DOCUMENTED,
-        dependencies=[Depends(HTTPBearer(auto_error=False))]
-        if options.token
-        else [],  # documented here, checked before
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if options.token else [],  # to document what guards check
         middleware=_guards(options, metrics),
     )
     for routes in API_ROUTES:
@@ -91,15 +89,11 @@ def _guards(options: ServiceOptions, metrics: Metrics) -> list[Middleware]:
         Middleware(HostCheck, options=options),
         Middleware(SiteCheck, options=options),
     ]
-    if options.cors:
+    if options.cors:  # before the token, which browsers do not send when they ask whether they may
+        methods, headers = ["GET", "HEAD", "POST", "DELETE"], ["Authorization", "Content-Type", "Range"]
         guards.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=options.cors,
-                allow_methods=["GET", "HEAD", "POST", "DELETE"],
-                allow_headers=["Authorization", "Content-Type", "Range"],
-            )
-        )  # before the token, which browsers do not send when they ask whether they may
+            Middleware(CORSMiddleware, allow_origins=options.cors, allow_methods=methods, allow_headers=headers)
+        )
     if options.token is not None:
         guards.append(Middleware(TokenCheck, token=Token(options.token)))
     return guards

@@ -27,7 +27,7 @@ class Limits:
         clip_s: seconds of a clip that is cut.
         decode_s: seconds that a process may decode for one request.
         cache_bytes: bytes of pictures and videos that are kept.
-        body_bytes: bytes of a body that is no upload.
+        body_bytes: bytes of a body, besides the files that are uploaded in it.
         target_bytes: bytes of a path and its query.
         headers: number of the headers of a request.
         header_bytes: bytes of these.
@@ -47,7 +47,7 @@ class Limits:
     clip_s: float = 600.0
     decode_s: float = 30.0
     cache_bytes: int = 2 * 2**30
-    body_bytes: int = 256 * 2**10
+    body_bytes: int = 4 * 2**20
     target_bytes: int = 32 * 2**10
     headers: int = 100
     header_bytes: int = 16 * 2**10

@@ -38,6 +38,11 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(TimeoutError, _too_slow)
 
 
+def status_of(error: VmrError) -> int:
+    """Return the status of the answer to a request that meets an error."""
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
+
+
 def _refused(request: Request, error: Any) -> JSONResponse:
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
@@ -64,8 +69,7 @@ def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 def _repairable(request: Request, error: Any) -> JSONResponse:
-    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
-    return problem(status, str(error))
+    return problem(status_of(error), str(error))
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:

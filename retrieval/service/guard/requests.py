@@ -16,16 +16,16 @@ from vmr.retrieval.service.options import Limits
 Endpoint = TypeVar("Endpoint", bound=Callable[..., object])
 
 Bodies = Sequence[tuple[re.Pattern[str], int]]
-"""Which paths take a larger body than others, and of how many bytes."""
+"""Which paths take forms with files, and of how many bytes."""
 
 _DIGITS = 20  # of a length; Python refuses to read numbers of thousands
 
 
 def takes_up_to(limit: str) -> Callable[[Endpoint], Endpoint]:
-    """Let a route take a larger body than others do; a decorator of its function, below that of the router.
+    """Let a route take larger forms with files than others do; a decorator of its function, below that of the router.
 
     Args:
-        limit: the field of `Limits` that says how many bytes.
+        limit: the field of `Limits` that says how many bytes the files may have.
     """
 
     def decorate(endpoint: Endpoint) -> Endpoint:
@@ -41,7 +41,7 @@ class RequestLimits:
     Args:
         app: answers the others.
         limits: the limits.
-        bodies: the paths that take a larger body.
+        bodies: the paths that take forms with files.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, bodies: Bodies) -> None:
@@ -51,8 +51,7 @@ class RequestLimits:
         """Let the application answer, or refuse the request."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        most = next((size for path, size in self._bodies if path.fullmatch(scope["path"])), 0)
-        one = _Request(scope, receive, send, max(most, self._limits.body_bytes), self._limits.answer_s)
+        one = _Request(scope, receive, send, self._most(scope), self._limits.answer_s)
         try:
             self._check_head(scope)
             one.check_length()
@@ -69,6 +68,12 @@ class RequestLimits:
         finally:
             one.has_begun()
         return None
+
+    def _most(self, scope: Scope) -> int:
+        """How many bytes the body may have: JSON takes many times its size in memory, files of forms do not."""
+        if not Headers(scope=scope).get("content-type", "").lower().startswith("multipart/"):
+            return self._limits.body_bytes
+        return self._limits.body_bytes + next((size for path, size in self._bodies if path.match(scope["path"])), 0)
 
     def _check_head(self, scope: Scope) -> None:
         target = len(scope["raw_path"] if "raw_path" in scope else scope["path"]) + len(scope["query_string"])
