@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from vmr.retrieval.service.options import ServiceOptions
-from vmr.retrieval.service.routes import status
+from vmr.retrieval.service.routes import search, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.version import __version__
@@ -33,6 +33,6 @@ def create_app(options: ServiceOptions) -> FastAPI:
         index.close()
 
     app = FastAPI(title="vmr", version=__version__, lifespan=running)
-    for routes in (status,):
+    for routes in (search, status):
         app.include_router(routes.router, prefix=API)
     return app
