@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
 
 
@@ -16,10 +17,12 @@ class Service:
     Attributes:
         options: how the index is served.
         index: the index.
+        processes: in which files are decoded.
     """
 
     options: ServiceOptions
     index: ServedIndex
+    processes: Processes
 
 
 def _service(request: Request) -> Service:
