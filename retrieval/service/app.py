@@ -9,15 +9,17 @@ from vmr.cpus import num_cpus
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import status
+from vmr.retrieval.service.routes import embeddings, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
+from vmr.retrieval.service.uploads.uploads import Uploads
 from vmr.version import __version__
 
 API = "/api/v1"
 MAX_PROCESSES = 4
 
 API_ROUTES = (
+    embeddings,
     status,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
@@ -40,7 +42,7 @@ def create_app(options: ServiceOptions) -> FastAPI:
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
-        app.state.service = Service(options, index, processes)
+        app.state.service = Service(options, index, processes, Uploads(index, processes, options.limits))
         await index.warm()
         try:
             yield

@@ -86,7 +86,7 @@ ALLOWED = {
     "retrieval.service.options retrieval.service.processes",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
-    "retrieval.service.uploads": "data data.decoding models.encoder retrieval retrieval.service.options "
+    "retrieval.service.uploads": "data.decoding data.decoding.ffmpeg data.discovery retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.uploads "
