@@ -50,6 +50,26 @@ class Player:
     problem: Trouble | None = None
 
     @property
+    def url(self) -> str | None:
+        """Where the video is played from; None if it cannot be."""
+        return self.video.playback.url if self.video and self.video.playback else None
+
+    @property
+    def offset_s(self) -> float:
+        """What is added to a time of the video to get that of what is played."""
+        return self.video.playback.offset_s if self.video and self.video.playback else 0.0
+
+    @property
+    def note(self) -> str | None:
+        """What there is to say about how it is played."""
+        return self.video.playback.note if self.video and self.video.playback else None
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether any text of the video belongs to a part of it."""
+        return self.video is not None and any(text.start_s is not None for text in self.video.texts)
+
+    @property
     def bars(self) -> list[Bar]:
         """The strip of the whole video; empty if nothing is looked for."""
         return bars(self.video.curve or [], self.video.duration_s) if self.video else []

@@ -29,7 +29,8 @@ class PageQuery(BaseModel):
     Attributes:
         q: what is looked for, in words.
         like: the number of a moment: more like this.
-        file: the name of a picture or clip that was searched by. The file itself is not kept.
+        by: the vector of a picture or clip that is searched by, see `vectors`.
+        file: the name of that picture or clip.
         folder, source, longer, shorter, after, before: which videos are searched, see `condition`.
         found: "picture" or "text" for moments that were found by what is seen, or by their texts; empty for both.
         where: a further condition, in the language of `--where`.
@@ -44,6 +45,7 @@ class PageQuery(BaseModel):
 
     q: Word = ""
     like: Word = ""
+    by: Word = ""
     file: Word = ""
     folder: Word = ""
     source: Word = ""
@@ -116,7 +118,7 @@ class PageQuery(BaseModel):
 
     def filters_only(self, **changes: object) -> str:
         """Return the address of another search with the same filters."""
-        return self.address(**({"q": None, "like": None, "file": None} | changes))
+        return self.address(**({"q": None, "like": None, "by": None, "file": None} | changes))
 
     def without_filters(self) -> str:
         """Return the address of the same search in all videos."""
