@@ -9,7 +9,7 @@ from vmr.cpus import num_cpus
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, search, status
+from vmr.retrieval.service.routes import embeddings, page, search, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -25,7 +25,7 @@ API_ROUTES = (
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = ()
+PAGE_ROUTES = (page,)
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 

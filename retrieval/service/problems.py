@@ -81,12 +81,22 @@ def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 def _repairable(request: Request, error: Any) -> JSONResponse:
-    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
-    return problem(status, str(error))
+    return problem(status_of(error), str(error))
+
+
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to a request that has met an error.
+
+    Args:
+        error: one that a user can repair, or a limit on time.
+    """
+    if isinstance(error, TimeoutError):
+        return 504
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:
-    return problem(504, str(error) or "this took too long: try again, or ask for less")
+    return problem(status_of(error), str(error) or "this took too long: try again, or ask for less")
 
 
 def shown(text: str) -> str:

@@ -2,7 +2,9 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from vmr.retrieval.storage.snapshot import Snapshot
 
@@ -20,7 +22,7 @@ class Facts:
         num_texts: their texts.
         sources: what `source = ...` can select: names of the folders that were indexed, or paths where a name is
             there twice.
-        folders: folders of videos, relative to these, the first in alphabetical order.
+        folders: folders of videos, relative to these, in alphabetical order.
     """
 
     num_videos: int
@@ -40,8 +42,12 @@ class Facts:
             snapshot.num_windows(),
             snapshot.num_texts(),
             tuple(sorted(filter(str.isprintable, sources))),
-            tuple(filter(str.isprintable, snapshot.folders(_MAX_FOLDERS))),
+            tuple(sorted(filter(str.isprintable, _with_parents(snapshot.folders(_MAX_FOLDERS))))),
         )
+
+
+def _with_parents(folders: Iterable[str]) -> set[str]:
+    return {str(one) for folder in map(PurePosixPath, folders) for one in (folder, *folder.parents) if one.name}
 
 
 class KnownFacts:

@@ -24,55 +24,46 @@ class Bar(NamedTuple):
     opacity: float
 
 
-class Trouble(NamedTuple):
-    """Why something cannot be shown."""
-
-    title: str
-    detail: str
-
-
 @dataclass(frozen=True)
 class Player:
     """A video that is open.
 
     Attributes:
-        video: what is known of it; None if there is none.
+        video: what is known of it.
         moment_id: number of the moment; None for a video that was opened as a whole.
         start_s: where the moment begins, in seconds of the video.
         end_s: where it ends.
-        problem: why there is nothing to show; None if there is.
     """
 
-    video: VideoDetails | None
-    moment_id: int | None = None
-    start_s: float = 0.0
-    end_s: float = 0.0
-    problem: Trouble | None = None
+    video: VideoDetails
+    moment_id: int | None
+    start_s: float
+    end_s: float
 
     @property
     def url(self) -> str | None:
         """Where the video is played from; None if it cannot be."""
-        return self.video.playback.url if self.video and self.video.playback else None
+        return self.video.playback.url if self.video.playback else None
 
     @property
     def offset_s(self) -> float:
         """What is added to a time of the video to get that of what is played."""
-        return self.video.playback.offset_s if self.video and self.video.playback else 0.0
+        return self.video.playback.offset_s if self.video.playback else 0.0
 
     @property
     def note(self) -> str | None:
         """What there is to say about how it is played."""
-        return self.video.playback.note if self.video and self.video.playback else None
+        return self.video.playback.note if self.video.playback else None
 
     @property
     def has_captions(self) -> bool:
         """Whether any text of the video belongs to a part of it."""
-        return self.video is not None and any(text.start_s is not None for text in self.video.texts)
+        return any(text.start_s is not None for text in self.video.texts)
 
     @property
     def bars(self) -> list[Bar]:
         """The strip of the whole video; empty if nothing is looked for."""
-        return bars(self.video.curve or [], self.video.duration_s) if self.video else []
+        return bars(self.video.curve or [], self.video.duration_s)
 
     @property
     def range_x(self) -> float:
@@ -85,7 +76,7 @@ class Player:
         return round(self._x(self.end_s) - self.range_x, 1)
 
     def _x(self, seconds: float) -> float:
-        duration_s = self.video.duration_s if self.video else 0
+        duration_s = self.video.duration_s
         return round(_WIDTH * min(seconds / duration_s, 1), 1) if duration_s > 0 else 0.0
 
 

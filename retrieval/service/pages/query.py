@@ -1,13 +1,14 @@
 """What the address of the page says: a query, filters, and which moment is open."""
 
 import re
-from typing import Annotated
+from typing import Annotated, cast, get_args
 from urllib.parse import urlencode
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vmr.errors import VmrError
 from vmr.progress import printable
+from vmr.retrieval.service.schemas import Source
 
 LENGTH = r"\d+(\.\d+)?( ?(s|min|h))?"
 """How the page takes a length of a video: a number of seconds, or with a unit."""
@@ -17,10 +18,10 @@ DAY = r"\d{4}-\d\d(-\d\d)?"
 _MOMENT = r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)"
 _OPEN = ("watch", "at", "moment")
 _FILTERS = ("folder", "source", "longer", "shorter", "after", "before", "found", "where")
-_MAX_CHARS = 10_000
 _SHOWN = 60
 
-Word = Annotated[str, Field(max_length=_MAX_CHARS), AfterValidator(str.strip)]
+Word = Annotated[str, Field(max_length=1000), AfterValidator(str.strip)]
+Long = Annotated[str, Field(max_length=16_000), AfterValidator(str.strip)]
 
 
 class PageQuery(BaseModel):
@@ -45,7 +46,7 @@ class PageQuery(BaseModel):
 
     q: Word = ""
     like: Word = ""
-    by: Word = ""
+    by: Long = ""
     file: Word = ""
     folder: Word = ""
     source: Word = ""
@@ -55,7 +56,7 @@ class PageQuery(BaseModel):
     before: Word = ""
     found: Word = ""
     where: Word = ""
-    cursor: Word = ""
+    cursor: Long = ""
     watch: Word = ""
     at: Word = ""
     moment: Word = ""
@@ -85,6 +86,16 @@ class PageQuery(BaseModel):
                 raise VmrError(f"{name}: {_shown(value)} is none; write it like {example}")
             parts += [f"{comparison} {value}"] if value else []
         return " and ".join(parts) or None
+
+    def sources(self) -> list[Source] | None:
+        """Return whether pictures or texts are searched; None for both.
+
+        Raises:
+            VmrError: `found` is neither.
+        """
+        if self.found and self.found not in get_args(Source):
+            raise VmrError(f"found: {_shown(self.found)} is neither picture nor text")
+        return [cast("Source", self.found)] if self.found else None
 
     def number(self, name: str) -> int | None:
         """Return `like`, `watch` or `moment` as a number; None if it is empty.

@@ -4,10 +4,11 @@ import { openGrid } from "./grid.js";
 import { openFiles } from "./files.js";
 import { openPlayer } from "./player.js";
 
-const OPEN = ["watch", "at", "moment"];
+const OPEN = ["watch", "at", "moment"]; // the parameters of the player
 const $ = (selector, within = document) => within.querySelector(selector);
 const results = $("#results"), status = $("#status"), form = $("#search");
-let shown = searchOf(location), asking = null;
+let shown = searchOf(location); // what the results are of
+let asking = null; // the request for others
 
 /** The part of an address that says what is searched, without what is open in the player. */
 function searchOf(address) {
@@ -16,7 +17,7 @@ function searchOf(address) {
   return parameters.toString();
 }
 
-/** Fetch a part of the page, as an element. A failure is an Error whose message is for the reader. */
+/** Fetch a part of the page, and the address that it came from. A failure is an Error whose message is for the reader. */
 async function part(address, name, options = {}) {
   const url = new URL(address, location.href);
   url.searchParams.set("part", name);
@@ -27,12 +28,14 @@ async function part(address, name, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new Error("The server does not answer. See whether vmr-serve still runs, then try again.");
   }
-  if (response.status === 401 || new URL(response.url).pathname === "/login") {
-    throw Object.assign(new Error("The server wants to know who you are (again). Sign in, then search once more."), { login: true });
+  const came = new URL(response.url);
+  if (response.status === 401 || came.pathname === "/login") {
+    throw Object.assign(new Error("The server wants to know again who you are."), { isSignedOut: true });
   }
   const text = await response.text();
   if ((response.headers.get("Content-Type") ?? "").startsWith("text/html")) {
-    return new DOMParser().parseFromString(text, "text/html").body;
+    came.searchParams.delete("part");
+    return { nodes: new DOMParser().parseFromString(text, "text/html").body, came };
   }
   throw new Error(detailOf(text) ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`);
 }
@@ -46,13 +49,14 @@ function detailOf(text) {
   }
 }
 
-/** Say what went wrong, in place of the results, with a button that tries again. */
+/** Say in place of the results what went wrong, with a button that tries again. */
 function showTrouble(error, again) {
-  const trouble = $("#trouble").content.cloneNode(true);
-  $("h2", trouble).textContent = error.login ? "You are signed out" : "That did not work";
+  const trouble = $("#trouble").content.cloneNode(true), sign = $("a", trouble);
+  $("h2", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
   $("p", trouble).textContent = error.message;
   $(".again", trouble).addEventListener("click", again);
-  $("a", trouble).hidden = !error.login;
+  sign.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  sign.hidden = !error.isSignedOut;
   results.replaceChildren(trouble);
   status.textContent = "";
 }
@@ -62,93 +66,100 @@ function busy(is) {
   document.body.classList.toggle("busy", is);
 }
 
-/** Show the results of an address, or of a file that is sent to it. */
-async function search(address, file = null) {
+/** Show the results that a request gives. A later search takes the place of an earlier one. */
+async function ask(address, options = {}) {
   asking?.abort();
-  const mine = asking = new AbortController();
+  const mine = (asking = new AbortController());
   busy(true);
   try {
-    const body = file && new FormData();
-    body?.append("file", file);
-    const answer = await part(address, "results", { signal: mine.signal, ...(file && { method: "POST", body }) });
-    results.replaceChildren(...answer.childNodes);
+    const { nodes, came } = await part(address, "results", { ...options, signal: mine.signal });
+    results.replaceChildren(...nodes.childNodes);
     status.textContent = $("[data-status]", results)?.dataset.status ?? "";
-    document.title = new URLSearchParams(address.search).get("q") ? `${new URLSearchParams(address.search).get("q")} – vmr` : "vmr";
+    const q = came.searchParams.get("q");
+    document.title = q ? `${q} – vmr` : "vmr";
     window.scrollTo(0, 0);
+    return came;
   } catch (error) {
-    if (error.name === "AbortError") return;
-    showTrouble(error, () => search(address, file));
+    if (error.name !== "AbortError") showTrouble(error, () => ask(address, options));
+    return null;
+  } finally {
+    if (asking === mine) busy(false);
   }
-  if (asking === mine) busy(false);
 }
 
 /** Write what an address asks for into the search box and the filters. */
 function fill(address) {
-  const parameters = new URLSearchParams(address.search);
-  for (const field of form.elements) if (field.name && field.type !== "file") field.value = parameters.get(field.name) ?? "";
-  const filtered = [...form.elements].some((field) => field.name && !["q", "file"].includes(field.name) && field.value);
-  if (filtered) $(".filters").open = true;
+  const fields = [...form.elements].filter((field) => field.name && field.type !== "file");
+  for (const field of fields) field.value = address.searchParams.get(field.name) ?? "";
+  if (fields.some((field) => field.name !== "q" && field.value)) $(".filters").open = true;
 }
 
-/** Show an address: its results if they are others, and its moment in the player. */
-async function show(address) {
-  if (searchOf(address) !== shown) {
+/** Show an address: its results if they are others than those that are shown, and its moment in the player. */
+async function show(address, isAskedAgain = false) {
+  const isOther = searchOf(address) !== shown || isAskedAgain;
+  if (isOther) {
     shown = searchOf(address);
     fill(address);
-    await search(address, files.of(history.state));
   }
+  const asked = isOther ? ask(address) : null;
   player.show(address);
+  await asked;
 }
 
 /** Go to an address of this page, as a link would, without loading the page anew. */
-function go(href, { replace = false, state = null } = {}) {
+function go(href, { replace = false, isAskedAgain = false } = {}) {
   const address = new URL(href, location.href);
-  history[replace ? "replaceState" : "pushState"](state ?? (searchOf(address) === shown ? history.state : null), "", address);
-  return show(address);
+  history[replace ? "replaceState" : "pushState"](null, "", address);
+  return show(address, isAskedAgain);
+}
+
+/** Search by a file. The answer comes from an address that can be shared. */
+async function searchBy(file) {
+  const body = new FormData();
+  body.append("file", file);
+  player.close();
+  const came = await ask(`/?${filters()}`, { method: "POST", body });
+  if (!came || !came.searchParams.has("by")) return;
+  history.pushState(null, "", came);
+  shown = searchOf(came);
+  fill(came);
 }
 
 /** Append the next page of results. */
 async function more(link) {
-  link.setAttribute("aria-disabled", "true");
   busy(true);
   try {
-    const file = files.of(history.state), body = file && new FormData();
-    body?.append("file", file);
-    const answer = await part(link.href, "results", file ? { method: "POST", body } : {});
-    const cards = [...answer.querySelectorAll(".grid > li")], next = $("#more", answer);
+    const { nodes } = await part(link.href, "results");
+    const cards = [...nodes.querySelectorAll(".grid > li")], next = $("#more", nodes);
     $(".grid", results).append(...cards);
     if (next) link.replaceWith(next);
-    else link.parentElement.remove();
+    else link.remove();
     status.textContent = `${results.querySelectorAll(".grid > li").length} shown`;
-    cards[0]?.querySelector(".open").focus();
+    if (cards.length) $(".open", cards[0]).focus();
   } catch (error) {
-    link.removeAttribute("aria-disabled");
     status.textContent = error.message;
   }
   busy(false);
 }
 
-const player = openPlayer({ part, go });
-const files = openFiles({ go: (name, state) => go(`/?${filters({ file: name })}`, { state }) });
-openGrid({ go, player });
-
-/** The parameters of the filters that are set, and others. */
+/** The filters that are set, and other parameters, for an address. */
 function filters(others = {}) {
   const set = [...new FormData(form)].filter(([name, value]) => name !== "q" && typeof value === "string" && value.trim());
-  return new URLSearchParams([...set, ...Object.entries(others)]);
+  return new URLSearchParams([...Object.entries(others), ...set]);
 }
 
+const player = openPlayer({ part, go });
+openGrid({ go, player });
+openFiles({ search: searchBy, refuse: (text) => (status.textContent = text) });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const q = $("#q").value.trim();
-  const address = `/?${filters(q ? { q } : {})}`;
-  shown = null; // the same query may be asked again
-  go(address === "/?" ? "/" : address);
+  go(`/?${filters(q ? { q } : {})}`.replace(/\?$/, ""), { isAskedAgain: true });
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.button || link.hasAttribute("download")) return;
-  if (link.origin !== location.origin || link.pathname !== "/" || link.hash) return;
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey || event.button) return;
+  if (link.origin !== location.origin || link.pathname !== "/" || link.hash || link.hasAttribute("download")) return;
   event.preventDefault();
   if (link.id === "more") more(link);
   else if (link.matches("#player .close")) player.close();
@@ -158,5 +169,4 @@ window.addEventListener("popstate", () => show(new URL(location.href)));
 $("#show-keys").hidden = false;
 $("#show-keys").addEventListener("click", () => $("#keys").showModal());
 document.documentElement.classList.add("script");
-files.forget();
 player.show(new URL(location.href));

@@ -34,11 +34,12 @@ export function openPlayer({ part, go }) {
       stop();
       dialog.setAttribute("aria-busy", "true");
       try {
-        const answer = await part(address, "player");
+        const { nodes } = await part(address, "player");
         if (shown !== wanted) return;
-        dialog.replaceChildren(...answer.childNodes);
+        dialog.replaceChildren(...nodes.childNodes);
       } catch (error) {
-        if (shown === wanted) fail(error.message, address);
+        if (shown !== wanted) return;
+        fail(error.message);
       }
       dialog.removeAttribute("aria-busy");
     }
@@ -46,14 +47,15 @@ export function openPlayer({ part, go }) {
     start();
   }
 
-  function fail(message, address) {
-    const text = document.createElement("p"), close = document.createElement("button");
-    text.textContent = message;
-    text.id = "player-title";
-    close.textContent = "Close";
-    close.addEventListener("click", leave);
-    dialog.replaceChildren(text, close);
-    close.focus();
+  function fail(message) {
+    const trouble = document.querySelector("#trouble").content.cloneNode(true), again = trouble.querySelector(".again");
+    trouble.querySelector("h2").textContent = "This moment cannot be opened";
+    trouble.querySelector("h2").id = "player-title";
+    trouble.querySelector("p").textContent = message;
+    again.textContent = "Close";
+    again.addEventListener("click", leave);
+    dialog.replaceChildren(trouble);
+    again.focus();
   }
 
   function stop() {
@@ -74,6 +76,7 @@ export function openPlayer({ part, go }) {
 
   /** Close, and take the moment out of the address. */
   function leave() {
+    if (!dialog.matches(":modal")) return;
     if (pushed) return history.back();
     const address = new URL(location.href);
     ["watch", "at", "moment"].forEach((name) => address.searchParams.delete(name));
@@ -122,10 +125,11 @@ export function openPlayer({ part, go }) {
       const address = new URL(location.href), was = shown;
       address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
       const answer = await part(address, "player").catch(() => null);
-      if (!answer || shown !== was) return;
-      about.offset = Number(answer.querySelector(".player").dataset.offset);
+      const source = answer?.nodes.querySelector("video")?.getAttribute("src");
+      if (!source || shown !== was) return;
+      about.offset = Number(answer.nodes.querySelector(".player").dataset.offset);
       const isPlaying = !video.paused;
-      video.src = answer.querySelector("video").getAttribute("src");
+      video.src = source;
       if (isPlaying) video.play().catch(() => {});
     }
 
