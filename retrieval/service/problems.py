@@ -39,8 +39,10 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(TimeoutError, _too_slow)
 
 
-def status_of(error: VmrError) -> int:
-    """Return the status of the answer to a request that meets an error."""
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to a request that meets an error: one that a user can repair, or a time limit."""
+    if isinstance(error, TimeoutError):
+        return 504
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
@@ -74,7 +76,7 @@ def _repairable(request: Request, error: Any) -> JSONResponse:
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:
-    return problem(504, str(error) or "this took too long: try again, or ask for less")
+    return problem(status_of(error), str(error) or "this took too long: try again, or ask for less")
 
 
 class LastResort:
