@@ -6,7 +6,9 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
+from vmr.retrieval.service.uploads.uploads import Uploads
 
 
 @dataclass(frozen=True)
@@ -16,10 +18,14 @@ class Service:
     Attributes:
         options: how the index is served.
         index: the index.
+        processes: in which files are decoded.
+        uploads: receives pictures and clips, and embeds them.
     """
 
     options: ServiceOptions
     index: ServedIndex
+    processes: Processes
+    uploads: Uploads
 
 
 def _service(request: Request) -> Service:

@@ -1,0 +1,121 @@
+"""Errors of requests as answers: a status, and one line that says what is wrong and what to do."""
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vmr.errors import IndexFileError, VmrError
+from vmr.progress import printable
+from vmr.retrieval.service.schemas import Problem
+
+DOCUMENTED: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Problem, "description": "The request is refused; `detail` says why"},
+    "5XX": {"model": Problem, "description": "The service cannot answer now; `detail` says why"},
+}
+"""What every route may answer instead, for the description of the API."""
+
+STATUSES: dict[type[VmrError], int] = {IndexFileError: 503}
+"""Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
+
+_SHOWN = 60  # characters of what was sent that an answer repeats
+
+_log = logging.getLogger(__name__)
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """Make the answer to a request that is refused.
+
+    Args:
+        status: of HTTP.
+        detail: what is wrong and what to do; it becomes one line without control characters.
+        headers: more headers of the answer.
+    """
+    line = printable(" ".join(detail.splitlines())).encode(errors="backslashreplace").decode()
+    return JSONResponse({"detail": line}, status, headers)
+
+
+def answer_errors(app: FastAPI) -> None:
+    """Let an application answer errors with a `Problem`.
+
+    Args:
+        app: the application.
+    """
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(VmrError, _repairable)
+    app.add_exception_handler(TimeoutError, _too_slow)
+    app.add_middleware(_LastResort)
+
+
+def _refused(request: Request, error: Any) -> JSONResponse:
+    detail = str(error.detail)
+    if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
+        path = shown(request.url.path)
+        detail = {
+            404: f"{path}: there is no such page or route; see /docs",
+            405: f"{path} does not take {shown(request.method)}; see /docs",
+        }.get(error.status_code, detail)
+    return problem(error.status_code, detail, error.headers)
+
+
+def _invalid(request: Request, error: Any) -> JSONResponse:
+    first, *others = error.errors()
+    place = [str(part) for part in first["loc"] if part not in ("query", "path", "header", "cookie")]
+    is_body = place[:1] == ["body"]
+    name = ".".join(place[1:] if is_body else place)
+    if first["type"] == "json_invalid":
+        said = f"the body is not JSON: {first['ctx']['error']} at character {name}"
+    else:
+        given = first.get("input")
+        repeated = f", not {shown(repr(given))}" if isinstance(given, str | int | float | bool) else ""
+        said = f"{shown(name) or 'the body'}: {first['msg'].removeprefix('Value error, ')}{repeated}"
+    return problem(422, said + (f" (and {len(others)} more)" if others else ""))
+
+
+def _repairable(request: Request, error: Any) -> JSONResponse:
+    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
+    return problem(status, str(error))
+
+
+def _too_slow(request: Request, error: Any) -> JSONResponse:
+    return problem(504, str(error) or "this took too long: try again, or ask for less")
+
+
+def shown(text: str) -> str:
+    """Return what was sent as an answer repeats it: its beginning, in printable characters.
+
+    Args:
+        text: any text.
+    """
+    start = printable(text[:_SHOWN])
+    return start if len(text) <= _SHOWN else f"{start}..."
+
+
+class _LastResort:
+    """Answers 500 to an error of ours, and logs it: what is wrong stays in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:
+            _log.exception("%s %s failed", scope.get("method"), shown(scope.get("path", "")))
+            if scope["type"] != "http" or has_begun:
+                raise
+            await problem(500, "the service failed: its log says why")(scope, receive, send)

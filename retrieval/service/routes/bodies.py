@@ -1,0 +1,52 @@
+"""Bodies of requests that may be JSON or a form with files, which the framework would read without limits."""
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def is_form(request: Request) -> bool:
+    """Whether the body is a form with files."""
+    return request.headers.get("content-type", "").lower().startswith("multipart/")
+
+
+async def read_json(request: Request, kind: type[M]) -> M:
+    """Read a body of JSON.
+
+    Raises:
+        RequestValidationError: it is none of this kind.
+    """
+    return valid(kind, await request.body())
+
+
+def valid(kind: type[M], given: bytes | dict[str, str]) -> M:
+    """Make a request of JSON, or of the fields of a form.
+
+    Raises:
+        RequestValidationError: they are none of this kind.
+    """
+    try:
+        return kind.model_validate_json(given) if isinstance(given, bytes) else kind.model_validate(given)
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in errors]) from None
+
+
+def described(kind: type[BaseModel], fields: type[BaseModel], files: str) -> dict[str, Any]:
+    """Describe both bodies of a route, for `openapi_extra`.
+
+    Args:
+        kind: the body of JSON.
+        fields: the fields of the form besides `file`.
+        files: what `file` holds.
+    """
+    form = fields.model_json_schema()
+    file = {"type": "string", "format": "binary", "description": files}
+    form |= {"properties": {"file": file, **form["properties"]}, "required": ["file"]}
+    kinds = {"application/json": kind.model_json_schema(), "multipart/form-data": form}
+    content = {name: {"schema": schema} for name, schema in kinds.items()}
+    return {"requestBody": {"content": content, "required": True}}
