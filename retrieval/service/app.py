@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from vmr.cpus import num_cpus
+from vmr.retrieval.service.jobs.jobs import jobs_of
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.routes import embeddings, status
+from vmr.retrieval.service.routes import jobs as job_routes
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -20,6 +22,7 @@ MAX_PROCESSES = 4
 
 API_ROUTES = (
     embeddings,
+    job_routes,
     status,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
@@ -38,15 +41,20 @@ def create_app(options: ServiceOptions) -> FastAPI:
         IndexFileError: the index cannot be opened.
     """
     index = ServedIndex(options.index, options.encoder)
+    jobs = jobs_of(options)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
-        app.state.service = Service(options, index, processes, Uploads(index, processes, options.limits))
+        app.state.service = Service(options, index, processes, Uploads(index, processes, options.limits), jobs)
         await index.warm()
+        if jobs is not None:
+            jobs.start()
         try:
             yield
         finally:
+            if jobs is not None:
+                await jobs.close()
             processes.close()
             index.close()
 

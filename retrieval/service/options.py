@@ -22,6 +22,7 @@ class Limits:
         query_chars: characters of a sentence.
         results: moments on one page of results.
         upload_bytes: bytes of an upload.
+        video_bytes: bytes of a video that is uploaded for the index.
         upload_pixels: pixels of a picture, or of a frame, of an upload.
         upload_s: seconds of a clip that is searched by.
         clip_s: seconds of a clip that is cut.
@@ -32,6 +33,7 @@ class Limits:
     query_chars: int = 1000
     results: int = 100
     upload_bytes: int = 64 * 2**20
+    video_bytes: int = 8 * 2**30
     upload_pixels: int = 50_000_000
     upload_s: float = 120.0
     clip_s: float = 600.0

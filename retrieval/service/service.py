@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.jobs.jobs import Jobs
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
@@ -20,12 +21,14 @@ class Service:
         index: the index.
         processes: in which files are decoded.
         uploads: receives pictures and clips, and embeds them.
+        jobs: add videos to the index; None if no folder is named from which they may.
     """
 
     options: ServiceOptions
     index: ServedIndex
     processes: Processes
     uploads: Uploads
+    jobs: Jobs | None
 
 
 def _service(request: Request) -> Service:

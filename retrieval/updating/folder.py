@@ -16,8 +16,8 @@ from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.legacy import OLD_FILES, is_old_index
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
-from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.paths import JOBS, only_holds_jobs
+from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.signals import signals_held_back

@@ -5,9 +5,10 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from starlette.exceptions import HTTPException
+
 from vmr.errors import VmrError
 from vmr.progress import printable
-from vmr.retrieval.service.jobs.refusal import RefusedError
 from vmr.retrieval.updating.listing import absolute, is_below
 
 _MAX_SHOWN = 200  # characters of a path in an error
@@ -40,18 +41,18 @@ class AllowedFolders:
             path: as it came: absolute, or relative to one of the folders.
 
         Raises:
-            RefusedError: it is not below one of the folders, not there, or neither a file nor a folder.
+            HTTPException: it is not below one of the folders, not there, or neither a file nor a folder.
         """
         shown = printable(path)[:_MAX_SHOWN]
         self._check_text(path, shown)
-        not_allowed = RefusedError(403, f"path {shown}: is not below a folder that --allow-indexing names")
+        not_allowed = HTTPException(403, f"path {shown}: is not below a folder that --allow-indexing names")
         candidates = self._candidates(path)
         inside = [one for one in candidates if self.contains(one)]
         if not inside:
             raise not_allowed
         there = [one for one in inside if os.path.lexists(one)]
         if not there:
-            raise RefusedError(404, f"path {shown}: no such file or folder")
+            raise HTTPException(404, f"path {shown}: no such file or folder")
         self._check_kind(there[0], shown)
         return there[0]
 
@@ -75,22 +76,22 @@ class AllowedFolders:
         try:
             name = os.fsencode(path)
         except UnicodeEncodeError:
-            raise RefusedError(400, f"path {shown}: is no name of a file") from None
+            raise HTTPException(400, f"path {shown}: is no name of a file") from None
         if not name or b"\0" in name:
-            raise RefusedError(400, f"path {shown}: is no name of a file")
+            raise HTTPException(400, f"path {shown}: is no name of a file")
         if ".." in Path(path).parts:
-            raise RefusedError(400, f"path {shown}: must not go up with ..")
+            raise HTTPException(400, f"path {shown}: must not go up with ..")
 
     @staticmethod
     def _check_kind(path: str, shown: str) -> None:
         try:
             mode = Path(path).stat().st_mode
         except FileNotFoundError:  # a link to nothing
-            raise RefusedError(404, f"path {shown}: no such file or folder") from None
+            raise HTTPException(404, f"path {shown}: no such file or folder") from None
         except OSError as error:
-            raise RefusedError(400, f"path {shown}: cannot be read: {error.strerror}") from None
+            raise HTTPException(400, f"path {shown}: cannot be read: {error.strerror}") from None
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise RefusedError(400, f"path {shown}: is neither a file nor a folder")
+            raise HTTPException(400, f"path {shown}: is neither a file nor a folder")
 
 
 def _is_hidden(path: str, root: str) -> bool:

@@ -109,7 +109,7 @@ def main() -> None:
     except Exception as error:  # it ends the job, and not the service
         end = {"kind": "failed", "message": _line(f"{type(error).__name__}: {error}")}
     else:
-        end = {"kind": "done", "message": _summary(done)}
+        end = {"kind": "done", "counts": _counts(done)}
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the work is over
     reporter.end(end)
     sys.stderr.flush()
@@ -150,17 +150,14 @@ def _add(request: dict[str, Any], reporter: _Reporter) -> Update:
             time.sleep(_ASK_AGAIN_S)
 
 
-def _summary(done: Update) -> str:
-    """What was done, in a line."""
-    counts = {
-        "added": len(done.embedded),
+def _counts(done: Update) -> dict[str, int]:
+    """How many videos were treated in each way, besides those that were embedded."""
+    return {
         "copied": len(done.copied),
         "renamed": len(done.renamed),
         "removed": len(done.removed),
         "unchanged": len(done.unchanged) + len(done.refreshed) + len(done.kept),
-        "left out": len(done.failed) + len(done.failed_before),
     }
-    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing to do"
 
 
 def _line(text: str) -> str:

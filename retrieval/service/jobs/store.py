@@ -9,11 +9,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from starlette.exceptions import HTTPException
+
 from vmr.errors import VmrError
 from vmr.files import write_errors
 from vmr.progress import printable
 from vmr.retrieval.service.jobs.records import Job, JobFailure, JobProgress
-from vmr.retrieval.service.jobs.refusal import RefusedError
 from vmr.retrieval.storage.paths import JOBS, JOBS_DATABASE
 
 MAX_WAITING = 1000
@@ -52,9 +53,7 @@ class JobStore:
         with write_errors(self._path):
             self.folder.mkdir(exist_ok=True)
         with self._errors():
-            self._database = sqlite3.connect(
-                self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-            )
+            self._database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             self._database.row_factory = sqlite3.Row
             self._database.execute("PRAGMA foreign_keys = ON")
         try:
@@ -70,12 +69,12 @@ class JobStore:
             path: the file or folder that is to be added to the index, absolute.
 
         Raises:
-            RefusedError: too many jobs wait.
+            HTTPException: too many jobs wait.
         """
         with self._transaction() as database:
             (waiting,) = database.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()
             if waiting >= MAX_WAITING:
-                raise RefusedError(429, f"{waiting} jobs wait already: try again later, or add a whole folder at once")
+                raise HTTPException(429, f"{waiting} jobs wait already: try again later, or add a whole folder at once")
             row = (os.fsencode(path), "queued", "", 0, _now(), JobProgress().model_dump_json(), 0, 0, 1)
             added = database.execute(
                 "INSERT INTO jobs(path, state, message, is_cancelling, created_at, progress, num_embedded, num_failed, "
@@ -113,8 +112,12 @@ class JobStore:
         Returns:
             The job, which is running now, and its path; None if none waits.
         """
+        oldest = "SELECT id, path FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1"
+        with self._reading() as database:  # nothing is locked while there is nothing to do
+            if database.execute(oldest).fetchone() is None:
+                return None
         with self._transaction() as database:
-            row = database.execute("SELECT id, path FROM jobs WHERE state = 'queued' ORDER BY id LIMIT 1").fetchone()
+            row = database.execute(oldest).fetchone()
             if row is None:
                 return None
             database.execute(
@@ -130,18 +133,14 @@ class JobStore:
         """Write what has become of a job that was begun, and files that it could not add."""
         with self._transaction() as database:
             database.execute(
-                "UPDATE jobs SET state = ?, message = ?, ended_at = ?, progress = ?, num_embedded = ?, num_failed = ?, "
-                "revision = ? WHERE id = ?",
-                (
-                    job.state,
-                    job.message,
-                    None if job.ended_at is None else job.ended_at.timestamp(),
-                    job.progress.model_dump_json(),
-                    job.num_embedded,
-                    job.num_failed,
-                    job.revision,
-                    job.id,
-                ),
+                "UPDATE jobs SET state = :state, message = :message, ended_at = :ended, progress = :progress, "
+                "num_embedded = :num_embedded, num_failed = :num_failed, revision = :revision, "
+                "is_cancelling = iif(:state = 'running', is_cancelling, 0) WHERE id = :id",
+                {
+                    **job.model_dump(include={"id", "state", "message", "num_embedded", "num_failed", "revision"}),
+                    "ended": None if job.ended_at is None else job.ended_at.timestamp(),
+                    "progress": job.progress.model_dump_json(),
+                },
             )
             database.executemany(
                 "INSERT OR IGNORE INTO failures(job, revision, path, reason) VALUES (?, ?, ?, ?)",
@@ -187,7 +186,9 @@ class JobStore:
                     database.execute(statement)
                 database.execute(f"PRAGMA user_version = {_VERSION}")
             elif version != _VERSION:
-                raise VmrError(f"{self._path} is of version {version}, not {_VERSION}: remove it, or install a newer vmr")
+                raise VmrError(
+                    f"{self._path} is of version {version}, not {_VERSION}: remove it, or install a newer vmr"
+                )
 
     def _found(self, number: int | None) -> Job | None:
         with closing(self._database.execute("SELECT * FROM jobs WHERE id = ?", (number,))) as rows:
