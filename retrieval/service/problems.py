@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -46,7 +46,9 @@ def status_of(error: Exception) -> int:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
-def _refused(request: Request, error: Any) -> JSONResponse:
+def _refused(request: Request, error: Any) -> Response:
+    if error.status_code == HTTPStatus.NO_CONTENT:
+        return Response(status_code=204)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
         path = shown(request.url.path)
