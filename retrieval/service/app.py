@@ -9,7 +9,7 @@ from vmr.cpus import num_cpus
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, status
+from vmr.retrieval.service.routes import embeddings, search, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -60,6 +60,10 @@ def create_app(options: ServiceOptions) -> FastAPI:
         responses=DOCUMENTED,
     )
     for routes in API_ROUTES:
+=======
+    app = FastAPI(title="vmr", version=__version__, lifespan=running)
+    for routes in (search, status):
+>>>>>>> wt-api
         app.include_router(routes.router, prefix=API)
     for pages in PAGE_ROUTES:
         app.include_router(pages.router, include_in_schema=False)
