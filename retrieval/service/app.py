@@ -20,6 +20,7 @@ MAX_PROCESSES = 4
 
 API_ROUTES = (
     embeddings,
+    search,
     status,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
@@ -60,10 +61,6 @@ def create_app(options: ServiceOptions) -> FastAPI:
         responses=DOCUMENTED,
     )
     for routes in API_ROUTES:
-=======
-    app = FastAPI(title="vmr", version=__version__, lifespan=running)
-    for routes in (search, status):
->>>>>>> wt-api
         app.include_router(routes.router, prefix=API)
     for pages in PAGE_ROUTES:
         app.include_router(pages.router, include_in_schema=False)
