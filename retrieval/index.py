@@ -224,8 +224,7 @@ class VideoIndex:
         the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
-                like this, without the moment itself.
+            query: what the video should show; or a vector (D,) of the space; or a moment or its id, for others like it.
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
@@ -235,8 +234,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
-            before: search only moments with a lower id: with `SearchResult.next_moment_id` of an earlier search, what
-                was in the index at that time and still is.
+            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.
@@ -259,7 +257,7 @@ class VideoIndex:
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
         with self._compared(query, wanted.where, wanted.before) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
-            settings, next_id = rows.snapshot.settings, int(rows.snapshot.meta("next_window"))
+            settings, next_id = rows.snapshot.settings, rows.snapshot.meta("next_window")
         hits = hits_of(found, self.space, meaning.matches)
         remarks: tuple[str, ...] = ()
         if matcher is not None:

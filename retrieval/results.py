@@ -65,8 +65,8 @@ class SearchResult:
         nothing_close: whether nothing in the index is about the query, as far as the encoder can tell; None if the
             space is not calibrated, or the query is no text.
         remarks: what else there is to say about the search, a line each.
-        next_moment_id: moments that were added after the search have no lower id, see `before` of
-            `vmr.VideoIndex.search`.
+        next_moment_id: moments that were added after the search have no lower id. A later search with `before` set to
+            it finds what was in the index at this time and still is.
     """
 
     hits: tuple[Hit, ...]

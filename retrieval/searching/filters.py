@@ -55,10 +55,7 @@ def parsed(where: str | None) -> Where | None:
 
 def _mask(where: Where | None, before: int | None, snapshot: Snapshot) -> Mask:
     num_windows = int(snapshot.meta("next_window"))
-    if where is None:
-        mask = np.ones(num_windows, bool)
-    else:
-        mask = _selected(where, snapshot, num_windows)
+    mask = np.ones(num_windows, bool) if where is None else _selected(where, snapshot, num_windows)
     if before is not None:
         mask[before:] = False
     mask.flags.writeable = False

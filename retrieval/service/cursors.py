@@ -129,28 +129,25 @@ def _varints(numbers: Iterable[int]) -> bytes:
     """Numbers of at least 0, each in as few bytes as it needs: seven bits a byte, the lowest first."""
     data = bytearray()
     for number in numbers:
-        while number > 0x7F:
-            data.append(number & 0x7F | 0x80)
-            number >>= 7
-        data.append(number)
+        rest = number
+        while rest > 0x7F:
+            data.append(rest & 0x7F | 0x80)
+            rest >>= 7
+        data.append(rest)
     return bytes(data)
 
 
 def _read_varints(data: bytes, count: int) -> tuple[list[int], bytes]:
     """Read some numbers; return them, and what follows."""
-    numbers, number, shift, place = [], 0, 0, 0
-    for place, byte in enumerate(data):
-        if len(numbers) == count:
-            break
-        number |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            numbers.append(number)
-            number = shift = 0
-        elif shift > 63:
-            break
-    else:
-        place = len(data)
-    if len(numbers) != count or any(number > LARGEST_ID for number in numbers):
-        raise VmrError(_OTHER)
-    return numbers, data[place:]
+    numbers: list[int] = []
+    start = 0
+    while len(numbers) < count:
+        end = start
+        while end < len(data) and data[end] > 0x7F:
+            end += 1
+        number = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(data[start : end + 1]))
+        if end == len(data) or number > LARGEST_ID:
+            raise VmrError(_OTHER)
+        numbers.append(number)
+        start = end + 1
+    return numbers, data[start:]

@@ -3,5 +3,5 @@
 from vmr.errors import VmrError
 
 
-class NotFound(VmrError):
+class NotFound(VmrError):  # noqa: N818 - named as the status
     """The index holds no such video or moment."""

@@ -21,7 +21,10 @@ Strength = Literal["strong", "good", "weak", "unlikely"]
 VideoOrder = Literal["path", "duration", "date", "added"]
 
 WHERE = 'which videos to search, as `--where` of vmr-search: `folder = "cam07" and duration > 5 min`'
-CURSOR = "`next_cursor` of the page before, with an otherwise equal request; absent for the first page"
+CURSOR = (
+    "`next_cursor` of the page before, with an otherwise equal request; absent for the first page. That of a search by "
+    "an upload holds what was uploaded: leave the file out"
+)
 
 
 class Health(BaseModel):
@@ -36,39 +39,45 @@ class Problem(BaseModel):
     detail: str = Field(description="what is wrong, and what to do, in one line")
 
 
-class SearchRequest(BaseModel):
-    """What to search for: a sentence or a moment of the index, or an upload beside these fields."""
+class SearchOptions(BaseModel):
+    """How to search."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"query": "a man on a bicycle", "k": 5},
-                {"like": 12, "where": "duration > 60", "per_video": 1},
-            ]
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
-    query: Query | None = Field(None, description="what the video should show, or its texts should say")
-    like: Id | None = Field(None, description="in place of a query: `moment_id` of a hit, for more like it")
     where: Where | None = Field(None, description=WHERE)
     k: Page = Field(20, description="how many hits a page has at most")
     per_video: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = Field(
         None, description="at most so many hits of a video"
     )
+    keep_duplicates: bool = Field(False, description="return moments that show the same as a better one as well")
+    cursor: Cursor | None = Field(None, description=CURSOR)
+
+
+class SearchRequest(SearchOptions):
+    """What to search for, and how: a sentence, or a moment of the index."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"query": "a man on a bicycle", "k": 5},
+                {"like": 12, "where": "duration > 60", "per_video": 1},
+            ]
+        }
+    )
+
+    query: Query | None = Field(None, description="what the video should show, or its texts should say")
+    like: Id | None = Field(None, description="in place of a query: `moment_id` of a hit, for more like it")
     min_match: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="leave out pictures with a lower `match`; needs a query and a calibrated index"
     )
     rerank: Page | None = Field(
         None,
-        description="let the encoder compare the query with so many of the best moments token by token; needs an "
-        "encoder that can, and takes longer, for each page",
+        description="let the encoder compare the query with so many of the best moments token by token; needs a query "
+        "and an encoder that can, and takes longer, for each page",
     )
-    keep_duplicates: bool = Field(False, description="return moments that show the same as a better one as well")
     sources: Annotated[list[Source], Field(min_length=1, max_length=2)] | None = Field(
-        None, description="what to search: pictures, the texts that the index holds, or both, which is the default"
+        None, description="what a query searches: pictures, the texts that the index holds, or both, as by default"
     )
-    cursor: Cursor | None = Field(None, description=CURSOR)
 
 
 class Hit(BaseModel):

@@ -21,9 +21,9 @@ _RANK_OFFSET = 60
 _MAX_WORDS = 50
 _WORD = re.compile(r"[^\W_]+")
 # Words that say nothing about what is meant; a query of nothing else is taken as it is.
-_PASSED_OVER = frozenset(
+_PASSED_OVER = (
     "a an and are as at be by for from has have in into is it its of on or that the their there these they this to "
-    "was were which who with".split()
+    "was were which who with"
 )
 
 
@@ -66,7 +66,7 @@ class Fused:
 def words_of(query: str) -> list[str]:
     """Return the words of a sentence that a text must hold to answer it; any sentence has some or none."""
     words = list(dict.fromkeys(word.lower() for word in _WORD.findall(query)))
-    return [word for word in words if word not in _PASSED_OVER][:_MAX_WORDS] or words[:_MAX_WORDS]
+    return [word for word in words if word not in _PASSED_OVER.split()][:_MAX_WORDS] or words[:_MAX_WORDS]
 
 
 def find_text_moments(

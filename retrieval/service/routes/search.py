@@ -2,26 +2,22 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import Field, ValidationError
+from fastapi import APIRouter, Query, Request
+from pydantic import Field
 
 from vmr.retrieval.service import schemas
-from vmr.retrieval.service.schemas import SearchRequest, SearchResponse
+from vmr.retrieval.service.routes.bodies import described, is_form, read_json, valid
+from vmr.retrieval.service.schemas import SearchOptions, SearchRequest, SearchResponse
 from vmr.retrieval.service.searches import answer
 from vmr.retrieval.service.service import Shared
 
 router = APIRouter(tags=["search"])
 
-_BODY = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": SearchRequest.model_json_schema()}}}
-}
-
 
 class SearchParameters(SearchRequest):
-    """The same as a query string, where `query` is called `q`."""
+    """The same in an address, where the query has a short name."""
 
-    query: schemas.Query | None = Field(None, alias="q", description="what the video should show")
+    query: schemas.Query | None = Field(None, alias="q", description="what the video should show, or its texts say")
 
 
 @router.get("/search")
@@ -30,16 +26,12 @@ async def search_by_address(service: Shared, parameters: Annotated[SearchParamet
     return await answer(service, parameters)
 
 
-@router.post("/search", openapi_extra=_BODY)
-async def search(service: Shared, request: Request) -> SearchResponse:
-    """Find moments."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise HTTPException(415, "content-type must be application/json")
-    try:
-        asked = SearchRequest.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise RequestValidationError(
-            [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
-        ) from error
-    return await answer(service, asked)
+@router.post("/search", openapi_extra=described(SearchRequest, SearchOptions, "a picture, or a short clip"))
+async def search(request: Request, service: Shared) -> SearchResponse:
+    """Find moments that show what a sentence says, or others like a moment; with a form, others like a file."""
+    if not is_form(request):
+        return await answer(service, await read_json(request, SearchRequest))
+    async with service.uploads.received(request) as form:
+        asked = SearchRequest(**valid(SearchOptions, form.fields).model_dump())
+        vector, words = await service.uploads.vector_of(form.file)
+    return await answer(service, asked, vector, words)
