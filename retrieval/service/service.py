@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.metrics import Metrics
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
@@ -20,12 +21,14 @@ class Service:
         index: the index.
         processes: in which files are decoded.
         uploads: receives pictures and clips, and embeds them.
+        metrics: numbers about all this.
     """
 
     options: ServiceOptions
     index: ServedIndex
     processes: Processes
     uploads: Uploads
+    metrics: Metrics
 
 
 def _service(request: Request) -> Service:
