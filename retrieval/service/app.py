@@ -19,7 +19,7 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, status
+from vmr.retrieval.service.routes import embeddings, search, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -30,6 +30,7 @@ MAX_PROCESSES = 4
 
 API_ROUTES = (
     embeddings,
+    search,
     status,
 )  # fmt: skip
 """The modules whose `router` stands below API."""

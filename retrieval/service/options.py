@@ -20,7 +20,10 @@ class Limits:
 
     Attributes:
         query_chars: characters of a sentence.
+        where_chars: characters of a condition.
         results: moments on one page of results.
+        depth: moments on all pages of one search.
+        cursor_chars: characters of a cursor, which grows with the number of moments that were shown.
         upload_bytes: bytes of an upload.
         upload_pixels: pixels of a picture, or of a frame, of an upload.
         upload_s: seconds of a clip that is searched by.
@@ -40,7 +43,10 @@ class Limits:
     """
 
     query_chars: int = 1000
+    where_chars: int = 10_000
     results: int = 100
+    depth: int = 1000
+    cursor_chars: int = 8192
     upload_bytes: int = 64 * 2**20
     upload_pixels: int = 50_000_000
     upload_s: float = 120.0

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmr.errors import IndexFileError, VmrError
+from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import problem, shown
 from vmr.retrieval.service.schemas import Problem
 
@@ -21,7 +22,7 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 """What every route may answer instead, for the description of the API."""
 
-STATUSES: dict[type[VmrError], int] = {IndexFileError: 503}
+STATUSES: dict[type[VmrError], int] = {IndexFileError: 503, NotFound: 404}
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
 
 _log = logging.getLogger(__name__)
