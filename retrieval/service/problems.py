@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -40,12 +40,16 @@ def answer_errors(app: Starlette) -> None:
     app.add_exception_handler(TimeoutError, _too_slow)
 
 
-def status_of(error: VmrError) -> int:
-    """Return the status of the answer to a request that meets an error."""
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to a request that meets an error: one that a user can repair, or a time limit."""
+    if isinstance(error, TimeoutError):
+        return 504
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
-def _refused(request: Request, error: Any) -> JSONResponse:
+def _refused(request: Request, error: Any) -> Response:
+    if error.status_code == HTTPStatus.NO_CONTENT:
+        return Response(status_code=204)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
         path = shown(request.url.path)
@@ -75,7 +79,7 @@ def _repairable(request: Request, error: Any) -> JSONResponse:
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:
-    return problem(504, str(error) or "this took too long: try again, or ask for less")
+    return problem(status_of(error), str(error) or "this took too long: try again, or ask for less")
 
 
 class LastResort:
