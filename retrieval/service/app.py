@@ -37,7 +37,7 @@ API_ROUTES = (
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = (page,)
+PAGE_ROUTES = ()
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 
