@@ -9,19 +9,20 @@ from vmr.cpus import num_cpus
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, search, status
+from vmr.retrieval.service.routes import embeddings, search, status, videos
+from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
 from vmr.version import __version__
 
-API = "/api/v1"
 MAX_PROCESSES = 4
 
 API_ROUTES = (
     embeddings,
     search,
     status,
+    videos,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
