@@ -20,7 +20,7 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, search, status
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -37,7 +37,7 @@ API_ROUTES = (
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = (docs, login, page)
+PAGE_ROUTES = (docs, login)
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import problem, shown
+from vmr.retrieval.service.processes import BusyError, TimeLimitError
 from vmr.retrieval.service.schemas import Problem
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -22,7 +23,12 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 """What every route may answer instead, for the description of the API."""
 
-STATUSES: dict[type[VmrError], int] = {IndexFileError: 503, NotFound: 404}
+STATUSES: dict[type[VmrError], int] = {
+    BusyError: 503,
+    IndexFileError: 503,
+    NotFound: 404,
+    TimeLimitError: 504,
+}
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
 
 _log = logging.getLogger(__name__)

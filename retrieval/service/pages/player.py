@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vmr.retrieval.service.media.playback import Playback
 from vmr.retrieval.service.schemas import CurvePoint, VideoDetails
 
 _WIDTH, _HEIGHT = 1000, 40  # of the strip, in its own units
@@ -30,30 +31,19 @@ class Player:
 
     Attributes:
         video: what is known of it.
+        playback: how it is played; None if it cannot be.
+        trouble: why it cannot be played, if that is known.
         moment_id: number of the moment; None for a video that was opened as a whole.
         start_s: where the moment begins, in seconds of the video.
         end_s: where it ends.
     """
 
     video: VideoDetails
+    playback: Playback | None
+    trouble: str | None
     moment_id: int | None
     start_s: float
     end_s: float
-
-    @property
-    def url(self) -> str | None:
-        """Where the video is played from; None if it cannot be."""
-        return self.video.playback.url if self.video.playback else None
-
-    @property
-    def offset_s(self) -> float:
-        """What is added to a time of the video to get that of what is played."""
-        return self.video.playback.offset_s if self.video.playback else 0.0
-
-    @property
-    def note(self) -> str | None:
-        """What there is to say about how it is played."""
-        return self.video.playback.note if self.video.playback else None
 
     @property
     def has_captions(self) -> bool:

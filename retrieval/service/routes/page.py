@@ -15,7 +15,7 @@ from vmr.retrieval.service.pages.query import LENGTH, PageQuery
 from vmr.retrieval.service.pages.rendering import render, static_files, static_version
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
 from vmr.retrieval.service.problems import shown, status_of
-from vmr.retrieval.service.schemas import SearchRequest, SearchResponse, VideoList
+from vmr.retrieval.service.schemas import SearchRequest, SearchResponse, VideoList, VideosRequest
 from vmr.retrieval.service.searches import answer
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.service.videos import list_videos, video_details
@@ -104,7 +104,8 @@ async def _results(service: Service, ask: PageQuery) -> Results:
     """Search, or list videos while nothing is looked for."""
     where = ask.condition()
     if not (ask.q or ask.like or ask.by):
-        return Results("", videos=await list_videos(service, where=where, k=RESULTS, cursor=ask.cursor or None))
+        wanted = VideosRequest(where=where, sort="added", order="descending", k=RESULTS, cursor=ask.cursor or None)
+        return Results("", videos=await list_videos(service, wanted))
     request = SearchRequest(
         query=ask.q or None,
         like=ask.number("like"),
@@ -129,8 +130,15 @@ async def _player(service: Service, ask: PageQuery) -> Player:
     if ask.by:
         query = vector_of_text(ask.by, service.index.space)
     start_s, end_s = span or (0.0, 0.0)
-    details = await video_details(service, video_id, query, at_s=start_s)
-    return Player(details, ask.number("moment"), start_s, end_s)
+    details = await video_details(service, video_id, query)
+    playback, trouble = None, None
+    video = await service.index.read(lambda snapshot: snapshot.video(video_id))
+    if video is not None and not details.missing:
+        try:
+            playback = await service.media.playback(video, start_s)
+        except (VmrError, TimeoutError) as error:
+            trouble = str(error)
+    return Player(details, playback, trouble, ask.number("moment"), start_s, end_s)
 
 
 async def _tried(

@@ -1,5 +1,5 @@
 // The player: a dialog that plays a video from a moment, with a strip of the whole video to seek by.
-const STEP_S = 5;
+const STEP_S = 5, EDGE_S = 0.05;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** A time as people write it, such as 0:07 or 1:02:30; as on the server. */
@@ -8,6 +8,8 @@ export function clock(seconds) {
   const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
   return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
 }
+
+const numbersOf = (element) => Object.fromEntries(Object.entries(element.dataset).map(([name, value]) => [name, Number(value)]));
 
 /** Make the player. `part` fetches a part of the page, `go` goes to an address. */
 export function openPlayer({ part, go }) {
@@ -96,7 +98,7 @@ export function openPlayer({ part, go }) {
   function start() {
     const article = find(".player"), video = find("video"), strip = find(".strip");
     if (!strip) return;
-    const about = Object.fromEntries(Object.entries(article.dataset).map(([name, value]) => [name, Number(value)]));
+    let about = numbersOf(article);
     const place = placeOf();
     [[".previous", -1], [".next", 1]].forEach(([selector, step]) => {
       find(selector).disabled = place < 0 || !cards()[place + step];
@@ -118,18 +120,19 @@ export function openPlayer({ part, go }) {
       draw();
       if (!video) return;
       const time = at + about.offset;
-      if (time >= -0.05 && !(time > video.duration + 0.05)) {
+      if (time > -EDGE_S && !(at >= about.until)) {
         video.currentTime = Math.max(0, time);
         return;
       }
       const address = new URL(location.href), was = shown;
       address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
       const answer = await part(address, "player").catch(() => null);
-      const source = answer?.nodes.querySelector("video")?.getAttribute("src");
-      if (!source || shown !== was) return;
-      about.offset = Number(answer.nodes.querySelector(".player").dataset.offset);
-      const isPlaying = !video.paused;
-      video.src = source;
+      const other = answer?.nodes.querySelector("video");
+      if (!other || shown !== was) return;
+      const isPlaying = !video.paused || video.ended;
+      about = numbersOf(answer.nodes.querySelector(".player"));
+      video.replaceChildren(...other.childNodes);
+      video.src = other.getAttribute("src");
       if (isPlaying) video.play().catch(() => {});
     }
 
@@ -140,6 +143,7 @@ export function openPlayer({ part, go }) {
         draw();
       });
       video.addEventListener("loadedmetadata", () => seek(at));
+      video.addEventListener("ended", () => "until" in about && seek(about.until));
       video.addEventListener("error", () => (find("#unplayable").hidden = false));
       if (video.readyState >= 1) seek(at);
       if (video.error) find("#unplayable").hidden = false;
