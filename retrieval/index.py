@@ -216,6 +216,7 @@ class VideoIndex:
         min_match: float | None = None,
         keep_duplicates: bool = False,
         overlapping: bool = False,
+        before: int | None = None,
     ) -> SearchResult:
         """Find the moments nearest to a sentence, or to something else.
 
@@ -223,8 +224,7 @@ class VideoIndex:
         the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
-                like this, without the moment itself.
+            query: what the video should show; or a vector (D,) of the space; or a moment or its id, for others like it.
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
@@ -234,6 +234,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
+            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.
@@ -251,18 +252,19 @@ class VideoIndex:
             min_match=min_match,
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
+            before=before,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
-        with self._compared(query, wanted.where) as (rows, asked):
+        with self._compared(query, wanted.where, wanted.before) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
-            settings = rows.snapshot.settings
+            settings, next_id = rows.snapshot.settings, rows.snapshot.meta("next_window")
         hits = hits_of(found, self.space, meaning.matches)
         remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             hits, remarks = self._reranked(settings, matcher, asked.text, moments).in_order(hits)
         took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
-        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
+        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks, next_id)
 
     def _reranked(
         self, settings: IndexSettings, matcher: Matcher, text: str, moments: "Sequence[Moment]"
@@ -322,13 +324,13 @@ class VideoIndex:
 
     @contextmanager
     def _compared(
-        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
+        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None, before: int | None = None
     ) -> Iterator[tuple[Rows, Query]]:
-        """A transaction in which rows can be compared with a query: all, or those of some videos."""
+        """A transaction in which rows can be compared with a query: all, or those of some videos, or older ones."""
         asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
         with self._searchable() as snapshot:
             known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
-            allowed = None if where is None else self._filters.mask(where, snapshot)
+            allowed = self._filters.mask(where, before, snapshot)
             total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
             yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
 

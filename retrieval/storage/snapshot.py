@@ -140,6 +140,26 @@ class Snapshot:
         row = self._database.execute(f"{_VIDEO} WHERE v.id = ?", (video_id,)).fetchone()
         return None if row is None else _video(row)
 
+    def videos_with(self, video_ids: Iterable[int]) -> dict[int, Video]:
+        """Return videos by their numbers; those that are not in the index are left out."""
+        query = f"{_VIDEO} WHERE v.id IN (SELECT value FROM json_each(?))"
+        rows = self._database.execute(query, (json.dumps([int(number) for number in video_ids]),))
+        return {video.id: video for video in map(_video, rows)}
+
+    def folders(self, most: int) -> list[str]:
+        """Return the folders of the videos, relative to their roots, the first ones in alphabetical order.
+
+        A folder that holds nothing but other folders is left out, and so is the root itself, and paths that are not
+        UTF-8.
+
+        Args:
+            most: how many to return at most.
+        """
+        folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
+        wanted = "folder != '' AND instr(path, '//') = 0"
+        query = f"SELECT DISTINCT {folder} AS folder FROM videos WHERE {wanted} ORDER BY folder LIMIT ?"
+        return [path for (path,) in self._database.execute(query, (most,))]
+
     def video_of_window(self, window_id: int) -> Video | None:
         """Return the video that a window belongs to; None if the window is not in the index."""
         query = f"{_VIDEO} WHERE v.first_window <= ? ORDER BY v.first_window DESC LIMIT 1"
@@ -280,13 +300,21 @@ class Snapshot:
         query = "SELECT start_s, end_s, kind, text FROM texts WHERE video_id = ? ORDER BY id"
         return [Text(*row) for row in self._database.execute(query, (video_id,))]
 
-    def find_texts(self, words: Sequence[str], k: int) -> list[FoundText]:
-        """Find the texts that hold at least one of some words, the best first by bm25; ties by age."""
-        query = " OR ".join('"' + word.replace('"', '""') + '"' for word in words)
+    def find_texts(self, words: Sequence[str], k: int, where: Where | None = None) -> list[FoundText]:
+        """Find the texts that hold all of some words, the best first by bm25; ties by age.
+
+        Args:
+            words: at least one and at most 100, in any order; one that holds no letter or digit is in no text.
+            k: how many texts to return at most.
+            where: only texts of the videos that a condition selects; None for all.
+        """
+        query = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        videos = "" if where is None else "JOIN videos v ON v.id = t.video_id JOIN roots r ON r.id = v.root_id "
         rows = self._database.execute(
             "SELECT t.video_id, t.start_s, t.end_s, t.kind, t.text, -f.rank FROM texts_fts f JOIN texts t "
-            "ON t.id = f.rowid WHERE texts_fts MATCH ? ORDER BY f.rank, t.id LIMIT ?",
-            (query, k),
+            f"ON t.id = f.rowid {videos}WHERE texts_fts MATCH ? AND {'1' if where is None else where.condition} "
+            "ORDER BY f.rank, t.id LIMIT ?",
+            (query, *(() if where is None else where.parameters), k),
         )
         return [FoundText(row[0], Text(*row[1:5]), row[5]) for row in rows]
 

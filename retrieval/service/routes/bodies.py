@@ -1,5 +1,6 @@
 """Bodies of requests that may be JSON or a form with files, which the framework would read without limits."""
 
+import re
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -44,8 +45,17 @@ def valid(kind: type[M], given: bytes | dict[str, str]) -> M:
     try:
         return kind.model_validate_json(given) if isinstance(given, bytes) else kind.model_validate(given)
     except ValidationError as error:
-        errors = error.errors(include_url=False)
-        raise RequestValidationError([{**each, "loc": ("body", *each["loc"])} for each in errors]) from None
+        errors = [{**each, "loc": ("body", *each["loc"])} for each in error.errors(include_url=False)]
+        if isinstance(given, bytes) and errors[0]["type"] == "json_invalid":
+            errors = [_with_position(errors[0], given)]
+        raise RequestValidationError(errors) from None
+
+
+def _with_position(error: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """Say where JSON is not valid as the framework says it: by the number of a character."""
+    reason, line, column = re.findall(r"(.*) at line (\d+) column (\d+)", error["ctx"]["error"])[0]
+    before = body.split(b"\n")[: int(line) - 1]
+    return {**error, "loc": ("body", sum(len(each) + 1 for each in before) + int(column)), "ctx": {"error": reason}}
 
 
 def described(kind: type[BaseModel], fields: type[BaseModel] | None, files: str) -> dict[str, Any]:
