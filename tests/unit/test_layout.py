@@ -135,6 +135,8 @@ WRITES_ITSELF = {
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
     "vmr.retrieval.storage.connection": {"sqlite3.connect"},
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
+    "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
+    "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically

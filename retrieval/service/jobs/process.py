@@ -12,6 +12,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from vmr.data.decoding.worker import take_over
@@ -131,7 +132,7 @@ def _add(request: dict[str, Any], reporter: _Reporter) -> Update:
     """Add what the request names, when no other process writes the index."""
     from vmr.retrieval.updating.update import add_videos
 
-    allowed = AllowedFolders(request["folders"])
+    allowed = AllowedFolders([Path(folder) for folder in request["folders"]])
 
     def hold(file: str, state: FileState) -> bool:
         """Leave out what a link has brought in from elsewhere."""
