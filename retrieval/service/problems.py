@@ -4,15 +4,17 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import problem, shown
+from vmr.retrieval.service.processes import BusyError, TimeLimitError
 from vmr.retrieval.service.schemas import Problem
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -21,13 +23,18 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 """What every route may answer instead, for the description of the API."""
 
-STATUSES: dict[type[VmrError], int] = {IndexFileError: 503, NotFound: 404}
+STATUSES: dict[type[VmrError], int] = {
+    BusyError: 503,
+    IndexFileError: 503,
+    NotFound: 404,
+    TimeLimitError: 504,
+}
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
 
 _log = logging.getLogger(__name__)
 
 
-def answer_errors(app: FastAPI) -> None:
+def answer_errors(app: Starlette) -> None:
     """Let an application answer errors with a `Problem`.
 
     Args:
@@ -46,7 +53,9 @@ def status_of(error: Exception) -> int:
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
-def _refused(request: Request, error: Any) -> JSONResponse:
+def _refused(request: Request, error: Any) -> Response:
+    if error.status_code == HTTPStatus.NO_CONTENT:
+        return Response(status_code=204)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
         path = shown(request.url.path)

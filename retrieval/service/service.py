@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.jobs.jobs import Jobs
 from vmr.retrieval.service.metrics import Metrics
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.pages.facts import KnownFacts
@@ -23,6 +24,7 @@ class Service:
         processes: in which files are decoded.
         uploads: receives pictures and clips, and embeds them.
         metrics: numbers about all this.
+        jobs: add videos to the index; None if no folder is named from which they may.
         facts: what the page says about the index.
     """
 
@@ -31,6 +33,7 @@ class Service:
     processes: Processes
     uploads: Uploads
     metrics: Metrics
+    jobs: Jobs | None
     facts: KnownFacts = field(default_factory=KnownFacts)
 
 

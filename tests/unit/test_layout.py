@@ -129,12 +129,14 @@ WRITING = {
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
-    "vmr.files": {"open", "rename", "replace"},  # all others call its functions
+    "vmr.files": {"NamedTemporaryFile", "copyfileobj", "open", "rename", "replace"},  # all others call its functions
     "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
     "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
     "vmr.retrieval.storage.connection": {"sqlite3.connect"},
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
+    "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
+    "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
