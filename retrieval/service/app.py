@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 
 from vmr.cpus import num_cpus
+from vmr.errors import IndexFileError
 from vmr.retrieval.service.guard.headers import SecurityHeaders
 from vmr.retrieval.service.guard.hosts import HostCheck
 from vmr.retrieval.service.guard.requests import Bodies, RequestLimits
@@ -20,7 +21,7 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status, videos
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, search, status, videos
 from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
@@ -59,6 +60,8 @@ def create_app(options: ServiceOptions) -> FastAPI:
         uploads = Uploads(index, processes, options.limits)
         app.state.service = Service(options, index, processes, uploads, metrics, job_list)
         try:
+            if job_list is None and (await index.info()).num_windows == 0:
+                raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
             await index.warm()
             if job_list is not None:
                 job_list.start()
