@@ -39,7 +39,7 @@ API_ROUTES = (
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = (docs, login)
+PAGE_ROUTES = (docs, login, page)
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 
