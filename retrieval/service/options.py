@@ -25,11 +25,22 @@ class Limits:
         depth: moments on all pages of one search.
         cursor_chars: characters of a cursor, which grows with the number of moments that were shown.
         upload_bytes: bytes of an upload.
+        video_bytes: bytes of a video that is uploaded for the index.
         upload_pixels: pixels of a picture, or of a frame, of an upload.
         upload_s: seconds of a clip that is searched by.
         clip_s: seconds of a clip that is cut.
         decode_s: seconds that a process may decode for one request.
         cache_bytes: bytes of pictures and videos that are kept.
+        body_bytes: bytes of a body, besides the files that are uploaded in it.
+        target_bytes: bytes of a path and its query.
+        headers: number of the headers of a request.
+        header_bytes: bytes of these.
+        answer_s: seconds until an answer begins.
+        connections: connections at a time.
+        header_s: seconds in which the first line and the headers of a request arrive.
+        body_s: seconds in which a body arrives, besides those that it needs at `body_rate`.
+        body_rate: bytes of a body in a second.
+        stalled_s: seconds in which a client takes some of an answer.
     """
 
     query_chars: int = 1000
@@ -38,11 +49,22 @@ class Limits:
     depth: int = 1000
     cursor_chars: int = 8192
     upload_bytes: int = 64 * 2**20
+    video_bytes: int = 8 * 2**30
     upload_pixels: int = 50_000_000
     upload_s: float = 120.0
     clip_s: float = 600.0
     decode_s: float = 30.0
     cache_bytes: int = 2 * 2**30
+    body_bytes: int = 4 * 2**20
+    target_bytes: int = 32 * 2**10
+    headers: int = 100
+    header_bytes: int = 16 * 2**10
+    answer_s: float = 120.0
+    connections: int = 512
+    header_s: float = 10.0
+    body_s: float = 20.0
+    body_rate: int = 4096
+    stalled_s: float = 300.0
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,20 @@
 """Errors of requests as answers: a status, and one line that says what is wrong and what to do."""
 
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmr.errors import IndexFileError, VmrError
-from vmr.progress import printable
 from vmr.retrieval.service.errors import NotFound
+from vmr.retrieval.service.guard.problem import problem, shown
+from vmr.retrieval.service.processes import BusyError, TimeLimitError
 from vmr.retrieval.service.schemas import Problem
 
 DOCUMENTED: dict[int | str, dict[str, Any]] = {
@@ -22,27 +23,18 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 }
 """What every route may answer instead, for the description of the API."""
 
-STATUSES: dict[type[VmrError], int] = {IndexFileError: 503, NotFound: 404}
+STATUSES: dict[type[VmrError], int] = {
+    BusyError: 503,
+    IndexFileError: 503,
+    NotFound: 404,
+    TimeLimitError: 504,
+}
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
-
-_SHOWN = 60  # characters of what was sent that an answer repeats
 
 _log = logging.getLogger(__name__)
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """Make the answer to a request that is refused.
-
-    Args:
-        status: of HTTP.
-        detail: what is wrong and what to do; it becomes one line without control characters.
-        headers: more headers of the answer.
-    """
-    line = printable(" ".join(detail.splitlines())).encode(errors="backslashreplace").decode()
-    return JSONResponse({"detail": line}, status, headers)
-
-
-def answer_errors(app: FastAPI) -> None:
+def answer_errors(app: Starlette) -> None:
     """Let an application answer errors with a `Problem`.
 
     Args:
@@ -52,10 +44,18 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(VmrError, _repairable)
     app.add_exception_handler(TimeoutError, _too_slow)
-    app.add_middleware(_LastResort)
 
 
-def _refused(request: Request, error: Any) -> JSONResponse:
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to a request that meets an error: one that a user can repair, or a time limit."""
+    if isinstance(error, TimeoutError):
+        return 504
+    return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
+
+
+def _refused(request: Request, error: Any) -> Response:
+    if error.status_code == HTTPStatus.NO_CONTENT:
+        return Response(status_code=204)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
         path = shown(request.url.path)
@@ -68,9 +68,7 @@ def _refused(request: Request, error: Any) -> JSONResponse:
 
 def _invalid(request: Request, error: Any) -> JSONResponse:
     first, *others = error.errors()
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "header", "cookie")]
-    is_body = place[:1] == ["body"]
-    name = ".".join(place[1:] if is_body else place)
+    name = ".".join(map(str, first["loc"][1:]))  # the first part is where it stands: body, query, path, header, cookie
     if first["type"] == "json_invalid":
         said = f"the body is not JSON: {first['ctx']['error']} at character {name}"
     else:
@@ -81,31 +79,25 @@ def _invalid(request: Request, error: Any) -> JSONResponse:
 
 
 def _repairable(request: Request, error: Any) -> JSONResponse:
-    status = next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
-    return problem(status, str(error))
+    return problem(status_of(error), str(error))
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:
-    return problem(504, str(error) or "this took too long: try again, or ask for less")
+    return problem(status_of(error), str(error) or "this took too long: try again, or ask for less")
 
 
-def shown(text: str) -> str:
-    """Return what was sent as an answer repeats it: its beginning, in printable characters.
+class LastResort:
+    """Answers 500 to an error of ours, and logs it: what is wrong stays in the log.
 
     Args:
-        text: any text.
+        app: answers.
     """
-    start = printable(text[:_SHOWN])
-    return start if len(text) <= _SHOWN else f"{start}..."
-
-
-class _LastResort:
-    """Answers 500 to an error of ours, and logs it: what is wrong stays in the log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the application answer, or say that it failed."""
         has_begun = False
 
         async def noted(message: Message) -> None:

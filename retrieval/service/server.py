@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from vmr.errors import VmrError
 from vmr.retrieval.service.app import create_app
+from vmr.retrieval.service.guard.connections import connections_within
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.signals import StopSignals
 
@@ -50,7 +51,10 @@ def listening_at(host: str, port: int) -> socket.socket:
 async def _serve(app: FastAPI, listening: socket.socket, options: ServiceOptions, say: Callable[[str], None]) -> None:
     config = uvicorn.Config(
         app,
+        http=connections_within(options.limits),
+        ws="none",
         lifespan="off",  # entered here, so that what fails in it is one line
+        h11_max_incomplete_event_size=options.limits.target_bytes + options.limits.header_bytes,
         log_config=None,
         log_level="critical",  # what fails in a request is logged by the application
         access_log=False,

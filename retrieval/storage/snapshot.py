@@ -187,6 +187,20 @@ class Snapshot:
         query = f"{_VIDEO} WHERE {condition} ORDER BY {column} {word}, v.id {word} LIMIT ?"
         return [to_video(row) for row in self._database.execute(query, (*values, k))]
 
+    def folders(self, most: int) -> list[str]:
+        """Return the folders of the videos, relative to their roots, the first ones in alphabetical order.
+
+        A folder that holds nothing but other folders is left out, and so is the root itself, and paths that are not
+        UTF-8.
+
+        Args:
+            most: how many to return at most.
+        """
+        folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
+        wanted = "folder != '' AND instr(path, '//') = 0"
+        query = f"SELECT DISTINCT {folder} AS folder FROM videos WHERE {wanted} ORDER BY folder LIMIT ?"
+        return [path for (path,) in self._database.execute(query, (most,))]
+
     def video_of_window(self, window_id: int) -> Video | None:
         """Return the video that a window belongs to; None if the window is not in the index."""
         query = f"{_VIDEO} WHERE v.first_window <= ? ORDER BY v.first_window DESC LIMIT 1"

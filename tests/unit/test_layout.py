@@ -128,7 +128,7 @@ WRITING = {
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
-    "vmr.files": {"open", "rename", "replace"},  # all others call its functions
+    "vmr.files": {"NamedTemporaryFile", "copyfileobj", "open", "rename", "replace"},  # all others call its functions
     "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
     "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
 from vmr.models.encoder import CountsTokens
+from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.routes.bodies import described, is_form, read_json, valid
 from vmr.retrieval.service.service import Service, Shared
 
@@ -131,6 +132,7 @@ async def models(service: Shared) -> Models:
 @router.post(
     "/embeddings", openapi_extra=described(EmbeddingsRequest, EmbeddingOptions, "a picture or a clip, up to 16")
 )
+@takes_up_to("upload_bytes")
 async def embeddings(request: Request, service: Shared) -> Embeddings:
     """Embed texts, or pictures and clips: vectors of one space, whose dot product is their similarity."""
     if is_form(request):

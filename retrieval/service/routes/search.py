@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import Field
 
 from vmr.retrieval.service import schemas
+from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.routes.bodies import described, is_form, read_json, valid
 from vmr.retrieval.service.schemas import SearchOptions, SearchRequest, SearchResponse
 from vmr.retrieval.service.searches import answer
@@ -27,6 +28,7 @@ async def search_by_address(service: Shared, parameters: Annotated[SearchParamet
 
 
 @router.post("/search", openapi_extra=described(SearchRequest, SearchOptions, "a picture, or a short clip"))
+@takes_up_to("upload_bytes")
 async def search(request: Request, service: Shared) -> SearchResponse:
     """Find moments that show what a sentence says, or others like a moment; with a form, others like a file."""
     if not is_form(request):

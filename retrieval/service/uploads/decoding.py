@@ -27,6 +27,7 @@ FUNCTION = f"{__name__}:read_upload"
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _BEHIND = (128, 128, 128)  # what is seen through a transparent picture
+_TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 _ENOUGH = 4  # a picture is reduced to no less than so many times the side that an encoder takes
 
 
@@ -57,25 +58,27 @@ def read_upload(request: dict[str, Any]) -> tuple[dict[str, Any], list[NDArray[n
     except _RefusedError as error:
         status, reason = error.args
         return {"status": status, "reason": reason}, []
+    except MemoryError:
+        return {"status": 413, "reason": "it takes too much memory to decode: send a smaller one"}, []
 
 
 def _picture(path: str, spec: FrameSpec, pixels: int) -> NDArray[np.uint8] | None:
     """The frames of a still picture; None if the file is something else, such as a video or an animation."""
     Image.init()
     Image.MAX_IMAGE_PIXELS = pixels
+    formats = [name for name in _FORMATS if name in Image.OPEN]
     with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what Pillow tolerates
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        warnings.filterwarnings("ignore", module="PIL")  # of what it tolerates
         try:
-            with Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN]) as image:
+            with _damage(path), Image.open(path, formats=formats) as image:
                 _check_size(*image.size, pixels)
                 if image.format == "GIF" and getattr(image, "is_animated", False):
                     return None
-                with _damage(path):
-                    rgb = _upright(image, _ENOUGH * spec.size)
+                rgb = _upright(image, _ENOUGH * spec.size)
         except UnidentifiedImageError:
             return None
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        except _TOO_LARGE:
             raise _too_large(pixels) from None
     still = Frames(path, np.asarray(rgb).transpose(2, 0, 1)[None])
     return np.repeat(square_frames(still, spec.resize, spec.size, np.zeros(1, np.int64)), spec.num_frames, axis=0)
@@ -86,7 +89,7 @@ def _damage(path: str) -> Iterator[None]:
     """Say that a picture is damaged, whichever error the library raises about it."""
     try:
         yield
-    except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (_RefusedError, MemoryError, UnidentifiedImageError, *_TOO_LARGE):
         raise
     except Exception as error:
         raise VideoError(path, f"the picture is damaged: {error}") from error
@@ -94,14 +97,14 @@ def _damage(path: str) -> Iterator[None]:
 
 def _upright(image: Image.Image, enough: int) -> Image.Image:
     """Decode a picture: RGB, upright, and with something behind what is transparent; a very large one is reduced."""
-    if image.mode.startswith(("I", "F")):  # grey of more than 8 bits
-        values = np.asarray(image, np.float32)
-        image_8bit: Image.Image = Image.fromarray((values / 257).clip(0, 255).round().astype(np.uint8))
-        image_8bit.info["exif"] = image.getexif().tobytes()
+    if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which Pillow would cut off
+        grey = np.asarray(image, np.float32) * (255.0 if image.mode == "F" else 1 / 257)
+        whole = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+        whole.info.update(image.info)  # also says how to turn it
     else:
-        image_8bit = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    factor = min(image_8bit.size) // enough
-    small = ImageOps.exif_transpose(image_8bit.reduce(factor) if factor > 1 else image_8bit)
+        whole = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    factor = min(whole.size) // enough
+    small = ImageOps.exif_transpose(whole.reduce(factor) if factor > 1 else whole)
     if small.mode != "RGBA":
         return small.convert("RGB")
     behind = Image.new("RGBA", small.size, (*_BEHIND, 255))

@@ -1,19 +1,18 @@
 """Reading a form with files within limits, while it comes in."""
 
 import contextlib
-import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from vmr.files import write_atomically
+from vmr.files import path_of_open
 
 _MAX_FIELDS = 32
 _FIELD_BYTES = 16 * 1024
@@ -128,20 +127,18 @@ def _printable(name: str) -> str:
 
 @contextlib.asynccontextmanager
 async def on_disk(received_file: ReceivedFile) -> AsyncIterator[Path]:
-    """A path at which another process of this user can read the file, as long as the context lasts."""
+    """Give a path at which a decoding process can read the file, as long as the context lasts.
+
+    Raises:
+        VmrError: it cannot be written to the disk.
+    """
+    file: Any = received_file.file.file
     with contextlib.ExitStack() as stack:
-        yield await run_in_threadpool(lambda: stack.enter_context(_on_disk(received_file)))
+        yield await run_in_threadpool(lambda: stack.enter_context(_rolled_over(file)))
 
 
 @contextlib.contextmanager
-def _on_disk(received_file: ReceivedFile) -> Iterator[Path]:
-    file: Any = received_file.file.file
-    if Path("/proc/self/fd").is_dir():  # the file has no name, so that nothing is left if this process is killed
-        file.rollover()
-        file.flush()
-        yield Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")
-        return
-    with tempfile.TemporaryDirectory(prefix="vmr-upload-") as folder:
-        path = Path(folder, "upload")
-        write_atomically(path, file.read(), lasting=False)
+def _rolled_over(file: "SpooledTemporaryFile[bytes]") -> Iterator[Path]:
+    file.rollover()  # a small file was in memory until now
+    with path_of_open(cast("IO[bytes]", file)) as path:
         yield path
