@@ -21,7 +21,7 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import docs, embeddings, jobs, login, search, status, videos
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status, videos
 from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
