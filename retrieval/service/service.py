@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
@@ -18,11 +19,13 @@ class Service:
         options: how the index is served.
         index: the index.
         processes: in which files are decoded.
+        media: pictures, clips and playable parts of the videos.
     """
 
     options: ServiceOptions
     index: ServedIndex
     processes: Processes
+    media: Media
 
 
 def _service(request: Request) -> Service:

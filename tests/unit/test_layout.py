@@ -89,8 +89,8 @@ ALLOWED = {
     "retrieval.service.uploads": "data data.decoding models.encoder retrieval retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
-    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.uploads "
-    "retrieval.storage",
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.processes "
+    "retrieval.service.uploads retrieval.storage",
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
@@ -134,6 +134,10 @@ WRITES_ITSELF = {
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
     "vmr.retrieval.storage.connection": {"sqlite3.connect"},
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
+    "vmr.retrieval.service.media.sources": {"symlink_to"},  # in a temporary folder
+    "vmr.retrieval.service.media.thumbnails": {"save"},  # in memory
+    "vmr.retrieval.service.media.copying": {"open"},  # a container in memory
+    "vmr.retrieval.service.media.encoding": {"open"},  # likewise
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
