@@ -17,10 +17,27 @@ BIN = Path(sys.executable).parent
 @contextmanager
 def serving(index: Path, *options: str) -> Iterator[str]:
     """The address of a running `vmr-serve`, which ends with the context."""
+    with started(index, *options) as (_, address):
+        yield address
+
+
+@contextmanager
+def started(
+    index: Path, *options: str, largest_file: int | None = None
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The process of a running `vmr-serve` and its address. It ends with the context, unless it was killed in it.
+
+    Args:
+        index: folder of the index.
+        *options: of the command.
+        largest_file: how many bytes a file may have that it writes, as a disk may be full; None for no limit.
+    """
     command = [str(BIN / "vmr-serve"), str(index), "--port", "0", *options]
+    if largest_file is not None:
+        command = ["prlimit", f"--fsize={largest_file}", *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
-            yield _address(process)
+            yield process, _address(process)
         finally:
             process.terminate()
             process.communicate(timeout=PATIENCE_S)

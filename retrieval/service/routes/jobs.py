@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 
+from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.jobs.jobs import Jobs
 from vmr.retrieval.service.jobs.records import Job, JobList, JobRequest, JobWithFailures
 from vmr.retrieval.service.routes.bodies import described, is_form, read_json
@@ -36,6 +37,7 @@ AfterEvent = Annotated[
     status_code=202,
     openapi_extra=described(JobRequest, None, "a video, which is put into the folder of --upload-dir"),
 )
+@takes_up_to("video_bytes")
 async def add_job(jobs: Allowed, request: Request, response: Response) -> Job:
     """Add a file or folder of the server to the index, or upload a video that is added to it. The answer comes at once.
 
