@@ -20,13 +20,13 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, jobs, page, search, status
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status, videos
+from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
 from vmr.version import __version__
 
-API = "/api/v1"
 MAX_PROCESSES = 4
 
 API_ROUTES = (
@@ -34,10 +34,11 @@ API_ROUTES = (
     jobs,
     search,
     status,
+    videos,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = ()
+PAGE_ROUTES = (docs, login, page)
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 

@@ -5,6 +5,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from vmr.retrieval.service.options import Limits
+from vmr.retrieval.storage.records import VideoOrder
+
+API = "/api/v1"
+"""Where the API stands."""
 
 _LIMITS = Limits()
 LARGEST_ID = 2**63 - 1
@@ -18,13 +22,10 @@ Page = Annotated[int, Field(ge=1, le=_LIMITS.results)]
 Source = Literal["picture", "text"]
 Strength = Literal["strong", "good", "weak", "unlikely"]
 """How well a moment matches, in the words of vmr-search."""
-VideoOrder = Literal["path", "duration", "date", "added"]
 
 WHERE = 'which videos to search, as `--where` of vmr-search: `folder = "cam07" and duration > 5 min`'
-CURSOR = (
-    "`next_cursor` of the page before, with an otherwise equal request; absent for the first page. That of a search by "
-    "an upload holds what was uploaded: leave the file out"
-)
+LIST_CURSOR = "`next_cursor` of the page before, with an otherwise equal request; absent for the first page"
+CURSOR = f"{LIST_CURSOR}. That of a search by an upload holds what was uploaded: leave the file out"
 
 
 class Health(BaseModel):
@@ -145,6 +146,27 @@ class SearchResponse(BaseModel):
     index: IndexState
 
 
+class VideosRequest(BaseModel):
+    """Which videos to list, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    where: Where | None = Field(None, description=WHERE.replace("search", "list"))
+    sort: VideoOrder = Field("path", description="`date` is that of the file's last change; `added` to the index")
+    order: Literal["ascending", "descending"] = "ascending"
+    k: Page = Field(20, description="how many videos a page has at most")
+    cursor: Cursor | None = Field(None, description=LIST_CURSOR)
+
+
+class FailuresRequest(BaseModel):
+    """Which page of failures to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: Page = Field(20, description="how many files a page has at most")
+    cursor: Cursor | None = Field(None, description=LIST_CURSOR)
+
+
 class VideoSummary(BaseModel):
     """A video of the index."""
 
@@ -191,7 +213,7 @@ class FailedList(BaseModel):
 class VideoRemark(BaseModel):
     """Something that was noticed while a video was read."""
 
-    kind: Literal["damage", "times"]
+    kind: str = Field(description="`damage`, or `times` that were mended")
     text: str = Field(description="a line that says it")
 
 
@@ -228,9 +250,9 @@ class VideoDetails(VideoSummary):
 
     remarks: list[VideoRemark]
     texts: list[VideoText] = Field(description="in the order in which they were given")
-    failure: str | None = Field(description="why the file could not be read when it was last tried; null if it could")
+    failure: str | None = Field(description="why it cannot be played; null if it can")
     curve: list[CurvePoint] | None = Field(
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: Playback | None = Field(description="null if the file is missing or cannot be played")
+    playback: Playback | None = Field(description="null if it cannot be played")

@@ -16,13 +16,12 @@ from vmr.progress import printable
 from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import SearchCursor
-from vmr.retrieval.service.schemas import LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
+from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.text_hits import CANDIDATES, Fused, find_text_moments, fused, words_of
 from vmr.retrieval.storage.records import Video
 from vmr.retrieval.storage.snapshot import Snapshot
 
-API = "/api/v1"
 _OF_A_PAGE = {"k", "cursor"}
 _UPLOAD = "an upload"
 

@@ -173,7 +173,7 @@ def test_a_browser_is_sent_to_the_page_for_logging_in():
     html = {"accept": "text/html,*/*"}
     response = ask(GUARD, path="/a%20b?q=x%26y&k=1", headers=html)
     assert response.status_code == 303
-    assert response.headers["location"] == "/login?next=%2Fa%20b%3Fq%3Dx%2526y%26k%3D1"
+    assert response.headers["location"] == "/login?next=%2Fa%2520b%3Fq%3Dx%2526y%26k%3D1"
     assert ask(GUARD, "POST", headers=html).status_code == 401
     assert ask(GUARD, path="/api/v1/index", headers=html).status_code == 401
 
