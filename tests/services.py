@@ -37,7 +37,7 @@ def started(
     """
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
-        process = start(index, *options, log=log, largest_file=largest_file)
+        process = launched(index, *options, log=log, largest_file=largest_file)
         try:
             yield process, address_of(process, log)
         finally:
@@ -45,7 +45,7 @@ def started(
             process.wait(timeout=PATIENCE_S)
 
 
-def start(index: Path, *options: str, log: Path, largest_file: int | None = None) -> "subprocess.Popen[bytes]":
+def launched(index: Path, *options: str, log: Path, largest_file: int | None = None) -> "subprocess.Popen[bytes]":
     """Start the command on a free port; what it prints is written to a file, which cannot be full as a pipe can."""
     command = [str(BIN / "vmr-serve"), str(index), "--port", "0", *options]
     if largest_file is not None:
