@@ -36,7 +36,9 @@ class Facts:
         """Read them from an index."""
         roots = [root.rstrip("/") or "/" for root in snapshot.roots().values()]
         names = Counter(root.rpartition("/")[2] for root in roots)
-        sources = [root if names[name] > 1 or not name else name for root in roots for name in [root.rpartition("/")[2]]]
+        sources = [
+            root if names[name] > 1 or not name else name for root in roots for name in [root.rpartition("/")[2]]
+        ]
         return cls(
             snapshot.num_videos(),
             snapshot.num_windows(),

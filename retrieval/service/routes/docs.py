@@ -13,4 +13,6 @@ router = APIRouter(tags=["page"])
 async def docs(request: Request) -> HTMLResponse:
     """Describe every route, from the same description that programs read."""
     description = request.app.openapi()
-    return HTMLResponse(render("api.html.j2", version=description["info"]["version"], groups=operations_of(description)))
+    return HTMLResponse(
+        render("api.html.j2", version=description["info"]["version"], groups=operations_of(description))
+    )
