@@ -251,9 +251,9 @@ class VideoDetails(VideoSummary):
 
     remarks: list[VideoRemark]
     texts: list[VideoText] = Field(description="in the order in which they were given")
-    failure: str | None = Field(description="why it cannot be played; null if it can")
+    failure: str | None = Field(description="why its file cannot be shown: gone, or changed; null if it can")
+    playback_url: str = Field(description="says how a browser plays it; `?at_s=` with a time, in seconds")
     curve: list[CurvePoint] | None = Field(
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: PlaybackAnswer | None = Field(description="null if it cannot be played")
