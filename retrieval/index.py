@@ -5,9 +5,7 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,33 +16,22 @@ from vmr.checks import check_path, whole_number
 from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
-from vmr.retrieval.calibration.calibrate import calibrate
-from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.candidates import Rows
-from vmr.retrieval.searching.distinct import Kept
-from vmr.retrieval.searching.filters import Filters
-from vmr.retrieval.searching.matching import Calibrations, Meaning
-from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
+from vmr.retrieval.searching.search import Wanted, score_curve
+from vmr.retrieval.searching.searcher import Searcher
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings, Window
 from vmr.retrieval.storage.snapshot import Snapshot
-from vmr.retrieval.storage.where import Where
-from vmr.retrieval.texts import embed_texts
-from vmr.retrieval.vectors.space_store import SpaceStore
-from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
+from vmr.retrieval.vectors.store import VectorSearch
 
 if TYPE_CHECKING:
     from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
 
 T = TypeVar("T")
-
-_TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 
 
 def open_index(
@@ -99,7 +86,6 @@ class VideoIndex:
         self.folder = folder
         self._reader = reader
         self._encoder: Encoder | None = None
-        self._filters, self._calibrations = Filters(), Calibrations()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
@@ -107,8 +93,7 @@ class VideoIndex:
             space = space or next(iter(own), None)
             encoder = None if own else load_model(encoder)
         self.space = chosen_space(folder, spaces, encoder, space)
-        self._files = SpaceStore(folder, self.space)
-        self._store: VectorSearch = self._files if store is None else store
+        self._searcher = Searcher(reader, self.space, lambda: self.encoder, store)
         if encoder is not None:
             self.check_encoder(encoder)
             self._encoder = encoder
@@ -253,16 +238,13 @@ class VideoIndex:
             overlapping=overlapping,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
-        with self._compared(query, wanted.where) as (rows, asked):
-            found, meaning = self._answers(rows, asked, wanted)
-            settings = rows.snapshot.settings
-        hits = hits_of(found, self.space, meaning.matches)
-        remarks: tuple[str, ...] = ()
-        if matcher is not None:
-            moments = [one.moment for one in found[:rerank]]
-            hits, remarks = self._reranked(settings, matcher, asked.text, moments).in_order(hits)
-        took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
-        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
+        answer = self._searcher.answer(query, wanted)
+        if matcher is None:
+            return answer.result(self.folder, self.space, wanted, started)
+        hits = answer.hits(self.space)
+        moments = [one.moment for one in answer.found[:rerank]]
+        hits, remarks = self._reranked(answer.settings, matcher, answer.query.text, moments).in_order(hits)
+        return answer.result(self.folder, self.space, wanted, started, hits, remarks)
 
     def _reranked(
         self, settings: IndexSettings, matcher: Matcher, text: str, moments: "Sequence[Moment]"
@@ -286,7 +268,7 @@ class VideoIndex:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
         video_id = whole_number("video_id", video_id)
-        with self._compared(query) as (rows, _):
+        with self._searcher.compared(query) as rows:
             return score_curve(rows, video_id)
 
     def search_vectors(
@@ -302,53 +284,14 @@ class VideoIndex:
         Returns:
             Scores, float32 (Q, k), best first, and ids of windows, int64 (Q, k); padded with id -1 if fewer were found.
         """
-        with self._searchable():
-            return self._store.search(queries, k, windows)
+        with self._searcher.searchable():
+            return self._searcher.store.search(queries, k, windows)
 
     @property
     def is_exact(self) -> bool:
         """Whether a search passes over nothing, as with all kinds of FAISS files but those with lists or graphs."""
-        with self._searchable():
-            return self._files.is_exact
-
-    @contextmanager
-    def _searchable(self) -> Iterator[Snapshot]:
-        """A transaction in which the files that are searched have taken in what was committed last."""
-        for tries_left in reversed(range(_TRIES)):
-            with self._reader.snapshot() as snapshot:
-                if self._files.refresh(snapshot, is_last_try=not tries_left):
-                    yield snapshot
-                    return
-
-    @contextmanager
-    def _compared(
-        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
-    ) -> Iterator[tuple[Rows, Query]]:
-        """A transaction in which rows can be compared with a query: all, or those of some videos."""
-        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
-        with self._searchable() as snapshot:
-            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
-            allowed = None if where is None else self._filters.mask(where, snapshot)
-            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
-            yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
-
-    def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
-        """The moments nearest to a query, and what their scores mean."""
-        found = find_moments(rows, wanted, query.seed)
-        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
-        meaning = Meaning.of([one.moment.score for one in found], query, calibration)
-        return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
-
-    def _calibrated(self, rows: int) -> Calibration | None:
-        return calibrate(self.encoder, lambda queries, k: self._store.search(queries, k)[0], rows)
-
-    def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
-        """Scores and ids of the n windows nearest to a vector (D,)."""
-        if self._store is self._files:
-            scores, ids = self._files.search(vector[None], n, allowed)
-        else:
-            scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
-        return scores[0], ids[0]
+        with self._searcher.searchable():
+            return self._searcher.files.is_exact
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -369,7 +312,7 @@ class VideoIndex:
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
-        self._files.close()
+        self._searcher.close()
         self._reader.close()
 
     def __len__(self) -> int:

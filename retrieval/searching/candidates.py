@@ -15,6 +15,7 @@ from vmr.retrieval.searching.moments import Merge, Moment, Scores, Spans
 from vmr.retrieval.storage.paths import path_to_text
 from vmr.retrieval.storage.records import Space, Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.ranking import inner_products
 from vmr.retrieval.vectors.store import Ids, Vectors
 
@@ -109,6 +110,7 @@ class Rows:
         query: the vector (D,).
         find: searches windows.
         total: how many windows it can find, at most.
+        held: the rows in memory; None to read them from the database.
     """
 
     snapshot: Snapshot
@@ -116,6 +118,7 @@ class Rows:
     query: Vectors
     find: Find
     total: int
+    held: HeldRows | None = None
 
     def video_of(self, window_id: int) -> Video:
         """Return the video of a window.
@@ -123,7 +126,8 @@ class Rows:
         Raises:
             IndexFileError: it is missing.
         """
-        video = self.snapshot.video_of_window(window_id)
+        held = self.held
+        video = self.snapshot.video_of_window(window_id) if held is None else held.video_of(window_id)
         if video is None:
             raise _lost(window_id)
         return video
@@ -134,6 +138,8 @@ class Rows:
         Raises:
             IndexFileError: windows or vectors of the video are missing or damaged.
         """
+        if self.held is not None and len(vectors := self.held.vectors_of(video)) == video.num_windows:
+            return ScoredVideo(video, self.held.spans(video), inner_products(vectors, self.query), vectors)
         ids = np.arange(video.first_window, video.first_window + video.num_windows)
         spans = self.snapshot.spans(video)
         vectors, is_there = self.snapshot.vectors(self.space.id, ids)

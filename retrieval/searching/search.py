@@ -70,6 +70,11 @@ class Wanted:
         )
 
 
+def first_windows(wanted: Wanted) -> int:
+    """Return how many windows a search asks for first."""
+    return max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * max(wanted.k, wanted.rerank or 0))
+
+
 def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[Kept]:
     """Find the moments nearest to a query.
 
@@ -82,9 +87,8 @@ def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[K
         IndexFileError: something that the search reads is damaged.
     """
     k = max(wanted.k, wanted.rerank or 0)
-    first = max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * k)
     chosen = distinct(
-        best_candidates(rows, first, single_windows if wanted.overlapping else merged_moments),
+        best_candidates(rows, first_windows(wanted), single_windows if wanted.overlapping else merged_moments),
         k,
         per_video=wanted.per_video,
         keep_duplicates=wanted.keep_duplicates,
