@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from vmr.retrieval.results import Hit
 from vmr.retrieval.searching.candidates import Candidate, Rows, best_candidates
 from vmr.retrieval.searching.distinct import Kept, distinct
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.searching.moments import Moment, merged_moments, single_windows, whole_rows
+from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
 from vmr.retrieval.searching.query import Seed
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.where import Where
@@ -111,7 +111,8 @@ def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:
     if not is_there[0]:
         raise VmrError(f"video {video_id} has no vectors in the space {rows.space.name}")
     scored = rows.scored(video)
-    curve = np.column_stack([scored.spans, scored.scores])[~whole_rows(scored.spans)]
+    spans = scored.windows.spans
+    curve = np.column_stack([spans, scored.scores])[~whole_rows(spans)]
     ordered: NDArray[np.float64] = curve[np.lexsort((curve[:, 1], curve[:, 0]))]
     return ordered
 
@@ -148,7 +149,7 @@ def _as_candidate(seed: Seed, rows: Rows) -> Candidate:
     """The moment whose like is wanted, as one that was found."""
     windows = rows.scored(rows.video_of(seed.window_id)).candidates(single_windows)
     itself = next(window for window in windows if window.window_id == seed.window_id)
-    return replace(itself, moment=Moment(itself.moment.best, lambda: (seed.start_s, seed.end_s)))
+    return itself.over(seed.start_s, seed.end_s)
 
 
 def _clamped(score: float) -> float:

@@ -19,6 +19,7 @@ from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
+from vmr.retrieval.searching.moments import Windows
 from vmr.retrieval.searching.query import Query, is_sentence, query_of_moment, read_query
 from vmr.retrieval.searching.search import Wanted, find_moments, first_windows, hits_of
 from vmr.retrieval.storage.reader import IndexReader
@@ -32,6 +33,7 @@ from vmr.retrieval.vectors.store import Ids, Mask, Vectors, VectorSearch
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 _TEXTS = 4096  # whose vectors are remembered
+_CUT = 20_000  # videos whose windows are remembered
 _AT_ONCE = 16  # queries of a call of FAISS: from 20 on it chooses lists with other roundings
 
 
@@ -124,6 +126,7 @@ class Searcher:
         self.held = HeldRows(space) if holds_rows else None
         self.files = SpaceStore(reader.folder, space, held=self.held)
         self.store: VectorSearch = self.files if store is None else store
+        self._cut: dict[int, Windows] = {}  # windows of the last videos, which never change
         self._vectors: OrderedDict[str, Vectors] = OrderedDict()  # of the last texts
 
     @contextmanager
@@ -255,8 +258,10 @@ class Searcher:
             scores, ids = self._search(query.vector[None], mask, n)
             return scores[0], ids[0]
 
+        while len(self._cut) > _CUT:
+            del self._cut[next(iter(self._cut))]
         total = len(self.store) if mask is None else int(np.count_nonzero(mask))
-        return Rows(snapshot, self._space, query.vector, find, total, self.files.held)
+        return Rows(snapshot, self._space, query.vector, find, total, self.files.held, self._cut)
 
     def _search(self, queries: Vectors, mask: Mask | None, n: int) -> tuple[Vectors, Ids]:
         """Scores and ids of the n windows nearest to vectors (Q, D)."""

@@ -27,7 +27,7 @@ class _Seen(NamedTuple):
 
 
 class HeldRows:
-    """Times and vectors of all windows of a space, as they are stored, and the videos that were asked for.
+    """Times and vectors of all windows of a space, and the videos that were asked for.
 
     Windows and vectors never change, and their ids are never used again: what a commit adds is read, what it removes
     stays until that is half of the rows. A video that was asked for in an earlier version is compared with its digest.
@@ -80,14 +80,14 @@ class HeldRows:
 
     def vectors_of(self, video: Video) -> Vectors:
         """Return the vectors of all windows of a video, (n, D); (0, D) if it has none in the space."""
-        return self._vectors[self._rows_of(video)].astype(np.float32)
+        return self._vectors[self._rows_of(video)]
 
     def vectors(self, ids: Ids) -> tuple[Vectors, Mask]:
         """See `Snapshot.vectors`; windows that were removed not long ago still have one."""
         is_known = (ids >= 0) & (ids < len(self._row_of))
         rows = self._row_of[np.where(is_known, ids, 0)]
         is_there: Mask = is_known & (rows >= 0)
-        return self._vectors[np.where(is_there, rows, 0)].astype(np.float32), is_there
+        return self._vectors[np.where(is_there, rows, 0)], is_there
 
     @property
     def _now(self) -> Snapshot:
@@ -96,12 +96,12 @@ class HeldRows:
 
     @property
     def _row_bytes(self) -> int:
-        return self._space.dim * np.dtype(self._space.dtype).itemsize + _TIMES_BYTES
+        return 4 * self._space.dim + _TIMES_BYTES
 
     def _forget(self) -> None:
         self._is_held = False
         self._length, self._last_block = 0, -1
-        self._vectors = np.empty((0, self._space.dim), self._space.dtype)
+        self._vectors = np.empty((0, self._space.dim), np.float32)
         self._spans = np.empty((0, 2))
         self._row_of = np.full(1, -1, np.int32)  # by the id of the window; -1 for none
         self._firsts: list[int] = []  # of each video, ascending
