@@ -5,21 +5,21 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
-from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.search import Wanted, score_curve
+from vmr.retrieval.searching.candidates import lost_window
+from vmr.retrieval.searching.search import Wanted
 from vmr.retrieval.searching.searcher import Searcher
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
@@ -30,8 +30,6 @@ from vmr.retrieval.vectors.store import VectorSearch
 if TYPE_CHECKING:
     from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
-
-T = TypeVar("T")
 
 
 def open_index(
@@ -154,7 +152,9 @@ class VideoIndex:
             vectors = np.empty((len(windows), self.space.dim), np.float32)
             for block in snapshot.blocks(self.space.id):
                 for number, vector in enumerate(block.vectors, start=block.first_window):
-                    vectors[_known(place, number)] = vector
+                    if number not in place:
+                        raise lost_window(number)
+                    vectors[place[number]] = vector
             return vectors
 
     @property
@@ -201,6 +201,7 @@ class VideoIndex:
         min_match: float | None = None,
         keep_duplicates: bool = False,
         overlapping: bool = False,
+        before: int | None = None,
     ) -> SearchResult:
         """Find the moments nearest to a sentence, or to something else.
 
@@ -208,8 +209,7 @@ class VideoIndex:
         the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
-                like this, without the moment itself.
+            query: what the video should show; or a vector (D,) of the space; or a moment or its id, for others like it.
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
@@ -219,6 +219,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
+            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.
@@ -236,6 +237,7 @@ class VideoIndex:
             min_match=min_match,
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
+            before=before,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
         answer = self._searcher.answer(query, wanted)
@@ -253,23 +255,24 @@ class VideoIndex:
 
         return rerank_moments(self.folder, settings, self.space, matcher, text, moments)
 
-    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+    def score_curve(
+        self, video_id: int, query: str | NDArray[np.float32] | Hit | int, *, with_match: bool = False
+    ) -> NDArray[np.float64]:
         """Score a video over time.
 
         Args:
             video_id: the number of the video, as in `Hit.video_id`.
             query: as for `search`.
+            with_match: say also how well each window matches, as in `Hit.match`.
 
         Returns:
-            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
-            of the whole video if it has others.
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3), or (n, 4) with
+            the match, NaN where that is not known; without the row of the whole video if it has others.
 
         Raises:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
-        video_id = whole_number("video_id", video_id)
-        with self._searcher.compared(query) as rows:
-            return score_curve(rows, video_id)
+        return self._searcher.score_curve(whole_number("video_id", video_id), query, with_match)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -319,15 +322,6 @@ class VideoIndex:
         """Return the number of rows; each window is one row."""
         with self._reader.snapshot() as snapshot:
             return snapshot.num_windows(self.space.id)
-
-
-def _known(windows: Mapping[int, T], number: int) -> T:
-    """What is known of a window that has a vector."""
-    if number not in windows:
-        raise IndexFileError(
-            f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
-        )
-    return windows[number]
 
 
 def _check_rerank(encoder: Encoder, query: object) -> Matcher:

@@ -149,7 +149,7 @@ class Rows:
         held = self.held
         video = self.snapshot.video_of_window(window_id) if held is None else held.video_of(window_id)
         if video is None:
-            raise _lost(window_id)
+            raise lost_window(window_id)
         return video
 
     def scored(self, video: Video) -> ScoredVideo:
@@ -168,7 +168,7 @@ class Rows:
         vectors, is_there = self.snapshot.vectors(self.space.id, ids)
         if len(spans) != video.num_windows or not is_there.all():
             known = self.snapshot.hits(ids[is_there].tolist())
-            raise _lost(next((number for number in ids.tolist() if number not in known), video.first_window))
+            raise lost_window(next((number for number in ids.tolist() if number not in known), video.first_window))
         return ScoredVideo(video, Windows(spans, vectors), inner_products(vectors, self.query), vectors)
 
 
@@ -237,7 +237,8 @@ def _windows(find: Find, first: int) -> Iterator[tuple[float, int | None]]:
         wanted *= _MORE
 
 
-def _lost(window_id: int) -> IndexFileError:
+def lost_window(window_id: int) -> IndexFileError:
+    """Return an error that says that a window has a vector and no row."""
     return IndexFileError(
         f"the index is damaged: window {window_id} has a vector and no row: see vmr-index verify, and build it again"
     )

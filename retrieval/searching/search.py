@@ -37,6 +37,7 @@ class Wanted:
     min_match: float | None
     keep_duplicates: bool
     overlapping: bool
+    before: int | None
 
     @classmethod
     def checked(
@@ -49,6 +50,7 @@ class Wanted:
         min_match: float | None,
         keep_duplicates: bool,
         overlapping: bool,
+        before: int | None,
     ) -> "Wanted":
         """Check the options of a search.
 
@@ -67,6 +69,7 @@ class Wanted:
             min_match=None if min_match is None else float(min_match),
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
+            before=None if before is None else whole_number("before", before, 0),
         )
 
 

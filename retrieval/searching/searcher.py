@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vmr.errors import VmrError
 from vmr.models.encoder import Encoder, TextVectors
@@ -21,11 +22,10 @@ from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
 from vmr.retrieval.searching.moments import Windows
 from vmr.retrieval.searching.query import Query, is_sentence, query_of_moment, read_query
-from vmr.retrieval.searching.search import Wanted, find_moments, first_windows, hits_of
+from vmr.retrieval.searching.search import Wanted, find_moments, first_windows, hits_of, score_curve
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings, Space
 from vmr.retrieval.storage.snapshot import Snapshot
-from vmr.retrieval.storage.where import Where
 from vmr.retrieval.texts import embed_texts
 from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.space_store import SpaceStore
@@ -59,14 +59,14 @@ class Answer:
         found: the moments, best first; more than were asked for if they are to be re-ranked.
         meaning: what their scores mean.
         settings: of the index.
-        commit: the number of the commit that was searched.
+        next_moment_id: see `SearchResult.next_moment_id`.
     """
 
     query: Query
     found: list[Kept]
     meaning: Meaning
     settings: IndexSettings
-    commit: int
+    next_moment_id: int
 
     def hits(self, space: Space) -> list[Hit]:
         """Describe all moments."""
@@ -93,7 +93,8 @@ class Answer:
         """
         best = tuple((self.hits(space) if hits is None else hits)[: wanted.k])
         took_ms = 1000 * (time.perf_counter() - started)
-        return SearchResult(best, self.query.text, str(folder), took_ms, self.meaning.nothing_close, remarks)
+        told = self.meaning.nothing_close
+        return SearchResult(best, self.query.text, str(folder), took_ms, told, remarks, self.next_moment_id)
 
 
 class Searcher:
@@ -138,17 +139,17 @@ class Searcher:
                     yield snapshot
                     return
 
-    @contextmanager
-    def compared(self, query: Any) -> Iterator[Rows]:
-        """A transaction in which all rows can be compared with a query.
-
-        Raises:
-            VmrError: the query is none.
-        """
+    def score_curve(self, video_id: int, query: Any, with_match: bool) -> NDArray[np.float64]:
+        """Score a video over time, see `VideoIndex.score_curve`."""
         asked = self._read(query)
         with self.searchable() as snapshot:
             known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self._space)
-            yield self._rows(snapshot, known, None, {})
+            rows = self._rows(snapshot, known, None, {})
+            curve = score_curve(rows, video_id)
+            if not with_match:
+                return curve
+            matches = self._meaning(rows, known, curve[:, 2].tolist()).matches
+        return np.column_stack([curve, np.full(len(curve), np.nan) if matches is None else matches])
 
     def answer(self, query: Any, wanted: Wanted) -> Answer:
         """Answer one search.
@@ -185,15 +186,15 @@ class Searcher:
             for place, query in read.items():
                 try:
                     known = query if isinstance(query, Query) else query_of_moment(query, snapshot, self._space)
-                    ready.append((place, known, self._mask(asked[place].wanted.where, snapshot)))
+                    ready.append((place, known, self._mask(asked[place].wanted, snapshot)))
                 except VmrError as error:
                     yield place, error
             first = self._find_first([(query, asked[place].wanted, mask) for place, query, mask in ready])
-            settings, commit = snapshot.settings, int(snapshot.meta("commit"))
+            settings, next_id = snapshot.settings, int(snapshot.meta("next_window"))
             for (place, query, mask), found in zip(ready, first, strict=True):
                 try:
                     rows = self._rows(snapshot, query, mask, found)
-                    yield place, Answer(query, *self._answer(rows, query, asked[place].wanted), settings, commit)
+                    yield place, Answer(query, *self._answer(rows, query, asked[place].wanted), settings, next_id)
                 except VmrError as error:
                     yield place, error
 
@@ -220,8 +221,8 @@ class Searcher:
         while len(self._vectors) > max(_TEXTS, len(texts)):
             self._vectors.popitem(last=False)
 
-    def _mask(self, where: Where | None, snapshot: Snapshot) -> Mask | None:
-        return None if where is None else self._filters.mask(where, snapshot)
+    def _mask(self, wanted: Wanted, snapshot: Snapshot) -> Mask | None:
+        return self._filters.mask(wanted.where, wanted.before, snapshot)
 
     # Searching
 
@@ -277,6 +278,12 @@ class Searcher:
         )
         meaning = Meaning.of([one.moment.score for one in found], query, calibration)
         return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
+
+    def _meaning(self, rows: Rows, query: Query, scores: Sequence[float]) -> Meaning:
+        calibration = (
+            self._calibrations.current(rows.snapshot, self._space, self._calibrated) if query.is_text else None
+        )
+        return Meaning.of(scores, query, calibration)
 
     def close(self) -> None:
         """Stop what runs in the background."""

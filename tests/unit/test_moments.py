@@ -169,12 +169,12 @@ def test_only_videos_that_a_condition_selects(made):
     mask = index._searcher._filters.mask
     with index._searcher.searchable() as snapshot:
         where = Where.parse('meta.name in ("b", "e")')
-        first = mask(where, snapshot)
+        first = mask(where, None, snapshot)
         assert np.flatnonzero(first).tolist() == [2, 5] and not first.flags.writeable
-        assert mask(where, snapshot) is first
+        assert mask(where, None, snapshot) is first
         for name in "abcd":  # only the last few are kept
-            mask(Where.parse(f'meta.name = "{name}"'), snapshot)
-        assert mask(where, snapshot) is not first
+            mask(Where.parse(f'meta.name = "{name}"'), None, snapshot)
+        assert mask(where, None, snapshot) is not first
     with IndexWriter(index.folder) as writer, writer.commit() as changes:
         changes.set_metadata(1, {"name": "z"})
     assert [name for name, *_ in shown(index.search("1 0", where='meta.name = "z"'))] == ["a.mp4"]
