@@ -11,17 +11,19 @@ from starlette.routing import compile_path
 
 from vmr.cpus import num_cpus
 from vmr.errors import IndexFileError
+from vmr.files import cache_folder
 from vmr.retrieval.service.guard.headers import SecurityHeaders
 from vmr.retrieval.service.guard.hosts import HostCheck
 from vmr.retrieval.service.guard.requests import Bodies, RequestLimits
 from vmr.retrieval.service.guard.sites import SiteCheck
 from vmr.retrieval.service.guard.tokens import Token, TokenCheck
 from vmr.retrieval.service.jobs.jobs import jobs_of
+from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import docs, embeddings, jobs, login, search, status, videos
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, media, page, search, status, videos
 from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
@@ -33,6 +35,7 @@ MAX_PROCESSES = 4
 API_ROUTES = (
     embeddings,
     jobs,
+    media,
     search,
     status,
     videos,
@@ -57,8 +60,9 @@ def create_app(options: ServiceOptions) -> FastAPI:
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
+        made = Media(options.cache or cache_folder() / "serve", options.limits, processes)
         uploads = Uploads(index, processes, options.limits)
-        app.state.service = Service(options, index, processes, uploads, metrics, job_list)
+        app.state.service = Service(options, index, processes, made, uploads, metrics, job_list)
         try:
             if job_list is None and (await index.info()).num_windows == 0:
                 raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
@@ -69,6 +73,7 @@ def create_app(options: ServiceOptions) -> FastAPI:
         finally:
             if job_list is not None:
                 await job_list.close()
+            made.close()
             processes.close()
             index.close()
 

@@ -235,13 +235,14 @@ class CurvePoint(NamedTuple):
     match: float | None
 
 
-class Playback(BaseModel):
+class PlaybackAnswer(BaseModel):
     """How a browser plays the video."""
 
     url: str = Field(description="path of the media")
     kind: Literal["file", "remuxed", "transcoded"] = Field(description="whether it is the file itself")
     note: str | None = Field(description="a sentence for the viewer, if there is something to say")
     offset_s: float = Field(description="add this to a time of the video to get that of the media, in seconds")
+    until_s: float | None = Field(description="where this part ends, to ask again; null if it is the end of the video")
     media_type: str
 
 
@@ -255,4 +256,4 @@ class VideoDetails(VideoSummary):
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: Playback | None = Field(description="null if it cannot be played")
+    playback: PlaybackAnswer | None = Field(description="null if it cannot be played")

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from vmr.retrieval.service.jobs.jobs import Jobs
+from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Metrics
 from vmr.retrieval.service.options import ServiceOptions
 from vmr.retrieval.service.pages.facts import KnownFacts
@@ -22,6 +23,7 @@ class Service:
         options: how the index is served.
         index: the index.
         processes: in which files are decoded.
+        media: pictures, clips and playable parts of the videos.
         uploads: receives pictures and clips, and embeds them.
         metrics: numbers about all this.
         jobs: add videos to the index; None if no folder is named from which they may.
@@ -31,6 +33,7 @@ class Service:
     options: ServiceOptions
     index: ServedIndex
     processes: Processes
+    media: Media
     uploads: Uploads
     metrics: Metrics
     jobs: Jobs | None

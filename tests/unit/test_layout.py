@@ -91,6 +91,7 @@ ALLOWED = {
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.pages "
+    "retrieval.service.processes "
     "retrieval.service.uploads retrieval.storage",
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
@@ -137,6 +138,10 @@ WRITES_ITSELF = {
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
     "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
     "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
+    "vmr.retrieval.service.media.sources": {"symlink_to"},  # in a temporary folder
+    "vmr.retrieval.service.media.thumbnails": {"save"},  # in memory
+    "vmr.retrieval.service.media.copying": {"open"},  # a container in memory
+    "vmr.retrieval.service.media.encoding": {"open"},  # likewise
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
