@@ -5,7 +5,7 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +66,13 @@ class VideoIndex:
         encoder: as for `vmr.open_index`.
         space: as for `vmr.open_index`.
         store: as for `vmr.open_index`.
+        load: loads a model, given its name or path.
+        holds_rows: keep the rows in memory, for a process that answers many searches.
 
     Attributes:
         folder: the folder of the index.
         space: the vector space that is searched.
+        searcher: searches it; one thread at a time may use it.
     """
 
     def __init__(
@@ -80,18 +83,20 @@ class VideoIndex:
         *,
         space: str | None = None,
         store: VectorSearch | None = None,
+        load: Callable[[str | Path], Encoder] = load_model,
+        holds_rows: bool = False,
     ) -> None:
         self.folder = folder
-        self._reader = reader
+        self._reader, self._load = reader, load
         self._encoder: Encoder | None = None
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
-            encoder = None if own else load_model(encoder)
+            encoder = None if own else load(encoder)
         self.space = chosen_space(folder, spaces, encoder, space)
-        self._searcher = Searcher(reader, self.space, lambda: self.encoder, store)
+        self.searcher = Searcher(reader, self.space, lambda: self.encoder, store, holds_rows=holds_rows)
         if encoder is not None:
             self.check_encoder(encoder)
             self._encoder = encoder
@@ -126,7 +131,7 @@ class VideoIndex:
     def encoder(self) -> Encoder:
         """The encoder for queries, loaded at the first use. Raises IndexFileError if it did not build the index."""
         if self._encoder is None:
-            encoder = load_model(self.space.encoder)
+            encoder = self._load(self.space.encoder)
             self.check_encoder(encoder)
             self._encoder = encoder
         return self._encoder
@@ -240,7 +245,7 @@ class VideoIndex:
             before=before,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
-        answer = self._searcher.answer(query, wanted)
+        answer = self.searcher.answer(query, wanted)
         if matcher is None:
             return answer.result(self.folder, self.space, wanted, started)
         hits = answer.hits(self.space)
@@ -272,7 +277,7 @@ class VideoIndex:
         Raises:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
-        return self._searcher.score_curve(whole_number("video_id", video_id), query, with_match)
+        return self.searcher.score_curve(whole_number("video_id", video_id), query, with_match)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -287,14 +292,14 @@ class VideoIndex:
         Returns:
             Scores, float32 (Q, k), best first, and ids of windows, int64 (Q, k); padded with id -1 if fewer were found.
         """
-        with self._searcher.searchable():
-            return self._searcher.store.search(queries, k, windows)
+        with self.searcher.searchable():
+            return self.searcher.store.search(queries, k, windows)
 
     @property
     def is_exact(self) -> bool:
         """Whether a search passes over nothing, as with all kinds of FAISS files but those with lists or graphs."""
-        with self._searcher.searchable():
-            return self._searcher.files.is_exact
+        with self.searcher.searchable():
+            return self.searcher.files.is_exact
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -315,7 +320,7 @@ class VideoIndex:
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
-        self._searcher.close()
+        self.searcher.close()
         self._reader.close()
 
     def __len__(self) -> int:

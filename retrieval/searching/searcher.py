@@ -44,10 +44,12 @@ class Asked:
     Attributes:
         query: a text, a vector (D,), a hit or the id of a moment.
         wanted: what to return.
+        started: when it was asked, by `time.perf_counter`.
     """
 
     query: Any
     wanted: Wanted
+    started: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

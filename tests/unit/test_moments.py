@@ -166,8 +166,8 @@ def test_only_videos_that_a_condition_selects(made):
     index = made({f"{name}.mp4": ([(0, 8)], [20 * place]) for place, name in enumerate("abcdef")})
     assert [name for name, *_ in shown(index.search("1 0", where='meta.name > "d"'))] == ["e.mp4", "f.mp4"]
     assert not index.search("1 0", where='meta.name = "z"').hits
-    mask = index._searcher._filters.mask
-    with index._searcher.searchable() as snapshot:
+    mask = index.searcher._filters.mask
+    with index.searcher.searchable() as snapshot:
         where = Where.parse('meta.name in ("b", "e")')
         first = mask(where, None, snapshot)
         assert np.flatnonzero(first).tolist() == [2, 5] and not first.flags.writeable
@@ -205,7 +205,7 @@ def test_a_condition_costs_no_recall(tmp_path, share):
     index = open_index(folder)
     assert not index.is_exact
     windows, vectors = index.windows, index.vectors
-    with index._searcher.searchable() as snapshot:
+    with index.searcher.searchable() as snapshot:
         places = {video.file: video.metadata["place"] for video in snapshot.videos()}
     is_selected = np.array([places[window.file] < 150 * share for window in windows])
     recall = []
