@@ -18,7 +18,7 @@ from rich.table import Table
 
 import vmr
 from benchmarks.common import environment
-from vmr.cli.search.hits import MATCHES, match_in_words
+from vmr.retrieval.results import MATCHES, match_in_words
 
 
 def main() -> None:

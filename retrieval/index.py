@@ -5,17 +5,16 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
-from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.calibration.calibrate import calibrate
@@ -23,7 +22,7 @@ from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.candidates import Rows
+from vmr.retrieval.searching.candidates import Rows, lost_window
 from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
@@ -41,8 +40,6 @@ from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 if TYPE_CHECKING:
     from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
-
-T = TypeVar("T")
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 
@@ -169,7 +166,9 @@ class VideoIndex:
             vectors = np.empty((len(windows), self.space.dim), np.float32)
             for block in snapshot.blocks(self.space.id):
                 for number, vector in enumerate(block.vectors, start=block.first_window):
-                    vectors[_known(place, number)] = vector
+                    if number not in place:
+                        raise lost_window(number)
+                    vectors[place[number]] = vector
             return vectors
 
     @property
@@ -216,6 +215,7 @@ class VideoIndex:
         min_match: float | None = None,
         keep_duplicates: bool = False,
         overlapping: bool = False,
+        before: int | None = None,
     ) -> SearchResult:
         """Find the moments nearest to a sentence, or to something else.
 
@@ -223,8 +223,7 @@ class VideoIndex:
         the same as a better one of another video is listed in its `duplicates`.
 
         Args:
-            query: what the video should show; or a vector (D,) of the space; or a hit or the id of a moment, for more
-                like this, without the moment itself.
+            query: what the video should show; or a vector (D,) of the space; or a moment or its id, for others like it.
             k: how many moments to return at most; there are fewer if the index holds fewer.
             where: search only videos that a condition selects, such as `folder = "cam07" and duration > 5 min`.
             per_video: return at most so many moments of a video.
@@ -234,6 +233,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
+            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.
@@ -251,18 +251,19 @@ class VideoIndex:
             min_match=min_match,
             keep_duplicates=keep_duplicates,
             overlapping=overlapping,
+            before=before,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
-        with self._compared(query, wanted.where) as (rows, asked):
+        with self._compared(query, wanted.where, wanted.before) as (rows, asked):
             found, meaning = self._answers(rows, asked, wanted)
-            settings = rows.snapshot.settings
+            settings, next_id = rows.snapshot.settings, rows.snapshot.meta("next_window")
         hits = hits_of(found, self.space, meaning.matches)
         remarks: tuple[str, ...] = ()
         if matcher is not None:
             moments = [one.moment for one in found[:rerank]]
             hits, remarks = self._reranked(settings, matcher, asked.text, moments).in_order(hits)
         took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
-        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks)
+        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks, next_id)
 
     def _reranked(
         self, settings: IndexSettings, matcher: Matcher, text: str, moments: "Sequence[Moment]"
@@ -271,23 +272,30 @@ class VideoIndex:
 
         return rerank_moments(self.folder, settings, self.space, matcher, text, moments)
 
-    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+    def score_curve(
+        self, video_id: int, query: str | NDArray[np.float32] | Hit | int, *, with_match: bool = False
+    ) -> NDArray[np.float64]:
         """Score a video over time.
 
         Args:
             video_id: the number of the video, as in `Hit.video_id`.
             query: as for `search`.
+            with_match: say also how well each window matches, as in `Hit.match`.
 
         Returns:
-            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
-            of the whole video if it has others.
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3), or (n, 4) with
+            the match, NaN where that is not known; without the row of the whole video if it has others.
 
         Raises:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
         video_id = whole_number("video_id", video_id)
-        with self._compared(query) as (rows, _):
-            return score_curve(rows, video_id)
+        with self._compared(query) as (rows, asked):
+            curve = score_curve(rows, video_id)
+            if not with_match:
+                return curve
+            matches = self._meaning(rows, asked, curve[:, 2].tolist()).matches
+        return np.column_stack([curve, np.full(len(curve), np.nan) if matches is None else matches])
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -322,22 +330,25 @@ class VideoIndex:
 
     @contextmanager
     def _compared(
-        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None
+        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None, before: int | None = None
     ) -> Iterator[tuple[Rows, Query]]:
-        """A transaction in which rows can be compared with a query: all, or those of some videos."""
+        """A transaction in which rows can be compared with a query: all, or those of some videos, or older ones."""
         asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
         with self._searchable() as snapshot:
             known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
-            allowed = None if where is None else self._filters.mask(where, snapshot)
+            allowed = self._filters.mask(where, before, snapshot)
             total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
             yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
 
     def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
         """The moments nearest to a query, and what their scores mean."""
         found = find_moments(rows, wanted, query.seed)
-        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
-        meaning = Meaning.of([one.moment.score for one in found], query, calibration)
+        meaning = self._meaning(rows, query, [one.moment.score for one in found])
         return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
+
+    def _meaning(self, rows: Rows, query: Query, scores: Sequence[float]) -> Meaning:
+        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
+        return Meaning.of(scores, query, calibration)
 
     def _calibrated(self, rows: int) -> Calibration | None:
         return calibrate(self.encoder, lambda queries, k: self._store.search(queries, k)[0], rows)
@@ -376,15 +387,6 @@ class VideoIndex:
         """Return the number of rows; each window is one row."""
         with self._reader.snapshot() as snapshot:
             return snapshot.num_windows(self.space.id)
-
-
-def _known(windows: Mapping[int, T], number: int) -> T:
-    """What is known of a window that has a vector."""
-    if number not in windows:
-        raise IndexFileError(
-            f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
-        )
-    return windows[number]
 
 
 def _check_rerank(encoder: Encoder, query: object) -> Matcher:

@@ -4,6 +4,20 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, overload
 
+Strength = Literal["strong", "good", "weak", "unlikely"]
+
+MATCHES: tuple[tuple[float, Strength], ...] = ((0.9, "strong"), (0.6, "good"), (0.25, "weak"), (0.0, "unlikely"))
+"""The lowest match that a word stands for, and the word. docs/search.md says how often such moments are right."""
+
+
+def match_in_words(match: float) -> Strength:
+    """Return a word for a match.
+
+    Args:
+        match: calibrated, in [0, 1].
+    """
+    return next(word for lowest, word in MATCHES if match >= lowest)
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -51,6 +65,8 @@ class SearchResult:
         nothing_close: whether nothing in the index is about the query, as far as the encoder can tell; None if the
             space is not calibrated, or the query is no text.
         remarks: what else there is to say about the search, a line each.
+        next_moment_id: moments that were added after the search have no lower id. A later search with `before` set to
+            it finds what was in the index at this time and still is.
     """
 
     hits: tuple[Hit, ...]
@@ -59,6 +75,7 @@ class SearchResult:
     took_ms: float = field(compare=False)
     nothing_close: bool | None
     remarks: tuple[str, ...] = ()
+    next_moment_id: int = field(default=0, compare=False)
 
     @overload
     def __getitem__(self, place: int) -> Hit: ...

@@ -19,14 +19,24 @@ class Filters:
     A mask stays the same object while the index has not changed: a search that gets one again need not prepare it.
     """
 
-    _masks: dict[tuple[str, int], Mask] = field(default_factory=dict)
+    _masks: dict[tuple[str | None, int | None, int], Mask] = field(default_factory=dict)
 
-    def mask(self, where: Where, snapshot: Snapshot) -> Mask:
-        """Return which windows belong to the videos that a condition selects: a read-only place for each window."""
-        key = (where.text, snapshot.version)
+    def mask(self, where: Where | None, before: int | None, snapshot: Snapshot) -> Mask | None:
+        """Return which windows may be found: a read-only place for each window; None if all of them may.
+
+        Args:
+            where: selects videos; None for all.
+            before: only windows with a lower id; None for all.
+            snapshot: of the index.
+        """
+        if before is not None and before >= snapshot.meta("next_window"):
+            before = None
+        if where is None and before is None:
+            return None
+        key = (None if where is None else where.text, before, snapshot.version)
         mask = self._masks.pop(key, None)
         if mask is None:
-            mask = _mask(where, snapshot)
+            mask = _mask(where, before, snapshot)
         self._masks[key] = mask
         while len(self._masks) > _KEPT:
             del self._masks[next(iter(self._masks))]
@@ -43,12 +53,20 @@ def parsed(where: str | None) -> Where | None:
     return None if where is None else Where.parse(where)
 
 
-def _mask(where: Where, snapshot: Snapshot) -> Mask:
+def _mask(where: Where | None, before: int | None, snapshot: Snapshot) -> Mask:
+    num_windows = int(snapshot.meta("next_window"))
+    mask = np.ones(num_windows, bool) if where is None else _selected(where, snapshot, num_windows)
+    if before is not None:
+        mask[before:] = False
+    mask.flags.writeable = False
+    return mask
+
+
+def _selected(where: Where, snapshot: Snapshot, num_windows: int) -> Mask:
     # Where a video's windows begin, the count of open videos grows by one, and where they end, it falls by one.
-    changes = np.zeros(int(snapshot.meta("next_window")) + 1, np.int8)
+    changes = np.zeros(num_windows + 1, np.int8)
     ranges = snapshot.window_ranges(where)
     np.add.at(changes, ranges[:, 0], 1)
     np.add.at(changes, ranges.sum(axis=1), -1)
-    mask = np.cumsum(changes, dtype=np.int8)[:-1].astype(bool)
-    mask.flags.writeable = False
+    mask: Mask = np.cumsum(changes, dtype=np.int8)[:-1].astype(bool)
     return mask

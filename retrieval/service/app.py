@@ -3,21 +3,47 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.security import HTTPBearer
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import compile_path
 
 from vmr.cpus import num_cpus
 from vmr.files import cache_folder
+from vmr.retrieval.service.guard.headers import SecurityHeaders
+from vmr.retrieval.service.guard.hosts import HostCheck
+from vmr.retrieval.service.guard.requests import Bodies, RequestLimits
+from vmr.retrieval.service.guard.sites import SiteCheck
+from vmr.retrieval.service.guard.tokens import Token, TokenCheck
+from vmr.retrieval.service.jobs.jobs import jobs_of
 from vmr.retrieval.service.media.media import Media
-from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.metrics import Counted, Metrics
+from vmr.retrieval.service.options import Limits, ServiceOptions
+from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status, videos
 from vmr.retrieval.service.routes import media as media_routes
-from vmr.retrieval.service.routes import status
+from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
+from vmr.retrieval.service.uploads.uploads import Uploads
 from vmr.version import __version__
 
-API = "/api/v1"
 MAX_PROCESSES = 4
+
+API_ROUTES = (
+    embeddings,
+    jobs,
+    media_routes,
+    search,
+    status,
+    videos,
+)  # fmt: skip
+"""The modules whose `router` stands below API."""
+
+PAGE_ROUTES = (docs, login, page)
+"""The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 
 def create_app(options: ServiceOptions) -> FastAPI:
@@ -29,20 +55,71 @@ def create_app(options: ServiceOptions) -> FastAPI:
     Raises:
         IndexFileError: the index cannot be opened.
     """
-    index = ServedIndex(options.index, options.encoder)
+    index, metrics, job_list = ServedIndex(options.index, options.encoder), Metrics(), jobs_of(options)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
         media = Media(options.cache or cache_folder() / "serve", options.limits, processes)
-        app.state.service = Service(options, index, processes, media)
-        await index.warm()
-        yield
-        media.close()
-        processes.close()
-        index.close()
+        uploads = Uploads(index, processes, options.limits)
+        app.state.service = Service(options, index, processes, media, uploads, metrics, job_list)
+        try:
+            await index.warm()
+            if job_list is not None:
+                job_list.start()
+            yield
+        finally:
+            if job_list is not None:
+                await job_list.close()
+            media.close()
+            processes.close()
+            index.close()
 
-    app = FastAPI(title="vmr", version=__version__, lifespan=running)
-    for routes in (status, media_routes):
+    app = FastAPI(
+        title="vmr",
+        version=__version__,
+        lifespan=running,
+        docs_url=None,  # its page takes scripts from other hosts
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=DOCUMENTED,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if options.token else [],  # to document what guards check
+        middleware=_guards(options, metrics),
+    )
+    for routes in API_ROUTES:
         app.include_router(routes.router, prefix=API)
+    for pages in PAGE_ROUTES:
+        app.include_router(pages.router, include_in_schema=False)
+    answer_errors(app)
     return app
+
+
+def _guards(options: ServiceOptions, metrics: Metrics) -> list[Middleware]:
+    """What stands before the routes, the first of it first."""
+    guards = [
+        Middleware(SecurityHeaders),
+        Middleware(Counted, metrics=metrics),
+        Middleware(LastResort),
+        Middleware(RequestLimits, limits=options.limits, bodies=_bodies(options.limits)),
+        Middleware(HostCheck, options=options),
+        Middleware(SiteCheck, options=options),
+    ]
+    if options.cors:  # before the token, which browsers do not send when they ask whether they may
+        methods, headers = ["GET", "HEAD", "POST", "DELETE"], ["Authorization", "Content-Type", "Range"]
+        guards.append(
+            Middleware(CORSMiddleware, allow_origins=options.cors, allow_methods=methods, allow_headers=headers)
+        )
+    if options.token is not None:
+        guards.append(Middleware(TokenCheck, token=Token(options.token)))
+    return guards
+
+
+def _bodies(limits: Limits) -> Bodies:
+    """The paths whose routes take a larger body, see `takes_up_to`."""
+    found = []
+    for prefix, modules in ((API, API_ROUTES), ("", PAGE_ROUTES)):
+        for route in (route for module in modules for route in module.router.routes):
+            limit = getattr(getattr(route, "endpoint", None), "body_limit", None)
+            if limit is not None:
+                found.append((compile_path(prefix + route.path)[0], getattr(limits, limit)))
+    return found

@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.data.decoding.segments import FrameSpec
+from vmr.models.encoder import Encoder
+from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.index import VideoIndex, open_index
 from vmr.retrieval.info import IndexInfo
 from vmr.retrieval.results import SearchResult
 from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
 
 T = TypeVar("T")
@@ -44,9 +48,11 @@ class ServedIndex:
         """Find moments, see `VideoIndex.search`: a text, a vector (D,), or the id of a moment for more like it."""
         return await self._run(self._searching, lambda: self._index.search(query, k, **options))
 
-    async def score_curve(self, video_id: int, query: str | NDArray[np.float32] | int) -> NDArray[np.float64]:
+    async def score_curve(
+        self, video_id: int, query: str | NDArray[np.float32] | int, *, with_match: bool = False
+    ) -> NDArray[np.float64]:
         """Score a video over time, see `VideoIndex.score_curve`."""
-        return await self._run(self._searching, lambda: self._index.score_curve(video_id, query))
+        return await self._run(self._searching, lambda: self._index.score_curve(video_id, query, with_match=with_match))
 
     async def read(self, function: Callable[[Snapshot], T]) -> T:
         """Call a function with what the index holds now, in one transaction."""
@@ -66,6 +72,34 @@ class ServedIndex:
         from vmr.retrieval.texts import embed_texts
 
         return await self._run(self._searching, lambda: embed_texts(texts, self._index.encoder))
+
+    @property
+    def space(self) -> Space:
+        """The vector space that is searched."""
+        return self._index.space
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of the space, loaded at the first use."""
+        return self._index.encoder
+
+    @property
+    def frames(self) -> FrameSpec:
+        """Which frames of a video the encoder takes, as for the videos of the index."""
+        kept = self._index.space.frames
+        options = {name: kept[name] for name in ("keyframes", "skip_still") if name in kept}
+        return frame_spec(self._index.encoder, **options)
+
+    async def embed_video(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed the frames of a video, uint8 (T, 3, S, S): (D,), unit length."""
+
+        def embed() -> NDArray[np.float32]:
+            import torch
+
+            vectors = self._index.encoder.encode_video(torch.from_numpy(frames)[None])
+            return np.asarray(vectors[0].float().cpu().numpy(), np.float32)
+
+        return await self._run(self._searching, embed)
 
     def close(self) -> None:
         """Wait for the work that runs, and close the index."""

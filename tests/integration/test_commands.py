@@ -16,7 +16,7 @@ from tests.integration.commands import refused, run, run_here
 from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-train")
+COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-serve", "vmr-train")
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,9 @@ def test_demo(footage, tmp_path):
     assert motion["num_videos"] == 100
     assert min(recalls["embedding"], recalls["vtm"]) > 80 > 2 * recalls["static"]
     assert run("vmr-search", tmp_path / "demo" / "index", "a rabbit").returncode == 0
+    program, folder = result.stdout.splitlines()[-1].partition(": ")[2].split()
+    assert Path(program).name == "vmr-serve" and shutil.which(program) is not None
+    assert (tmp_path / folder / "index.db").exists()
 
 
 def test_real_clips(clips, tmp_path):

@@ -320,7 +320,7 @@ class Histories(RuleBasedStateMachine):
 
 
 def bm25(words: list[str], texts: list[str]) -> list[float]:
-    """The scores of FTS5 as its documentation gives them; 0 for a text without any of the words."""
+    """The scores of FTS5 as its documentation gives them; 0 for a text that lacks one of the words."""
     documents = [text.lower().split() for text in texts]
     mean = sum(map(len, documents)) / max(1, len(documents))
     scores = [0.0] * len(documents)
@@ -330,7 +330,8 @@ def bm25(words: list[str], texts: list[str]) -> list[float]:
         for number, document in enumerate(documents):
             count = document.count(word.lower())
             scores[number] += weight * count * 2.2 / (count + 1.2 * (0.25 + 0.75 * len(document) / mean))
-    return scores
+    wanted = {word.lower() for word in words}
+    return [score if wanted <= set(words) else 0.0 for score, words in zip(scores, documents, strict=True)]
 
 
 MACHINES = {

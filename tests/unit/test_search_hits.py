@@ -15,8 +15,8 @@ from rich.cells import cell_len
 from tests.paths import REPOSITORY
 from tests.patience import PATIENCE_S
 from vmr.cli.output import clock
-from vmr.cli.search.hits import label_of, match_in_words, moment_in_words, names_of, notes_on, print_result
-from vmr.retrieval.results import Hit, SearchResult
+from vmr.cli.search.hits import label_of, moment_in_words, names_of, notes_on, print_result
+from vmr.retrieval.results import Hit, SearchResult, match_in_words
 
 
 def hit(video="/videos/cam/a.mp4", start_s=64.0, end_s=72.0, match=0.93, **values):

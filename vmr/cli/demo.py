@@ -1,5 +1,7 @@
 """`vmr-demo`: every part of vmr on real footage in a minute: index, search, draw, score."""
 
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -59,8 +61,15 @@ def demo(videos: str | None = None, queries: list[str] | str | None = None, out:
     _score_motion(folder)
     print(f"\nindex    {folder / 'index'}\npicture  {folder / 'search.png'}")
     print(f"reports  {folder / 'report.json'}, {folder / 'motion.json'}")
-    print(f'next     vmr-search {folder / "index"} "a sentence of your own"')
-    print("         vmr-index build YOUR_VIDEOS --out index")
+    print("next     vmr-index build YOUR_VIDEOS --out index")
+    print(f'         vmr-search {folder / "index"} "a sentence of your own"')
+    print(f"search and watch in a browser: {_as_typed('vmr-serve')} {folder / 'index'}")
+
+
+def _as_typed(command: str) -> str:
+    """How another command of this installation is started: by its name, or as this one was if the shell lacks it."""
+    here, found = Path(sys.argv[0]).parent, shutil.which(command)
+    return command if found is not None and Path(found).parent == here.absolute() else str(here / command)
 
 
 def _score_motion(folder: Path) -> None:

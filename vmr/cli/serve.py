@@ -1,31 +1,60 @@
 """`vmr-serve`: an index as an HTTP API and a page on which people search and watch."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vmr.checks import require_extra
 from vmr.cli.common import run
 
+Names = list[str] | str | None
+"""One name, or a list of them."""
 
-def serve(index: str, host: str = "127.0.0.1", port: int = 8765) -> None:
-    """Serve an index: a page for people, an API for programs.
+
+def serve(
+    index: str,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    token: str | None = None,
+    allowed_host: Names = None,
+    cors: Names = None,
+    allow_indexing: Names = None,
+    upload_dir: str | None = None,
+    encoder: str | None = None,
+) -> None:
+    """Serve an index until Ctrl-C: a page for people, an API for programs.
 
     Args:
         index: folder of the index
-        host: address to listen on
-        port: port to listen on
+        host: address to listen on; any but one of this machine alone needs a token
+        port: port to listen on; 0 for a free one
+        token: what clients must show; better set as VMR_TOKEN, because other users of the machine see command lines
+        allowed_host: name, or list of names, under which clients reach the service, such as that of a proxy
+        cors: origin, or list of origins, whose web pages may call the API
+        allow_indexing: folder, or list of folders, of which clients may add videos to the index
+        upload_dir: folder for videos that clients upload
+        encoder: model for queries; default, the one of the index
     """
-    require_extra("serve", "fastapi", "uvicorn")
-    import uvicorn
-
-    from vmr.retrieval.service.app import create_app
+    require_extra("serve", "fastapi", "jinja2", "prometheus_client", "pydantic", "uvicorn")
     from vmr.retrieval.service.options import ServiceOptions
+    from vmr.retrieval.service.server import serve_until_stopped
 
-    app = create_app(ServiceOptions(Path(index), host=host, port=port))
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning")
-    listening = config.bind_socket()
-    print(f"vmr-serve: http://{host}:{listening.getsockname()[1]}/", flush=True)
-    uvicorn.Server(config).run([listening])
+    options = ServiceOptions(
+        Path(index),
+        encoder,
+        host,
+        port,
+        os.environ.get("VMR_TOKEN") or None if token is None else token,
+        tuple(_listed(allowed_host)),
+        tuple(_listed(cors)),
+        tuple(Path(folder) for folder in _listed(allow_indexing)),
+        None if upload_dir is None else Path(upload_dir),
+    )
+    serve_until_stopped(options, lambda address: print(f"vmr-serve: {address}", flush=True))
+
+
+def _listed(names: Names) -> list[str]:
+    return [names] if isinstance(names, str) else names or []
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -177,6 +177,14 @@ class TextVectors(Protocol):
         """Embed B texts: (B, D). The results are those of `encode_text`, and do not depend on the other texts."""
 
 
+@runtime_checkable
+class CountsTokens(Protocol):
+    """An encoder that can say how much of a text it reads. Every `Matcher` can."""
+
+    def text_lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each of B texts that the model reads, including special tokens, without running it."""
+
+
 @dataclass(frozen=True)
 class EncodedTexts:
     """The output of the text encoder for some texts, which matching needs.

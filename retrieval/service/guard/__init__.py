@@ -1,4 +1,5 @@
-"""What stands before every route: who may ask, from where, and how much.
+"""What stands before the routes of the service: who may ask, in what form, how much and how slowly.
 
-Each module is one ASGI middleware. May import nothing of the service but its options.
+`connections` and `requests` limit sizes and times, `hosts` and `sites` refuse what browsers send for other sites,
+`tokens` asks for the token, `headers` says what browsers may do with answers. May import the service's options alone.
 """

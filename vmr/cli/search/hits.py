@@ -12,15 +12,13 @@ from rich.text import Text
 
 from vmr.cli.output import clock
 from vmr.progress import printable
+from vmr.retrieval.results import match_in_words
 
 if TYPE_CHECKING:
     from vmr.retrieval.results import Hit, SearchResult
 
 SHORT_S = 3.0
 """Times of moments shorter than this are printed with tenths of a second."""
-
-MATCHES = ((0.9, "strong"), (0.6, "good"), (0.25, "weak"), (0.0, "unlikely"))
-"""The lowest match that a word stands for, and the word. docs/search.md says how often such moments are right."""
 
 MAX_PREFIX = 24
 """Paths relative to the current folder may be so many characters longer than those relative to that of the index."""
@@ -71,15 +69,6 @@ def moment_in_words(hit: "Hit") -> str:
     """Return where a moment lies in its video: `0:01:04 - 0:01:12`, with tenths if it is short."""
     tenths = hit.end_s - hit.start_s < SHORT_S
     return f"{clock(hit.start_s, tenths)} - {clock(hit.end_s, tenths)}"
-
-
-def match_in_words(match: float) -> str:
-    """Return a word for a match.
-
-    Args:
-        match: calibrated, in [0, 1].
-    """
-    return next(word for lowest, word in MATCHES if match >= lowest)
 
 
 def notes_on(hit: "Hit") -> str:

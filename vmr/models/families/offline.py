@@ -178,6 +178,10 @@ class OfflineEncoder:
         means = self._read(ids) if ids else np.empty((0, self.embed_dim), np.float32)
         return np.array([unit(mean) for mean in means], np.float32).reshape(-1, self.embed_dim)
 
+    def text_lengths(self, texts: Sequence[str]) -> list[int]:
+        """Count the tokens of each of B texts that are read, including [CLS] and [SEP]."""
+        return [len(ids) for ids in self.tokenizer.ids(texts, MAX_TOKENS)]
+
 
 def _classifier_file() -> Path:
     file = efficientnet_lite0_file()

@@ -1,0 +1,212 @@
+"""The answer to a search of the API: hits that a client can show, page by page."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.errors import VmrError
+from vmr.progress import printable
+from vmr.retrieval import results
+from vmr.retrieval.searching.filters import parsed
+from vmr.retrieval.service.cursors import SearchCursor
+from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
+from vmr.retrieval.service.service import Service
+from vmr.retrieval.service.text_hits import CANDIDATES, Fused, find_text_moments, fused, words_of
+from vmr.retrieval.storage.records import Video
+from vmr.retrieval.storage.snapshot import Snapshot
+
+_OF_A_PAGE = {"k", "cursor"}
+_UPLOAD = "an upload"
+
+
+async def answer(
+    service: Service,
+    request: SearchRequest,
+    vector: NDArray[np.float32] | None = None,
+    described: str | None = None,
+) -> SearchResponse:
+    """Search the index.
+
+    Args:
+        service: what serves it.
+        request: what to search for.
+        vector: of an upload to search by, (D,); None without one.
+        described: the upload in words.
+
+    Raises:
+        VmrError: the request contradicts itself or asks for what the index cannot do; the message names the field.
+    """
+    started = time.perf_counter()
+    depth = service.options.limits.depth
+    search = _Search.of(request, vector, depth)
+    found = await search.found(service)
+    hits = found.places[: min(request.k, depth - len(search.page.shown))]
+    goes_on, shown = len(found.places) > len(hits), search.page.shown | {one.moment_id for one in hits}
+    following = SearchCursor(found.next_moment_id, shown, search.page.vector)
+    is_last = not goes_on or len(shown) >= depth
+    remarks = [
+        *found.remarks,
+        *([f"a search shows at most {depth} hits; there are more"] if goes_on and is_last else []),
+    ]
+    return SearchResponse(
+        hits=[_hit(one, found.videos[one.video_id]) for one in hits],
+        query=described or found.query,
+        nothing_close=found.nothing_close,
+        took_ms=round(1000 * (time.perf_counter() - started), 3),
+        remarks=[printable(remark) for remark in remarks],
+        next_cursor=None if is_last else following.text(search.fields),
+        index=IndexState(commit=found.commit),
+    )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a search found that was not shown yet.
+
+    Attributes:
+        places: the best first.
+        videos: theirs, by number.
+        has_texts: whether a text answers the query.
+        query: in words.
+        nothing_close: see SearchResponse.
+        remarks: see SearchResponse.
+        next_moment_id: see SearchCursor.before.
+        commit: of the index.
+    """
+
+    places: list[Fused]
+    videos: Mapping[int, Video]
+    has_texts: bool
+    query: str
+    nothing_close: bool | None
+    remarks: Sequence[str]
+    next_moment_id: int
+    commit: int
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A request that was checked.
+
+    Attributes:
+        request: the request.
+        query: a sentence, the number of a moment, or a vector (D,).
+        words: that a text must hold; none if no texts are searched.
+        page: how far the search was shown.
+        fields: of the request, which its cursors belong to.
+    """
+
+    request: SearchRequest
+    query: str | int | NDArray[np.float32]
+    words: Sequence[str]
+    page: SearchCursor
+    fields: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, request: SearchRequest, vector: NDArray[np.float32] | None, depth: int) -> "_Search":
+        """Check a request, see `answer`; at most `depth` hits may have been shown."""
+        fields = request.model_dump(exclude=_OF_A_PAGE)
+        page = SearchCursor(LARGEST_ID, frozenset(), vector)
+        if request.cursor is not None:
+            page = SearchCursor.read(request.cursor, fields)
+            if len(page.shown) >= depth:
+                raise VmrError(f"cursor lies behind the last page: a search shows at most {depth} hits")
+        given = [each for each in (request.query, request.like, page.vector) if each is not None]
+        if len(given) != 1:
+            raise VmrError("a search needs one of these: query, like, or an upload")
+        sources = request.sources or ["picture", "text"]
+        if request.query is None and "picture" not in sources:
+            raise VmrError("sources: texts are searched by a query in words: give query, or leave sources out")
+        words = words_of(request.query) if request.query is not None and "text" in sources else []
+        return cls(request, given[0], words, page, fields)
+
+    async def found(self, service: Service) -> _Found:
+        """Search pictures, and texts where there are some."""
+        wanted = len(self.page.shown) + self.request.k + 1
+        pictures = await self._pictures(service, wanted)
+        found = await service.index.read(lambda snapshot: self._read(snapshot, pictures, wanted))
+        if pictures is not None and found.has_texts and wanted < CANDIDATES:
+            pictures = await self._pictures(service, CANDIDATES)
+            found = await service.index.read(lambda snapshot: self._read(snapshot, pictures, CANDIDATES))
+        return found
+
+    async def _pictures(self, service: Service, k: int) -> results.SearchResult | None:
+        """Search pictures; None if only texts are wanted."""
+        if self.request.sources == ["text"]:
+            return None
+        return await service.index.search(
+            self.query,
+            k,
+            where=self.request.where,
+            per_video=self.request.per_video,
+            min_match=self.request.min_match,
+            rerank=self.request.rerank,
+            keep_duplicates=self.request.keep_duplicates,
+            before=self.page.before,
+        )
+
+    def _read(self, snapshot: Snapshot, pictures: results.SearchResult | None, k: int) -> _Found:
+        """Find texts, and what else is to be said about the hits."""
+        before = self.page.before
+        texts = find_text_moments(snapshot, self.words, k, parsed(self.request.where), before)
+        found = pictures or results.SearchResult((), str(self.query), "", 0.0, None, (), snapshot.meta("next_window"))
+        places = [one for one in fused(found.hits, texts) if one.moment_id not in self.page.shown]
+        videos = snapshot.videos_with({one.video_id for one in places})
+        return _Found(
+            places=self._few_of_each([one for one in places if one.video_id in videos], videos),
+            videos=videos,
+            has_texts=bool(texts),
+            query=_UPLOAD if self.page.vector is not None else found.query,
+            nothing_close=False if texts else found.nothing_close,
+            remarks=found.remarks,
+            next_moment_id=min(before, found.next_moment_id),
+            commit=snapshot.meta("commit"),
+        )
+
+    def _few_of_each(self, places: Sequence[Fused], videos: Mapping[int, Video]) -> list[Fused]:
+        """Leave out more hits of a video than are wanted; those that were shown count."""
+        most = self.request.per_video
+        if most is None:
+            return list(places)
+        counts = Counter(video.id for video in videos.values() for number in self.page.shown if _is_of(number, video))
+        kept = []
+        for one in places:
+            counts[one.video_id] += 1
+            if counts[one.video_id] <= most:
+                kept.append(one)
+        return kept
+
+
+def _is_of(moment_id: int, video: Video) -> bool:
+    return video.first_window <= moment_id < video.first_window + video.num_windows
+
+
+def _hit(found: Fused, video: Video) -> Hit:
+    picture = found.picture
+    match = None if picture is None else picture.match
+    return Hit(
+        moment_id=found.moment_id,
+        video_id=video.id,
+        path=printable(video.path),
+        name=printable(PurePosixPath(video.path).name),
+        start_s=found.span[0],
+        end_s=found.span[1],
+        score=None if picture is None else picture.score,
+        match=match,
+        strength=None if match is None else results.match_in_words(match),
+        source="text" if picture is None else "picture",
+        text=found.text,
+        missing=picture.missing if picture is not None else not os.path.exists(video.file),  # noqa: PTH110
+        duplicates=[] if picture is None else [printable(path) for path in picture.duplicates],
+        rerank_score=None if picture is None else picture.rerank_score,
+        thumbnail_url=f"{API}/moments/{found.moment_id}/thumbnail.jpg",
+        media_url=f"{API}/videos/{video.id}/media#t={found.span[0]:.3f},{found.span[1]:.3f}",
+        video_url=f"{API}/videos/{video.id}",
+    )

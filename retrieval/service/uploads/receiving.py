@@ -1,0 +1,144 @@
+"""Reading a form with files within limits, while it comes in."""
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import IO, Any, cast
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from vmr.files import path_of_open
+
+_MAX_FIELDS = 32
+_FIELD_BYTES = 16 * 1024
+_NAME_CHARS = 80
+
+
+@dataclass(frozen=True)
+class ReceivedFile:
+    """A file of a form. It is gone when the form is closed.
+
+    Attributes:
+        name: what the client calls it, without folders, printable, at most 80 characters.
+            It is no path of this machine.
+        file: what it holds; in memory or in a nameless temporary file.
+    """
+
+    name: str
+    file: UploadFile
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form that was received.
+
+    Attributes:
+        fields: name -> text of each field that is no file.
+        files: in the order of the form.
+    """
+
+    fields: dict[str, str]
+    files: tuple[ReceivedFile, ...]
+
+    @property
+    def file(self) -> ReceivedFile:
+        """The only file. Raises HTTPException with 422 if there is none."""
+        if not self.files:
+            raise HTTPException(
+                422, "file: is missing: send a picture or a clip as a part of this name, with a filename"
+            )
+        return self.files[0]
+
+
+@contextlib.asynccontextmanager
+async def received(request: Request, max_bytes: int, max_files: int = 1) -> AsyncIterator[Form]:
+    """Read a form of the kind multipart/form-data; its files vanish with the context, also if the client has gone.
+
+    Args:
+        request: the request, whose body nobody has read.
+        max_bytes: of all files together.
+        max_files: how many.
+
+    Raises:
+        HTTPException: 413 if it is too large, and then the rest of it is not read; 415 if it is no such form; 422 if it
+            is not valid, or says something twice.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        raise HTTPException(415, "Content-Type: expected multipart/form-data with a file")
+    limited = Request(request.scope, _limited(request, max_bytes + _MAX_FIELDS * _FIELD_BYTES))
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            form = await stack.enter_async_context(
+                limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_FIELD_BYTES)
+            )
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            raise HTTPException(422, f"the form is not valid: {error.detail}") from None
+        except OSError as error:
+            raise HTTPException(503, f"the upload cannot be stored: {error.strerror or error}") from error
+        yield _checked(list(form.multi_items()))
+
+
+def _limited(request: Request, max_bytes: int) -> Any:
+    """The channel of a request, which ends with an error when more bytes come than may."""
+    left = max_bytes
+
+    async def receive() -> MutableMapping[str, Any]:
+        nonlocal left
+        message = await request.receive()
+        left -= len(message.get("body", b""))
+        if left < 0:
+            raise HTTPException(413, f"the upload is larger than {max_bytes >> 20} MiB: send a smaller file")
+        return message
+
+    return receive
+
+
+def _checked(items: list[tuple[str, str | UploadFile]]) -> Form:
+    fields: dict[str, str] = {}
+    files = []
+    for name, value in items:
+        if isinstance(value, UploadFile):
+            files.append(ReceivedFile(_printable(value.filename or ""), value))
+            if not value.size:
+                raise HTTPException(422, f"{files[-1].name}: is empty (0 bytes)")
+        elif name in fields:
+            raise HTTPException(422, f"{name:.60}: is given twice")
+        else:
+            fields[name] = value
+    return Form(fields, tuple(files))
+
+
+def _printable(name: str) -> str:
+    """The name of a file as it can be shown: hostile clients send anything."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    shown = "".join(each if each.isprintable() else " " for each in last).strip()
+    if len(shown) > _NAME_CHARS:
+        shown = f"{shown[: _NAME_CHARS - 1]}…"
+    return shown or "upload"
+
+
+@contextlib.asynccontextmanager
+async def on_disk(received_file: ReceivedFile) -> AsyncIterator[Path]:
+    """Give a path at which a decoding process can read the file, as long as the context lasts.
+
+    Raises:
+        VmrError: it cannot be written to the disk.
+    """
+    file: Any = received_file.file.file
+    with contextlib.ExitStack() as stack:
+        yield await run_in_threadpool(lambda: stack.enter_context(_rolled_over(file)))
+
+
+@contextlib.contextmanager
+def _rolled_over(file: "SpooledTemporaryFile[bytes]") -> Iterator[Path]:
+    file.rollover()  # a small file was in memory until now
+    with path_of_open(cast("IO[bytes]", file)) as path:
+        yield path
