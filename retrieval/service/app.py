@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 
 from vmr.cpus import num_cpus
+from vmr.errors import IndexFileError
 from vmr.files import cache_folder
 from vmr.retrieval.service.guard.headers import SecurityHeaders
 from vmr.retrieval.service.guard.hosts import HostCheck
@@ -64,6 +65,8 @@ def create_app(options: ServiceOptions) -> FastAPI:
         uploads = Uploads(index, processes, options.limits)
         app.state.service = Service(options, index, processes, media, uploads, metrics, job_list)
         try:
+            if job_list is None and (await index.info()).num_windows == 0:
+                raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
             await index.warm()
             if job_list is not None:
                 job_list.start()

@@ -73,9 +73,7 @@ def _refused(request: Request, error: Any) -> Response:
 
 def _invalid(request: Request, error: Any) -> JSONResponse:
     first, *others = error.errors()
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "header", "cookie")]
-    is_body = place[:1] == ["body"]
-    name = ".".join(place[1:] if is_body else place)
+    name = ".".join(map(str, first["loc"][1:]))  # the first part is where it stands: body, query, path, header, cookie
     if first["type"] == "json_invalid":
         said = f"the body is not JSON: {first['ctx']['error']} at character {name}"
     else:

@@ -341,21 +341,26 @@ class Snapshot:
         query = "SELECT start_s, end_s, kind, text FROM texts WHERE video_id = ? ORDER BY id"
         return [Text(*row) for row in self._database.execute(query, (video_id,))]
 
-    def find_texts(self, words: Sequence[str], k: int, where: Where | None = None) -> list[FoundText]:
+    def find_texts(
+        self, words: Sequence[str], k: int, where: Where | None = None, before: int | None = None
+    ) -> list[FoundText]:
         """Find the texts that hold all of some words, the best first by bm25; ties by age.
 
         Args:
             words: at least one and at most 100, in any order; those without a letter or a digit do not count.
             k: how many texts to return at most.
             where: only texts of the videos that a condition selects; None for all.
+            before: only texts of videos whose windows have lower ids than this; None for all.
         """
         query = " ".join('"' + word.replace('"', '""') + '"' for word in words)
-        videos = "" if where is None else "JOIN videos v ON v.id = t.video_id JOIN roots r ON r.id = v.root_id "
+        condition, values = ("1", ()) if where is None else (where.condition, where.parameters)
+        if before is not None:
+            condition, values = f"({condition}) AND v.first_window < ?", (*values, before)
         rows = self._database.execute(
             "SELECT t.video_id, t.start_s, t.end_s, t.kind, t.text, -f.rank FROM texts_fts f JOIN texts t "
-            f"ON t.id = f.rowid {videos}WHERE texts_fts MATCH ? AND {'1' if where is None else where.condition} "
-            "ORDER BY f.rank, t.id LIMIT ?",
-            (query, *(() if where is None else where.parameters), k),
+            "ON t.id = f.rowid JOIN videos v ON v.id = t.video_id JOIN roots r ON r.id = v.root_id "
+            f"WHERE texts_fts MATCH ? AND ({condition}) ORDER BY f.rank, t.id LIMIT ?",
+            (query, *values, k),
         )
         return [FoundText(row[0], Text(*row[1:5]), row[5]) for row in rows]
 

@@ -24,14 +24,19 @@ DRAW = """async ([url, time]) => {
   const video = document.createElement('video');
   const failed = new Promise((_, no) => video.onerror = () => no(new Error(video.error.message)));
   const event = name => Promise.race([new Promise(yes => video.addEventListener(name, yes, {once: true})), failed]);
+  document.body.append(video);
   video.muted = true;
   video.src = url;
   await event('loadeddata');
-  if (Math.abs(video.currentTime - time) > 0.001) { video.currentTime = time; await event('seeked'); }
+  const drawn = new Promise(yes => video.requestVideoFrameCallback(yes));
+  video.currentTime = time;
+  await event('seeked');
+  await Promise.race([drawn, failed]);
   const canvas = document.createElement('canvas');
   [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
   canvas.getContext('2d').drawImage(video, 0, 0);
   const at = video.currentTime;
+  video.remove();
   video.removeAttribute('src');
   video.load();
   return [canvas.toDataURL('image/png'), at];
@@ -89,9 +94,9 @@ def videos(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def index(videos: Path, tmp_path_factory, offline) -> Path:
+def index(videos: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "index"
-    vmr.build_index(videos, folder, offline, window_s=4)
+    vmr.build_index(videos, folder, "videomamba-nano-shapes", window_s=4)
     return folder
 
 
