@@ -5,17 +5,16 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
-from vmr.errors import IndexFileError
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.calibration.calibrate import calibrate
@@ -23,7 +22,7 @@ from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.candidates import Rows
+from vmr.retrieval.searching.candidates import Rows, lost_window
 from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
 from vmr.retrieval.searching.matching import Calibrations, Meaning
@@ -41,8 +40,6 @@ from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
 if TYPE_CHECKING:
     from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
-
-T = TypeVar("T")
 
 _TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 
@@ -169,7 +166,9 @@ class VideoIndex:
             vectors = np.empty((len(windows), self.space.dim), np.float32)
             for block in snapshot.blocks(self.space.id):
                 for number, vector in enumerate(block.vectors, start=block.first_window):
-                    vectors[_known(place, number)] = vector
+                    if number not in place:
+                        raise lost_window(number)
+                    vectors[place[number]] = vector
             return vectors
 
     @property
@@ -273,23 +272,30 @@ class VideoIndex:
 
         return rerank_moments(self.folder, settings, self.space, matcher, text, moments)
 
-    def score_curve(self, video_id: int, query: str | NDArray[np.float32] | Hit | int) -> NDArray[np.float64]:
+    def score_curve(
+        self, video_id: int, query: str | NDArray[np.float32] | Hit | int, *, with_match: bool = False
+    ) -> NDArray[np.float64]:
         """Score a video over time.
 
         Args:
             video_id: the number of the video, as in `Hit.video_id`.
             query: as for `search`.
+            with_match: say also how well each window matches, as in `Hit.match`.
 
         Returns:
-            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3); without the row
-            of the whole video if it has others.
+            Start and end in seconds, and score, of each window in the order of time, float64 (n, 3), or (n, 4) with
+            the match, NaN where that is not known; without the row of the whole video if it has others.
 
         Raises:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
         video_id = whole_number("video_id", video_id)
-        with self._compared(query) as (rows, _):
-            return score_curve(rows, video_id)
+        with self._compared(query) as (rows, asked):
+            curve = score_curve(rows, video_id)
+            if not with_match:
+                return curve
+            matches = self._meaning(rows, asked, curve[:, 2].tolist()).matches
+        return np.column_stack([curve, np.full(len(curve), np.nan) if matches is None else matches])
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -337,9 +343,12 @@ class VideoIndex:
     def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
         """The moments nearest to a query, and what their scores mean."""
         found = find_moments(rows, wanted, query.seed)
-        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
-        meaning = Meaning.of([one.moment.score for one in found], query, calibration)
+        meaning = self._meaning(rows, query, [one.moment.score for one in found])
         return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
+
+    def _meaning(self, rows: Rows, query: Query, scores: Sequence[float]) -> Meaning:
+        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
+        return Meaning.of(scores, query, calibration)
 
     def _calibrated(self, rows: int) -> Calibration | None:
         return calibrate(self.encoder, lambda queries, k: self._store.search(queries, k)[0], rows)
@@ -378,15 +387,6 @@ class VideoIndex:
         """Return the number of rows; each window is one row."""
         with self._reader.snapshot() as snapshot:
             return snapshot.num_windows(self.space.id)
-
-
-def _known(windows: Mapping[int, T], number: int) -> T:
-    """What is known of a window that has a vector."""
-    if number not in windows:
-        raise IndexFileError(
-            f"the index is damaged: window {number} has a vector and no row: see vmr-index verify, and build it again"
-        )
-    return windows[number]
 
 
 def _check_rerank(encoder: Encoder, query: object) -> Matcher:

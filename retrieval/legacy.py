@@ -12,11 +12,11 @@ from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
 from vmr.files import sha256_of
 from vmr.retrieval.manifest import FILE_NAME, Manifest, Row
-from vmr.retrieval.storage.blocks import DType
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import FailedFile, FileState, IndexSettings, NewVideo, Space, Vectors
+from vmr.retrieval.storage.rows import DType
 from vmr.retrieval.storage.schema import DATABASE
 from vmr.retrieval.storage.writer import index_in_memory
 from vmr.retrieval.vectors.faiss_store import FaissStore

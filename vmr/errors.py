@@ -22,6 +22,10 @@ class IndexFileError(VmrError):
     """An index that is absent, half-written, damaged, or made by another encoder."""
 
 
+class IndexBusyError(IndexFileError):
+    """An index that another process is writing."""
+
+
 class AnnotationError(VmrError):
     """An annotation file or data set folder that does not follow its format."""
 

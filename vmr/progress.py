@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
@@ -53,6 +54,29 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@dataclass(frozen=True)
+class Reached:
+    """How far work on videos is.
+
+    Attributes:
+        num_done: videos that are done.
+        num_videos: videos in all.
+        done_s: seconds of video that are done.
+        total_s: seconds of all videos, as far as that is known; None if nothing is known.
+        speed: seconds of video that are done in a second; None at the beginning.
+        left_s: seconds until the end, at this speed; None if that is not known.
+        now: the video that is being worked on; an empty text before the first.
+    """
+
+    num_done: int
+    num_videos: int
+    done_s: float
+    total_s: float | None
+    speed: float | None
+    left_s: float | None
+    now: str
+
+
 class VideoProgress:
     """Progress of work on videos, in seconds of video; a context manager.
 
@@ -61,6 +85,7 @@ class VideoProgress:
 
     Args:
         shown: False for nothing at all.
+        follow: is called whenever something has changed; None for nothing.
         console: where the bar is drawn; None for standard error.
         clock: tells the time in seconds.
         every_s: seconds between two lines.
@@ -70,11 +95,13 @@ class VideoProgress:
         self,
         shown: bool,
         *,
+        follow: Callable[["VideoProgress"], object] | None = None,
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
         every_s: float = 10.0,
     ) -> None:
         self._shown, self._console, self._clock, self._every_s = shown, console or Console(stderr=True), clock, every_s
+        self._follow = follow
         self._lock = threading.RLock()
         self._ended = threading.Event()
         self._lines: threading.Thread | None = None
@@ -101,6 +128,7 @@ class VideoProgress:
             self._num_unknown = sum(length_s is None for length_s in lengths.values())
             folders = {os.path.dirname(path) for path in lengths}  # noqa: PTH120 - thousands of paths
             self._root = os.path.commonpath(folders) if len({*map(os.path.isabs, folders)}) == 1 else ""
+        self._draw()
         if not self._shown or not lengths:
             return
         if self._console.is_terminal:
@@ -129,26 +157,34 @@ class VideoProgress:
             self._done_s += seconds
         self._draw()
 
-    def sentence(self) -> str:
-        """Return in words how far the work is."""
+    def reached(self) -> Reached:
+        """Return how far the work is."""
         with self._lock:
             done_s, total_s, num_waiting = self._seconds_done(), self._total_s(), len(self._waiting)
-            about, now = "about " if self._num_unknown else "", self._now
+            num_videos, now = self._num_videos, self._now
         elapsed_s = self._clock() - self._begin_s
-        is_done = num_waiting == 0
+        speed = done_s / elapsed_s if done_s > 0 and elapsed_s > 0 else None
+        left_s = max(0.0, total_s - done_s) / speed if speed and total_s and num_waiting else None
+        return Reached(num_videos - num_waiting, num_videos, done_s, total_s, speed, left_s, now)
+
+    def sentence(self) -> str:
+        """Return in words how far the work is."""
+        at = self.reached()
+        about = "about " if self._num_unknown else ""
+        elapsed_s = self._clock() - self._begin_s
         parts = [
-            f"{_amount(done_s, total_s)} of {about}{_amount(total_s, total_s)} of video"
-            if total_s
-            else f"{_amount(done_s, done_s)} of video, {self._num_videos - num_waiting} of {self._num_videos} videos"
+            f"{_amount(at.done_s, at.total_s)} of {about}{_amount(at.total_s, at.total_s)} of video"
+            if at.total_s
+            else f"{_amount(at.done_s, at.done_s)} of video, {at.num_done} of {at.num_videos} videos"
         ]
-        if done_s > 0 and elapsed_s > 0:
-            parts.append(f"{_speed(done_s / elapsed_s)} x real time")
-            if total_s and not is_done:
-                parts.append(f"about {duration_in_words(max(0.0, total_s - done_s) / done_s * elapsed_s)} left")
-        if is_done:
+        if at.speed is not None:
+            parts.append(f"{_speed(at.speed)} x real time")
+        if at.left_s is not None:
+            parts.append(f"about {duration_in_words(at.left_s)} left")
+        if at.num_done == at.num_videos:
             parts.append(f"{duration_in_words(elapsed_s)} in all")
-        elif now:
-            parts.append(f"now: {os.path.relpath(now, self._root) if self._root else now}")
+        elif at.now:
+            parts.append(f"now: {os.path.relpath(at.now, self._root) if self._root else at.now}")
         return printable(", ".join(parts))
 
     def fraction(self) -> float:
@@ -185,6 +221,8 @@ class VideoProgress:
         return known_s * self._num_videos / num_known if num_known and known_s else None
 
     def _draw(self) -> None:
+        if self._follow is not None:
+            self._follow(self)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self.fraction())
 

@@ -55,17 +55,17 @@ class Memory(threading.Thread):
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._process, self._began_s = psutil.Process(pid), time.monotonic()
-        self._stop = threading.Event()
+        self._is_over = threading.Event()
         self.samples: list[tuple[float, int]] = []
 
     def run(self) -> None:
         """Look at it every second."""
-        while not self._stop.wait(1.0):
+        while not self._is_over.wait(1.0):
             self.samples.append((time.monotonic() - self._began_s, self._process.memory_info().rss))
 
     def stop(self) -> None:
         """Look no more."""
-        self._stop.set()
+        self._is_over.set()
 
     def growth(self) -> float | None:
         """By which share the mean of the last ten seconds is above that of ten seconds after the first minute."""

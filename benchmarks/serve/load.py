@@ -31,7 +31,7 @@ class Client:
     address: tuple[str, int]
     next_request: Requests
     every_s: float = 0.0
-    socket: socket.socket | None = None
+    link: socket.socket | None = None
     sent_s: float = 0.0
     due_s: float = 0.0
     _head: bytes = b""
@@ -42,20 +42,20 @@ class Client:
 
     def connect(self) -> socket.socket:
         """Open the connection."""
-        self.socket = socket.create_connection(self.address, timeout=30)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return self.socket
+        self.link = socket.create_connection(self.address, timeout=30)
+        self.link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self.link
 
     def send(self) -> bool:
         """Send the next request; False if there is none."""
         request = self.next_request()
         if request is None:
             return False
-        assert self.socket is not None
+        assert self.link is not None
         self.sent_s = time.monotonic()
         self.due_s = self.sent_s + self.every_s
         self._head, self._left, self._body = b"", -1, []
-        self.socket.sendall(request)
+        self.link.sendall(request)
         return True
 
     def receive(self) -> Answered | None:
@@ -64,8 +64,8 @@ class Client:
         Raises:
             ConnectionError: the other side has closed the connection.
         """
-        assert self.socket is not None
-        piece = self.socket.recv(_READ_BYTES)
+        assert self.link is not None
+        piece = self.link.recv(_READ_BYTES)
         if not piece:
             raise ConnectionError("closed by the server")
         if self._left < 0:
@@ -124,7 +124,7 @@ def run_clients(
                 except OSError as error:
                     errors.append(f"{type(error).__name__}: {error}")
                     selector.unregister(key.fileobj)
-                    client.socket.close()
+                    client.link.close()
                     selector.register(client.connect(), selectors.EVENT_READ, client)
                     answer = (client.sent_s, time.monotonic() - client.sent_s, 0, 0)
                 if answer is None:

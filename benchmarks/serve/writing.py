@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from benchmarks.serve.data import Served, file_of, new_video
+from benchmarks.serve.data import Served, Vectors, file_of, new_video
 from benchmarks.serve.load import host_and_port
 from vmr.retrieval.storage.records import FileState
 from vmr.retrieval.storage.writer import IndexWriter
@@ -44,7 +44,7 @@ def write(results: Connection, address: str, served: Served, until_s: float, eve
             began_s = time.monotonic()
             if len(added) < KEPT or turn % 2 == 0:
                 number = turn % len(sentences)
-                video_id = _add(writer, served, first_file + number, space_id, vectors, number)
+                video_id = _add(writer, served, first_file + number, space_id, vectors[number])
                 added.append((number, video_id))
                 is_wanted = True
             else:
@@ -62,13 +62,15 @@ def write(results: Connection, address: str, served: Served, until_s: float, eve
     results.send((delays, errors))
 
 
-def _add(writer: IndexWriter, served: Served, file: int, space_id: int, vectors: np.ndarray, number: int) -> int:
-    """Add a video of ten windows, of which one shows what a sentence says."""
+def _add(writer: IndexWriter, served: Served, file: int, space_id: int, vector: Vectors) -> int:
+    """Add a video of ten windows, of which the first shows exactly what a sentence says."""
     status = file_of(served, file).stat()
     state = FileState(status.st_size, status.st_mtime_ns, status.st_ino, 2**62)
-    rows = np.roll(vectors, -number, axis=0)[:10].copy()
+    rows = vector + np.random.default_rng(file).normal(0, 0.05, (10, len(vector)))
+    rows[0] = vector
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     with writer.commit() as changes:
-        return changes.put_video(new_video(served, file, space_id, rows, state))
+        return changes.put_video(new_video(served, file, space_id, rows.astype(np.float32), state))
 
 
 def _seconds_until(connection: http.client.HTTPConnection, sentence: str, video_id: int, is_wanted: bool) -> float:

@@ -4,13 +4,14 @@ The videos of the best windows are scored window by window, and only as many of 
 """
 
 import heapq
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from vmr.errors import IndexFileError
-from vmr.retrieval.searching.moments import Merge, Scores, Spans
+from vmr.retrieval.searching.moments import Merge, Moment, Scores, Spans
 from vmr.retrieval.storage.paths import path_to_text
 from vmr.retrieval.storage.records import Space, Video
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -31,27 +32,45 @@ class Candidate:
     Attributes:
         score: of its best window.
         video: its video.
-        start_s: where it starts, in seconds.
-        end_s: where it ends.
+        path: of the video, as indexes write and order it.
         window_id: its best window.
         span: start and end of this window, in seconds.
         vector: of this window, as it is stored, (D,).
-        is_whole: whether it is the row of a whole video that has windows as well.
+        moment: its part of the video.
     """
 
     score: float
     video: Video
-    start_s: float
-    end_s: float
+    path: str
     window_id: int
     span: tuple[float, float]
     vector: Vectors
-    is_whole: bool
+    moment: Moment
+
+    @property
+    def start_s(self) -> float:
+        """Where it starts, in seconds."""
+        return self.moment.start_s
+
+    @property
+    def end_s(self) -> float:
+        """Where it ends, in seconds."""
+        return self.moment.end_s
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is the row of a whole video that has windows as well."""
+        return self.moment.is_whole
 
     @property
     def rank(self) -> Rank:
         """The lowest is the best; those that tie come in the order of the index."""
-        return (-self.score, path_to_text(self.video.file), self.start_s, self.end_s, self.window_id)
+        return (-self.score, self.path, *self.moment.extent, self.window_id)
+
+    @property
+    def best_rank(self) -> Rank:
+        """A rank that comes before `rank`, known before start and end are."""
+        return (-self.score, self.path, -math.inf, -math.inf, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +91,12 @@ class ScoredVideo:
 
     def candidates(self, merge: Merge) -> Iterator[Candidate]:
         """Yield the moments of the video, best first."""
-        for best, start_s, end_s, is_whole in merge(self.spans, self.scores, self.vectors):
-            span = (float(self.spans[best, 0]), float(self.spans[best, 1]))
-            number = self.video.first_window + best
-            score = float(self.scores[best])
-            yield Candidate(score, self.video, start_s, end_s, number, span, self.vectors[best], is_whole)
+        path = path_to_text(self.video.file)
+        for moment in merge(self.spans, self.scores, self.vectors):
+            best = moment.best
+            start_s, end_s = self.spans[best].tolist()
+            number, score = self.video.first_window + best, float(self.scores[best])
+            yield Candidate(score, self.video, path, number, (start_s, end_s), self.vectors[best], moment)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +125,7 @@ class Rows:
         """
         video = self.snapshot.video_of_window(window_id)
         if video is None:
-            raise _lost(window_id)
+            raise lost_window(window_id)
         return video
 
     def scored(self, video: Video) -> ScoredVideo:
@@ -119,7 +139,7 @@ class Rows:
         vectors, is_there = self.snapshot.vectors(self.space.id, ids)
         if len(spans) != video.num_windows or not is_there.all():
             known = self.snapshot.hits(ids[is_there].tolist())
-            raise _lost(next((number for number in ids.tolist() if number not in known), video.first_window))
+            raise lost_window(next((number for number in ids.tolist() if number not in known), video.first_window))
         return ScoredVideo(video, spans, inner_products(vectors, self.query), vectors)
 
 
@@ -139,13 +159,16 @@ def best_candidates(rows: Rows, first: int, merge: Merge) -> Iterator[Candidate]
 
     def next_best(certain_above: float) -> Iterator[Candidate]:
         while known and known[0][1].score > certain_above:
-            _, moment, others = known[0]
+            rank, moment, others = known[0]
+            if rank < moment.rank:  # its own rank takes time, and is needed only for those that come first
+                heapq.heapreplace(known, (moment.rank, moment, others))
+                continue
+            yield moment
             following = next(others, None)
             if following is None:
                 heapq.heappop(known)
             else:
-                heapq.heapreplace(known, (following.rank, following, others))
-            yield moment
+                heapq.heapreplace(known, (following.best_rank, following, others))
 
     for score, window_id in _windows(rows.find, first):
         # A moment that is not known yet has no better score than the window that is next.
@@ -156,7 +179,7 @@ def best_candidates(rows: Rows, first: int, merge: Merge) -> Iterator[Candidate]
         scored.update(range(video.first_window, video.first_window + video.num_windows))
         moments = rows.scored(video).candidates(merge)
         best = next(moments)
-        heapq.heappush(known, (best.rank, best, moments))
+        heapq.heappush(known, (best.best_rank, best, moments))
         if len(scored) >= rows.total:
             break
     yield from next_best(-np.inf)
@@ -185,7 +208,8 @@ def _windows(find: Find, first: int) -> Iterator[tuple[float, int | None]]:
         wanted *= _MORE
 
 
-def _lost(window_id: int) -> IndexFileError:
+def lost_window(window_id: int) -> IndexFileError:
+    """Return an error that says that a window has a vector and no row."""
     return IndexFileError(
         f"the index is damaged: window {window_id} has a vector and no row: see vmr-index verify, and build it again"
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vmr.retrieval.searching.candidates import Candidate
+from vmr.retrieval.vectors.ranking import inner_products
 from vmr.retrieval.vectors.store import Vectors
 
 NEAR_DUPLICATE = 0.98
@@ -41,13 +42,15 @@ def distinct(
         keep_duplicates: choose moments that show the same as well.
         seed: a moment that is not chosen itself, nor any that overlaps it, nor its duplicates.
     """
-    chosen = [] if seed is None else [Kept(seed)]
-    limit = k + len(chosen)
+    chosen = _Chosen()
+    if seed is not None:
+        chosen.add(Kept(seed))
+    limit = k + len(chosen.kept)
     of_video: dict[int, list[Kept]] = {}
     for moment in candidates:
         if seed is not None and _overlap(seed, moment):
             continue
-        same = None if keep_duplicates else next((one for one in chosen if _is_same(one.moment, moment)), None)
+        same = None if keep_duplicates else chosen.same_as(moment)
         if same is not None:
             if moment.video.file not in same.duplicates:
                 same.duplicates.append(moment.video.file)
@@ -56,28 +59,60 @@ def distinct(
         whole = [one for one in siblings if one.moment.is_whole]
         if (moment.is_whole and siblings) or len(siblings) - len(whole) == per_video:
             continue
-        if len(chosen) == limit:
+        if len(chosen.kept) == limit:
             break
         own = Kept(moment, [file for one in whole for file in one.duplicates])
         of_video[moment.video.id] = [one for one in siblings if not one.moment.is_whole] + [own]
-        chosen = [one for one in chosen if one not in whole] + [own]
-    return chosen[limit - k :]
+        chosen.replace(whole, own)
+    return chosen.kept[limit - k :]
+
+
+class _Chosen:
+    """Moments that were chosen, in their order, and a matrix of their vectors to compare others with."""
+
+    def __init__(self) -> None:
+        self.kept: list[Kept] = []
+        self._units = np.empty((0, 0), np.float32)  # with length 1; longer than needed: it grows by doubling
+
+    def add(self, one: Kept) -> None:
+        """Put a moment behind the others."""
+        count, unit = len(self.kept), _unit(one.moment.vector)
+        if count == len(self._units):
+            units = np.empty((max(16, 2 * count), len(unit)), np.float32)
+            units[:count] = self._units[:count] if count else 0
+            self._units = units
+        self._units[count] = unit
+        self.kept.append(one)
+
+    def replace(self, old: list[Kept], new: Kept) -> None:
+        """Put a moment behind the others, and leave out some of them."""
+        if old:
+            left, self.kept = [one for one in self.kept if one not in old], []
+            for one in left:
+                self.add(one)
+        self.add(new)
+
+    def same_as(self, moment: Candidate) -> Kept | None:
+        """Return the first moment of another video that shows (nearly) the same."""
+        likeness = inner_products(self._units[: len(self.kept)], _unit(moment.vector)) if self.kept else []
+        for one, cosine in zip(self.kept, likeness, strict=True):
+            if one.moment.video.id != moment.video.id and (cosine > NEAR_DUPLICATE or _is_copy(one.moment, moment)):
+                return one
+        return None
 
 
 def _overlap(a: Candidate, b: Candidate) -> bool:
     return a.video.id == b.video.id and a.start_s < b.end_s and b.start_s < a.end_s
 
 
-def _is_same(a: Candidate, b: Candidate) -> bool:
-    """Tell whether moments of two videos show (nearly) the same."""
-    if a.video.id == b.video.id:
-        return False
+def _is_copy(a: Candidate, b: Candidate) -> bool:
+    """Tell whether two files have the same content, and the best windows overlap."""
     is_copy = bool(a.video.content_hash) and a.video.content_hash == b.video.content_hash
-    if is_copy and a.span[0] < b.span[1] and b.span[0] < a.span[1]:
-        return True
-    return _cosine(a.vector, b.vector) > NEAR_DUPLICATE
+    return is_copy and a.span[0] < b.span[1] and b.span[0] < a.span[1]
 
 
-def _cosine(a: Vectors, b: Vectors) -> float:
-    lengths = float(np.linalg.norm(a)) * float(np.linalg.norm(b))
-    return float(np.dot(a, b)) / lengths if lengths > 0 else 0.0
+def _unit(vector: Vectors) -> Vectors:
+    """A vector with length 1; one of length 0 stays."""
+    length = np.sqrt(np.dot(vector, vector))
+    unit: Vectors = vector / length if length > 0 else vector
+    return unit

@@ -9,17 +9,17 @@ Shapes: n windows of a video, D dimensions.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.retrieval.storage.records import Span
 from vmr.retrieval.vectors.store import Mask, Vectors
 
 Spans = NDArray[np.float64]
 Scores = NDArray[np.float32]
-Shares = NDArray[np.float64]
 
 # Chosen on one half of 60 joined videos and tried on the other: `python -m benchmarks.moments`.
 BASE_QUANTILE = 0.25
@@ -37,20 +37,36 @@ GAP_S = 1.0
 _ROUNDING = 1e-5  # of a share
 
 
-class Moment(NamedTuple):
-    """A part of a video.
+class Moment:
+    """A part of a video. Its start and end are computed when they are asked for: many moments become no hits.
 
     Attributes:
         best: place of its best window among the video's windows.
-        start_s: where it starts, in seconds.
-        end_s: where it ends.
         is_whole: whether it is the row of a whole video that has windows as well.
     """
 
-    best: int
-    start_s: float
-    end_s: float
-    is_whole: bool = False
+    __slots__ = ("_extent", "_find_extent", "best", "is_whole")
+
+    def __init__(self, best: int, find_extent: Callable[[], Span], is_whole: bool = False) -> None:
+        self.best, self.is_whole = best, is_whole
+        self._find_extent, self._extent = find_extent, None
+
+    @property
+    def extent(self) -> Span:
+        """Where it starts and where it ends, in seconds."""
+        if self._extent is None:
+            self._extent = self._find_extent()
+        return self._extent
+
+    @property
+    def start_s(self) -> float:
+        """Where it starts, in seconds."""
+        return self.extent[0]
+
+    @property
+    def end_s(self) -> float:
+        """Where it ends."""
+        return self.extent[1]
 
 
 Merge = Callable[[Spans, Scores, Vectors], Iterator[Moment]]
@@ -60,20 +76,24 @@ Merge = Callable[[Spans, Scores, Vectors], Iterator[Moment]]
 def single_windows(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
     """Yield each window as a moment; see `Merge`."""
     for place in np.lexsort((spans[:, 1], spans[:, 0], -scores)).tolist():
-        yield Moment(place, *spans[place].tolist())
+        yield _window(spans, place)
 
 
 def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
     """Yield moments that do not overlap, and rows of the whole video; see `Merge`."""
+    if len(spans) == 1:
+        yield _window(spans, 0)
+        return
     is_whole = whole_rows(spans)
-    windows = np.flatnonzero(~is_whole)
-    windows = windows[np.lexsort((spans[windows, 1], spans[windows, 0]))]
-    whole = [Moment(row, float(spans[row, 0]), float(spans[row, 1]), True) for row in np.flatnonzero(is_whole).tolist()]
-    return heapq.merge(
-        (
-            Moment(int(windows[best]), start_s, end_s)
-            for best, start_s, end_s in _moments(spans[windows], scores[windows], vectors[windows])
-        ),
+    order = np.lexsort((spans[:, 1], spans[:, 0]))
+    windows = order[~is_whole[order]]
+    moments = _moments(spans[windows], scores[windows], vectors[windows], windows)
+    if not is_whole.any():
+        yield from moments
+        return
+    whole = [_window(spans, row, is_whole=True) for row in np.flatnonzero(is_whole).tolist()]
+    yield from heapq.merge(
+        moments,
         sorted(whole, key=lambda one: -scores[one.best]),
         key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
     )
@@ -85,26 +105,40 @@ def whole_rows(spans: Spans) -> Mask:
     return np.zeros_like(is_whole) if is_whole.all() else is_whole
 
 
-def _moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[tuple[int, float, float]]:
-    """Yield best window, start and end of each moment, best first; the windows are in the order of time."""
+def _window(spans: Spans, place: int, is_whole: bool = False) -> Moment:
+    return Moment(place, lambda: (float(spans[place, 0]), float(spans[place, 1])), is_whole)
+
+
+def _moments(spans: Spans, scores: Scores, vectors: Vectors, places: NDArray[np.int64]) -> Iterator[Moment]:
+    """Yield moments, best first; the windows are in the order of time, and have these places in the video."""
     starts, ends = spans.T
+    edges = starts.tolist(), ends.tolist()
+    # To the right it is the same in a mirror.
+    mirrored_edges = (-ends[::-1]).tolist(), (-starts[::-1]).tolist()
     values, units = scores.astype(np.float64), _units(vectors)
-    base = float(np.quantile(values, BASE_QUANTILE))
+    base, last = _quantile(values), len(spans) - 1
     is_free = np.ones(len(spans), bool)
-    for best in np.argsort(-scores, kind="stable").tolist():
-        if not is_free[best]:
-            continue
+
+    def extent(best: int) -> Span:
         likeness = np.einsum("nd,d->n", units, units[best]).astype(np.float64)  # no threads, which take longer to start
-        looks_alike = _shares(likeness, float(np.quantile(likeness, BASE_QUANTILE)), 1.0)
-        shares = (_shares(values, base, float(values[best])) + looks_alike) / 2
-        start_s, first = _reach(starts, ends, best, shares, is_free)
-        # To the right it is the same in a mirror.
-        mirrored = (-ends[::-1], -starts[::-1], len(spans) - 1 - best, shares[::-1], is_free[::-1])
-        minus_end_s, last = _reach(*mirrored)
-        merged = slice(first, len(spans) - last)
-        is_free &= (starts >= ends[merged].max()) | (ends <= starts[merged].min())
+        peak, like_base = float(values[best]), _quantile(likeness)
+
+        def share(place: int) -> float:
+            like = _share(float(likeness[place]), like_base, 1.0)
+            return (_share(float(values[place]), base, peak) + like) / 2
+
+        start_s, first = _reach(*edges, best, share, is_free)
+        minus_end_s, left = _reach(*mirrored_edges, last - best, lambda place: share(last - place), is_free[::-1])
+        merged = slice(first, len(spans) - left)
+        is_free[(starts < ends[merged].max()) & (ends > starts[merged].min())] = False
         is_free[merged] = False
-        yield best, start_s, -minus_end_s
+        return start_s, -minus_end_s
+
+    for best in np.argsort(-scores, kind="stable").tolist():
+        if is_free[best]:
+            moment = Moment(int(places[best]), partial(extent, best))
+            yield moment
+            _ = moment.extent  # which windows are free depends on it
 
 
 def _units(vectors: Vectors) -> Vectors:
@@ -115,13 +149,26 @@ def _units(vectors: Vectors) -> Vectors:
     return units
 
 
-def _shares(values: NDArray[np.float64], base: float, peak: float) -> Shares:
-    """Where values (n,) lie between the base, 0, and the peak, 1; the base is at least a little below the peak."""
+def _quantile(values: NDArray[np.float64]) -> float:
+    """The base of some values (n,): `np.quantile`, which takes ten times as long for a few."""
+    place = BASE_QUANTILE * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    ordered = values.copy()
+    ordered.partition((low, high))
+    below, above = float(ordered[low]), float(ordered[high])
+    return below + (above - below) * (place - low)
+
+
+def _share(value: float, base: float, peak: float) -> float:
+    """Where a value lies between the base, 0, and the peak, 1; the base is at least a little below the peak."""
     base = min(base, peak - LEAST_RISE * abs(peak))
-    return (values - base) / (peak - base) if base < peak else np.where(values >= peak, 1.0, 0.0)
+    return (value - base) / (peak - base) if base < peak else float(value >= peak)
 
 
-def _reach(starts: Shares, ends: Shares, best: int, shares: Shares, is_free: Mask) -> tuple[float, int]:
+def _reach(
+    starts: Sequence[float], ends: Sequence[float], best: int, share: Callable[[int], float], is_free: Mask
+) -> tuple[float, int]:
     """Return where a moment starts, and its first window."""
     overlap_s = 0.0
     if best:
@@ -130,11 +177,12 @@ def _reach(starts: Shares, ends: Shares, best: int, shares: Shares, is_free: Mas
     start_s, part = starts[best] + overlap_s / 2, 1.0
     first = best
     while first and is_free[first - 1] and starts[first] - ends[first - 1] <= GAP_S:
-        if shares[first - 1] <= APART + _ROUNDING:
-            return float(start_s), first
+        own = share(first - 1)
+        if own <= APART + _ROUNDING:
+            return start_s, first
         # Windows that do not overlap, such as shots, are not divided.
         is_divided = ends[first - 1] > starts[first]
-        part = min(1.0, (shares[first - 1] - APART) / (LIKE - APART)) if is_divided else 1.0
+        part = min(1.0, (own - APART) / (LIKE - APART)) if is_divided else 1.0
         start_s -= max(0.0, starts[first] - starts[first - 1]) * part
         first -= 1
-    return float(start_s - overlap_s / 2 * part), first
+    return start_s - overlap_s / 2 * part, first

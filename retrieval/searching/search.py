@@ -14,7 +14,7 @@ from vmr.retrieval.results import Hit
 from vmr.retrieval.searching.candidates import Candidate, Rows, best_candidates
 from vmr.retrieval.searching.distinct import Kept, distinct
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
+from vmr.retrieval.searching.moments import Moment, merged_moments, single_windows, whole_rows
 from vmr.retrieval.searching.query import Seed
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.where import Where
@@ -147,7 +147,7 @@ def _as_candidate(seed: Seed, rows: Rows) -> Candidate:
     """The moment whose like is wanted, as one that was found."""
     windows = rows.scored(rows.video_of(seed.window_id)).candidates(single_windows)
     itself = next(window for window in windows if window.window_id == seed.window_id)
-    return replace(itself, start_s=seed.start_s, end_s=seed.end_s)
+    return replace(itself, moment=Moment(itself.moment.best, lambda: (seed.start_s, seed.end_s)))
 
 
 def _clamped(score: float) -> float:

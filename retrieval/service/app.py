@@ -10,32 +10,39 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 
 from vmr.cpus import num_cpus
+from vmr.errors import IndexFileError
+from vmr.files import cache_folder
 from vmr.retrieval.service.guard.headers import SecurityHeaders
 from vmr.retrieval.service.guard.hosts import HostCheck
 from vmr.retrieval.service.guard.requests import Bodies, RequestLimits
 from vmr.retrieval.service.guard.sites import SiteCheck
 from vmr.retrieval.service.guard.tokens import Token, TokenCheck
+from vmr.retrieval.service.jobs.jobs import jobs_of
+from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import embeddings, search, status
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, media, page, search, status, videos
+from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads
 from vmr.version import __version__
 
-API = "/api/v1"
 MAX_PROCESSES = 4
 
 API_ROUTES = (
     embeddings,
+    jobs,
+    media,
     search,
     status,
+    videos,
 )  # fmt: skip
 """The modules whose `router` stands below API."""
 
-PAGE_ROUTES = ()
+PAGE_ROUTES = (docs, login, page)
 """The modules whose `router` stands at the root: pages for people, which the description of the API leaves out."""
 
 
@@ -48,16 +55,25 @@ def create_app(options: ServiceOptions) -> FastAPI:
     Raises:
         IndexFileError: the index cannot be opened.
     """
-    index, metrics = ServedIndex(options.index, options.encoder), Metrics()
+    index, metrics, job_list = ServedIndex(options.index, options.encoder), Metrics(), jobs_of(options)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
-        app.state.service = Service(options, index, processes, Uploads(index, processes, options.limits), metrics)
+        made = Media(options.cache or cache_folder() / "serve", options.limits, processes)
+        uploads = Uploads(index, processes, options.limits)
+        app.state.service = Service(options, index, processes, made, uploads, metrics, job_list)
         try:
+            if job_list is None and (await index.info()).num_windows == 0:
+                raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
             await index.warm()
+            if job_list is not None:
+                job_list.start()
             yield
         finally:
+            if job_list is not None:
+                await job_list.close()
+            made.close()
             processes.close()
             index.close()
 

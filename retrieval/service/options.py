@@ -25,6 +25,7 @@ class Limits:
         depth: moments on all pages of one search.
         cursor_chars: characters of a cursor, which grows with the number of moments that were shown.
         upload_bytes: bytes of an upload.
+        video_bytes: bytes of a video that is uploaded for the index.
         upload_pixels: pixels of a picture, or of a frame, of an upload.
         upload_s: seconds of a clip that is searched by.
         clip_s: seconds of a clip that is cut.
@@ -48,6 +49,7 @@ class Limits:
     depth: int = 1000
     cursor_chars: int = 8192
     upload_bytes: int = 64 * 2**20
+    video_bytes: int = 8 * 2**30
     upload_pixels: int = 50_000_000
     upload_s: float = 120.0
     clip_s: float = 600.0

@@ -4,9 +4,10 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,7 +34,7 @@ STATUSES: dict[type[VmrError], int] = {
 _log = logging.getLogger(__name__)
 
 
-def answer_errors(app: FastAPI) -> None:
+def answer_errors(app: Starlette) -> None:
     """Let an application answer errors with a `Problem`.
 
     Args:
@@ -45,12 +46,16 @@ def answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(TimeoutError, _too_slow)
 
 
-def status_of(error: VmrError) -> int:
-    """Return the status of the answer to a request that meets an error."""
+def status_of(error: Exception) -> int:
+    """Return the status of the answer to a request that meets an error: one that a user can repair, or a time limit."""
+    if isinstance(error, TimeoutError):
+        return 504
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 400)
 
 
-def _refused(request: Request, error: Any) -> JSONResponse:
+def _refused(request: Request, error: Any) -> Response:
+    if error.status_code == HTTPStatus.NO_CONTENT:
+        return Response(status_code=204)
     detail = str(error.detail)
     if detail == HTTPStatus(error.status_code).phrase:  # of the framework, which says no more than the status
         path = shown(request.url.path)
@@ -63,9 +68,7 @@ def _refused(request: Request, error: Any) -> JSONResponse:
 
 def _invalid(request: Request, error: Any) -> JSONResponse:
     first, *others = error.errors()
-    place = [str(part) for part in first["loc"] if part not in ("query", "path", "header", "cookie")]
-    is_body = place[:1] == ["body"]
-    name = ".".join(place[1:] if is_body else place)
+    name = ".".join(map(str, first["loc"][1:]))  # the first part is where it stands: body, query, path, header, cookie
     if first["type"] == "json_invalid":
         said = f"the body is not JSON: {first['ctx']['error']} at character {name}"
     else:
@@ -80,7 +83,7 @@ def _repairable(request: Request, error: Any) -> JSONResponse:
 
 
 def _too_slow(request: Request, error: Any) -> JSONResponse:
-    return problem(504, str(error) or "this took too long: try again, or ask for less")
+    return problem(status_of(error), str(error) or "this took too long: try again, or ask for less")
 
 
 class LastResort:

@@ -5,6 +5,10 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from vmr.retrieval.service.options import Limits
+from vmr.retrieval.storage.records import VideoOrder
+
+API = "/api/v1"
+"""Where the API stands."""
 
 _LIMITS = Limits()
 LARGEST_ID = 2**63 - 1
@@ -18,13 +22,10 @@ Page = Annotated[int, Field(ge=1, le=_LIMITS.results)]
 Source = Literal["picture", "text"]
 Strength = Literal["strong", "good", "weak", "unlikely"]
 """How well a moment matches, in the words of vmr-search."""
-VideoOrder = Literal["path", "duration", "date", "added"]
 
 WHERE = 'which videos to search, as `--where` of vmr-search: `folder = "cam07" and duration > 5 min`'
-CURSOR = (
-    "`next_cursor` of the page before, with an otherwise equal request; absent for the first page. That of a search by "
-    "an upload holds what was uploaded: leave the file out"
-)
+LIST_CURSOR = "`next_cursor` of the page before, with an otherwise equal request; absent for the first page"
+CURSOR = f"{LIST_CURSOR}. That of a search by an upload holds what was uploaded: leave the file out"
 
 
 class Health(BaseModel):
@@ -37,6 +38,27 @@ class Problem(BaseModel):
     """Why a request was refused."""
 
     detail: str = Field(description="what is wrong, and what to do, in one line")
+
+
+class IndexFacts(BaseModel):
+    """What the index holds, and how that was made."""
+
+    encoder: str = Field(description="the model that made the vectors, and makes those of queries")
+    embed_dim: int = Field(description="dimensions of the vectors")
+    spaces: list[str] = Field(description="all vector spaces; the service searches one of them")
+    num_videos: int = Field(description="videos that can be found")
+    num_moments: int = Field(description="moments of these videos")
+    num_damaged: int = Field(description="videos that were read with damage")
+    num_failures: int = Field(description="files that could not be read")
+    segments: Literal["fixed", "shots"] = Field(description="whether moments have one length, or are shots")
+    window_s: float | None = Field(description="seconds of a moment, or its most; null for whole videos")
+    stride_s: float | None = Field(description="seconds from the start of a moment to that of the next")
+    num_frames: int = Field(description="frames of a moment that the model sees")
+    kind: str = Field(description="how vectors are searched: `exact`, or a kind of approximate search")
+    nothing_close: str = Field(description="how far the model can tell that a query is about nothing in the index")
+    created: str = Field(description="when the index was made, ISO 8601, UTC")
+    commit: int = Field(description="number of the last change of the index that is seen")
+    vmr_version: str = Field(description="the version of vmr that made the index")
 
 
 class SearchOptions(BaseModel):
@@ -124,6 +146,27 @@ class SearchResponse(BaseModel):
     index: IndexState
 
 
+class VideosRequest(BaseModel):
+    """Which videos to list, and how."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    where: Where | None = Field(None, description=WHERE.replace("search", "list"))
+    sort: VideoOrder = Field("path", description="`date` is that of the file's last change; `added` to the index")
+    order: Literal["ascending", "descending"] = "ascending"
+    k: Page = Field(20, description="how many videos a page has at most")
+    cursor: Cursor | None = Field(None, description=LIST_CURSOR)
+
+
+class FailuresRequest(BaseModel):
+    """Which page of failures to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    k: Page = Field(20, description="how many files a page has at most")
+    cursor: Cursor | None = Field(None, description=LIST_CURSOR)
+
+
 class VideoSummary(BaseModel):
     """A video of the index."""
 
@@ -170,7 +213,7 @@ class FailedList(BaseModel):
 class VideoRemark(BaseModel):
     """Something that was noticed while a video was read."""
 
-    kind: Literal["damage", "times"]
+    kind: str = Field(description="`damage`, or `times` that were mended")
     text: str = Field(description="a line that says it")
 
 
@@ -192,13 +235,14 @@ class CurvePoint(NamedTuple):
     match: float | None
 
 
-class Playback(BaseModel):
+class PlaybackAnswer(BaseModel):
     """How a browser plays the video."""
 
     url: str = Field(description="path of the media")
     kind: Literal["file", "remuxed", "transcoded"] = Field(description="whether it is the file itself")
     note: str | None = Field(description="a sentence for the viewer, if there is something to say")
     offset_s: float = Field(description="add this to a time of the video to get that of the media, in seconds")
+    until_s: float | None = Field(description="where this part ends, to ask again; null if it is the end of the video")
     media_type: str
 
 
@@ -207,30 +251,9 @@ class VideoDetails(VideoSummary):
 
     remarks: list[VideoRemark]
     texts: list[VideoText] = Field(description="in the order in which they were given")
-    failure: str | None = Field(description="why the file could not be read when it was last tried; null if it could")
+    failure: str | None = Field(description="why it cannot be played; null if it can")
     curve: list[CurvePoint] | None = Field(
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: Playback | None = Field(description="null if the file is missing or cannot be played")
-
-
-class IndexFacts(BaseModel):
-    """What the index holds, and how that was made."""
-
-    encoder: str = Field(description="the model that made the vectors, and makes those of queries")
-    embed_dim: int = Field(description="dimensions of the vectors")
-    spaces: list[str] = Field(description="all vector spaces; the service searches one of them")
-    num_videos: int = Field(description="videos that can be found")
-    num_moments: int = Field(description="moments of these videos")
-    num_damaged: int = Field(description="videos that were read with damage")
-    num_failures: int = Field(description="files that could not be read")
-    segments: Literal["fixed", "shots"] = Field(description="whether moments have one length, or are shots")
-    window_s: float | None = Field(description="seconds of a moment, or its most; null for whole videos")
-    stride_s: float | None = Field(description="seconds from the start of a moment to that of the next")
-    num_frames: int = Field(description="frames of a moment that the model sees")
-    kind: str = Field(description="how vectors are searched: `exact`, or a kind of approximate search")
-    nothing_close: str = Field(description="how far the model can tell that a query is about nothing in the index")
-    created: str = Field(description="when the index was made, ISO 8601, UTC")
-    commit: int = Field(description="number of the last change of the index that is seen")
-    vmr_version: str = Field(description="the version of vmr that made the index")
+    playback: PlaybackAnswer | None = Field(description="null if it cannot be played")

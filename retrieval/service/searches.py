@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections import Counter
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -16,13 +16,12 @@ from vmr.progress import printable
 from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import SearchCursor
-from vmr.retrieval.service.schemas import LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
+from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.text_hits import CANDIDATES, Fused, find_text_moments, fused, words_of
 from vmr.retrieval.storage.records import Video
 from vmr.retrieval.storage.snapshot import Snapshot
 
-API = "/api/v1"
 _OF_A_PAGE = {"k", "cursor"}
 _UPLOAD = "an upload"
 
@@ -57,7 +56,7 @@ async def answer(
         *([f"a search shows at most {depth} hits; there are more"] if goes_on and is_last else []),
     ]
     return SearchResponse(
-        hits=[_hit(one, found.videos[one.video_id]) for one in hits],
+        hits=[_hit(one, found.videos[one.video_id], found.roots) for one in hits],
         query=described or found.query,
         nothing_close=found.nothing_close,
         took_ms=round(1000 * (time.perf_counter() - started), 3),
@@ -74,6 +73,7 @@ class _Found:
     Attributes:
         places: the best first.
         videos: theirs, by number.
+        roots: the folders that were indexed.
         has_texts: whether a text answers the query.
         query: in words.
         nothing_close: see SearchResponse.
@@ -84,6 +84,7 @@ class _Found:
 
     places: list[Fused]
     videos: Mapping[int, Video]
+    roots: Sequence[str]
     has_texts: bool
     query: str
     nothing_close: bool | None
@@ -157,17 +158,19 @@ class _Search:
         """Find texts, and what else is to be said about the hits."""
         before = self.page.before
         texts = find_text_moments(snapshot, self.words, k, parsed(self.request.where), before)
-        found = pictures or results.SearchResult((), str(self.query), "", 0.0, None, (), snapshot.meta("next_window"))
-        places = [one for one in fused(found.hits, texts) if one.moment_id not in self.page.shown]
+        if pictures is None:
+            pictures = results.SearchResult((), str(self.query), "", 0.0, None, (), snapshot.meta("next_window"))
+        places = [one for one in fused(pictures.hits, texts) if one.moment_id not in self.page.shown]
         videos = snapshot.videos_with({one.video_id for one in places})
         return _Found(
             places=self._few_of_each([one for one in places if one.video_id in videos], videos),
             videos=videos,
+            roots=sorted(snapshot.roots().values(), key=len, reverse=True),
             has_texts=bool(texts),
-            query=_UPLOAD if self.page.vector is not None else found.query,
-            nothing_close=False if texts else found.nothing_close,
-            remarks=found.remarks,
-            next_moment_id=min(before, found.next_moment_id),
+            query=_UPLOAD if self.page.vector is not None else pictures.query,
+            nothing_close=False if texts else pictures.nothing_close,
+            remarks=pictures.remarks,
+            next_moment_id=min(before, pictures.next_moment_id),
             commit=snapshot.meta("commit"),
         )
 
@@ -176,8 +179,12 @@ class _Search:
         most = self.request.per_video
         if most is None:
             return list(places)
-        counts = Counter(video.id for video in videos.values() for number in self.page.shown if _is_of(number, video))
-        kept = []
+        shown, kept = sorted(self.page.shown), []
+        counts = {
+            video.id: bisect_left(shown, video.first_window + video.num_windows)
+            - bisect_left(shown, video.first_window)
+            for video in videos.values()
+        }
         for one in places:
             counts[one.video_id] += 1
             if counts[one.video_id] <= most:
@@ -185,11 +192,7 @@ class _Search:
         return kept
 
 
-def _is_of(moment_id: int, video: Video) -> bool:
-    return video.first_window <= moment_id < video.first_window + video.num_windows
-
-
-def _hit(found: Fused, video: Video) -> Hit:
+def _hit(found: Fused, video: Video, roots: Sequence[str]) -> Hit:
     picture = found.picture
     match = None if picture is None else picture.match
     return Hit(
@@ -205,9 +208,15 @@ def _hit(found: Fused, video: Video) -> Hit:
         source="text" if picture is None else "picture",
         text=found.text,
         missing=picture.missing if picture is not None else not os.path.exists(video.file),  # noqa: PTH110
-        duplicates=[] if picture is None else [printable(path) for path in picture.duplicates],
+        duplicates=[] if picture is None else [_relative(path, roots) for path in picture.duplicates],
         rerank_score=None if picture is None else picture.rerank_score,
         thumbnail_url=f"{API}/moments/{found.moment_id}/thumbnail.jpg",
         media_url=f"{API}/videos/{video.id}/media#t={found.span[0]:.3f},{found.span[1]:.3f}",
         video_url=f"{API}/videos/{video.id}",
     )
+
+
+def _relative(file: str, roots: Sequence[str]) -> str:
+    """A path, relative to the folder that was indexed: the innermost one, if these lie in each other."""
+    prefixes = (f"{root.rstrip('/')}/" for root in roots)
+    return printable(file[next((len(prefix) for prefix in prefixes if file.startswith(prefix)), 0) :])

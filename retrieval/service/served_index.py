@@ -48,9 +48,11 @@ class ServedIndex:
         """Find moments, see `VideoIndex.search`: a text, a vector (D,), or the id of a moment for more like it."""
         return await self._run(self._searching, lambda: self._index.search(query, k, **options))
 
-    async def score_curve(self, video_id: int, query: str | NDArray[np.float32] | int) -> NDArray[np.float64]:
+    async def score_curve(
+        self, video_id: int, query: str | NDArray[np.float32] | int, *, with_match: bool = False
+    ) -> NDArray[np.float64]:
         """Score a video over time, see `VideoIndex.score_curve`."""
-        return await self._run(self._searching, lambda: self._index.score_curve(video_id, query))
+        return await self._run(self._searching, lambda: self._index.score_curve(video_id, query, with_match=with_match))
 
     async def read(self, function: Callable[[Snapshot], T]) -> T:
         """Call a function with what the index holds now, in one transaction."""

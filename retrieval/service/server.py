@@ -1,6 +1,7 @@
 """The service at an address: from a socket to a clean end."""
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 
@@ -26,9 +27,8 @@ def serve_until_stopped(options: ServiceOptions, say: Callable[[str], None]) -> 
     Raises:
         VmrError: the index cannot be served, or the address cannot be listened on.
     """
-    app = create_app(options)
     with listening_at(options.host, options.port) as listening:
-        asyncio.run(_serve(app, listening, options, say))
+        asyncio.run(_serve(create_app(options), listening, options, say))
 
 
 def listening_at(host: str, port: int) -> socket.socket:
@@ -45,7 +45,8 @@ def listening_at(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=128)
     except OSError as error:
-        raise VmrError(f"--host {host} --port {port}: {error.strerror or error}: choose another") from None
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror  # that of a name
+        raise VmrError(f"--host {host} --port {port}: {reason}: choose another") from None
 
 
 async def _serve(app: FastAPI, listening: socket.socket, options: ServiceOptions, say: Callable[[str], None]) -> None:

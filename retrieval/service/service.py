@@ -1,12 +1,15 @@
 """What all routes share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.jobs.jobs import Jobs
+from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Metrics
 from vmr.retrieval.service.options import ServiceOptions
+from vmr.retrieval.service.pages.facts import KnownFacts
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.uploads.uploads import Uploads
@@ -20,15 +23,21 @@ class Service:
         options: how the index is served.
         index: the index.
         processes: in which files are decoded.
+        media: pictures, clips and playable parts of the videos.
         uploads: receives pictures and clips, and embeds them.
         metrics: numbers about all this.
+        jobs: add videos to the index; None if no folder is named from which they may.
+        facts: what the page says about the index.
     """
 
     options: ServiceOptions
     index: ServedIndex
     processes: Processes
+    media: Media
     uploads: Uploads
     metrics: Metrics
+    jobs: Jobs | None
+    facts: KnownFacts = field(default_factory=KnownFacts)
 
 
 def _service(request: Request) -> Service:

@@ -19,6 +19,7 @@ _RANK_OFFSET = 60
 """Of reciprocal rank fusion (Cormack, Clarke, Buettcher 2009): a place n counts 1 / (60 + n)."""
 
 _MAX_WORDS = 50
+_MAX_TEXTS = 25_600  # that a search looks at, where many lie in one window
 _WORD = re.compile(r"[^\W_]+")
 # Words that say nothing about what is meant; a query of nothing else is taken as it is.
 _PASSED_OVER = (
@@ -77,23 +78,27 @@ def find_text_moments(
     Args:
         snapshot: of the index.
         words: all of them are in each text.
-        k: how many texts to look at, at most.
+        k: how many moments are wanted; there may be more.
         where: selects videos; None for all.
         before: only videos whose windows have lower ids; None for all.
 
     Returns:
         The best first; of those that lie in one window, the best only.
     """
-    found = snapshot.find_texts(words, k, where) if words else []
-    videos = snapshot.videos_with({each.video_id for each in found}) if found else {}
-    spans = {video.id: snapshot.spans(video) for video in videos.values()}
+    if not words:
+        return []
     moments: dict[int, TextMoment] = {}
-    for each in found:
-        video = videos[each.video_id]
-        if before is None or video.first_window < before:
-            moment = _moment(video, spans[video.id], each.text)
+    num_texts = max(k, CANDIDATES)
+    while True:
+        found = snapshot.find_texts(words, num_texts, where, before)
+        videos = snapshot.videos_with({each.video_id for each in found}) if found else {}
+        spans = {video.id: snapshot.spans(video) for video in videos.values()}
+        for each in found:
+            moment = _moment(videos[each.video_id], spans[each.video_id], each.text)
             moments.setdefault(moment.moment_id, moment)
-    return list(moments.values())
+        if len(moments) >= k or len(found) < num_texts or num_texts >= _MAX_TEXTS:
+            return list(moments.values())
+        num_texts *= 4
 
 
 def fused(pictures: Sequence[results.Hit], texts: Sequence[TextMoment]) -> list[Fused]:
@@ -106,27 +111,27 @@ def fused(pictures: Sequence[results.Hit], texts: Sequence[TextMoment]) -> list[
         texts: the best first.
     """
     places = {hit.moment_id: 1 / (_RANK_OFFSET + place) for place, hit in enumerate(pictures, start=1)}
+    of_video: dict[int, list[results.Hit]] = {}
+    for hit in pictures:
+        of_video.setdefault(hit.video_id, []).append(hit)
     own: dict[int, str] = {}
     alone: list[tuple[float, Fused]] = []
     for place, text in enumerate(texts, start=1):
         worth = 1 / (_RANK_OFFSET + place)
-        picture = next((hit for hit in pictures if _holds(hit, text)), None)
-        if picture is None:
+        holding = next((hit for hit in of_video.get(text.video.id, ()) if _holds(hit, text)), None)
+        if holding is None:
             alone.append((worth, Fused(text.moment_id, text.video.id, text.span, None, text.text)))
-        elif picture.moment_id not in own:
-            own[picture.moment_id] = text.text
-            places[picture.moment_id] += worth
+        elif holding.moment_id not in own:
+            own[holding.moment_id] = text.text
+            places[holding.moment_id] += worth
     both = [
-        (places[each], Fused(each, hit.video_id, (hit.start_s, hit.end_s), hit, own.get(each)))
-        for hit in pictures
-        for each in [hit.moment_id]
+        (worth, Fused(each, hit.video_id, (hit.start_s, hit.end_s), hit, own.get(each)))
+        for (each, worth), hit in zip(places.items(), pictures, strict=True)
     ]
     return [one for _, one in sorted([*both, *alone], key=lambda each: -each[0])]
 
 
 def _holds(hit: results.Hit, text: TextMoment) -> bool:
-    if hit.video_id != text.video.id:
-        return False
     return hit.moment_id == text.moment_id or hit.start_s <= sum(text.span) / 2 < hit.end_s
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from vmr.errors import VmrError
-from vmr.retrieval.storage.blocks import encode_block
 from vmr.retrieval.storage.digests import DIGESTED, add_to_total, digest, set_total, video_digest
 from vmr.retrieval.storage.paths import path_to_text
 from vmr.retrieval.storage.records import (
@@ -21,6 +20,7 @@ from vmr.retrieval.storage.records import (
     Text,
     Vectors,
 )
+from vmr.retrieval.storage.rows import encode_block
 from vmr.retrieval.storage.schema import COUNTERS
 from vmr.retrieval.storage.snapshot import Snapshot
 

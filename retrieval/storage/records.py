@@ -18,6 +18,7 @@ from vmr.data.remark import Remark
 
 Span = tuple[float, float]
 Vectors = NDArray[np.float32]
+VideoOrder = Literal["path", "duration", "date", "added"]
 
 _SETTLED_NS = 2_000_000_000  # a file changed so recently may change again within the resolution of its time
 

@@ -3,23 +3,19 @@
 A snapshot is valid inside one transaction. Everything that it returns belongs together.
 """
 
-import functools
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.remark import Remark
 from vmr.errors import IndexFileError
-from vmr.retrieval.storage.blocks import decode_block, decode_rows
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.records import (
     Block,
     FailedFile,
-    FileState,
     FoundText,
     Generation,
     IndexSettings,
@@ -28,7 +24,19 @@ from vmr.retrieval.storage.records import (
     Text,
     Vectors,
     Video,
+    VideoOrder,
     Window,
+)
+from vmr.retrieval.storage.rows import (
+    WHAT_TO_DO,
+    to_block,
+    to_counts,
+    to_failure,
+    to_remarks,
+    to_some_rows,
+    to_space,
+    to_video,
+    to_window,
 )
 from vmr.retrieval.storage.schema import COUNTERS
 from vmr.retrieval.storage.where import Where
@@ -42,11 +50,12 @@ _WINDOW = (
     "SELECT w.id, r.path, v.path, w.start_s, w.end_s FROM windows w JOIN videos v ON v.id = w.video_id "
     "JOIN roots r ON r.id = v.root_id"
 )
+_FILE = "rtrim(r.path, '/') || '/' || v.path"
 # The order of an index, which does not depend on which video was embedded first: by the absolute path.
-_VIDEO_ORDER = "ORDER BY rtrim(r.path, '/') || '/' || v.path"
+_VIDEO_ORDER = f"ORDER BY {_FILE}"
 _WINDOW_ORDER = f"{_VIDEO_ORDER}, w.start_s, w.end_s, w.id"
+_ORDERS: dict[VideoOrder, str] = {"path": _FILE, "duration": "v.duration_s", "date": "v.mtime_ns", "added": "v.id"}
 _VALUES_AT_ONCE = 10_000
-_WHAT_TO_DO = "see vmr-index verify, and build the index again"
 
 
 class Snapshot:
@@ -69,7 +78,7 @@ class Snapshot:
         """Return a value of the table meta; None if there is no such key."""
         (value,) = self._database.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone() or (None,)
         if key in COUNTERS and not isinstance(value, int):
-            raise IndexFileError(f"the counter {key} of the index is damaged: {_WHAT_TO_DO}")
+            raise IndexFileError(f"the counter {key} of the index is damaged: {WHAT_TO_DO}")
         return value
 
     @property
@@ -89,13 +98,13 @@ class Snapshot:
         for path, text in self._database.execute("SELECT path, other_files FROM roots"):
             if root is not None and text_to_path(path) != root:
                 continue
-            for kind, count in _counts(text):
+            for kind, count in to_counts(text):
                 counts[kind] = counts.get(kind, 0) + count
         return dict(sorted(counts.items(), key=lambda kind_count: (-kind_count[1], kind_count[0])))
 
     def spaces(self) -> list[Space]:
         """Return the spaces, the oldest first."""
-        return [_space(row) for row in self._database.execute("SELECT * FROM spaces ORDER BY id")]
+        return [to_space(row) for row in self._database.execute("SELECT * FROM spaces ORDER BY id")]
 
     def num_videos(self) -> int:
         """Count the videos."""
@@ -105,7 +114,7 @@ class Snapshot:
         """Count the videos that were read with damage."""
         query = "SELECT remarks FROM videos WHERE remarks != '[]'"
         return sum(
-            any(remark.kind == "damage" for remark in _remarks(text)) for (text,) in self._database.execute(query)
+            any(remark.kind == "damage" for remark in to_remarks(text)) for (text,) in self._database.execute(query)
         )
 
     def num_failures(self) -> int:
@@ -126,9 +135,9 @@ class Snapshot:
     def videos(self, where: Where | None = None) -> Iterator[Video]:
         """Yield the videos in the order of the index, all or those that a condition selects."""
         if where is None:
-            return map(_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
+            return map(to_video, self._database.execute(f"{_VIDEO} {_VIDEO_ORDER}"))
         query = f"{_VIDEO} WHERE {where.condition} {_VIDEO_ORDER}"
-        return map(_video, self._database.execute(query, where.parameters))
+        return map(to_video, self._database.execute(query, where.parameters))
 
     def video_ids(self, where: Where) -> list[int]:
         """Return the numbers of the videos that a condition selects, the lowest first."""
@@ -138,19 +147,65 @@ class Snapshot:
     def video(self, video_id: int) -> Video | None:
         """Return a video; None if it is not in the index."""
         row = self._database.execute(f"{_VIDEO} WHERE v.id = ?", (video_id,)).fetchone()
-        return None if row is None else _video(row)
+        return None if row is None else to_video(row)
 
     def videos_with(self, video_ids: Iterable[int]) -> dict[int, Video]:
         """Return videos by their numbers; those that are not in the index are left out."""
         query = f"{_VIDEO} WHERE v.id IN (SELECT value FROM json_each(?))"
         rows = self._database.execute(query, (json.dumps([int(number) for number in video_ids]),))
-        return {video.id: video for video in map(_video, rows)}
+        return {video.id: video for video in map(to_video, rows)}
+
+    def count_videos(self, where: Where | None = None) -> int:
+        """Count the videos, all or those that a condition selects."""
+        if where is None:
+            return self.num_videos()
+        query = f"SELECT count(*) FROM videos v JOIN roots r ON r.id = v.root_id WHERE {where.condition}"
+        return int(self._database.execute(query, where.parameters).fetchone()[0])
+
+    def some_videos(
+        self,
+        k: int,
+        by: VideoOrder = "path",
+        *,
+        is_descending: bool = False,
+        where: Where | None = None,
+        after: tuple[str | int | float, int] | None = None,
+    ) -> list[Video]:
+        """Return videos in an order; those that tie by their numbers.
+
+        Args:
+            k: how many at most.
+            by: what they are ordered by: path, duration, time of the last change, or number.
+            is_descending: whether the largest comes first.
+            where: selects videos; None for all.
+            after: only those after this value of `by` and this number; None for the first.
+        """
+        column, sign, word = _ORDERS[by], "<" if is_descending else ">", "DESC" if is_descending else ""
+        condition, values = ("1", ()) if where is None else (where.condition, where.parameters)
+        if after is not None:
+            condition, values = f"({condition}) AND ({column}, v.id) {sign} (?, ?)", (*values, *after)
+        query = f"{_VIDEO} WHERE {condition} ORDER BY {column} {word}, v.id {word} LIMIT ?"
+        return [to_video(row) for row in self._database.execute(query, (*values, k))]
+
+    def folders(self, most: int) -> list[str]:
+        """Return the folders of the videos, relative to their roots, the first ones in alphabetical order.
+
+        A folder that holds nothing but other folders is left out, and so is the root itself, and paths that are not
+        UTF-8.
+
+        Args:
+            most: how many to return at most.
+        """
+        folder = "rtrim(rtrim(path, replace(path, '/', '')), '/')"
+        wanted = "folder != '' AND instr(path, '//') = 0"
+        query = f"SELECT DISTINCT {folder} AS folder FROM videos WHERE {wanted} ORDER BY folder LIMIT ?"
+        return [path for (path,) in self._database.execute(query, (most,))]
 
     def video_of_window(self, window_id: int) -> Video | None:
         """Return the video that a window belongs to; None if the window is not in the index."""
         query = f"{_VIDEO} WHERE v.first_window <= ? ORDER BY v.first_window DESC LIMIT 1"
         row = self._database.execute(query, (window_id,)).fetchone()
-        video = None if row is None else _video(row)
+        video = None if row is None else to_video(row)
         return video if video is not None and window_id < video.first_window + video.num_windows else None
 
     def spans(self, video: Video) -> NDArray[np.float64]:
@@ -173,7 +228,7 @@ class Snapshot:
                 query = f"{_VIDEO} WHERE v.root_id = ? AND v.path = ?"
                 row = self._database.execute(query, (root_id, path_to_text(file[len(prefix) :]))).fetchone()
                 if row is not None:
-                    return _video(row)
+                    return to_video(row)
         return None
 
     def windows(self, video_ids: Iterable[int] | None = None, space_id: int | None = None) -> Iterator[Window]:
@@ -192,7 +247,7 @@ class Snapshot:
             conditions.append("v.first_window IN (SELECT first_window FROM vectors WHERE space_id = ?)")
             parameters.append(space_id)
         query = f"{_WINDOW} WHERE {' AND '.join(conditions)} {_WINDOW_ORDER}"
-        return map(_window, self._database.execute(query, parameters))
+        return map(to_window, self._database.execute(query, parameters))
 
     def hits(self, window_ids: Iterable[int]) -> dict[int, Window]:
         """Return windows by their ids; those that are not in the index are left out."""
@@ -201,7 +256,7 @@ class Snapshot:
         for start in range(0, len(wanted), _VALUES_AT_ONCE):
             some = json.dumps(wanted[start : start + _VALUES_AT_ONCE])
             query = f"{_WINDOW} WHERE w.id IN (SELECT value FROM json_each(?))"
-            found |= {row[0]: _window(row) for row in self._database.execute(query, (some,))}
+            found |= {row[0]: to_window(row) for row in self._database.execute(query, (some,))}
         return found
 
     def video_ranges(self, space_id: int) -> NDArray[np.int64]:
@@ -219,7 +274,7 @@ class Snapshot:
         # Without the plus, SQLite finds the rows by their space and sorts all of them by id, with their data.
         query = "SELECT id, first_window, n, crc, data FROM vectors WHERE +space_id = ? AND id > ? ORDER BY id"
         for number, first, n, crc, data in self._database.execute(query, (space_id, after_block)):
-            yield _block(space, number, first, n, crc, data)
+            yield to_block(space, number, first, n, crc, data)
 
     def blocks_of(self, space_id: int, window_ids: Iterable[int]) -> Iterator[Block]:
         """Yield the blocks that hold some windows, by first window; windows without a vector are passed over.
@@ -229,7 +284,7 @@ class Snapshot:
         """
         space = self._space(space_id)
         for number, first, n, crc, data in self._rows_of_blocks(space_id, sorted(map(int, window_ids))):
-            yield _block(space, number, first, n, crc, data)
+            yield to_block(space, number, first, n, crc, data)
 
     def vectors(self, space_id: int, window_ids: NDArray[np.int64]) -> tuple[Vectors, NDArray[np.bool_]]:
         """Read the vectors of some windows.
@@ -251,7 +306,7 @@ class Snapshot:
         ids = window_ids[order]
         for _, first, n, crc, data in self._rows_of_blocks(space_id, ids.tolist()):
             start, end = np.searchsorted(ids, [first, first + n])
-            vectors[order[start:end]] = _some_rows(data, dim, dtype, n, crc, ids[start:end] - first)
+            vectors[order[start:end]] = to_some_rows(data, dim, dtype, n, crc, ids[start:end] - first)
             is_there[order[start:end]] = True
         return vectors, is_there
 
@@ -279,28 +334,33 @@ class Snapshot:
             "SELECT r.path, f.path, f.size, f.mtime_ns, f.inode, f.seen_ns, f.reason FROM failures f "
             "JOIN roots r ON r.id = f.root_id ORDER BY r.path, f.path"
         )
-        return [_failure(row) for row in self._database.execute(query)]
+        return [to_failure(row) for row in self._database.execute(query)]
 
     def texts(self, video_id: int) -> list[Text]:
         """Return the texts of a video in the order in which they were given."""
         query = "SELECT start_s, end_s, kind, text FROM texts WHERE video_id = ? ORDER BY id"
         return [Text(*row) for row in self._database.execute(query, (video_id,))]
 
-    def find_texts(self, words: Sequence[str], k: int, where: Where | None = None) -> list[FoundText]:
+    def find_texts(
+        self, words: Sequence[str], k: int, where: Where | None = None, before: int | None = None
+    ) -> list[FoundText]:
         """Find the texts that hold all of some words, the best first by bm25; ties by age.
 
         Args:
-            words: at least one and at most 100, in any order; one that holds no letter or digit is in no text.
+            words: at least one and at most 100, in any order; those without a letter or a digit do not count.
             k: how many texts to return at most.
             where: only texts of the videos that a condition selects; None for all.
+            before: only texts of videos whose windows have lower ids than this; None for all.
         """
         query = " ".join('"' + word.replace('"', '""') + '"' for word in words)
-        videos = "" if where is None else "JOIN videos v ON v.id = t.video_id JOIN roots r ON r.id = v.root_id "
+        condition, values = ("1", ()) if where is None else (where.condition, where.parameters)
+        if before is not None:
+            condition, values = f"({condition}) AND v.first_window < ?", (*values, before)
         rows = self._database.execute(
             "SELECT t.video_id, t.start_s, t.end_s, t.kind, t.text, -f.rank FROM texts_fts f JOIN texts t "
-            f"ON t.id = f.rowid {videos}WHERE texts_fts MATCH ? AND {'1' if where is None else where.condition} "
-            "ORDER BY f.rank, t.id LIMIT ?",
-            (query, *(() if where is None else where.parameters), k),
+            "ON t.id = f.rowid JOIN videos v ON v.id = t.video_id JOIN roots r ON r.id = v.root_id "
+            f"WHERE texts_fts MATCH ? AND ({condition}) ORDER BY f.rank, t.id LIMIT ?",
+            (query, *values, k),
         )
         return [FoundText(row[0], Text(*row[1:5]), row[5]) for row in rows]
 
@@ -311,79 +371,7 @@ class Snapshot:
         return [Generation(*row) for row in rows]
 
     def _space(self, space_id: int) -> Space:
-        return _space(self._database.execute("SELECT * FROM spaces WHERE id = ?", (space_id,)).fetchone())
+        return to_space(self._database.execute("SELECT * FROM spaces WHERE id = ?", (space_id,)).fetchone())
 
     def _count(self, query: str, *parameters: int) -> int:
         return int(self._database.execute(query, parameters).fetchone()[0])
-
-
-Value = TypeVar("Value")
-
-
-def _from_row(make: Callable[..., Value]) -> Callable[..., Value]:
-    """Damage that SQLite does not notice, such as a text that is no JSON, becomes an IndexFileError."""
-
-    @functools.wraps(make)
-    def made(*row: Any) -> Value:
-        try:
-            return make(*row)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise IndexFileError(f"a row of the index is damaged ({error}): {_WHAT_TO_DO}") from error
-
-    return made
-
-
-@_from_row
-def _counts(text: str) -> list[tuple[str, int]]:
-    return [(kind, int(count)) for kind, count in json.loads(text).items()]
-
-
-@_from_row
-def _remarks(text: str) -> tuple[Remark, ...]:
-    return tuple(Remark(**remark) for remark in json.loads(text))
-
-
-@_from_row
-def _space(row: Sequence[Any]) -> Space:
-    number, name, encoder, fingerprint, dim, dtype, frames, kind, *measured = row
-    search, calibration = map(json.loads, measured)
-    return Space(number, name, encoder, fingerprint, dim, dtype, json.loads(frames), kind, search, calibration)
-
-
-@_from_row
-def _video(row: Sequence[Any]) -> Video:
-    number, root, path, content_hash, *state, duration_s, width, height, remarks, metadata, first, n = row
-    return Video(
-        root=text_to_path(root),
-        path=text_to_path(path),
-        content_hash=content_hash,
-        state=FileState(*state),
-        duration_s=duration_s,
-        width=width,
-        height=height,
-        remarks=_remarks(remarks),
-        id=number,
-        metadata=json.loads(metadata),
-        first_window=first,
-        num_windows=n,
-    )
-
-
-@_from_row
-def _block(space: Space, number: int, first: int, n: int, crc: int, data: bytes) -> Block:
-    return Block(number, first, decode_block(data, space.dim, space.dtype, n, crc))
-
-
-_some_rows = _from_row(decode_rows)
-
-
-@_from_row
-def _failure(row: Sequence[Any]) -> FailedFile:
-    root, path, *state, reason = row
-    return FailedFile(text_to_path(root), text_to_path(path), None if state[0] is None else FileState(*state), reason)
-
-
-@_from_row
-def _window(row: Sequence[Any]) -> Window:
-    number, root, path, start_s, end_s = row
-    return Window(number, f"{text_to_path(root).rstrip('/')}/{text_to_path(path)}", start_s, end_s)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from vmr.errors import IndexFileError
 from vmr.files import sha256_of
-from vmr.retrieval.storage.blocks import decode_block
 from vmr.retrieval.storage.connection import connect_to_read, holds_index
 from vmr.retrieval.storage.digests import DIGESTED, summed, table_total, video_digest
 from vmr.retrieval.storage.paths import text_to_path
 from vmr.retrieval.storage.records import Fault
+from vmr.retrieval.storage.rows import decode_block
 from vmr.retrieval.storage.schema import DATABASE, TABLES
 from vmr.retrieval.storage.seal import check_seal, read_seal
 

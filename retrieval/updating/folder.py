@@ -9,13 +9,14 @@ from types import TracebackType
 
 from typing_extensions import Self
 
-from vmr.errors import IndexFileError, VmrError
+from vmr.errors import IndexBusyError, IndexFileError, VmrError
 from vmr.files import write_errors
 from vmr.locks import LOCK_FILE, locked_folder
 from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.legacy import OLD_FILES, is_old_index
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import holds_index, is_finished
+from vmr.retrieval.storage.paths import JOBS, only_holds_jobs
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings
 from vmr.retrieval.storage.writer import IndexWriter
@@ -56,7 +57,7 @@ class UpdatedFolder:
             raise IndexFileError(f"{self.folder}: no such index: make one with vmr-index build DIR --out {self.folder}")
         is_new = not self.folder.exists()
         self._check_files()
-        busy = IndexFileError(f"{self.folder} is being written by another process: wait for it, or name another folder")
+        busy = IndexBusyError(f"{self.folder} is being written by another process: wait for it, or name another folder")
         with ExitStack() as stack:
             stack.enter_context(locked_folder(self.folder, busy))
             stack.callback(self._tidy, is_new)
@@ -130,9 +131,9 @@ class UpdatedFolder:
         """Refuse a folder that holds other files than those of an index, and an index of schema 1."""
         if not self.folder.exists():
             return
-        names = {file.name for file in self.folder.iterdir()} - {TOKENS}
-        tokens = TokenFolder(self.folder)
-        if not all(OWN_FILES.fullmatch(name) for name in names) or tokens.holds_others():
+        names = {file.name for file in self.folder.iterdir()} - {TOKENS, JOBS}
+        holds_others = TokenFolder(self.folder).holds_others() or not only_holds_jobs(self.folder / JOBS)
+        if not all(OWN_FILES.fullmatch(name) for name in names) or holds_others:
             raise IndexFileError(f"{self.folder} holds other files: name a new folder for the index")
         if not self._overwrite and is_old_index(self.folder):
             raise IndexFileError(

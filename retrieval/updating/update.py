@@ -1,6 +1,7 @@
 """Updating an index: `update_index` as make does, `add_videos`, `remove_videos`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import cast
@@ -122,6 +123,7 @@ def add_videos(
     decode: DecodeOptions | None = None,
     update: UpdateOptions = UpdateOptions(),
     progress: bool = False,
+    hooks: Hooks = Hooks(),
 ) -> Update:
     """Add videos to an index, in windows as it has them, or embed them again if they have changed.
 
@@ -132,6 +134,7 @@ def add_videos(
         decode: how videos are decoded; None for the reader that the index was built with.
         update: how files are compared with the index.
         progress: show a progress bar.
+        hooks: what to ask and to tell meanwhile.
 
     Returns:
         What was done.
@@ -148,7 +151,7 @@ def add_videos(
             settings, spaces = snapshot.settings, snapshot.spaces()
         if decode is None:
             decode = DecodeOptions(reader=spaces[0].frames["reader"]) if spaces else DecodeOptions()
-        listing = list_files(named, decode)
+        listing = list_files(named, decode, hooks)
         return _update(
             opened,
             listing,
@@ -156,7 +159,7 @@ def add_videos(
             options_of(settings, spaces[0].frames if spaces else None),
             decode=decode,
             update=update,
-            hooks=Hooks(progress=progress),
+            hooks=replace(hooks, progress=progress or hooks.progress),
         )
 
 

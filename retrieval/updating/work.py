@@ -185,6 +185,8 @@ class Work:
             self._commit(change)
         self.done.removed = [video.file for video in plan.gone]
         self.done.failed += _told(failures)
+        for each in (*self.done.failed_before, *_told(failures)):
+            self._hooks.fail(each)
         for video in plan.gone:
             self._hooks.tell(f"removed: {video.file}")
         for failure in new:
@@ -227,8 +229,9 @@ class Work:
             return
         encoders = [self._spaces.encoder(name) for name in names]
         files = [job.file for job in jobs]
-        lengths = probe_durations(files, self._decode) if self._hooks.progress else ()
-        with VideoProgress(self._hooks.progress) as progress:
+        is_followed = self._hooks.progress or self._hooks.follow is not None
+        lengths = probe_durations(files, self._decode) if is_followed else ()
+        with VideoProgress(self._hooks.progress, follow=self._hooks.follow) as progress:
             progress.start(dict(zip(files, lengths, strict=False)))
             for is_last in (False, True):
                 again = []
@@ -324,6 +327,7 @@ class Work:
             self.done.remarks += [VideoRemark(video.path, each.kind, each.text) for each in video.remarks]
 
         self._commit_with_spaces(whole)
+        self._hooks.embed(video.path)
         self._num_new_rows += len(video.spans)
         if self._num_new_rows >= _ROWS_PER_FILE:
             make_files(self._folder.writer)
@@ -359,6 +363,7 @@ class Work:
 
         self.done.failed += _told([failure])
         self._commit(change)
+        self._hooks.fail(Failure(failure.file, reason))
         before = self._failures.get(job.file)
         if before is None or before.state is not None or before.reason != reason:  # else it is tried at each update
             self._hooks.tell(f"left out: {job.file}: {reason}")

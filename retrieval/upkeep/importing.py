@@ -17,10 +17,10 @@ from vmr.progress import progress_bar
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, require_database
 from vmr.retrieval.segments import window_segmenter
-from vmr.retrieval.storage.blocks import DType, decode_block, encode_block
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.records import FileState, IndexSettings, NewVideo, Space, Vectors
+from vmr.retrieval.storage.rows import DType, decode_block, encode_block
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.storage.writer import IndexWriter
 from vmr.retrieval.updating.folder import OWN_FILES

@@ -11,10 +11,10 @@ from vmr.hashes import hash_file, remembered_hashes
 from vmr.progress import progress_bar
 from vmr.retrieval.legacy import OLD_FILES, filling, is_old_index, read_old_index, settings_of
 from vmr.retrieval.manifest import FILE_NAME, Manifest
-from vmr.retrieval.storage.blocks import DType
 from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.connection import is_finished
 from vmr.retrieval.storage.records import FileState
+from vmr.retrieval.storage.rows import DType
 from vmr.retrieval.storage.writer import IndexWriter
 
 _TO_REMOVE = re.compile(rf"{OLD_FILES}|\.({OLD_FILES})\.\w+\.tmp")

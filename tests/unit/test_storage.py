@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from vmr.data.remark import Remark
 from vmr.errors import IndexFileError, VmrError
-from vmr.retrieval.storage.blocks import decode_block, encode_block
 from vmr.retrieval.storage.digests import _OF_A_VIDEO, digest
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.reader import IndexReader
@@ -33,6 +32,7 @@ from vmr.retrieval.storage.records import (
     Text,
     Window,
 )
+from vmr.retrieval.storage.rows import decode_block, encode_block
 from vmr.retrieval.storage.seal import read_seal, sealed
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.storage.where import Where
@@ -276,7 +276,7 @@ def test_texts_are_found(folder):
         assert (first.video_id, first.score) >= (second.video_id, second.score) and first.video_id == 2
         assert {first.text.text, second.text.text} == {"A dog runs", "Run, dog!"}
         assert [found.text.kind for found in snapshot.find_texts(["runs", "dog"], 5)] == ["title"]
-        assert snapshot.find_texts(["runs", "cat"], 5) == [] == snapshot.find_texts(["runs", "-"], 5)
+        assert snapshot.find_texts(["runs", "cat"], 5) == [] == snapshot.find_texts(["-"], 5)
         assert snapshot.find_texts(["dog"], 5, Where.parse('path = "b/c.mp4"')) == []
         assert snapshot.find_texts(["dog"], 5, Where.parse('path = "a.mp4"')) == [first, second]
         assert len(snapshot.find_texts(["dog"], 1)) == 1 and snapshot.find_texts(['"; DROP TABLE texts'], 5) == []

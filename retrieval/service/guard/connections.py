@@ -37,7 +37,7 @@ class _Connection(H11Protocol):
         self._every_s = min(1.0, min(limits.header_s, limits.body_s, limits.stalled_s) / _LOOKS)
         self._phase: tuple[object, ...] = ()
         self._since = self._next_look = self.loop.time()
-        self._received = 0
+        self._received = self._pauses = 0
         self._look_later = self.loop.call_later(self._every_s, self._look)
         if len(self.connections) > limits.connections:
             self._refuse(503, "too many connections: try again later")
@@ -50,6 +50,10 @@ class _Connection(H11Protocol):
         self._received += len(data)
         if not self.transport.is_closing():
             super().data_received(data)
+
+    def pause_writing(self) -> None:
+        self._pauses += 1
+        super().pause_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Answer to what is no HTTP, or has headers without an end."""
@@ -69,15 +73,15 @@ class _Connection(H11Protocol):
                     self.transport.close()
             case ("body", _) if waited > self.limits.body_s + self._received / self.limits.body_rate:
                 self.transport.abort()
-            case ("stalled" | "closing",) if waited > self.limits.stalled_s:
+            case ("stalled" | "closing", _) if waited > self.limits.stalled_s:
                 self.transport.abort()
 
     def _now_in(self) -> tuple[object, ...]:
-        """What the connection waits for, and the request before or in it."""
+        """What the connection waits for, and what tells this time from the next."""
         if self.transport.is_closing():
-            return ("closing",)
+            return ("closing", self.cycle)
         if self.flow.write_paused:
-            return ("stalled",)
+            return ("stalled", self._pauses)
         if self.conn.their_state is h11.IDLE:
             return ("head", self.cycle)
         if self.conn.their_state is h11.SEND_BODY and not self.flow.read_paused:

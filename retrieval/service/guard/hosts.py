@@ -4,6 +4,7 @@ A page of another site can let its own name stand for 127.0.0.1 (DNS rebinding),
 part of that site. What gives it away is the name in the header `Host`.
 """
 
+import re
 from ipaddress import ip_address
 
 from starlette.datastructures import Headers
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vmr.retrieval.service.guard.problem import problem, shown
 from vmr.retrieval.service.options import ServiceOptions, is_loopback
+
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^:\[\]]+))(?::[0-9]{1,5})?")
 
 
 class HostCheck:
@@ -53,9 +56,5 @@ def name_of(host: str) -> str:
     Args:
         host: the header.
     """
-    name, colon, port = host.lower().rpartition(":") if not host.endswith("]") else (host.lower(), "", "")
-    if not colon:
-        name = name or port
-    elif not port.isdecimal() or not port.isascii():
-        return ""
-    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
+    found = _HOST.fullmatch(host.lower())
+    return found[1] or found[2] if found else ""

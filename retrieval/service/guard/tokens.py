@@ -76,7 +76,8 @@ class TokenCheck:
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         if scope["method"] == "GET" and "text/html" in headers.get("accept", "") and is_page(scope["path"]):
-            wanted = scope["path"] + (f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else "")
+            query = scope["query_string"].decode("latin-1")
+            wanted = quote(scope["path"]) + (f"?{query}" if query else "")
             return await RedirectResponse(f"/login?next={quote(wanted, safe='')}", 303)(scope, receive, send)
         is_wrong = "authorization" in headers
         said = "the token is wrong" if is_wrong else "a token is needed: send the header 'Authorization: Bearer TOKEN'"

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -15,13 +16,24 @@ def is_form(request: Request) -> bool:
     return request.headers.get("content-type", "").lower().startswith("multipart/")
 
 
-async def read_json(request: Request, kind: type[M]) -> M:
+async def read_json(request: Request, kind: type[M], max_bytes: int | None = None) -> M:
     """Read a body of JSON.
+
+    Args:
+        request: the request.
+        kind: what it is to be.
+        max_bytes: how large it may be; None where the limit of the route is that of its JSON.
 
     Raises:
         RequestValidationError: it is none of this kind.
+        HTTPException: it is too large.
     """
-    return valid(kind, await request.body())
+    body = b""
+    async for data in request.stream():
+        body += data
+        if max_bytes is not None and len(body) > max_bytes:
+            raise HTTPException(413, f"the body is larger than the {max_bytes} bytes that are read here")
+    return valid(kind, body)
 
 
 def valid(kind: type[M], given: bytes | dict[str, str]) -> M:
@@ -46,15 +58,15 @@ def _with_position(error: dict[str, Any], body: bytes) -> dict[str, Any]:
     return {**error, "loc": ("body", sum(len(each) + 1 for each in before) + int(column)), "ctx": {"error": reason}}
 
 
-def described(kind: type[BaseModel], fields: type[BaseModel], files: str) -> dict[str, Any]:
+def described(kind: type[BaseModel], fields: type[BaseModel] | None, files: str) -> dict[str, Any]:
     """Describe both bodies of a route, for `openapi_extra`.
 
     Args:
         kind: the body of JSON.
-        fields: the fields of the form besides `file`.
+        fields: the fields of the form besides `file`; None if there is no other.
         files: what `file` holds.
     """
-    form = fields.model_json_schema()
+    form = {"type": "object", "properties": {}} if fields is None else fields.model_json_schema()
     file = {"type": "string", "format": "binary", "description": files}
     form |= {"properties": {"file": file, **form["properties"]}, "required": ["file"]}
     kinds = {"application/json": kind.model_json_schema(), "multipart/form-data": form}

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -32,7 +32,7 @@ def main() -> None:
     """Serve requests from standard input until it ends."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)  # Ctrl-C, or a scheduler, tells all processes; the parent handles it
-    requests, replies = _take_over(0, os.O_RDONLY, "rb"), _take_over(1, os.O_WRONLY, "wb")
+    requests, replies = take_over(0), take_over(1)
     lines: Lines = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, lines), daemon=True).start()
     _send(replies, {"kind": "ready"})
@@ -40,13 +40,13 @@ def main() -> None:
         _serve(json.loads(lines.get()), lines, replies)
 
 
-def _take_over(descriptor: int, flags: int, mode: str) -> BinaryIO:
-    """Return a private copy of a standard stream, and redirect the stream, so that libraries cannot print to it."""
-    private = cast("BinaryIO", os.fdopen(os.dup(descriptor), mode))
+def take_over(descriptor: Literal[0, 1]) -> BinaryIO:
+    """Return a private copy of standard input or output, which is redirected: libraries cannot read or print there."""
+    private = cast("BinaryIO", os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb"))
     if descriptor == 1:
         os.dup2(2, 1)
     else:
-        nothing = os.open(os.devnull, flags)
+        nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, descriptor)
         os.close(nothing)
     return private

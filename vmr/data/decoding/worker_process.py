@@ -196,7 +196,7 @@ class WorkerProcess:
     def _start(self) -> None:
         self.end()
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - open for as long as the process lives
-        command = [sys.executable, "-c", _WORKER_PROGRAM, *_import_path()]
+        command = command_of("vmr.data.decoding.worker")
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr)
         assert process.stdin is not None and process.stdout is not None
         self._requests, self._replies, self._process = process.stdin, process.stdout, process
@@ -293,9 +293,14 @@ class WorkerProcess:
         return f"the decoder exited with status {status}" + "".join(f": {line}" for line in last_line)
 
 
-# The program is started with -c because -m would first search the current folder, where a user may have a file named
-# av.py. Only Python 3.11 and later have an option against that.
-_WORKER_PROGRAM = "import sys; sys.path[:] = sys.argv[1:]; from vmr.data.decoding.worker import main; main()"
+def command_of(module: str) -> list[str]:
+    """Return the command that calls `main` of a module of vmr in a process of its own.
+
+    It is started with -c because -m would first search the current folder, where a user may have a file named av.py.
+    Only Python 3.11 and later have an option against that.
+    """
+    program = f"import sys; sys.path[:] = sys.argv[1:]; from {module} import main; main()"
+    return [sys.executable, "-c", program, *_import_path()]
 
 
 def _import_path() -> list[str]:

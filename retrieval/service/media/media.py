@@ -1,0 +1,308 @@
+"""Pictures, clips and playable parts of the videos of an index, made when they are asked for and kept for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import math
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from weakref import WeakValueDictionary
+
+from starlette.concurrency import run_in_threadpool
+
+from vmr.errors import VideoError, VmrError
+from vmr.from_json import from_json
+from vmr.retrieval.service.media.cache import Cache, StorageError
+from vmr.retrieval.service.media.opened import Opened
+from vmr.retrieval.service.media.playback import (
+    Kind,
+    Playback,
+    has_clock,
+    media_type_of,
+    note_of,
+    plays_as_it_is,
+)
+from vmr.retrieval.service.media.probing import Probe
+from vmr.retrieval.service.media.shared_work import SharedWork
+from vmr.retrieval.service.media.sources import Source
+from vmr.retrieval.service.options import Limits
+from vmr.retrieval.service.processes import Answer, Processes, TimeLimitError
+from vmr.retrieval.storage.records import Video
+
+MIN_WIDTH, WIDTH, MAX_WIDTH = 64, 320, 640
+"""Pixels of a thumbnail."""
+
+_WHOLE_S = 60.0  # a video that is no longer is one part
+_PART_S = 600.0  # of a longer one, if it is copied; an encoded part is shorter
+_STEP_S = 5.0  # parts begin at multiples of this, so that moments near each other share one
+_PART_BYTES = 128 * 2**20
+_CONVERTING = 2  # processes that convert; they are not those that make thumbnails
+_CONVERT_FACTOR = 10  # how much longer converting may take than reading
+_MOMENTS_AT_ONCE = 16  # thumbnails of a video that are made together
+_PROBES_KEPT = 10_000
+_FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
+_FAILURES_KEPT = 1000
+_THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
+_VERSION = 1  # of what is made; files of another version are not used
+_PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
+
+
+class ClipError(VmrError):
+    """A clip that there is not, or that is too long."""
+
+
+class Media:
+    """What the service shows of the files of videos.
+
+    Args:
+        cache: folder for what is made.
+        limits: of a request, and of the cache.
+        processes: in which files are read.
+    """
+
+    def __init__(self, cache: Path, limits: Limits, processes: Processes) -> None:
+        self._cache = Cache(cache, limits.cache_bytes)
+        self._part_bytes = min(_PART_BYTES, limits.cache_bytes // 4)
+        self._limits = limits
+        self._processes = processes
+        self._converting = Processes(_CONVERTING, _CONVERT_FACTOR * limits.decode_s)
+        self._work = SharedWork()
+        self._probes: OrderedDict[str, Probe] = OrderedDict()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._background: set[asyncio.Future[None]] = set()
+        self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
+        self._failures: dict[str, tuple[float, VmrError]] = {}
+
+    def close(self) -> None:
+        """End the processes that convert."""
+        self._converting.close()
+
+    async def file(self, video: Video) -> Opened:
+        """Open the file of a video.
+
+        Raises:
+            GoneError: it is not there any more.
+            ChangedError: it is another one than was indexed.
+        """
+        source = Source.of(video)
+        descriptor = await run_in_threadpool(source.open)
+        return Opened.of(descriptor, source.stamp, media_type_of(video.path))
+
+    async def thumbnail(self, video: Video, start_s: float, end_s: float, width: int = WIDTH) -> bytes:
+        """Make a picture of a moment: the frame in its middle, as `VideoReader` gives it.
+
+        Args:
+            video: the video.
+            start_s: start of the moment, in seconds of the video.
+            end_s: its end.
+            width: of the picture in pixels; it is never larger than the video's own.
+
+        Returns:
+            The picture as JPEG.
+
+        Raises:
+            GoneError: the file is not there any more.
+            ChangedError: it is another one than was indexed.
+            VideoError: it cannot be read.
+            TimeLimitError, BusyError: see `Processes.run`.
+            StorageError: the cache cannot be written.
+        """
+        source = Source.of(video)
+        moment = ((start_s + end_s) / 2, width)
+        key = f"thumbnail {_VERSION} {source.stamp} {moment}"
+        await self._check(source)
+        jpeg = await run_in_threadpool(self._cache.get, key)
+        if jpeg is not None:
+            return jpeg
+        wanted = self._wanted.setdefault(source.stamp, {})
+        wanted[key] = moment
+        try:
+            async with self._locks.setdefault(source.stamp, asyncio.Lock()):
+                jpeg = await run_in_threadpool(self._cache.get, key)
+                return jpeg if jpeg is not None else await self._make_thumbnails(source, key)
+        finally:
+            wanted.pop(key, None)
+
+    async def _make_thumbnails(self, source: Source, key: str) -> bytes:
+        """Make a thumbnail, and others of the same video that are waited for: opening it may take longer than each."""
+        others = [each for each in self._wanted[source.stamp] if each != key]
+        keys = [key, *others[: _MOMENTS_AT_ONCE - 1]]
+        moments = [self._wanted[source.stamp][each] for each in keys]
+        request = {"source": source.to_json(), "moments": moments}
+        answer = await self._run(self._processes, "thumbnails:serve_thumbnails", source, request, _THUMBNAIL_BYTES)
+        if len(answer.pictures) != len(keys):
+            raise VideoError(source.name, "the decoder sent an answer that is not valid")
+        jpegs = [picture.tobytes() for picture in answer.pictures]
+        for each, jpeg in zip(keys, jpegs, strict=True):
+            await run_in_threadpool(self._cache.put, each, jpeg)
+        return jpegs[0]
+
+    async def probe(self, video: Video) -> Probe:
+        """Say what the file of a video is.
+
+        Raises:
+            VideoError: it cannot be read.
+            TimeLimitError, BusyError: see `Processes.run`.
+            StorageError: the cache cannot be written.
+        """
+        source = Source.of(video)
+        probe = self._probes.get(source.stamp)
+        if probe is None:
+            probe = await self._work.once(f"probe {source.stamp}", lambda: self._look_at(source))
+            self._probes[source.stamp] = probe
+            if len(self._probes) > _PROBES_KEPT:
+                self._probes.popitem(last=False)
+        return probe
+
+    async def _look_at(self, source: Source) -> Probe:
+        key = f"probe {_VERSION} {source.stamp}"
+        kept = await run_in_threadpool(self._cache.get, key)
+        if kept is not None:
+            return cast("Probe", from_json(Probe, json.loads(kept), ""))
+        answer = await self._run(self._processes, "probing:serve_probe", source, {"source": source.to_json()}, 0)
+        try:
+            probe = cast("Probe", from_json(Probe, answer.values, ""))
+        except VmrError:
+            raise VideoError(source.name, "the decoder sent an answer that is not valid") from None
+        await run_in_threadpool(self._cache.put, key, json.dumps(answer.values).encode())
+        return probe
+
+    async def timeline_offset_s(self, videos: Sequence[Video]) -> list[float]:
+        """Say where the first picture of each video stands by the clock of its file, in seconds.
+
+        It is 0 for a file that cannot be read, and for one that nobody has looked at yet if that takes long.
+        """
+        unknown = {source.stamp: video for video in videos if (source := Source.of(video)).stamp not in self._probes}
+        if unknown:
+            looking = [asyncio.ensure_future(self._try_probe(video)) for video in unknown.values()]
+            self._background.update(looking)
+            for task in looking:
+                task.add_done_callback(self._background.discard)
+            await asyncio.wait(looking, timeout=_PATIENCE_S)
+        known = (self._probes.get(Source.of(video).stamp) for video in videos)
+        return [0.0 if probe is None else probe.first_s for probe in known]
+
+    async def _try_probe(self, video: Video) -> None:
+        with contextlib.suppress(VmrError):
+            await self.probe(video)
+
+    async def playback(self, video: Video, at_s: float | None = None) -> Playback:
+        """Say how a browser can play a video around a moment; if a part must be made for it, wait until it is made.
+
+        Args:
+            video: the video.
+            at_s: the moment, in seconds of the video; None for its beginning.
+
+        Raises:
+            VmrError: as `thumbnail`.
+        """
+        await self._check(Source.of(video))
+        probe = await self.probe(video)
+        media_type = plays_as_it_is(video, probe)
+        if media_type is not None:
+            return Playback(f"/api/v1/videos/{video.id}/media", "file", None, probe.first_s, None, media_type)
+        start_s = self._start_of_part(video, at_s or 0.0)
+        facts = await self._made(*self._part(video, start_s))
+        kind: Kind = "remuxed" if facts["is_copied"] else "transcoded"
+        url = f"/api/v1/videos/{video.id}/playable.mp4?start_s={start_s:g}"
+        return Playback(url, kind, note_of(kind, probe), -facts["start_s"], facts["until_s"], "video/mp4")
+
+    async def playable(self, video: Video, start_s: float) -> Opened:
+        """Open a part of a video that was made for a browser, see `playback`; it is made if it is not there any more.
+
+        Raises:
+            VmrError: as `thumbnail`.
+        """
+        await self._check(Source.of(video))
+        return await self._open(*self._part(video, self._start_of_part(video, start_s)))
+
+    async def clip(self, video: Video, start_s: float, end_s: float) -> Opened:
+        """Cut a clip.
+
+        Args:
+            video: the video.
+            start_s: where it starts, in seconds of the video.
+            end_s: where it ends.
+
+        Raises:
+            ClipError: there is no such clip, or it would be too long.
+            VmrError: as `thumbnail`.
+        """
+        end_s = min(end_s, max(video.duration_s, start_s))
+        if not 0 <= start_s < end_s:
+            raise ClipError(f"no clip from {start_s:g} to {end_s:g} s: the video lasts {video.duration_s:g} s")
+        if end_s - start_s > self._limits.clip_s:
+            raise ClipError(f"a clip of {end_s - start_s:g} s is too long: ask for at most {self._limits.clip_s:g} s")
+        await self._check(Source.of(video))
+        return await self._open(*self._clip(video, round(start_s, 3), round(end_s, 3)))
+
+    def _start_of_part(self, video: Video, at_s: float) -> float:
+        """Where the part with a moment begins. Parts of a long video begin at multiples of _STEP_S."""
+        if video.duration_s <= _WHOLE_S:
+            return 0.0
+        return math.floor(min(max(at_s, 0.0), video.duration_s) / _STEP_S) * _STEP_S
+
+    def _part(self, video: Video, start_s: float) -> tuple[str, Source, dict[str, Any]]:
+        source, span = Source.of(video), (start_s, min(start_s + _PART_S, video.duration_s))
+        return self._request("part", source, span, has_clock(video))
+
+    def _clip(self, video: Video, start_s: float, end_s: float) -> tuple[str, Source, dict[str, Any]]:
+        return self._request("clip", Source.of(video), (start_s, end_s), has_clock(video))
+
+    def _request(
+        self, what: str, source: Source, span: tuple[float, float], has_clock: bool
+    ) -> tuple[str, Source, dict[str, Any]]:
+        request = {"span": span, "is_clip": what == "clip", "has_clock": has_clock, "max_bytes": self._part_bytes}
+        return f"{what} {_VERSION} {source.stamp} {span}", source, {"source": source.to_json(), **request}
+
+    async def _open(self, key: str, source: Source, request: dict[str, Any]) -> Opened:
+        """Open a file that is made of a video; it is made if it is not there."""
+        await self._made(key, source, request)
+        descriptor = await run_in_threadpool(self._cache.open, key)
+        if descriptor is None:
+            raise StorageError("the cache of videos is too small: another file has taken the place of this one")
+        return Opened.of(descriptor, hashlib.sha256(key.encode()).hexdigest()[:32], "video/mp4")
+
+    async def _made(self, key: str, source: Source, request: dict[str, Any]) -> dict[str, Any]:
+        """Make a file of a video, if it is not there; return what is known about it."""
+
+        async def make() -> dict[str, Any]:
+            answer = await self._run(self._converting, "parts:serve_part", source, request, self._part_bytes * 5 // 4)
+            facts = answer.values
+            is_valid = {"is_copied", "start_s", "until_s"} == facts.keys() and isinstance(facts["start_s"], float)
+            if not is_valid or len(answer.pictures) != 1:
+                raise VideoError(source.name, "the decoder sent an answer that is not valid")
+            await run_in_threadpool(self._cache.put, key, answer.pictures[0].data)
+            await run_in_threadpool(self._cache.put, f"{key} facts", json.dumps(facts).encode())
+            return facts
+
+        facts = await run_in_threadpool(self._cache.get, f"{key} facts")
+        if facts is None or not await run_in_threadpool(self._cache.holds, key):
+            return await self._work.once(key, make)
+        return cast("dict[str, Any]", json.loads(facts))
+
+    async def _check(self, source: Source) -> None:
+        """Raise GoneError or ChangedError if the file of a video is not there."""
+        os.close(await run_in_threadpool(source.open))
+
+    async def _run(
+        self, processes: Processes, function: str, source: Source, request: dict[str, Any], max_bytes: int
+    ) -> Answer:
+        """Run a function of this package in a process, unless one has failed with the same file a moment ago."""
+        until, error = self._failures.get(source.stamp, (0.0, None))
+        if error is not None and time.monotonic() < until:
+            raise error
+        try:
+            return await processes.run(f"{__package__}.{function}", request, source.name, max_bytes)
+        except (VideoError, TimeLimitError) as failure:
+            if len(self._failures) > _FAILURES_KEPT:
+                self._failures.clear()
+            self._failures[source.stamp] = (time.monotonic() + _FAILURE_S, failure)
+            raise

@@ -1,0 +1,62 @@
+"""Parts of a video for a browser, made in a process: copied where that is right, encoded again otherwise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from av.error import FFmpegError
+
+from vmr.data.decoding.video import VideoReader, with_video
+from vmr.retrieval.service.media.copying import CannotCopyError, Part, copy_part
+from vmr.retrieval.service.media.encoding import GOOD, QUICK, encode_part
+from vmr.retrieval.service.media.probing import opened, probe_of
+from vmr.retrieval.service.media.sources import Source, named
+from vmr.retrieval.service.processes import Pictures
+
+COPY_SLACK_S = 0.1
+"""How far the ends of a clip that is cut without encoding may be from those that were asked for, in seconds."""
+
+_COPIED_CODECS = {"h264", "vp9", "av1"}
+_COPIED_PIXELS = {"yuv420p", "yuvj420p"}
+_COPIED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}
+
+
+def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
+    """Make a part of a video as an mp4 file.
+
+    Args:
+        request: "source"; "span", in seconds of the video; "is_clip", whether it is a file to keep, with exact ends;
+            "has_clock", whether the times of the file are those of the video, and no picture is damaged; "max_bytes".
+
+    Returns:
+        "is_copied"; "start_s" and "until_s", see `Part`; and the bytes of the file.
+
+    Raises:
+        VideoError: the video cannot be read, or the part would be too large.
+    """
+    span, is_clip, has_clock = tuple(request["span"]), request["is_clip"], request["has_clock"]
+    with named(Source.from_json(request["source"])) as path:
+        with opened(path) as file:
+            probe = probe_of(file)
+            is_copied = has_clock and not probe.is_mirrored and probe.codec in _COPIED_CODECS
+            is_copied &= probe.pixels in _COPIED_PIXELS and probe.container in _COPIED_CONTAINERS
+            if is_copied:
+                try:
+                    slack_s = COPY_SLACK_S if is_clip else None
+                    part = copy_part(file, probe.first_s, span, request["max_bytes"], slack_s)
+                    return _answer(part, is_copied=True)
+                except (CannotCopyError, FFmpegError, ValueError):  # the latter from PyAV, for a codec without a muxer
+                    pass
+        first_s = probe.first_s if probe.container != "avi" else 0.0  # FFmpeg makes up the times of an AVI
+        effort = GOOD if is_clip else QUICK
+
+        def encoded(video: VideoReader) -> Part:
+            return encode_part(video, first_s if has_clock else None, span, probe.aspect, effort, request["max_bytes"])
+
+        return _answer(with_video(path, "pyav", encoded), is_copied=False)
+
+
+def _answer(part: Part, is_copied: bool) -> tuple[dict[str, Any], Pictures]:
+    values = {"is_copied": is_copied, "start_s": part.start_s, "until_s": part.until_s}
+    return values, [np.frombuffer(part.mp4, np.uint8)]

@@ -1,0 +1,205 @@
+// The player: a dialog that plays a video from a moment, with a strip of the whole video to seek by.
+const STEP_S = 5, EDGE_S = 0.05;
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** A time as people write it, such as 0:07 or 1:02:30; as on the server. */
+export function clock(seconds) {
+  const whole = Math.floor(seconds), pad = (number) => String(number).padStart(2, "0");
+  const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
+  return hours ? `${hours}:${pad(minutes)}:${pad(whole % 60)}` : `${minutes}:${pad(whole % 60)}`;
+}
+
+const numbersOf = (element) => Object.fromEntries(Object.entries(element.dataset).map(([name, value]) => [name, Number(value)]));
+
+/** Make the player. `part` fetches a part of the page, `go` goes to an address. */
+export function openPlayer({ part, go }) {
+  const dialog = document.querySelector("#player");
+  let shown = null, opener = null, pushed = false;
+  const find = (selector) => dialog.querySelector(selector);
+  const watchOf = (address) => ["watch", "at", "moment"].map((name) => address.searchParams.get(name) ?? "").join(" ").trim();
+
+  /** Open what an address names, or close. */
+  async function show(address) {
+    const wanted = watchOf(address);
+    if (wanted === shown && dialog.matches(":modal")) return;
+    if (!wanted) return hide();
+    const isNew = !dialog.matches(":modal");
+    const isDrawn = shown === null && find(".player"); // the server drew it with the page
+    shown = wanted;
+    if (isNew) {
+      opener = document.activeElement;
+      pushed = !isDrawn;
+      if (dialog.open) dialog.close();
+      dialog.showModal();
+    }
+    if (!isDrawn) {
+      stop();
+      dialog.setAttribute("aria-busy", "true");
+      try {
+        const { nodes } = await part(address, "player");
+        if (shown !== wanted) return;
+        dialog.replaceChildren(...nodes.childNodes);
+      } catch (error) {
+        if (shown !== wanted) return;
+        fail(error.message);
+      }
+      dialog.removeAttribute("aria-busy");
+    }
+    dialog.setAttribute("aria-labelledby", "player-title");
+    start();
+  }
+
+  function fail(message) {
+    const trouble = document.querySelector("#trouble").content.cloneNode(true), again = trouble.querySelector(".again");
+    trouble.querySelector("h2").textContent = "This moment cannot be opened";
+    trouble.querySelector("h2").id = "player-title";
+    trouble.querySelector("p").textContent = message;
+    again.textContent = "Close";
+    again.addEventListener("click", leave);
+    dialog.replaceChildren(trouble);
+    again.focus();
+  }
+
+  function stop() {
+    const video = find("video");
+    video?.pause();
+    video?.removeAttribute("src");
+    video?.load(); // ends the download
+  }
+
+  function hide() {
+    if (!dialog.open) return;
+    stop();
+    dialog.close();
+    dialog.replaceChildren();
+    shown = null;
+    (opener?.isConnected ? opener : document.querySelector("#q")).focus();
+  }
+
+  /** Close, and take the moment out of the address. */
+  function leave() {
+    if (!dialog.matches(":modal")) return;
+    if (pushed) return history.back();
+    const address = new URL(location.href);
+    ["watch", "at", "moment"].forEach((name) => address.searchParams.delete(name));
+    go(address.href, { replace: true });
+  }
+
+  const cards = () => [...document.querySelectorAll("#results .open")];
+  const placeOf = () => cards().findIndex((card) => watchOf(new URL(card.href)) === shown);
+  function neighbour(step) {
+    const place = placeOf(), card = place < 0 ? null : cards()[place + step];
+    if (!card) return;
+    opener = card;
+    go(card.href, { replace: true });
+  }
+
+  /** Bring what was just put into the dialog to life. */
+  function start() {
+    const article = find(".player"), video = find("video"), strip = find(".strip");
+    if (!strip) return;
+    let about = numbersOf(article);
+    const place = placeOf();
+    [[".previous", -1], [".next", 1]].forEach(([selector, step]) => {
+      find(selector).disabled = place < 0 || !cards()[place + step];
+      find(selector).addEventListener("click", () => neighbour(step));
+    });
+    let at = about.start;
+
+    function draw() {
+      find(".head").setAttribute("x", Math.min((1000 * at) / about.duration, 997));
+      strip.setAttribute("aria-valuenow", at.toFixed(1));
+      strip.setAttribute("aria-valuetext", `${clock(at)} of ${clock(about.duration)}`);
+      for (const line of dialog.querySelectorAll(".lines button")) {
+        line.setAttribute("aria-current", Number(line.dataset.start) <= at && at < Number(line.dataset.end));
+      }
+    }
+    /** Play from a time of the video. Of a long video that is made playable, only a part may be there: fetch another. */
+    async function seek(seconds) {
+      at = Math.max(0, Math.min(seconds, about.duration));
+      draw();
+      if (!video) return;
+      const time = at + about.offset;
+      if (time > -EDGE_S && !(at >= about.until)) {
+        video.currentTime = Math.max(0, time);
+        return;
+      }
+      const address = new URL(location.href), was = shown;
+      address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
+      const answer = await part(address, "player").catch(() => null);
+      const other = answer?.nodes.querySelector("video");
+      if (!other || shown !== was) return;
+      const isPlaying = !video.paused || video.ended;
+      about = numbersOf(answer.nodes.querySelector(".player"));
+      video.replaceChildren(...other.childNodes);
+      video.src = other.getAttribute("src");
+      if (isPlaying) video.play().catch(() => {});
+    }
+
+    if (video) {
+      video.addEventListener("timeupdate", () => {
+        if (video.seeking || video.readyState < 1) return;
+        at = video.currentTime - about.offset;
+        draw();
+      });
+      video.addEventListener("loadedmetadata", () => seek(at));
+      video.addEventListener("ended", () => "until" in about && seek(about.until));
+      video.addEventListener("error", () => (find("#unplayable").hidden = false));
+      if (video.readyState >= 1) seek(at);
+      if (video.error) find("#unplayable").hidden = false;
+      if (!still.matches) video.play().catch(() => {}); // a browser may want a click first
+    }
+    for (const line of dialog.querySelectorAll(".lines button")) line.addEventListener("click", () => seek(Number(line.dataset.start)));
+
+    const tip = find(".tip"), timeAt = (event) => {
+      const box = strip.getBoundingClientRect();
+      return about.duration * Math.max(0, Math.min((event.clientX - box.left) / box.width, 1));
+    };
+    strip.addEventListener("pointermove", (event) => {
+      tip.hidden = false;
+      tip.textContent = clock(timeAt(event));
+      tip.style.left = `${(100 * timeAt(event)) / about.duration}%`;
+      if (event.buttons & 1) seek(timeAt(event));
+    });
+    strip.addEventListener("pointerleave", () => (tip.hidden = true));
+    strip.addEventListener("pointerdown", (event) => {
+      strip.setPointerCapture(event.pointerId);
+      seek(timeAt(event));
+    });
+    strip.addEventListener("keydown", (event) => {
+      const step = about.duration / 10;
+      const to = { ArrowLeft: at - STEP_S, ArrowRight: at + STEP_S, ArrowDown: at - STEP_S, ArrowUp: at + STEP_S,
+        PageDown: at - step, PageUp: at + step, Home: 0, End: about.duration }[event.key];
+      if (to === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      seek(to);
+    });
+    draw();
+    strip.focus({ preventScroll: true, focusVisible: false });
+  }
+
+  dialog.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const { key, target } = event, video = find("video");
+    if (key === "[" || key === "]") neighbour(key === "]" ? 1 : -1);
+    else if (key === "?") document.querySelector("#keys").showModal();
+    else if (key === " " && video && !target.closest("button, a, input")) {
+      event.preventDefault();
+      if (video.paused) video.play().catch(() => {});
+      else video.pause();
+    }
+  }, true);
+  dialog.addEventListener("cancel", (event) => {
+    event.preventDefault();
+    leave();
+  });
+  dialog.addEventListener("click", (event) => event.target === dialog && leave()); // beside the player
+
+  return {
+    show,
+    close: leave,
+    get isOpen() {
+      return dialog.matches(":modal");
+    },
+  };
+}

@@ -1,0 +1,170 @@
+"""What the API says about videos: lists, page by page, and what is known of one of them."""
+
+import json
+import os
+from datetime import datetime, timezone
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vmr.progress import printable
+from vmr.retrieval.searching.filters import parsed
+from vmr.retrieval.service.cursors import ListCursor
+from vmr.retrieval.service.errors import NotFound
+from vmr.retrieval.service.schemas import (
+    API,
+    LARGEST_ID,
+    CurvePoint,
+    FailedList,
+    FailedVideo,
+    FailuresRequest,
+    VideoDetails,
+    VideoList,
+    VideoRemark,
+    VideosRequest,
+    VideoSummary,
+    VideoText,
+)
+from vmr.retrieval.service.service import Service
+from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.storage.records import IndexedFile, Video, VideoOrder
+from vmr.retrieval.storage.snapshot import Snapshot
+
+_OF_A_PAGE = {"k", "cursor"}
+_MAX_DEPTH = 20  # of metadata
+_KEYS: dict[VideoOrder, type] = {"path": str, "duration": float, "date": int, "added": int}
+
+
+async def list_videos(service: Service, request: VideosRequest) -> VideoList:
+    """List the videos of the index.
+
+    Args:
+        service: what serves it.
+        request: which videos, and in which order.
+
+    Raises:
+        VmrError: the condition or the cursor is none.
+    """
+    fields, where = request.model_dump(exclude=_OF_A_PAGE), parsed(request.where)
+    after = None
+    if request.cursor is not None:
+        after = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
+
+    def read(snapshot: Snapshot) -> VideoList:
+        videos = snapshot.some_videos(
+            request.k + 1, request.sort, is_descending=request.order == "descending", where=where, after=after
+        )
+        page = videos[: request.k]
+        last = ListCursor((_key(page[-1], request.sort), page[-1].id)) if len(videos) > len(page) else None
+        return VideoList(
+            videos=[VideoSummary(**_summary(video)) for video in page],
+            total=snapshot.count_videos(where),
+            next_cursor=None if last is None else last.text(fields),
+        )
+
+    return await service.index.read(read)
+
+
+async def list_failures(service: Service, request: FailuresRequest) -> FailedList:
+    """List the files that could not be read.
+
+    Args:
+        service: what serves the index.
+        request: which page.
+
+    Raises:
+        VmrError: the cursor is none.
+    """
+    fields = {"failures": True}
+    after = ("", "") if request.cursor is None else ListCursor.read(request.cursor, fields, str, str).key
+    failures = await service.index.read(lambda snapshot: snapshot.failures())
+    keys = [(path_to_text(each.root), path_to_text(each.path)) for each in failures]
+    following = [number for number, key in enumerate(keys) if key > after]
+    page = following[: request.k]
+    return FailedList(
+        failures=[FailedVideo(**_names(failures[number]), reason=failures[number].reason) for number in page],
+        total=len(failures),
+        next_cursor=ListCursor(keys[page[-1]]).text(fields) if len(following) > len(page) else None,
+    )
+
+
+async def video_details(
+    service: Service, video_id: int, query: str | int | NDArray[np.float32] | None = None
+) -> VideoDetails:
+    """Say what is known of a video.
+
+    Args:
+        service: what serves the index.
+        video_id: number of the video.
+        query: what its curve is about, as for `VideoIndex.search`; None for no curve.
+
+    Raises:
+        NotFound: the index holds no such video.
+        VmrError: the query is none.
+    """
+
+    def read(snapshot: Snapshot) -> tuple[dict[str, Any], bool]:
+        video = snapshot.video(video_id) if 0 <= video_id <= LARGEST_ID else None
+        if video is None:
+            raise NotFound(
+                f"the index holds no video {str(video_id)[:60]}: it was removed or has changed; search again"
+            )
+        _, is_there = snapshot.vectors(service.index.space.id, np.array([video.first_window]))
+        texts = [
+            VideoText(start_s=t.start_s, end_s=t.end_s, kind=t.kind, text=t.text) for t in snapshot.texts(video_id)
+        ]
+        return _summary(video) | {"texts": texts, "remarks": _remarks(video)}, bool(is_there[0])
+
+    known, has_vectors = await service.index.read(read)
+    curve = None
+    if query is not None and has_vectors:
+        rows = await service.index.score_curve(video_id, query, with_match=True)
+        curve = [CurvePoint(*row[:3], None if np.isnan(row[3]) else row[3]) for row in rows.tolist()]
+    return VideoDetails(**known, curve=curve, failure=None, playback=None)
+
+
+def _remarks(video: Video) -> list[VideoRemark]:
+    return [VideoRemark(kind=remark.kind, text=printable(remark.text)) for remark in video.remarks]
+
+
+def _names(file: IndexedFile) -> dict[str, str]:
+    return {"path": printable(file.path), "name": printable(PurePosixPath(file.path).name)}
+
+
+def _summary(video: Video) -> dict[str, Any]:
+    modified = datetime.fromtimestamp(video.state.mtime_ns / 1e9, timezone.utc)
+    return {
+        **_names(video),
+        "video_id": video.id,
+        "duration_s": video.duration_s,
+        "width": video.width or None,
+        "height": video.height or None,
+        "size": video.state.size,
+        "modified": modified.isoformat(timespec="seconds"),
+        "num_moments": video.num_windows,
+        "missing": not os.path.exists(video.file),  # noqa: PTH110, in Python 3.11 Path.exists may raise
+        "metadata": _valid(video.metadata),
+        "thumbnail_url": f"{API}/moments/{video.first_window + video.num_windows // 2}/thumbnail.jpg",
+        "media_url": f"{API}/videos/{video.id}/media",
+        "video_url": f"{API}/videos/{video.id}",
+    }
+
+
+def _key(video: Video, by: VideoOrder) -> str | float | int:
+    """What a video is ordered by."""
+    if by == "path":
+        return f"{path_to_text(video.root).rstrip('/')}/{path_to_text(video.path)}"
+    return {"duration": video.duration_s, "date": video.state.mtime_ns, "added": video.id}[by]
+
+
+def _valid(value: Any, depth: int = 0) -> Any:
+    """Metadata as any client can read it: a JSON text may name characters that do not exist, and nest without end."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if depth == _MAX_DEPTH and isinstance(value, dict | list):
+        return _valid(json.dumps(value))
+    if isinstance(value, dict):
+        return {_valid(key): _valid(each, depth + 1) for key, each in value.items()}
+    return [_valid(each, depth + 1) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,153 @@
+"""Videos in a real browser: at every time it shows the picture that `VideoReader` gives for that time."""
+
+import base64
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import vmr
+from tests.films import write_film
+from tests.services import serving
+from tests.video_matrix import PATCHES, RECIPES, X264, Recipe, number_of, write_video
+from vmr.data.decoding.sampling import shown_at
+from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.storage.records import Video
+
+DRAW = """async ([url, time]) => {
+  const video = document.createElement('video');
+  const failed = new Promise((_, no) => video.onerror = () => no(new Error(video.error.message)));
+  const event = name => Promise.race([new Promise(yes => video.addEventListener(name, yes, {once: true})), failed]);
+  video.muted = true;
+  video.src = url;
+  await event('loadeddata');
+  if (Math.abs(video.currentTime - time) > 0.001) { video.currentTime = time; await event('seeked'); }
+  const canvas = document.createElement('canvas');
+  [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
+  canvas.getContext('2d').drawImage(video, 0, 0);
+  const at = video.currentTime;
+  video.removeAttribute('src');
+  video.load();
+  return [canvas.toDataURL('image/png'), at];
+}"""
+
+KINDS = {  # file -> how it is played
+    "h264_gop12.mp4": "file",
+    "h264_open_gop.mp4": "file",
+    "edit_list.mp4": "file",
+    "rotated_90.mp4": "file",
+    "vp9.webm": "file",
+    "sound.mp4": "file",
+    "mirrored.mp4": "transcoded",
+    "h264_fragmented.mp4": "remuxed",
+    "h264_ts.ts": "remuxed",
+    "h264_mkv_no_index.mkv": "remuxed",
+    "h264_cover.mp4": "remuxed",
+    "late.mp4": "remuxed",
+    "two_streams.mp4": "remuxed",
+    "ac3.mp4": "remuxed",
+    "long.mkv": "remuxed",
+    "hevc.mp4": "transcoded",
+    "mpeg2_ts.ts": "transcoded",
+    "mpeg4_avi_bframes.avi": "transcoded",
+    "h264_vfr.mp4": "file",
+    "wmv2.wmv": "transcoded",
+    "gif.gif": "transcoded",
+    "ts_begins_late.ts": "transcoded",
+    "long.avi": "transcoded",
+}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory) -> Path:
+    folder, made = tmp_path_factory.mktemp("videos"), tmp_path_factory.mktemp("sources")
+    write_film(folder / "sound.mp4", sound="aac")
+    write_film(folder / "late.mp4", sound="aac", delay_s=1.5)
+    write_film(folder / "two_streams.mp4", others=1)
+    write_film(folder / "ac3.mp4", sound="ac3")
+    write_film(folder / "long.mkv", num_frames=1000, fps=10, sound="aac", gop=37)
+    write_film(folder / "long.avi", num_frames=1000, fps=10, codec="mpeg4", options={})
+    for name in KINDS:
+        stem = Path(name).stem
+        if stem in RECIPES:
+            write_video(folder / name, RECIPES[stem])
+    for stem, source in (
+        ("edit_list", RECIPES["h264_open_gop"]),
+        ("ts_begins_late", RECIPES["h264_ts"]),
+        ("rotated_90", Recipe(options=X264, stored=np.rot90)),
+        ("mirrored", Recipe(options=X264, stored=np.fliplr)),
+    ):
+        suffix = ".ts" if stem.startswith("ts") else ".mp4"
+        PATCHES[stem][1](write_video(made / (stem + suffix), source), folder / (stem + suffix))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def index(videos: Path, tmp_path_factory, offline) -> Path:
+    folder = tmp_path_factory.mktemp("served") / "index"
+    vmr.build_index(videos, folder, offline, window_s=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def indexed(index: Path) -> dict[str, Video]:
+    with closing(IndexReader(index)) as reader, reader.snapshot() as snapshot:
+        return {video.path: video for video in snapshot.videos()}
+
+
+@pytest.fixture(scope="module")
+def address(index: Path) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VMR_CACHE", str(index.parent / "cache"))
+        with serving(index) as address:
+            yield address
+
+
+@pytest.fixture(scope="module")
+def page(address: str):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.route(f"{address}/a-page", lambda route: route.fulfill(body="<p>a page", content_type="text/html"))
+        page.goto(f"{address}/a-page")
+        yield page
+        browser.close()
+
+
+def shown(page, url: str, time_s: float) -> tuple[int, float]:
+    """The number of the picture that the browser shows at a time, and its current time."""
+    data, at_s = page.evaluate(DRAW, [url, time_s])
+    picture = Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))).convert("RGB")
+    return number_of(np.asarray(picture).transpose(2, 0, 1)), at_s
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_browser_shows_what_was_indexed(page, address, videos, indexed, name):
+    video = indexed[name]
+    with vmr.VideoReader(videos / name) as reader:
+        ends_s = [*reader.timestamps_s[1:], reader.duration_s]
+        middles_s = (reader.timestamps_s + ends_s) / 2
+        wanted = [0, 1, len(middles_s) // 3, (len(middles_s) * 3) // 4, len(middles_s) - 1]
+        times_s = middles_s[wanted]
+        numbers = [number_of(frame) for frame in reader.frames_at(shown_at(reader.timestamps_s, times_s).tolist())]
+    assert -1 not in numbers
+    for number, time_s in zip(numbers, times_s.tolist(), strict=True):
+        answer = httpx.get(f"{address}/api/v1/videos/{video.id}/playback", params={"at_s": time_s}, timeout=60)
+        assert answer.status_code == 200, answer.text
+        playback = answer.json()
+        assert playback["kind"] == KINDS[name]
+        assert playback["until_s"] is None or playback["until_s"] > time_s
+        current_s = time_s + playback["offset_s"]
+        got, at_s = shown(page, address + playback["url"], current_s)
+        assert at_s == pytest.approx(current_s, abs=0.001)
+        assert got == number, (time_s, playback)
