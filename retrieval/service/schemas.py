@@ -151,7 +151,7 @@ class VideosRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    where: Where | None = Field(None, description=WHERE.replace("search", "list"))
+    where: Where | None = Field(None, description=WHERE.replace("to search", "to list"))
     sort: VideoOrder = Field("path", description="`date` is that of the file's last change; `added` to the index")
     order: Literal["ascending", "descending"] = "ascending"
     k: Page = Field(20, description="how many videos a page has at most")
