@@ -1,6 +1,7 @@
 """Reading a form with files within limits, while it comes in."""
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from vmr.files import path_of_open
 _MAX_FIELDS = 32
 _FIELD_BYTES = 16 * 1024
 _NAME_CHARS = 80
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else each form that is not valid fills the log
 
 
 @dataclass(frozen=True)
