@@ -98,8 +98,8 @@ ALLOWED = {
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.lanes retrieval.service.media "
-    "retrieval.service.options retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
-    "retrieval.storage retrieval.vectors",
+    "retrieval.service.options retrieval.service.pages retrieval.service.processes retrieval.service.routes "
+    "retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
