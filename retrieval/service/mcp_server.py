@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -58,7 +59,10 @@ class SearchVideos(SearchRequest):
 
 
 class GetMoment(BaseModel):
-    """Look at a moment: its picture, its file with start and end in seconds, the texts in it, and its video."""
+    """Look at a moment: its picture, its file, the texts in it, and what is known of its video.
+
+    `start_s` and `end_s` are those of the window that fits best; the moment of a hit may reach further.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -160,7 +164,8 @@ def serve_mcp(options: ServiceOptions) -> None:
     Raises:
         VmrError: the index cannot be served.
     """
-    with _standard_output() as wire, contextlib.suppress(KeyboardInterrupt):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread waits for the next line, and Ctrl-C would wait for it
+    with _standard_output() as wire:
         asyncio.run(_serve(create_app(options), wire))
 
 
