@@ -130,14 +130,21 @@ def summary(answered: list[Answered], seconds: float) -> dict[str, float]:
     return {"per_s": len(times) / seconds, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "longest_ms": longest}
 
 
+def cpu_s(pid: int) -> float:
+    """Give the seconds of CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def measure(
-    kind: str, address: str, served: Served, seconds: float, options: argparse.Namespace, console: Console
+    kind: str, address: str, pid: int, served: Served, seconds: float, options: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
     """Let clients search while others play and write.
 
     Args:
         kind: "query" or "like".
         address: of the service.
+        pid: its process.
         served: its index.
         seconds: how long.
         options: of the command line.
@@ -152,7 +159,7 @@ def measure(
     values: Iterator[str | int] = iter(np.random.default_rng(os.getpid()).integers(1, last, 10**7).tolist())
     if kind == "query":
         values = itertools.chain.from_iterable(itertools.repeat(s, options.repeated) for s in sentences(os.getpid()))
-    until_s = time.monotonic() + seconds
+    until_s, before_s = time.monotonic() + seconds, cpu_s(pid)
     waiting = [
         in_process(search, address, kind, values, options.clients, until_s),
         in_process(play, address, files, until_s, RANGE_BYTES),
@@ -163,6 +170,8 @@ def measure(
         "kind": kind,
         "seconds": seconds,
         **summary(answered, seconds),
+        "cpu_ms": 1000 * (cpu_s(pid) - before_s) / max(1, len(answered)),
+        "cpus": (cpu_s(pid) - before_s) / seconds,
         "errors": errors + play_errors + write_errors,
         "played_mb_per_s": sum(size for *_, size in played) / seconds / 1e6,
         "play_p99_ms": summary(played, seconds)["p99_ms"],
@@ -172,7 +181,8 @@ def measure(
     console.print(
         f"{kind:5}  {found['per_s']:6.1f} searches/s (target {TARGETS[kind]:g})  p50 {found['p50_ms']:.0f} ms  "
         f"p95 {found['p95_ms']:.0f}  p99 {found['p99_ms']:.0f} (target {TARGET_P99_MS:g})  "
-        f"longest {found['longest_ms']:.0f}"
+        f"longest {found['longest_ms']:.0f}; {found['cpu_ms']:.2f} ms of CPU time of the service each, "
+        f"{found['cpus']:.2f} cores"
     )
     console.print(
         f"       {found['commits']} commits, seen after at most {found['stale_s']:.3f} s (target {TARGET_STALE_S:g})  "
@@ -200,9 +210,9 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
             parts = []
             left_s = options.seconds
             while left_s > 0:  # in parts, so that there are numbers before the end
-                parts.append(measure("query", address, served, min(left_s, options.part), options, console))
+                parts.append(measure("query", address, pid, served, min(left_s, options.part), options, console))
                 left_s -= options.part
-            parts.append(measure("like", address, served, options.seconds * LIKE_SHARE, options, console))
+            parts.append(measure("like", address, pid, served, options.seconds * LIKE_SHARE, options, console))
             memory.stop()
     growth = memory.growth()
     sizes = [rss / 2**20 for _, rss in memory.samples]

@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import problem, shown
+from vmr.retrieval.service.media.cache import StorageError
+from vmr.retrieval.service.media.sources import ChangedError, GoneError
 from vmr.retrieval.service.processes import BusyError, TimeLimitError
 from vmr.retrieval.service.schemas import Problem
 
@@ -26,8 +28,11 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 STATUSES: dict[type[VmrError], int] = {
     BusyError: 503,
+    ChangedError: 409,
+    GoneError: 410,
     IndexFileError: 503,
     NotFound: 404,
+    StorageError: 507,
     TimeLimitError: 504,
 }
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""

@@ -87,6 +87,7 @@ ALLOWED = {
     "retrieval.service.pages": "retrieval.service retrieval.storage",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
+    "retrieval.service.lanes": "models.catalogue models.encoder retrieval.service.processes retrieval.storage",
     "retrieval.service.uploads": "data.decoding data.decoding.ffmpeg data.discovery retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
@@ -96,8 +97,8 @@ ALLOWED = {
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
-    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.options "
-    "retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.lanes retrieval.service.media "
+    "retrieval.service.options retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
     "retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
