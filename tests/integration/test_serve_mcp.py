@@ -201,14 +201,14 @@ def test_a_signal_ends_it_at_once(process: "subprocess.Popen[bytes]", stop: sign
 
 def test_what_libraries_print_does_not_reach_the_assistant():
     program = (
-        "import os; from vmr.retrieval.service.mcp_server import _standard_output\n"
-        "with _standard_output() as wire:\n"
-        "    print('noise', flush=True); os.system('echo more noise'); os.write(1, b'still more')\n"
-        "    wire.write('a message')"
+        "import os; from vmr.retrieval.service.assistant.server import prints_kept_apart\n"
+        "with prints_kept_apart():\n"
+        "    print('noise'); os.system('echo more noise'); os.write(1, b'still more\\n')\n"
+        "print('a message')"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "a message"
-    assert done.stderr.split() == ["noise", "more", "noise", "still", "more"]
+    assert done.stdout == "a message\n"
+    assert sorted(done.stderr.splitlines()) == ["more noise", "noise", "still more"]
 
 
 def test_an_index_that_cannot_be_served_is_one_line(tmp_path: Path):
