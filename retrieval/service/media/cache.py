@@ -87,13 +87,14 @@ class Cache:
             self._added_bytes += len(content)
             if self._added_bytes > self._max_bytes * (1 - _FULL_SHARE) / 2:  # others may add as much meanwhile
                 self._added_bytes = 0
-                self._remove_oldest()
+                self._remove_oldest(self._path(key))
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
         return self._folder / name[:2] / name[2:]
 
-    def _remove_oldest(self) -> None:
+    def _remove_oldest(self, new: Path) -> None:
+        """Remove files until there is room, but not the one that was just written."""
         found = []
         for folder in self._folder.glob("??"):
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -104,6 +105,8 @@ class Cache:
         total, now = sum(size for _, size, _, _ in found), time.time()
         is_full = total > self._max_bytes * (1 + _FULL_SHARE) / 2
         for used_s, size, path, is_unfinished in sorted(found):
+            if path == str(new):
+                continue
             stale = is_unfinished and now - used_s > _STALE_S
             if stale or (is_full and not is_unfinished and total > self._max_bytes * _FULL_SHARE):
                 with contextlib.suppress(OSError):

@@ -39,7 +39,7 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
     with named(Source.from_json(request["source"])) as path:
         with opened(path) as file:
             probe = probe_of(file)
-            is_copied = has_clock and not probe.is_mirrored and probe.codec in _COPIED_CODECS
+            is_copied = has_clock and probe.is_cut_clean and not probe.is_mirrored and probe.codec in _COPIED_CODECS
             is_copied &= probe.pixels in _COPIED_PIXELS and probe.container in _COPIED_CONTAINERS
             if is_copied:
                 try:
