@@ -40,6 +40,8 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 def test_the_index_is_described(client):
     client.headers["authorization"] = f"Bearer {TOKEN}"
+    found = client.get("/api/v1/search?q=a%20man").raise_for_status().json()["hits"][0]
+    assert client.get(f"/api/v1/moments/{found['moment_id']}/thumbnail.jpg").status_code == 200
     facts = client.get("/api/v1/index").raise_for_status().json()
     assert facts["encoder"] == "videomamba-nano-shapes" and facts["embed_dim"] == 128
     assert facts["num_videos"] == 1 and facts["num_moments"] >= 1 and facts["window_s"] == 4
@@ -48,6 +50,10 @@ def test_the_index_is_described(client):
     lines = dict(line.rsplit(" ", 1) for line in numbers.text.splitlines() if not line.startswith("#"))
     assert float(lines["vmr_index_moments"]) == facts["num_moments"]
     assert float(lines["vmr_index_commit"]) == facts["commit"] >= 1
+    assert float(lines['vmr_index_questions_total{thread="search"}']) >= 2  # one of them to warm up
+    assert float(lines['vmr_index_batches_total{thread="search"}']) >= 2
+    assert float(lines["vmr_cache_bytes"]) > 1000
+    assert 'route="/moments/{moment_id}/thumbnail.jpg"' in numbers.text
     assert float(lines['vmr_requests_total{method="GET",route="/index",status="200"}']) >= 1
     assert float(lines['vmr_request_seconds_count{method="GET",route="/index"}']) >= 1
 

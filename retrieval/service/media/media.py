@@ -84,6 +84,10 @@ class Media:
         """End the processes that convert."""
         self._converting.close()
 
+    async def cache_bytes(self) -> int:
+        """Return the size of what was made and is kept."""
+        return await run_in_threadpool(self._cache.num_bytes)
+
     async def file(self, video: Video) -> Opened:
         """Open the file of a video.
 
