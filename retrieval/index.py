@@ -66,7 +66,7 @@ class VideoIndex:
         encoder: as for `vmr.open_index`.
         space: as for `vmr.open_index`.
         store: as for `vmr.open_index`.
-        load: loads a model, given its name or path.
+        load: loads a model, given its name or path; None for `load_model`.
         holds_rows: keep the rows in memory, for a process that answers many searches.
 
     Attributes:
@@ -83,18 +83,18 @@ class VideoIndex:
         *,
         space: str | None = None,
         store: VectorSearch | None = None,
-        load: Callable[[str | Path], Encoder] = load_model,
+        load: Callable[[str | Path], Encoder] | None = None,
         holds_rows: bool = False,
     ) -> None:
         self.folder = folder
-        self._reader, self._load = reader, load
+        self._reader, self._load = reader, load or load_model
         self._encoder: Encoder | None = None
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
-            encoder = None if own else load(encoder)
+            encoder = None if own else self._load(encoder)
         self.space = chosen_space(folder, spaces, encoder, space)
         self.searcher = Searcher(reader, self.space, lambda: self.encoder, store, holds_rows=holds_rows)
         if encoder is not None:

@@ -145,30 +145,26 @@ def whole_rows(spans: Spans) -> Mask:
 
 def _moments(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
     """Yield moments, best first; without the rows of the whole video."""
-    values, base, last = scores.tolist(), _quantile(scores), len(scores) - 1
+    base, last = _quantile(scores), len(scores) - 1
     is_free = np.ones(len(scores), bool)
 
     def extent(best: int) -> Span:
         likeness = np.einsum("nd,d->n", vectors, vectors[best])  # no threads, which take longer to start
         likeness *= windows.inverse_lengths * windows.inverse_lengths[best]
-        looks, score = _Scale(_quantile(likeness), 1.0), _Scale(base, values[best])
-
-        def share(place: int) -> float:
-            return (score.share(values[place]) + looks.share(float(likeness[place]))) / 2
-
-        start_s, first = _reach(*windows.edges, best, share, is_free)
-        minus_end_s, left = _reach(*windows.mirrored, last - best, lambda place: share(last - place), is_free[::-1])
-        starts, ends = windows.starts, windows.ends
-        if first == best and left == last - best:
+        shares = _Shares(scores, likeness, base, best)
+        start_s, first = _reach(*windows.edges, best, shares.of, is_free)
+        # To the right it is the same in a mirror.
+        minus_end_s, left = _reach(*windows.mirrored, last - best, lambda place: shares.of(last - place), is_free[::-1])
+        if first + left == last:  # it is one window
             lowest, highest = windows.edges[0][best], windows.edges[1][best]
         else:
             merged = slice(first, last + 1 - left)
-            lowest, highest = starts[merged].min(), ends[merged].max()
+            lowest, highest = windows.starts[merged].min(), windows.ends[merged].max()
             is_free[merged] = False
-        is_free[(starts < highest) & (ends > lowest)] = False
+        is_free[(windows.starts < highest) & (windows.ends > lowest)] = False
         return start_s, -minus_end_s
 
-    for best in np.argsort(-scores, kind="stable").tolist():
+    for best in (-scores).argsort(kind="stable").tolist():
         if is_free[best]:
             moment = Moment(int(windows.places[best]), partial(extent, best))
             yield moment
@@ -176,17 +172,37 @@ def _moments(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Mom
             _ = moment.extent  # which windows are free depends on it
 
 
-class _Scale:
-    """Shares of values that lie between a base, 0, and a peak, 1; the base is at least a little below the peak."""
+class _Shares:
+    """How far windows belong to the moment of a window.
 
-    def __init__(self, base: float, peak: float) -> None:
-        self._base, self._peak = min(base, peak - LEAST_RISE * abs(peak)), peak
+    Args:
+        scores: of the windows, (n,).
+        likeness: cosines of the windows and the best one, (n,).
+        base: of the scores.
+        best: the place of the best window.
+    """
 
-    def share(self, value: float) -> float:
-        """Where a value lies."""
-        if self._base < self._peak:
-            return (value - self._base) / (self._peak - self._base)
-        return float(value >= self._peak)
+    def __init__(self, scores: Scores, likeness: Scores, base: float, best: int) -> None:
+        self._scores, self._likeness = scores, likeness
+        peak = float(scores[best])
+        self._ranges = (_range(base, peak), _range(_quantile(likeness), 1.0))
+
+    def of(self, place: int) -> float:
+        """The share of a window."""
+        (base, peak), (like_base, like_peak) = self._ranges
+        return (
+            _share(float(self._scores[place]), base, peak) + _share(float(self._likeness[place]), like_base, like_peak)
+        ) / 2
+
+
+def _range(base: float, peak: float) -> tuple[float, float]:
+    """The values whose shares are 0 and 1: the base is at least a little below the peak."""
+    return min(base, peak - LEAST_RISE * abs(peak)), peak
+
+
+def _share(value: float, base: float, peak: float) -> float:
+    """Where a value lies between the base and the peak."""
+    return (value - base) / (peak - base) if base < peak else float(value >= peak)
 
 
 def _quantile(values: Scores) -> float:
