@@ -13,7 +13,7 @@ from vmr.retrieval.service.media.addresses import stamp_of
 from vmr.retrieval.service.media.captions import captions
 from vmr.retrieval.service.media.media import MAX_WIDTH, MIN_WIDTH, WIDTH
 from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, attachment, bytes_answer, file_answer
-from vmr.retrieval.service.schemas import PlaybackAnswer
+from vmr.retrieval.service.schemas import Playback
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.storage.records import Video, Window
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -66,10 +66,10 @@ async def media(video_id: Id, request: Request, service: Shared) -> Response:
 
 
 @router.get("/videos/{video_id}/playback")
-async def playback(video_id: Id, service: Shared, at_s: Seconds = 0.0) -> PlaybackAnswer:
+async def playback(video_id: Id, service: Shared, at_s: Seconds = 0.0) -> Playback:
     """Say what a browser is to play from a moment on. What must be made for it has been made when this answers."""
     with _readable():
-        return PlaybackAnswer(**asdict(await service.media.playback(await _video(service, video_id), at_s)))
+        return Playback(**asdict(await service.media.playback(await _video(service, video_id), at_s)))
 
 
 @router.head("/videos/{video_id}/playable.mp4", include_in_schema=False)
