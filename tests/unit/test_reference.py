@@ -30,10 +30,10 @@ def described():
     @app.post("/{number}/x", tags=["things"])
     def make(
         number: int,
+        needed: str,
         body: Whole,
         sort: Literal["up", "down"] = "up",
         k: Annotated[int | None, Query(ge=1, le=5, description="how many")] = 3,
-        needed: Annotated[str, Query()] = ...,  # type: ignore[assignment]
         since: Annotated[str, Header()] = "",
     ) -> list[Part]:
         """Make things.
@@ -52,9 +52,9 @@ def test_an_operation_has_a_row_for_each_parameter():
     assert operation.text.split("\n\n") == ["Make things.", "Twice."]
     assert operation.parameters == [
         Row("number", "integer", "part of the path"),
+        Row("needed", "string", "required"),
         Row("sort", "`up` or `down`", 'default `"up"`'),
         Row("k", "integer or null", "how many; at least 1, at most 5, default `3`"),
-        Row("needed", "string", "required"),
         Row("since", "string", 'header; default `""`'),
     ]
 
