@@ -60,6 +60,7 @@ class Seen:
     """What a search saw of an index, which may be another one when the next search begins.
 
     Attributes:
+        created: when the index was made: another index in its place has another time.
         commit: number of the last commit.
         next_moment_id: moments that were added later have no lower id. A later search with `before` set to it finds
             what was in the index at this time and still is.
@@ -68,6 +69,7 @@ class Seen:
         videos: those of the hits, by their numbers.
     """
 
+    created: str
     commit: int
     next_moment_id: int
     has_texts: bool
@@ -77,9 +79,8 @@ class Seen:
     @classmethod
     def of(cls, snapshot: "Snapshot") -> "Seen":
         """Say what can be seen in a snapshot, but no videos."""
-        return cls(
-            snapshot.meta("commit"), snapshot.meta("next_window"), snapshot.has_texts, tuple(snapshot.roots().values())
-        )
+        created, commit, next_id = (snapshot.meta(key) for key in ("created", "commit", "next_window"))
+        return cls(created, commit, next_id, snapshot.has_texts, tuple(snapshot.roots().values()))
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class SearchResult:
     took_ms: float = field(compare=False)
     nothing_close: bool | None
     remarks: tuple[str, ...] = ()
-    seen: Seen = field(default=Seen(0, 0, False, ()), compare=False, repr=False)
+    seen: Seen = field(default=Seen("", 0, 0, False, ()), compare=False, repr=False)
 
     @overload
     def __getitem__(self, place: int) -> Hit: ...

@@ -13,7 +13,7 @@ from vmr.errors import VmrError
 from vmr.progress import printable
 from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.service.cursors import SearchCursor
+from vmr.retrieval.service.cursors import SearchCursor, index_number
 from vmr.retrieval.service.media.addresses import media_url, thumbnail_url
 from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
@@ -47,7 +47,7 @@ async def answer(
     found = await search.found(service)
     hits = found.places[: min(request.k, depth - len(search.page.shown))]
     goes_on, shown = len(found.places) > len(hits), search.page.shown | {one.moment_id for one in hits}
-    following = SearchCursor(found.before, shown, search.page.vector)
+    following = SearchCursor(found.index, found.before, shown, search.page.vector)
     is_last = not goes_on or len(shown) >= depth
     remarks = [
         *found.remarks,
@@ -74,6 +74,7 @@ class _Found:
         query: in words.
         nothing_close: see SearchResponse.
         remarks: see SearchResponse.
+        index: see SearchCursor.
         before: see SearchCursor.
         commit: of the index.
     """
@@ -83,6 +84,7 @@ class _Found:
     query: str
     nothing_close: bool | None
     remarks: Sequence[str]
+    index: int
     before: int
     commit: int
 
@@ -109,7 +111,7 @@ class _Search:
     def of(cls, request: SearchRequest, vector: NDArray[np.float32] | None, depth: int) -> "_Search":
         """Check a request, see `answer`; at most `depth` hits may have been shown."""
         fields = request.model_dump(exclude=_OF_A_PAGE)
-        page = SearchCursor(LARGEST_ID, frozenset(), vector)
+        page = SearchCursor(0, LARGEST_ID, frozenset(), vector)
         if request.cursor is not None:
             page = SearchCursor.read(request.cursor, fields)
             if len(page.shown) >= depth:
@@ -127,7 +129,9 @@ class _Search:
         """Search pictures, and texts where there are some."""
         wanted = len(self.page.shown) + self.request.k + 1
         pictures, texts = await self._pictures(service, wanted), []
-        seen = pictures.seen
+        seen, index = pictures.seen, index_number(pictures.seen.created)
+        if self.request.cursor is not None and index != self.page.index:
+            raise VmrError("cursor is of an index that another has taken the place of: search again, without it")
         if self.words and seen.has_texts:
             texts = await service.index.read(lambda snapshot: self._texts(snapshot, wanted))
             if texts and wanted < CANDIDATES:
@@ -139,6 +143,7 @@ class _Search:
             query=_UPLOAD if self.page.vector is not None else pictures.query,
             nothing_close=False if texts else pictures.nothing_close,
             remarks=pictures.remarks,
+            index=index,
             before=min(self.page.before, seen.next_moment_id),
             commit=seen.commit,
         )
