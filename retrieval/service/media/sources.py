@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,7 @@ class Source:
     @property
     def stamp(self) -> str:
         """32 hex digits that differ from those of every other file, and of this one after a change."""
-        text = f"{self.root}\0{self.path}\0{self.size} {self.mtime_ns} {self.inode}"
-        return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+        return _stamp(self)
 
     def open(self) -> int:
         """Open the file for reading.
@@ -127,6 +127,12 @@ class Source:
                     return False
         root = os.path.realpath(self.root)
         return os.path.commonpath([root, place]) == root
+
+
+@lru_cache(10_000)  # every hit of a search needs it
+def _stamp(source: Source) -> str:
+    text = f"{source.root}\0{source.path}\0{source.size} {source.mtime_ns} {source.inode}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 
 
 @contextmanager
