@@ -235,7 +235,7 @@ class CurvePoint(NamedTuple):
     match: float | None
 
 
-class PlaybackAnswer(BaseModel):
+class Playback(BaseModel):
     """How a browser plays the video."""
 
     url: str = Field(description="path of the media")

@@ -250,6 +250,37 @@ def test_queries_have_a_length(attacker, length):
     assert attacker.ask("GET", f"/api/v1/search?q={'x' * length}").status == 422
 
 
+@pytest.mark.parametrize(
+    "path", [one.path for one in ALL if one.path.endswith(("/media", "/playable.mp4", "/clip.mp4"))]
+)
+def test_ranges_are_no_bombs(attacker, place, path):
+    """Many, overlapping, huge and malformed ranges: at most the file once, and nothing that takes long."""
+    target = re.sub(r"{\w+}", str(first_ids(attacker)[path.startswith("/api/v1/moments/")]), path)
+    whole = attacker.ask("GET", target)
+    assert whole.status == 200
+    many = ",".join(f"{start}-" for start in range(2000))
+    for ranges in (
+        many, ",".join(["0-"] * 3000), ",".join(f"{at}-{at}" for at in range(0, 4000, 2)), f"0-{10**30}", f"-{10**30}",
+        f"{10**30}-", "0-18446744073709551616", "5-1", "-0", "--1", "a-b", "", ",", "0-0,-1", "0x1-", "1e3-", "\x00",
+    ):  # fmt: skip
+        start = time.monotonic()
+        answer = attacker.ask("GET", target, {**BEARER, "Range": f"bytes={ranges}"[:15_000]})
+        assert answer.status in (200, 206, 400, 416)
+        assert len(answer.body) <= len(whole.body) and time.monotonic() - start < 30
+        assert answer.status != 206 or answer.body in whole.body
+    for unit in ("items=0-1", "bytes", "bytes=0-1;", "BYTES = 0-1", "bytes=0-1\xff"):
+        assert attacker.ask("GET", target, {**BEARER, "Range": unit}).status in (200, 206, 400, 416)
+    for stamp in ('"', 'W/"x"', "x" * 9000, "Thu, 99 Foo 2026", '""'):
+        answer = attacker.ask("GET", target, {**BEARER, "Range": "bytes=0-1", "If-Range": stamp})
+        assert answer.status == 200 and answer.body == whole.body
+
+
+def first_ids(attacker: Attacker) -> tuple[int, int]:
+    """The ids of a video and of one of its moments."""
+    hit = json.loads(attacker.ask("GET", "/api/v1/search?q=a").body)["hits"][0]
+    return hit["video_id"], hit["moment_id"]
+
+
 def test_slow_headers_are_not_waited_for(attacker, half_sent):
     """The times themselves are tested in test_connections.py; here, that the command has limits."""
     half_sent.settimeout(60)

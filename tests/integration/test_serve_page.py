@@ -303,7 +303,10 @@ def test_a_picture_that_is_dropped_is_searched_by(visit, footage, tmp_path):
     page.wait_for_selector(".card .strength")
     assert not page.locator("#drop").is_visible()
     assert page.locator(".card .name").first.inner_text() == "bigbuckbunny.mp4"
-    assert "<b>bunny.png" in page.locator("#status").inner_text() and "was not kept" in page.locator("#results").inner_text()
+    assert (
+        "<b>bunny.png" in page.locator("#status").inner_text()
+        and "was not kept" in page.locator("#results").inner_text()
+    )
     names = page.locator(".card .name").all_inner_texts()
     page.reload()  # the address holds the vector
     assert page.locator(".card .name").all_inner_texts() == names
@@ -425,7 +428,9 @@ def test_a_moment_is_previewed_without_sound(visit):
     card.hover()
     page.wait_for_function("() => document.querySelector('.card video')?.currentTime > 0")
     start, end = (float(part) for part in card.get_attribute("data-media").partition("#t=")[2].split(","))
-    state = card.locator("video").evaluate("video => [video.muted, video.currentTime, video.getAttribute('aria-hidden')]")
+    state = card.locator("video").evaluate(
+        "video => [video.muted, video.currentTime, video.getAttribute('aria-hidden')]"
+    )
     assert state[0] is True and state[2] == "true" and start - 0.1 <= state[1] <= end + 0.5
     page.hover("#status")
     assert page.locator(".card video").count() == 0

@@ -43,7 +43,7 @@ def serve(
 
     if mcp:
         require_extra("serve", "mcp")
-        from vmr.retrieval.service.mcp_server import serve_mcp
+        from vmr.retrieval.service.assistant.server import serve_mcp
 
         serve_mcp(ServiceOptions(Path(index), encoder))
         return
