@@ -193,7 +193,7 @@ class Media:
         return [0.0 if (probe := self._probes.get(stamp)) is None else probe.first_s for stamp in stamps]
 
     def _num_looks(self, wanted: int) -> int:
-        """How many files may be looked at for the times of hits: many searches that find others each have other work."""
+        """How many files may be looked at for the times of hits: searches that find others each have other work."""
         now_s = time.monotonic()
         self._looks = min(_LOOKS, self._looks + _LOOKS_PER_S * (now_s - self._looked_s))
         self._looked_s = now_s
