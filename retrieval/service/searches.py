@@ -4,7 +4,6 @@ import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -206,7 +205,7 @@ def _hit(place: Fused, found: _Found, offset_s: float) -> Hit:
         moment_id=place.moment_id,
         video_id=video.id,
         path=printable(video.path),
-        name=printable(PurePosixPath(video.path).name),
+        name=printable(video.path.rpartition("/")[2]),
         start_s=place.span[0],
         end_s=place.span[1],
         score=None if picture is None else picture.score,

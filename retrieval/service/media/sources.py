@@ -10,6 +10,7 @@ another file in its place. So the opened descriptor is examined, not the path:
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -80,8 +81,7 @@ class Source:
     @property
     def stamp(self) -> str:
         """32 hex digits that differ from those of every other file, and of this one after a change."""
-        text = f"{self.root}\0{self.path}\0{self.size} {self.mtime_ns} {self.inode}"
-        return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+        return _stamp(self.root, self.path, self.size, self.mtime_ns, self.inode)
 
     def open(self) -> int:
         """Open the file for reading.
@@ -154,3 +154,9 @@ def named(source: Source) -> Iterator[str]:
             yield str(source.file)
     finally:
         os.close(descriptor)
+
+
+@functools.lru_cache(10_000)  # a search needs those of all its hits
+def _stamp(root: str, path: str, *state: int) -> str:
+    text = f"{root}\0{path}\0{' '.join(map(str, state))}"
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
