@@ -51,6 +51,7 @@ _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
 _FAILURES_KEPT = 1000
 _THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
 _VERSION = 1  # of what is made; files of another version are not used
+_LOOKS, _LOOKS_PER_S = 100, 2.0  # files that searches may have looked at: at once, and then in each second
 _PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
 
 
@@ -77,6 +78,7 @@ class Media:
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._background: set[asyncio.Future[None]] = set()
+        self._looks, self._looked_s = float(_LOOKS), time.monotonic()
         self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
         self._failures: dict[str, tuple[float, VmrError]] = {}
 
@@ -183,15 +185,25 @@ class Media:
 
         It is 0 for a file that cannot be read, and for one that nobody has looked at yet if that takes long.
         """
-        unknown = {source.stamp: video for video in videos if (source := Source.of(video)).stamp not in self._probes}
-        if unknown:
-            looking = [asyncio.ensure_future(self._try_probe(video)) for video in unknown.values()]
+        stamps = [Source.of(video).stamp for video in videos]
+        unknown = {stamp: video for stamp, video in zip(stamps, videos, strict=True) if stamp not in self._probes}
+        few = list(unknown.values())[: self._num_looks(len(unknown))]
+        looking = [asyncio.ensure_future(self._try_probe(video)) for video in few]
+        if looking:
             self._background.update(looking)
             for task in looking:
                 task.add_done_callback(self._background.discard)
             await asyncio.wait(looking, timeout=_PATIENCE_S)
-        known = (self._probes.get(Source.of(video).stamp) for video in videos)
-        return [0.0 if probe is None else probe.first_s for probe in known]
+        return [0.0 if (probe := self._probes.get(stamp)) is None else probe.first_s for stamp in stamps]
+
+    def _num_looks(self, wanted: int) -> int:
+        """How many files may be looked at for the times of hits: searches that find others each have other work."""
+        now_s = time.monotonic()
+        self._looks = min(_LOOKS, self._looks + _LOOKS_PER_S * (now_s - self._looked_s))
+        self._looked_s = now_s
+        granted = min(wanted, int(self._looks))
+        self._looks -= granted
+        return granted
 
     async def _try_probe(self, video: Video) -> None:
         with contextlib.suppress(VmrError):
