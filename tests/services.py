@@ -19,19 +19,37 @@ BIN = Path(sys.executable).parent
 @contextmanager
 def serving(index: Path, *options: str, log: Path | None = None) -> Iterator[str]:
     """The address of a running `vmr-serve`, which ends with the context. What it prints is kept in `log`."""
+    with started(index, *options, log=log) as (_, address):
+        yield address
+
+
+@contextmanager
+def started(
+    index: Path, *options: str, log: Path | None = None, largest_file: int | None = None
+) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The process of a running `vmr-serve` and its address. It ends with the context, unless it was killed in it.
+
+    Args:
+        index: folder of the index.
+        *options: of the command.
+        log: keeps what it prints.
+        largest_file: how many bytes a file may have that it writes, as a disk may be full; None for no limit.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = log or Path(folder) / "log"
-        with started(index, *options, log=log) as process:
-            try:
-                yield address_of(process, log)
-            finally:
-                process.terminate()
-                process.wait(timeout=PATIENCE_S)
+        process = launched(index, *options, log=log, largest_file=largest_file)
+        try:
+            yield process, address_of(process, log)
+        finally:
+            process.terminate()
+            process.wait(timeout=PATIENCE_S)
 
 
-def started(index: Path, *options: str, log: Path) -> "subprocess.Popen[bytes]":
+def launched(index: Path, *options: str, log: Path, largest_file: int | None = None) -> "subprocess.Popen[bytes]":
     """Start the command on a free port; what it prints is written to a file, which cannot be full as a pipe can."""
     command = [str(BIN / "vmr-serve"), str(index), "--port", "0", *options]
+    if largest_file is not None:
+        command = ["prlimit", f"--fsize={largest_file}", *command]
     with log.open("wb") as file:
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
 

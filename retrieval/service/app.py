@@ -23,8 +23,7 @@ from vmr.retrieval.service.metrics import Counted, Metrics
 from vmr.retrieval.service.options import Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
-from vmr.retrieval.service.routes import docs, embeddings, jobs, login, page, search, status, videos
-from vmr.retrieval.service.routes import media as media_routes
+from vmr.retrieval.service.routes import docs, embeddings, jobs, login, media, page, search, status, videos
 from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
@@ -36,7 +35,7 @@ MAX_PROCESSES = 4
 API_ROUTES = (
     embeddings,
     jobs,
-    media_routes,
+    media,
     search,
     status,
     videos,
@@ -61,9 +60,9 @@ def create_app(options: ServiceOptions) -> FastAPI:
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
-        media = Media(options.cache or cache_folder() / "serve", options.limits, processes)
+        made = Media(options.cache or cache_folder() / "serve", options.limits, processes)
         uploads = Uploads(index, processes, options.limits)
-        app.state.service = Service(options, index, processes, media, uploads, metrics, job_list)
+        app.state.service = Service(options, index, processes, made, uploads, metrics, job_list)
         try:
             if job_list is None and (await index.info()).num_windows == 0:
                 raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
@@ -74,7 +73,7 @@ def create_app(options: ServiceOptions) -> FastAPI:
         finally:
             if job_list is not None:
                 await job_list.close()
-            media.close()
+            made.close()
             processes.close()
             index.close()
 

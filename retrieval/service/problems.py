@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmr.errors import IndexFileError, VmrError
@@ -112,6 +113,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:  # while its request was read
+            return
         except Exception:
             _log.exception("%s %s failed", scope.get("method"), shown(scope.get("path", "")))
             if scope["type"] != "http" or has_begun:

@@ -151,7 +151,7 @@ class VideosRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    where: Where | None = Field(None, description=WHERE.replace("search", "list"))
+    where: Where | None = Field(None, description=WHERE.replace("to search", "to list"))
     sort: VideoOrder = Field("path", description="`date` is that of the file's last change; `added` to the index")
     order: Literal["ascending", "descending"] = "ascending"
     k: Page = Field(20, description="how many videos a page has at most")
@@ -256,9 +256,9 @@ class VideoDetails(VideoSummary):
 
     remarks: list[VideoRemark]
     texts: list[VideoText] = Field(description="in the order in which they were given")
-    failure: str | None = Field(description="why it cannot be played; null if it can")
+    failure: str | None = Field(description="why its file cannot be shown: gone, or changed; null if it can")
+    playback_url: str = Field(description="says how a browser plays it; `?at_s=` with a time, in seconds")
     curve: list[CurvePoint] | None = Field(
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: Playback | None = Field(description="null if it cannot be played")

@@ -1,6 +1,5 @@
 """The answer to a search of the API: hits that a client can show, page by page."""
 
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from vmr.progress import printable
 from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import SearchCursor
+from vmr.retrieval.service.media.addresses import media_url, thumbnail_url
 from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.text_hits import CANDIDATES, Fused, find_text_moments, fused, words_of
@@ -56,7 +56,7 @@ async def answer(
         *([f"a search shows at most {depth} hits; there are more"] if goes_on and is_last else []),
     ]
     return SearchResponse(
-        hits=[_hit(one, found.videos[one.video_id], found.roots) for one in hits],
+        hits=await _hits(service, hits, found),
         query=described or found.query,
         nothing_close=found.nothing_close,
         took_ms=round(1000 * (time.perf_counter() - started), 3),
@@ -192,26 +192,33 @@ class _Search:
         return kept
 
 
-def _hit(found: Fused, video: Video, roots: Sequence[str]) -> Hit:
-    picture = found.picture
+async def _hits(service: Service, places: Sequence[Fused], found: _Found) -> list[Hit]:
+    """Describe what was found for a client."""
+    videos = {one.video_id: found.videos[one.video_id] for one in places if not one.missing}
+    offsets_s = dict(zip(videos, await service.media.timeline_offset_s(list(videos.values())), strict=True))
+    return [_hit(one, found, offsets_s.get(one.video_id, 0.0)) for one in places]
+
+
+def _hit(place: Fused, found: _Found, offset_s: float) -> Hit:
+    video, picture = found.videos[place.video_id], place.picture
     match = None if picture is None else picture.match
     return Hit(
-        moment_id=found.moment_id,
+        moment_id=place.moment_id,
         video_id=video.id,
         path=printable(video.path),
         name=printable(PurePosixPath(video.path).name),
-        start_s=found.span[0],
-        end_s=found.span[1],
+        start_s=place.span[0],
+        end_s=place.span[1],
         score=None if picture is None else picture.score,
         match=match,
         strength=None if match is None else results.match_in_words(match),
         source="text" if picture is None else "picture",
-        text=found.text,
-        missing=picture.missing if picture is not None else not os.path.exists(video.file),  # noqa: PTH110
-        duplicates=[] if picture is None else [_relative(path, roots) for path in picture.duplicates],
+        text=place.text,
+        missing=place.missing,
+        duplicates=[] if picture is None else [_relative(path, found.roots) for path in picture.duplicates],
         rerank_score=None if picture is None else picture.rerank_score,
-        thumbnail_url=f"{API}/moments/{found.moment_id}/thumbnail.jpg",
-        media_url=f"{API}/videos/{video.id}/media#t={found.span[0]:.3f},{found.span[1]:.3f}",
+        thumbnail_url=thumbnail_url(video, place.moment_id),
+        media_url=media_url(video, *place.span, offset_s),
         video_url=f"{API}/videos/{video.id}",
     )
 

@@ -1,6 +1,7 @@
 """The service at an address: from a socket to a clean end."""
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -27,6 +28,7 @@ def serve_until_stopped(options: ServiceOptions, say: Callable[[str], None]) -> 
     Raises:
         VmrError: the index cannot be served, or the address cannot be listened on.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # which warns of every form that is malformed
     with listening_at(options.host, options.port) as listening:
         asyncio.run(_serve(create_app(options), listening, options, say))
 

@@ -13,6 +13,7 @@ from vmr.retrieval.storage.records import Generation, Space
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.vectors.delta import Delta
 from vmr.retrieval.vectors.generation_file import GenerationFile, Selection
+from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.kinds import Thoroughness
 from vmr.retrieval.vectors.ranking import Ranked, best, certain_best, inner_products, merged, rounding_margin
 from vmr.retrieval.vectors.store import Ids, Mask, Vectors
@@ -38,9 +39,13 @@ class SpaceStore:
         folder: the folder of the index.
         space: which space.
         exact_rows: see EXACT_ROWS.
+        held: brought up to date with the store; stored vectors are taken from there.
     """
 
-    def __init__(self, folder: Path, space: Space, *, exact_rows: int = EXACT_ROWS) -> None:
+    def __init__(
+        self, folder: Path, space: Space, *, exact_rows: int = EXACT_ROWS, held: HeldRows | None = None
+    ) -> None:
+        self._rows, self._is_held = held, False
         self._folder, self._space, self._exact_rows = folder, space, exact_rows
         self._snapshot: Snapshot | None = None
         self._version: int | None = None  # of the last snapshot that was taken in; None: everything must be loaded
@@ -71,6 +76,7 @@ class SpaceStore:
             self._do_without(self._file.generation, f"{self._file.path} is damaged: its content has changed")
         if snapshot.version == self._version:
             return True
+        self._is_held = False
         known = [space for space in snapshot.spaces() if space.id == self._space.id]
         if not known or (known[0].dim, known[0].dtype) != (self._space.dim, self._space.dtype):
             raise IndexFileError(f"{self._folder}: the index was built again in another way: open it again")
@@ -81,6 +87,7 @@ class SpaceStore:
         if is_new and not self._load(newest, is_last_try):
             return False
         self._take_changes()
+        self._is_held = self._rows is not None and self._rows.refresh(snapshot)
         self._version = snapshot.version
         return True
 
@@ -136,6 +143,11 @@ class SpaceStore:
     def is_exact(self) -> bool:
         """Whether a search passes over nothing."""
         return self._file is None or self._file.is_exact
+
+    @property
+    def held(self) -> HeldRows | None:
+        """The rows in memory; None if they are not there."""
+        return self._rows if self._is_held else None
 
     @property
     def dim(self) -> int:
@@ -327,9 +339,12 @@ class SpaceStore:
             return 0
         return self._file.generation.count if selection is None else selection.count
 
+    def _stored(self, ids: Ids) -> tuple[Vectors, Mask]:
+        return self._now.vectors(self._space.id, ids) if self.held is None else self.held.vectors(ids)
+
     def _file_rows(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids that the FAISS file has named."""
-        rows, is_there = self._now.vectors(self._space.id, ids)
+        rows, is_there = self._stored(ids)
         if not is_there.all():
             raise _UnusableError(f"{self._folder / self._file.generation.file} is damaged: it names unknown windows")  # type: ignore[union-attr]
         return rows

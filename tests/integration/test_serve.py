@@ -14,7 +14,7 @@ import pytest
 import vmr
 from tests.integration.commands import refused, run, run_here
 from tests.patience import PATIENCE_S
-from tests.services import address_of, serving, started
+from tests.services import address_of, launched, serving
 
 TOKEN = "a-token-of-tests"
 
@@ -152,7 +152,7 @@ def test_a_port_that_is_taken(index):
 def test_it_ends_at_once_whatever_is_open(index, tmp_path, stop):
     """A request whose body is on its way, and a connection without any."""
     log = tmp_path / "log"
-    with started(index, log=log) as process:
+    with launched(index, log=log) as process:
         try:
             host, _, port = address_of(process, log).rpartition("/")[2].rpartition(":")
             assert httpx.get(f"http://{host}:{port}/login").headers["location"] == "/"  # there is no token

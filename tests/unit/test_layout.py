@@ -87,18 +87,21 @@ ALLOWED = {
     "retrieval.service.pages": "retrieval.service retrieval.storage",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
+    "retrieval.service.lanes": "models.catalogue models.encoder retrieval.service.processes retrieval.storage",
     "retrieval.service.uploads": "data.decoding data.decoding.ffmpeg data.discovery retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.pages "
     "retrieval.service.processes "
     "retrieval.service.uploads retrieval.storage",
+    "retrieval.service.assistant": "retrieval.service retrieval.service.options retrieval.service.processes "
+    "retrieval.storage",
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
-    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.options "
-    "retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
-    "retrieval.storage retrieval.vectors",
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.lanes retrieval.service.media "
+    "retrieval.service.options retrieval.service.pages retrieval.service.processes retrieval.service.routes "
+    "retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -130,20 +133,21 @@ WRITING = {
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
-    "vmr.files": {"NamedTemporaryFile", "copyfileobj", "open", "rename", "replace"},  # all others call its functions
+    "vmr.files": {"open", "rename", "replace"},  # all others call its functions
     "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
     "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
     "vmr.retrieval.storage.connection": {"sqlite3.connect"},
     "vmr.retrieval.storage.seal": {"open"},  # a number that is overwritten in place
+    "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
+    "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
     "vmr.retrieval.service.media.sources": {"symlink_to"},  # in a temporary folder
     "vmr.retrieval.service.media.thumbnails": {"save"},  # in memory
     "vmr.retrieval.service.media.copying": {"open"},  # a container in memory
     "vmr.retrieval.service.media.encoding": {"open"},  # likewise
-    "vmr.retrieval.service.jobs.received": {"open", "os.link"},  # a name that replaces nothing
-    "vmr.retrieval.service.jobs.store": {"sqlite3.connect"},
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
+    "vmr.retrieval.service.uploads.receiving": {"NamedTemporaryFile", "copyfileobj"},  # a copy for another process
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
     "vmr.models.runtime": {"openvino.save_model"},  # to a temporary folder
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically

@@ -21,6 +21,7 @@ def serve(
     allow_indexing: Names = None,
     upload_dir: str | None = None,
     encoder: str | None = None,
+    mcp: bool = False,
 ) -> None:
     """Serve an index until Ctrl-C: a page for people, an API for programs.
 
@@ -34,9 +35,18 @@ def serve(
         allow_indexing: folder, or list of folders, of which clients may add videos to the index
         upload_dir: folder for videos that clients upload
         encoder: model for queries; default, the one of the index
+        mcp: serve tools to the assistant that starts this command, over its standard input and output (MCP), and
+            nothing at an address
     """
     require_extra("serve", "fastapi", "jinja2", "prometheus_client", "pydantic", "uvicorn")
     from vmr.retrieval.service.options import ServiceOptions
+
+    if mcp:
+        require_extra("serve", "mcp")
+        from vmr.retrieval.service.assistant.server import serve_mcp
+
+        serve_mcp(ServiceOptions(Path(index), encoder))
+        return
     from vmr.retrieval.service.server import serve_until_stopped
 
     options = ServiceOptions(

@@ -297,17 +297,21 @@ class Jobs:
 
     def _end(self, begun: Job, job: Job, line: dict[str, Any]) -> dict[str, Any]:
         """What changes when the process has said its last line."""
-        now = datetime.now(timezone.utc)
-        if job.id in self._cancelled and line["kind"] != "done":
-            left = f"{job.num_embedded} added before it was cancelled"
-            return {"state": "cancelled", "message": left, "ended_at": now, "is_cancelling": False}
-        if line["kind"] == "stopped" and self._is_closing:
-            return {"state": "queued", "message": "goes on when the index is served again"}
         if line["kind"] == "done":
-            message = _summary(begun, job, line["counts"])
-            return {"state": "done", "message": message, "ended_at": now, "is_cancelling": False}
-        message = line.get("message", "the process that adds videos was interrupted: add the same again to go on")
-        return {"state": "failed", "message": message, "ended_at": now, "is_cancelling": False}
+            state, message = "done", _summary(begun, job, line["counts"])
+        elif job.id in self._cancelled:
+            state, message = "cancelled", f"{job.num_embedded} added before it was cancelled"
+        elif self._is_closing:
+            return {"state": "queued", "message": "goes on when the index is served again"}
+        else:
+            state, message = "failed", line.get("message", "the process that adds videos was interrupted")
+        return {
+            "state": state,
+            "message": message,
+            "ended_at": datetime.now(timezone.utc),
+            "is_cancelling": False,
+            "progress": job.progress.model_copy(update={"now": None, "left_s": None}),
+        }
 
     async def _tell(self, job: Job, failures: "list[JobFailure] | None" = None) -> None:
         """Let everybody know what has become of the job that runs, and write it if that is possible."""

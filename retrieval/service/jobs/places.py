@@ -45,12 +45,11 @@ class AllowedFolders:
         """
         shown = printable(path)[:_MAX_SHOWN]
         self._check_text(path, shown)
-        not_allowed = HTTPException(403, f"path {shown}: is not below a folder that --allow-indexing names")
         candidates = self._candidates(path)
         inside = [one for one in candidates if self.contains(one)]
-        if not inside:
-            raise not_allowed
         there = [one for one in inside if os.path.lexists(one)]
+        if not there and (not inside or inside != candidates):
+            raise HTTPException(403, f"path {shown}: is not below a folder that --allow-indexing names")
         if not there:
             raise HTTPException(404, f"path {shown}: no such file or folder")
         self._check_kind(there[0], shown)

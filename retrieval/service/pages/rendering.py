@@ -11,6 +11,7 @@ import jinja2
 
 _FOLDER = Path(__file__).parent.parent
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_SHORT_S = 3.0
 
 
 class StaticFile(NamedTuple):
@@ -76,11 +77,9 @@ def clock(seconds: float) -> str:
 
 
 def moment_in_words(start_s: float, end_s: float) -> str:
-    """Return where a moment lies: `0:07 – 0:12`, or with tenths if both would read the same."""
-    start, end = clock(start_s), clock(end_s)
-    if start == end:
-        start, end = (f"{clock(at)}.{int(at % 1 * 10)}" for at in (start_s, end_s))
-    return f"{start} – {end}"
+    """Return where a moment lies: `0:07 – 0:12`, with tenths if it is short."""
+    tenths = [f".{int(at % 1 * 10)}" if end_s - start_s < _SHORT_S else "" for at in (start_s, end_s)]
+    return f"{clock(start_s)}{tenths[0]} – {clock(end_s)}{tenths[1]}"
 
 
 def size_in_words(size: float) -> str:

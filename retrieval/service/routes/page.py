@@ -116,9 +116,9 @@ async def _results(service: Service, ask: PageQuery) -> Results:
     )
     vector = vector_of_text(ask.by, service.index.space) if ask.by else None
     found = await answer(service, request, vector, f"like {ask.file or 'your file'}" if ask.by else None)
-    count, query = len(found.hits), f"“{found.query}”" if ask.q else found.query
-    moments = "1 moment" if count == 1 else f"{count} moments"
-    return Results(f"The {count} best moments for {query}" if found.next_cursor else f"{moments} for {query}", found)
+    count, query = len(found.hits), f"for “{found.query}”" if ask.q else found.query
+    moments = f"The {count} best moments" if found.next_cursor else "1 moment" if count == 1 else f"{count} moments"
+    return Results(f"{moments} {query}", found)
 
 
 async def _player(service: Service, ask: PageQuery) -> Player:

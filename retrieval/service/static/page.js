@@ -30,7 +30,7 @@ async function part(address, name, options = {}) {
   }
   const came = new URL(response.url);
   if (response.status === 401 || came.pathname === "/login") {
-    throw Object.assign(new Error("The server wants to know again who you are."), { isSignedOut: true });
+    throw Object.assign(new Error("Sign in again, and this search goes on."), { isSignedOut: true });
   }
   const text = await response.text();
   if ((response.headers.get("Content-Type") ?? "").startsWith("text/html")) {
