@@ -35,7 +35,7 @@ from vmr.retrieval.service.media.shared_work import SharedWork
 from vmr.retrieval.service.media.sources import Source
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.processes import Answer, Processes, TimeLimitError
-from vmr.retrieval.storage.records import Video
+from vmr.retrieval.storage.records import FileState, Video
 
 MIN_WIDTH, WIDTH, MAX_WIDTH = 64, 320, 640
 """Pixels of a thumbnail."""
@@ -51,7 +51,8 @@ _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
 _FAILURES_KEPT = 1000
 _THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
 _VERSION = 1  # of what is made; files of another version are not used
-_PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
+_PATIENCE_S = 0.05  # how long a search waits for files that were never looked at
+_LOOKING_AT_ONCE = 64  # files, after which a search does not ask about more
 
 
 class ClipError(VmrError):
@@ -76,12 +77,14 @@ class Media:
         self._work = SharedWork()
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._background: set[asyncio.Future[None]] = set()
+        self._looking: set[asyncio.Future[None]] = set()
         self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
         self._failures: dict[str, tuple[float, VmrError]] = {}
 
     def close(self) -> None:
-        """End the processes that convert."""
+        """End the processes that convert, and forget files that were to be looked at."""
+        for task in self._looking:
+            task.cancel()
         self._converting.close()
 
     async def file(self, video: Video) -> Opened:
@@ -153,16 +156,17 @@ class Media:
             StorageError: the cache cannot be written.
         """
         source = Source.of(video)
-        probe = self._probes.get(source.stamp)
+        stamp = source.content_stamp
+        probe = self._probes.get(stamp)
         if probe is None:
-            probe = await self._work.once(f"probe {source.stamp}", lambda: self._look_at(source))
-            self._probes[source.stamp] = probe
+            probe = await self._work.once(f"probe {stamp}", lambda: self._look_at(source))
+            self._probes[stamp] = probe
             if len(self._probes) > _PROBES_KEPT:
                 self._probes.popitem(last=False)
         return probe
 
     async def _look_at(self, source: Source) -> Probe:
-        key = f"probe {_VERSION} {source.stamp}"
+        key = f"probe {_VERSION} {source.content_stamp}"
         kept = await run_in_threadpool(self._cache.get, key)
         if kept is not None:
             return cast("Probe", from_json(Probe, json.loads(kept), ""))
@@ -179,14 +183,17 @@ class Media:
 
         It is 0 for a file that cannot be read, and for one that nobody has looked at yet if that takes long.
         """
-        unknown = {source.stamp: video for video in videos if (source := Source.of(video)).stamp not in self._probes}
-        if unknown:
-            looking = [asyncio.ensure_future(self._try_probe(video)) for video in unknown.values()]
-            self._background.update(looking)
+        stamps = [Source.of(video).content_stamp for video in videos]
+        unknown = {stamp: video for stamp, video in zip(stamps, videos, strict=True) if stamp not in self._probes}
+        if unknown and len(self._looking) < _LOOKING_AT_ONCE:
+            there = await run_in_threadpool(lambda: [video for video in unknown.values() if _is_there(video)])
+            looking = [asyncio.ensure_future(self._try_probe(video)) for video in there]
+            self._looking.update(looking)
             for task in looking:
-                task.add_done_callback(self._background.discard)
-            await asyncio.wait(looking, timeout=_PATIENCE_S)
-        known = (self._probes.get(Source.of(video).stamp) for video in videos)
+                task.add_done_callback(self._looking.discard)
+            if looking:
+                await asyncio.wait(looking, timeout=_PATIENCE_S)
+        known = (self._probes.get(stamp) for stamp in stamps)
         return [0.0 if probe is None else probe.first_s for probe in known]
 
     async def _try_probe(self, video: Video) -> None:
@@ -310,3 +317,7 @@ def _start_of_part(video: Video, at_s: float) -> float:
     """Where the part with a moment begins, at a multiple of _STEP_S."""
     last_s = max(0.0, video.duration_s - _STEP_S)
     return math.floor(min(max(at_s, 0.0), last_s) / _STEP_S) * _STEP_S
+
+
+def _is_there(video: Video) -> bool:
+    return FileState.of(video.file) is not None

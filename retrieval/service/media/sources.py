@@ -80,8 +80,16 @@ class Source:
     @property
     def stamp(self) -> str:
         """32 hex digits that differ from those of every other file, and of this one after a change."""
-        text = f"{self.root}\0{self.path}\0{self.size} {self.mtime_ns} {self.inode}"
-        return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+        return _digest(f"{self.root}\0{self.path}\0{self._state}")
+
+    @property
+    def content_stamp(self) -> str:
+        """32 hex digits that other names of this file, such as links, share."""
+        return _digest(f"{self.file.suffix}\0{self._state}")
+
+    @property
+    def _state(self) -> str:
+        return f"{self.size} {self.mtime_ns} {self.inode}"
 
     def open(self) -> int:
         """Open the file for reading.
@@ -127,6 +135,10 @@ class Source:
                     return False
         root = os.path.realpath(self.root)
         return os.path.commonpath([root, place]) == root
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 
 
 @contextmanager
