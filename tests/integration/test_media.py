@@ -286,7 +286,7 @@ def frames_of(content: bytes) -> tuple[list[int], list[float]]:
         ("film.mp4", 2.06, 5.0, True),
         ("film.mp4", 2.52, 4.0, False),
         ("film.mp4", 0.0, 10.0, None),
-        ("film.mp4", 9.0, 99.0, False),
+        ("film.mp4", 9.0, 17.0, True),
         ("late.mp4", 1.0, 3.0, True),
         ("old.avi", 1.02, 3.0, False),
     ],
