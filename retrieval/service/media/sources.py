@@ -103,7 +103,7 @@ class Source:
             ChangedError: there is another one.
         """
         changed = ChangedError(
-            f"{self.name}: the file has changed since it was indexed: run `vmr-index update` to index it again"
+            f"{self.name}: the file has changed since it was indexed: build the index again"
         )
         try:
             if not stat.S_ISREG(self.file.stat().st_mode):  # opening a device can do something
