@@ -157,10 +157,12 @@ class ServedIndex:
 
     def close(self) -> None:
         """Wait for the work that runs, and close the index."""
-        for lane in (self._searching, *self._others.values()):
+        self._searching.close()
+        for lane in self._others.values():
             lane.close()
-        for opened in (*self._open.values(), self._readers):
+        for opened in self._open.values():
             opened.forget()
+        self._readers.forget()
 
     def _opened(self, holds_rows: bool = False) -> VideoIndex:
         reader = open_reader(self.folder)
