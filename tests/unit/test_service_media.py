@@ -18,12 +18,13 @@ from PIL import Image
 import vmr
 from tests.films import write_film
 from tests.patience import PATIENCE_S
-from tests.video_matrix import PATCHES, RECIPES, WIDTH, X264, Recipe, write_video
+from tests.video_matrix import HEIGHT, PATCHES, RECIPES, WIDTH, X264, Recipe, write_video
 from vmr.data.remark import Remark
 from vmr.errors import VideoError
 from vmr.retrieval.service.media import cache as cache_module
 from vmr.retrieval.service.media import thumbnails
 from vmr.retrieval.service.media.cache import Cache, StorageError
+from vmr.retrieval.service.media.copying import copy_part
 from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.media.probing import opened
 from vmr.retrieval.service.media.shared_work import SharedWork
@@ -382,3 +383,14 @@ def test_large_files_give_the_same_pictures(odd_files):
             assert [jpeg.tobytes() for jpeg in thumbnails._sought(file, moments)] == wanted, name
             sought.add(name)
     assert sought == SOUGHT
+
+
+def test_a_turned_video_stays_turned(odd_files):
+    """Also where its pictures are copied, as they are stored."""
+    with opened(str(odd_files["turned"])) as file:
+        part = copy_part(file, 0.0, (0.0, 10.0), 10**8)
+    copy = odd_files["turned"].with_name("copy.mp4")
+    copy.write_bytes(part.mp4)
+    with vmr.VideoReader(copy) as copied, vmr.VideoReader(odd_files["turned"]) as original:
+        assert (copied.height, copied.width) == (original.height, original.width) == (HEIGHT, WIDTH)
+        assert np.array_equal(copied.frames_at([5]), original.frames_at([5]))
