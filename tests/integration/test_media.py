@@ -176,7 +176,7 @@ def test_a_file_that_is_gone(client, videos, indexed):
 
 def test_a_file_that_has_changed(client, videos, indexed):
     replaced(client, videos, indexed["changed.mp4"], lambda file: shutil.copy(videos / "film.mp4", file))
-    refused(client, indexed["changed.mp4"], 409, "has changed since it was indexed: run `vmr-index update`")
+    refused(client, indexed["changed.mp4"], 409, "has changed since it was indexed: build the index again")
 
 
 def test_a_fifo_is_not_opened(client, videos, indexed):

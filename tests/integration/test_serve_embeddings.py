@@ -94,7 +94,7 @@ WRONG = {
     "null": ({"input": None}, "input"),
     "an object": ({"input": {"text": "a"}}, "input"),
     "mixed": ({"input": ["a", 1]}, "input.1"),
-    "too many": ({"input": ["a"] * 2049}, "input"),
+    "too many": ({"input": ["a"] * 1025}, "input"),
     "too long": ({"input": "a" * 20_001}, "input"),
     "other dimensions": ({"input": "a", "dimensions": 256}, "dimensions: vectors of offline have 384"),
     "an unknown format": ({"input": "a", "encoding_format": "int8"}, "encoding_format"),

@@ -51,8 +51,8 @@ _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
 _FAILURES_KEPT = 1000
 _THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
 _VERSION = 1  # of what is made; files of another version are not used
-_PATIENCE_S = 0.05  # how long a search waits for files that were never looked at
-_LOOKING_AT_ONCE = 64  # files, after which a search does not ask about more
+_LOOKS, _LOOKS_PER_S = 100, 2.0  # files that searches may have looked at: at once, and then in each second
+_PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
 
 
 class ClipError(VmrError):
@@ -78,6 +78,7 @@ class Media:
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._looking: set[asyncio.Future[None]] = set()
+        self._looks, self._looked_s = float(_LOOKS), time.monotonic()
         self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
         self._failures: dict[str, tuple[float, VmrError]] = {}
 
@@ -86,6 +87,10 @@ class Media:
         for task in self._looking:
             task.cancel()
         self._converting.close()
+
+    async def cache_bytes(self) -> int:
+        """Return the size of what was made and is kept."""
+        return await run_in_threadpool(self._cache.num_bytes)
 
     async def file(self, video: Video) -> Opened:
         """Open the file of a video.
@@ -185,9 +190,9 @@ class Media:
         """
         stamps = [Source.of(video).content_stamp for video in videos]
         unknown = {stamp: video for stamp, video in zip(stamps, videos, strict=True) if stamp not in self._probes}
-        if unknown and len(self._looking) < _LOOKING_AT_ONCE:
+        if unknown:
             there = await run_in_threadpool(lambda: [video for video in unknown.values() if _is_there(video)])
-            looking = [asyncio.ensure_future(self._try_probe(video)) for video in there]
+            looking = [asyncio.ensure_future(self._try_probe(video)) for video in there[: self._num_looks(len(there))]]
             self._looking.update(looking)
             for task in looking:
                 task.add_done_callback(self._looking.discard)
@@ -195,6 +200,15 @@ class Media:
                 await asyncio.wait(looking, timeout=_PATIENCE_S)
         known = (self._probes.get(stamp) for stamp in stamps)
         return [0.0 if probe is None else probe.first_s for probe in known]
+
+    def _num_looks(self, wanted: int) -> int:
+        """How many files may be looked at for the times of hits: searches that find others each have other work."""
+        now_s = time.monotonic()
+        self._looks = min(_LOOKS, self._looks + _LOOKS_PER_S * (now_s - self._looked_s))
+        self._looked_s = now_s
+        granted = min(wanted, int(self._looks))
+        self._looks -= granted
+        return granted
 
     async def _try_probe(self, video: Video) -> None:
         with contextlib.suppress(VmrError):

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Source:
             ChangedError: there is another one.
         """
         changed = ChangedError(
-            f"{self.name}: the file has changed since it was indexed: run `vmr-index update` to index it again"
+            f"{self.name}: the file has changed since it was indexed: build the index again"
         )
         try:
             if not stat.S_ISREG(self.file.stat().st_mode):  # opening a device can do something
@@ -137,6 +138,7 @@ class Source:
         return os.path.commonpath([root, place]) == root
 
 
+@lru_cache(10_000)  # every hit of a search needs two
 def _digest(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 

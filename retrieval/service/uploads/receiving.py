@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -87,6 +88,8 @@ async def received(request: Request, max_bytes: int, max_files: int = 1) -> Asyn
             if error.status_code != 400:
                 raise
             raise HTTPException(422, f"the form is not valid: {error.detail}") from None
+        except FormParserError as error:  # of an older Starlette
+            raise HTTPException(422, f"the form is not valid: {error}") from None
         except OSError as error:
             raise HTTPException(503, f"the upload cannot be stored: {error.strerror or error}") from error
         yield _checked(list(form.multi_items()))
