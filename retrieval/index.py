@@ -224,7 +224,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
-            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
+            before: search only moments with a lower id, see `SearchResult.seen`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.

@@ -1,4 +1,4 @@
-"""What tests ask of a page in a browser: the contrast of its texts, what is wrong with its structure, what a video shows."""
+"""What tests ask of a page in a browser: contrast of texts, what is wrong with its structure, what a video shows."""
 
 import base64
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 # The colours of every text that can be seen, and of what lies behind it, both as [red, green, blue].
 _TEXTS = """() => {
   const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
-  const over = (top, under) => top.slice(0, 3).map((value, n) => value * (top[3] ?? 1) + under[n] * (1 - (top[3] ?? 1)));
+  const share = (colour) => colour[3] ?? 1;
+  const over = (top, under) => top.slice(0, 3).map((value, n) => value * share(top) + under[n] * (1 - share(top)));
   const ground = (element) => {
     if (!element) return [255, 255, 255];
     const colour = numbers(getComputedStyle(element).backgroundColor);
-    if ((colour[3] ?? 1) === 1) return colour.slice(0, 3);
+    if (share(colour) === 1) return colour.slice(0, 3);
     const backdrop = element.matches("dialog:modal") ? [255, 255, 255] : ground(element.parentElement);
     return over(colour, backdrop);
   };
@@ -24,7 +25,7 @@ _TEXTS = """() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node = walker.nextNode(); node; node = walker.nextNode()) {
     const element = node.parentElement;
-    const isText = node.data.trim() && !element.closest("script, noscript, template, .hidden, datalist, option, :disabled");
+    const isText = node.data.trim() && !element.closest("noscript, template, .hidden, datalist, option, :disabled");
     if (!isText || !element.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true })) continue;
     const behind = ground(element);
     found.push([node.data.trim().slice(0, 40), over(numbers(getComputedStyle(element).color), behind), behind]);
@@ -33,14 +34,16 @@ _TEXTS = """() => {
     if (!field.checkVisibility()) continue;
     const behind = ground(field);
     found.push([field.name, over(numbers(getComputedStyle(field).color), behind), behind]);
-    found.push([`${field.name}: placeholder`, over(numbers(getComputedStyle(field, "::placeholder").color), behind), behind]);
+    const faint = numbers(getComputedStyle(field, "::placeholder").color);
+    found.push([`${field.name}: placeholder`, over(faint, behind), behind]);
   }
   return found;
 }"""
 
 # What is wrong with the structure of a page, a line each.
 _FAULTS = """() => {
-  const faults = [], all = (selector) => [...document.querySelectorAll(selector)].filter((one) => one.checkVisibility());
+  const faults = [];
+  const all = (selector) => [...document.querySelectorAll(selector)].filter((one) => one.checkVisibility());
   const name = (one) => (one.getAttribute("aria-label") || one.innerText || one.title || one.textContent || "").trim();
   const tell = (is, said, one) => is || faults.push(`${said}: ${one.outerHTML.slice(0, 90)}`);
   if (!document.documentElement.lang) faults.push("the page names no language");
@@ -52,10 +55,11 @@ _FAULTS = """() => {
   all("button, a").forEach((one) => tell(name(one), "no name", one));
   all("a").forEach((one) => tell(one.getAttribute("href"), "no address", one));
   all("input, select").forEach((one) => tell(one.labels.length || one.ariaLabel, "no label", one));
-  all("[role=slider]").forEach((one) => tell(one.ariaLabel && one.ariaValueText && one.tabIndex === 0, "no slider", one));
+  all("[role=slider]").forEach((one) => tell(one.ariaLabel && one.ariaValueText && one.tabIndex === 0, "slider", one));
   all("[tabindex]").forEach((one) => tell(one.tabIndex <= 0, "changes the order of the focus", one));
   const levels = all("h1, h2, h3, h4").map((one) => Number(one.tagName[1]));
-  levels.forEach((level, n) => n && level > levels[n - 1] + 1 && faults.push(`a heading of level ${level} after ${levels[n - 1]}`));
+  levels.forEach((level, n) => level > (levels[n - 1] ?? level) + 1 && faults.push(`h${level} follows another`));
+  if (levels.filter((level) => level === 1).length !== 1) faults.push("not one h1");
   const ids = [...document.querySelectorAll("[id]")].map((one) => one.id);
   ids.forEach((id, n) => ids.indexOf(id) === n || faults.push(`twice: #${id}`));
   for (const attribute of ["aria-labelledby", "aria-describedby", "for", "list"])

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from vmr.errors import VmrError
 from vmr.models.encoder import Encoder, TextVectors
 from vmr.retrieval.calibration.calibrate import calibrate
 from vmr.retrieval.calibration.calibration import Calibration
-from vmr.retrieval.results import Hit, SearchResult
+from vmr.retrieval.results import Hit, SearchResult, Seen
 from vmr.retrieval.searching.candidates import Rows
 from vmr.retrieval.searching.distinct import Kept
 from vmr.retrieval.searching.filters import Filters
@@ -61,14 +61,14 @@ class Answer:
         found: the moments, best first; more than were asked for if they are to be re-ranked.
         meaning: what their scores mean.
         settings: of the index.
-        next_moment_id: see `SearchResult.next_moment_id`.
+        seen: what of the index, without its videos.
     """
 
     query: Query
     found: list[Kept]
     meaning: Meaning
     settings: IndexSettings
-    next_moment_id: int
+    seen: Seen
 
     def hits(self, space: Space) -> list[Hit]:
         """Describe all moments."""
@@ -96,7 +96,8 @@ class Answer:
         best = tuple((self.hits(space) if hits is None else hits)[: wanted.k])
         took_ms = 1000 * (time.perf_counter() - started)
         told = self.meaning.nothing_close
-        return SearchResult(best, self.query.text, str(folder), took_ms, told, remarks, self.next_moment_id)
+        seen = replace(self.seen, videos={one.moment.video.id: one.moment.video for one in self.found})
+        return SearchResult(best, self.query.text, str(folder), took_ms, told, remarks, seen)
 
 
 class Searcher:
@@ -192,11 +193,11 @@ class Searcher:
                 except VmrError as error:
                     yield place, error
             first = self._find_first([(query, asked[place].wanted, mask) for place, query, mask in ready])
-            settings, next_id = snapshot.settings, int(snapshot.meta("next_window"))
+            settings, seen = snapshot.settings, Seen.of(snapshot)
             for (place, query, mask), found in zip(ready, first, strict=True):
                 try:
                     rows = self._rows(snapshot, query, mask, found)
-                    yield place, Answer(query, *self._answer(rows, query, asked[place].wanted), settings, next_id)
+                    yield place, Answer(query, *self._answer(rows, query, asked[place].wanted), settings, seen)
                 except VmrError as error:
                     yield place, error
 

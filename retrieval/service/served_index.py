@@ -128,6 +128,12 @@ class ServedIndex:
         return await self._with("model", lambda index: embed_texts(texts, index.encoder))
 
     @property
+    def load(self) -> dict[str, tuple[int, int]]:
+        """The name of each thread -> how much it was asked, and at how many times it answered."""
+        lanes = {"search": self._searching, **self._others}
+        return {name: (lane.num_questions, lane.num_batches) for name, lane in lanes.items()}
+
+    @property
     def space(self) -> Space:
         """The vector space that is searched."""
         return self._newest.space

@@ -52,7 +52,8 @@ async def list_videos(service: Service, request: VideosRequest) -> VideoList:
     fields, where = request.model_dump(exclude=_OF_A_PAGE), parsed(request.where)
     after = None
     if request.cursor is not None:
-        after = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
+        key, number = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
+        after = (key, int(number))
 
     def read(snapshot: Snapshot) -> VideoList:
         videos = snapshot.some_videos(
@@ -123,7 +124,10 @@ async def video_details(
     curve = None
     if query is not None and has_vectors:
         rows = await service.index.score_curve(video_id, query, with_match=True)
-        curve = [CurvePoint(*row[:3], None if np.isnan(row[3]) else row[3]) for row in rows.tolist()]
+        curve = [
+            CurvePoint(start_s, end_s, score, None if np.isnan(match) else match)
+            for start_s, end_s, score, match in rows.tolist()
+        ]
     return VideoDetails(
         **_summary(video),
         remarks=_remarks(video),

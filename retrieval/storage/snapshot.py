@@ -128,6 +128,11 @@ class Snapshot:
         query = "SELECT ifnull(sum(n), 0) FROM vectors WHERE +space_id = ? AND id > ?"
         return self._count(query, space_id, after_block)
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether a video has a text."""
+        return bool(self._count("SELECT EXISTS (SELECT 1 FROM texts)"))
+
     def num_texts(self) -> int:
         """Count the texts of all videos."""
         return self._count("SELECT count(*) FROM texts")

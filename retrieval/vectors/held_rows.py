@@ -56,11 +56,10 @@ class HeldRows:
             return self._is_held
         self._version = None  # if it cannot be read
         total = snapshot.num_windows(self._space.id)
-        self._is_held = total * self._row_bytes <= self._max_bytes
-        if not self._is_held or self._length > max(2 * total, 1000):
+        fits = total * self._row_bytes <= self._max_bytes
+        if not fits or self._length > max(2 * total, 1000):
             self._forget()
-        if self._is_held:
-            self._is_held = self._take(total)
+        self._is_held = fits and self._take(total)
         self._known = {}
         self._version = snapshot.version
         return self._is_held
@@ -88,6 +87,11 @@ class HeldRows:
         rows = self._row_of[np.where(is_known, ids, 0)]
         is_there: Mask = is_known & (rows >= 0)
         return self._vectors[np.where(is_there, rows, 0)], is_there
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows are in memory, also of windows that were removed."""
+        return self._length
 
     @property
     def _now(self) -> Snapshot:

@@ -274,7 +274,7 @@ class SpaceStore:
         self, queries: Vectors, k: int, allowed: Ids | Mask | None, thoroughness: Thoroughness | None
     ) -> list[Ranked]:
         mask, selection = self._allowed(allowed)
-        parts = [[self._delta.search(query, k, mask)] for query in queries]
+        parts = [[found] for found in self._delta.search(queries, k, mask)]
         for one, found in zip(parts, self._search_file(queries, k, selection, thoroughness), strict=False):
             one.append(found)
         return [merged(one, k) for one in parts]
@@ -290,32 +290,35 @@ class SpaceStore:
         if self._num_selected(selection) <= max(self._exact_rows, thorough.num_candidates(k)):
             yield from self._scan(queries, k, self._ids(file, selection))
             return
+        if not file.is_exact:
+            yield from self._approximate(file, queries, k, selection, thorough)
+            return
         for query in queries:
-            if file.is_exact:
-                margin = rounding_margin(query, file.largest_norm)
-                find = lambda n, query=query: self._found(file, query, n, selection, None)  # noqa: E731
-                yield certain_best(query, k, find, self._file_rows, margin)
-            else:
-                yield self._approximate(file, query, k, selection, thorough)
+            margin = rounding_margin(query, file.largest_norm)
+            find = lambda n, query=query: self._found(file, query[None], n, selection, None)[0]  # noqa: E731
+            yield certain_best(query, k, find, self._file_rows, margin)
 
     def _approximate(
-        self, file: GenerationFile, query: Vectors, k: int, selection: Selection | None, thorough: Thoroughness
-    ) -> Ranked:
+        self, file: GenerationFile, queries: Vectors, k: int, selection: Selection | None, thorough: Thoroughness
+    ) -> Iterator[Ranked]:
         """Score the candidates of an approximate kind again."""
         num_candidates = thorough.num_candidates(k)
         effort = file.effort(thorough, num_candidates, selection)
-        _, ids = self._found(file, query, num_candidates, selection, effort)
-        if len(ids) < k and effort is not None:  # the rows that a filter selects may all lie far from the query
-            _, ids = self._found(file, query, num_candidates, selection, file.full_effort)
-        if len(ids) < k:  # a graph need not be connected
-            return next(self._scan(query[None], k, self._ids(file, selection)))
-        return best(inner_products(self._file_rows(ids), query), ids, k)
+        found = self._found(file, queries, num_candidates, selection, effort)
+        for query, (_, candidates) in zip(queries, found, strict=True):
+            ids = candidates
+            if len(ids) < k and effort is not None:  # the rows that a filter selects may all lie far from the query
+                ((_, ids),) = self._found(file, query[None], num_candidates, selection, file.full_effort)
+            if len(ids) < k:  # a graph need not be connected
+                yield next(self._scan(query[None], k, self._ids(file, selection)))
+            else:
+                yield best(inner_products(self._file_rows(ids), query), ids, k)
 
     def _found(
-        self, file: GenerationFile, query: Vectors, n: int, selection: Selection | None, effort: int | None
-    ) -> Ranked:
+        self, file: GenerationFile, queries: Vectors, n: int, selection: Selection | None, effort: int | None
+    ) -> list[Ranked]:
         try:
-            return file.find(query, n, selection, effort)
+            return file.find(queries, n, selection, effort)
         except IndexFileError as error:
             raise _UnusableError(str(error)) from error
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import httpx
@@ -69,8 +70,8 @@ FILMS_HERE: dict[str, dict] = {
     "late.mp4": {"sound": "aac", "delay_s": 1.5},
     "two_streams.mp4": {"others": 1},
     "ac3.mp4": {"sound": "ac3"},
-    "long.mkv": {"num_frames": 1000, "fps": 10, "sound": "aac", "gop": 37},
-    "long.avi": {"num_frames": 1000, "fps": 10, "codec": "mpeg4", "options": {}},
+    "long.mkv": {"num_frames": 700, "fps": 10, "sound": "aac", "gop": 37},
+    "very_long.mkv": {"num_frames": 200, "fps": Fraction(1, 5), "codec": "mpeg4", "options": {}},
 }
 PATCHES_HERE = {
     "edit_list.mp4": STAND_ALONE,
@@ -84,7 +85,7 @@ KINDS = {
     **dict.fromkeys(("fragmented.mp4", "broadcast.ts", "no_index.mkv", "cover.mp4", "late.mp4"), "remuxed"),
     **dict.fromkeys(("two_streams.mp4", "ac3.mp4", "long.mkv"), "remuxed"),
     **dict.fromkeys(("open_gop.mp4", "no_key_frames.mkv", "ten_bits.mp4", "hevc.mp4", "mpeg2.ts"), "transcoded"),
-    **dict.fromkeys(("mpeg4.avi", "windows.wmv", "animation.gif", "long.avi"), "transcoded"),
+    **dict.fromkeys(("mpeg4.avi", "windows.wmv", "animation.gif", "very_long.mkv"), "transcoded"),
     **dict.fromkeys(("ts_begins_late.ts", "mirrored.mp4"), "transcoded"),
 }
 """File -> how it is played."""

@@ -38,7 +38,7 @@ def answers(footage: Path, offline, tmp_path_factory: pytest.TempPathFactory) ->
     with vmr.VideoReader(folder / "videos" / "bikes.mp4") as reader:
         _save(reader.frames_at([10])[0], folder / "frame.jpg")
     shutil.copy(footage / "bikes.mp4", folder / "clip.mp4")
-    options = ("--allow-indexing", "--root", str(folder / "videos"), "--upload-dir", str(folder / "videos" / "uploads"))
+    options = ("--allow-indexing", str(folder / "videos"), "--upload-dir", str(folder / "videos" / "uploads"))
     with serving(folder / "index", *options) as address:
         script = curls().replace(ADDRESS, address).replace("curl ", "curl -sS --fail-with-body ")
         script = f'set -e\n{script}\ncurl -sS "{address}/api/v1/search?q=a&k=1000"'.replace(

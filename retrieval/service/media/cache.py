@@ -89,19 +89,17 @@ class Cache:
                 self._added_bytes = 0
                 self._remove_oldest(self._path(key))
 
+    def num_bytes(self) -> int:
+        """Return the size of all files together."""
+        return sum(size for _, size, _, _ in self._files())
+
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
         return self._folder / name[:2] / name[2:]
 
     def _remove_oldest(self, new: Path) -> None:
         """Remove files until there is room, but not the one that was just written."""
-        found = []
-        for folder in self._folder.glob("??"):
-            with contextlib.suppress(OSError), os.scandir(folder) as entries:
-                for entry in entries:
-                    with contextlib.suppress(OSError):  # another program removed it
-                        status = entry.stat(follow_symlinks=False)
-                        found.append((status.st_mtime, status.st_size, entry.path, entry.name.startswith(".")))
+        found = self._files()
         total, now = sum(size for _, size, _, _ in found), time.time()
         is_full = total > self._max_bytes * (1 + _FULL_SHARE) / 2
         for used_s, size, path, is_unfinished in sorted(found):
@@ -112,3 +110,14 @@ class Cache:
                 with contextlib.suppress(OSError):
                     Path(path).unlink()
                     total -= size
+
+    def _files(self) -> list[tuple[float, int, str, bool]]:
+        """All files: when each was used, its size, its path, and whether it is still being written."""
+        found = []
+        for folder in self._folder.glob("??"):
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):  # another program removed it
+                        status = entry.stat(follow_symlinks=False)
+                        found.append((status.st_mtime, status.st_size, entry.path, entry.name.startswith(".")))
+        return found

@@ -72,7 +72,11 @@ def _parameter(description: Schema, parameter: Schema) -> Row:
     text = parameter.get("description") or schema.get("description", "")
     where = {"path": "part of the path", "header": "header"}.get(parameter["in"], "")
     needed = "required" if parameter.get("required") and not where else ""
-    return Row(parameter["name"], _kind(description, schema), _joined(text, where, needed, _limits(schema)))
+    return Row(
+        parameter["name"],
+        _kind(description, schema),
+        _joined(text, where, needed, _limits(_resolved(description, schema))),
+    )
 
 
 def _tables(description: Schema, contents: Schema) -> list[Table]:
@@ -132,7 +136,7 @@ def _joined(*said: str) -> str:
 
 
 def _limits(schema: Schema) -> str:
-    said = [words.format(schema[name]) for name, words in _LIMITS.items() if name in schema]
+    said = [words.format(f"{schema[name]:g}") for name, words in _LIMITS.items() if name in schema]
     if schema.get("default") is not None and "const" not in schema:
         said.append(f"default `{json.dumps(schema['default'])}`")
     return ", ".join(said)

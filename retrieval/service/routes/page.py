@@ -82,7 +82,7 @@ async def _whole_page(service: Service, ask: PageQuery, results: Results, troubl
         "page.html.j2",
         trouble,
         **values,
-        title=f"{ask.q} – vmr" if ask.q else "vmr",
+        title=f"{ask.q} \N{EN DASH} vmr" if ask.q else "vmr",
         player=player,
         player_trouble=player_trouble,
         length_pattern=LENGTH,

@@ -52,7 +52,7 @@ function detailOf(text) {
 /** Say in place of the results what went wrong, with a button that tries again. */
 function showTrouble(error, again) {
   const trouble = $("#trouble").content.cloneNode(true), sign = $("a", trouble);
-  $("h2", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
+  $("h1", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
   $("p", trouble).textContent = error.message;
   $(".again", trouble).addEventListener("click", again);
   sign.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;

@@ -33,8 +33,7 @@ export function openPlayer({ part, go }) {
       dialog.showModal();
     }
     if (!isDrawn) {
-      stop();
-      dialog.setAttribute("aria-busy", "true");
+      wait();
       try {
         const { nodes } = await part(address, "player");
         if (shown !== wanted) return;
@@ -43,16 +42,27 @@ export function openPlayer({ part, go }) {
         if (shown !== wanted) return;
         fail(error.message);
       }
-      dialog.removeAttribute("aria-busy");
     }
     dialog.setAttribute("aria-labelledby", "player-title");
     start();
   }
 
+  /** Show the name and the picture of what is being opened; a video may have to be converted first. */
+  function wait() {
+    stop();
+    const card = cards()[placeOf()], waiting = document.querySelector("#opening").content.cloneNode(true);
+    const picture = card?.querySelector("img"), shownPicture = waiting.querySelector("img");
+    waiting.querySelector("h2").textContent = card?.querySelector(".name").textContent ?? "";
+    if (picture) shownPicture.src = picture.src;
+    else shownPicture.remove();
+    dialog.replaceChildren(waiting);
+    dialog.focus();
+  }
+
   function fail(message) {
     const trouble = document.querySelector("#trouble").content.cloneNode(true), again = trouble.querySelector(".again");
-    trouble.querySelector("h2").textContent = "This moment cannot be opened";
-    trouble.querySelector("h2").id = "player-title";
+    trouble.querySelector("h1").textContent = "This moment cannot be opened";
+    trouble.querySelector("h1").id = "player-title";
     trouble.querySelector("p").textContent = message;
     again.textContent = "Close";
     again.addEventListener("click", leave);
