@@ -134,16 +134,16 @@ class Media:
         try:
             async with self._locks.setdefault(source.stamp, asyncio.Lock()):
                 jpeg = await run_in_threadpool(self._cache.get, key)
-                return jpeg if jpeg is not None else await self._make_thumbnails(source, key)
+                return jpeg if jpeg is not None else await self._make_thumbnails(source, key, has_clock(video))
         finally:
             wanted.pop(key, None)
 
-    async def _make_thumbnails(self, source: Source, key: str) -> bytes:
+    async def _make_thumbnails(self, source: Source, key: str, clock: bool) -> bytes:
         """Make a thumbnail, and others of the same video that are waited for: opening it may take longer than each."""
         others = [each for each in self._wanted[source.stamp] if each != key]
         keys = [key, *others[: _MOMENTS_AT_ONCE - 1]]
         moments = [self._wanted[source.stamp][each] for each in keys]
-        request = {"source": source.to_json(), "moments": moments}
+        request = {"source": source.to_json(), "moments": moments, "has_clock": clock}
         answer = await self._run(self._processes, "thumbnails:serve_thumbnails", source, request, _THUMBNAIL_BYTES)
         if len(answer.pictures) != len(keys):
             raise VideoError(source.name, "the decoder sent an answer that is not valid")

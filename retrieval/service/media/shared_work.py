@@ -30,7 +30,7 @@ class SharedWork:
         task, waiting = self._running[key]
         waiting.append(None)
         try:
-            return await asyncio.shield(task)  # type: ignore[no-any-return]
+            return await asyncio.shield(task)
         finally:
             waiting.pop()
             if not waiting:
