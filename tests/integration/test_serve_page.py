@@ -61,6 +61,8 @@ ODD = {
     "streams.mp4": write_two_streams,
     "old.avi": lambda path: write_video(path, plain(codec="mpeg4", bframes=2, options={})),
 }
+LONG = Recipe(codec="mpeg4", num_frames=64 * FPS)
+"""Longer than what is converted at once; the numbers of its pictures begin anew after 1024."""
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,7 @@ def index(footage: Path, tmp_path_factory: pytest.TempPathFactory, offline) -> P
     for name, write in ODD.items():
         write(videos / "odd" / name)
     (videos / "odd" / "whole").unlink()
+    write_video(videos / "odd" / "long.avi", LONG)
     short = write_video(folder / "short.mp4", plain(num_frames=2 * FPS))
     for name in HOSTILE:
         shutil.copy(short, videos / "hostile" / name)
@@ -154,8 +157,7 @@ def ready(page) -> tuple[float, float]:
     """Wait until the player shows the moment of its address; the time that it shows, and that of the moment."""
     video = "document.querySelector('#player video')"
     page.wait_for_function(f"() => {video}?.readyState >= 2 && !{video}.seeking")
-    (at,) = parse_qs(urlsplit(page.url).query).get("at", ["0-0"])
-    return time_shown(page), float(at.partition("-")[0])
+    return time_shown(page), float(asked(page).get("at", "0").partition("-")[0])
 
 
 def time_shown(page) -> float:
@@ -166,7 +168,16 @@ def time_shown(page) -> float:
 
 def asked(page) -> dict[str, str]:
     """The parameters of the page's address."""
-    return {name: value for name, (value,) in parse_qs(urlsplit(page.url).query).items()}
+    return asked_of(page.url)
+
+
+def asked_of(address: str) -> dict[str, str]:
+    return {name: value for name, (value,) in parse_qs(urlsplit(address).query).items()}
+
+
+def hrefs(page) -> list[str]:
+    """The addresses of the moments that are shown."""
+    return page.locator(".card .open").evaluate_all("cards => cards.map(card => card.href)")
 
 
 def test_typing_a_query_shows_moments(visit, address):
@@ -205,11 +216,8 @@ def test_a_click_plays_the_moment_and_esc_returns_to_it(visit):
 @pytest.mark.parametrize("name", ODD)
 def test_the_player_shows_the_picture_of_the_moment(visit, name: str):
     page = visit(to(q="numbers", where=f'path = "odd/{name}"'))
-    last = page.locator(".card .open").evaluate_all(
-        "cards => cards.map(card => new URL(card.href).searchParams.get('at').split('-')[0]).map(Number)"
-    )
-    latest = max(range(len(last)), key=last.__getitem__)
-    page.locator(".card .open").nth(latest).click()
+    starts = [float(asked_of(href)["at"].partition("-")[0]) for href in hrefs(page)]
+    page.locator(".card .open").nth(starts.index(max(starts))).click()
     shown, wanted = ready(page)
     assert shown == pytest.approx(wanted, abs=0.1)
     number = number_of(picture_shown(page, "#player video"))
@@ -238,6 +246,23 @@ def test_the_strip_seeks_by_a_click_and_by_keys(visit):
         page.wait_for_function("() => !document.querySelector('#player video').seeking")
         assert time_shown(page) == pytest.approx(wanted, abs=0.11), key
         assert float(strip.get_attribute("aria-valuenow")) == pytest.approx(wanted, abs=0.11)
+
+
+def test_a_long_video_is_played_part_by_part(visit, address):
+    page = visit(to(q="numbers", where='path = "odd/long.avi"'))
+    (watched,) = {asked_of(href)["watch"] for href in hrefs(page)}
+    page.goto(address + to(watch=watched, at="62-64"))
+    assert ready(page) == pytest.approx((62, 62), abs=0.1)
+    assert "Converted" in page.locator("#player .note").inner_text()
+    part = page.locator("#player video").get_attribute("src")
+    page.locator("#player .strip").press("Home")
+    page.wait_for_function("part => document.querySelector('#player video').getAttribute('src') !== part", arg=part)
+    ready(page)
+    assert time_shown(page) == pytest.approx(0, abs=0.1)
+    assert number_of(picture_shown(page, "#player video")) <= 2
+    page.locator("#player .strip").press("ArrowRight")
+    ready(page)
+    assert abs(number_of(picture_shown(page, "#player video")) - 5 * FPS) <= 2.5
 
 
 def test_texts_stand_beside_the_video_and_a_click_seeks(visit):
@@ -375,10 +400,13 @@ def test_everything_is_reached_by_keys(visit):
     page.wait_for_selector("#results[aria-busy=false] .card")
     place = "() => [...document.querySelectorAll('.card .open')].indexOf(document.activeElement)"
     columns = page.evaluate("getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length")
-    assert columns >= 4
-    for key, expected in (
-        ("ArrowDown", 0), ("ArrowRight", 1), ("ArrowDown", 1 + columns), ("ArrowLeft", columns), ("ArrowUp", 0),
-    ):  # fmt: skip
+    last = page.locator(".card").count() - 1
+    assert last > columns >= 4
+    moves = {"ArrowDown": 0, "ArrowRight": 1, "End": last, "Home": 0}
+    for key, expected in moves.items():
+        page.keyboard.press(key)
+        assert page.evaluate(place) == expected, key
+    for key, expected in {"ArrowRight": 1, "ArrowDown": 1 + columns, "ArrowLeft": columns, "ArrowUp": 0}.items():
         page.keyboard.press(key)
         assert page.evaluate(place) == expected, key
     page.keyboard.press("Enter")
@@ -413,10 +441,10 @@ def test_everything_is_reached_by_keys(visit):
 def test_more_results_are_appended(visit):
     page = visit()
     assert page.locator(".card").count() == 24
-    before = page.locator(".card .open").evaluate_all("cards => cards.map(card => card.href)")
+    before = hrefs(page)
     page.click("#more")
     page.wait_for_function("() => document.querySelectorAll('.card').length > 24")
-    after = page.locator(".card .open").evaluate_all("cards => cards.map(card => card.href)")
+    after = hrefs(page)
     assert after[:24] == before and len(set(after)) == len(after)
     assert page.locator("#status").inner_text() == f"{len(after)} shown"
     assert page.evaluate("document.activeElement.href") == after[24]

@@ -84,7 +84,7 @@ ALLOWED = {
     "retrieval.service.guard": "retrieval.service.options",
     "retrieval.service.media": "data data.decoding data.decoding.ffmpeg retrieval retrieval.storage "
     "retrieval.service.options retrieval.service.processes",
-    "retrieval.service.pages": "retrieval.service retrieval.service.media retrieval.storage",
+    "retrieval.service.pages": "retrieval.service retrieval.service.media retrieval.service.options retrieval.storage",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
     "retrieval.service.lanes": "models.catalogue models.encoder retrieval.service.processes retrieval.storage",

@@ -51,7 +51,7 @@ def serve(index: str, encoder: str | None = None, mcp: bool = False, *, address:
     if mcp:
         refuse(address, "is of no use with --mcp, which serves nothing at an address")
         require_extra("serve", "mcp")
-        from vmr.retrieval.service.mcp_server import serve_mcp
+        from vmr.retrieval.service.assistant.server import serve_mcp
 
         serve_mcp(ServiceOptions(Path(index), encoder))
         return

@@ -8,9 +8,10 @@ export function openGrid({ go, player }) {
   const cards = () => [...document.querySelectorAll("#results .open")];
   const box = document.querySelector("#q"), keys = document.querySelector("#keys");
 
-  /** The card that an arrow leads to: to the sides by one, up and down to the nearest of the next row. */
+  /** The card that a key leads to: to the sides by one, up and down to the nearest of the next row. */
   function beside(card, key) {
     const all = cards(), place = all.indexOf(card);
+    if (key === "Home" || key === "End") return all.at(key === "Home" ? 0 : -1);
     if (key === "ArrowRight" || key === "ArrowLeft") return all[place + (key === "ArrowRight" ? 1 : -1)];
     const down = key === "ArrowDown", here = card.getBoundingClientRect();
     const rows = (down ? all.slice(place + 1) : all.slice(0, place).reverse()).map((other) => [other, other.getBoundingClientRect()]);
@@ -30,7 +31,7 @@ export function openGrid({ go, player }) {
       box.focus();
       box.select();
     } else if (key === "?") keys.showModal();
-    else if (card && key.startsWith("Arrow")) {
+    else if (card && /^(Arrow|Home$|End$)/.test(key)) {
       const next = beside(card, key);
       moveTo(next ?? (key === "ArrowUp" ? box : null), event);
     } else if (card && key === "m") {

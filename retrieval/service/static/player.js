@@ -114,7 +114,7 @@ export function openPlayer({ part, go }) {
       find(selector).disabled = place < 0 || !cards()[place + step];
       find(selector).addEventListener("click", () => neighbour(step));
     });
-    let at = about.start;
+    let at = about.start, fetching = null; // another part of the video
 
     function draw() {
       find(".head").setAttribute("x", Math.min((1000 * at) / about.duration, 997));
@@ -134,13 +134,21 @@ export function openPlayer({ part, go }) {
         video.currentTime = Math.max(0, time);
         return;
       }
-      const address = new URL(location.href), was = shown;
+      const address = new URL(location.href), mine = {}, isPlaying = !video.paused || video.ended;
+      fetching = mine; // a later seek takes the place of this one
+      video.pause();
       address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
       const answer = await part(address, "player").catch(() => null);
       const other = answer?.nodes.querySelector("video");
-      if (!other || shown !== was) return;
-      const isPlaying = !video.paused || video.ended;
-      about = numbersOf(answer.nodes.querySelector(".player"));
+      if (fetching !== mine || !dialog.contains(video)) return;
+      if (!other) {
+        fetching = null;
+        find("#unplayable").hidden = false;
+        return;
+      }
+      delete article.dataset.until;
+      Object.assign(article.dataset, answer.nodes.querySelector(".player").dataset);
+      about = numbersOf(article);
       video.replaceChildren(...other.childNodes);
       video.src = other.getAttribute("src");
       if (isPlaying) video.play().catch(() => {});
@@ -148,11 +156,14 @@ export function openPlayer({ part, go }) {
 
     if (video) {
       video.addEventListener("timeupdate", () => {
-        if (video.seeking || video.readyState < 1) return;
+        if (fetching || video.seeking || video.readyState < 1) return;
         at = video.currentTime - about.offset;
         draw();
       });
-      video.addEventListener("loadedmetadata", () => seek(at));
+      video.addEventListener("loadedmetadata", () => {
+        fetching = null;
+        seek(at);
+      });
       video.addEventListener("ended", () => "until" in about && seek(about.until));
       video.addEventListener("error", () => (find("#unplayable").hidden = false));
       if (video.readyState >= 1) seek(at);
