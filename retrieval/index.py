@@ -5,9 +5,7 @@ vmr.retrieval.vectors). It may be written while it is searched: every search see
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,31 +15,21 @@ from numpy.typing import NDArray
 from vmr.checks import check_path, whole_number
 from vmr.models.catalogue import load_model
 from vmr.models.encoder import Encoder, Matcher, check_encoder
-from vmr.retrieval.calibration.calibrate import calibrate
-from vmr.retrieval.calibration.calibration import Calibration
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
-from vmr.retrieval.searching.candidates import Rows, lost_window
-from vmr.retrieval.searching.distinct import Kept
-from vmr.retrieval.searching.filters import Filters
-from vmr.retrieval.searching.matching import Calibrations, Meaning
-from vmr.retrieval.searching.query import Query, query_of_moment, read_query
-from vmr.retrieval.searching.search import Wanted, find_moments, hits_of, score_curve
+from vmr.retrieval.searching.candidates import lost_window
+from vmr.retrieval.searching.search import Wanted
+from vmr.retrieval.searching.searcher import Searcher
 from vmr.retrieval.searching.spaces import chosen_space, made_by_another
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings, Window
 from vmr.retrieval.storage.snapshot import Snapshot
-from vmr.retrieval.storage.where import Where
-from vmr.retrieval.texts import embed_texts
-from vmr.retrieval.vectors.space_store import SpaceStore
-from vmr.retrieval.vectors.store import Ids, Mask, VectorSearch
+from vmr.retrieval.vectors.store import VectorSearch
 
 if TYPE_CHECKING:
     from vmr.retrieval.searching.reranked import Moment, Reranked
     from vmr.retrieval.updating.done import Update
-
-_TRIES = 3  # to read a FAISS file that the writer may replace at any moment
 
 
 def open_index(
@@ -78,10 +66,13 @@ class VideoIndex:
         encoder: as for `vmr.open_index`.
         space: as for `vmr.open_index`.
         store: as for `vmr.open_index`.
+        load: loads a model, given its name or path; None for `load_model`.
+        holds_rows: keep the rows in memory, for a process that answers many searches.
 
     Attributes:
         folder: the folder of the index.
         space: the vector space that is searched.
+        searcher: searches it; one thread at a time may use it.
     """
 
     def __init__(
@@ -92,20 +83,20 @@ class VideoIndex:
         *,
         space: str | None = None,
         store: VectorSearch | None = None,
+        load: Callable[[str | Path], Encoder] | None = None,
+        holds_rows: bool = False,
     ) -> None:
         self.folder = folder
-        self._reader = reader
+        self._reader, self._load = reader, load or load_model
         self._encoder: Encoder | None = None
-        self._filters, self._calibrations = Filters(), Calibrations()
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
         if isinstance(encoder, str | Path):
             own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
             space = space or next(iter(own), None)
-            encoder = None if own else load_model(encoder)
+            encoder = None if own else self._load(encoder)
         self.space = chosen_space(folder, spaces, encoder, space)
-        self._files = SpaceStore(folder, self.space)
-        self._store: VectorSearch = self._files if store is None else store
+        self.searcher = Searcher(reader, self.space, lambda: self.encoder, store, holds_rows=holds_rows)
         if encoder is not None:
             self.check_encoder(encoder)
             self._encoder = encoder
@@ -140,7 +131,7 @@ class VideoIndex:
     def encoder(self) -> Encoder:
         """The encoder for queries, loaded at the first use. Raises IndexFileError if it did not build the index."""
         if self._encoder is None:
-            encoder = load_model(self.space.encoder)
+            encoder = self._load(self.space.encoder)
             self.check_encoder(encoder)
             self._encoder = encoder
         return self._encoder
@@ -233,7 +224,7 @@ class VideoIndex:
             min_match: leave out moments with a lower `match`, in [0, 1].
             keep_duplicates: return moments that show the same as a better one as well.
             overlapping: return single windows, which may overlap, in place of moments.
-            before: search only moments with a lower id, see `SearchResult.next_moment_id`.
+            before: search only moments with a lower id, see `SearchResult.seen`.
 
         Returns:
             The hits, best first; those that tie come in the order of the index.
@@ -254,16 +245,13 @@ class VideoIndex:
             before=before,
         )
         matcher = None if rerank is None else _check_rerank(self.encoder, query)
-        with self._compared(query, wanted.where, wanted.before) as (rows, asked):
-            found, meaning = self._answers(rows, asked, wanted)
-            settings, next_id = rows.snapshot.settings, rows.snapshot.meta("next_window")
-        hits = hits_of(found, self.space, meaning.matches)
-        remarks: tuple[str, ...] = ()
-        if matcher is not None:
-            moments = [one.moment for one in found[:rerank]]
-            hits, remarks = self._reranked(settings, matcher, asked.text, moments).in_order(hits)
-        took_ms, best = 1000 * (time.perf_counter() - started), tuple(hits[: wanted.k])
-        return SearchResult(best, asked.text, str(self.folder), took_ms, meaning.nothing_close, remarks, next_id)
+        answer = self.searcher.answer(query, wanted)
+        if matcher is None:
+            return answer.result(self.folder, self.space, wanted, started)
+        hits = answer.hits(self.space)
+        moments = [one.moment for one in answer.found[:rerank]]
+        hits, remarks = self._reranked(answer.settings, matcher, answer.query.text, moments).in_order(hits)
+        return answer.result(self.folder, self.space, wanted, started, hits, remarks)
 
     def _reranked(
         self, settings: IndexSettings, matcher: Matcher, text: str, moments: "Sequence[Moment]"
@@ -289,13 +277,7 @@ class VideoIndex:
         Raises:
             VmrError: the query is none, or the index holds no such video, or no vectors of it.
         """
-        video_id = whole_number("video_id", video_id)
-        with self._compared(query) as (rows, asked):
-            curve = score_curve(rows, video_id)
-            if not with_match:
-                return curve
-            matches = self._meaning(rows, asked, curve[:, 2].tolist()).matches
-        return np.column_stack([curve, np.full(len(curve), np.nan) if matches is None else matches])
+        return self.searcher.score_curve(whole_number("video_id", video_id), query, with_match)
 
     def search_vectors(
         self, queries: NDArray[np.float32], k: int, windows: NDArray[np.int64] | None = None
@@ -310,56 +292,14 @@ class VideoIndex:
         Returns:
             Scores, float32 (Q, k), best first, and ids of windows, int64 (Q, k); padded with id -1 if fewer were found.
         """
-        with self._searchable():
-            return self._store.search(queries, k, windows)
+        with self.searcher.searchable():
+            return self.searcher.store.search(queries, k, windows)
 
     @property
     def is_exact(self) -> bool:
         """Whether a search passes over nothing, as with all kinds of FAISS files but those with lists or graphs."""
-        with self._searchable():
-            return self._files.is_exact
-
-    @contextmanager
-    def _searchable(self) -> Iterator[Snapshot]:
-        """A transaction in which the files that are searched have taken in what was committed last."""
-        for tries_left in reversed(range(_TRIES)):
-            with self._reader.snapshot() as snapshot:
-                if self._files.refresh(snapshot, is_last_try=not tries_left):
-                    yield snapshot
-                    return
-
-    @contextmanager
-    def _compared(
-        self, query: str | NDArray[np.float32] | Hit | int, where: Where | None = None, before: int | None = None
-    ) -> Iterator[tuple[Rows, Query]]:
-        """A transaction in which rows can be compared with a query: all, or those of some videos, or older ones."""
-        asked = read_query(query, lambda text: embed_texts([text], self.encoder)[0], self.space.dim)
-        with self._searchable() as snapshot:
-            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self.space)
-            allowed = self._filters.mask(where, before, snapshot)
-            total = len(self._store) if allowed is None else int(np.count_nonzero(allowed))
-            yield Rows(snapshot, self.space, known.vector, partial(self._find, known.vector, allowed), total), known
-
-    def _answers(self, rows: Rows, query: Query, wanted: Wanted) -> tuple[list[Kept], Meaning]:
-        """The moments nearest to a query, and what their scores mean."""
-        found = find_moments(rows, wanted, query.seed)
-        meaning = self._meaning(rows, query, [one.moment.score for one in found])
-        return found if wanted.min_match is None else found[: meaning.num_from(wanted.min_match)], meaning
-
-    def _meaning(self, rows: Rows, query: Query, scores: Sequence[float]) -> Meaning:
-        calibration = self._calibrations.current(rows.snapshot, self.space, self._calibrated) if query.is_text else None
-        return Meaning.of(scores, query, calibration)
-
-    def _calibrated(self, rows: int) -> Calibration | None:
-        return calibrate(self.encoder, lambda queries, k: self._store.search(queries, k)[0], rows)
-
-    def _find(self, vector: NDArray[np.float32], allowed: Mask | None, n: int) -> tuple[NDArray[np.float32], Ids]:
-        """Scores and ids of the n windows nearest to a vector (D,)."""
-        if self._store is self._files:
-            scores, ids = self._files.search(vector[None], n, allowed)
-        else:
-            scores, ids = self._store.search(vector[None], n, None if allowed is None else np.flatnonzero(allowed))
-        return scores[0], ids[0]
+        with self.searcher.searchable():
+            return self.searcher.files.is_exact
 
     def _windows(self, snapshot: Snapshot) -> Iterable[Window]:
         return snapshot.windows(space_id=self.space.id)
@@ -380,7 +320,7 @@ class VideoIndex:
 
     def close(self) -> None:
         """Close the files of the index. An index that is not closed is closed when it is no longer used."""
-        self._files.close()
+        self.searcher.close()
         self._reader.close()
 
     def __len__(self) -> int:

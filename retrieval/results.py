@@ -1,8 +1,12 @@
 """What a search has found, what is said about the videos of an index, and about those that were left out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from vmr.retrieval.storage.records import Video
+    from vmr.retrieval.storage.snapshot import Snapshot
 
 Strength = Literal["strong", "good", "weak", "unlikely"]
 
@@ -52,6 +56,34 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a search saw of an index, which may be another one when the next search begins.
+
+    Attributes:
+        created: when the index was made: another index in its place has another time.
+        commit: number of the last commit.
+        next_moment_id: moments that were added later have no lower id. A later search with `before` set to it finds
+            what was in the index at this time and still is.
+        has_texts: whether the index holds texts of videos.
+        roots: the folders of the videos, as absolute paths.
+        videos: those of the hits, by their numbers.
+    """
+
+    created: str
+    commit: int
+    next_moment_id: int
+    has_texts: bool
+    roots: tuple[str, ...]
+    videos: Mapping[int, "Video"] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, snapshot: "Snapshot") -> "Seen":
+        """Say what can be seen in a snapshot, but no videos."""
+        created, commit, next_id = (snapshot.meta(key) for key in ("created", "commit", "next_window"))
+        return cls(created, commit, next_id, snapshot.has_texts, tuple(snapshot.roots().values()))
+
+
+@dataclass(frozen=True)
 class SearchResult:
     """The moments that answer a query, best first. It is iterated, counted and indexed like a list of hits.
 
@@ -65,8 +97,7 @@ class SearchResult:
         nothing_close: whether nothing in the index is about the query, as far as the encoder can tell; None if the
             space is not calibrated, or the query is no text.
         remarks: what else there is to say about the search, a line each.
-        next_moment_id: moments that were added after the search have no lower id. A later search with `before` set to
-            it finds what was in the index at this time and still is.
+        seen: what of the index the search saw.
     """
 
     hits: tuple[Hit, ...]
@@ -75,7 +106,7 @@ class SearchResult:
     took_ms: float = field(compare=False)
     nothing_close: bool | None
     remarks: tuple[str, ...] = ()
-    next_moment_id: int = field(default=0, compare=False)
+    seen: Seen = field(default=Seen("", 0, 0, False, ()), compare=False, repr=False)
 
     @overload
     def __getitem__(self, place: int) -> Hit: ...

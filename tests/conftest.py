@@ -4,13 +4,18 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from tests.paths import CLIPS, REPOSITORY
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Before torch is imported: its threads would spin while they wait, on the cores that other workers and commands need.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -81,3 +86,16 @@ def clips() -> Path:
     if not CLIPS.is_dir():
         pytest.skip(f"needs the real clips in {CLIPS.relative_to(REPOSITORY.parent)}")
     return CLIPS
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """Chromium without a window. It ends with the module, because its event loop would be in the way of other tests."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()

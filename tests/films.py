@@ -15,7 +15,7 @@ BEEP_S = 0.2
 def write_film(
     path: Path,
     num_frames: int = 100,
-    fps: int = 25,
+    fps: int | Fraction = 25,
     codec: str = "libx264",
     gop: int = 25,
     sound: str | None = None,

@@ -13,15 +13,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from typing_extensions import Buffer
 
 from vmr.errors import VmrError
-
-_PROCESSES = Path("/proc")  # on Linux
 
 
 def cache_folder() -> Path:
@@ -292,32 +290,6 @@ def scratch_file(path: Path) -> Iterator[io.FileIO]:
     finally:
         with suppress(OSError):  # all that was needed of it has been read
             file.close()
-
-
-@contextmanager
-def path_of_open(file: IO[bytes]) -> Iterator[Path]:
-    """Give a path at which other processes of this user can read a temporary file, as long as the context lasts.
-
-    On Linux it leads to the file itself, which needs no name, so that nothing is left if this process is killed.
-    Elsewhere it is that of a copy.
-
-    Args:
-        file: an open file. All of it is read, wherever it stands.
-
-    Raises:
-        VmrError: it cannot be written to the disk.
-    """
-    with ExitStack() as stack:
-        with write_errors(Path(tempfile.gettempdir())):
-            file.flush()
-            path = _PROCESSES / str(os.getpid()) / "fd" / str(file.fileno())
-            if not path.exists():
-                copy = stack.enter_context(tempfile.NamedTemporaryFile())
-                file.seek(0)
-                shutil.copyfileobj(file, copy)
-                copy.flush()
-                path = Path(copy.name)
-        yield path
 
 
 @contextmanager

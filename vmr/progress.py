@@ -51,6 +51,8 @@ def printable(text: str) -> str:
     Args:
         text: any text.
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

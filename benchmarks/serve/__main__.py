@@ -2,7 +2,7 @@
 
     python -m benchmarks.serve                             a minute of searches by text, then 20 s by moment
     python -m benchmarks.serve --seconds 600 --keep DIR    ten minutes; the index in DIR is used again
-    python -m benchmarks.serve --moments 5000 --seconds 5  to try it
+    python -m benchmarks.serve --moments 5000 --seconds 5 --like-seconds 5   to try it
 
 An index of 100,000 moments (see data.py) is served by a real `vmr-serve`. 16 clients in another process search, each as
 soon as it has the answer before; 20 players read 256 KB of a video a second; a writer adds a video or removes one every
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -38,11 +38,24 @@ from vmr.retrieval.storage.reader import IndexReader
 
 NUM_FILES = 20
 RANGE_BYTES = 1 << 18
-LIKE_SHARE = 1 / 3  # of the seconds of the searches by text
 REPORT_S = 10.0
 TARGETS = {"query": 150.0, "like": 400.0}
 TARGET_P99_MS, TARGET_STALE_S, TARGET_GROWTH = 250.0, 2.0, 0.05
 START_S = 120.0
+
+
+class Running(NamedTuple):
+    """A service that runs.
+
+    Attributes:
+        address: where it answers.
+        pid: its process.
+        started_s: seconds until it answered.
+    """
+
+    address: str
+    pid: int
+    started_s: float
 
 
 class Memory(threading.Thread):
@@ -75,8 +88,8 @@ class Memory(threading.Thread):
 
 
 @contextmanager
-def serving(index: Path) -> Iterator[tuple[str, int, float]]:
-    """Start `vmr-serve`; give its address, its process id and how many seconds it took until it answered."""
+def serving(index: Path) -> Iterator[Running]:
+    """Start `vmr-serve`, and wait until it answers."""
     command = [str(Path(sys.executable).parent / "vmr-serve"), str(index), "--port", "0"]
     began_s = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -90,7 +103,7 @@ def serving(index: Path) -> Iterator[tuple[str, int, float]]:
                 if time.monotonic() > began_s + START_S:
                     raise SystemExit("vmr-serve does not answer")
                 time.sleep(0.02)
-            yield address, process.pid, time.monotonic() - began_s
+            yield Running(address, process.pid, time.monotonic() - began_s)
         finally:
             process.terminate()
 
@@ -130,14 +143,20 @@ def summary(answered: list[Answered], seconds: float) -> dict[str, float]:
     return {"per_s": len(times) / seconds, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "longest_ms": longest}
 
 
+def cpu_s(pid: int) -> float:
+    """Give the seconds of CPU time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
 def measure(
-    kind: str, address: str, served: Served, seconds: float, options: argparse.Namespace, console: Console
+    kind: str, service: Running, served: Served, seconds: float, options: argparse.Namespace, console: Console
 ) -> dict[str, Any]:
     """Let clients search while others play and write.
 
     Args:
         kind: "query" or "like".
-        address: of the service.
+        service: the service.
         served: its index.
         seconds: how long.
         options: of the command line.
@@ -152,17 +171,19 @@ def measure(
     values: Iterator[str | int] = iter(np.random.default_rng(os.getpid()).integers(1, last, 10**7).tolist())
     if kind == "query":
         values = itertools.chain.from_iterable(itertools.repeat(s, options.repeated) for s in sentences(os.getpid()))
-    until_s = time.monotonic() + seconds
+    until_s, before_s = time.monotonic() + seconds, cpu_s(service.pid)
     waiting = [
-        in_process(search, address, kind, values, options.clients, until_s),
-        in_process(play, address, files, until_s, RANGE_BYTES),
-        in_process(write, address, served, until_s, options.commit_every),
+        in_process(search, service.address, kind, values, options.clients, until_s),
+        in_process(play, service.address, files, until_s, RANGE_BYTES),
+        in_process(write, service.address, served, until_s, options.commit_every),
     ]
     (answered, errors), (played, play_errors), (delays, write_errors) = (wait() for wait in waiting)
     found = {
         "kind": kind,
         "seconds": seconds,
         **summary(answered, seconds),
+        "cpu_ms": 1000 * (cpu_s(service.pid) - before_s) / max(1, len(answered)),
+        "cpus": (cpu_s(service.pid) - before_s) / seconds,
         "errors": errors + play_errors + write_errors,
         "played_mb_per_s": sum(size for *_, size in played) / seconds / 1e6,
         "play_p99_ms": summary(played, seconds)["p99_ms"],
@@ -172,7 +193,8 @@ def measure(
     console.print(
         f"{kind:5}  {found['per_s']:6.1f} searches/s (target {TARGETS[kind]:g})  p50 {found['p50_ms']:.0f} ms  "
         f"p95 {found['p95_ms']:.0f}  p99 {found['p99_ms']:.0f} (target {TARGET_P99_MS:g})  "
-        f"longest {found['longest_ms']:.0f}"
+        f"longest {found['longest_ms']:.0f}; {found['cpu_ms']:.2f} ms of CPU time of the service each, "
+        f"{found['cpus']:.2f} cores"
     )
     console.print(
         f"       {found['commits']} commits, seen after at most {found['stale_s']:.3f} s (target {TARGET_STALE_S:g})  "
@@ -193,29 +215,36 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
             copy = shutil.copytree if name == "index" else shutil.copyfile
             copy(made.folder / name, served.folder / name)
         served.videos.symlink_to(made.videos)
-        with serving(served.index) as (address, pid, started_s):
-            console.print(f"answers after {started_s:.1f} s")
-            memory = Memory(pid)
+        with serving(served.index) as service:
+            console.print(f"answers after {service.started_s:.1f} s")
+            memory = Memory(service.pid)
             memory.start()
             parts = []
             left_s = options.seconds
             while left_s > 0:  # in parts, so that there are numbers before the end
-                parts.append(measure("query", address, served, min(left_s, options.part), options, console))
+                parts.append(measure("query", service, served, min(left_s, options.part), options, console))
                 left_s -= options.part
-            parts.append(measure("like", address, served, options.seconds * LIKE_SHARE, options, console))
+            parts.append(measure("like", service, served, options.like_seconds, options, console))
             memory.stop()
     growth = memory.growth()
     sizes = [rss / 2**20 for _, rss in memory.samples]
     said = "not known before 80 s" if growth is None else f"{growth:+.1%} after the first minute"
     console.print(f"memory {sizes[0]:.0f} MB, then {sizes[-1]:.0f} MB: {said} (target {TARGET_GROWTH:.0%})")
-    return {"environment": environment(), "started_s": started_s, "parts": parts, "growth": growth, "rss_mb": sizes}
+    return {
+        "environment": environment(),
+        "started_s": service.started_s,
+        "parts": parts,
+        "growth": growth,
+        "rss_mb": sizes,
+    }
 
 
 def main() -> None:
     """Parse the options, run the benchmark, and write the numbers to the file of --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of searches by text; a third more by moment")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of searches by text")
+    parser.add_argument("--like-seconds", type=float, default=20.0, help="of searches by moment, which follow")
     parser.add_argument("--part", type=float, default=60.0, help="seconds after which numbers are printed")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--players", type=int, default=20)

@@ -1,7 +1,7 @@
 """An index of many moments whose vectors are like those of its encoder, with a real file behind every video.
 
-A window's vector is a mix of the vectors of two or three clips of the synthetic benchmark, which the encoder has
-embedded; windows of a video share a clip, and neighbours are alike. The files of the videos are links to some copies of
+A window's vector is a mix of the vectors of three clips of the synthetic benchmark, which the encoder has embedded, and
+of noise; windows of a video share a clip, and neighbours are alike. The files of the videos are links to some copies of
 real footage.
 """
 
@@ -35,7 +35,7 @@ ENCODER = "videomamba-nano-shapes"
 WINDOW_S, STRIDE_S = 8.0, 4.0
 MEAN_WINDOWS = 10  # of a video
 NEW_VIDEOS = 2000  # sentences that the writer may add a video for, one after the other
-_CLIPS = 2000  # that are embedded
+_CLIPS = 10_000  # that are embedded
 _CLIPS_AT_ONCE = 50
 _VIDEOS_AT_ONCE = 256  # in a commit
 
@@ -193,8 +193,7 @@ def _embedded_clips(encoder: Encoder) -> Vectors:
 
 def _windows(clips: Vectors, count: int, random: np.random.Generator) -> Vectors:
     """Vectors of the windows of a video, float32 (count, D)."""
-    shared = clips[random.integers(len(clips))]
-    places = np.repeat(random.integers(len(clips), size=count), 2)[:count]  # each clip reaches over two windows
-    other = clips[random.integers(len(clips), size=count)]
-    mixed = 0.4 * shared + 0.7 * clips[places] + 0.25 * other
+    shared, others = clips[random.integers(len(clips))], clips[random.integers(len(clips), size=count + 1)]
+    mixed = 0.4 * shared + 0.5 * others[:-1] + 0.35 * others[1:]  # each clip reaches over two windows
+    mixed += random.normal(0, 0.3 / np.sqrt(clips.shape[1]), mixed.shape)  # no two windows are the same
     return np.asarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), np.float32)

@@ -59,6 +59,9 @@ def write(results: Connection, address: str, served: Served, until_s: float, eve
                 connection.close()
             turn += 1
             time.sleep(max(0.0, every_s - (time.monotonic() - began_s)))
+        with writer.commit() as changes:  # the next writer adds the same again
+            for _, video_id in added:
+                changes.remove_video(video_id)
     results.send((delays, errors))
 
 

@@ -6,15 +6,16 @@ The videos of the best windows are scored window by window, and only as many of 
 import heapq
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from vmr.errors import IndexFileError
-from vmr.retrieval.searching.moments import Merge, Moment, Scores, Spans
+from vmr.retrieval.searching.moments import Merge, Moment, Scores, Windows
 from vmr.retrieval.storage.paths import path_to_text
-from vmr.retrieval.storage.records import Space, Video
+from vmr.retrieval.storage.records import Space, Span, Video
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.ranking import inner_products
 from vmr.retrieval.vectors.store import Ids, Vectors
 
@@ -26,36 +27,66 @@ Find = Callable[[int], tuple[Vectors, Ids]]
 
 
 @dataclass(frozen=True, eq=False)
+class ScoredVideo:
+    """All windows of a video that have a vector in a space, with their scores.
+
+    Attributes:
+        video: the video.
+        windows: its windows, n of them.
+        scores: (n,).
+        vectors: as they are stored, (n, D).
+    """
+
+    video: Video
+    windows: Windows
+    scores: Scores
+    vectors: Vectors
+
+    def candidates(self, merge: Merge) -> Iterator["Candidate"]:
+        """Yield the moments of the video, best first."""
+        path = path_to_text(self.video.file)
+        for moment in merge(self.windows, self.scores, self.vectors):
+            yield Candidate(self, path, moment)
+
+
 class Candidate:
     """A moment that may become a hit.
 
-    Attributes:
-        score: of its best window.
-        video: its video.
+    Args:
+        scored: its video.
         path: of the video, as indexes write and order it.
-        window_id: its best window.
-        span: start and end of this window, in seconds.
-        vector: of this window, as it is stored, (D,).
         moment: its part of the video.
+
+    Attributes:
+        scored: as given.
+        video: its video.
+        score: of its best window.
+        window_id: its best window.
+        moment: as given.
     """
 
-    score: float
-    video: Video
-    path: str
-    window_id: int
-    span: tuple[float, float]
-    vector: Vectors
-    moment: Moment
+    __slots__ = ("_path", "_rank", "moment", "score", "scored", "video", "window_id")
+
+    def __init__(self, scored: ScoredVideo, path: str, moment: Moment) -> None:
+        self.scored, self.video, self.moment = scored, scored.video, moment
+        self.score = float(scored.scores[moment.best])
+        self.window_id = scored.video.first_window + moment.best
+        self._path = path
+        self._rank: Rank | None = None
+
+    def over(self, start_s: float, end_s: float) -> "Candidate":
+        """Return one with the same best window that is another part of the video."""
+        return Candidate(self.scored, self._path, Moment(self.moment.best, lambda: (start_s, end_s)))
 
     @property
     def start_s(self) -> float:
         """Where it starts, in seconds."""
-        return self.moment.start_s
+        return self.moment.extent[0]
 
     @property
     def end_s(self) -> float:
         """Where it ends, in seconds."""
-        return self.moment.end_s
+        return self.moment.extent[1]
 
     @property
     def is_whole(self) -> bool:
@@ -63,40 +94,28 @@ class Candidate:
         return self.moment.is_whole
 
     @property
+    def span(self) -> Span:
+        """Start and end of its best window, in seconds."""
+        start_s, end_s = self.scored.windows.spans[self.moment.best].tolist()
+        return start_s, end_s
+
+    @property
+    def vector(self) -> Vectors:
+        """The vector of its best window, as it is stored, (D,)."""
+        vector: Vectors = self.scored.vectors[self.moment.best]
+        return vector
+
+    @property
     def rank(self) -> Rank:
         """The lowest is the best; those that tie come in the order of the index."""
-        return (-self.score, self.path, *self.moment.extent, self.window_id)
+        if self._rank is None:
+            self._rank = (-self.score, self._path, *self.moment.extent, self.window_id)
+        return self._rank
 
     @property
     def best_rank(self) -> Rank:
         """A rank that comes before `rank`, known before start and end are."""
-        return (-self.score, self.path, -math.inf, -math.inf, -1)
-
-
-@dataclass(frozen=True, eq=False)
-class ScoredVideo:
-    """All windows of a video that have a vector in a space, with their scores.
-
-    Attributes:
-        video: the video.
-        spans: start and end of each window, in seconds, (n, 2).
-        scores: (n,).
-        vectors: as they are stored, (n, D).
-    """
-
-    video: Video
-    spans: Spans
-    scores: Scores
-    vectors: Vectors
-
-    def candidates(self, merge: Merge) -> Iterator[Candidate]:
-        """Yield the moments of the video, best first."""
-        path = path_to_text(self.video.file)
-        for moment in merge(self.spans, self.scores, self.vectors):
-            best = moment.best
-            start_s, end_s = self.spans[best].tolist()
-            number, score = self.video.first_window + best, float(self.scores[best])
-            yield Candidate(score, self.video, path, number, (start_s, end_s), self.vectors[best], moment)
+        return (-self.score, self._path, -math.inf, -math.inf, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +128,8 @@ class Rows:
         query: the vector (D,).
         find: searches windows.
         total: how many windows it can find, at most.
+        held: the rows in memory; None to read them from the database.
+        cut: first window -> windows of videos that were scored before; only with rows in memory.
     """
 
     snapshot: Snapshot
@@ -116,6 +137,8 @@ class Rows:
     query: Vectors
     find: Find
     total: int
+    held: HeldRows | None = None
+    cut: dict[int, Windows] = field(default_factory=dict)
 
     def video_of(self, window_id: int) -> Video:
         """Return the video of a window.
@@ -123,7 +146,8 @@ class Rows:
         Raises:
             IndexFileError: it is missing.
         """
-        video = self.snapshot.video_of_window(window_id)
+        held = self.held
+        video = self.snapshot.video_of_window(window_id) if held is None else held.video_of(window_id)
         if video is None:
             raise lost_window(window_id)
         return video
@@ -134,13 +158,18 @@ class Rows:
         Raises:
             IndexFileError: windows or vectors of the video are missing or damaged.
         """
+        if self.held is not None and len(vectors := self.held.vectors_of(video)) == video.num_windows:
+            windows = self.cut.get(video.first_window)
+            if windows is None:
+                windows = self.cut[video.first_window] = Windows(self.held.spans(video).copy(), vectors)
+            return ScoredVideo(video, windows, inner_products(vectors, self.query), vectors)
         ids = np.arange(video.first_window, video.first_window + video.num_windows)
         spans = self.snapshot.spans(video)
         vectors, is_there = self.snapshot.vectors(self.space.id, ids)
         if len(spans) != video.num_windows or not is_there.all():
             known = self.snapshot.hits(ids[is_there].tolist())
             raise lost_window(next((number for number in ids.tolist() if number not in known), video.first_window))
-        return ScoredVideo(video, spans, inner_products(vectors, self.query), vectors)
+        return ScoredVideo(video, Windows(spans, vectors), inner_products(vectors, self.query), vectors)
 
 
 def best_candidates(rows: Rows, first: int, merge: Merge) -> Iterator[Candidate]:

@@ -1,5 +1,6 @@
 """Leaving out what shows the same as a better hit, and more moments of a video than were asked for."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -72,17 +73,21 @@ class _Chosen:
 
     def __init__(self) -> None:
         self.kept: list[Kept] = []
+        self._contents: set[bytes] = set()  # of their files, as far as they are known
+        self._last: tuple[Candidate, Vectors] | None = None
         self._units = np.empty((0, 0), np.float32)  # with length 1; longer than needed: it grows by doubling
 
     def add(self, one: Kept) -> None:
         """Put a moment behind the others."""
-        count, unit = len(self.kept), _unit(one.moment.vector)
+        count, unit = len(self.kept), self._unit_of(one.moment)
         if count == len(self._units):
             units = np.empty((max(16, 2 * count), len(unit)), np.float32)
             units[:count] = self._units[:count] if count else 0
             self._units = units
         self._units[count] = unit
         self.kept.append(one)
+        if one.moment.video.content_hash:
+            self._contents.add(one.moment.video.content_hash)
 
     def replace(self, old: list[Kept], new: Kept) -> None:
         """Put a moment behind the others, and leave out some of them."""
@@ -94,25 +99,28 @@ class _Chosen:
 
     def same_as(self, moment: Candidate) -> Kept | None:
         """Return the first moment of another video that shows (nearly) the same."""
-        likeness = inner_products(self._units[: len(self.kept)], _unit(moment.vector)) if self.kept else []
-        for one, cosine in zip(self.kept, likeness, strict=True):
-            if one.moment.video.id != moment.video.id and (cosine > NEAR_DUPLICATE or _is_copy(one.moment, moment)):
-                return one
-        return None
+        if not self.kept:
+            return None
+        video, content = moment.video.id, moment.video.content_hash
+        is_same = inner_products(self._units[: len(self.kept)], self._unit_of(moment)) > NEAR_DUPLICATE
+        if content in self._contents:
+            is_same |= [one.moment.video.content_hash == content and _meet(one.moment, moment) for one in self.kept]
+        places = is_same.nonzero()[0].tolist()
+        return next((self.kept[place] for place in places if self.kept[place].moment.video.id != video), None)
+
+    def _unit_of(self, moment: Candidate) -> Vectors:
+        """The vector of a moment with length 1; one of length 0 stays."""
+        if self._last is None or self._last[0] is not moment:  # it is compared, and then chosen
+            vector = moment.vector
+            squared = float(np.dot(vector, vector))
+            self._last = moment, vector / np.float32(math.sqrt(squared)) if squared > 0 else vector
+        return self._last[1]
 
 
 def _overlap(a: Candidate, b: Candidate) -> bool:
     return a.video.id == b.video.id and a.start_s < b.end_s and b.start_s < a.end_s
 
 
-def _is_copy(a: Candidate, b: Candidate) -> bool:
-    """Tell whether two files have the same content, and the best windows overlap."""
-    is_copy = bool(a.video.content_hash) and a.video.content_hash == b.video.content_hash
-    return is_copy and a.span[0] < b.span[1] and b.span[0] < a.span[1]
-
-
-def _unit(vector: Vectors) -> Vectors:
-    """A vector with length 1; one of length 0 stays."""
-    length = np.sqrt(np.dot(vector, vector))
-    unit: Vectors = vector / length if length > 0 else vector
-    return unit
+def _meet(a: Candidate, b: Candidate) -> bool:
+    """Tell whether the best windows overlap, of two files of the same content."""
+    return a.span[0] < b.span[1] and b.span[0] < a.span[1]

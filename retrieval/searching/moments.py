@@ -11,6 +11,7 @@ Shapes: n windows of a video, D dimensions.
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ class Moment:
 
     def __init__(self, best: int, find_extent: Callable[[], Span], is_whole: bool = False) -> None:
         self.best, self.is_whole = best, is_whole
-        self._find_extent, self._extent = find_extent, None
+        self._find_extent = find_extent
+        self._extent: Span | None = None
 
     @property
     def extent(self) -> Span:
@@ -69,32 +71,69 @@ class Moment:
         return self.extent[1]
 
 
-Merge = Callable[[Spans, Scores, Vectors], Iterator[Moment]]
-"""Makes moments of start and end of windows in seconds (n, 2), their scores (n,) and vectors (n, D): best first."""
+class Windows:
+    """The windows of a video, as far as no query is needed; their vectors are not kept.
+
+    Args:
+        spans: start and end of each in seconds, (n, 2).
+        vectors: of each, (n, D).
+
+    Attributes:
+        spans: as given.
+        whole: places of rows of the whole video, see `whole_rows`.
+        places: places of the others, in the order of time, (m,).
+        is_in_order: whether these are all windows, in the order in which they are given.
+        starts: where the others start, in seconds, (m,).
+        ends: where they end.
+        edges: the same two as lists.
+        mirrored: the same lists of the video played backwards from time 0.
+        inverse_lengths: one over the lengths of their vectors, (m,); 1 for a length of 0.
+    """
+
+    def __init__(self, spans: Spans, vectors: Vectors) -> None:
+        self.spans = spans
+        is_whole = whole_rows(spans)
+        order = np.lexsort((spans[:, 1], spans[:, 0]))
+        self.whole: list[int] = np.flatnonzero(is_whole).tolist()
+        self.places = order[~is_whole[order]]
+        self.is_in_order = np.array_equal(self.places, np.arange(len(spans)))
+        self.starts, self.ends = np.ascontiguousarray(spans[self.places].T)
+        self.edges = self.starts.tolist(), self.ends.tolist()
+        self.mirrored = (-self.ends[::-1]).tolist(), (-self.starts[::-1]).tolist()
+        own = self.own(vectors)
+        lengths = np.sqrt(np.einsum("nd,nd->n", own, own))
+        lengths[lengths == 0] = 1
+        self.inverse_lengths = 1 / lengths
+
+    def own(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values (m, ...) of windows that are no rows of the whole video, given all (n, ...)."""
+        return values if self.is_in_order else values[self.places]
+
+    def moment(self, place: int, is_whole: bool = False) -> Moment:
+        """Return a window as a moment."""
+        return Moment(place, lambda: (float(self.spans[place, 0]), float(self.spans[place, 1])), is_whole)
 
 
-def single_windows(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
+Merge = Callable[[Windows, Scores, Vectors], Iterator[Moment]]
+"""Makes moments of windows, their scores (n,) and their vectors (n, D): best first."""
+
+
+def single_windows(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
     """Yield each window as a moment; see `Merge`."""
-    for place in np.lexsort((spans[:, 1], spans[:, 0], -scores)).tolist():
-        yield _window(spans, place)
+    for place in np.lexsort((windows.spans[:, 1], windows.spans[:, 0], -scores)).tolist():
+        yield windows.moment(place)
 
 
-def merged_moments(spans: Spans, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
+def merged_moments(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
     """Yield moments that do not overlap, and rows of the whole video; see `Merge`."""
-    if len(spans) == 1:
-        yield _window(spans, 0)
-        return
-    is_whole = whole_rows(spans)
-    order = np.lexsort((spans[:, 1], spans[:, 0]))
-    windows = order[~is_whole[order]]
-    moments = _moments(spans[windows], scores[windows], vectors[windows], windows)
-    if not is_whole.any():
-        yield from moments
-        return
-    whole = [_window(spans, row, is_whole=True) for row in np.flatnonzero(is_whole).tolist()]
-    yield from heapq.merge(
+    if len(windows.spans) == 1:
+        return iter((windows.moment(0),))
+    moments = _moments(windows, windows.own(scores), windows.own(vectors))
+    if not windows.whole:
+        return moments
+    return heapq.merge(
         moments,
-        sorted(whole, key=lambda one: -scores[one.best]),
+        sorted((windows.moment(row, is_whole=True) for row in windows.whole), key=lambda one: -scores[one.best]),
         key=lambda one: (-scores[one.best], one.start_s, one.end_s, one.best),
     )
 
@@ -105,51 +144,69 @@ def whole_rows(spans: Spans) -> Mask:
     return np.zeros_like(is_whole) if is_whole.all() else is_whole
 
 
-def _window(spans: Spans, place: int, is_whole: bool = False) -> Moment:
-    return Moment(place, lambda: (float(spans[place, 0]), float(spans[place, 1])), is_whole)
-
-
-def _moments(spans: Spans, scores: Scores, vectors: Vectors, places: NDArray[np.int64]) -> Iterator[Moment]:
-    """Yield moments, best first; the windows are in the order of time, and have these places in the video."""
-    starts, ends = spans.T
-    edges = starts.tolist(), ends.tolist()
-    # To the right it is the same in a mirror.
-    mirrored_edges = (-ends[::-1]).tolist(), (-starts[::-1]).tolist()
-    values, units = scores.astype(np.float64), _units(vectors)
-    base, last = _quantile(values), len(spans) - 1
-    is_free = np.ones(len(spans), bool)
+def _moments(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Moment]:
+    """Yield moments, best first; without the rows of the whole video."""
+    base, last = _quantile(scores), len(scores) - 1
+    is_free = np.ones(len(scores), bool)
 
     def extent(best: int) -> Span:
-        likeness = np.einsum("nd,d->n", units, units[best]).astype(np.float64)  # no threads, which take longer to start
-        peak, like_base = float(values[best]), _quantile(likeness)
-
-        def share(place: int) -> float:
-            like = _share(float(likeness[place]), like_base, 1.0)
-            return (_share(float(values[place]), base, peak) + like) / 2
-
-        start_s, first = _reach(*edges, best, share, is_free)
-        minus_end_s, left = _reach(*mirrored_edges, last - best, lambda place: share(last - place), is_free[::-1])
-        merged = slice(first, len(spans) - left)
-        is_free[(starts < ends[merged].max()) & (ends > starts[merged].min())] = False
-        is_free[merged] = False
+        likeness = np.einsum("nd,d->n", vectors, vectors[best])  # no threads, which take longer to start
+        likeness *= windows.inverse_lengths * windows.inverse_lengths[best]
+        shares = _Shares(scores, likeness, base, best)
+        start_s, first = _reach(*windows.edges, best, shares.of, is_free)
+        # To the right it is the same in a mirror.
+        minus_end_s, left = _reach(*windows.mirrored, last - best, lambda place: shares.of(last - place), is_free[::-1])
+        if first + left == last:  # it is one window
+            lowest, highest = windows.edges[0][best], windows.edges[1][best]
+        else:
+            merged = slice(first, last + 1 - left)
+            lowest, highest = windows.starts[merged].min(), windows.ends[merged].max()
+            is_free[merged] = False
+        is_free[(windows.starts < highest) & (windows.ends > lowest)] = False
         return start_s, -minus_end_s
 
-    for best in np.argsort(-scores, kind="stable").tolist():
+    for best in (-scores).argsort(kind="stable").tolist():
         if is_free[best]:
-            moment = Moment(int(places[best]), partial(extent, best))
+            moment = Moment(int(windows.places[best]), partial(extent, best))
             yield moment
+            is_free[best] = False
             _ = moment.extent  # which windows are free depends on it
 
 
-def _units(vectors: Vectors) -> Vectors:
-    """Vectors (n, D) with length 1; those of length 0 stay."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    lengths[lengths == 0] = 1
-    units: Vectors = vectors / lengths[:, None]
-    return units
+class _Shares:
+    """How far windows belong to the moment of a window.
+
+    Args:
+        scores: of the windows, (n,).
+        likeness: cosines of the windows and the best one, (n,).
+        base: of the scores.
+        best: the place of the best window.
+    """
+
+    def __init__(self, scores: Scores, likeness: Scores, base: float, best: int) -> None:
+        self._scores, self._likeness = scores, likeness
+        peak = float(scores[best])
+        self._ranges = (_range(base, peak), _range(_quantile(likeness), 1.0))
+
+    def of(self, place: int) -> float:
+        """The share of a window."""
+        (base, peak), (like_base, like_peak) = self._ranges
+        return (
+            _share(float(self._scores[place]), base, peak) + _share(float(self._likeness[place]), like_base, like_peak)
+        ) / 2
 
 
-def _quantile(values: NDArray[np.float64]) -> float:
+def _range(base: float, peak: float) -> tuple[float, float]:
+    """The values whose shares are 0 and 1: the base is at least a little below the peak."""
+    return min(base, peak - LEAST_RISE * abs(peak)), peak
+
+
+def _share(value: float, base: float, peak: float) -> float:
+    """Where a value lies between the base and the peak."""
+    return (value - base) / (peak - base) if base < peak else float(value >= peak)
+
+
+def _quantile(values: Scores) -> float:
     """The base of some values (n,): `np.quantile`, which takes ten times as long for a few."""
     place = BASE_QUANTILE * (len(values) - 1)
     low = int(place)
@@ -158,12 +215,6 @@ def _quantile(values: NDArray[np.float64]) -> float:
     ordered.partition((low, high))
     below, above = float(ordered[low]), float(ordered[high])
     return below + (above - below) * (place - low)
-
-
-def _share(value: float, base: float, peak: float) -> float:
-    """Where a value lies between the base, 0, and the peak, 1; the base is at least a little below the peak."""
-    base = min(base, peak - LEAST_RISE * abs(peak))
-    return (value - base) / (peak - base) if base < peak else float(value >= peak)
 
 
 def _reach(

@@ -54,13 +54,18 @@ class Query:
     seed: Seed | None = None
 
 
+def is_sentence(query: object) -> bool:
+    """Tell whether a query is a sentence that can be embedded."""
+    return isinstance(query, str) and bool(query.strip()) and is_unicode(query)
+
+
 def check_text(query: str) -> str:
     """Return a sentence.
 
     Raises:
         VmrError: it is empty, or no valid text.
     """
-    if not query.strip() or not is_unicode(query):
+    if not is_sentence(query):
         raise VmrError("the query is empty or not valid text: describe what the video shows")
     return query
 

@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from vmr.retrieval.results import Hit
 from vmr.retrieval.searching.candidates import Candidate, Rows, best_candidates
 from vmr.retrieval.searching.distinct import Kept, distinct
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.searching.moments import Moment, merged_moments, single_windows, whole_rows
+from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
 from vmr.retrieval.searching.query import Seed
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.where import Where
@@ -73,6 +73,11 @@ class Wanted:
         )
 
 
+def first_windows(wanted: Wanted) -> int:
+    """Return how many windows a search asks for first."""
+    return max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * max(wanted.k, wanted.rerank or 0))
+
+
 def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[Kept]:
     """Find the moments nearest to a query.
 
@@ -85,9 +90,8 @@ def find_moments(rows: Rows, wanted: Wanted, seed: Seed | None = None) -> list[K
         IndexFileError: something that the search reads is damaged.
     """
     k = max(wanted.k, wanted.rerank or 0)
-    first = max(_FIRST_WINDOWS, _WINDOWS_PER_MOMENT * k)
     chosen = distinct(
-        best_candidates(rows, first, single_windows if wanted.overlapping else merged_moments),
+        best_candidates(rows, first_windows(wanted), single_windows if wanted.overlapping else merged_moments),
         k,
         per_video=wanted.per_video,
         keep_duplicates=wanted.keep_duplicates,
@@ -110,7 +114,8 @@ def score_curve(rows: Rows, video_id: int) -> NDArray[np.float64]:
     if not is_there[0]:
         raise VmrError(f"video {video_id} has no vectors in the space {rows.space.name}")
     scored = rows.scored(video)
-    curve = np.column_stack([scored.spans, scored.scores])[~whole_rows(scored.spans)]
+    spans = scored.windows.spans
+    curve = np.column_stack([spans, scored.scores])[~whole_rows(spans)]
     ordered: NDArray[np.float64] = curve[np.lexsort((curve[:, 1], curve[:, 0]))]
     return ordered
 
@@ -147,7 +152,7 @@ def _as_candidate(seed: Seed, rows: Rows) -> Candidate:
     """The moment whose like is wanted, as one that was found."""
     windows = rows.scored(rows.video_of(seed.window_id)).candidates(single_windows)
     itself = next(window for window in windows if window.window_id == seed.window_id)
-    return replace(itself, moment=Moment(itself.moment.best, lambda: (seed.start_s, seed.end_s)))
+    return itself.over(seed.start_s, seed.end_s)
 
 
 def _clamped(score: float) -> float:

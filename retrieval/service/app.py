@@ -55,7 +55,8 @@ def create_app(options: ServiceOptions) -> FastAPI:
     Raises:
         IndexFileError: the index cannot be opened.
     """
-    index, metrics, job_list = ServedIndex(options.index, options.encoder), Metrics(), jobs_of(options)
+    index, job_list = ServedIndex(options.index, options.encoder), jobs_of(options)
+    metrics = Metrics(lambda: index.load)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:

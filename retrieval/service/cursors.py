@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -31,11 +32,13 @@ class SearchCursor:
     writer adds or removes meanwhile neither repeats a hit nor hides one, whatever its new place in the list is.
 
     Attributes:
+        index: which index was searched, see `index_number`.
         before: only moments with a lower id belong to the pages, see `VideoIndex.search`.
         shown: ids of the moments that were shown.
         vector: of an upload that is searched by, (D,); None for a query or a moment.
     """
 
+    index: int
     before: int
     shown: frozenset[int]
     vector: NDArray[np.float32] | None = None
@@ -45,7 +48,7 @@ class SearchCursor:
         vector = b"" if self.vector is None else self.vector.astype("<f2").tobytes()
         ids = sorted(self.shown)
         steps = [b - a for a, b in pairwise([0, *ids])]
-        return _packed(fields, _varints([self.before, len(vector), len(ids), *steps]) + vector)
+        return _packed(fields, _varints([self.index, self.before, len(vector), len(ids), *steps]) + vector)
 
     @classmethod
     def read(cls, text: str, fields: Mapping[str, Any]) -> "SearchCursor":
@@ -59,14 +62,19 @@ class SearchCursor:
             VmrError: it is none, or one of another request.
         """
         rest = _unpacked(text, fields)
-        (before, num_bytes, num_ids), rest = _read_varints(rest, 3)
+        (index, before, num_bytes, num_ids), rest = _read_varints(rest, 4)
         if num_ids > len(rest):
             raise VmrError(_OTHER)
         steps, rest = _read_varints(rest, num_ids)
         if len(rest) != num_bytes or num_bytes % 2:
             raise VmrError(_OTHER)
         vector = np.frombuffer(rest, "<f2").astype(np.float32) if rest else None
-        return cls(before, frozenset(accumulate(steps)), vector)
+        return cls(index, before, frozenset(accumulate(steps)), vector)
+
+
+def index_number(created: str) -> int:
+    """Return a number for an index, given when it was made: another one in its place has the same ids for others."""
+    return zlib.crc32(created.encode())
 
 
 @dataclass(frozen=True)

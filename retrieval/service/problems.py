@@ -9,11 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vmr.errors import IndexFileError, VmrError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import problem, shown
+from vmr.retrieval.service.media.cache import StorageError
+from vmr.retrieval.service.media.sources import ChangedError, GoneError
 from vmr.retrieval.service.processes import BusyError, TimeLimitError
 from vmr.retrieval.service.schemas import Problem
 
@@ -25,8 +28,11 @@ DOCUMENTED: dict[int | str, dict[str, Any]] = {
 
 STATUSES: dict[type[VmrError], int] = {
     BusyError: 503,
+    ChangedError: 409,
+    GoneError: 410,
     IndexFileError: 503,
     NotFound: 404,
+    StorageError: 507,
     TimeLimitError: 504,
 }
 """Class of an error -> the status of its answer; 400 for other errors that a user can repair."""
@@ -107,6 +113,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, noted)
+        except ClientDisconnect:  # while its request was read
+            return
         except Exception:
             _log.exception("%s %s failed", scope.get("method"), shown(scope.get("path", "")))
             if scope["type"] != "http" or has_begun:

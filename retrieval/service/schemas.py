@@ -151,7 +151,7 @@ class VideosRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    where: Where | None = Field(None, description=WHERE.replace("search", "list"))
+    where: Where | None = Field(None, description=WHERE.replace("to search", "to list"))
     sort: VideoOrder = Field("path", description="`date` is that of the file's last change; `added` to the index")
     order: Literal["ascending", "descending"] = "ascending"
     k: Page = Field(20, description="how many videos a page has at most")
@@ -235,14 +235,19 @@ class CurvePoint(NamedTuple):
     match: float | None
 
 
-class PlaybackAnswer(BaseModel):
+class Playback(BaseModel):
     """How a browser plays the video."""
 
     url: str = Field(description="path of the media")
-    kind: Literal["file", "remuxed", "transcoded"] = Field(description="whether it is the file itself")
+    kind: Literal["file", "remuxed", "transcoded"] = Field(
+        description="`file`: the file itself; `remuxed`: its pictures in a new container; `transcoded`: its pictures "
+        "encoded again"
+    )
     note: str | None = Field(description="a sentence for the viewer, if there is something to say")
     offset_s: float = Field(description="add this to a time of the video to get that of the media, in seconds")
-    until_s: float | None = Field(description="where this part ends, to ask again; null if it is the end of the video")
+    until_s: float | None = Field(
+        description="the time of the video at which this media ends: to go on, ask again with it; null for the end"
+    )
     media_type: str
 
 
@@ -251,9 +256,9 @@ class VideoDetails(VideoSummary):
 
     remarks: list[VideoRemark]
     texts: list[VideoText] = Field(description="in the order in which they were given")
-    failure: str | None = Field(description="why it cannot be played; null if it can")
+    failure: str | None = Field(description="why its file cannot be shown: gone, or changed; null if it can")
+    playback_url: str = Field(description="says how a browser plays it; `?at_s=` with a time, in seconds")
     curve: list[CurvePoint] | None = Field(
         description="start and end in seconds, score, and match or null, of each window, in the order of time; null "
         "without a query"
     )
-    playback: PlaybackAnswer | None = Field(description="null if it cannot be played")

@@ -1,11 +1,9 @@
 """The answer to a search of the API: hits that a client can show, page by page."""
 
-import os
 import time
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -15,11 +13,11 @@ from vmr.errors import VmrError
 from vmr.progress import printable
 from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
-from vmr.retrieval.service.cursors import SearchCursor
+from vmr.retrieval.service.cursors import SearchCursor, index_number
+from vmr.retrieval.service.media.addresses import media_url, thumbnail_url
 from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
-from vmr.retrieval.service.text_hits import CANDIDATES, Fused, find_text_moments, fused, words_of
-from vmr.retrieval.storage.records import Video
+from vmr.retrieval.service.text_hits import CANDIDATES, Fused, TextMoment, find_text_moments, fused, words_of
 from vmr.retrieval.storage.snapshot import Snapshot
 
 _OF_A_PAGE = {"k", "cursor"}
@@ -49,14 +47,14 @@ async def answer(
     found = await search.found(service)
     hits = found.places[: min(request.k, depth - len(search.page.shown))]
     goes_on, shown = len(found.places) > len(hits), search.page.shown | {one.moment_id for one in hits}
-    following = SearchCursor(found.next_moment_id, shown, search.page.vector)
+    following = SearchCursor(found.index, found.before, shown, search.page.vector)
     is_last = not goes_on or len(shown) >= depth
     remarks = [
         *found.remarks,
         *([f"a search shows at most {depth} hits; there are more"] if goes_on and is_last else []),
     ]
     return SearchResponse(
-        hits=[_hit(one, found.videos[one.video_id], found.roots) for one in hits],
+        hits=await _hits(service, hits, found.roots),
         query=described or found.query,
         nothing_close=found.nothing_close,
         took_ms=round(1000 * (time.perf_counter() - started), 3),
@@ -72,24 +70,22 @@ class _Found:
 
     Attributes:
         places: the best first.
-        videos: theirs, by number.
-        roots: the folders that were indexed.
-        has_texts: whether a text answers the query.
+        roots: the folders that were indexed, the longest path first.
         query: in words.
         nothing_close: see SearchResponse.
         remarks: see SearchResponse.
-        next_moment_id: see SearchCursor.before.
+        index: see SearchCursor.
+        before: see SearchCursor.
         commit: of the index.
     """
 
     places: list[Fused]
-    videos: Mapping[int, Video]
     roots: Sequence[str]
-    has_texts: bool
     query: str
     nothing_close: bool | None
     remarks: Sequence[str]
-    next_moment_id: int
+    index: int
+    before: int
     commit: int
 
 
@@ -115,7 +111,7 @@ class _Search:
     def of(cls, request: SearchRequest, vector: NDArray[np.float32] | None, depth: int) -> "_Search":
         """Check a request, see `answer`; at most `depth` hits may have been shown."""
         fields = request.model_dump(exclude=_OF_A_PAGE)
-        page = SearchCursor(LARGEST_ID, frozenset(), vector)
+        page = SearchCursor(0, LARGEST_ID, frozenset(), vector)
         if request.cursor is not None:
             page = SearchCursor.read(request.cursor, fields)
             if len(page.shown) >= depth:
@@ -132,17 +128,31 @@ class _Search:
     async def found(self, service: Service) -> _Found:
         """Search pictures, and texts where there are some."""
         wanted = len(self.page.shown) + self.request.k + 1
-        pictures = await self._pictures(service, wanted)
-        found = await service.index.read(lambda snapshot: self._read(snapshot, pictures, wanted))
-        if pictures is not None and found.has_texts and wanted < CANDIDATES:
-            pictures = await self._pictures(service, CANDIDATES)
-            found = await service.index.read(lambda snapshot: self._read(snapshot, pictures, CANDIDATES))
-        return found
+        pictures, texts = await self._pictures(service, wanted), []
+        seen, index = pictures.seen, index_number(pictures.seen.created)
+        if self.request.cursor is not None and index != self.page.index:
+            raise VmrError("cursor is of an index that another has taken the place of: search again, without it")
+        if self.words and seen.has_texts:
+            texts = await service.index.read(lambda snapshot: self._texts(snapshot, wanted))
+            if texts and wanted < CANDIDATES:
+                pictures = await self._pictures(service, CANDIDATES)
+        places = [one for one in fused(pictures, texts) if one.moment_id not in self.page.shown]
+        return _Found(
+            places=places if self.request.per_video is None else self._few_of_each(places, self.request.per_video),
+            roots=sorted(seen.roots, key=len, reverse=True),
+            query=_UPLOAD if self.page.vector is not None else pictures.query,
+            nothing_close=False if texts else pictures.nothing_close,
+            remarks=pictures.remarks,
+            index=index,
+            before=min(self.page.before, seen.next_moment_id),
+            commit=seen.commit,
+        )
 
-    async def _pictures(self, service: Service, k: int) -> results.SearchResult | None:
-        """Search pictures; None if only texts are wanted."""
+    async def _pictures(self, service: Service, k: int) -> results.SearchResult:
+        """Search pictures; nothing is found if only texts are wanted."""
         if self.request.sources == ["text"]:
-            return None
+            seen = await service.index.read(results.Seen.of)
+            return results.SearchResult((), str(self.query), str(service.index.folder), 0.0, None, (), seen)
         return await service.index.search(
             self.query,
             k,
@@ -154,64 +164,49 @@ class _Search:
             before=self.page.before,
         )
 
-    def _read(self, snapshot: Snapshot, pictures: results.SearchResult | None, k: int) -> _Found:
-        """Find texts, and what else is to be said about the hits."""
-        before = self.page.before
-        texts = find_text_moments(snapshot, self.words, k, parsed(self.request.where), before)
-        if pictures is None:
-            pictures = results.SearchResult((), str(self.query), "", 0.0, None, (), snapshot.meta("next_window"))
-        places = [one for one in fused(pictures.hits, texts) if one.moment_id not in self.page.shown]
-        videos = snapshot.videos_with({one.video_id for one in places})
-        return _Found(
-            places=self._few_of_each([one for one in places if one.video_id in videos], videos),
-            videos=videos,
-            roots=sorted(snapshot.roots().values(), key=len, reverse=True),
-            has_texts=bool(texts),
-            query=_UPLOAD if self.page.vector is not None else pictures.query,
-            nothing_close=False if texts else pictures.nothing_close,
-            remarks=pictures.remarks,
-            next_moment_id=min(before, pictures.next_moment_id),
-            commit=snapshot.meta("commit"),
-        )
+    def _texts(self, snapshot: Snapshot, k: int) -> list[TextMoment]:
+        return find_text_moments(snapshot, self.words, k, parsed(self.request.where), self.page.before)
 
-    def _few_of_each(self, places: Sequence[Fused], videos: Mapping[int, Video]) -> list[Fused]:
+    def _few_of_each(self, places: Sequence[Fused], most: int) -> list[Fused]:
         """Leave out more hits of a video than are wanted; those that were shown count."""
-        most = self.request.per_video
-        if most is None:
-            return list(places)
         shown, kept = sorted(self.page.shown), []
-        counts = {
-            video.id: bisect_left(shown, video.first_window + video.num_windows)
-            - bisect_left(shown, video.first_window)
-            for video in videos.values()
-        }
+        counts: dict[int, int] = {}
         for one in places:
-            counts[one.video_id] += 1
-            if counts[one.video_id] <= most:
+            first, end = one.video.first_window, one.video.first_window + one.video.num_windows
+            before = bisect_left(shown, end) - bisect_left(shown, first)
+            counts[one.video.id] = counts.get(one.video.id, before) + 1
+            if counts[one.video.id] <= most:
                 kept.append(one)
         return kept
 
 
-def _hit(found: Fused, video: Video, roots: Sequence[str]) -> Hit:
-    picture = found.picture
-    match = None if picture is None else picture.match
+async def _hits(service: Service, places: Sequence[Fused], roots: Sequence[str]) -> list[Hit]:
+    """Describe what was found for a client."""
+    videos = {one.video.id: one.video for one in places if not one.missing}
+    offsets_s = dict(zip(videos, await service.media.timeline_offset_s(list(videos.values())), strict=True))
+    return [_hit(one, offsets_s.get(one.video.id, 0.0), roots) for one in places]
+
+
+def _hit(place: Fused, offset_s: float, roots: Sequence[str]) -> Hit:
+    video, picture = place.video, place.picture
+    path, match = printable(video.path), None if picture is None else picture.match
     return Hit(
-        moment_id=found.moment_id,
+        moment_id=place.moment_id,
         video_id=video.id,
-        path=printable(video.path),
-        name=printable(PurePosixPath(video.path).name),
-        start_s=found.span[0],
-        end_s=found.span[1],
+        path=path,
+        name=path.rpartition("/")[2],
+        start_s=place.span[0],
+        end_s=place.span[1],
         score=None if picture is None else picture.score,
         match=match,
         strength=None if match is None else results.match_in_words(match),
         source="text" if picture is None else "picture",
-        text=found.text,
-        missing=picture.missing if picture is not None else not os.path.exists(video.file),  # noqa: PTH110
+        text=place.text,
+        missing=place.missing,
         duplicates=[] if picture is None else [_relative(path, roots) for path in picture.duplicates],
         rerank_score=None if picture is None else picture.rerank_score,
-        thumbnail_url=f"{API}/moments/{found.moment_id}/thumbnail.jpg",
-        media_url=f"{API}/videos/{video.id}/media#t={found.span[0]:.3f},{found.span[1]:.3f}",
+        thumbnail_url=thumbnail_url(video, place.moment_id),
+        media_url=media_url(video, *place.span, offset_s),
         video_url=f"{API}/videos/{video.id}",
     )
 

@@ -1,8 +1,8 @@
 """The index as all requests share it."""
 
-import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,20 +10,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.segments import FrameSpec
+from vmr.errors import VmrError
 from vmr.models.encoder import Encoder
 from vmr.retrieval.frames import frame_spec
-from vmr.retrieval.index import VideoIndex, open_index
-from vmr.retrieval.info import IndexInfo
+from vmr.retrieval.index import VideoIndex
+from vmr.retrieval.info import IndexInfo, describe
+from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import SearchResult
+from vmr.retrieval.searching.search import Wanted
+from vmr.retrieval.searching.searcher import Asked
+from vmr.retrieval.service.lanes.lane import Hand, Lane
+from vmr.retrieval.service.lanes.opened import Encoders, Opened
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.texts import embed_texts
 
 T = TypeVar("T")
+
+_AT_ONCE = 16  # searches in one transaction
+_FEW = 120  # results of a search that takes no longer than most
+_NUM_READERS = 2
+_WAITING = {"search": 256, "select": 64, "model": 32, "read": 256}
+"""How many requests may wait for each thread. `search` answers most searches; `select` those with a condition, and
+those for many results; `model` those that are re-ranked, and what is embedded; each `read` what needs no vectors."""
 
 
 class ServedIndex:
     """An open index whose methods can be awaited: work that takes time is done in its threads.
+
+    An index that is replaced, or built again, is opened again.
 
     Args:
         folder: the folder of the index.
@@ -34,80 +50,169 @@ class ServedIndex:
     """
 
     def __init__(self, folder: Path, encoder: str | None = None) -> None:
-        self.folder = folder
-        self._index: VideoIndex = open_index(folder, encoder)
-        self._reader = IndexReader(folder)
-        self._searching = ThreadPoolExecutor(1, "search")
-        self._reading = ThreadPoolExecutor(1, "read")
+        self.folder, self._encoder = folder, encoder
+        self._encoders = Encoders()
+        self._newest = self._opened(holds_rows=True)
+        self._open = {
+            "search": Opened(folder, self._reopened, self._newest),
+            "select": Opened(folder, self._opened),
+            "model": Opened(folder, self._opened),
+        }
+        self._readers = [Opened(folder, lambda: open_reader(folder)) for _ in range(_NUM_READERS)]
+        self._searching = Lane("search", self._answers, at_once=_AT_ONCE, most_waiting=_WAITING["search"])
+        self._others: dict[str, Lane[Callable[[], Any], Any]] = {
+            name: Lane(name, _called, at_once=1, most_waiting=_WAITING[name]) for name in ("select", "model")
+        }
+        self._reading: list[Lane[Callable[[], Any], Any]] = [
+            Lane("read", _called, at_once=1, most_waiting=_WAITING["read"]) for _ in self._readers
+        ]
 
     async def warm(self) -> None:
         """Load the encoder and search once, so that the first search is as fast as others."""
+        await self._with("model", lambda index: index.encoder)
+        # A sentence takes less time in one thread, and the other cores have other work.
+        _set_threads(1)
         await self.search("a video", k=1)
 
-    async def search(self, query: str | NDArray[np.float32] | int, k: int = 5, **options: Any) -> SearchResult:
-        """Find moments, see `VideoIndex.search`: a text, a vector (D,), or the id of a moment for more like it."""
-        return await self._run(self._searching, lambda: self._index.search(query, k, **options))
+    async def search(
+        self,
+        query: str | NDArray[np.float32] | int,
+        k: int = 5,
+        *,
+        where: str | None = None,
+        per_video: int | None = None,
+        rerank: int | None = None,
+        min_match: float | None = None,
+        keep_duplicates: bool = False,
+        before: int | None = None,
+    ) -> SearchResult:
+        """Find moments, see `VideoIndex.search`: a text, a vector (D,), or the id of a moment for more like it.
+
+        Raises:
+            VmrError: as for `VideoIndex.search`.
+            BusyError: too many others wait.
+        """
+        options: dict[str, Any] = {
+            "where": where,
+            "per_video": per_video,
+            "rerank": rerank,
+            "min_match": min_match,
+            "keep_duplicates": keep_duplicates,
+            "before": before,
+        }
+        if rerank is not None or where is not None or k > _FEW:
+            name = "select" if rerank is None else "model"
+            return await self._with(name, lambda index: index.search(query, k, **options))
+        wanted = Wanted.checked(k, overlapping=False, **options)
+        found: SearchResult = await self._searching.ask(Asked(query, wanted, time.perf_counter()))
+        return found
 
     async def score_curve(
         self, video_id: int, query: str | NDArray[np.float32] | int, *, with_match: bool = False
     ) -> NDArray[np.float64]:
         """Score a video over time, see `VideoIndex.score_curve`."""
-        return await self._run(self._searching, lambda: self._index.score_curve(video_id, query, with_match=with_match))
+        return await self._with("select", lambda index: index.score_curve(video_id, query, with_match=with_match))
 
     async def read(self, function: Callable[[Snapshot], T]) -> T:
         """Call a function with what the index holds now, in one transaction."""
 
-        def call() -> T:
-            with self._reader.snapshot() as snapshot:
+        def read(reader: IndexReader) -> T:
+            with reader.snapshot() as snapshot:
                 return function(snapshot)
 
-        return await self._run(self._reading, call)
+        place = min(range(_NUM_READERS), key=lambda place: self._reading[place].num_busy)
+        done: T = await self._reading[place].ask(lambda: self._readers[place].use(read))
+        return done
 
     async def info(self) -> IndexInfo:
         """Say what the index holds, and how that was made."""
-        return await self._run(self._reading, lambda: self._index.info)
+        return await self.read(lambda snapshot: describe(snapshot, self.space, self.folder))
 
     async def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Embed texts: (n, D), unit length."""
-        from vmr.retrieval.texts import embed_texts
+        return await self._with("model", lambda index: embed_texts(texts, index.encoder))
 
-        return await self._run(self._searching, lambda: embed_texts(texts, self._index.encoder))
+    @property
+    def load(self) -> dict[str, tuple[int, int]]:
+        """The name of each thread -> how much it was asked, and at how many times it answered."""
+        lanes = {"search": self._searching, **self._others}
+        return {name: (lane.num_questions, lane.num_batches) for name, lane in lanes.items()}
 
     @property
     def space(self) -> Space:
         """The vector space that is searched."""
-        return self._index.space
+        return self._newest.space
 
     @property
     def encoder(self) -> Encoder:
         """The encoder of the space, loaded at the first use."""
-        return self._index.encoder
+        return self._newest.encoder
 
     @property
     def frames(self) -> FrameSpec:
         """Which frames of a video the encoder takes, as for the videos of the index."""
-        kept = self._index.space.frames
+        kept = self.space.frames
         options = {name: kept[name] for name in ("keyframes", "skip_still") if name in kept}
-        return frame_spec(self._index.encoder, **options)
+        return frame_spec(self.encoder, **options)
 
     async def embed_video(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed the frames of a video, uint8 (T, 3, S, S): (D,), unit length."""
 
-        def embed() -> NDArray[np.float32]:
+        def embed(index: VideoIndex) -> NDArray[np.float32]:
             import torch
 
-            vectors = self._index.encoder.encode_video(torch.from_numpy(frames)[None])
+            vectors = index.encoder.encode_video(torch.from_numpy(frames)[None])
             return np.asarray(vectors[0].float().cpu().numpy(), np.float32)
 
-        return await self._run(self._searching, embed)
+        return await self._with("model", embed)
 
     def close(self) -> None:
         """Wait for the work that runs, and close the index."""
-        self._searching.shutdown()
-        self._reading.shutdown()
-        self._index.close()
-        self._reader.close()
+        self._searching.close()
+        for lane in (*self._others.values(), *self._reading):
+            lane.close()
+        for opened in self._open.values():
+            opened.forget()
+        for reader in self._readers:
+            reader.forget()
 
-    @staticmethod
-    async def _run(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
+    def _opened(self, holds_rows: bool = False) -> VideoIndex:
+        reader = open_reader(self.folder)
+        return VideoIndex(self.folder, reader, self._encoder, load=self._encoders.load, holds_rows=holds_rows)
+
+    def _reopened(self) -> VideoIndex:
+        self._newest = self._opened(holds_rows=True)
+        return self._newest
+
+    async def _with(self, name: str, work: Callable[[VideoIndex], T]) -> T:
+        """Do something with the open index of a thread, in this thread."""
+        done: T = await self._others[name].ask(lambda: self._open[name].use(work))
+        return done
+
+    def _answers(self, asked: Sequence[Asked], hand: Hand[SearchResult]) -> None:
+        """Answer searches in one transaction."""
+        left = dict(enumerate(asked))
+
+        def answer(index: VideoIndex) -> None:
+            places = list(left)
+            for number, found in index.searcher.answers([left[place] for place in places]):
+                one = left.pop(places[number])
+                if isinstance(found, VmrError):
+                    hand(places[number], found)
+                else:
+                    hand(places[number], found.result(self.folder, index.space, one.wanted, one.started))
+
+        self._open["search"].use(answer)
+
+
+def _called(work: Sequence[Callable[[], Any]], hand: Hand[Any]) -> None:
+    for place, call in enumerate(work):
+        hand(place, call())
+
+
+def _set_threads(count: int) -> None:
+    """Let torch use so many threads, in threads that have not used it yet."""
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(count)

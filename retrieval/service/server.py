@@ -1,6 +1,8 @@
 """The service at an address: from a socket to a clean end."""
 
 import asyncio
+import gc
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -27,6 +29,7 @@ def serve_until_stopped(options: ServiceOptions, say: Callable[[str], None]) -> 
     Raises:
         VmrError: the index cannot be served, or the address cannot be listened on.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # which warns of every form that is malformed
     with listening_at(options.host, options.port) as listening:
         asyncio.run(_serve(create_app(options), listening, options, say))
 
@@ -63,6 +66,7 @@ async def _serve(app: FastAPI, listening: socket.socket, options: ServiceOptions
         timeout_graceful_shutdown=_LAST_S,
     )
     async with app.router.lifespan_context(app):
+        gc.freeze()  # what is loaded stays: to look for garbage in it stops the service for 0.1 s
         name = f"[{options.host}]" if ":" in options.host else options.host
         say(f"http://{name}:{listening.getsockname()[1]}/")
         with StopSignals():  # the server raises the signal that ended it once more, and all has yet to be closed

@@ -40,7 +40,7 @@ class Service:
     facts: KnownFacts = field(default_factory=KnownFacts)
 
 
-def _service(request: Request) -> Service:
+async def _service(request: Request) -> Service:  # a plain function would be called in another thread
     return cast("Service", request.app.state.service)
 
 

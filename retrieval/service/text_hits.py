@@ -1,5 +1,6 @@
 """Searching the texts of videos beside their pictures, and putting both into one list."""
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,12 +38,14 @@ class TextMoment:
         moment_id: the window that covers its middle best.
         span: where it begins and ends, in seconds.
         text: the text.
+        missing: whether the file of the video is no longer at its path.
     """
 
     video: Video
     moment_id: int
     span: Span
     text: str
+    missing: bool
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,17 @@ class Fused:
 
     Attributes:
         moment_id: the moment that it is about.
-        video_id: its video.
+        video: its video.
         span: where it begins and ends, in seconds.
+        missing: whether the file of the video is no longer at its path.
         picture: what a search of pictures found.
         text: what a search of texts found.
     """
 
     moment_id: int
-    video_id: int
+    video: Video
     span: Span
+    missing: bool
     picture: results.Hit | None
     text: str | None
 
@@ -101,13 +106,13 @@ def find_text_moments(
         num_texts *= 4
 
 
-def fused(pictures: Sequence[results.Hit], texts: Sequence[TextMoment]) -> list[Fused]:
+def fused(pictures: results.SearchResult, texts: Sequence[TextMoment]) -> list[Fused]:
     """Put pictures and texts into one list, by reciprocal rank fusion.
 
     A text whose middle lies in a moment that was found by its pictures belongs to that moment.
 
     Args:
-        pictures: the best first.
+        pictures: what a search of pictures found.
         texts: the best first.
     """
     places = {hit.moment_id: 1 / (_RANK_OFFSET + place) for place, hit in enumerate(pictures, start=1)}
@@ -120,12 +125,15 @@ def fused(pictures: Sequence[results.Hit], texts: Sequence[TextMoment]) -> list[
         worth = 1 / (_RANK_OFFSET + place)
         holding = next((hit for hit in of_video.get(text.video.id, ()) if _holds(hit, text)), None)
         if holding is None:
-            alone.append((worth, Fused(text.moment_id, text.video.id, text.span, None, text.text)))
+            alone.append((worth, Fused(text.moment_id, text.video, text.span, text.missing, None, text.text)))
         elif holding.moment_id not in own:
             own[holding.moment_id] = text.text
             places[holding.moment_id] += worth
     both = [
-        (worth, Fused(each, hit.video_id, (hit.start_s, hit.end_s), hit, own.get(each)))
+        (
+            worth,
+            Fused(each, pictures.seen.videos[hit.video_id], (hit.start_s, hit.end_s), hit.missing, hit, own.get(each)),
+        )
         for (each, worth), hit in zip(places.items(), pictures, strict=True)
     ]
     return [one for _, one in sorted([*both, *alone], key=lambda each: -each[0])]
@@ -149,4 +157,5 @@ def _moment(video: Video, spans: Spans, text: Text) -> TextMoment:
         end_s = min(max(text.end_s, start_s), video.duration_s)
         distances = np.abs(spans.mean(axis=1) - (start_s + end_s) / 2)
         place = int(np.argmin(np.where(is_whole, np.inf, distances)))
-    return TextMoment(video, video.first_window + place, (start_s, end_s), text.text)
+    missing = not os.path.exists(video.file)  # noqa: PTH110, in Python 3.11 Path.exists may raise
+    return TextMoment(video, video.first_window + place, (start_s, end_s), text.text, missing)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vmr.errors import VmrError
 from vmr.progress import printable
 from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import ListCursor
 from vmr.retrieval.service.errors import NotFound
+from vmr.retrieval.service.media.addresses import thumbnail_url
 from vmr.retrieval.service.schemas import (
     API,
     LARGEST_ID,
@@ -50,7 +52,8 @@ async def list_videos(service: Service, request: VideosRequest) -> VideoList:
     fields, where = request.model_dump(exclude=_OF_A_PAGE), parsed(request.where)
     after = None
     if request.cursor is not None:
-        after = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
+        key, number = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
+        after = (key, int(number))
 
     def read(snapshot: Snapshot) -> VideoList:
         videos = snapshot.some_videos(
@@ -105,7 +108,7 @@ async def video_details(
         VmrError: the query is none.
     """
 
-    def read(snapshot: Snapshot) -> tuple[dict[str, Any], bool]:
+    def read(snapshot: Snapshot) -> tuple[Video, list[VideoText], bool]:
         video = snapshot.video(video_id) if 0 <= video_id <= LARGEST_ID else None
         if video is None:
             raise NotFound(
@@ -115,14 +118,33 @@ async def video_details(
         texts = [
             VideoText(start_s=t.start_s, end_s=t.end_s, kind=t.kind, text=t.text) for t in snapshot.texts(video_id)
         ]
-        return _summary(video) | {"texts": texts, "remarks": _remarks(video)}, bool(is_there[0])
+        return video, texts, bool(is_there[0])
 
-    known, has_vectors = await service.index.read(read)
+    video, texts, has_vectors = await service.index.read(read)
     curve = None
     if query is not None and has_vectors:
         rows = await service.index.score_curve(video_id, query, with_match=True)
-        curve = [CurvePoint(*row[:3], None if np.isnan(row[3]) else row[3]) for row in rows.tolist()]
-    return VideoDetails(**known, curve=curve, failure=None, playback=None)
+        curve = [
+            CurvePoint(start_s, end_s, score, None if np.isnan(match) else match)
+            for start_s, end_s, score, match in rows.tolist()
+        ]
+    return VideoDetails(
+        **_summary(video),
+        remarks=_remarks(video),
+        texts=texts,
+        failure=await _failure(service, video),
+        playback_url=f"{API}/videos/{video_id}/playback",
+        curve=curve,
+    )
+
+
+async def _failure(service: Service, video: Video) -> str | None:
+    """Why the file of a video cannot be shown; None if it can."""
+    try:
+        (await service.media.file(video)).close()
+    except VmrError as error:
+        return printable(str(error))
+    return None
 
 
 def _remarks(video: Video) -> list[VideoRemark]:
@@ -146,7 +168,7 @@ def _summary(video: Video) -> dict[str, Any]:
         "num_moments": video.num_windows,
         "missing": not os.path.exists(video.file),  # noqa: PTH110, in Python 3.11 Path.exists may raise
         "metadata": _valid(video.metadata),
-        "thumbnail_url": f"{API}/moments/{video.first_window + video.num_windows // 2}/thumbnail.jpg",
+        "thumbnail_url": thumbnail_url(video, video.first_window + video.num_windows // 2),
         "media_url": f"{API}/videos/{video.id}/media",
         "video_url": f"{API}/videos/{video.id}",
     }

@@ -128,6 +128,11 @@ class Snapshot:
         query = "SELECT ifnull(sum(n), 0) FROM vectors WHERE +space_id = ? AND id > ?"
         return self._count(query, space_id, after_block)
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether a video has a text."""
+        return bool(self._count("SELECT EXISTS (SELECT 1 FROM texts)"))
+
     def num_texts(self) -> int:
         """Count the texts of all videos."""
         return self._count("SELECT count(*) FROM texts")
@@ -210,9 +215,19 @@ class Snapshot:
 
     def spans(self, video: Video) -> NDArray[np.float64]:
         """Return start and end of each window of a video in seconds, (n, 2)."""
+        return self.spans_from(video.first_window, video.num_windows)
+
+    def spans_from(self, first_window: int, n: int) -> NDArray[np.float64]:
+        """Return start and end of n windows whose ids follow each other, in seconds, (n, 2); fewer if some are gone."""
         query = "SELECT start_s, end_s FROM windows WHERE id >= ? AND id < ? ORDER BY id"
-        ids = (video.first_window, video.first_window + video.num_windows)
-        return np.array(self._database.execute(query, ids).fetchall(), np.float64).reshape(-1, 2)
+        rows = self._database.execute(query, (first_window, first_window + n)).fetchall()
+        return np.array(rows, np.float64).reshape(-1, 2)
+
+    def mark_of_video(self, first_window: int) -> tuple[str, bytes] | None:
+        """Return root and digest of the video that begins with a window: while they are the same, so is the video."""
+        query = "SELECT r.path, v.digest FROM videos v JOIN roots r ON r.id = v.root_id WHERE v.first_window = ?"
+        row: tuple[str, bytes] | None = self._database.execute(query, (first_window,)).fetchone()
+        return row
 
     def window_ranges(self, where: Where) -> NDArray[np.int64]:
         """Return the first window and the number of windows of each video that a condition selects, int64 (V, 2)."""

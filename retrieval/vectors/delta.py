@@ -49,23 +49,30 @@ class Delta:
         if 2 * len(live) < self._length:  # else an index in which videos are replaced would fill the memory
             self._move(live, room=len(live))
 
-    def search(self, query: Vectors, k: int, allowed: Mask | None) -> Ranked:
-        """Return the k best of the vectors, or of those whose ids are marked; equal ones by id."""
+    def search(self, queries: Vectors, k: int, allowed: Mask | None) -> list[Ranked]:
+        """Return the k best for each query (Q, D), or of those whose ids are marked; equal ones by id."""
         is_wanted = self._is_live[: self._length]
         if allowed is not None:
             is_wanted = is_wanted & allowed[self._ids[: self._length]]
         places = np.flatnonzero(is_wanted)
         if not len(places):
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        rounded = (self._rows[: self._length] @ query)[places]
+            return [(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in queries]
+        return [
+            self._best(query, k, rounded, places)
+            for query, rounded in zip(queries, queries @ self._rows[: self._length].T, strict=True)
+        ]
+
+    def _best(self, query: Vectors, k: int, scores: Vectors, places: Ids) -> Ranked:
+        """The k best of some places for a query (D,), given the scores of all, which may be rounded in another way."""
+        rounded = scores if len(places) == len(scores) else scores[places]
 
         def find(n: int) -> Ranked:
             chosen = np.argpartition(rounded, len(rounded) - n)[-n:] if n < len(rounded) else np.arange(len(rounded))
             return rounded[chosen], chosen
 
         margin = rounding_margin(query, self._largest_norm)
-        scores, chosen = certain_best(query, k, find, lambda some: self._rows[places[some]], margin)
-        return scores, self._ids[places[chosen]]
+        found, chosen = certain_best(query, k, find, lambda some: self._rows[places[some]], margin)
+        return found, self._ids[places[chosen]]
 
     def _move(self, kept: slice | Ids, room: int) -> None:
         """Move some rows to new memory with room for `room` rows."""

@@ -124,11 +124,11 @@ class GenerationFile:
         selected[ids] = is_selected
         return Selection(selected, int(np.count_nonzero(is_selected)), None if lists is None or lists.all() else lists)
 
-    def find(self, query: Vectors, n: int, selection: Selection | None, effort: int | None) -> Ranked:
-        """Return the n best rows that FAISS finds, or fewer, with FAISS's scores.
+    def find(self, queries: Vectors, n: int, selection: Selection | None, effort: int | None) -> list[Ranked]:
+        """Return the n best rows that FAISS finds for each query, or fewer, with FAISS's scores.
 
         Args:
-            query: (D,).
+            queries: (Q, D).
             n: how many.
             selection: which ids may be found, at least one; None for all.
             effort: see `effort`.
@@ -138,11 +138,10 @@ class GenerationFile:
         """
         allowed, lists = (None, None) if selection is None else (selection.ids, selection.lists)
         try:
-            scores, ids = self._store.search(query[None], n, allowed, effort=effort, lists=lists)
+            found = self._store.search(queries, n, allowed, effort=effort, lists=lists)
         except VmrError as error:
             raise IndexFileError(f"{self.path}: {error}") from error
-        found = ids[0] >= 0
-        return scores[0][found], ids[0][found]
+        return [(scores[ids >= 0], ids[ids >= 0]) for scores, ids in zip(*found, strict=True)]
 
     def effort(self, thoroughness: Thoroughness, num_candidates: int, selection: Selection | None) -> int | None:
         """Return how many lists to read, or rows to keep, for a search; None for a kind that reads the whole file."""

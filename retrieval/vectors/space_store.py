@@ -13,6 +13,7 @@ from vmr.retrieval.storage.records import Generation, Space
 from vmr.retrieval.storage.snapshot import Snapshot
 from vmr.retrieval.vectors.delta import Delta
 from vmr.retrieval.vectors.generation_file import GenerationFile, Selection
+from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.kinds import Thoroughness
 from vmr.retrieval.vectors.ranking import Ranked, best, certain_best, inner_products, merged, rounding_margin
 from vmr.retrieval.vectors.store import Ids, Mask, Vectors
@@ -38,9 +39,13 @@ class SpaceStore:
         folder: the folder of the index.
         space: which space.
         exact_rows: see EXACT_ROWS.
+        held: brought up to date with the store; stored vectors are taken from there.
     """
 
-    def __init__(self, folder: Path, space: Space, *, exact_rows: int = EXACT_ROWS) -> None:
+    def __init__(
+        self, folder: Path, space: Space, *, exact_rows: int = EXACT_ROWS, held: HeldRows | None = None
+    ) -> None:
+        self._rows, self._is_held = held, False
         self._folder, self._space, self._exact_rows = folder, space, exact_rows
         self._snapshot: Snapshot | None = None
         self._version: int | None = None  # of the last snapshot that was taken in; None: everything must be loaded
@@ -71,6 +76,7 @@ class SpaceStore:
             self._do_without(self._file.generation, f"{self._file.path} is damaged: its content has changed")
         if snapshot.version == self._version:
             return True
+        self._is_held = False
         known = [space for space in snapshot.spaces() if space.id == self._space.id]
         if not known or (known[0].dim, known[0].dtype) != (self._space.dim, self._space.dtype):
             raise IndexFileError(f"{self._folder}: the index was built again in another way: open it again")
@@ -81,6 +87,7 @@ class SpaceStore:
         if is_new and not self._load(newest, is_last_try):
             return False
         self._take_changes()
+        self._is_held = self._rows is not None and self._rows.refresh(snapshot)
         self._version = snapshot.version
         return True
 
@@ -136,6 +143,11 @@ class SpaceStore:
     def is_exact(self) -> bool:
         """Whether a search passes over nothing."""
         return self._file is None or self._file.is_exact
+
+    @property
+    def held(self) -> HeldRows | None:
+        """The rows in memory; None if they are not there."""
+        return self._rows if self._is_held else None
 
     @property
     def dim(self) -> int:
@@ -262,7 +274,7 @@ class SpaceStore:
         self, queries: Vectors, k: int, allowed: Ids | Mask | None, thoroughness: Thoroughness | None
     ) -> list[Ranked]:
         mask, selection = self._allowed(allowed)
-        parts = [[self._delta.search(query, k, mask)] for query in queries]
+        parts = [[found] for found in self._delta.search(queries, k, mask)]
         for one, found in zip(parts, self._search_file(queries, k, selection, thoroughness), strict=False):
             one.append(found)
         return [merged(one, k) for one in parts]
@@ -278,32 +290,35 @@ class SpaceStore:
         if self._num_selected(selection) <= max(self._exact_rows, thorough.num_candidates(k)):
             yield from self._scan(queries, k, self._ids(file, selection))
             return
+        if not file.is_exact:
+            yield from self._approximate(file, queries, k, selection, thorough)
+            return
         for query in queries:
-            if file.is_exact:
-                margin = rounding_margin(query, file.largest_norm)
-                find = lambda n, query=query: self._found(file, query, n, selection, None)  # noqa: E731
-                yield certain_best(query, k, find, self._file_rows, margin)
-            else:
-                yield self._approximate(file, query, k, selection, thorough)
+            margin = rounding_margin(query, file.largest_norm)
+            find = lambda n, query=query: self._found(file, query[None], n, selection, None)[0]  # noqa: E731
+            yield certain_best(query, k, find, self._file_rows, margin)
 
     def _approximate(
-        self, file: GenerationFile, query: Vectors, k: int, selection: Selection | None, thorough: Thoroughness
-    ) -> Ranked:
+        self, file: GenerationFile, queries: Vectors, k: int, selection: Selection | None, thorough: Thoroughness
+    ) -> Iterator[Ranked]:
         """Score the candidates of an approximate kind again."""
         num_candidates = thorough.num_candidates(k)
         effort = file.effort(thorough, num_candidates, selection)
-        _, ids = self._found(file, query, num_candidates, selection, effort)
-        if len(ids) < k and effort is not None:  # the rows that a filter selects may all lie far from the query
-            _, ids = self._found(file, query, num_candidates, selection, file.full_effort)
-        if len(ids) < k:  # a graph need not be connected
-            return next(self._scan(query[None], k, self._ids(file, selection)))
-        return best(inner_products(self._file_rows(ids), query), ids, k)
+        found = self._found(file, queries, num_candidates, selection, effort)
+        for query, (_, candidates) in zip(queries, found, strict=True):
+            ids = candidates
+            if len(ids) < k and effort is not None:  # the rows that a filter selects may all lie far from the query
+                ((_, ids),) = self._found(file, query[None], num_candidates, selection, file.full_effort)
+            if len(ids) < k:  # a graph need not be connected
+                yield next(self._scan(query[None], k, self._ids(file, selection)))
+            else:
+                yield best(inner_products(self._file_rows(ids), query), ids, k)
 
     def _found(
-        self, file: GenerationFile, query: Vectors, n: int, selection: Selection | None, effort: int | None
-    ) -> Ranked:
+        self, file: GenerationFile, queries: Vectors, n: int, selection: Selection | None, effort: int | None
+    ) -> list[Ranked]:
         try:
-            return file.find(query, n, selection, effort)
+            return file.find(queries, n, selection, effort)
         except IndexFileError as error:
             raise _UnusableError(str(error)) from error
 
@@ -327,9 +342,12 @@ class SpaceStore:
             return 0
         return self._file.generation.count if selection is None else selection.count
 
+    def _stored(self, ids: Ids) -> tuple[Vectors, Mask]:
+        return self._now.vectors(self._space.id, ids) if self.held is None else self.held.vectors(ids)
+
     def _file_rows(self, ids: Ids) -> Vectors:
         """Return the stored vectors of ids that the FAISS file has named."""
-        rows, is_there = self._now.vectors(self._space.id, ids)
+        rows, is_there = self._stored(ids)
         if not is_there.all():
             raise _UnusableError(f"{self._folder / self._file.generation.file} is damaged: it names unknown windows")  # type: ignore[union-attr]
         return rows

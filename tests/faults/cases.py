@@ -44,6 +44,7 @@ from vmr.retrieval.feature_cache import FeatureCache, Features
 from vmr.retrieval.reranking.log import LOG_FILE as RERANK_LOG
 from vmr.retrieval.reranking.log import RerankLog
 from vmr.retrieval.reranking.text_store import TextStore
+from vmr.retrieval.service.media.cache import Cache
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
@@ -374,6 +375,16 @@ def begin_a_long_history(folder: Path) -> None:
     (folder / "history").write_text("a dog\n" * (MAX_LINES + 1))  # so long that it is written anew
 
 
+def put_into_a_cache(folder: Path, version: int) -> None:
+    Cache(folder, 10**6).put("a", bytes([version]) * 5000)
+
+
+def read_the_cache(folder: Path) -> object:
+    content = Cache(folder, 10**6).get("a")
+    assert content is None or content in (bytes([1]) * 5000, bytes([2]) * 5000)
+    return content and content[0]
+
+
 def remember_queries(folder: Path, version: int) -> None:
     del version
     history = History(folder / "history")
@@ -418,6 +429,7 @@ CASES = {
         index_cases.upgrade, index_cases.read_upgraded, index_cases.begin_old, replaces=False, is_database=True, every=6
     ),
     "jobs of a service": Case(job_cases.keep, job_cases.read, in_parts=True, is_database=True, every=3),
+    "cache of a service": Case(put_into_a_cache, read_the_cache),
     "uploaded video": Case(job_cases.receive, job_cases.received, replaces=False),
     "vectors in Parquet": Case(export_an_index("parquet"), read_the_export("parquet")),
     "vectors in npz": Case(export_an_index("npz"), read_the_export("npz")),

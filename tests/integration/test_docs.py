@@ -249,6 +249,7 @@ NEEDS = {
     r"^vmr-(index build|search|eval(?! compare))": {"index"},
     r"^vmr-(index build|search)|^vmr-data check \S+\.json": {"offline"},
     r"^vmr-eval(?! compare)(?!.*videomamba-nano|.*runs/shapes_nano)": {"offline"},
+    r"^vmr-serve": {"serve"},
     r"--html": {"report"},
     r"_clip\.yaml": {"clip"},
     r"vmr(-|\.cli\.)train": {"train", "offline"},

@@ -161,6 +161,9 @@ IGNORED = [
     ("vmr-eval --dataset t.json --encoder videomamba-nano-shapes --index i --index-kind hnsw", "leave out --index or"),
     ("vmr-eval --dataset t.json --data-dir .", "by --video-dir, not --data-dir"),
     ("vmr-eval --dataset shapes:order --video-dir .", "neither --video-dir nor --data-dir"),
+    ("vmr-serve i --mcp --port 80", "--port is of no use with --mcp"),
+    ("vmr-serve i --mcp --token a-long-token", "--token is of no use with --mcp"),
+    ("vmr-serve i --mcp --upload-dir .", "--upload-dir is of no use with --mcp"),
     ("vmr-eval --dataset t.json --cache c --no-cache", "--no-cache and --cache contradict each other"),
 ]  # fmt: skip
 

@@ -70,6 +70,8 @@ def test_the_wheel_is_complete(wheel):
         "vmr/configs/eval/msrvtt_clip.yaml",
         "vmr/eval/protocols/msrvtt.yaml",
         "vmr/eval/report/templates/report.html.j2",
+        "vmr/retrieval/service/static/page.css",
+        "vmr/retrieval/service/templates/page.html.j2",
         "vmr/__init__.pyi",
         "vmr/data/decoding/worker.py",
         "vmr/py.typed",

@@ -1,10 +1,10 @@
 """The HTML report as a reader sees it: in a browser, without a network, in light and dark."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.browsing import luminance
 from tests.reports import make_examples, make_report
 
 SECTIONS = {
@@ -19,18 +19,6 @@ SECTIONS = {
     "environment": "Environment",
     "failures": "Left out",
 }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +92,3 @@ def test_text_stands_out_in_light_and_dark(browser, page_file, scheme):
 def test_a_phone_needs_no_sideways_scrolling(browser, page_file):
     page, _ = visit(browser, page_file, viewport={"width": 360, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-
-
-def luminance(colour: str) -> float:
-    """Relative luminance, [0, 1], of `rgb(r, g, b)` (WCAG 2.2)."""
-    channels = [float(channel) / 255 for channel in colour[colour.index("(") + 1 : -1].split(",")[:3]]
-    linear = [channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4 for channel in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,5 +1,6 @@
 """`vmr-serve` as a user starts it, stops it, and gets it wrong."""
 
+import contextlib
 import shutil
 import signal
 import socket
@@ -14,16 +15,22 @@ import pytest
 import vmr
 from tests.integration.commands import refused, run, run_here
 from tests.patience import PATIENCE_S
-from tests.services import address_of, launched, serving
+from tests.services import serving, started
 
 TOKEN = "a-token-of-tests"
+FREE = 64 * 2**20  # bytes of a box without content, more than a connection holds
 
 
 @pytest.fixture(scope="module")
 def index(footage: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("served") / "index"
-    vmr.build_index([footage / "carphone_pristine.mp4"], folder, "videomamba-nano-shapes", window_s=4)
-    return folder
+    """An index of a short video in a large file, most of which no player reads."""
+    folder = tmp_path_factory.mktemp("served")
+    with (folder / "man.mp4").open("wb") as file:
+        file.write((footage / "carphone_pristine.mp4").read_bytes())
+        file.write(FREE.to_bytes(4, "big") + b"free")
+        file.truncate(file.tell() + FREE - 8)
+    vmr.build_index([folder / "man.mp4"], folder / "index", "videomamba-nano-shapes", window_s=4)
+    return folder / "index"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +47,8 @@ def client(address: str) -> Iterator[httpx.Client]:
 
 def test_the_index_is_described(client):
     client.headers["authorization"] = f"Bearer {TOKEN}"
+    found = client.get("/api/v1/search?q=a%20man").raise_for_status().json()["hits"][0]
+    assert client.get(f"/api/v1/moments/{found['moment_id']}/thumbnail.jpg").status_code == 200
     facts = client.get("/api/v1/index").raise_for_status().json()
     assert facts["encoder"] == "videomamba-nano-shapes" and facts["embed_dim"] == 128
     assert facts["num_videos"] == 1 and facts["num_moments"] >= 1 and facts["window_s"] == 4
@@ -48,6 +57,10 @@ def test_the_index_is_described(client):
     lines = dict(line.rsplit(" ", 1) for line in numbers.text.splitlines() if not line.startswith("#"))
     assert float(lines["vmr_index_moments"]) == facts["num_moments"]
     assert float(lines["vmr_index_commit"]) == facts["commit"] >= 1
+    assert float(lines['vmr_index_questions_total{thread="search"}']) >= 2  # one of them to warm up
+    assert float(lines['vmr_index_batches_total{thread="search"}']) >= 2
+    assert float(lines["vmr_cache_bytes"]) > 1000
+    assert 'route="/moments/{moment_id}/thumbnail.jpg"' in numbers.text
     assert float(lines['vmr_requests_total{method="GET",route="/index",status="200"}']) >= 1
     assert float(lines['vmr_request_seconds_count{method="GET",route="/index"}']) >= 1
 
@@ -149,24 +162,31 @@ def test_a_port_that_is_taken(index):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_at_once_whatever_is_open(index, tmp_path, stop):
-    """A request whose body is on its way, and a connection without any."""
+def test_it_ends_at_once_whatever_is_open(index, footage, tmp_path, stop):
+    """A player that takes nothing, a job that is followed, a body on its way, and a connection without a request."""
+    shutil.copytree(index, tmp_path / "index")
+    (tmp_path / "more").mkdir()
+    shutil.copy(footage / "bikes.mp4", tmp_path / "more")
     log = tmp_path / "log"
-    with launched(index, log=log) as process:
-        try:
-            host, _, port = address_of(process, log).rpartition("/")[2].rpartition(":")
-            assert httpx.get(f"http://{host}:{port}/login").headers["location"] == "/"  # there is no token
-            assert httpx.post(f"http://{host}:{port}/login").headers["location"] == "/"
-            assert httpx.get(f"http://{host}:{port}/api/v1/index").status_code == 200
-            half, idle = (socket.create_connection((host, int(port))) for _ in range(2))
-            half.sendall(b"POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-            time.sleep(0.2)
+    with started(tmp_path / "index", "--allow-indexing", str(tmp_path / "more"), log=log) as (process, address):
+        assert httpx.get(f"{address}/login").headers["location"] == "/"  # there is no token
+        assert httpx.post(f"{address}/login").headers["location"] == "/"
+        (video,) = httpx.get(f"{address}/api/v1/videos").json()["videos"]
+        job = httpx.post(f"{address}/api/v1/jobs", json={"path": str(tmp_path / "more")}).raise_for_status().json()
+        host, _, port = address.rpartition("/")[2].rpartition(":")
+        with contextlib.ExitStack() as held:
+            for sent in (
+                f"GET /api/v1/videos/{video['video_id']}/media HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                f"GET /api/v1/jobs/{job['id']}/events HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                "POST /api/v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+                "",
+            ):
+                connection = held.enter_context(socket.create_connection((host, int(port))))
+                connection.sendall(sent.encode())
+                if sent.startswith("GET"):
+                    assert connection.recv(15) == b"HTTP/1.1 200 OK"
             start = time.monotonic()
             process.send_signal(stop)
             assert process.wait(timeout=PATIENCE_S) == 0
             assert time.monotonic() - start < 30
-            half.close()
-            idle.close()
-        finally:
-            process.kill()
-    assert log.read_text() == f"vmr-serve: http://{host}:{port}/\n"
+    assert log.read_text() == f"vmr-serve: {address}/\n"

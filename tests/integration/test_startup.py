@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-HEAVY = ("torch", "torch._dynamo", "transformers", "timm", "av", "faiss")
+HEAVY = ("torch", "torch._dynamo", "transformers", "timm", "av", "faiss", "fastapi", "uvicorn")
 
 SCRIPT = """
 import json, sys
@@ -49,12 +49,19 @@ def test_wrong_input_is_reported_before_torch_is_imported(index, footage, annota
         ("did you mean", "index", "build", footage, "--out", out, "--encoder", "ofline"),
         ("was built with --window null", "index", "build", footage, "--out", index),
         ("no such index", "index", "info", "nowhere"),
+        ("no such index", "serve", "nowhere", "--port", 0),
+        ("add --token", "serve", index, "--host", "0.0.0.0"),
         ("no such folder", "eval", "--dataset", annotations, "--video-dir", "nowhere"),
         ("did you mean", "info", "ofline"),
     ):
         status, imported, stderr = run(*line)
         assert status == 2 and said in stderr, (line, stderr)
         assert "torch" not in imported, line
+
+
+def test_help_imports_nothing_that_is_heavy():
+    for command in ("search", "serve"):
+        assert run(command, "--help")[:2] == (0, set())
 
 
 def test_commands_that_need_no_model_do_without_torch(index, annotations, footage, tmp_path):

@@ -84,21 +84,24 @@ ALLOWED = {
     "retrieval.service.guard": "retrieval.service.options",
     "retrieval.service.media": "data data.decoding data.decoding.ffmpeg retrieval retrieval.storage "
     "retrieval.service.options retrieval.service.processes",
-    "retrieval.service.pages": "retrieval.service retrieval.storage",
+    "retrieval.service.pages": "retrieval.service retrieval.service.media retrieval.service.options retrieval.storage",
     "retrieval.service.jobs": "data data.decoding data.discovery retrieval retrieval.storage retrieval.updating "
     "retrieval.service.options",
+    "retrieval.service.lanes": "models.catalogue models.encoder retrieval.service.processes retrieval.storage",
     "retrieval.service.uploads": "data.decoding data.decoding.ffmpeg data.discovery retrieval.service.options "
     "retrieval.service.processes",
     "retrieval.service.routes": "models.encoder retrieval retrieval.searching retrieval.service "
     "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.pages "
     "retrieval.service.processes "
     "retrieval.service.uploads retrieval.storage",
+    "retrieval.service.assistant": "retrieval.service retrieval.service.options retrieval.service.processes "
+    "retrieval.storage",
     "retrieval.service.options": "",
     "retrieval.service.processes": "data.decoding",
     "retrieval.service": "data data.decoding models.catalogue models.encoder retrieval retrieval.searching "
-    "retrieval.service.guard retrieval.service.jobs retrieval.service.media retrieval.service.options "
-    "retrieval.service.pages retrieval.service.processes retrieval.service.routes retrieval.service.uploads "
-    "retrieval.storage retrieval.vectors",
+    "retrieval.service.guard retrieval.service.jobs retrieval.service.lanes retrieval.service.media "
+    "retrieval.service.options retrieval.service.pages retrieval.service.processes retrieval.service.routes "
+    "retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
@@ -130,7 +133,7 @@ WRITING = {
 }  # fmt: skip
 # Modules that write in ways that are named here, and why they may.
 WRITES_ITSELF = {
-    "vmr.files": {"NamedTemporaryFile", "copyfileobj", "open", "rename", "replace"},  # all others call its functions
+    "vmr.files": {"open", "rename", "replace"},  # all others call its functions
     "vmr.hashes": {"sqlite3.connect"},  # a transaction is as good as a rename
     "vmr.retrieval.feature_cache": {"sqlite3.connect", "np.save"},  # the array is written to memory
     "vmr.retrieval.reranking.log": {"sqlite3.connect"},
@@ -144,6 +147,7 @@ WRITES_ITSELF = {
     "vmr.retrieval.service.media.encoding": {"open"},  # likewise
     "vmr.retrieval.contact_sheet": {"save"},  # to the file of write_atomically
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
+    "vmr.retrieval.service.uploads.receiving": {"NamedTemporaryFile", "copyfileobj"},  # a copy for another process
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
     "vmr.models.runtime": {"openvino.save_model"},  # to a temporary folder
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically

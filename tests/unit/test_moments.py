@@ -10,7 +10,7 @@ import vmr
 from tests.indexes import SETTINGS, STATE, TwoDimensional, space, write_index
 from vmr.retrieval.calibration.calibration import VERSION, Calibration
 from vmr.retrieval.index import open_index
-from vmr.retrieval.searching.moments import merged_moments, single_windows, whole_rows
+from vmr.retrieval.searching.moments import Windows, merged_moments, single_windows, whole_rows
 from vmr.retrieval.storage.records import NewVideo
 from vmr.retrieval.storage.where import Where
 from vmr.retrieval.storage.writer import IndexWriter
@@ -166,15 +166,15 @@ def test_only_videos_that_a_condition_selects(made):
     index = made({f"{name}.mp4": ([(0, 8)], [20 * place]) for place, name in enumerate("abcdef")})
     assert [name for name, *_ in shown(index.search("1 0", where='meta.name > "d"'))] == ["e.mp4", "f.mp4"]
     assert not index.search("1 0", where='meta.name = "z"').hits
-    mask = index._filters.mask
-    with index._searchable() as snapshot:
+    mask = index.searcher._filters.mask
+    with index.searcher.searchable() as snapshot:
         where = Where.parse('meta.name in ("b", "e")')
-        first = mask(where, snapshot)
+        first = mask(where, None, snapshot)
         assert np.flatnonzero(first).tolist() == [2, 5] and not first.flags.writeable
-        assert mask(where, snapshot) is first
+        assert mask(where, None, snapshot) is first
         for name in "abcd":  # only the last few are kept
-            mask(Where.parse(f'meta.name = "{name}"'), snapshot)
-        assert mask(where, snapshot) is not first
+            mask(Where.parse(f'meta.name = "{name}"'), None, snapshot)
+        assert mask(where, None, snapshot) is not first
     with IndexWriter(index.folder) as writer, writer.commit() as changes:
         changes.set_metadata(1, {"name": "z"})
     assert [name for name, *_ in shown(index.search("1 0", where='meta.name = "z"'))] == ["a.mp4"]
@@ -205,7 +205,7 @@ def test_a_condition_costs_no_recall(tmp_path, share):
     index = open_index(folder)
     assert not index.is_exact
     windows, vectors = index.windows, index.vectors
-    with index._searchable() as snapshot:
+    with index.searcher.searchable() as snapshot:
         places = {video.file: video.metadata["place"] for video in snapshot.videos()}
     is_selected = np.array([places[window.file] < 150 * share for window in windows])
     recall = []
@@ -265,14 +265,14 @@ def test_a_video_that_is_all_alike_is_one_moment(spread):
     rng = np.random.default_rng(0)
     vectors = (np.array([0.6, 0.8]) + spread * rng.normal(size=(20, 2))).astype(np.float32)
     spans = np.array(sliding(20))
-    (moment,) = merged_moments(spans, vectors @ np.array([0.5, 0.5], np.float32), vectors)
+    (moment,) = merged_moments(Windows(spans, vectors), vectors @ np.array([0.5, 0.5], np.float32), vectors)
     assert (moment.start_s, moment.end_s) == (0, 84)
 
 
 def test_shots_are_merged_as_a_whole():
     spans = np.array([(0, 3), (3, 10), (10, 12), (12, 20), (21.5, 30)], float)
     vectors = np.array([angle(degrees) for degrees in (90, 20, 0, 10, 0)], np.float32)
-    first, *rest = merged_moments(spans, vectors[:, 0], vectors)
+    first, *rest = merged_moments(Windows(spans, vectors), vectors[:, 0], vectors)
     assert (first.best, first.start_s, first.end_s) == (2, 3, 20)  # more than 1 s follows, which is no window
     assert [(one.start_s, one.end_s) for one in rest] == [(21.5, 30), (0, 3)]
 
@@ -284,7 +284,7 @@ def test_moments_do_not_overlap_and_leave_out_no_better_window():
         spans = np.array(sliding(n, 8, float(rng.choice([1, 2, 4, 8]))))
         vectors = rng.normal(size=(n, 4)).astype(np.float32)
         scores = vectors[:, 0]
-        found = list(merged_moments(spans, scores, vectors))
+        found = list(merged_moments(Windows(spans, vectors), scores, vectors))
         assert [scores[one.best] for one in found] == sorted((scores[one.best] for one in found), reverse=True), seed
         for place, one in enumerate(found):
             assert 0 <= one.start_s < one.end_s <= spans[-1, 1]
@@ -311,8 +311,8 @@ def test_a_whole_video_stands_alone_if_none_of_its_windows_is_found(made):
 
 
 def test_single_windows_come_best_first():
-    spans, scores = np.array(sliding(4)), np.array([1, 3, 3, 2], np.float32)
-    found = [one.best for one in single_windows(spans, scores, np.empty((4, 2), np.float32))]
+    scores, vectors = np.array([1, 3, 3, 2], np.float32), np.empty((4, 2), np.float32)
+    found = [one.best for one in single_windows(Windows(np.array(sliding(4)), vectors), scores, vectors)]
     assert found == [1, 2, 3, 0]
 
 

@@ -1,106 +1,28 @@
 """Pages of a search while a writer commits: nothing is shown twice, nothing is skipped."""
 
-import asyncio
 import base64
 from collections import Counter
-from contextlib import closing
-from pathlib import Path
-from types import SimpleNamespace
-from zlib import crc32
+from datetime import datetime, timedelta, timezone
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.indexes import SETTINGS, TwoDimensional, put_rows, space
+from tests.handmade import Handmade
 from vmr.errors import VmrError
 from vmr.retrieval.service.cursors import ListCursor, SearchCursor
-from vmr.retrieval.service.options import Limits, ServiceOptions
+from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.schemas import LARGEST_ID, SearchRequest, VideosRequest
-from vmr.retrieval.service.searches import answer
-from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.videos import list_videos
-from vmr.retrieval.storage.reader import IndexReader
-from vmr.retrieval.storage.records import Text
-from vmr.retrieval.storage.writer import IndexWriter
 
-DIM = 3
+QUERY = "1 0.5 0.2"
 NAMES = [f"{number}.mp4" for number in range(12)]
-
-
-class Three(TwoDimensional):
-    """Texts are three numbers; other texts, such as those of a calibration, have any vectors."""
-
-    embed_dim = DIM
-
-    def encode_text(self, texts):
-        numbers = [
-            text.split() if text[0].isdigit() else [crc32(f"{text}{n}".encode()) for n in "xyz"] for text in texts
-        ]
-        return torch.tensor([[float(number) % 1.01 for number in three] for three in numbers])
-
-
-class Index:
-    """An index that is searched page by page, and written in between."""
-
-    def __init__(self, folder: Path, **limits) -> None:
-        self.folder, self.limits = folder, limits
-        self.random = np.random.default_rng(len(limits))
-        self.write(lambda changes: changes.add_space(space(dim=DIM)))
-
-    def write(self, change) -> None:
-        with IndexWriter(self.folder, SETTINGS) as writer, writer.commit() as changes:
-            change(changes)
-
-    def put(self, name: str, windows: int, *, like: np.ndarray | None = None, text: str | None = None) -> None:
-        """Add a video, or replace it."""
-        vectors = self.random.normal(size=(windows, DIM)).astype(np.float32)
-        vectors = vectors if like is None else vectors * 0.01 + like
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        rows = [(name, 4.0 * number, 4.0 * number + 8) for number in range(windows)]
-        texts = [] if text is None else [Text(4.0 * n, 4.0 * n + 4, "subtitle", f"{text} {n}") for n in range(windows)]
-
-        def change(changes) -> None:
-            put_rows(changes, 1, rows, vectors)
-            changes.set_texts(changes.snapshot.video_at(f"/videos/{name}").id, texts)
-
-        self.write(change)
-
-    def remove(self, name: str) -> None:
-        def change(changes) -> None:
-            video = changes.snapshot.video_at(f"/videos/{name}")
-            if video is not None:
-                changes.remove_video(video.id)
-
-        self.write(change)
-
-    def window_ids(self) -> set[int]:
-        with IndexReader(self.folder) as reader, reader.snapshot() as snapshot:
-            return {window.id for window in snapshot.windows()}
-
-    def open(self):
-        return closing(ServedIndex(self.folder, Three()))
-
-    def service(self, index: ServedIndex) -> SimpleNamespace:
-        return SimpleNamespace(options=ServiceOptions(self.folder, limits=Limits(**self.limits)), index=index)
-
-    def page(self, index: ServedIndex, **fields):
-        return asyncio.run(answer(self.service(index), SearchRequest(query="1 0.5 0.2", **fields)))
-
-    def pages(self, index: ServedIndex, between=lambda: None, **fields) -> list:
-        """All pages; something happens between them."""
-        pages = [self.page(index, **fields)]
-        while pages[-1].next_cursor is not None:
-            between()
-            pages.append(self.page(index, cursor=pages[-1].next_cursor, **fields))
-        return pages
 
 
 @pytest.fixture
 def index(tmp_path):
-    return Index(tmp_path / "index")
+    return Handmade(tmp_path / "index")
 
 
 def ids(pages) -> list[int]:
@@ -110,11 +32,11 @@ def ids(pages) -> list[int]:
 @pytest.mark.parametrize("options", [{}, {"keep_duplicates": True}, {"per_video": 1}, {"where": 'path ~ "[1-8].mp4"'}])
 def test_pages_of_an_index_that_stays_are_one_long_list(index, options):
     for number, name in enumerate(NAMES):
-        index.put(name, 1 + number % 5)
-    with index.open() as served:
-        whole = index.page(served, k=100, **options)
+        index.put_any(name, 1 + number % 5)
+    with index.served():
+        whole = index.page(QUERY, k=100, **options)
         assert whole.next_cursor is None and len(whole.hits) > 7
-        pages = index.pages(served, k=3, **options)
+        pages = index.pages(QUERY, k=3, **options)
         assert [hit for page in pages for hit in page.hits] == whole.hits
         assert all(len(page.hits) == 3 for page in pages[:-1]) and 1 <= len(pages[-1].hits) <= 3
 
@@ -145,10 +67,10 @@ OPTIONS = [
     text=st.booleans(),
 )
 def test_nothing_is_shown_twice_or_skipped_while_a_writer_commits(tmp_path_factory, videos, rounds, options, k, text):
-    index = Index(tmp_path_factory.mktemp("paged") / "index")
+    index = Handmade(tmp_path_factory.mktemp("paged") / "index")
     words = "1 5 2 0" if text else None  # the words of the query
     for name, windows in videos:
-        index.put(name, windows, text=words)
+        index.put_any(name, windows, text=words)
     left, touched = iter(rounds), set()
 
     def change() -> None:
@@ -157,13 +79,13 @@ def test_nothing_is_shown_twice_or_skipped_while_a_writer_commits(tmp_path_facto
             if kind == "remove":
                 index.remove(name)
             else:
-                best = np.array([1, 0.5, 0.2], np.float32) if kind == "copy" else None
-                index.put(name, windows, like=best, text=words)
+                best = (1, 0.5, 0.2) if kind == "copy" else None
+                index.put_any(name, windows, near=best, text=words)
 
-    with index.open() as served:
-        whole = index.page(served, k=100, **options)
+    with index.served():
+        whole = index.page(QUERY, k=100, **options)
         known = index.window_ids()
-        pages = index.pages(served, change, k=k, **options)
+        pages = index.pages(QUERY, change, k=k, **options)
     shown = ids(pages)
     assert whole.next_cursor is None and ids(pages[:1]) == ids([whole])[:k]
     assert len(shown) == len(set(shown)), "shown twice"
@@ -178,18 +100,30 @@ def test_nothing_is_shown_twice_or_skipped_while_a_writer_commits(tmp_path_facto
 
 
 def test_a_search_ends_at_a_depth(tmp_path):
-    index = Index(tmp_path / "index", depth=7)
+    index = Handmade(tmp_path / "index", depth=7)
     for name in NAMES:
-        index.put(name, 1)
-    with index.open() as served:
-        pages = index.pages(served, k=3, keep_duplicates=True)
+        index.put_any(name, 1)
+    with index.served():
+        pages = index.pages(QUERY, k=3, keep_duplicates=True)
         assert [len(page.hits) for page in pages] == [3, 3, 1]
         assert [page.remarks for page in pages] == [[], [], ["a search shows at most 7 hits; there are more"]]
-        deeper = SearchCursor(10, frozenset(range(7)))
-        request = SearchRequest(query="1 0.5 0.2")
+        deeper = SearchCursor(1, 10, frozenset(range(7)))
+        request = SearchRequest(query=QUERY)
         text = deeper.text(request.model_dump(exclude={"k", "cursor"}))
         with pytest.raises(VmrError, match=r"^cursor lies behind the last page: a search shows at most 7 hits$"):
-            index.page(served, cursor=text)
+            index.page(QUERY, cursor=text)
+
+
+def test_a_cursor_belongs_to_its_index(index, tmp_path):
+    """The ids of another one that takes its place are those of other moments."""
+    for number in range(3):
+        index.put_any(f"{number}.mp4", 1)
+    with index.served():
+        cursor = index.page(QUERY, k=1).next_cursor
+        later = (datetime.now(timezone.utc) + timedelta(days=1)).isoformat(timespec="seconds")
+        index.write(lambda changes: changes.set_about(later, "0"))
+        with pytest.raises(VmrError, match=r"^cursor is of an index that another has taken the place of: search again"):
+            index.page(QUERY, k=1, cursor=cursor)
 
 
 # --- cursors ----------------------------------------------------------------------------------------------------------
@@ -201,14 +135,14 @@ IDS = st.integers(0, LARGEST_ID)
 @given(IDS, st.frozensets(IDS, max_size=20), st.one_of(st.none(), st.lists(st.floats(-4, 4, width=16), min_size=1)))
 def test_cursors_return_what_they_were_given(before, shown, vector):
     numbers = None if vector is None else np.array(vector, np.float32)
-    read = SearchCursor.read(SearchCursor(before, shown, numbers).text(FIELDS), FIELDS)
-    assert (read.before, read.shown) == (before, shown)
+    read = SearchCursor.read(SearchCursor(7, before, shown, numbers).text(FIELDS), FIELDS)
+    assert (read.index, read.before, read.shown) == (7, before, shown)
     assert (read.vector is None) == (vector is None) and (vector is None or read.vector.tolist() == vector)
 
 
 def test_ids_take_few_characters():
     shown = frozenset(np.random.default_rng(0).choice(1_000_000, 1000, replace=False).tolist())
-    assert len(SearchCursor(10**6, shown, np.ones(512, np.float32)).text(FIELDS)) < Limits().cursor_chars / 2
+    assert len(SearchCursor(2**32 - 1, 10**6, shown, np.ones(512, np.float32)).text(FIELDS)) < Limits().cursor_chars / 2
 
 
 @given(st.text(max_size=60))
@@ -225,7 +159,7 @@ def test_garbage_is_no_cursor(text):
 @given(st.binary(max_size=40))
 def test_a_cursor_with_the_right_beginning_and_garbage_is_read_or_refused(garbage):
     """Whoever makes one up may not get more out of it than from a request."""
-    start = base64.urlsafe_b64decode(SearchCursor(0, frozenset()).text(FIELDS) + "==")[:8]
+    start = base64.urlsafe_b64decode(SearchCursor(0, 0, frozenset()).text(FIELDS) + "==")[:8]
     text = base64.urlsafe_b64encode(start + garbage).decode().rstrip("=")
     for read in (SearchCursor.read, lambda text, fields: ListCursor.read(text, fields, str, int)):
         try:
@@ -252,12 +186,11 @@ def test_a_cursor_belongs_to_its_request():
 @pytest.mark.parametrize("order", ["ascending", "descending"])
 def test_lists_of_videos_while_a_writer_commits(index, sort, order):
     for number, name in enumerate(NAMES[:8]):
-        index.put(name, 1 + number % 3)
-    with index.open() as served:
-        service = index.service(served)
+        index.put_any(name, 1 + number % 3)
+    with index.served():
 
         def listed(k: int, cursor: str | None = None):
-            return asyncio.run(list_videos(service, VideosRequest(sort=sort, order=order, k=k, cursor=cursor)))
+            return index.call(list_videos, VideosRequest(sort=sort, order=order, k=k, cursor=cursor))
 
         whole = listed(100)
         assert whole.next_cursor is None and whole.total == 8
@@ -267,7 +200,7 @@ def test_lists_of_videos_while_a_writer_commits(index, sort, order):
         first = listed(3)
         index.remove(first.videos[2].path)  # the last one that was shown
         index.remove(whole.videos[4].path)
-        index.put("new.mp4", 2)
+        index.put_any("new.mp4", 2)
         second = listed(3, first.next_cursor)
         third = listed(3, second.next_cursor)
     pages = [first, second, third]

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from dataclasses import asdict
 from fractions import Fraction
@@ -12,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vmr import files
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.errors import VideoError
+from vmr.retrieval.service.uploads import receiving
 from vmr.retrieval.service.uploads.decoding import read_upload
 
 SPEC = FrameSpec(num_frames=4, size=32)
@@ -327,13 +328,15 @@ def test_a_narrow_picture_is_refused(tmp_path: Path):
 
 
 @pytest.mark.parametrize("is_linux", [True, False])
-def test_the_path_of_an_open_file_ends_with_it(tmp_path: Path, is_linux: bool, monkeypatch: pytest.MonkeyPatch):
+def test_the_path_of_an_upload_ends_with_it(tmp_path: Path, is_linux: bool, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     if not is_linux:
-        monkeypatch.setattr(files, "_PROCESSES", tmp_path / "nothing")
-    with files.scratch_file(tmp_path / "x") as file:
+        monkeypatch.setattr(receiving, "_PROCESSES", tmp_path / "nothing")
+    with tempfile.SpooledTemporaryFile() as file:
         file.write(b"what it holds")
-        with files.path_of_open(file) as path:
+        file.rollover()
+        file.flush()
+        with receiving.path_of(file) as path:
             assert path.read_bytes() == b"what it holds"
     assert not path.exists()
     assert list(tmp_path.iterdir()) == []

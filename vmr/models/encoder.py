@@ -179,10 +179,17 @@ class TextVectors(Protocol):
 
 @runtime_checkable
 class CountsTokens(Protocol):
-    """An encoder that can say how much of a text it reads. Every `Matcher` can."""
+    """An encoder that can say how much of a text it reads."""
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of each of B texts that the model reads, including special tokens, without running it."""
+        """Count the tokens of each text that the model reads, including special tokens, without running the model.
+
+        Args:
+            texts: B strings.
+
+        Returns:
+            B lengths; for a `Matcher`, the sums of the rows of `read_texts(texts).mask`.
+        """
 
 
 @dataclass(frozen=True)
@@ -250,7 +257,7 @@ class MatchingSizes:
 
 
 @runtime_checkable
-class Matcher(Encoder, Protocol):
+class Matcher(Encoder, CountsTokens, Protocol):
     """An encoder that can also compare a video with a text token by token, which is slower and more exact.
 
     Re-ranking encodes each text once (`read_texts`) and each video once (`video_features`), and then matches pairs.
@@ -259,16 +266,6 @@ class Matcher(Encoder, Protocol):
     @property
     def matching_sizes(self) -> MatchingSizes:
         """Sizes of the model, for a video of as many frames as `preprocess` says."""
-
-    def text_lengths(self, texts: Sequence[str]) -> list[int]:
-        """Count the tokens of each text that the model reads, including special tokens, without running the model.
-
-        Args:
-            texts: B strings.
-
-        Returns:
-            B lengths: the sums of the rows of `read_texts(texts).mask`.
-        """
 
     def read_texts(self, texts: Sequence[str]) -> EncodedTexts:
         """Run the text encoder.

@@ -87,13 +87,32 @@ class Cache:
             self._added_bytes += len(content)
             if self._added_bytes > self._max_bytes * (1 - _FULL_SHARE) / 2:  # others may add as much meanwhile
                 self._added_bytes = 0
-                self._remove_oldest()
+                self._remove_oldest(self._path(key))
+
+    def num_bytes(self) -> int:
+        """Return the size of all files together."""
+        return sum(size for _, size, _, _ in self._files())
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
         return self._folder / name[:2] / name[2:]
 
-    def _remove_oldest(self) -> None:
+    def _remove_oldest(self, new: Path) -> None:
+        """Remove files until there is room, but not the one that was just written."""
+        found = self._files()
+        total, now = sum(size for _, size, _, _ in found), time.time()
+        is_full = total > self._max_bytes * (1 + _FULL_SHARE) / 2
+        for used_s, size, path, is_unfinished in sorted(found):
+            if path == str(new):
+                continue
+            stale = is_unfinished and now - used_s > _STALE_S
+            if stale or (is_full and not is_unfinished and total > self._max_bytes * _FULL_SHARE):
+                with contextlib.suppress(OSError):
+                    Path(path).unlink()
+                    total -= size
+
+    def _files(self) -> list[tuple[float, int, str, bool]]:
+        """All files: when each was used, its size, its path, and whether it is still being written."""
         found = []
         for folder in self._folder.glob("??"):
             with contextlib.suppress(OSError), os.scandir(folder) as entries:
@@ -101,11 +120,4 @@ class Cache:
                     with contextlib.suppress(OSError):  # another program removed it
                         status = entry.stat(follow_symlinks=False)
                         found.append((status.st_mtime, status.st_size, entry.path, entry.name.startswith(".")))
-        total, now = sum(size for _, size, _, _ in found), time.time()
-        is_full = total > self._max_bytes * (1 + _FULL_SHARE) / 2
-        for used_s, size, path, is_unfinished in sorted(found):
-            stale = is_unfinished and now - used_s > _STALE_S
-            if stale or (is_full and not is_unfinished and total > self._max_bytes * _FULL_SHARE):
-                with contextlib.suppress(OSError):
-                    Path(path).unlink()
-                    total -= size
+        return found

@@ -17,6 +17,8 @@ from vmr.retrieval.service.media.sound import Sound
 if TYPE_CHECKING:
     from av.packet import Packet
 
+_ENOUGH_BYTES = 32 * 2**20  # of a part, unless it is shorter than this:
+_LEAST_S = 15
 _STEPS_BACK_S = (0.0, 1.0, 5.0, 20.0)  # a broadcast has no index, so that a seek may end behind the wanted place
 
 
@@ -143,12 +145,12 @@ class _Copier:
             if packet.size and packet.stream.index != self._file.stream.index:
                 if self._sound is not None and self._has_begun:
                     self._sound.add(packet)
-            elif (packet.size and self._is_after_end(packet, whole)) or size > max_bytes:
-                if whole and size > max_bytes:
-                    raise CannotCopyError
+            elif packet.size and (self._is_after_end(packet, whole) or (self._is_enough(size) and not whole)):
                 return self._finish()
             elif packet.size:
                 self._copy_picture(packet)
+            if size > max_bytes:
+                raise CannotCopyError
         if not self._has_begun:
             raise CannotCopyError
         self._finish()
@@ -165,8 +167,8 @@ class _Copier:
             if packet.stream.index == self._file.stream.index and packet.dts is not None:
                 dts = packet.dts
                 break
-        for packet in [] if dts is None else reversed(first):
-            if packet.stream.index == self._file.stream.index and packet.dts is None:
+        for packet in reversed(first):
+            if dts is not None and packet.stream.index == self._file.stream.index and packet.dts is None:
                 dts -= packet.duration or 1
                 packet.dts = dts
         yield from first
@@ -176,6 +178,9 @@ class _Copier:
         """Whether no packet from here on shows something before the end; or if all are not wanted, few of them."""
         pts, dts = _times(packet)
         return dts >= self._end and (pts >= self._end or not whole)
+
+    def _is_enough(self, size: int) -> bool:
+        return size > _ENOUGH_BYTES and (self._shown_until - self._key) * self._base > _LEAST_S
 
     def _copy_picture(self, packet: Packet[Any]) -> None:
         pts, dts = _times(packet)

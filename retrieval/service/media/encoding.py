@@ -53,10 +53,10 @@ class Effort:
     least_s: float = 0.0
 
 
-QUICK = Effort("ultrafast", 25, 480, 1800, seconds=4.0, least_s=12.0)
+QUICK = Effort("ultrafast", 26, 480, 1800, seconds=3.0, least_s=5.0)
 """For somebody who waits for it to play."""
 
-GOOD = Effort("veryfast", 21, 1080, 40_000)
+GOOD = Effort("superfast", 22, 720, 40_000)
 """For a file to keep."""
 
 

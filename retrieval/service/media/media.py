@@ -25,6 +25,7 @@ from vmr.retrieval.service.media.playback import (
     Kind,
     Playback,
     has_clock,
+    is_short,
     media_type_of,
     note_of,
     plays_as_it_is,
@@ -34,23 +35,23 @@ from vmr.retrieval.service.media.shared_work import SharedWork
 from vmr.retrieval.service.media.sources import Source
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.processes import Answer, Processes, TimeLimitError
-from vmr.retrieval.storage.records import Video
+from vmr.retrieval.storage.records import FileState, Video
 
 MIN_WIDTH, WIDTH, MAX_WIDTH = 64, 320, 640
 """Pixels of a thumbnail."""
 
-_WHOLE_S = 60.0  # a video that is no longer is one part
-_PART_S = 600.0  # of a longer one, if it is copied; an encoded part is shorter
-_STEP_S = 5.0  # parts begin at multiples of this, so that moments near each other share one
-_PART_BYTES = 128 * 2**20
+_PART_S = 600.0  # of a part, if it is copied; an encoded part is shorter
+_STEP_S = 2.0  # parts begin at multiples of this, so that moments near each other share one
+_PART_BYTES = 128 * 2**20  # of the largest file that is made
 _CONVERTING = 2  # processes that convert; they are not those that make thumbnails
-_CONVERT_FACTOR = 10  # how much longer converting may take than reading
+_CONVERT_SHARE = 0.9  # of the time in which an answer must begin
 _MOMENTS_AT_ONCE = 16  # thumbnails of a video that are made together
 _PROBES_KEPT = 10_000
 _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
 _FAILURES_KEPT = 1000
 _THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
 _VERSION = 1  # of what is made; files of another version are not used
+_LOOKS, _LOOKS_PER_S = 100, 2.0  # files that searches may have looked at: at once, and then in each second
 _PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
 
 
@@ -72,17 +73,24 @@ class Media:
         self._part_bytes = min(_PART_BYTES, limits.cache_bytes // 4)
         self._limits = limits
         self._processes = processes
-        self._converting = Processes(_CONVERTING, _CONVERT_FACTOR * limits.decode_s)
+        self._converting = Processes(_CONVERTING, _CONVERT_SHARE * limits.answer_s)
         self._work = SharedWork()
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._background: set[asyncio.Future[None]] = set()
+        self._looking: set[asyncio.Future[None]] = set()
+        self._looks, self._looked_s = float(_LOOKS), time.monotonic()
         self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
         self._failures: dict[str, tuple[float, VmrError]] = {}
 
     def close(self) -> None:
-        """End the processes that convert."""
+        """End the processes that convert, and forget files that were to be looked at."""
+        for task in self._looking:
+            task.cancel()
         self._converting.close()
+
+    async def cache_bytes(self) -> int:
+        """Return the size of what was made and is kept."""
+        return await run_in_threadpool(self._cache.num_bytes)
 
     async def file(self, video: Video) -> Opened:
         """Open the file of a video.
@@ -126,16 +134,16 @@ class Media:
         try:
             async with self._locks.setdefault(source.stamp, asyncio.Lock()):
                 jpeg = await run_in_threadpool(self._cache.get, key)
-                return jpeg if jpeg is not None else await self._make_thumbnails(source, key)
+                return jpeg if jpeg is not None else await self._make_thumbnails(source, key, has_clock(video))
         finally:
             wanted.pop(key, None)
 
-    async def _make_thumbnails(self, source: Source, key: str) -> bytes:
+    async def _make_thumbnails(self, source: Source, key: str, clock: bool) -> bytes:
         """Make a thumbnail, and others of the same video that are waited for: opening it may take longer than each."""
         others = [each for each in self._wanted[source.stamp] if each != key]
         keys = [key, *others[: _MOMENTS_AT_ONCE - 1]]
         moments = [self._wanted[source.stamp][each] for each in keys]
-        request = {"source": source.to_json(), "moments": moments}
+        request = {"source": source.to_json(), "moments": moments, "has_clock": clock}
         answer = await self._run(self._processes, "thumbnails:serve_thumbnails", source, request, _THUMBNAIL_BYTES)
         if len(answer.pictures) != len(keys):
             raise VideoError(source.name, "the decoder sent an answer that is not valid")
@@ -153,16 +161,17 @@ class Media:
             StorageError: the cache cannot be written.
         """
         source = Source.of(video)
-        probe = self._probes.get(source.stamp)
+        stamp = source.content_stamp
+        probe = self._probes.get(stamp)
         if probe is None:
-            probe = await self._work.once(f"probe {source.stamp}", lambda: self._look_at(source))
-            self._probes[source.stamp] = probe
+            probe = await self._work.once(f"probe {stamp}", lambda: self._look_at(source))
+            self._probes[stamp] = probe
             if len(self._probes) > _PROBES_KEPT:
                 self._probes.popitem(last=False)
         return probe
 
     async def _look_at(self, source: Source) -> Probe:
-        key = f"probe {_VERSION} {source.stamp}"
+        key = f"probe {_VERSION} {source.content_stamp}"
         kept = await run_in_threadpool(self._cache.get, key)
         if kept is not None:
             return cast("Probe", from_json(Probe, json.loads(kept), ""))
@@ -179,15 +188,27 @@ class Media:
 
         It is 0 for a file that cannot be read, and for one that nobody has looked at yet if that takes long.
         """
-        unknown = {source.stamp: video for video in videos if (source := Source.of(video)).stamp not in self._probes}
+        stamps = [Source.of(video).content_stamp for video in videos]
+        unknown = {stamp: video for stamp, video in zip(stamps, videos, strict=True) if stamp not in self._probes}
         if unknown:
-            looking = [asyncio.ensure_future(self._try_probe(video)) for video in unknown.values()]
-            self._background.update(looking)
+            there = await run_in_threadpool(lambda: [video for video in unknown.values() if _is_there(video)])
+            looking = [asyncio.ensure_future(self._try_probe(video)) for video in there[: self._num_looks(len(there))]]
+            self._looking.update(looking)
             for task in looking:
-                task.add_done_callback(self._background.discard)
-            await asyncio.wait(looking, timeout=_PATIENCE_S)
-        known = (self._probes.get(Source.of(video).stamp) for video in videos)
+                task.add_done_callback(self._looking.discard)
+            if looking:
+                await asyncio.wait(looking, timeout=_PATIENCE_S)
+        known = (self._probes.get(stamp) for stamp in stamps)
         return [0.0 if probe is None else probe.first_s for probe in known]
+
+    def _num_looks(self, wanted: int) -> int:
+        """How many files may be looked at for the times of hits: searches that find others each have other work."""
+        now_s = time.monotonic()
+        self._looks = min(_LOOKS, self._looks + _LOOKS_PER_S * (now_s - self._looked_s))
+        self._looked_s = now_s
+        granted = min(wanted, int(self._looks))
+        self._looks -= granted
+        return granted
 
     async def _try_probe(self, video: Video) -> None:
         with contextlib.suppress(VmrError):
@@ -208,8 +229,13 @@ class Media:
         media_type = plays_as_it_is(video, probe)
         if media_type is not None:
             return Playback(f"/api/v1/videos/{video.id}/media", "file", None, probe.first_s, None, media_type)
-        start_s = self._start_of_part(video, at_s or 0.0)
-        facts = await self._made(*self._part(video, start_s))
+        starts_s = [_start_of_part(video, at_s or 0.0)]
+        if starts_s[0] > 0 and is_short(video, probe):
+            starts_s.insert(0, 0.0)  # one part for all moments
+        for start_s in starts_s:
+            facts = await self._made(*self._part(video, start_s))
+            if facts["until_s"] is None or facts["until_s"] > (at_s or 0.0) + _STEP_S:
+                break
         kind: Kind = "remuxed" if facts["is_copied"] else "transcoded"
         url = f"/api/v1/videos/{video.id}/playable.mp4?start_s={start_s:g}"
         return Playback(url, kind, note_of(kind, probe), -facts["start_s"], facts["until_s"], "video/mp4")
@@ -221,7 +247,7 @@ class Media:
             VmrError: as `thumbnail`.
         """
         await self._check(Source.of(video))
-        return await self._open(*self._part(video, self._start_of_part(video, start_s)))
+        return await self._open(*self._part(video, _start_of_part(video, start_s)))
 
     async def clip(self, video: Video, start_s: float, end_s: float) -> Opened:
         """Cut a clip.
@@ -229,28 +255,21 @@ class Media:
         Args:
             video: the video.
             start_s: where it starts, in seconds of the video.
-            end_s: where it ends.
+            end_s: where it ends; at the end of the video if that is earlier.
 
         Raises:
             ClipError: there is no such clip, or it would be too long.
             VmrError: as `thumbnail`.
         """
-        end_s = min(end_s, max(video.duration_s, start_s))
-        if not 0 <= start_s < end_s:
+        if not 0 <= start_s < min(end_s, video.duration_s):
             raise ClipError(f"no clip from {start_s:g} to {end_s:g} s: the video lasts {video.duration_s:g} s")
         if end_s - start_s > self._limits.clip_s:
             raise ClipError(f"a clip of {end_s - start_s:g} s is too long: ask for at most {self._limits.clip_s:g} s")
         await self._check(Source.of(video))
         return await self._open(*self._clip(video, round(start_s, 3), round(end_s, 3)))
 
-    def _start_of_part(self, video: Video, at_s: float) -> float:
-        """Where the part with a moment begins. Parts of a long video begin at multiples of _STEP_S."""
-        if video.duration_s <= _WHOLE_S:
-            return 0.0
-        return math.floor(min(max(at_s, 0.0), video.duration_s) / _STEP_S) * _STEP_S
-
     def _part(self, video: Video, start_s: float) -> tuple[str, Source, dict[str, Any]]:
-        source, span = Source.of(video), (start_s, min(start_s + _PART_S, video.duration_s))
+        source, span = Source.of(video), (start_s, start_s + _PART_S)
         return self._request("part", source, span, has_clock(video))
 
     def _clip(self, video: Video, start_s: float, end_s: float) -> tuple[str, Source, dict[str, Any]]:
@@ -306,3 +325,13 @@ class Media:
                 self._failures.clear()
             self._failures[source.stamp] = (time.monotonic() + _FAILURE_S, failure)
             raise
+
+
+def _start_of_part(video: Video, at_s: float) -> float:
+    """Where the part with a moment begins, at a multiple of _STEP_S."""
+    last_s = max(0.0, video.duration_s - _STEP_S)
+    return math.floor(min(max(at_s, 0.0), last_s) / _STEP_S) * _STEP_S
+
+
+def _is_there(video: Video) -> bool:
+    return FileState.of(video.file) is not None

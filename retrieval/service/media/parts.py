@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from av.error import FFmpegError
 
 from vmr.data.decoding.video import VideoReader, with_video
+from vmr.errors import VideoError
 from vmr.retrieval.service.media.copying import CannotCopyError, Part, copy_part
 from vmr.retrieval.service.media.encoding import GOOD, QUICK, encode_part
+from vmr.retrieval.service.media.playback import can_be_copied
 from vmr.retrieval.service.media.probing import opened, probe_of
 from vmr.retrieval.service.media.sources import Source, named
 from vmr.retrieval.service.processes import Pictures
 
 COPY_SLACK_S = 0.1
 """How far the ends of a clip that is cut without encoding may be from those that were asked for, in seconds."""
-
-_COPIED_CODECS = {"h264", "vp9", "av1"}
-_COPIED_PIXELS = {"yuv420p", "yuvj420p"}
-_COPIED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}
 
 
 def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
@@ -39,13 +38,11 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
     with named(Source.from_json(request["source"])) as path:
         with opened(path) as file:
             probe = probe_of(file)
-            is_copied = has_clock and not probe.is_mirrored and probe.codec in _COPIED_CODECS
-            is_copied &= probe.pixels in _COPIED_PIXELS and probe.container in _COPIED_CONTAINERS
-            if is_copied:
+            if can_be_copied(probe, has_clock):
                 try:
                     slack_s = COPY_SLACK_S if is_clip else None
                     part = copy_part(file, probe.first_s, span, request["max_bytes"], slack_s)
-                    return _answer(part, is_copied=True)
+                    return _answer(part, True)
                 except (CannotCopyError, FFmpegError, ValueError):  # the latter from PyAV, for a codec without a muxer
                     pass
         first_s = probe.first_s if probe.container != "avi" else 0.0  # FFmpeg makes up the times of an AVI
@@ -54,7 +51,16 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
         def encoded(video: VideoReader) -> Part:
             return encode_part(video, first_s if has_clock else None, span, probe.aspect, effort, request["max_bytes"])
 
-        return _answer(with_video(path, "pyav", encoded), is_copied=False)
+        return _answer(_with_threads(path, encoded) if has_clock else with_video(path, "pyav", encoded), False)
+
+
+def _with_threads(path: str, encoded: Callable[[VideoReader], Part]) -> Part:
+    """Decode with several threads, which is faster; but they repair damage in another way."""
+    try:
+        with VideoReader(path, num_threads=0) as video:
+            return encoded(video)
+    except VideoError:
+        return with_video(path, "pyav", encoded)
 
 
 def _answer(part: Part, is_copied: bool) -> tuple[dict[str, Any], Pictures]:

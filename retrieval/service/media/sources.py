@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,16 @@ class Source:
     @property
     def stamp(self) -> str:
         """32 hex digits that differ from those of every other file, and of this one after a change."""
-        text = f"{self.root}\0{self.path}\0{self.size} {self.mtime_ns} {self.inode}"
-        return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
+        return _digest(f"{self.root}\0{self.path}\0{self._state}")
+
+    @property
+    def content_stamp(self) -> str:
+        """32 hex digits that other names of this file, such as links, share."""
+        return _digest(f"{self.file.suffix}\0{self._state}")
+
+    @property
+    def _state(self) -> str:
+        return f"{self.size} {self.mtime_ns} {self.inode}"
 
     def open(self) -> int:
         """Open the file for reading.
@@ -93,9 +102,7 @@ class Source:
             GoneError: there is no such file, or it cannot be opened.
             ChangedError: there is another one.
         """
-        changed = ChangedError(
-            f"{self.name}: the file has changed since it was indexed: run `vmr-index update` to index it again"
-        )
+        changed = ChangedError(f"{self.name}: the file has changed since it was indexed: build the index again")
         try:
             if not stat.S_ISREG(self.file.stat().st_mode):  # opening a device can do something
                 raise changed
@@ -127,6 +134,11 @@ class Source:
                     return False
         root = os.path.realpath(self.root)
         return os.path.commonpath([root, place]) == root
+
+
+@lru_cache(10_000)  # every hit of a search needs two
+def _digest(text: str) -> str:
+    return hashlib.sha256(os.fsencode(text)).hexdigest()[:32]
 
 
 @contextmanager

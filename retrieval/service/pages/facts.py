@@ -20,6 +20,7 @@ class Facts:
         num_videos: videos in the index.
         num_moments: their windows.
         num_texts: their texts.
+        num_failures: files that could not be read.
         sources: what `source = ...` can select: names of the folders that were indexed, or paths where a name is
             there twice.
         folders: folders of videos, relative to these, in alphabetical order.
@@ -28,6 +29,7 @@ class Facts:
     num_videos: int
     num_moments: int
     num_texts: int
+    num_failures: int
     sources: tuple[str, ...]
     folders: tuple[str, ...]
 
@@ -43,6 +45,7 @@ class Facts:
             snapshot.num_videos(),
             snapshot.num_windows(),
             snapshot.num_texts(),
+            snapshot.num_failures(),
             tuple(sorted(filter(str.isprintable, sources))),
             tuple(sorted(filter(str.isprintable, _with_parents(snapshot.folders(_MAX_FOLDERS))))),
         )

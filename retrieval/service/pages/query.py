@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from vmr.errors import VmrError
 from vmr.progress import printable
+from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.schemas import Source
 
 LENGTH = r"\d+(\.\d+)?( ?(s|min|h))?"
@@ -56,7 +57,7 @@ class PageQuery(BaseModel):
     before: Word = ""
     found: Word = ""
     where: Word = ""
-    cursor: Long = ""
+    cursor: Annotated[str, Field(max_length=Limits().cursor_chars)] = ""
     watch: Word = ""
     at: Word = ""
     moment: Word = ""

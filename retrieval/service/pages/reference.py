@@ -1,5 +1,6 @@
 """The description of the API as a page shows it: what OpenAPI says in nested objects, as tables."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -70,8 +71,12 @@ def _parameter(description: Schema, parameter: Schema) -> Row:
     schema = parameter["schema"]
     text = parameter.get("description") or schema.get("description", "")
     where = {"path": "part of the path", "header": "header"}.get(parameter["in"], "")
-    said = [text, where, "required" if parameter.get("required") and not where else "", _limits(schema)]
-    return Row(parameter["name"], _kind(description, schema), "; ".join(filter(None, said)))
+    needed = "required" if parameter.get("required") and not where else ""
+    return Row(
+        parameter["name"],
+        _kind(description, schema),
+        _joined(text, where, needed, _limits(_resolved(description, schema))),
+    )
 
 
 def _tables(description: Schema, contents: Schema) -> list[Table]:
@@ -89,11 +94,9 @@ def _fields(description: Schema, schema: Schema, around: str = "", depth: int = 
         yield from _fields(description, schema["items"], f"{around}[]", depth)
     for name, field in schema.get("properties", {}).items():
         inner = _resolved(description, field)
-        said = [field.get("description") or inner.get("description", ""), _limits(inner)]
-        if name in schema.get("required", []) and "default" not in inner:
-            said.append("required")
+        text = field.get("description") or inner.get("description", "")
         path = f"{around}.{name}" if around else name
-        yield Row(path, _kind(description, field), "; ".join(filter(None, said)))
+        yield Row(path, _kind(description, field), _joined(text, _limits(inner)))
         if depth and _kind(description, field).startswith(("object", "list of objects")):
             yield from _fields(description, field, path, depth - 1)
 
@@ -128,8 +131,12 @@ def _kind(description: Schema, schema: Schema) -> str:
     return f"{kind} or null" if is_optional else kind
 
 
+def _joined(*said: str) -> str:
+    return "; ".join(part.removesuffix(".") for part in said if part)
+
+
 def _limits(schema: Schema) -> str:
-    said = [words.format(schema[name]) for name, words in _LIMITS.items() if name in schema]
-    if schema.get("default") is not None:
-        said.append(f"default `{schema['default']}`")
+    said = [words.format(f"{schema[name]:g}") for name, words in _LIMITS.items() if name in schema]
+    if schema.get("default") is not None and "const" not in schema:
+        said.append(f"default `{json.dumps(schema['default'])}`")
     return ", ".join(said)

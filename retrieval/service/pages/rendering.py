@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jinja2
 
+from vmr.retrieval.service.schemas import API
+
 _FOLDER = Path(__file__).parent.parent
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 _SHORT_S = 3.0
@@ -60,7 +62,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["static"] = f"/static/{static_version()}"
+    environment.globals.update(static=f"/static/{static_version()}", clip=_clip)
     environment.filters.update(clock=clock, moment=moment_in_words, size=size_in_words, day=_day)
     return environment
 
@@ -77,9 +79,14 @@ def clock(seconds: float) -> str:
 
 
 def moment_in_words(start_s: float, end_s: float) -> str:
-    """Return where a moment lies: `0:07 – 0:12`, with tenths if it is short."""
+    """Return where a moment lies: from, a dash, to, such as 0:07 and 0:12; with tenths if it is short."""
     tenths = [f".{int(at % 1 * 10)}" if end_s - start_s < _SHORT_S else "" for at in (start_s, end_s)]
-    return f"{clock(start_s)}{tenths[0]} – {clock(end_s)}{tenths[1]}"
+    return f"{clock(start_s)}{tenths[0]} \N{EN DASH} {clock(end_s)}{tenths[1]}"
+
+
+def _clip(moment_id: int, start_s: float, end_s: float) -> str:
+    """Where a moment is found as a file of its own."""
+    return f"{API}/moments/{moment_id}/clip.mp4?start_s={start_s:.3f}&end_s={end_s:.3f}"
 
 
 def size_in_words(size: float) -> str:

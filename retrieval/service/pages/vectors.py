@@ -1,4 +1,4 @@
-"""A vector that is searched by, as a part of an address. So a search by a picture can be shared, without the picture."""
+"""A vector that is searched by, as a part of an address: so a search by a picture can be shared without the picture."""
 
 import base64
 import binascii

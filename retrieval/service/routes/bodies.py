@@ -66,7 +66,7 @@ def described(kind: type[BaseModel], fields: type[BaseModel] | None, files: str)
         fields: the fields of the form besides `file`; None if there is no other.
         files: what `file` holds.
     """
-    form = {"type": "object", "properties": {}} if fields is None else fields.model_json_schema()
+    form: dict[str, Any] = {"type": "object", "properties": {}} if fields is None else fields.model_json_schema()
     file = {"type": "string", "format": "binary", "description": files}
     form |= {"properties": {"file": file, **form["properties"]}, "required": ["file"]}
     kinds = {"application/json": kind.model_json_schema(), "multipart/form-data": form}

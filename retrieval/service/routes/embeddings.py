@@ -36,19 +36,19 @@ class _AlsoAsError(APIRoute):
                 handler = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
                 if handler is None:
                     raise
-                refused = handler(request, error)
+                refused, headers = handler(request, error), getattr(error, "headers", None)
             status, detail = refused.status_code, json.loads(refused.body)["detail"]
             kind = "invalid_request_error" if status < 500 else "server_error"
             code = "model_not_found" if status == 404 else None
             refusal = {"message": detail, "type": kind, "param": None, "code": code}
-            return JSONResponse({"detail": detail, "error": refusal}, status)
+            return JSONResponse({"detail": detail, "error": refusal}, status, headers)
 
         return answer_or_refuse
 
 
 router = APIRouter(tags=["embeddings"], route_class=_AlsoAsError)
 
-MAX_TEXTS = 2048
+MAX_TEXTS = 1024  # their vectors are 8 MB of JSON
 MAX_TEXT_CHARS = 20_000
 MAX_CHARS = 400_000  # of all texts of a request
 MAX_FILES = 16
@@ -130,10 +130,12 @@ async def models(service: Shared) -> Models:
 
 
 @router.post(
-    "/embeddings", openapi_extra=described(EmbeddingsRequest, EmbeddingOptions, "a picture or a clip, up to 16")
+    "/embeddings",
+    response_model=Embeddings,
+    openapi_extra=described(EmbeddingsRequest, EmbeddingOptions, "a picture or a clip, up to 16"),
 )
 @takes_up_to("upload_bytes")
-async def embeddings(request: Request, service: Shared) -> Embeddings:
+async def embeddings(request: Request, service: Shared) -> Response:
     """Embed texts, or pictures and clips: vectors of one space, whose dot product is their similarity."""
     if is_form(request):
         return await _of_files(request, service)
@@ -144,10 +146,10 @@ async def embeddings(request: Request, service: Shared) -> Embeddings:
         raise HTTPException(413, f"input: more than {MAX_CHARS} characters together: send fewer texts at a time")
     batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
     vectors = [vector for batch in batches for vector in await service.index.embed_texts(batch)]
-    return _answer(service, vectors, ask, await run_in_threadpool(_count_tokens, service, texts))
+    return await run_in_threadpool(lambda: _answer(service, vectors, ask, _count_tokens(service, texts)))
 
 
-async def _of_files(request: Request, service: Service) -> Embeddings:
+async def _of_files(request: Request, service: Service) -> Response:
     async with service.uploads.received(request, MAX_FILES) as form:
         ask = valid(EmbeddingOptions, form.fields)
         _check(service, ask)
@@ -170,14 +172,15 @@ def _count_tokens(service: Service, texts: list[str]) -> int:
     )
 
 
-def _answer(service: Service, vectors: Sequence[NDArray[np.float32]], ask: EmbeddingOptions, tokens: int) -> Embeddings:
+def _answer(service: Service, vectors: Sequence[NDArray[np.float32]], ask: EmbeddingOptions, tokens: int) -> Response:
     encoded = [_encoded(vector, ask.encoding_format) for vector in vectors]
     data = [Embedding(index=number, embedding=each) for number, each in enumerate(encoded)]
     usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
-    return Embeddings(data=data, model=service.index.space.name, usage=usage)
+    answer = Embeddings(data=data, model=service.index.space.name, usage=usage)
+    return Response(answer.model_dump_json(), media_type="application/json")  # as it is: it may be large
 
 
 def _encoded(vector: NDArray[np.float32], encoding: str) -> list[float] | str:
     if encoding == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-    return vector.tolist()
+    return [float(number) for number in vector.tolist()]

@@ -3,19 +3,18 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 
-from vmr.errors import VideoError, VmrError
+from vmr.errors import VideoError
+from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.media.addresses import stamp_of
-from vmr.retrieval.service.media.cache import StorageError
 from vmr.retrieval.service.media.captions import captions
-from vmr.retrieval.service.media.media import MAX_WIDTH, MIN_WIDTH, WIDTH, ClipError
-from vmr.retrieval.service.media.sources import ChangedError, GoneError
-from vmr.retrieval.service.processes import BusyError, TimeLimitError
-from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, attachment, bytes_answer, file_answer
-from vmr.retrieval.service.schemas import PlaybackAnswer, Problem
+from vmr.retrieval.service.media.media import MAX_WIDTH, MIN_WIDTH, WIDTH
+from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, bytes_answer, disposition, file_answer
+from vmr.retrieval.service.schemas import Playback
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.storage.records import Video, Window
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -25,22 +24,6 @@ router = APIRouter(tags=["media"])
 Id = Annotated[int, Path(ge=0, lt=2**63)]
 Seconds = Annotated[float, Query(ge=0, le=10**7, allow_inf_nan=False)]
 
-_STATUS: dict[type[VmrError], int] = {
-    GoneError: 410,
-    ChangedError: 409,
-    VideoError: 410,
-    StorageError: 507,
-    TimeLimitError: 504,
-    BusyError: 503,
-}
-_REFUSALS: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "the index holds no such video or moment"},
-    409: {"model": Problem, "description": "the file has changed since it was indexed"},
-    410: {"model": Problem, "description": "the file is gone or cannot be read"},
-    503: {"model": Problem, "description": "too much is being made already"},
-    504: {"model": Problem, "description": "reading the file takes too long"},
-    507: {"model": Problem, "description": "the cache cannot be written"},
-}
 _BYTES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"video/mp4": {}}},
     206: {"description": "a part"},
@@ -49,22 +32,18 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """Say what is wrong with a file by the status."""
+def _readable() -> Iterator[None]:
+    """Say by the status that a file cannot be read: that is no fault of the request."""
     try:
         yield
-    except VmrError as error:
-        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), None)
-        if status is None:
-            raise
-        later = {"Retry-After": "5"} if status == 503 else {}
-        raise HTTPException(status, str(error), {"Cache-Control": "no-store", **later}) from None
+    except VideoError as error:
+        raise HTTPException(410, str(error)) from None
 
 
 async def _video(service: Service, video_id: int) -> Video:
     video = await service.index.read(lambda snapshot: snapshot.video(video_id))
     if video is None:
-        raise HTTPException(404, f"the index holds no video {video_id}")
+        raise NotFound(f"the index holds no video {video_id}")
     return video
 
 
@@ -74,31 +53,31 @@ async def _moment(service: Service, moment_id: int) -> tuple[Video, Window]:
 
     video, window = await service.index.read(find)
     if video is None or window is None:
-        raise HTTPException(404, f"the index holds no moment {moment_id}")
+        raise NotFound(f"the index holds no moment {moment_id}")
     return video, window
 
 
 @router.head("/videos/{video_id}/media", include_in_schema=False)
-@router.get("/videos/{video_id}/media", response_class=Response, responses={**_BYTES, **_REFUSALS})
+@router.get("/videos/{video_id}/media", response_class=Response, responses=_BYTES)
 async def media(video_id: Id, request: Request, service: Shared) -> Response:
     """Give the file of a video, or one range of its bytes."""
-    with _refusals():
-        file = await service.media.file(await _video(service, video_id))
-    return file_answer(request, file)
+    video = await _video(service, video_id)
+    file, name = await service.media.file(video), PurePosixPath(video.path)
+    return file_answer(request, file, {"Content-Disposition": disposition("inline", name.stem, name.suffix)})
 
 
-@router.get("/videos/{video_id}/playback", responses=_REFUSALS)
-async def playback(video_id: Id, service: Shared, at_s: Seconds = 0.0) -> PlaybackAnswer:
+@router.get("/videos/{video_id}/playback")
+async def playback(video_id: Id, service: Shared, at_s: Seconds = 0.0) -> Playback:
     """Say what a browser is to play from a moment on. What must be made for it has been made when this answers."""
-    with _refusals():
-        return PlaybackAnswer(**asdict(await service.media.playback(await _video(service, video_id), at_s)))
+    with _readable():
+        return Playback(**asdict(await service.media.playback(await _video(service, video_id), at_s)))
 
 
 @router.head("/videos/{video_id}/playable.mp4", include_in_schema=False)
-@router.get("/videos/{video_id}/playable.mp4", response_class=Response, responses={**_BYTES, **_REFUSALS})
+@router.get("/videos/{video_id}/playable.mp4", response_class=Response, responses=_BYTES)
 async def playable(video_id: Id, request: Request, service: Shared, start_s: Seconds = 0.0) -> Response:
     """Give a part of a video as a file that every browser plays; `playback` says which, and what its times mean."""
-    with _refusals():
+    with _readable():
         file = await service.media.playable(await _video(service, video_id), start_s)
     return file_answer(request, file)
 
@@ -107,7 +86,7 @@ async def playable(video_id: Id, request: Request, service: Shared, start_s: Sec
 @router.get(
     "/moments/{moment_id}/thumbnail.jpg",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **_REFUSALS},
+    responses={200: {"content": {"image/jpeg": {}}}},
 )
 async def thumbnail(
     moment_id: Id,
@@ -118,7 +97,7 @@ async def thumbnail(
 ) -> Response:
     """Give the picture in the middle of a moment. With the right `of`, a browser keeps it and does not ask again."""
     video, window = await _moment(service, moment_id)
-    with _refusals():
+    with _readable():
         jpeg = await service.media.thumbnail(video, window.start_s, window.end_s, width)
     stamp = stamp_of(video)
     etag = f'"{stamp}-{moment_id}-{width}"'
@@ -126,19 +105,17 @@ async def thumbnail(
 
 
 @router.head("/moments/{moment_id}/clip.mp4", include_in_schema=False)
-@router.get("/moments/{moment_id}/clip.mp4", response_class=Response, responses={**_BYTES, **_REFUSALS})
+@router.get("/moments/{moment_id}/clip.mp4", response_class=Response, responses=_BYTES)
 async def clip(
     moment_id: Id, request: Request, service: Shared, start_s: Seconds | None = None, end_s: Seconds | None = None
 ) -> Response:
     """Cut a moment out of its video; `start_s` and `end_s`, in seconds of the video, move its ends."""
     video, window = await _moment(service, moment_id)
     span = (window.start_s if start_s is None else start_s, window.end_s if end_s is None else end_s)
-    with _refusals():
-        try:
-            file = await service.media.clip(video, *span)
-        except ClipError as error:
-            raise HTTPException(422, str(error)) from None
-    return file_answer(request, file, {"Content-Disposition": attachment(video.path, *span)})
+    with _readable():
+        file = await service.media.clip(video, *span)
+    name = f"{PurePosixPath(video.path).stem} {span[0]:.1f}-{span[1]:.1f} s"
+    return file_answer(request, file, {"Content-Disposition": disposition("attachment", name, ".mp4")})
 
 
 @router.get("/videos/{video_id}/captions.vtt", response_class=Response, responses={200: {"content": {"text/vtt": {}}}})

@@ -9,12 +9,13 @@ from starlette.responses import HTMLResponse, RedirectResponse
 
 from vmr.errors import VmrError
 from vmr.retrieval.service.errors import NotFound
+from vmr.retrieval.service.guard.problem import shown
 from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.pages.player import Player
 from vmr.retrieval.service.pages.query import LENGTH, PageQuery
 from vmr.retrieval.service.pages.rendering import render, static_files, static_version
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
-from vmr.retrieval.service.problems import shown, status_of
+from vmr.retrieval.service.problems import status_of
 from vmr.retrieval.service.schemas import SearchRequest, SearchResponse, VideoList, VideosRequest
 from vmr.retrieval.service.searches import answer
 from vmr.retrieval.service.service import Service, Shared
@@ -82,7 +83,7 @@ async def _whole_page(service: Service, ask: PageQuery, results: Results, troubl
         "page.html.j2",
         trouble,
         **values,
-        title=f"{ask.q} – vmr" if ask.q else "vmr",
+        title=f"{ask.q} \N{EN DASH} vmr" if ask.q else "vmr",
         player=player,
         player_trouble=player_trouble,
         length_pattern=LENGTH,

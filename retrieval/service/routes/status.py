@@ -35,6 +35,7 @@ async def metrics(service: Shared) -> MetricsResponse:
     numbers.rows.set(facts.num_moments)
     numbers.videos.set(facts.num_videos)
     numbers.commit.set(facts.commit)
+    numbers.cache.set(await service.media.cache_bytes())
     return MetricsResponse(numbers.text())
 
 

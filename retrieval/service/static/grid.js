@@ -1,5 +1,6 @@
 // The grid of results: keys that move in it, and previews of the moment under the pointer or the focus.
 const PREVIEW_AFTER_MS = 250;
+const CLIP_S = 30; // longer moments are not converted for a preview
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** Let keys and the pointer work on the grid. */
@@ -7,9 +8,10 @@ export function openGrid({ go, player }) {
   const cards = () => [...document.querySelectorAll("#results .open")];
   const box = document.querySelector("#q"), keys = document.querySelector("#keys");
 
-  /** The card that an arrow leads to: to the sides by one, up and down to the nearest of the next row. */
+  /** The card that a key leads to: to the sides by one, up and down to the nearest of the next row. */
   function beside(card, key) {
     const all = cards(), place = all.indexOf(card);
+    if (key === "Home" || key === "End") return all.at(key === "Home" ? 0 : -1);
     if (key === "ArrowRight" || key === "ArrowLeft") return all[place + (key === "ArrowRight" ? 1 : -1)];
     const down = key === "ArrowDown", here = card.getBoundingClientRect();
     const rows = (down ? all.slice(place + 1) : all.slice(0, place).reverse()).map((other) => [other, other.getBoundingClientRect()]);
@@ -29,7 +31,7 @@ export function openGrid({ go, player }) {
       box.focus();
       box.select();
     } else if (key === "?") keys.showModal();
-    else if (card && key.startsWith("Arrow")) {
+    else if (card && /^(Arrow|Home$|End$)/.test(key)) {
       const next = beside(card, key);
       moveTo(next ?? (key === "ArrowUp" ? box : null), event);
     } else if (card && key === "m") {
@@ -66,22 +68,26 @@ export function openGrid({ go, player }) {
   document.addEventListener("focusin", (event) => cardOf(event.target)?.matches(":focus-visible") ? begin(cardOf(event.target)) : end());
 }
 
-/** Play a moment without sound over its picture, again and again. A file that the browser cannot play keeps its picture. */
+/** Play a moment without sound over its picture, again and again. */
 function play(card) {
-  const video = document.createElement("video");
-  const [, start, end] = card.dataset.media.match(/#t=([\d.]+)(?:,([\d.]+))?/) ?? [null, 0, Infinity];
+  const video = document.createElement("video"), { clip, media } = card.dataset;
+  let [start, end] = (media.split("#t=")[1] ?? "0").split(",").map(Number);
   Object.assign(video, { muted: true, playsInline: true, disablePictureInPicture: true, tabIndex: -1 });
   video.setAttribute("aria-hidden", "true");
   video.hidden = true;
   video.addEventListener("playing", () => (video.hidden = false));
-  video.addEventListener("error", () => video.remove());
+  video.addEventListener("error", () => {
+    if (!clip || video.src.endsWith(clip) || end - start > CLIP_S) return video.remove(); // the picture stays
+    [start, end] = [0, undefined];
+    video.src = clip; // of a file that the browser cannot play
+  });
   const again = () => {
-    video.currentTime = Number(start);
+    video.currentTime = start;
     video.play().catch(() => {});
   };
-  video.addEventListener("timeupdate", () => video.currentTime >= Number(end ?? Infinity) && again());
+  video.addEventListener("timeupdate", () => video.currentTime >= (end ?? Infinity) && again());
   video.addEventListener("ended", again);
   video.addEventListener("loadedmetadata", again);
-  video.src = card.dataset.media.split("#")[0];
+  video.src = media.split("#")[0];
   card.querySelector(".frame").append(video);
 }

@@ -30,7 +30,7 @@ async function part(address, name, options = {}) {
   }
   const came = new URL(response.url);
   if (response.status === 401 || came.pathname === "/login") {
-    throw Object.assign(new Error("The server wants to know again who you are."), { isSignedOut: true });
+    throw Object.assign(new Error("Sign in again, and this search goes on."), { isSignedOut: true });
   }
   const text = await response.text();
   if ((response.headers.get("Content-Type") ?? "").startsWith("text/html")) {
@@ -52,7 +52,7 @@ function detailOf(text) {
 /** Say in place of the results what went wrong, with a button that tries again. */
 function showTrouble(error, again) {
   const trouble = $("#trouble").content.cloneNode(true), sign = $("a", trouble);
-  $("h2", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
+  $("h1", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
   $("p", trouble).textContent = error.message;
   $(".again", trouble).addEventListener("click", again);
   sign.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;

@@ -33,8 +33,7 @@ export function openPlayer({ part, go }) {
       dialog.showModal();
     }
     if (!isDrawn) {
-      stop();
-      dialog.setAttribute("aria-busy", "true");
+      wait();
       try {
         const { nodes } = await part(address, "player");
         if (shown !== wanted) return;
@@ -43,16 +42,27 @@ export function openPlayer({ part, go }) {
         if (shown !== wanted) return;
         fail(error.message);
       }
-      dialog.removeAttribute("aria-busy");
     }
     dialog.setAttribute("aria-labelledby", "player-title");
     start();
   }
 
+  /** Show the name and the picture of what is being opened; a video may have to be converted first. */
+  function wait() {
+    stop();
+    const card = cards()[placeOf()], waiting = document.querySelector("#opening").content.cloneNode(true);
+    const picture = card?.querySelector("img"), shownPicture = waiting.querySelector("img");
+    waiting.querySelector("h2").textContent = card?.querySelector(".name").textContent ?? "";
+    if (picture) shownPicture.src = picture.src;
+    else shownPicture.remove();
+    dialog.replaceChildren(waiting);
+    dialog.focus();
+  }
+
   function fail(message) {
     const trouble = document.querySelector("#trouble").content.cloneNode(true), again = trouble.querySelector(".again");
-    trouble.querySelector("h2").textContent = "This moment cannot be opened";
-    trouble.querySelector("h2").id = "player-title";
+    trouble.querySelector("h1").textContent = "This moment cannot be opened";
+    trouble.querySelector("h1").id = "player-title";
     trouble.querySelector("p").textContent = message;
     again.textContent = "Close";
     again.addEventListener("click", leave);
@@ -104,7 +114,7 @@ export function openPlayer({ part, go }) {
       find(selector).disabled = place < 0 || !cards()[place + step];
       find(selector).addEventListener("click", () => neighbour(step));
     });
-    let at = about.start;
+    let at = about.start, fetching = null; // another part of the video
 
     function draw() {
       find(".head").setAttribute("x", Math.min((1000 * at) / about.duration, 997));
@@ -124,13 +134,21 @@ export function openPlayer({ part, go }) {
         video.currentTime = Math.max(0, time);
         return;
       }
-      const address = new URL(location.href), was = shown;
+      const address = new URL(location.href), mine = {}, isPlaying = !video.paused || video.ended;
+      fetching = mine; // a later seek takes the place of this one
+      video.pause();
       address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
       const answer = await part(address, "player").catch(() => null);
       const other = answer?.nodes.querySelector("video");
-      if (!other || shown !== was) return;
-      const isPlaying = !video.paused || video.ended;
-      about = numbersOf(answer.nodes.querySelector(".player"));
+      if (fetching !== mine || !dialog.contains(video)) return;
+      if (!other) {
+        fetching = null;
+        find("#unplayable").hidden = false;
+        return;
+      }
+      delete article.dataset.until;
+      Object.assign(article.dataset, answer.nodes.querySelector(".player").dataset);
+      about = numbersOf(article);
       video.replaceChildren(...other.childNodes);
       video.src = other.getAttribute("src");
       if (isPlaying) video.play().catch(() => {});
@@ -138,11 +156,14 @@ export function openPlayer({ part, go }) {
 
     if (video) {
       video.addEventListener("timeupdate", () => {
-        if (video.seeking || video.readyState < 1) return;
+        if (fetching || video.seeking || video.readyState < 1) return;
         at = video.currentTime - about.offset;
         draw();
       });
-      video.addEventListener("loadedmetadata", () => seek(at));
+      video.addEventListener("loadedmetadata", () => {
+        fetching = null;
+        seek(at);
+      });
       video.addEventListener("ended", () => "until" in about && seek(about.until));
       video.addEventListener("error", () => (find("#unplayable").hidden = false));
       if (video.readyState >= 1) seek(at);

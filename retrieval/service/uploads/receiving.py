@@ -1,22 +1,30 @@
 """Reading a form with files within limits, while it comes in."""
 
 import contextlib
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any, cast
+from typing import Any
 
+from python_multipart.exceptions import FormParserError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from vmr.files import path_of_open
+from vmr.files import write_errors
 
+_FILE = "file"  # the field of a form
 _MAX_FIELDS = 32
 _FIELD_BYTES = 16 * 1024
 _NAME_CHARS = 80
+_PROCESSES = Path("/proc")  # on Linux
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else each form that is not valid fills the log
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,7 @@ class Form:
     def file(self) -> ReceivedFile:
         """The only file. Raises HTTPException with 422 if there is none."""
         if not self.files:
-            raise HTTPException(
-                422, "file: is missing: send a picture or a clip as a part of this name, with a filename"
-            )
+            raise HTTPException(422, f"{_FILE}: is missing: send a picture or a clip as a part of this name")
         return self.files[0]
 
 
@@ -81,6 +87,8 @@ async def received(request: Request, max_bytes: int, max_files: int = 1) -> Asyn
             if error.status_code != 400:
                 raise
             raise HTTPException(422, f"the form is not valid: {error.detail}") from None
+        except FormParserError as error:  # of an older Starlette
+            raise HTTPException(422, f"the form is not valid: {error}") from None
         except OSError as error:
             raise HTTPException(503, f"the upload cannot be stored: {error.strerror or error}") from error
         yield _checked(list(form.multi_items()))
@@ -109,6 +117,8 @@ def _checked(items: list[tuple[str, str | UploadFile]]) -> Form:
             files.append(ReceivedFile(_printable(value.filename or ""), value))
             if not value.size:
                 raise HTTPException(422, f"{files[-1].name}: is empty (0 bytes)")
+        elif name == _FILE:
+            raise HTTPException(422, f"{_FILE}: has no filename, so it is a text and no file")
         elif name in fields:
             raise HTTPException(422, f"{name:.60}: is given twice")
         else:
@@ -138,7 +148,29 @@ async def on_disk(received_file: ReceivedFile) -> AsyncIterator[Path]:
 
 
 @contextlib.contextmanager
-def _rolled_over(file: "SpooledTemporaryFile[bytes]") -> Iterator[Path]:
-    file.rollover()  # a small file was in memory until now
-    with path_of_open(cast("IO[bytes]", file)) as path:
+def _rolled_over(file: "tempfile.SpooledTemporaryFile[bytes]") -> Iterator[Path]:
+    with write_errors(Path(tempfile.gettempdir())):
+        file.rollover()  # a small file was in memory until now
+        file.flush()
+    with path_of(file) as path:
         yield path
+
+
+@contextlib.contextmanager
+def path_of(file: "tempfile.SpooledTemporaryFile[bytes]") -> Iterator[Path]:
+    """Give the path of a temporary file that has none, as long as the context lasts.
+
+    On Linux it leads to the file itself, so that nothing is left if this process is killed. Elsewhere it is a copy's.
+
+    Args:
+        file: on the disk.
+    """
+    itself = _PROCESSES / str(os.getpid()) / "fd" / str(file.fileno())
+    if itself.exists():
+        yield itself
+        return
+    with write_errors(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile() as copy:
+        file.seek(0)
+        shutil.copyfileobj(file, copy)
+        copy.flush()
+        yield Path(copy.name)

@@ -1,0 +1,136 @@
+"""What the address of the page says, and what its parts show, without a browser."""
+
+import re
+
+import numpy as np
+import pytest
+
+from tests.indexes import SETTINGS, STATE, space
+from vmr.errors import VmrError
+from vmr.retrieval.service.pages.facts import Facts, KnownFacts
+from vmr.retrieval.service.pages.player import bars
+from vmr.retrieval.service.pages.query import PageQuery
+from vmr.retrieval.service.pages.rendering import clock, moment_in_words, size_in_words
+from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
+from vmr.retrieval.service.schemas import CurvePoint
+from vmr.retrieval.storage.reader import IndexReader
+from vmr.retrieval.storage.records import NewVideo
+from vmr.retrieval.storage.where import Where
+from vmr.retrieval.storage.writer import IndexWriter
+
+
+def test_filters_become_one_expression():
+    ask = PageQuery(
+        folder='a "b" \\ c', source="videos", longer="90", shorter="5 min", after="2026-11", before="2026-11-27",
+        where="size > 1 MB or width = 3",
+    )  # fmt: skip
+    text = ask.condition()
+    assert text == (
+        r'(size > 1 MB or width = 3) and folder = "a \"b\" \\ c" and source = "videos" and duration >= 90 '
+        r"and duration <= 5 min and date >= 2026-11 and date <= 2026-11-27"
+    )
+    assert Where.parse(text).text == text
+    assert ask.is_filtered and not PageQuery(q="x", like="3").is_filtered
+    assert PageQuery(q="x").condition() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"longer": "soon"}, "longer: soon is none; write it like 90, 90 s or 5 min"),
+        ({"shorter": "5) or (size > 1"}, "shorter: 5) or (size > 1 is none"),
+        ({"after": "11/27/2026"}, "after: 11/27/2026 is none; write it like 2026-11-01"),
+        ({"before": "2026-11-01 or 1"}, "before: "),
+        ({"longer": "\u0665"}, "longer: "),
+    ],
+)
+def test_a_filter_that_is_none_is_named(given, said):
+    with pytest.raises(VmrError, match=f"^{re.escape(said)}"):
+        PageQuery(**given).condition()
+
+
+def test_numbers_and_moments_of_an_address():
+    ask = PageQuery(like="12", watch=" 3 ", at="1.5-20")
+    assert (ask.number("like"), ask.number("watch"), ask.number("moment"), ask.moment_s()) == (12, 3, None, (1.5, 20.0))
+    for name, value in (("like", "x"), ("watch", "-1"), ("moment", "9" * 30), ("watch", "\u0663")):
+        with pytest.raises(VmrError, match=f"^{name}: .* is no number of a "):
+            PageQuery(**{name: value}).number(name)
+    for value in ("5", "5-", "nan-3", "1e3-2", "5-6-7"):
+        with pytest.raises(VmrError, match=r"^at: .* is no moment"):
+            PageQuery(at=value).moment_s()
+    assert PageQuery(found="text").sources() == ["text"] and PageQuery().sources() is None
+    with pytest.raises(VmrError, match=r"^found: sound is neither"):
+        PageQuery(found="sound").sources()
+
+
+def test_addresses_keep_what_is_searched_and_leave_out_what_is_open():
+    ask = PageQuery(q="a & b", folder="x", watch="1", at="1-2", moment="3", part="results", cursor="c")
+    assert ask.address() == "/?q=a+%26+b&folder=x"
+    assert ask.address(watch=4, at="5-6") == "/?q=a+%26+b&folder=x&watch=4&at=5-6"
+    assert ask.filters_only(like=7) == "/?like=7&folder=x"
+    assert ask.without_filters() == "/?q=a+%26+b"
+    assert PageQuery().address() == "/"
+
+
+def test_a_vector_survives_an_address_and_no_other_text_does():
+    vector = np.random.default_rng(0).normal(size=8).astype(np.float32)
+    vector /= np.linalg.norm(vector)
+    ours, others = space(dim=8), space(dim=8, fingerprint="0" * 16)
+    text = vector_to_text(vector, ours)
+    assert np.abs(vector_of_text(text, ours) - vector).max() < 1e-3
+    for wrong in ("", "abc", text[:-4], f"{text}AAAA", "\u2603", "=" * 9):
+        with pytest.raises(VmrError, match=r"^by: .* choose the file again"):
+            vector_of_text(wrong, ours)
+    with pytest.raises(VmrError, match="another model"):
+        vector_of_text(text, others)
+    for bad in (np.full(8, np.nan), np.zeros(8), np.full(8, np.inf)):
+        with pytest.raises(VmrError, match="damaged"):
+            vector_of_text(vector_to_text(bad.astype(np.float32), ours), ours)
+
+
+def test_the_strip_is_as_high_as_the_best_window_of_a_place():
+    curve = [CurvePoint(0, 4, 0.1, 0.2), CurvePoint(2, 6, 0.3, 1.0), CurvePoint(6, 8, 0.2, 0.5)]
+    assert [(bar.x, bar.width, bar.height) for bar in bars(curve, 10)] == [(0, 200, 8), (200, 400, 40), (600, 200, 20)]
+    assert all(bar.y + bar.height == 40 and 0.3 <= bar.opacity <= 1 for bar in bars(curve, 10))
+    scores = [CurvePoint(start, start + 5, score, None) for start, score in ((0, 0.2), (5, 0.6))]
+    assert [(bar.x, bar.height) for bar in bars(scores, 10)] == [(0, 2.4), (500, 40)]
+    assert [bar.height for bar in bars([CurvePoint(0, 10, 0.2, None)], 10)] == [20]
+    assert bars([], 10) == [] == bars(curve, 0)
+    many = [CurvePoint(n, n + 1, 0.0, n % 7 / 7) for n in range(5000)]
+    assert len(bars(many, 5000)) <= 200
+    point = bars([CurvePoint(9.99, 9.999, 0, 1.0)], 10)
+    assert [(bar.x, bar.width) for bar in point] == [(995, 5)]
+
+
+def test_times_and_sizes_in_words():
+    times = [clock(seconds) for seconds in (0, 7.9, 61, 3600, 36_061.2)]
+    assert times == ["0:00", "0:07", "1:01", "1:00:00", "10:01:01"]
+    assert moment_in_words(4, 12.5) == "0:04 \N{EN DASH} 0:12"
+    assert moment_in_words(4.28, 5.5) == "0:04.2 \N{EN DASH} 0:05.5"
+    sizes = [size_in_words(size) for size in (0, 999, 1500, 2.5e6, 3e12)]
+    assert sizes == ["0 B", "999 B", "1.5 kB", "2.5 MB", "3.0 TB"]
+
+
+def test_folders_and_sources_are_offered(tmp_path):
+    paths = [
+        ("/a/films", "top.mp4"), ("/a/films", "2026/11/x.mp4"), ("/a/films", "2026/11/y.mp4"),
+        ("/b/films", "caf\u00e9/z.mp4"), ("/c", "odd\udcff/w.mp4"), ("/c", "line\nbreak/v.mp4"),
+    ]  # fmt: skip
+    with IndexWriter(tmp_path / "index", SETTINGS) as writer, writer.commit() as changes:
+        number = changes.add_space(space())
+        for n, (root, path) in enumerate(paths):
+            vectors = {number: np.array([[1, 0]], np.float32)}
+            changes.put_video(NewVideo(root, path, bytes([n]) * 16, STATE, 1.0, (), ((0.0, 1.0),), vectors))
+    known = KnownFacts()
+    with IndexReader(tmp_path / "index") as reader:
+        with reader.snapshot() as snapshot:
+            facts = known.of(snapshot)
+            assert facts == Facts.of(snapshot)
+        assert facts.folders == ("2026", "2026/11", "caf\u00e9")
+        assert facts.sources == ("/a/films", "/b/films", "c")
+        assert (facts.num_videos, facts.num_moments, facts.num_texts, facts.num_failures) == (6, 6, 0, 0)
+        with IndexWriter(tmp_path / "index") as writer, writer.commit() as changes:
+            changes.remove_video(1)
+        with reader.snapshot() as snapshot:
+            assert known.of(snapshot) is facts  # not again so soon
+            assert KnownFacts().of(snapshot).num_videos == 5
