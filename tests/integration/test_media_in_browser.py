@@ -16,6 +16,7 @@ from PIL import Image
 
 import vmr
 from tests.films import write_film
+from tests.patience import PATIENCE_S
 from tests.services import serving
 from tests.video_matrix import PATCHES, RECIPES, X264, Recipe, number_of, write_video
 from vmr.data.decoding.sampling import shown_at
@@ -107,7 +108,7 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def index(videos: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "index"
-    vmr.build_index(videos, folder, "videomamba-nano-shapes", window_s=4)
+    vmr.build_index(videos, folder, "videomamba-nano-shapes", window_s=None)
     return folder
 
 
@@ -123,6 +124,12 @@ def address(index: Path) -> Iterator[str]:
         patch.setenv("VMR_CACHE", str(index.parent / "cache"))
         with serving(index) as address:
             yield address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +155,7 @@ def shown(page, url: str, time_s: float) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_browser_shows_what_was_indexed(page, address, videos, indexed, name):
+def test_the_browser_shows_what_was_indexed(page, client, address, videos, indexed, name):
     video = indexed[name]
     with vmr.VideoReader(videos / name) as reader:
         ends_s = [*reader.timestamps_s[1:], reader.duration_s]
@@ -158,7 +165,7 @@ def test_the_browser_shows_what_was_indexed(page, address, videos, indexed, name
         numbers = [number_of(frame) for frame in reader.frames_at(shown_at(reader.timestamps_s, times_s).tolist())]
     assert -1 not in numbers
     for number, time_s in zip(numbers, times_s.tolist(), strict=True):
-        answer = httpx.get(f"{address}/api/v1/videos/{video.id}/playback", params={"at_s": time_s}, timeout=60)
+        answer = client.get(f"/api/v1/videos/{video.id}/playback", params={"at_s": time_s})
         assert answer.status_code == 200, answer.text
         playback = answer.json()
         assert playback["kind"] == KINDS[name]

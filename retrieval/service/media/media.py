@@ -44,7 +44,7 @@ _PART_S = 600.0  # of a part, if it is copied; an encoded part is shorter
 _STEP_S = 2.0  # parts begin at multiples of this, so that moments near each other share one
 _PART_BYTES = 128 * 2**20  # of the largest file that is made
 _CONVERTING = 2  # processes that convert; they are not those that make thumbnails
-_CONVERT_FACTOR = 10  # how much longer converting may take than reading
+_CONVERT_SHARE = 0.9  # of the time in which an answer must begin
 _MOMENTS_AT_ONCE = 16  # thumbnails of a video that are made together
 _PROBES_KEPT = 10_000
 _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
@@ -73,7 +73,7 @@ class Media:
         self._part_bytes = min(_PART_BYTES, limits.cache_bytes // 4)
         self._limits = limits
         self._processes = processes
-        self._converting = Processes(_CONVERTING, _CONVERT_FACTOR * limits.decode_s)
+        self._converting = Processes(_CONVERTING, _CONVERT_SHARE * limits.answer_s)
         self._work = SharedWork()
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()

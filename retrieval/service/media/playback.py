@@ -75,6 +75,7 @@ def plays_as_it_is(video: Video, probe: Probe) -> str | None:
     plays = probe.codec in codecs and probe.audio in sounds and probe.pixels in _PIXELS
     # With several streams, browsers choose by rules of their own.
     is_plain = probe.num_video == 1 and probe.is_cut_clean and not probe.is_mirrored and has_clock(video)
+    plays &= media_type != _WEBM or video.path.lower().endswith(".webm")  # not every browser plays other Matroska files
     begins = abs(probe.first_s) <= _AT_ZERO_S and abs(probe.start_s) <= _AT_ZERO_S
     return media_type if plays and is_plain and begins else None
 

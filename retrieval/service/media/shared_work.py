@@ -26,7 +26,9 @@ class SharedWork:
             Exception: as the work, for all who wait for it.
         """
         if key not in self._running:
-            self._running[key] = (asyncio.ensure_future(work()), [])
+            begun = asyncio.ensure_future(work())
+            begun.add_done_callback(_look)
+            self._running[key] = (begun, [])
         task, waiting = self._running[key]
         waiting.append(None)
         try:
@@ -36,3 +38,9 @@ class SharedWork:
             if not waiting:
                 task.cancel()
                 self._running.pop(key, None)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Look at the error of some work, which is logged otherwise if all who waited have left."""
+    if not task.cancelled():
+        task.exception()

@@ -102,9 +102,7 @@ class Source:
             GoneError: there is no such file, or it cannot be opened.
             ChangedError: there is another one.
         """
-        changed = ChangedError(
-            f"{self.name}: the file has changed since it was indexed: build the index again"
-        )
+        changed = ChangedError(f"{self.name}: the file has changed since it was indexed: build the index again")
         try:
             if not stat.S_ISREG(self.file.stat().st_mode):  # opening a device can do something
                 raise changed
