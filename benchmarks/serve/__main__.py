@@ -2,7 +2,7 @@
 
     python -m benchmarks.serve                             a minute of searches by text, then 20 s by moment
     python -m benchmarks.serve --seconds 600 --keep DIR    ten minutes; the index in DIR is used again
-    python -m benchmarks.serve --moments 5000 --seconds 5  to try it
+    python -m benchmarks.serve --moments 5000 --seconds 5 --like-seconds 5   to try it
 
 An index of 100,000 moments (see data.py) is served by a real `vmr-serve`. 16 clients in another process search, each as
 soon as it has the answer before; 20 players read 256 KB of a video a second; a writer adds a video or removes one every
@@ -38,7 +38,6 @@ from vmr.retrieval.storage.reader import IndexReader
 
 NUM_FILES = 20
 RANGE_BYTES = 1 << 18
-LIKE_SHARE = 1 / 3  # of the seconds of the searches by text
 REPORT_S = 10.0
 TARGETS = {"query": 150.0, "like": 400.0}
 TARGET_P99_MS, TARGET_STALE_S, TARGET_GROWTH = 250.0, 2.0, 0.05
@@ -225,7 +224,7 @@ def run(options: argparse.Namespace, folder: Path, console: Console) -> dict[str
             while left_s > 0:  # in parts, so that there are numbers before the end
                 parts.append(measure("query", service, served, min(left_s, options.part), options, console))
                 left_s -= options.part
-            parts.append(measure("like", service, served, options.seconds * LIKE_SHARE, options, console))
+            parts.append(measure("like", service, served, options.like_seconds, options, console))
             memory.stop()
     growth = memory.growth()
     sizes = [rss / 2**20 for _, rss in memory.samples]
@@ -244,7 +243,8 @@ def main() -> None:
     """Parse the options, run the benchmark, and write the numbers to the file of --json."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--moments", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=60.0, help="of searches by text; a third more by moment")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of searches by text")
+    parser.add_argument("--like-seconds", type=float, default=20.0, help="of searches by moment, which follow")
     parser.add_argument("--part", type=float, default=60.0, help="seconds after which numbers are printed")
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--players", type=int, default=20)

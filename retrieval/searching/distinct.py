@@ -74,11 +74,12 @@ class _Chosen:
     def __init__(self) -> None:
         self.kept: list[Kept] = []
         self._contents: set[bytes] = set()  # of their files, as far as they are known
+        self._last: tuple[Candidate, Vectors] | None = None
         self._units = np.empty((0, 0), np.float32)  # with length 1; longer than needed: it grows by doubling
 
     def add(self, one: Kept) -> None:
         """Put a moment behind the others."""
-        count, unit = len(self.kept), _unit(one.moment.vector)
+        count, unit = len(self.kept), self._unit_of(one.moment)
         if count == len(self._units):
             units = np.empty((max(16, 2 * count), len(unit)), np.float32)
             units[:count] = self._units[:count] if count else 0
@@ -101,11 +102,19 @@ class _Chosen:
         if not self.kept:
             return None
         video, content = moment.video.id, moment.video.content_hash
-        is_same = inner_products(self._units[: len(self.kept)], _unit(moment.vector)) > NEAR_DUPLICATE
+        is_same = inner_products(self._units[: len(self.kept)], self._unit_of(moment)) > NEAR_DUPLICATE
         if content in self._contents:
             is_same |= [one.moment.video.content_hash == content and _meet(one.moment, moment) for one in self.kept]
         places = is_same.nonzero()[0].tolist()
         return next((self.kept[place] for place in places if self.kept[place].moment.video.id != video), None)
+
+    def _unit_of(self, moment: Candidate) -> Vectors:
+        """The vector of a moment with length 1; one of length 0 stays."""
+        if self._last is None or self._last[0] is not moment:  # it is compared, and then chosen
+            vector = moment.vector
+            squared = float(np.dot(vector, vector))
+            self._last = moment, vector / np.float32(math.sqrt(squared)) if squared > 0 else vector
+        return self._last[1]
 
 
 def _overlap(a: Candidate, b: Candidate) -> bool:
@@ -115,10 +124,3 @@ def _overlap(a: Candidate, b: Candidate) -> bool:
 def _meet(a: Candidate, b: Candidate) -> bool:
     """Tell whether the best windows overlap, of two files of the same content."""
     return a.span[0] < b.span[1] and b.span[0] < a.span[1]
-
-
-def _unit(vector: Vectors) -> Vectors:
-    """A vector with length 1; one of length 0 stays."""
-    squared = float(np.dot(vector, vector))
-    unit: Vectors = vector / np.float32(math.sqrt(squared)) if squared > 0 else vector
-    return unit

@@ -50,7 +50,8 @@ class Moment:
 
     def __init__(self, best: int, find_extent: Callable[[], Span], is_whole: bool = False) -> None:
         self.best, self.is_whole = best, is_whole
-        self._find_extent, self._extent = find_extent, None
+        self._find_extent = find_extent
+        self._extent: Span | None = None
 
     @property
     def extent(self) -> Span:

@@ -30,9 +30,10 @@ T = TypeVar("T")
 
 _AT_ONCE = 16  # searches in one transaction
 _FEW = 120  # results of a search that takes no longer than most
+_NUM_READERS = 2
 _WAITING = {"search": 256, "select": 64, "model": 32, "read": 256}
 """How many requests may wait for each thread. `search` answers most searches; `select` those with a condition, and
-those for many results; `model` those that are re-ranked, and what is embedded; `read` what needs no vectors."""
+those for many results; `model` those that are re-ranked, and what is embedded; each `read` what needs no vectors."""
 
 
 class ServedIndex:
@@ -57,11 +58,14 @@ class ServedIndex:
             "select": Opened(folder, self._opened),
             "model": Opened(folder, self._opened),
         }
-        self._readers = Opened(folder, lambda: open_reader(folder))
+        self._readers = [Opened(folder, lambda: open_reader(folder)) for _ in range(_NUM_READERS)]
         self._searching = Lane("search", self._answers, at_once=_AT_ONCE, most_waiting=_WAITING["search"])
         self._others: dict[str, Lane[Callable[[], Any], Any]] = {
-            name: Lane(name, _called, at_once=1, most_waiting=_WAITING[name]) for name in ("select", "model", "read")
+            name: Lane(name, _called, at_once=1, most_waiting=_WAITING[name]) for name in ("select", "model")
         }
+        self._reading: list[Lane[Callable[[], Any], Any]] = [
+            Lane("read", _called, at_once=1, most_waiting=_WAITING["read"]) for _ in self._readers
+        ]
 
     async def warm(self) -> None:
         """Load the encoder and search once, so that the first search is as fast as others."""
@@ -116,7 +120,8 @@ class ServedIndex:
             with reader.snapshot() as snapshot:
                 return function(snapshot)
 
-        done: T = await self._others["read"].ask(lambda: self._readers.use(read))
+        place = min(range(_NUM_READERS), key=lambda place: self._reading[place].num_busy)
+        done: T = await self._reading[place].ask(lambda: self._readers[place].use(read))
         return done
 
     async def info(self) -> IndexInfo:
@@ -130,7 +135,7 @@ class ServedIndex:
     @property
     def load(self) -> dict[str, tuple[int, int]]:
         """The name of each thread -> how much it was asked, and at how many times it answered."""
-        lanes = {"search": self._searching, **self._others}
+        lanes: dict[str, Lane[Any, Any]] = {"search": self._searching, **self._others}
         return {name: (lane.num_questions, lane.num_batches) for name, lane in lanes.items()}
 
     @property
@@ -163,10 +168,13 @@ class ServedIndex:
 
     def close(self) -> None:
         """Wait for the work that runs, and close the index."""
-        for lane in (self._searching, *self._others.values()):
+        self._searching.close()
+        for lane in (*self._others.values(), *self._reading):
             lane.close()
-        for opened in (*self._open.values(), self._readers):
+        for opened in self._open.values():
             opened.forget()
+        for reader in self._readers:
+            reader.forget()
 
     def _opened(self, holds_rows: bool = False) -> VideoIndex:
         reader = open_reader(self.folder)
@@ -189,11 +197,10 @@ class ServedIndex:
             places = list(left)
             for number, found in index.searcher.answers([left[place] for place in places]):
                 one = left.pop(places[number])
-                is_error = isinstance(found, VmrError)
-                hand(
-                    places[number],
-                    found if is_error else found.result(self.folder, index.space, one.wanted, one.started),
-                )
+                if isinstance(found, VmrError):
+                    hand(places[number], found)
+                else:
+                    hand(places[number], found.result(self.folder, index.space, one.wanted, one.started))
 
         self._open["search"].use(answer)
 

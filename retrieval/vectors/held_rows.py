@@ -43,7 +43,14 @@ class HeldRows:
         self._space, self._max_bytes = space, max_bytes
         self._snapshot: Snapshot | None = None
         self._version: int | None = None
-        self._forget()
+        self._is_held = False
+        self._length, self._last_block = 0, -1
+        self._vectors: Vectors = np.empty((0, space.dim), np.float32)
+        self._spans: NDArray[np.float64] = np.empty((0, 2))
+        self._row_of: NDArray[np.int32] = np.full(1, -1, np.int32)  # by the id of the window; -1 for none
+        self._firsts: list[int] = []  # windows of videos, ascending
+        self._seen: dict[int, _Seen] = {}  # by first window, the oldest first
+        self._known: dict[int, Video | None] = {}  # in this version
 
     def refresh(self, snapshot: Snapshot) -> bool:
         """Take in what has changed since the last call.
@@ -103,14 +110,12 @@ class HeldRows:
         return 4 * self._space.dim + _TIMES_BYTES
 
     def _forget(self) -> None:
+        """Hold nothing."""
         self._is_held = False
         self._length, self._last_block = 0, -1
-        self._vectors = np.empty((0, self._space.dim), np.float32)
-        self._spans = np.empty((0, 2))
-        self._row_of = np.full(1, -1, np.int32)  # by the id of the window; -1 for none
-        self._firsts: list[int] = []  # of each video, ascending
-        self._seen: dict[int, _Seen] = {}  # by first window, the oldest first
-        self._known: dict[int, Video | None] = {}  # in this version
+        self._vectors, self._spans = np.empty((0, self._space.dim), np.float32), np.empty((0, 2))
+        self._row_of = np.full(1, -1, np.int32)
+        self._firsts, self._seen, self._known = [], {}, {}
 
     def _take(self, total: int) -> bool:
         """Read the blocks that are not known yet; tell whether they are whole."""

@@ -84,6 +84,7 @@ def test_the_whole_file(client, film, videos):
     answer = get(client, film)
     assert answer.status_code == 200 and answer.content == content
     assert answer.headers["content-type"] == "video/mp4" and answer.headers["accept-ranges"] == "bytes"
+    assert answer.headers["content-disposition"] == "inline; filename=\"film.mp4\"; filename*=UTF-8''film.mp4"
     head = get(client, film, "HEAD")
     assert head.status_code == 200 and head.content == b"" and head.headers["content-length"] == str(len(content))
     assert head.headers["etag"] == answer.headers["etag"]

@@ -16,6 +16,7 @@ from PIL import Image
 
 import vmr
 from tests.films import write_film
+from tests.patience import PATIENCE_S
 from tests.services import serving
 from tests.video_matrix import PATCHES, RECIPES, X264, Recipe, number_of, write_video
 from vmr.data.decoding.sampling import shown_at
@@ -53,6 +54,7 @@ RECIPES_HERE = {
     "uneven.mp4": RECIPES["h264_vfr"],
     "vp9.webm": RECIPES["vp9"],
     "fragmented.mp4": replace(STAND_ALONE, muxing={"movflags": "frag_keyframe+empty_moov"}),
+    "fragmented_at_0.mp4": replace(RECIPES["h264_gop12"], muxing={"movflags": "frag_keyframe+empty_moov"}),
     "broadcast.ts": replace(STAND_ALONE, suffix=".ts"),
     "no_index.mkv": replace(STAND_ALONE, suffix=".mkv", seekable=False),
     "cover.mp4": RECIPES["h264_cover"],
@@ -81,7 +83,7 @@ PATCHES_HERE = {
 }
 KINDS = {
     **dict.fromkeys(("plain.mp4", "reordered.mp4", "uneven.mp4", "vp9.webm", "sound.mp4"), "file"),
-    **dict.fromkeys(("edit_list.mp4", "rotated_90.mp4"), "file"),
+    **dict.fromkeys(("edit_list.mp4", "rotated_90.mp4", "fragmented_at_0.mp4"), "file"),
     **dict.fromkeys(("fragmented.mp4", "broadcast.ts", "no_index.mkv", "cover.mp4", "late.mp4"), "remuxed"),
     **dict.fromkeys(("two_streams.mp4", "ac3.mp4", "long.mkv"), "remuxed"),
     **dict.fromkeys(("open_gop.mp4", "no_key_frames.mkv", "ten_bits.mp4", "hevc.mp4", "mpeg2.ts"), "transcoded"),
@@ -107,7 +109,7 @@ def videos(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def index(videos: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "index"
-    vmr.build_index(videos, folder, "videomamba-nano-shapes", window_s=4)
+    vmr.build_index(videos, folder, "videomamba-nano-shapes", window_s=None)
     return folder
 
 
@@ -123,6 +125,12 @@ def address(index: Path) -> Iterator[str]:
         patch.setenv("VMR_CACHE", str(index.parent / "cache"))
         with serving(index) as address:
             yield address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=PATIENCE_S) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +156,7 @@ def shown(page, url: str, time_s: float) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_browser_shows_what_was_indexed(page, address, videos, indexed, name):
+def test_the_browser_shows_what_was_indexed(page, client, address, videos, indexed, name):
     video = indexed[name]
     with vmr.VideoReader(videos / name) as reader:
         ends_s = [*reader.timestamps_s[1:], reader.duration_s]
@@ -158,7 +166,7 @@ def test_the_browser_shows_what_was_indexed(page, address, videos, indexed, name
         numbers = [number_of(frame) for frame in reader.frames_at(shown_at(reader.timestamps_s, times_s).tolist())]
     assert -1 not in numbers
     for number, time_s in zip(numbers, times_s.tolist(), strict=True):
-        answer = httpx.get(f"{address}/api/v1/videos/{video.id}/playback", params={"at_s": time_s}, timeout=60)
+        answer = client.get(f"/api/v1/videos/{video.id}/playback", params={"at_s": time_s})
         assert answer.status_code == 200, answer.text
         playback = answer.json()
         assert playback["kind"] == KINDS[name]

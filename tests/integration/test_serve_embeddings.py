@@ -146,7 +146,8 @@ def test_forms_are_checked_as_well(client: TestClient):
     assert refused(client.post(EMBEDDINGS, files=files, data={"dimensions": "many"}), 422).startswith("dimensions")
     assert refused(client.post(EMBEDDINGS, files=files), 415).startswith("a: ")
     assert refused(client.post(EMBEDDINGS, files=[("file", ("a", b"x"))] * 17), 422)
-    assert refused(client.post(EMBEDDINGS, files={"model": (None, "offline")}), 422).startswith("file")
+    assert refused(client.post(EMBEDDINGS, files={"model": (None, "offline")}), 422).startswith("file: is missing")
+    assert refused(client.post(EMBEDDINGS, files={"file": (None, "text")}), 422).startswith("file: has no filename")
 
 
 def test_models_are_listed(client: TestClient):

@@ -69,6 +69,23 @@ def test_moments_by_hand(index):
     assert all(type(number) is float for number in (hit.score, hit.start_s, hit.end_s))
 
 
+def test_a_search_among_what_an_earlier_one_saw(index):
+    """What was added since is not found, and does not hide what is like it; what was removed is gone."""
+    seen = index.search("1 0").seen
+    assert (seen.next_moment_id, seen.commit, seen.has_texts) == (6, 2, False) and seen.roots == ("/videos",)
+    assert {number: video.path for number, video in seen.videos.items()} == {1: "a.mp4", 2: "b/c.mp4"}
+    with IndexWriter(index.folder) as writer, writer.commit() as changes:
+        put_rows(changes, 1, [("0.mp4", 0.0, 8.0)], [[1, 0]])
+    now, then = index.search("1 0"), index.search("1 0", before=seen.next_moment_id)
+    assert now[0].video == "/videos/0.mp4" and (now.seen.commit, now.seen.next_moment_id) == (3, 7)
+    assert [(hit.video, hit.duplicates) for hit in then] == [
+        ("/videos/a.mp4", ()), ("/videos/a.mp4", ()), ("/videos/b/c.mp4", ())
+    ]  # fmt: skip
+    assert [hit.moment_id for hit in index.search("1 0", before=4, where="duration < 10")] == []
+    assert [hit.moment_id for hit in index.search("1 0", before=7, where="duration < 10")] == [6, 4]
+    assert refused(lambda: index.search("1 0", before=-1)) == "before is -1, but must be a whole number of at least 0"
+
+
 def test_a_result_says_what_was_asked(index):
     result = index.search("1 0", 2)
     assert (result.query, result.index, result.nothing_close) == ("1 0", str(index.folder), None)

@@ -12,10 +12,12 @@ from starlette.requests import Request
 
 from vmr.errors import VmrError
 from vmr.retrieval.service.jobs import store as store_module
+from vmr.retrieval.service.jobs.jobs import jobs_of
 from vmr.retrieval.service.jobs.places import AllowedFolders
 from vmr.retrieval.service.jobs.received import NewFile, receive, remove_unfinished, safe_name
 from vmr.retrieval.service.jobs.records import JobFailure, JobProgress
 from vmr.retrieval.service.jobs.store import JobStore
+from vmr.retrieval.service.options import ServiceOptions
 
 
 def refused(allowed: AllowedFolders, path: str) -> tuple[int, str]:
@@ -111,6 +113,25 @@ def test_a_folder_that_is_hidden_may_be_named(tmp_path: Path):
     assert AllowedFolders([tmp_path / ".videos"]).place("one.mp4") == f"{tmp_path}/.videos/one.mp4"
     with pytest.raises(VmrError, match=r"--allow-indexing .*/none: no such folder"):
         AllowedFolders([tmp_path / "none"])
+
+
+@pytest.mark.parametrize(
+    ("allow", "uploads", "said"),
+    [
+        ([], "a", "--upload-dir needs --allow-indexing"),
+        (["a"], "b", "--upload-dir .*/b: is not below a folder of --allow-indexing"),
+        (["a"], "a/none", "--upload-dir .*/none: no such folder"),
+        (["a"], "a/.trash", "--upload-dir .*/.trash: is not below"),
+        (["a"], "a/out", "--upload-dir .*/out: is not below"),
+    ],
+)
+def test_options_that_cannot_be_are_named(
+    allowed: AllowedFolders, tmp_path: Path, allow: list[str], uploads: str, said: str
+):
+    folders = tuple(tmp_path / each for each in allow)
+    with pytest.raises(VmrError, match=said):
+        jobs_of(ServiceOptions(tmp_path, allow_indexing=folders, upload_folder=tmp_path / uploads))
+    assert not (tmp_path / "jobs").exists()
 
 
 # Uploads

@@ -1,11 +1,12 @@
 """What the service makes of files: made once, kept within bounds, and never of another file than was indexed."""
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,16 @@ from PIL import Image
 import vmr
 from tests.films import write_film
 from tests.patience import PATIENCE_S
+from tests.video_matrix import HEIGHT, PATCHES, RECIPES, WIDTH, X264, Recipe, number_of, write_video
 from vmr.data.remark import Remark
 from vmr.errors import VideoError
 from vmr.retrieval.service.media import cache as cache_module
+from vmr.retrieval.service.media import thumbnails
 from vmr.retrieval.service.media.cache import Cache, StorageError
+from vmr.retrieval.service.media.copying import copy_part
+from vmr.retrieval.service.media.encoding import Effort, encode_part
 from vmr.retrieval.service.media.media import Media
+from vmr.retrieval.service.media.probing import opened
 from vmr.retrieval.service.media.shared_work import SharedWork
 from vmr.retrieval.service.media.sources import Source, named
 from vmr.retrieval.service.options import Limits
@@ -74,7 +80,7 @@ def processes():
     some.close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def media_in(folder: Path, processes: CountedProcesses):
     """A `Media` whose conversions are counted too."""
     processes.asked.clear()
@@ -292,6 +298,26 @@ def test_a_file_that_is_open_outlives_its_removal(tmp_path):
         assert file.read() == b"a" * 900
 
 
+def test_two_programs_share_a_cache(tmp_path):
+    """Each reads whole files, whatever the other removes meanwhile."""
+
+    def work(cache: Cache, seed: int) -> int:
+        random, num_found = np.random.default_rng(seed), 0
+        for _ in range(100):
+            number = int(random.integers(20))
+            content = cache.get(f"{number}")
+            assert content is None or content == bytes([number]) * (100 * number + 1)
+            num_found += content is not None
+            if content is None:
+                cache.put(f"{number}", bytes([number]) * (100 * number + 1))
+        return num_found
+
+    caches = [Cache(tmp_path, 10_000) for _ in range(2)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(work, caches * 2, range(4)))
+    assert sum(found) > 20 and sizes_of(tmp_path) <= 11_000  # each adds a little before it looks again
+
+
 def test_what_a_killed_program_left_is_removed(tmp_path):
     cache = Cache(tmp_path, 1000)
     cache.put("a", b"a")
@@ -318,3 +344,73 @@ def test_a_thumbnail_of_a_wide_video_is_small(processes, tmp_path, film):
     (tmp_path / "a.jpg").write_bytes(jpeg)
     with Image.open(tmp_path / "a.jpg") as picture:
         assert picture.size == (96, 56)
+
+
+CLOSED = Recipe(options={"preset": "fast", "x264-params": "bframes=4:open-gop=0"}, num_frames=100, gop=24)
+
+
+@pytest.fixture(scope="module")
+def odd_files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("odd")
+    files = {
+        "reordered": write_video(folder / "reordered.mp4", CLOSED),
+        "open GOPs": write_video(folder / "open.mp4", RECIPES["h264_open_gop"]),
+        "no key frames": write_video(folder / "refresh.mkv", RECIPES["h264_intra_refresh"]),
+        "uneven": write_video(folder / "uneven.mp4", RECIPES["h264_vfr"]),
+        "broadcast": write_video(folder / "broadcast.ts", RECIPES["h264_ts"]),
+        "late": write_film(folder / "late.mkv", sound="aac", delay_s=1.5),
+        "streams": write_film(folder / "streams.mp4", others=2),
+    }
+    turned = write_video(folder / "turned.mp4", Recipe(options=X264, stored=np.rot90))
+    _, turn = PATCHES["rotated_90"]
+    _, hide = PATCHES["edit_list"]
+    files["turned"] = turn(turned, folder / "upright.mp4")
+    files["hidden"] = hide(files["reordered"], folder / "hidden.mp4")
+    return files
+
+
+SOUGHT = {"reordered", "uneven", "late", "streams", "turned"}
+
+
+def test_large_files_give_the_same_pictures(odd_files):
+    """The packets of a large file are not listed; where its pictures may then be others, they are."""
+    sought = set()
+    for name, path in odd_files.items():
+        with vmr.VideoReader(path) as video:
+            times_s = [*np.linspace(0, video.duration_s + 0.2, 23).tolist(), *video.timestamps_s[::7].tolist()]
+            moments = [(time_s, WIDTH) for time_s in times_s]
+            wanted = [jpeg.tobytes() for jpeg in thumbnails._read(video, moments)]
+        with opened(str(path)) as file, contextlib.suppress(thumbnails._NotReachedError):
+            assert [jpeg.tobytes() for jpeg in thumbnails._sought(file, moments)] == wanted, name
+            sought.add(name)
+    assert sought == SOUGHT
+
+
+def test_a_turned_video_stays_turned(odd_files):
+    """Also where its pictures are copied, as they are stored."""
+    with opened(str(odd_files["turned"])) as file:
+        part = copy_part(file, 0.0, (0.0, 10.0), 10**8)
+    copy = odd_files["turned"].with_name("copy.mp4")
+    copy.write_bytes(part.mp4)
+    with vmr.VideoReader(copy) as copied, vmr.VideoReader(odd_files["turned"]) as original:
+        assert (copied.height, copied.width) == (original.height, original.width) == (HEIGHT, WIDTH)
+        assert np.array_equal(copied.frames_at([5]), original.frames_at([5]))
+
+
+def test_a_part_has_square_pixels_and_few_pictures(tmp_path):
+    wide = write_video(tmp_path / "wide.mpg", Recipe("mpeg2video", ".mpg", num_frames=50))
+    effort = Effort("ultrafast", 20, max_height=2 * HEIGHT, max_pictures=10)
+    with vmr.VideoReader(wide) as video:
+        part = encode_part(video, None, (0.5, 9.0), 1.5, effort, 10**7)
+        true_s = video.timestamps_s[12:50:4] - 0.5
+    path = tmp_path / "part.mp4"
+    path.write_bytes(part.mp4)
+    assert part.until_s is None and part.start_s == 0.5
+    with vmr.VideoReader(path) as made:
+        assert (made.height, made.width) == (HEIGHT, WIDTH * 3 / 2)
+        numbers = [number_of(frame) for frame in made.frames_at(range(made.num_frames), (HEIGHT, WIDTH))]
+        assert numbers == list(range(12, 50, 4))
+        assert np.allclose(made.timestamps_s, np.maximum(true_s, 0), atol=0.001)
+        assert made.duration_s == pytest.approx(1.5, abs=0.001)
+    with vmr.VideoReader(wide) as video, pytest.raises(VideoError, match="ask for less of it"):
+        encode_part(video, None, (0.5, 9.0), 1.5, effort, 1000)

@@ -126,31 +126,17 @@ def test_texts_are_searched_by_words_only(index):
         assert index.page(None, like=1, sources=["text", "picture"]).hits == []
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        '"',
-        "'",
-        "a AND",
-        "NEAR(1 0)",
-        "text:1",
-        "1*",
-        "^1",
-        "-0",
-        "(",
-        "1 OR",
-        "\0",
-        "__",
-        "👍",
-        "ñ́",
-        "a" * 1000,
-        "1 " * 500,
-    ],
-)
-def test_a_query_is_no_language(index, query):
+ODD = [
+    '"', "'", "a AND", "NEAR(1 0)", "text:1", "1*", "^1", "-0", "(", "1 OR", "\0", "__", "👍", "ñ\u0301",
+    "a" * 1000, "1 " * 500,
+]  # fmt: skip
+
+
+def test_a_query_is_no_language(index):
     index.put("a.mp4", [NEAR], [subtitle(1, 2)])
     with index.served():
-        index.page(query, sources=["text"])
+        found = [query for query in ODD if index.page(query, sources=["text"]).hits]
+    assert found == ["1*", "^1", "-0", "1 OR", "1 " * 500]
 
 
 @pytest.mark.parametrize(

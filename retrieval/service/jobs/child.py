@@ -23,10 +23,14 @@ class JobProcess:
 
     Args:
         request: what `vmr.retrieval.service.jobs.process` is to do.
+
+    Attributes:
+        has_ended: whether everything has been read that it says; the reader sets it.
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
         self._request = request
+        self.has_ended = False
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(

@@ -250,8 +250,9 @@ class Jobs:
                     async for line in process.lines():
                         await self._hear(begun, line)
                 finally:
-                    watching.cancel()
-                    await asyncio.wait([watching])
+                    process.has_ended = True
+                    self._notify()
+                    await watching  # it is not cancelled, because `asyncio.wait_for` may lose that before Python 3.12
         except OSError as error:
             await self._hear(begun, {"kind": "failed", "message": f"the process cannot be started: {error.strerror}"})
         except Exception:
@@ -262,6 +263,8 @@ class Jobs:
         """Stop the process when the job is cancelled, by this server or another one, or when the service ends."""
         while not self._is_closing and number not in self._cancelled:
             changed = self._changed
+            if process.has_ended:
+                return
             with suppress(VmrError):
                 job = await run_in_threadpool(self._store.get, number)
                 if job is not None and job.is_cancelling:

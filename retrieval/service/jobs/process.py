@@ -28,7 +28,7 @@ GRACE_S = 20.0
 """How long the process may take to end when its input has ended."""
 
 _NICE = 10  # searches go first
-_TELL_S = 0.5  # between two lines
+_TELL_S = 0.25  # between two lines
 _ASK_AGAIN_S = 1.0  # whether another process still writes the index
 _MAX_REASON = 500  # characters
 
@@ -142,13 +142,13 @@ def _add(request: dict[str, Any], reporter: _Reporter) -> Update:
         return not is_allowed
 
     hooks = Hooks(hold=hold, embed=reporter.embed, fail=reporter.fail, follow=reporter.follow)
+    reporter.say("looking for videos")
     while True:
-        reporter.say("looking for videos")
         try:
             return add_videos(request["index"], [request["path"]], hooks=hooks)
         except IndexBusyError:
             reporter.say("waiting: another process is writing the index")
-            time.sleep(_ASK_AGAIN_S)
+        time.sleep(_ASK_AGAIN_S)
 
 
 def _counts(done: Update) -> dict[str, int]:

@@ -39,10 +39,15 @@ class Lane(Generic[Question, Value]):
         self._answer, self._at_once, self._most_waiting = answer, at_once, most_waiting
         self._queue: deque[tuple[Question, asyncio.Future[Value]]] = deque()
         self._changed = threading.Condition()
-        self._is_closed = False
+        self._is_closed, self._num_answering = False, 0
         self.num_questions = self.num_batches = 0
         self._thread = threading.Thread(target=self._run, name=f"vmr-{name}", daemon=True)
         self._thread.start()
+
+    @property
+    def num_busy(self) -> int:
+        """How many questions wait or are being answered."""
+        return len(self._queue) + self._num_answering
 
     async def ask(self, question: Question) -> Value:
         """Return the answer to a question.
@@ -95,6 +100,7 @@ class Lane(Generic[Question, Value]):
                     for _, future in [*batch, *self._queue]:
                         _deliver(future, BusyError("the service ends"))
                     return []
+                self._num_answering = len(batch)
                 if batch:
                     self.num_questions += len(batch)
                     self.num_batches += 1

@@ -167,8 +167,8 @@ class _Copier:
             if packet.stream.index == self._file.stream.index and packet.dts is not None:
                 dts = packet.dts
                 break
-        for packet in [] if dts is None else reversed(first):
-            if packet.stream.index == self._file.stream.index and packet.dts is None:
+        for packet in reversed(first):
+            if dts is not None and packet.stream.index == self._file.stream.index and packet.dts is None:
                 dts -= packet.duration or 1
                 packet.dts = dts
         yield from first

@@ -44,7 +44,7 @@ _PART_S = 600.0  # of a part, if it is copied; an encoded part is shorter
 _STEP_S = 2.0  # parts begin at multiples of this, so that moments near each other share one
 _PART_BYTES = 128 * 2**20  # of the largest file that is made
 _CONVERTING = 2  # processes that convert; they are not those that make thumbnails
-_CONVERT_FACTOR = 10  # how much longer converting may take than reading
+_CONVERT_SHARE = 0.9  # of the time in which an answer must begin
 _MOMENTS_AT_ONCE = 16  # thumbnails of a video that are made together
 _PROBES_KEPT = 10_000
 _FAILURE_S = 30.0  # for so long nothing is tried again that failed with a file
@@ -73,7 +73,7 @@ class Media:
         self._part_bytes = min(_PART_BYTES, limits.cache_bytes // 4)
         self._limits = limits
         self._processes = processes
-        self._converting = Processes(_CONVERTING, _CONVERT_FACTOR * limits.decode_s)
+        self._converting = Processes(_CONVERTING, _CONVERT_SHARE * limits.answer_s)
         self._work = SharedWork()
         self._probes: OrderedDict[str, Probe] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -134,16 +134,16 @@ class Media:
         try:
             async with self._locks.setdefault(source.stamp, asyncio.Lock()):
                 jpeg = await run_in_threadpool(self._cache.get, key)
-                return jpeg if jpeg is not None else await self._make_thumbnails(source, key)
+                return jpeg if jpeg is not None else await self._make_thumbnails(source, key, has_clock(video))
         finally:
             wanted.pop(key, None)
 
-    async def _make_thumbnails(self, source: Source, key: str) -> bytes:
+    async def _make_thumbnails(self, source: Source, key: str, clock: bool) -> bytes:
         """Make a thumbnail, and others of the same video that are waited for: opening it may take longer than each."""
         others = [each for each in self._wanted[source.stamp] if each != key]
         keys = [key, *others[: _MOMENTS_AT_ONCE - 1]]
         moments = [self._wanted[source.stamp][each] for each in keys]
-        request = {"source": source.to_json(), "moments": moments}
+        request = {"source": source.to_json(), "moments": moments, "has_clock": clock}
         answer = await self._run(self._processes, "thumbnails:serve_thumbnails", source, request, _THUMBNAIL_BYTES)
         if len(answer.pictures) != len(keys):
             raise VideoError(source.name, "the decoder sent an answer that is not valid")

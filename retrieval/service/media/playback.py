@@ -19,7 +19,10 @@ _PLAYABLE = {
 }
 _PIXELS = {"yuv420p", "yuvj420p"}
 _COPIED = {"h264", "vp9", "av1"}  # into mp4
-_TIMED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv"}  # with times of their own for each picture
+INDEXED = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+"""Containers that hold a time for each picture, and a table of key frames."""
+
+_TIMED = {*INDEXED, "mpegts", "flv"}  # containers that hold a time for each picture
 _SHORT_S = 60.0
 _SHORT_PIXELS_S = 20e6  # length in seconds times pixels, such as 20 s of 1280x720
 _TYPES = {
@@ -72,6 +75,7 @@ def plays_as_it_is(video: Video, probe: Probe) -> str | None:
     plays = probe.codec in codecs and probe.audio in sounds and probe.pixels in _PIXELS
     # With several streams, browsers choose by rules of their own.
     is_plain = probe.num_video == 1 and probe.is_cut_clean and not probe.is_mirrored and has_clock(video)
+    plays &= media_type != _WEBM or video.path.lower().endswith(".webm")  # not every browser plays other Matroska files
     begins = abs(probe.first_s) <= _AT_ZERO_S and abs(probe.start_s) <= _AT_ZERO_S
     return media_type if plays and is_plain and begins else None
 
@@ -82,11 +86,15 @@ def can_be_copied(probe: Probe, has_clock: bool) -> bool:
     return has_clock and is_known and probe.is_cut_clean and not probe.is_mirrored
 
 
+def can_seek(probe: Probe) -> bool:
+    """Whether decoding can begin anew at each key frame, and gives the same pictures from there on."""
+    return probe.codec in {"h264", "hevc", "vp9", "av1"} and probe.is_cut_clean
+
+
 def is_short(video: Video, probe: Probe) -> bool:
     """Whether a whole video can probably be converted at once."""
-    if can_be_copied(probe, has_clock(video)):
-        return video.duration_s <= _SHORT_S
-    return video.duration_s * video.width * video.height <= _SHORT_PIXELS_S
+    is_light = video.duration_s * video.width * video.height <= _SHORT_PIXELS_S
+    return video.duration_s <= _SHORT_S and (is_light or can_be_copied(probe, has_clock(video)))
 
 
 def note_of(kind: Kind, probe: Probe) -> str | None:

@@ -26,13 +26,21 @@ class SharedWork:
             Exception: as the work, for all who wait for it.
         """
         if key not in self._running:
-            self._running[key] = (asyncio.ensure_future(work()), [])
+            begun = asyncio.ensure_future(work())
+            begun.add_done_callback(_look)
+            self._running[key] = (begun, [])
         task, waiting = self._running[key]
         waiting.append(None)
         try:
-            return await asyncio.shield(task)  # type: ignore[no-any-return]
+            return await asyncio.shield(task)
         finally:
             waiting.pop()
             if not waiting:
                 task.cancel()
                 self._running.pop(key, None)
+
+
+def _look(task: asyncio.Task[Any]) -> None:
+    """Look at the error of some work, which is logged otherwise if all who waited have left."""
+    if not task.cancelled():
+        task.exception()

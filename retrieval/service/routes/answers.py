@@ -3,8 +3,8 @@
 import re
 from collections.abc import Mapping
 from email.utils import formatdate, parsedate_to_datetime
-from pathlib import PurePosixPath
 from types import MappingProxyType
+from typing import Literal
 from urllib.parse import quote
 
 from fastapi import Request, Response
@@ -72,12 +72,18 @@ def bytes_answer(request: Request, content: bytes, etag: str, media_type: str, c
     return Response(content, headers=headers, media_type=media_type)
 
 
-def attachment(path: str, start_s: float, end_s: float) -> str:
-    """The Content-Disposition of a clip: a name that is safe everywhere, made from that of its video."""
-    name = f"{PurePosixPath(path).stem} {start_s:.1f}-{end_s:.1f} s.mp4"
-    name = re.sub(r'[\x00-\x1f\x7f"*/:<>?\\|]', "_", name).lstrip(". ")[-150:]
+def disposition(kind: Literal["inline", "attachment"], stem: str, suffix: str) -> str:
+    """Say in a Content-Disposition under which name a browser saves an answer.
+
+    Args:
+        kind: whether it is shown, or saved at once.
+        stem: the name without its suffix; any text. It becomes one that is safe in every system and header.
+        suffix: of the name, likewise.
+    """
+    stem, suffix = (re.sub(r'[\x00-\x1f\x7f"*/:<>?\\|]', "_", text).strip(" ") for text in (stem, suffix))
+    name = stem.strip(".")[-150:] + suffix[:20]
     plain = name.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    return f"{kind}; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
 
 
 def _has_tag(request: Request, etag: str) -> bool:

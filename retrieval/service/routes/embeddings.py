@@ -36,12 +36,12 @@ class _AlsoAsError(APIRoute):
                 handler = next((handlers[kind] for kind in type(error).__mro__ if kind in handlers), None)
                 if handler is None:
                     raise
-                refused = handler(request, error)
+                refused, headers = handler(request, error), getattr(error, "headers", None)
             status, detail = refused.status_code, json.loads(refused.body)["detail"]
             kind = "invalid_request_error" if status < 500 else "server_error"
             code = "model_not_found" if status == 404 else None
             refusal = {"message": detail, "type": kind, "param": None, "code": code}
-            return JSONResponse({"detail": detail, "error": refusal}, status)
+            return JSONResponse({"detail": detail, "error": refusal}, status, headers)
 
         return answer_or_refuse
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
@@ -12,7 +13,7 @@ from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.media.addresses import stamp_of
 from vmr.retrieval.service.media.captions import captions
 from vmr.retrieval.service.media.media import MAX_WIDTH, MIN_WIDTH, WIDTH
-from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, attachment, bytes_answer, file_answer
+from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, bytes_answer, disposition, file_answer
 from vmr.retrieval.service.schemas import Playback
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.storage.records import Video, Window
@@ -60,9 +61,9 @@ async def _moment(service: Service, moment_id: int) -> tuple[Video, Window]:
 @router.get("/videos/{video_id}/media", response_class=Response, responses=_BYTES)
 async def media(video_id: Id, request: Request, service: Shared) -> Response:
     """Give the file of a video, or one range of its bytes."""
-    with _readable():
-        file = await service.media.file(await _video(service, video_id))
-    return file_answer(request, file)
+    video = await _video(service, video_id)
+    file, name = await service.media.file(video), PurePosixPath(video.path)
+    return file_answer(request, file, {"Content-Disposition": disposition("inline", name.stem, name.suffix)})
 
 
 @router.get("/videos/{video_id}/playback")
@@ -113,7 +114,8 @@ async def clip(
     span = (window.start_s if start_s is None else start_s, window.end_s if end_s is None else end_s)
     with _readable():
         file = await service.media.clip(video, *span)
-    return file_answer(request, file, {"Content-Disposition": attachment(video.path, *span)})
+    name = f"{PurePosixPath(video.path).stem} {span[0]:.1f}-{span[1]:.1f} s"
+    return file_answer(request, file, {"Content-Disposition": disposition("attachment", name, ".mp4")})
 
 
 @router.get("/videos/{video_id}/captions.vtt", response_class=Response, responses={200: {"content": {"text/vtt": {}}}})

@@ -97,12 +97,16 @@ def _damage(path: str) -> Iterator[None]:
 
 def _upright(image: Image.Image, enough: int) -> Image.Image:
     """Decode a picture: RGB, upright, and with something behind what is transparent; a very large one is reduced."""
+    factor = max(1, min(image.size) // enough)
+    image.draft(None, (image.width // factor, image.height // factor))  # a JPEG can be decoded smaller
     if image.mode.startswith(("I", "F")):  # grey of more than 8 bits, which Pillow would cut off
-        grey = np.asarray(image, np.float32) * (255.0 if image.mode == "F" else 1 / 257)
-        whole = Image.fromarray(grey.clip(0, 255).round().astype(np.uint8))
+        grey = np.asarray(image)
+        grey = grey * 255.0 if image.mode == "F" else grey >> 8
+        whole: Image.Image = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
         whole.info.update(image.info)  # also says how to turn it
     else:
-        whole = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+        whole = image if image.mode == mode else image.convert(mode)
     factor = min(whole.size) // enough
     small = ImageOps.exif_transpose(whole.reduce(factor) if factor > 1 else whole)
     if small.mode != "RGBA":

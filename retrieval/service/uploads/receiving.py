@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from vmr.files import write_errors
 
+_FILE = "file"  # the field of a form
 _MAX_FIELDS = 32
 _FIELD_BYTES = 16 * 1024
 _NAME_CHARS = 80
@@ -56,9 +57,7 @@ class Form:
     def file(self) -> ReceivedFile:
         """The only file. Raises HTTPException with 422 if there is none."""
         if not self.files:
-            raise HTTPException(
-                422, "file: is missing: send a picture or a clip as a part of this name, with a filename"
-            )
+            raise HTTPException(422, f"{_FILE}: is missing: send a picture or a clip as a part of this name")
         return self.files[0]
 
 
@@ -118,6 +117,8 @@ def _checked(items: list[tuple[str, str | UploadFile]]) -> Form:
             files.append(ReceivedFile(_printable(value.filename or ""), value))
             if not value.size:
                 raise HTTPException(422, f"{files[-1].name}: is empty (0 bytes)")
+        elif name == _FILE:
+            raise HTTPException(422, f"{_FILE}: has no filename, so it is a text and no file")
         elif name in fields:
             raise HTTPException(422, f"{name:.60}: is given twice")
         else:
