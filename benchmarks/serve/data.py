@@ -35,7 +35,7 @@ ENCODER = "videomamba-nano-shapes"
 WINDOW_S, STRIDE_S = 8.0, 4.0
 MEAN_WINDOWS = 10  # of a video
 NEW_VIDEOS = 2000  # sentences that the writer may add a video for, one after the other
-_CLIPS = 10_000  # that are embedded
+_CLIPS_SHARE = 0.1  # clips that are embedded, for each window
 _CLIPS_AT_ONCE = 50
 _VIDEOS_AT_ONCE = 256  # in a commit
 
@@ -165,7 +165,7 @@ def _link_files(videos: Path, count: int, num_files: int) -> list[FileState]:
 def _fill(
     served: Served, encoder: Encoder, lengths: list[int], states: list[FileState], random: np.random.Generator
 ) -> None:
-    clips = _embedded_clips(encoder)
+    clips = _embedded_clips(encoder, max(100, round(_CLIPS_SHARE * sum(lengths))))
     frames = asdict(frame_spec(encoder)) | {"reader": "pyav"}
     space = Space(0, ENCODER, ENCODER, encoder.fingerprint, encoder.embed_dim, "float16", frames)
     numbers = list(range(len(lengths)))
@@ -181,11 +181,11 @@ def _fill(
         keep_calibrated(writer, {ENCODER: encoder})
 
 
-def _embedded_clips(encoder: Encoder) -> Vectors:
-    """Vectors of clips of the synthetic benchmark, float32 (_CLIPS, D)."""
-    scenes, parts = TrainScenes(("pairs", "order", "collision", "passage"), _CLIPS), []
-    for start in range(0, _CLIPS, _CLIPS_AT_ONCE):
-        some = range(start, min(start + _CLIPS_AT_ONCE, _CLIPS))
+def _embedded_clips(encoder: Encoder, count: int) -> Vectors:
+    """Vectors of clips of the synthetic benchmark, float32 (count, D)."""
+    scenes, parts = TrainScenes(("pairs", "order", "collision", "passage"), count), []
+    for start in range(0, count, _CLIPS_AT_ONCE):
+        some = range(start, min(start + _CLIPS_AT_ONCE, count))
         frames = np.stack([render(scenes[number], scenes.render_seed(number)) for number in some])
         parts.append(encoder.encode_video(torch.from_numpy(frames)).numpy())
     return np.concatenate(parts)

@@ -135,7 +135,7 @@ class ServedIndex:
     @property
     def load(self) -> dict[str, tuple[int, int]]:
         """The name of each thread -> how much it was asked, and at how many times it answered."""
-        lanes = {"search": self._searching, **self._others}
+        lanes: dict[str, Lane[Any, Any]] = {"search": self._searching, **self._others}
         return {name: (lane.num_questions, lane.num_batches) for name, lane in lanes.items()}
 
     @property

@@ -54,6 +54,7 @@ RECIPES_HERE = {
     "uneven.mp4": RECIPES["h264_vfr"],
     "vp9.webm": RECIPES["vp9"],
     "fragmented.mp4": replace(STAND_ALONE, muxing={"movflags": "frag_keyframe+empty_moov"}),
+    "fragmented_at_0.mp4": replace(RECIPES["h264_gop12"], muxing={"movflags": "frag_keyframe+empty_moov"}),
     "broadcast.ts": replace(STAND_ALONE, suffix=".ts"),
     "no_index.mkv": replace(STAND_ALONE, suffix=".mkv", seekable=False),
     "cover.mp4": RECIPES["h264_cover"],
@@ -82,7 +83,7 @@ PATCHES_HERE = {
 }
 KINDS = {
     **dict.fromkeys(("plain.mp4", "reordered.mp4", "uneven.mp4", "vp9.webm", "sound.mp4"), "file"),
-    **dict.fromkeys(("edit_list.mp4", "rotated_90.mp4"), "file"),
+    **dict.fromkeys(("edit_list.mp4", "rotated_90.mp4", "fragmented_at_0.mp4"), "file"),
     **dict.fromkeys(("fragmented.mp4", "broadcast.ts", "no_index.mkv", "cover.mp4", "late.mp4"), "remuxed"),
     **dict.fromkeys(("two_streams.mp4", "ac3.mp4", "long.mkv"), "remuxed"),
     **dict.fromkeys(("open_gop.mp4", "no_key_frames.mkv", "ten_bits.mp4", "hevc.mp4", "mpeg2.ts"), "transcoded"),

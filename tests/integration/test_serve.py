@@ -1,6 +1,7 @@
 """`vmr-serve` as a user starts it, stops it, and gets it wrong."""
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -160,6 +161,12 @@ def test_a_start_that_fails(places, monkeypatch, which, options, said):
     result = run_here("vmr-serve", getattr(places, which), "--port", 0, *options)
     assert said in refused(result)
     assert len(result.stderr.splitlines()) == 1 and result.stdout == ""
+
+
+def test_processes_that_it_starts_do_not_learn_the_token(places, monkeypatch):
+    monkeypatch.setenv("VMR_TOKEN", TOKEN)
+    refused(run_here("vmr-serve", places.bad, "--port", 0))
+    assert "VMR_TOKEN" not in os.environ
 
 
 def test_a_port_that_is_taken(index):

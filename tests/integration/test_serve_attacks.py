@@ -75,21 +75,22 @@ HOSTILE = [
     b"../../secret.txt", b"%2fetc%2fpasswd", b"1\x00.mp4", b"\xff\xfe\xed\xa0\x80", b"9" * 30, b"x" * 10_000,
     b"..\\secret.txt", b"1' OR '1'='1", b"1\r\nX-Injected: yes", b"<img src=x onerror=alert(1)>", b"NaN",
 ]  # fmt: skip
-FEW = 6  # of these, where there are many fields
+FEW, MANY = 7, 6  # so few of these are tried where there are so many parameters
 
 
 @pytest.mark.parametrize("operation", ALL, ids=NAMES)
 def test_no_parameter_is_a_path_or_a_program(attacker, place, operation):
-    hostile = [*HOSTILE, bytes(place / "secret.txt")]
+    hostile = [bytes(place / "secret.txt"), *HOSTILE]
+    some = hostile if len(operation.parameters) < MANY else hostile[:FEW]
     for parameter in operation.parameters:
-        for value in hostile:
+        for value in some:
             if parameter["in"] == "header":
                 headers = {**BEARER, parameter["name"]: re.sub(r"[\r\n\0]", "", value.decode("latin-1"))}
                 harmless(attacker.ask(operation.method, operation.target(), headers), place)
             else:
                 harmless(attacker.ask(operation.method, operation.target(parameter["name"], value)), place)
     for kind, fields in operation.bodies.items():
-        for name, value in itertools.product(fields, [hostile[-1], *hostile[:FEW]]):
+        for name, value in itertools.product(fields, hostile[:FEW]):
             if kind == "application/json":
                 body = json.dumps({name: value.decode("latin-1")}).encode()
                 harmless(attacker.ask(operation.method, operation.target(), {**BEARER, **JSON}, body), place)

@@ -96,7 +96,7 @@ def test_a_picture_of_a_video_finds_it_first(address: str, footage: Path, name: 
 
 
 def test_a_clip_finds_its_moment(address: str, footage: Path, tmp_path: Path):
-    for start_s in (0.0, 2.0, 4.0):
+    for start_s in (0.0, 2.0):
         answer = upload(address, clip_of(footage / "bigbuckbunny.mp4", start_s, start_s + 2, tmp_path / "clip.mp4"))
         best = answer.json()["hits"][0]
         assert best["path"] == "bigbuckbunny.mp4"

@@ -180,7 +180,7 @@ def test_a_browser_is_sent_to_the_page_for_logging_in():
 
 # Sizes and times
 
-LIMITS = Limits(body_bytes=100, target_bytes=50, headers=10, header_bytes=400, answer_s=0.1)
+LIMITS = Limits(body_bytes=100, target_bytes=50, headers=10, header_bytes=400)
 
 
 def limited(limits: Limits = LIMITS) -> Middleware:
@@ -252,7 +252,7 @@ def test_an_answer_begins_in_time():
             raise
         return PlainTextResponse("late")
 
-    response = ask(limited(), answer=slow)
+    response = ask(limited(replace(LIMITS, answer_s=0.1)), answer=slow)
     assert response.status_code == 504 and cancelled == [True]
     assert "too long" in detail(response)
 
@@ -260,7 +260,7 @@ def test_an_answer_begins_in_time():
 def test_the_time_for_an_answer_begins_after_the_body_and_ends_with_its_first_byte():
     async def slow_body():
         for _ in range(4):
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             yield b"x"
 
     async def slow_end(request: Request) -> Response:
@@ -269,7 +269,8 @@ def test_the_time_for_an_answer_begins_after_the_body_and_ends_with_its_first_by
         await request.body()
         return StreamingResponse(slow_body())
 
-    assert ask(limited(), "POST", content=slow_body(), answer=slow_end).text == "xxxx"
+    guard = limited(replace(LIMITS, answer_s=0.6))
+    assert ask(guard, "POST", content=slow_body(), answer=slow_end).text == "xxxx"
 
 
 # Headers

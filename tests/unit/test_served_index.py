@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import HTTPException, Request
+from starlette.types import Message
 
 import vmr
 from tests.indexes import SETTINGS, STATE
@@ -23,6 +25,7 @@ from vmr.retrieval.searching.searcher import Asked
 from vmr.retrieval.service.lanes.lane import Lane
 from vmr.retrieval.service.lanes.opened import Opened
 from vmr.retrieval.service.processes import BusyError
+from vmr.retrieval.service.routes.connected import while_connected
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import NewVideo, Space
@@ -339,6 +342,29 @@ def test_who_went_away_is_not_answered():
         assert await asyncio.gather(*others[1:]) == [2, 3]
 
     assert run_lane(work).batches == [[0], [2, 3]]
+
+
+@pytest.mark.parametrize("goes_away", [True, False])
+def test_a_search_is_given_up_when_the_client_goes_away(goes_away: bool):
+    async def receive() -> Message:
+        if not goes_away:
+            await asyncio.sleep(PATIENCE_S)
+        return {"type": "http.disconnect"}
+
+    async def work(slow: Slow, first: "asyncio.Task[int]") -> None:
+        answer = while_connected(Request({"type": "http", "headers": []}, receive), slow.lane.ask(1))
+        task = asyncio.create_task(answer)
+        await asyncio.wait({task}, timeout=3 if goes_away else 0.6)
+        assert task.done() == goes_away
+        slow.may_go.set()
+        if goes_away:
+            with pytest.raises(HTTPException, match="gone away"):
+                await task
+        else:
+            assert await task == 1
+        assert await first == 0
+
+    assert run_lane(work).batches == ([[0]] if goes_away else [[0], [1]])
 
 
 def test_too_many_are_refused_at_once():

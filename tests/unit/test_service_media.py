@@ -18,13 +18,14 @@ from PIL import Image
 import vmr
 from tests.films import write_film
 from tests.patience import PATIENCE_S
-from tests.video_matrix import HEIGHT, PATCHES, RECIPES, WIDTH, X264, Recipe, write_video
+from tests.video_matrix import HEIGHT, PATCHES, RECIPES, WIDTH, X264, Recipe, number_of, write_video
 from vmr.data.remark import Remark
 from vmr.errors import VideoError
 from vmr.retrieval.service.media import cache as cache_module
 from vmr.retrieval.service.media import thumbnails
 from vmr.retrieval.service.media.cache import Cache, StorageError
 from vmr.retrieval.service.media.copying import copy_part
+from vmr.retrieval.service.media.encoding import Effort, encode_part
 from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.media.probing import opened
 from vmr.retrieval.service.media.shared_work import SharedWork
@@ -394,3 +395,22 @@ def test_a_turned_video_stays_turned(odd_files):
     with vmr.VideoReader(copy) as copied, vmr.VideoReader(odd_files["turned"]) as original:
         assert (copied.height, copied.width) == (original.height, original.width) == (HEIGHT, WIDTH)
         assert np.array_equal(copied.frames_at([5]), original.frames_at([5]))
+
+
+def test_a_part_has_square_pixels_and_few_pictures(tmp_path):
+    wide = write_video(tmp_path / "wide.mpg", Recipe("mpeg2video", ".mpg", num_frames=50))
+    effort = Effort("ultrafast", 20, max_height=2 * HEIGHT, max_pictures=10)
+    with vmr.VideoReader(wide) as video:
+        part = encode_part(video, None, (0.5, 9.0), 1.5, effort, 10**7)
+        true_s = video.timestamps_s[12:50:4] - 0.5
+    path = tmp_path / "part.mp4"
+    path.write_bytes(part.mp4)
+    assert part.until_s is None and part.start_s == 0.5
+    with vmr.VideoReader(path) as made:
+        assert (made.height, made.width) == (HEIGHT, WIDTH * 3 / 2)
+        numbers = [number_of(frame) for frame in made.frames_at(range(made.num_frames), (HEIGHT, WIDTH))]
+        assert numbers == list(range(12, 50, 4))
+        assert np.allclose(made.timestamps_s, np.maximum(true_s, 0), atol=0.001)
+        assert made.duration_s == pytest.approx(1.5, abs=0.001)
+    with vmr.VideoReader(wide) as video, pytest.raises(VideoError, match="ask for less of it"):
+        encode_part(video, None, (0.5, 9.0), 1.5, effort, 1000)

@@ -42,6 +42,7 @@ def test_filters_become_one_expression():
         ({"after": "11/27/2026"}, "after: 11/27/2026 is none; write it like 2026-11-01"),
         ({"before": "2026-11-01 or 1"}, "before: "),
         ({"longer": "\u0665"}, "longer: "),
+        ({"where": "size >", "longer": "3"}, "the expression is wrong at its end: a value"),
     ],
 )
 def test_a_filter_that_is_none_is_named(given, said):

@@ -55,12 +55,13 @@ def serve(index: str, encoder: str | None = None, mcp: bool = False, *, address:
 
         serve_mcp(ServiceOptions(Path(index), encoder))
         return
+    token = os.environ.pop("VMR_TOKEN", None) or None  # processes that read hostile files have no use for it
     options = ServiceOptions(
         Path(index),
         encoder,
         address.host,
         address.port,
-        os.environ.get("VMR_TOKEN") or None if address.token is None else address.token,
+        address.token if address.token is not None else token,
         tuple(_listed(address.allowed_host)),
         tuple(_listed(address.cors)),
         tuple(Path(folder) for folder in _listed(address.allow_indexing)),

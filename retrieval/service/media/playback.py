@@ -93,9 +93,8 @@ def can_seek(probe: Probe) -> bool:
 
 def is_short(video: Video, probe: Probe) -> bool:
     """Whether a whole video can probably be converted at once."""
-    if can_be_copied(probe, has_clock(video)):
-        return video.duration_s <= _SHORT_S
-    return video.duration_s * video.width * video.height <= _SHORT_PIXELS_S
+    is_light = video.duration_s * video.width * video.height <= _SHORT_PIXELS_S
+    return video.duration_s <= _SHORT_S and (is_light or can_be_copied(probe, has_clock(video)))
 
 
 def note_of(kind: Kind, probe: Probe) -> str | None:

@@ -10,6 +10,7 @@ from vmr.errors import VmrError
 from vmr.progress import printable
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.schemas import Source
+from vmr.retrieval.storage.where import Where
 
 LENGTH = r"\d+(\.\d+)?( ?(s|min|h))?"
 """How the page takes a length of a video: a number of seconds, or with a unit."""
@@ -72,8 +73,10 @@ class PageQuery(BaseModel):
         """Return the filters as one expression of the language of `--where`; None if there are none.
 
         Raises:
-            VmrError: a filter is no length or no date.
+            VmrError: a filter is no length, no date or no condition.
         """
+        if self.where:
+            Where.parse(self.where)  # here, so that an error repeats what was typed
         parts = [f"({self.where})"] if self.where else []
         parts += [f"{name} = {_quoted(value)}" for name in ("folder", "source") if (value := getattr(self, name))]
         for name, comparison, pattern, example in (
