@@ -42,7 +42,7 @@ def main() -> None:
 
 def take_over(descriptor: Literal[0, 1]) -> BinaryIO:
     """Return a private copy of standard input or output, which is redirected: libraries cannot read or print there."""
-    private = os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb")
+    private: BinaryIO = os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb")
     if descriptor == 1:
         os.dup2(2, 1)
     else:
