@@ -86,6 +86,7 @@ class Windows:
         starts: where the others start, in seconds, (m,).
         ends: where they end.
         edges: the same two as lists.
+        is_regular: whether they also end in the order of time.
         mirrored: the same lists of the video played backwards from time 0.
         inverse_lengths: one over the lengths of their vectors, (m,); 1 for a length of 0.
     """
@@ -99,6 +100,7 @@ class Windows:
         self.is_in_order = np.array_equal(self.places, np.arange(len(spans)))
         self.starts, self.ends = np.ascontiguousarray(spans[self.places].T)
         self.edges = self.starts.tolist(), self.ends.tolist()
+        self.is_regular = bool((np.diff(self.ends) >= 0).all())
         self.mirrored = (-self.ends[::-1]).tolist(), (-self.starts[::-1]).tolist()
         own = self.own(vectors)
         lengths = np.sqrt(np.einsum("nd,nd->n", own, own))
@@ -108,6 +110,21 @@ class Windows:
     def own(self, values: NDArray[Any]) -> NDArray[Any]:
         """Return the values (m, ...) of windows that are no rows of the whole video, given all (n, ...)."""
         return values if self.is_in_order else values[self.places]
+
+    def overlapping(self, first: int, last: int) -> slice | Mask:
+        """Tell which windows overlap some that follow each other, or are among them."""
+        starts, ends = self.edges
+        if not self.is_regular:
+            lowest, highest = self.starts[first : last + 1].min(), self.ends[first : last + 1].max()
+            overlap: Mask = (self.starts < highest) & (self.ends > lowest)
+            overlap[first : last + 1] = True
+            return overlap
+        lowest, highest = starts[first], ends[last]
+        while first and ends[first - 1] > lowest:
+            first -= 1
+        while last + 1 < len(starts) and starts[last + 1] < highest:
+            last += 1
+        return slice(first, last + 1)
 
     def moment(self, place: int, is_whole: bool = False) -> Moment:
         """Return a window as a moment."""
@@ -156,20 +173,13 @@ def _moments(windows: Windows, scores: Scores, vectors: Vectors) -> Iterator[Mom
         start_s, first = _reach(*windows.edges, best, shares.of, is_free)
         # To the right it is the same in a mirror.
         minus_end_s, left = _reach(*windows.mirrored, last - best, lambda place: shares.of(last - place), is_free[::-1])
-        if first + left == last:  # it is one window
-            lowest, highest = windows.edges[0][best], windows.edges[1][best]
-        else:
-            merged = slice(first, last + 1 - left)
-            lowest, highest = windows.starts[merged].min(), windows.ends[merged].max()
-            is_free[merged] = False
-        is_free[(windows.starts < highest) & (windows.ends > lowest)] = False
+        is_free[windows.overlapping(first, last - left)] = False
         return start_s, -minus_end_s
 
     for best in (-scores).argsort(kind="stable").tolist():
         if is_free[best]:
             moment = Moment(int(windows.places[best]), partial(extent, best))
             yield moment
-            is_free[best] = False
             _ = moment.extent  # which windows are free depends on it
 
 

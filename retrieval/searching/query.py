@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from vmr.files import is_unicode
 from vmr.retrieval.results import Hit
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
+from vmr.retrieval.vectors.held_rows import HeldRows
 from vmr.retrieval.vectors.store import Vectors
 
 # A vector whose length is so close to 1 is searched as it is, so that the vector of a text finds what the text finds.
@@ -91,29 +91,32 @@ def query_of_vector(vector: NDArray[Any], dim: int) -> Query:
     return Query("a vector", unit.astype(np.float32))
 
 
-def query_of_moment(moment: Hit | int, snapshot: Snapshot, space: Space) -> Query:
+def query_of_moment(moment: Hit | int, snapshot: Snapshot, space: Space, held: HeldRows | None = None) -> Query:
     """Make a query of a moment of the index: more like this.
 
     Args:
         moment: a hit, or the id of a moment.
         snapshot: of the index.
         space: the space that is searched.
+        held: its rows in memory; None to read them from the database.
 
     Raises:
         VmrError: there is no such moment in the index, or it has no vector in the space.
     """
     number = moment.moment_id if isinstance(moment, Hit) else whole_number("the id of a moment", moment, None)
-    window = snapshot.hits([number]).get(number) if abs(number) < 2**63 else None
-    video = None if window is None else snapshot.video_of_window(number)
-    if window is None or video is None or (isinstance(moment, Hit) and moment.video_id != video.id):
+    video = None if held is None else held.video_of(number)
+    if video is None and abs(number) < 2**63:
+        video = snapshot.video_of_window(number)
+    spans = [] if video is None else snapshot.spans_from(number, 1).tolist()
+    if video is None or not spans or (isinstance(moment, Hit) and moment.video_id != video.id):
         raise VmrError(f"the index holds no moment {number}: its video was removed or has changed; search again")
-    rows, is_there = snapshot.vectors(space.id, np.array([number]))
+    ids = np.array([number])
+    rows, is_there = snapshot.vectors(space.id, ids) if held is None else held.vectors(ids)
     if not is_there[0]:
         raise VmrError(f"moment {number} has no vector in the space {space.name}")
-    span = (moment.start_s, moment.end_s) if isinstance(moment, Hit) else (window.start_s, window.end_s)
-    query = query_of_vector(rows[0], space.dim)
-    text = f"like {Path(window.file).name}, {span[0]:.1f} to {span[1]:.1f} s"
-    return Query(text, query.vector, seed=Seed(number, video.id, *span))
+    start_s, end_s = (moment.start_s, moment.end_s) if isinstance(moment, Hit) else spans[0]
+    text = f"like {video.file.rpartition('/')[2]}, {start_s:.1f} to {end_s:.1f} s"
+    return Query(text, query_of_vector(rows[0], space.dim).vector, seed=Seed(number, video.id, start_s, end_s))
 
 
 def read_query(query: Any, embed: Callable[[str], Vectors], dim: int) -> Query | Hit | int:

@@ -146,7 +146,7 @@ class Searcher:
         """Score a video over time, see `VideoIndex.score_curve`."""
         asked = self._read(query)
         with self.searchable() as snapshot:
-            known = asked if isinstance(asked, Query) else query_of_moment(asked, snapshot, self._space)
+            known = self._known(asked, snapshot)
             rows = self._rows(snapshot, known, None, {})
             curve = score_curve(rows, video_id)
             if not with_match:
@@ -188,7 +188,7 @@ class Searcher:
             ready: list[tuple[int, Query, Mask | None]] = []
             for place, query in read.items():
                 try:
-                    known = query if isinstance(query, Query) else query_of_moment(query, snapshot, self._space)
+                    known = self._known(query, snapshot)
                     ready.append((place, known, self._mask(asked[place].wanted, snapshot)))
                 except VmrError as error:
                     yield place, error
@@ -205,6 +205,9 @@ class Searcher:
 
     def _read(self, query: Any) -> Query | Hit | int:
         return read_query(query, self._vector_of, self._space.dim)
+
+    def _known(self, query: Query | Hit | int, snapshot: Snapshot) -> Query:
+        return query if isinstance(query, Query) else query_of_moment(query, snapshot, self._space, self.files.held)
 
     def _vector_of(self, text: str) -> Vectors:
         self._embed([text])

@@ -66,6 +66,17 @@ def test_the_index_is_described(client):
     assert float(lines['vmr_request_seconds_count{method="GET",route="/index"}']) >= 1
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", ""), ("GET", ""), ("GET", "/1"), ("DELETE", "/1"), ("POST", "/1/cancel"), ("GET", "/1/events")],
+)
+def test_videos_are_added_only_if_that_was_allowed(client, index, method, path):
+    client.headers["authorization"] = f"Bearer {TOKEN}"
+    answer = client.request(method, f"/api/v1/jobs{path}")
+    assert (answer.status_code, "--allow-indexing DIR" in answer.json()["detail"]) == (403, True)
+    assert not (index / "jobs").exists()
+
+
 def test_a_person_signs_in(client):
     page = {"accept": "text/html"}
     sent = client.get("/docs?a=b", headers=page)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from tests.integration.commands import run_here
 from tests.video_matrix import X264, Recipe, write_video
-from vmr.progress import VideoProgress, duration_in_words, printable
+from vmr.progress import Reached, VideoProgress, duration_in_words, printable
 
 
 class Clock:
@@ -55,6 +55,21 @@ def test_a_sentence_by_hand(clock):
     progress.video_done("/v/cam/c.mp4", 10.0)
     assert progress.sentence() == "4210 s of 4210 s of video, 108 x real time, 39 s in all"
     assert progress.fraction() == 1.0
+
+
+def test_a_program_may_follow_in_numbers(clock):
+    told = []
+    progress = started(clock, {"/v/a.mp4": 30.0, "/v/b.mp4": None}, follow=lambda seen: told.append(seen.reached()))
+    assert told == [Reached(0, 2, 0.0, 60.0, None, None, "")]
+    clock.now += 5.0
+    progress.at("/v/a.mp4", 10.0)
+    assert told[-1] == Reached(0, 2, 10.0, 60.0, 2.0, 25.0, "/v/a.mp4")
+    progress.video_done("/v/a.mp4", 20.0)
+    progress.video_done("/v/b.mp4", 0.0)
+    assert told[2:] == [
+        Reached(1, 2, 20.0, 40.0, 4.0, 5.0, "/v/a.mp4"),
+        Reached(2, 2, 20.0, 20.0, 4.0, None, "/v/a.mp4"),
+    ]
 
 
 def test_what_videos_really_were_replaces_what_they_stated(clock):

@@ -18,13 +18,14 @@ from tests.indexes import Other, TwoDimensional
 from tests.integration.processes import finish, launch
 from tests.patience import PATIENCE_S
 from tests.video_matrix import X264, Recipe, cut, write_video
-from vmr.errors import IndexFileError, ModelError, VmrError
+from vmr.errors import IndexBusyError, IndexFileError, ModelError, VmrError
 from vmr.retrieval.embed import embed_videos
 from vmr.retrieval.results import Failure
 from vmr.retrieval.segments import SegmentOptions, window_segmenter
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.verify import verify
 from vmr.retrieval.updating.folder import OWN_FILES
+from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
 from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import add_videos, remove_videos, update_index
@@ -542,7 +543,7 @@ def test_where_no_index_can_be(videos, tmp_path):
     with FileLock(tmp_path / "locked.lock"):
         (tmp_path / "locked").mkdir()
         with FileLock(tmp_path / "locked" / ".lock"):
-            said = refused(lambda: update(videos, tmp_path / "locked"), IndexFileError)
+            said = refused(lambda: update(videos, tmp_path / "locked"), IndexBusyError)
     assert said == f"{tmp_path}/locked is being written by another process: wait for it, or name another folder"
 
 
@@ -557,6 +558,41 @@ def test_where_no_index_can_be(videos, tmp_path):
 )  # fmt: skip
 def test_the_files_of_an_index(name, is_own):
     assert bool(OWN_FILES.fullmatch(name)) == is_own
+
+
+def test_the_jobs_of_a_service_are_in_no_way(videos, tmp_path):
+    update(videos, tmp_path / "index")
+    (tmp_path / "index" / "jobs").mkdir()
+    for name in ("jobs.db", "jobs.db-journal", ".lock"):
+        (tmp_path / "index" / "jobs" / name).touch()
+    for overwrite in (False, True):
+        assert len(update(videos, tmp_path / "index", overwrite=overwrite).embedded) == (3 if overwrite else 0)
+    assert len([*(tmp_path / "index" / "jobs").iterdir()]) == 3
+    (tmp_path / "index" / "jobs" / "thesis.tex").write_text("years of work")
+    said = f"{tmp_path}/index holds other files: name a new folder for the index"
+    assert refused(lambda: update(videos, tmp_path / "index"), IndexFileError) == said
+
+
+def test_a_program_is_told_of_each_file_as_it_comes(videos, clips, tmp_path):
+    update(videos, tmp_path / "index")
+    told, reached, more = [], [], tmp_path / "more"
+    more.mkdir()
+    put(clips[5], more / "good.mp4")
+    for name in ("broken.mp4", "held.mp4"):
+        (more / name).write_text("no video")
+        os.utime(more / name, OLD)
+    hooks = Hooks(
+        hold=lambda file, state: file.endswith("held.mp4"),
+        embed=lambda file: told.append(("embedded", Path(file).name)),
+        fail=lambda failure: told.append(("failed", Path(failure.video).name)),
+        follow=lambda progress: reached.append(progress.reached()),
+    )
+    for expected in ({("embedded", "good.mp4"), ("failed", "broken.mp4")}, {("failed", "broken.mp4")}):
+        add_videos(tmp_path / "index", [more], Counting(), decode=ONE_WORKER, hooks=hooks)
+        assert sorted(told) == sorted(expected)
+        told.clear()
+    assert (reached[0].num_done, reached[-1].num_done, reached[-1].num_videos) == (0, 2, 2)
+    assert len(content(tmp_path / "index")) == 4
 
 
 def test_a_build_that_comes_to_nothing_leaves_nothing(tmp_path):

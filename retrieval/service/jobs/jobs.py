@@ -78,7 +78,7 @@ class Jobs:
         self._task: asyncio.Task[None] | None = None
 
     @property
-    def shown_folders(self) -> "list[str]":
+    def shown_folders(self) -> list[str]:
         """The folders from which videos are added, printable."""
         return [printable(folder) for folder in self.allowed.folders]
 
@@ -126,7 +126,7 @@ class Jobs:
             await run_in_threadpool(path.unlink)
             raise
 
-    async def list(self) -> list[Job]:
+    async def newest(self) -> list[Job]:
         """Return all jobs that are remembered, the newest first."""
         return [self._newest(job) for job in await self._ask(self._store.jobs)]
 
@@ -195,7 +195,7 @@ class Jobs:
         current = self._current
         return current if current is not None and current.id == job.id and current.revision >= job.revision else job
 
-    async def _failures(self, number: int, after: int) -> "list[JobFailure]":
+    async def _failures(self, number: int, after: int) -> list[JobFailure]:
         unwritten = [*self._unwritten] if self._current is not None and self._current.id == number else []
         written = await self._ask(lambda: self._store.failures(number, after))
         known = {each.revision for each in written}
@@ -316,7 +316,7 @@ class Jobs:
             "progress": job.progress.model_copy(update={"now": None, "left_s": None}),
         }
 
-    async def _tell(self, job: Job, failures: "list[JobFailure] | None" = None) -> None:
+    async def _tell(self, job: Job, failures: list[JobFailure] | None = None) -> None:
         """Let everybody know what has become of the job that runs, and write it if that is possible."""
         self._current = job.model_copy(update={"revision": job.revision + 1})
         room = max(0, MAX_FAILURES - job.num_failed + len(failures or ()))

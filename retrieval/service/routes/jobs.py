@@ -56,7 +56,7 @@ async def list_jobs(
     jobs: Allowed, k: Annotated[int, Query(ge=1, le=1000, description="at most so many")] = 100
 ) -> JobList:
     """List jobs, the newest first."""
-    return JobList(jobs=(await jobs.list())[:k], folders=jobs.shown_folders, takes_uploads=jobs.takes_uploads)
+    return JobList(jobs=(await jobs.newest())[:k], folders=jobs.shown_folders, takes_uploads=jobs.takes_uploads)
 
 
 @router.get("/jobs/{job_id}")

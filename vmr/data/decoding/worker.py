@@ -18,7 +18,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -42,7 +42,7 @@ def main() -> None:
 
 def take_over(descriptor: Literal[0, 1]) -> BinaryIO:
     """Return a private copy of standard input or output, which is redirected: libraries cannot read or print there."""
-    private = cast("BinaryIO", os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb"))
+    private: BinaryIO = os.fdopen(os.dup(descriptor), "wb" if descriptor else "rb")
     if descriptor == 1:
         os.dup2(2, 1)
     else:
