@@ -16,6 +16,7 @@ from vmr.retrieval.service.pages.query import LENGTH, PageQuery
 from vmr.retrieval.service.pages.rendering import render, static_files, static_version
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
 from vmr.retrieval.service.problems import status_of
+from vmr.retrieval.service.routes.connected import while_connected
 from vmr.retrieval.service.schemas import SearchRequest, SearchResponse, VideoList, VideosRequest
 from vmr.retrieval.service.searches import answer
 from vmr.retrieval.service.service import Service, Shared
@@ -48,8 +49,12 @@ class Results(NamedTuple):
 
 
 @router.get("/")
-async def page(service: Shared, ask: Asked) -> Response:
+async def page(request: Request, service: Shared, ask: Asked) -> Response:
     """Search and watch, in a browser."""
+    return await while_connected(request, _asked_page(service, ask))
+
+
+async def _asked_page(service: Service, ask: PageQuery) -> Response:
     if ask.part == "player":
         player, trouble = await _tried(_player, service, ask)
         return _page("player.html.j2", trouble, ask=ask, player=player)
