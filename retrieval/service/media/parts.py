@@ -26,8 +26,9 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
     """Make a part of a video as an mp4 file.
 
     Args:
-        request: "source"; "span", in seconds of the video; "is_clip", whether its ends are to be exact;
-            "width", pixels that are enough for a preview, or None; "has_clock", whether the times of the file are those of the video, and no picture is damaged; "max_bytes".
+        request: "source"; "span", in seconds of the video; "is_clip", whether its ends are to be exact; "width", pixels
+            that are enough for a preview, or None; "has_clock", whether the times of the file are those of the video,
+            and no picture is damaged; "max_bytes".
 
     Returns:
         "is_copied"; "is_smaller", "start_s" and "until_s", see `Part`; and the bytes of the file.

@@ -78,8 +78,8 @@ async def received(
         max_files: how many.
 
     Raises:
-        HTTPException: 408 if it takes longer than `SLOW_S`; 413 if it is too large, and then the rest of it is not read; 415 if it is no such form; 422 if it
-            is not valid, or says something twice.
+        HTTPException: 408 if it takes longer than `SLOW_S`; 413 if it is too large, and then the rest of it is not
+            read; 415 if it is no such form; 422 if it is not valid, or says something twice.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
