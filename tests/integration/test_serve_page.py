@@ -37,14 +37,14 @@ def plain(**changes) -> Recipe:
 
 
 def write_two_streams(path: Path) -> None:
-    """A file whose second stream is larger, grey, and the one that players should take; an index reads the first."""
+    """A file whose first stream is grey; the second is the default, which an index reads."""
     with av.open(str(path), "w") as container:
         streams = [container.add_stream("libx264", rate=FPS, options=X264) for _ in range(2)]
-        for stream, (height, width) in zip(streams, ((112, 192), (224, 384)), strict=True):
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 112, 192, "yuv420p"
         streams[1].disposition = av.stream.Disposition.default
         for number in range(SECONDS * FPS):
-            for stream, pixels in zip(streams, (picture(number), np.full((224, 384, 3), 128, np.uint8)), strict=True):
+            for stream, pixels in zip(streams, (np.full((112, 192, 3), 128, np.uint8), picture(number)), strict=True):
                 frame = av.VideoFrame.from_ndarray(pixels)
                 frame.pts = number
                 container.mux(stream.encode(frame))
@@ -399,6 +399,26 @@ def test_a_wrong_condition_is_explained(visit):
     said = page.locator("#results [role=alert]").inner_text()
     assert "duratoin" in said and "duration" in said and "Clear the filters" in said
     assert "Traceback" not in said
+
+
+def test_waiting_and_a_busy_server_are_shown(visit):
+    page = visit("/?q=a+man", expected="status of 503")
+    held = []
+
+    def hold(route) -> None:
+        held.append(route)
+
+    page.route("**/*part=results*", hold)
+    page.fill("#q", "a woman")
+    page.press("#q", "Enter")
+    page.wait_for_selector("body.busy #results[aria-busy=true]")
+    held.pop().fulfill(status=503, json={"detail": "too many searches at the same time: try again later"})
+    page.wait_for_selector("body:not(.busy) #results [role=alert]")
+    assert "try again later" in page.locator("#results [role=alert]").inner_text()
+    page.unroute("**/*part=results*")
+    page.click("#results .again")
+    page.wait_for_selector("#results[aria-busy=false] .card")
+    assert asked(page) == {"q": "a woman"}
 
 
 def test_everything_is_reached_by_keys(visit):
