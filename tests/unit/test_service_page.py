@@ -7,8 +7,9 @@ import pytest
 
 from tests.indexes import SETTINGS, STATE, space
 from vmr.errors import VmrError
+from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.pages.facts import Facts, KnownFacts
-from vmr.retrieval.service.pages.player import bars
+from vmr.retrieval.service.pages.player import bars, span_within
 from vmr.retrieval.service.pages.query import PageQuery
 from vmr.retrieval.service.pages.rendering import clock, moment_in_words, size_in_words
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
@@ -56,12 +57,33 @@ def test_numbers_and_moments_of_an_address():
     for name, value in (("like", "x"), ("watch", "-1"), ("moment", "9" * 30), ("watch", "\u0663")):
         with pytest.raises(VmrError, match=f"^{name}: .* is no number of a "):
             PageQuery(**{name: value}).number(name)
-    for value in ("5", "5-", "nan-3", "1e3-2", "5-6-7"):
+    for value in ("5", "5-", "nan-3", "1e3-2", "5-6-7", "9" * 400 + "-1"):
         with pytest.raises(VmrError, match=r"^at: .* is no moment"):
             PageQuery(at=value).moment_s()
     assert PageQuery(found="text").sources() == ["text"] and PageQuery().sources() is None
     with pytest.raises(VmrError, match=r"^found: sound is neither"):
         PageQuery(found="sound").sources()
+
+
+def test_a_moment_lies_in_its_video():
+    assert span_within((2, 4), 8.0) == (2, 4) and span_within((6, 9), 8.0) == (6, 8)
+    assert span_within((8.0005, 8.0005), 8.0) == (8, 8) and span_within((5, 3), 8.0) == (5, 5)
+    with pytest.raises(NotFound, match=r"^at: the video is 8.0 s long, so there is no moment at 500.0 s$"):
+        span_within((500, 600), 8.0)
+
+
+def test_an_address_is_read_whatever_it_says():
+    assert PageQuery.of({"q": " a ", "like": "3", "by": "x", "other": "y"}) == (PageQuery(q="a"), None)
+    assert PageQuery.of({"q": " ", "like": "3", "file": "f"}) == (PageQuery(like="3", file="f"), None)
+    ask, said = PageQuery.of({"q": "x" * 1001, "folder": "f", "source": "s" * 2000})
+    assert ask == PageQuery(q="x" * 1000, folder="f")
+    assert said == "q: 1001 characters, but at most 1000 are taken; source: 2000 characters, but at most 1000 are taken"
+
+
+def test_filters_in_words():
+    ask = PageQuery(folder="a/b", longer="30 s", before="2026-11", found="text", where="size > 1 MB")
+    assert ask.filters_in_words() == "in a/b, at least 30 s, until 2026-11, by text, size > 1 MB"
+    assert PageQuery(q="x").filters_in_words() == ""
 
 
 def test_addresses_keep_what_is_searched_and_leave_out_what_is_open():
