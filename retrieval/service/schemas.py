@@ -24,6 +24,7 @@ Strength = Literal["strong", "good", "weak", "unlikely"]
 """How well a moment matches, in the words of vmr-search."""
 
 WHERE = 'which videos to search, as `--where` of vmr-search: `folder = "cam07" and duration > 5 min`'
+FOLDER = "the folder that was indexed, as `source` in `where` names it: its name, or its path if others have that name"
 LIST_CURSOR = "`next_cursor` of the page before, with an otherwise equal request; absent for the first page"
 CURSOR = f"{LIST_CURSOR}. That of a search by an upload holds what was uploaded: leave the file out"
 
@@ -107,7 +108,8 @@ class Hit(BaseModel):
 
     moment_id: int = Field(description="number of its best window, valid while the video does not change")
     video_id: int = Field(description="number of the video")
-    path: str = Field(description="path of the video, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path of the video, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     start_s: float = Field(description="where the moment starts, in seconds from the video's start")
     end_s: float = Field(description="where it ends")
@@ -171,7 +173,8 @@ class VideoSummary(BaseModel):
     """A video of the index."""
 
     video_id: int = Field(description="number of the video; it changes when the file does")
-    path: str = Field(description="path, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     duration_s: float = Field(description="seconds")
     width: int | None = Field(description="pixels of the upright picture; null if not known")
@@ -189,7 +192,8 @@ class VideoSummary(BaseModel):
 class FailedVideo(BaseModel):
     """A file that could not be read and is not in the index."""
 
-    path: str = Field(description="path, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     reason: str = Field(description="why, in one line")
 

@@ -5,6 +5,8 @@ The conditions are over the tables `videos v` and `roots r`, and are true or fal
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -206,6 +208,18 @@ _FIELDS: dict[str, Field] = {
 
 NAMES = f"{', '.join(_FIELDS)} or meta.KEY"
 """The fields, for messages."""
+
+
+def source_names(roots: Iterable[str]) -> dict[str, str]:
+    """Return the value of `source` that selects each root: its name, or its path if others have the same name.
+
+    Args:
+        roots: absolute folders.
+    """
+    paths = {root: root.rstrip("/") or "/" for root in roots}
+    names = {root: path.rpartition("/")[2] for root, path in paths.items()}
+    counts = Counter(names.values())
+    return {root: name if name and counts[name] == 1 else paths[root] for root, name in names.items()}
 
 
 def field_named(name: str, key: str) -> Field | None:

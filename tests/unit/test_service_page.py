@@ -1,11 +1,12 @@
 """What the address of the page says, and what its parts show, without a browser."""
 
 import re
+import time
 
 import numpy as np
 import pytest
 
-from tests.indexes import SETTINGS, STATE, space
+from tests.indexes import SETTINGS, STATE, put_rows, space
 from vmr.errors import VmrError
 from vmr.retrieval.service.pages.facts import Facts, KnownFacts
 from vmr.retrieval.service.pages.player import bars
@@ -135,3 +136,17 @@ def test_folders_and_sources_are_offered(tmp_path):
         with reader.snapshot() as snapshot:
             assert known.of(snapshot) is facts  # not again so soon
             assert KnownFacts().of(snapshot).num_videos == 5
+
+
+def test_facts_of_an_index_that_has_taken_the_place_of_another(tmp_path, monkeypatch):
+    known, numbers = KnownFacts(), []
+    for name, count in (("one", 1), ("two", 2)):
+        with IndexWriter(tmp_path / name, SETTINGS) as writer, writer.commit() as changes:
+            changes.set_about(f"2026-11-2{count}T00:00:00+00:00", "1")
+            put_rows(changes, changes.add_space(space()), [(f"{n}.mp4", 0, 1) for n in range(count)], np.eye(2)[:count])
+        with IndexReader(tmp_path / name) as reader, reader.snapshot() as snapshot:
+            numbers.append((snapshot.meta("commit"), known.of(snapshot).num_videos))
+        later = time.monotonic() + 60
+        monkeypatch.setattr(time, "monotonic", lambda later=later: later)
+    (commit, one), (same, two) = numbers
+    assert commit == same and (one, two) == (1, 2)
