@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.storage.records import VideoOrder
@@ -14,11 +14,20 @@ _LIMITS = Limits()
 LARGEST_ID = 2**63 - 1
 """The largest number that an index can give to a video or a moment."""
 
-Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+
+def _no_truth(given: Any) -> Any:
+    """Refuse true and false, which Python takes for 1 and 0."""
+    if isinstance(given, bool):
+        raise ValueError("a number is needed")
+    return given
+
+
+Number = BeforeValidator(_no_truth)
+Id = Annotated[int, Field(ge=0, le=LARGEST_ID), Number]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.query_chars)]
 Where = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.where_chars)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.cursor_chars)]
-Page = Annotated[int, Field(ge=1, le=_LIMITS.results)]
+Page = Annotated[int, Field(ge=1, le=_LIMITS.results), Number]
 Source = Literal["picture", "text"]
 Strength = Literal["strong", "good", "weak", "unlikely"]
 """How well a moment matches, in the words of vmr-search."""
@@ -69,7 +78,7 @@ class SearchOptions(BaseModel):
 
     where: Where | None = Field(None, description=WHERE)
     k: Page = Field(20, description="how many hits a page has at most")
-    per_video: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = Field(
+    per_video: Annotated[int, Field(ge=1, le=LARGEST_ID), Number] | None = Field(
         None, description="at most so many hits of a video"
     )
     keep_duplicates: bool = Field(False, description="return moments that show the same as a better one as well")
@@ -90,7 +99,7 @@ class SearchRequest(SearchOptions):
 
     query: Query | None = Field(None, description="what the video should show, or its texts should say")
     like: Id | None = Field(None, description="in place of a query: `moment_id` of a hit, for more like it")
-    min_match: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+    min_match: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number] | None = Field(
         None, description="leave out pictures with a lower `match`; needs a query and a calibrated index"
     )
     rerank: Page | None = Field(

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from vmr.errors import VmrError
 from vmr.files import is_unicode
 from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.storage.records import storable_ns
 
 _DATE = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 _NUMBER = re.compile(r"(?P<number>[^a-zA-Z\s]+(?:[eE][+-]?\d+)?)\s*(?P<unit>[a-zA-Z]*)")
@@ -247,5 +248,4 @@ def _period(text: str) -> tuple[int, int]:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    largest = 2**63 - 1  # of SQLite; in the year 2262
-    return max(-largest, min(largest, int(moment.timestamp()) * 1_000_000_000))
+    return storable_ns(int(moment.timestamp()) * 1_000_000_000)
