@@ -60,6 +60,8 @@ def test_the_index_is_described(client):
     assert float(lines["vmr_index_commit"]) == facts["commit"] >= 1
     assert float(lines['vmr_index_questions_total{thread="search"}']) >= 2  # one of them to warm up
     assert float(lines['vmr_index_batches_total{thread="search"}']) >= 2
+    assert float(lines['vmr_index_questions_total{thread="read"}']) >= 2
+    assert not any("_created" in name for name in lines)
     assert float(lines["vmr_cache_bytes"]) > 1000
     assert 'route="/moments/{moment_id}/thumbnail.jpg"' in numbers.text
     assert float(lines['vmr_requests_total{method="GET",route="/index",status="200"}']) >= 1

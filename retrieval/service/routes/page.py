@@ -74,7 +74,7 @@ async def search_by_file(service: Shared, request: Request, asked: Asked) -> Res
         async with service.uploads.received(request) as form:
             file = form.file
             vector, _ = await service.uploads.vector_of(file)
-            by = vector_to_text(vector, service.index.space)
+            by = vector_to_text(vector, await service.index.space())
             return ask.filters_only(by=by, file=file.name, part=ask.part)
 
     ask, _ = asked
@@ -124,7 +124,7 @@ async def _results(service: Service, ask: PageQuery) -> Results:
         sources=ask.sources(),
         cursor=ask.cursor or None,
     )
-    vector = vector_of_text(ask.by, service.index.space) if ask.by else None
+    vector = vector_of_text(ask.by, await service.index.space()) if ask.by else None
     found = await answer(service, request, vector, f"like {ask.file or 'your file'}" if ask.by else None)
     count, query = len(found.hits), f"for “{found.query}”" if ask.q else found.query
     moments = f"The {count} best moments" if found.next_cursor else "1 moment" if count == 1 else f"{count} moments"
@@ -138,7 +138,7 @@ async def _player(service: Service, ask: PageQuery) -> Player:
         raise VmrError("watch: the number of a video is missing")
     query: str | int | Any = ask.q or ask.number("like")
     if ask.by:
-        query = vector_of_text(ask.by, service.index.space)
+        query = vector_of_text(ask.by, await service.index.space())
     details = await video_details(service, video_id, query)
     start_s, end_s = span_within(span or (0.0, 0.0), details.duration_s)
     playback, trouble = None, None
