@@ -482,6 +482,7 @@ def test_a_file_that_has_changed_or_cannot_be_played_is_explained(visit, address
     page.locator(".card .open").first.click()
     ready(page)
     page.evaluate("document.querySelector('#player video').dispatchEvent(new Event('error'))")
+    assert page.locator("#unplayable a").get_attribute("download") == "plain.mp4"
     with page.expect_download() as saved:
         page.click("#unplayable a")
     assert saved.value.suggested_filename == "plain.mp4"
