@@ -146,6 +146,7 @@ class _Job:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def request(self) -> dict[str, Any]:
+        self._check_time()  # whoever waited may have left while the process was starting
         return {"function": self.function, "arguments": self.arguments}
 
     def answer(self, question: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Files, pictures and clips of videos over HTTP, from films whose pictures carry their numbers."""
 
+import asyncio
 import io
 import os
 import shutil
@@ -20,10 +21,12 @@ from PIL import Image
 
 import vmr
 from tests.films import beep_of, write_film
+from tests.patience import PATIENCE_S
 from tests.video_matrix import WIDTH, number_of
 from vmr.data.decoding.sampling import shown_at
 from vmr.retrieval.service.app import create_app
 from vmr.retrieval.service.options import Limits, ServiceOptions
+from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Text, Video
 from vmr.retrieval.storage.writer import IndexWriter
@@ -39,7 +42,7 @@ def videos(tmp_path_factory) -> Path:
     write_film(folder / "late.mp4", sound="ac3", delay_s=1.5, beep_s=3.5)
     write_film(folder / "old.avi", codec="mpeg4", sound="mp3", options={})
     write_film(folder / HOSTILE, num_frames=50)
-    for name in ("changed.mp4", "gone.mp4", "fifo.mp4", "swapped.mp4", "folder.mp4"):
+    for name in ("changed.mp4", "gone.mp4", "fifo.mp4", "swapped.mp4", "folder.mp4", "damaged.mp4"):
         shutil.copy2(folder / HOSTILE, folder / name)
     outside = tmp_path_factory.mktemp("outside")
     for name in ("linked.mp4", "secret.mp4"):
@@ -179,6 +182,18 @@ def test_a_file_that_has_changed(client, videos, indexed):
     refused(client, indexed["changed.mp4"], 409, "has changed since it was indexed: build the index again")
 
 
+def test_a_file_that_is_there_but_damaged(client, videos, indexed):
+    """Neither gone nor changed, as a failing disk leaves it."""
+    video, file = indexed["damaged.mp4"], videos / "damaged.mp4"
+    with file.open("r+b") as opened:
+        opened.write(bytes(video.state.size))
+    os.utime(file, ns=(video.state.mtime_ns, video.state.mtime_ns))
+    paths = [f"videos/{video.id}/{name}" for name in ("playable.mp4", "playback")]
+    for path in (*paths, *(f"moments/{video.first_window}/{name}" for name in ("thumbnail.jpg", "clip.mp4"))):
+        answer = client.get(f"{API}/{path}")
+        assert answer.status_code == 422 and answer.json()["detail"].startswith("damaged.mp4: not a video"), answer.text
+
+
 def test_a_fifo_is_not_opened(client, videos, indexed):
     replaced(client, videos, indexed["fifo.mp4"], os.mkfifo)
     began = time.monotonic()
@@ -310,6 +325,70 @@ def test_a_clip_has_the_pictures_of_its_time(client, videos, index, indexed, nam
     assert times_s[0] == 0
     began_s = true[0] if is_copied else start_s  # the first picture may be shown since before
     assert np.allclose(times_s, np.maximum(true - began_s, 0), atol=0.002)
+
+
+def test_a_preview_is_small(client, index, indexed):
+    moment_id, *_ = moment_of(indexed, index, "old.avi")
+    whole, small = (
+        client.get(f"{API}/moments/{moment_id}/clip.mp4", params={"end_s": 2, **more}) for more in ({}, {"width": 100})
+    )
+    assert len(small.content) < len(whole.content)
+    with av.open(io.BytesIO(small.content)) as film:
+        assert film.streams.video[0].width == 100
+        assert sum(1 for _ in film.decode(video=0)) == len(frames_of(whole.content)[0]) == 50
+    for width in (63, 961, "x"):
+        assert client.get(f"{API}/moments/{moment_id}/clip.mp4", params={"width": width}).status_code == 422
+
+
+def test_work_ends_when_the_client_has_gone(index, indexed, tmp_path, monkeypatch):
+    """Even if it would never end, and the limit of time is far away."""
+    run, began = Processes.run, []
+
+    async def hang(self, function, request, name, max_bytes=0):
+        began.append(tmp_path / f"{len(began)}")
+        return await run(self, "tests.service_work:hang", {"began": str(began[-1])}, name)
+
+    async def ask_and_leave() -> None:
+        limits = Limits(decode_s=10 * PATIENCE_S, answer_s=10 * PATIENCE_S)
+        app = create_app(ServiceOptions(index, cache=tmp_path / "cache", limits=limits))
+        async with app.router.lifespan_context(app):
+            has_left = asyncio.Event()
+            video = indexed["old.avi"]
+            paths = [f"{API}/videos/{video.id}/{name}" for name in ("playable.mp4", "playback")]
+            paths += [f"{API}/moments/{video.first_window}/{name}" for name in ("thumbnail.jpg", "clip.mp4")]
+            asked = [asyncio.create_task(ask(app, path, has_left)) for path in (*paths, f"/?watch={video.id}")]
+            await until(lambda: len(began) == 4 and any(path.exists() for path in began))  # two wait for one probe
+            assert not any(task.done() for task in asked)
+            has_left.set()
+            await asyncio.wait_for(asyncio.gather(*asked), PATIENCE_S / 10)
+            for processes in (app.state.service.processes, app.state.service.media._converting):
+                await until(lambda its=processes: its._idle.qsize() == len(its._workers))
+
+    monkeypatch.setattr(Processes, "run", hang)
+    asyncio.run(ask_and_leave())
+
+
+async def until(condition) -> None:
+    """Wait for a condition."""
+    late_s = time.monotonic() + PATIENCE_S / 10  # a process that hangs would end later
+    while not condition():
+        assert time.monotonic() < late_s
+        await asyncio.sleep(0.02)
+
+
+async def ask(app, path: str, has_left: asyncio.Event) -> None:
+    """Ask for something, and disconnect before it has come."""
+
+    async def receive() -> dict:
+        await has_left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: dict) -> None:
+        pass
+
+    path, _, query = path.partition("?")
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": query.encode(), "scheme": "http"}
+    await app({**scope, "headers": [(b"host", b"127.0.0.1")]}, receive, send)
 
 
 def test_a_clip_has_a_safe_name(client, index, indexed):

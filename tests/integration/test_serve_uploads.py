@@ -1,5 +1,6 @@
 """Search by a picture or a clip: what is found, what is refused, and that nothing is left of it."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -18,6 +19,8 @@ import numpy as np
 import psutil
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
 import vmr
@@ -25,6 +28,8 @@ from tests.patience import PATIENCE_S
 from tests.services import started
 from vmr.retrieval.service.app import create_app
 from vmr.retrieval.service.options import Limits, ServiceOptions
+from vmr.retrieval.service.uploads import receiving
+from vmr.retrieval.service.uploads.uploads import Uploads
 
 SEARCH, EMBEDDINGS = "/api/v1/search", "/api/v1/embeddings"
 
@@ -287,20 +292,57 @@ def test_nothing_is_left_after_any_answer(address: str, server: psutil.Process, 
     wait_until(lambda: len(left_open(server)) == before, "the file of an upload is left")
 
 
-def test_too_many_uploads_at_the_same_time_are_refused(address: str, footage: Path):
+def test_uploads_that_do_not_go_on_keep_nobody_waiting(address: str, footage: Path):
     parts = urlsplit(address)
-    slow = []
-    try:
-        for _ in range(8):
-            slow.append(socket.create_connection((parts.hostname, parts.port)))
-            slow[-1].sendall(head(address, "multipart/form-data; boundary=b", 1_000_000) + FILE)
-        picture = picture_of(footage / "bikes.mp4", 0.5)
-        wait_until(lambda: upload(address, picture).status_code == 503, "a ninth upload is taken")
-        assert httpx.get(f"{address}{SEARCH}?q=bicycle").status_code == 200
-    finally:
-        for connection in slow:
-            connection.close()
-    wait_until(lambda: upload(address, picture).status_code == 200, "uploads are not taken again")
+    with contextlib.ExitStack() as slow:
+        for _ in range(20):
+            connection = slow.enter_context(socket.create_connection((parts.hostname, parts.port)))
+            connection.sendall(head(address, "multipart/form-data; boundary=b", 1_000_000) + FILE)
+        assert upload(address, picture_of(footage / "bikes.mp4", 0.5)).status_code == 200
+
+
+class Sent:
+    """An upload of which some has been sent, and nothing follows."""
+
+    def __init__(self, uploads: Uploads, num_bytes: int) -> None:
+        self._uploads, self._body = uploads, FILE + bytes(num_bytes)
+
+    async def _receive(self) -> dict:
+        body, self._body = self._body, b""
+        if not body:
+            await asyncio.sleep(PATIENCE_S)
+        return {"type": "http.request", "body": body, "more_body": True}
+
+    async def received(self) -> None:
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+        async with self._uploads.received(Request({"type": "http", "headers": headers}, self._receive)):
+            raise AssertionError("it has no end")
+
+
+def test_uploads_together_hold_so_many_bytes():
+    async def send() -> None:
+        uploads = Uploads(None, None, Limits(upload_bytes=1000))
+        slow = [asyncio.create_task(Sent(uploads, 800).received()) for _ in range(8)]
+        while uploads._held_bytes < 8 * 800:
+            await asyncio.sleep(0)
+        for _ in range(2):  # who is refused holds nothing
+            with pytest.raises(HTTPException, match="503: too many uploads at the same time"):
+                await Sent(uploads, 2000).received()
+        small = asyncio.create_task(Sent(uploads, 100).received())
+        slow[0].cancel()
+        await asyncio.wait({slow[0]})
+        large = asyncio.create_task(Sent(uploads, 700).received())
+        assert not (await asyncio.wait({small, large, *slow[1:]}, timeout=0.1))[0]
+        for task in (small, large, *slow):
+            task.cancel()
+
+    asyncio.run(send())
+
+
+def test_an_upload_that_takes_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(receiving, "SLOW_S", 0.3)
+    with pytest.raises(HTTPException, match="408: the upload took longer than 0.005 minutes: send a smaller file"):
+        asyncio.run(Sent(Uploads(None, None, Limits()), 100).received())
 
 
 def test_many_uploads_at_the_same_time_are_answered(address: str, footage: Path):

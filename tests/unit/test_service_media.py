@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,41 @@ def test_whoever_leaves_does_not_stop_the_others(film, processes, tmp_path):
         asyncio.run(leave(media))
 
 
+def test_another_thumbnail_is_made_when_who_asked_first_has_left(film, processes, tmp_path):
+    async def leave(media: Media) -> None:
+        first, second = (asyncio.create_task(media.thumbnail(video_of(film), 0, 1)) for _ in range(2))
+        while not processes.asked:
+            await asyncio.sleep(0.001)
+        first.cancel()
+        assert (await second).startswith(b"\xff\xd8")
+        assert not media._wanted
+
+    with media_in(tmp_path, processes) as media:
+        asyncio.run(leave(media))
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda content: b"", lambda content: content[:-20], lambda content: b"[" * len(content)]
+)
+def test_what_is_damaged_in_the_cache_is_made_again(film, processes, tmp_path, harm):
+    async def use(media: Media) -> list[object]:
+        made = [await media.thumbnail(video_of(film), 0, 1), await media.playback(video_of(film))]
+        with contextlib.closing(await media.playable(video_of(film), 0.0)) as file:
+            return [*made, file.size]
+
+    with media_in(tmp_path, processes) as media:
+        wanted = asyncio.run(use(media))
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        assert len(files) == 4  # a thumbnail, a probe, a part and what is known about it
+    for file in files:
+        sound = file.read_bytes()
+        file.write_bytes(harm(sound))
+        with media_in(tmp_path, processes) as media:
+            assert asyncio.run(use(media)) == wanted
+            same_size = harm(sound) != sound and len(harm(sound)) == len(sound) > 10_000 and sound[4:8] == b"ftyp"
+            assert len(processes.asked) == (0 if same_size else 1)
+
+
 def test_work_that_nobody_waits_for_is_stopped():
     async def all_leave() -> None:
         work, stopped = SharedWork(), asyncio.Event()
@@ -165,6 +201,7 @@ def test_a_file_with_a_wrong_clock_is_encoded_again(film, processes, tmp_path, r
         assert asyncio.run(media.playback(video_of(plain))).kind == "file"
         playback = asyncio.run(media.playback(video_of(plain, remarks=(remark,))))
     assert playback.kind == "transcoded" and playback.offset_s == 0 and playback.until_s is None
+    assert playback.note == "Converted for the browser (h264)."  # in its own size
 
 
 def test_parts_of_a_long_film_follow_each_other(processes, tmp_path):
@@ -215,6 +252,15 @@ def test_a_file_that_is_no_video(processes, tmp_path):
         with pytest.raises(VideoError, match="not a video"):
             asyncio.run(media.playback(video))
         assert len(processes.asked) == 1  # what has failed is not tried again at once
+        depths = [depth_of(media, video) for _ in range(3)]
+        assert len(set(depths)) == 1, "an error that is remembered grows"
+
+
+def depth_of(media: Media, video: Video) -> int:
+    """How many places the error of a video names."""
+    with pytest.raises(VideoError) as caught:
+        asyncio.run(media.thumbnail(video, 0, 1))
+    return len(caught.traceback)
 
 
 def bomb(path: Path, side: int) -> Path:
@@ -274,17 +320,26 @@ def test_the_cache_keeps_what_was_used_last(tmp_path, monkeypatch):
     cache = Cache(tmp_path, 10_000)
     for number in range(100):
         cache.put(f"{number}", bytes([number]) * 500)
-        assert sizes_of(tmp_path) <= 10_000
+        assert sizes_of(tmp_path) == cache.num_bytes() <= 10_000
         assert cache.get("0") == bytes(500), "it is used all the time"
         for later in range(number + 1):  # as if they had been put in there a second apart
-            if cache.holds(f"{later}"):
+            if cache.size(f"{later}"):
                 os.utime(cache._path(f"{later}"), (1000 + later, 1000 + later))
         os.utime(cache._path("0"), (2000, 2000))
     kept = [number for number in range(100) if cache.get(f"{number}") is not None]
     assert kept[0] == 0 and kept[1:] == list(range(100 - len(kept) + 1, 100)) and len(kept) > 15
     again = Cache(tmp_path, 5_000)  # another program, with less room
+    assert again.num_bytes() == sizes_of(tmp_path) > 5_000
     again.put("new", b"x" * 500)
-    assert sizes_of(tmp_path) <= 5_000 and again.get("new") == b"x" * 500
+    assert sizes_of(tmp_path) == again.num_bytes() <= 5_000 and again.get("new") == b"x" * 500
+
+
+def test_the_size_of_the_cache_is_known_without_looking(tmp_path, monkeypatch):
+    cache = Cache(tmp_path, 10**6)
+    cache.put("a", b"a" * 900)
+    monkeypatch.setattr(cache, "_files", None)
+    cache.put("b", b"b" * 50)
+    assert cache.num_bytes() == sizes_of(tmp_path) == 950
 
 
 def test_a_file_that_is_open_outlives_its_removal(tmp_path):
@@ -293,7 +348,7 @@ def test_a_file_that_is_open_outlives_its_removal(tmp_path):
     descriptor = cache.open("a")
     os.utime(cache._path("a"), (1, 1))
     cache.put("b", b"b" * 900)
-    assert cache.get("a") is None and not cache.holds("a") and cache.holds("b")
+    assert cache.get("a") is None and cache.size("a") == 0 and cache.size("b") == 900
     with os.fdopen(descriptor, "rb") as file:
         assert file.read() == b"a" * 900
 
@@ -399,18 +454,20 @@ def test_a_turned_video_stays_turned(odd_files):
 
 def test_a_part_has_square_pixels_and_few_pictures(tmp_path):
     wide = write_video(tmp_path / "wide.mpg", Recipe("mpeg2video", ".mpg", num_frames=50))
-    effort = Effort("ultrafast", 20, max_height=2 * HEIGHT, max_pictures=10)
+    effort = Effort("ultrafast", 20, max_height=2 * HEIGHT, max_width=2 * WIDTH, max_pictures=10)
     with vmr.VideoReader(wide) as video:
         part = encode_part(video, None, (0.5, 9.0), 1.5, effort, 10**7)
         true_s = video.timestamps_s[12:50:4] - 0.5
     path = tmp_path / "part.mp4"
     path.write_bytes(part.mp4)
-    assert part.until_s is None and part.start_s == 0.5
+    assert part.until_s is None and part.start_s == 0.5 and not part.is_smaller
     with vmr.VideoReader(path) as made:
         assert (made.height, made.width) == (HEIGHT, WIDTH * 3 / 2)
         numbers = [number_of(frame) for frame in made.frames_at(range(made.num_frames), (HEIGHT, WIDTH))]
         assert numbers == list(range(12, 50, 4))
         assert np.allclose(made.timestamps_s, np.maximum(true_s, 0), atol=0.001)
         assert made.duration_s == pytest.approx(1.5, abs=0.001)
+    with vmr.VideoReader(wide) as video:
+        assert encode_part(video, None, (0.5, 9.0), 1.5, replace(effort, max_width=WIDTH), 10**7).is_smaller
     with vmr.VideoReader(wide) as video, pytest.raises(VideoError, match="ask for less of it"):
         encode_part(video, None, (0.5, 9.0), 1.5, effort, 1000)

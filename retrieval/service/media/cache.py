@@ -34,7 +34,8 @@ class Cache:
     def __init__(self, folder: Path, max_bytes: int) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = threading.Lock()
-        self._added_bytes = max_bytes  # since the folder was looked at
+        self._added_bytes = max_bytes  # since files were removed
+        self._num_bytes: int | None = None  # of all files, as far as this program knows; None before it has looked
 
     def open(self, key: str) -> int | None:
         """Open a file, and note that it was used.
@@ -43,13 +44,18 @@ class Cache:
             key: any text.
 
         Returns:
-            A descriptor, which the caller closes; None if there is no such file.
+            A descriptor, which the caller closes; None if there is no such file, or it is empty, as a full disk or a
+            power cut can leave it.
         """
         try:
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
-        if time.time() - os.fstat(descriptor).st_mtime > _RECENT_S:
+        status = os.fstat(descriptor)
+        if not status.st_size:
+            os.close(descriptor)
+            return None
+        if time.time() - status.st_mtime > _RECENT_S:
             with contextlib.suppress(OSError):  # it is only read
                 os.utime(self._path(key))
         return descriptor
@@ -62,36 +68,45 @@ class Cache:
         with os.fdopen(descriptor, "rb") as file:
             return file.read()
 
-    def holds(self, key: str) -> bool:
-        """Tell whether there is a file, and note that it was used."""
+    def size(self, key: str) -> int:
+        """Return the size of a file in bytes, 0 if there is none; note that it was used."""
         descriptor = self.open(key)
-        if descriptor is not None:
+        if descriptor is None:
+            return 0
+        try:
+            return os.fstat(descriptor).st_size
+        finally:
             os.close(descriptor)
-        return descriptor is not None
 
-    def put(self, key: str, content: bytes | memoryview) -> None:
+    def put(self, key: str, content: bytes | memoryview, *, lasting: bool = True) -> None:
         """Write a file, and remove others if there are too many bytes.
 
         Args:
             key: any text; what it stands for never changes.
-            content: of the file.
+            content: of the file, not empty.
+            lasting: False for a file whose content shows whether a power cut damaged it: it is not flushed to the disk,
+                which takes longer than to write it.
 
         Raises:
             StorageError: it cannot be written.
         """
         try:
-            write_atomically(self._path(key), content)
+            write_atomically(self._path(key), content, lasting=lasting)
         except VmrError as error:
             raise StorageError(str(error)) from error
         with self._lock:
             self._added_bytes += len(content)
+            self._num_bytes = None if self._num_bytes is None else self._num_bytes + len(content)
             if self._added_bytes > self._max_bytes * (1 - _FULL_SHARE) / 2:  # others may add as much meanwhile
                 self._added_bytes = 0
                 self._remove_oldest(self._path(key))
 
     def num_bytes(self) -> int:
-        """Return the size of all files together."""
-        return sum(size for _, size, _, _ in self._files())
+        """Return the size of all files together; what other programs did lately may be missing."""
+        with self._lock:
+            if self._num_bytes is None:
+                self._num_bytes = sum(size for _, size, _, _ in self._files())
+            return self._num_bytes
 
     def _path(self, key: str) -> Path:
         name = hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
@@ -110,6 +125,7 @@ class Cache:
                 with contextlib.suppress(OSError):
                     Path(path).unlink()
                     total -= size
+        self._num_bytes = total
 
     def _files(self) -> list[tuple[float, int, str, bool]]:
         """All files: when each was used, its size, its path, and whether it is still being written."""

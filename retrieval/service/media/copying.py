@@ -34,11 +34,13 @@ class Part:
         mp4: the file; its first picture is shown at 0.
         start_s: the time of the first picture, in seconds of the video.
         until_s: where it ends; None if that is the end of the video.
+        is_smaller: whether its pictures are smaller than those of the video.
     """
 
     mp4: memoryview
     start_s: float
     until_s: float | None
+    is_smaller: bool = False
 
 
 def copy_part(

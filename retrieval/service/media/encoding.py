@@ -40,6 +40,7 @@ class Effort:
         preset: of x264.
         crf: of x264; lower is better and larger.
         max_height: pixels; larger pictures are scaled.
+        max_width: pixels, likewise.
         max_pictures: of all pictures, every second, third, ... is taken so that there are no more.
         seconds: after so long, encoding ends, so that the part is shorter; None for no limit.
         least_s: seconds of the video that are encoded however long it takes.
@@ -48,16 +49,20 @@ class Effort:
     preset: str
     crf: int
     max_height: int
+    max_width: int
     max_pictures: int
     seconds: float | None = None
     least_s: float = 0.0
 
 
-QUICK = Effort("ultrafast", 26, 480, 1800, seconds=3.0, least_s=5.0)
+QUICK = Effort("ultrafast", 26, 480, 960, 1800, seconds=3.0, least_s=5.0)
 """For somebody who waits for it to play."""
 
-GOOD = Effort("superfast", 22, 720, 40_000)
+GOOD = Effort("superfast", 22, 720, 1440, 40_000)
 """For a file to keep."""
+
+SMALL = Effort("ultrafast", 28, 480, 960, 40_000)
+"""For a preview."""
 
 
 def encode_part(
@@ -81,7 +86,7 @@ def encode_part(
     ends_s = [*video.timestamps_s[indices[1:]].tolist(), min(span[1], video.duration_s)]
     out, until_s, began_s = io.BytesIO(), None, time.monotonic()
     with av.open(out, "w", format="mp4") as target:
-        pictures = _Pictures(target, _size(video, aspect, effort.max_height), effort)
+        pictures = _Pictures(target, _size(video, aspect, _scale(video, aspect, effort)), effort)
         with _sound(video.path, target, first_s, span) as sound:
             for start in range(0, len(indices), _AT_ONCE):
                 some = slice(start, start + _AT_ONCE)
@@ -97,7 +102,8 @@ def encode_part(
             pictures.finish()
             sound(None)
     is_end = until_s is None and span[1] >= video.duration_s
-    return Part(out.getbuffer(), span[0], None if is_end else until_s or span[1])
+    until_s = None if is_end else until_s or span[1]
+    return Part(out.getbuffer(), span[0], until_s, is_smaller=_scale(video, aspect, effort) < 1)
 
 
 def _chosen(video: VideoReader, span: tuple[float, float], max_pictures: int) -> list[int]:
@@ -108,9 +114,12 @@ def _chosen(video: VideoReader, span: tuple[float, float], max_pictures: int) ->
     return list(indices[:: -(-len(indices) // max_pictures)])
 
 
-def _size(video: VideoReader, aspect: float, max_height: int) -> tuple[int, int]:
+def _scale(video: VideoReader, aspect: float, effort: Effort) -> float:
+    return min(1.0, effort.max_height / video.height, effort.max_width / (video.width * aspect))
+
+
+def _size(video: VideoReader, aspect: float, scale: float) -> tuple[int, int]:
     """Height and width of the pictures in pixels, even, with square pixels."""
-    scale = min(1.0, max_height / video.height, 2 * max_height / (video.width * aspect))
     sides = (video.height * scale, video.width * aspect * scale)
     return max(2, 2 * round(sides[0] / 2)), max(2, 2 * round(sides[1] / 2))
 

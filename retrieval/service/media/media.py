@@ -10,9 +10,9 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
@@ -40,6 +40,9 @@ from vmr.retrieval.storage.records import FileState, Video
 MIN_WIDTH, WIDTH, MAX_WIDTH = 64, 320, 640
 """Pixels of a thumbnail."""
 
+MAX_CLIP_WIDTH = 960
+"""Pixels of a preview."""
+
 _PART_S = 600.0  # of a part, if it is copied; an encoded part is shorter
 _STEP_S = 2.0  # parts begin at multiples of this, so that moments near each other share one
 _PART_BYTES = 128 * 2**20  # of the largest file that is made
@@ -53,6 +56,9 @@ _THUMBNAIL_BYTES = 16 * 2**20  # of all thumbnails that are made together
 _VERSION = 1  # of what is made; files of another version are not used
 _LOOKS, _LOOKS_PER_S = 100, 2.0  # files that searches may have looked at: at once, and then in each second
 _PATIENCE_S = 1.0  # how long a search waits for files that were never looked at
+
+
+T = TypeVar("T")
 
 
 class ClipError(VmrError):
@@ -79,7 +85,7 @@ class Media:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._looking: set[asyncio.Future[None]] = set()
         self._looks, self._looked_s = float(_LOOKS), time.monotonic()
-        self._wanted: dict[str, dict[str, tuple[float, int]]] = {}  # thumbnails by the stamp of their video
+        self._wanted: dict[str, tuple[str, tuple[float, int]]] = {}  # thumbnails: stamps of their videos, and moments
         self._failures: dict[str, tuple[float, VmrError]] = {}
 
     def close(self) -> None:
@@ -126,31 +132,37 @@ class Media:
         moment = ((start_s + end_s) / 2, width)
         key = f"thumbnail {_VERSION} {source.stamp} {moment}"
         await self._check(source)
-        jpeg = await run_in_threadpool(self._cache.get, key)
+        jpeg = await self._kept(key, _whole_jpeg)
         if jpeg is not None:
             return jpeg
-        wanted = self._wanted.setdefault(source.stamp, {})
-        wanted[key] = moment
+        self._wanted[key] = (source.stamp, moment)
         try:
             async with self._locks.setdefault(source.stamp, asyncio.Lock()):
-                jpeg = await run_in_threadpool(self._cache.get, key)
-                return jpeg if jpeg is not None else await self._make_thumbnails(source, key, has_clock(video))
+                jpeg = await self._kept(key, _whole_jpeg)
+                return jpeg if jpeg is not None else await self._make_thumbnails(source, key, moment, has_clock(video))
         finally:
-            wanted.pop(key, None)
+            self._wanted.pop(key, None)  # another may have waited for the same one, and have left
 
-    async def _make_thumbnails(self, source: Source, key: str, clock: bool) -> bytes:
+    async def _make_thumbnails(self, source: Source, key: str, moment: tuple[float, int], clock: bool) -> bytes:
         """Make a thumbnail, and others of the same video that are waited for: opening it may take longer than each."""
-        others = [each for each in self._wanted[source.stamp] if each != key]
-        keys = [key, *others[: _MOMENTS_AT_ONCE - 1]]
-        moments = [self._wanted[source.stamp][each] for each in keys]
+        others = [(each, its) for each, (stamp, its) in self._wanted.items() if stamp == source.stamp and each != key]
+        keys, moments = zip((key, moment), *others[: _MOMENTS_AT_ONCE - 1], strict=True)
         request = {"source": source.to_json(), "moments": moments, "has_clock": clock}
         answer = await self._run(self._processes, "thumbnails:serve_thumbnails", source, request, _THUMBNAIL_BYTES)
         if len(answer.pictures) != len(keys):
             raise VideoError(source.name, "the decoder sent an answer that is not valid")
         jpegs = [picture.tobytes() for picture in answer.pictures]
         for each, jpeg in zip(keys, jpegs, strict=True):
-            await run_in_threadpool(self._cache.put, each, jpeg)
+            await run_in_threadpool(self._cache.put, each, jpeg, lasting=False)
         return jpegs[0]
+
+    async def _kept(self, key: str, read: Callable[[bytes], T]) -> T | None:
+        """What the cache holds, as `read` gives it; None if it holds nothing, or something that is damaged."""
+        content = await run_in_threadpool(self._cache.get, key)
+        try:
+            return None if content is None else read(content)
+        except (ValueError, VmrError):
+            return None
 
     async def probe(self, video: Video) -> Probe:
         """Say what the file of a video is.
@@ -172,15 +184,15 @@ class Media:
 
     async def _look_at(self, source: Source) -> Probe:
         key = f"probe {_VERSION} {source.content_stamp}"
-        kept = await run_in_threadpool(self._cache.get, key)
+        kept = await self._kept(key, lambda content: cast("Probe", from_json(Probe, json.loads(content), "")))
         if kept is not None:
-            return cast("Probe", from_json(Probe, json.loads(kept), ""))
+            return kept
         answer = await self._run(self._processes, "probing:serve_probe", source, {"source": source.to_json()}, 0)
         try:
             probe = cast("Probe", from_json(Probe, answer.values, ""))
         except VmrError:
             raise VideoError(source.name, "the decoder sent an answer that is not valid") from None
-        await run_in_threadpool(self._cache.put, key, json.dumps(answer.values).encode())
+        await run_in_threadpool(self._cache.put, key, json.dumps(answer.values).encode(), lasting=False)
         return probe
 
     async def timeline_offset_s(self, videos: Sequence[Video]) -> list[float]:
@@ -238,7 +250,9 @@ class Media:
                 break
         kind: Kind = "remuxed" if facts["is_copied"] else "transcoded"
         url = f"/api/v1/videos/{video.id}/playable.mp4?start_s={start_s:g}"
-        return Playback(url, kind, note_of(kind, probe), -facts["start_s"], facts["until_s"], "video/mp4")
+        return Playback(
+            url, kind, note_of(kind, probe, facts["is_smaller"]), -facts["start_s"], facts["until_s"], "video/mp4"
+        )
 
     async def playable(self, video: Video, start_s: float) -> Opened:
         """Open a part of a video that was made for a browser, see `playback`; it is made if it is not there any more.
@@ -249,13 +263,15 @@ class Media:
         await self._check(Source.of(video))
         return await self._open(*self._part(video, _start_of_part(video, start_s)))
 
-    async def clip(self, video: Video, start_s: float, end_s: float) -> Opened:
+    async def clip(self, video: Video, start_s: float, end_s: float, width: int | None = None) -> Opened:
         """Cut a clip.
 
         Args:
             video: the video.
             start_s: where it starts, in seconds of the video.
             end_s: where it ends; at the end of the video if that is earlier.
+            width: pixels that are enough for a preview, which is made quickly if it must be encoded; None for a clip to
+                keep.
 
         Raises:
             ClipError: there is no such clip, or it would be too long.
@@ -266,19 +282,17 @@ class Media:
         if end_s - start_s > self._limits.clip_s:
             raise ClipError(f"a clip of {end_s - start_s:g} s is too long: ask for at most {self._limits.clip_s:g} s")
         await self._check(Source.of(video))
-        return await self._open(*self._clip(video, round(start_s, 3), round(end_s, 3)))
+        span, settings = (round(start_s, 3), round(end_s, 3)), {"is_clip": True, "width": width}
+        return await self._open(*self._request(f"clip {width}", video, span, settings))
 
     def _part(self, video: Video, start_s: float) -> tuple[str, Source, dict[str, Any]]:
-        source, span = Source.of(video), (start_s, start_s + _PART_S)
-        return self._request("part", source, span, has_clock(video))
-
-    def _clip(self, video: Video, start_s: float, end_s: float) -> tuple[str, Source, dict[str, Any]]:
-        return self._request("clip", Source.of(video), (start_s, end_s), has_clock(video))
+        return self._request("part", video, (start_s, start_s + _PART_S), {"is_clip": False, "width": None})
 
     def _request(
-        self, what: str, source: Source, span: tuple[float, float], has_clock: bool
+        self, what: str, video: Video, span: tuple[float, float], settings: dict[str, Any]
     ) -> tuple[str, Source, dict[str, Any]]:
-        request = {"span": span, "is_clip": what == "clip", "has_clock": has_clock, "max_bytes": self._part_bytes}
+        source = Source.of(video)
+        request = {"span": span, "has_clock": has_clock(video), "max_bytes": self._part_bytes, **settings}
         return f"{what} {_VERSION} {source.stamp} {span}", source, {"source": source.to_json(), **request}
 
     async def _open(self, key: str, source: Source, request: dict[str, Any]) -> Opened:
@@ -294,18 +308,20 @@ class Media:
 
         async def make() -> dict[str, Any]:
             answer = await self._run(self._converting, "parts:serve_part", source, request, self._part_bytes * 5 // 4)
-            facts = answer.values
-            is_valid = {"is_copied", "start_s", "until_s"} == facts.keys() and isinstance(facts["start_s"], float)
-            if not is_valid or len(answer.pictures) != 1:
-                raise VideoError(source.name, "the decoder sent an answer that is not valid")
-            await run_in_threadpool(self._cache.put, key, answer.pictures[0].data)
-            await run_in_threadpool(self._cache.put, f"{key} facts", json.dumps(facts).encode())
+            try:
+                (mp4,) = answer.pictures
+                content = json.dumps({**answer.values, "num_bytes": mp4.nbytes}).encode()
+                facts = _facts(content)
+            except ValueError:
+                raise VideoError(source.name, "the decoder sent an answer that is not valid") from None
+            await run_in_threadpool(self._cache.put, key, mp4.data)
+            await run_in_threadpool(self._cache.put, f"{key} facts", content)
             return facts
 
-        facts = await run_in_threadpool(self._cache.get, f"{key} facts")
-        if facts is None or not await run_in_threadpool(self._cache.holds, key):
+        facts = await self._kept(f"{key} facts", _facts)
+        if facts is None or await run_in_threadpool(self._cache.size, key) != facts["num_bytes"]:
             return await self._work.once(key, make)
-        return cast("dict[str, Any]", json.loads(facts))
+        return facts
 
     async def _check(self, source: Source) -> None:
         """Raise GoneError or ChangedError if the file of a video is not there."""
@@ -317,7 +333,7 @@ class Media:
         """Run a function of this package in a process, unless one has failed with the same file a moment ago."""
         until, error = self._failures.get(source.stamp, (0.0, None))
         if error is not None and time.monotonic() < until:
-            raise error
+            raise error.with_traceback(None)  # else it would hold each place where it was raised
         try:
             return await processes.run(f"{__package__}.{function}", request, source.name, max_bytes)
         except (VideoError, TimeLimitError) as failure:
@@ -331,6 +347,21 @@ def _start_of_part(video: Video, at_s: float) -> float:
     """Where the part with a moment begins, at a multiple of _STEP_S."""
     last_s = max(0.0, video.duration_s - _STEP_S)
     return math.floor(min(max(at_s, 0.0), last_s) / _STEP_S) * _STEP_S
+
+
+def _whole_jpeg(content: bytes) -> bytes:
+    if not (content.startswith(b"\xff\xd8") and content.endswith(b"\xff\xd9")):
+        raise ValueError
+    return content
+
+
+def _facts(content: bytes) -> dict[str, Any]:
+    """Read what is known about a part; ValueError if it is not valid."""
+    facts = json.loads(content)
+    names = {"is_copied", "is_smaller", "start_s", "until_s", "num_bytes"}
+    if not isinstance(facts, dict) or facts.keys() != names or not isinstance(facts["start_s"], float):
+        raise ValueError
+    return facts
 
 
 def _is_there(video: Video) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from av.error import FFmpegError
 from vmr.data.decoding.video import VideoReader, with_video
 from vmr.errors import VideoError
 from vmr.retrieval.service.media.copying import CannotCopyError, Part, copy_part
-from vmr.retrieval.service.media.encoding import GOOD, QUICK, encode_part
+from vmr.retrieval.service.media.encoding import GOOD, QUICK, SMALL, encode_part
 from vmr.retrieval.service.media.playback import can_be_copied
 from vmr.retrieval.service.media.probing import opened, probe_of
 from vmr.retrieval.service.media.sources import Source, named
@@ -25,11 +26,11 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
     """Make a part of a video as an mp4 file.
 
     Args:
-        request: "source"; "span", in seconds of the video; "is_clip", whether it is a file to keep, with exact ends;
-            "has_clock", whether the times of the file are those of the video, and no picture is damaged; "max_bytes".
+        request: "source"; "span", in seconds of the video; "is_clip", whether its ends are to be exact;
+            "width", pixels that are enough for a preview, or None; "has_clock", whether the times of the file are those of the video, and no picture is damaged; "max_bytes".
 
     Returns:
-        "is_copied"; "start_s" and "until_s", see `Part`; and the bytes of the file.
+        "is_copied"; "is_smaller", "start_s" and "until_s", see `Part`; and the bytes of the file.
 
     Raises:
         VideoError: the video cannot be read, or the part would be too large.
@@ -46,7 +47,8 @@ def serve_part(request: dict[str, Any]) -> tuple[dict[str, Any], Pictures]:
                 except (CannotCopyError, FFmpegError, ValueError):  # the latter from PyAV, for a codec without a muxer
                     pass
         first_s = probe.first_s if probe.container != "avi" else 0.0  # FFmpeg makes up the times of an AVI
-        effort = GOOD if is_clip else QUICK
+        width = request["width"]
+        effort = replace(SMALL, max_width=width) if width is not None else GOOD if is_clip else QUICK
 
         def encoded(video: VideoReader) -> Part:
             return encode_part(video, first_s if has_clock else None, span, probe.aspect, effort, request["max_bytes"])
@@ -64,5 +66,5 @@ def _with_threads(path: str, encoded: Callable[[VideoReader], Part]) -> Part:
 
 
 def _answer(part: Part, is_copied: bool) -> tuple[dict[str, Any], Pictures]:
-    values = {"is_copied": is_copied, "start_s": part.start_s, "until_s": part.until_s}
+    values = {name: getattr(part, name) for name in ("is_smaller", "start_s", "until_s")} | {"is_copied": is_copied}
     return values, [np.frombuffer(part.mp4, np.uint8)]

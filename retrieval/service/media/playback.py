@@ -97,10 +97,11 @@ def is_short(video: Video, probe: Probe) -> bool:
     return video.duration_s <= _SHORT_S and (is_light or can_be_copied(probe, has_clock(video)))
 
 
-def note_of(kind: Kind, probe: Probe) -> str | None:
+def note_of(kind: Kind, probe: Probe, is_smaller: bool) -> str | None:
     """Say in one sentence why a viewer does not see the file itself."""
     if kind == "transcoded":
-        return f"Converted for the browser, smaller than the original ({probe.codec})."
+        smaller = ", smaller than the original" if is_smaller else ""
+        return f"Converted for the browser{smaller} ({probe.codec})."
     return "Repackaged for the browser, with the original pictures." if kind == "remuxed" else None
 
 

@@ -12,8 +12,9 @@ from vmr.errors import VideoError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.media.addresses import stamp_of
 from vmr.retrieval.service.media.captions import captions
-from vmr.retrieval.service.media.media import MAX_WIDTH, MIN_WIDTH, WIDTH
+from vmr.retrieval.service.media.media import MAX_CLIP_WIDTH, MAX_WIDTH, MIN_WIDTH, WIDTH
 from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, bytes_answer, disposition, file_answer
+from vmr.retrieval.service.routes.connected import while_connected
 from vmr.retrieval.service.schemas import Playback
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.storage.records import Video, Window
@@ -33,11 +34,11 @@ _BYTES: dict[int | str, dict[str, Any]] = {
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Say by the status that a file cannot be read: that is no fault of the request."""
+    """Say by the status that a file is there, but damaged."""
     try:
         yield
     except VideoError as error:
-        raise HTTPException(410, str(error)) from None
+        raise HTTPException(422, str(error)) from None
 
 
 async def _video(service: Service, video_id: int) -> Video:
@@ -66,17 +67,18 @@ async def media(video_id: Id, request: Request, service: Shared) -> Response:
 
 
 @router.get("/videos/{video_id}/playback")
-async def playback(video_id: Id, service: Shared, at_s: Seconds = 0.0) -> Playback:
+async def playback(video_id: Id, request: Request, service: Shared, at_s: Seconds = 0.0) -> Playback:
     """Say what a browser is to play from a moment on. What must be made for it has been made when this answers."""
     with _readable():
-        return Playback(**asdict(await service.media.playback(await _video(service, video_id), at_s)))
+        found = await while_connected(request, service.media.playback(await _video(service, video_id), at_s))
+    return Playback(**asdict(found))
 
 
 @router.get("/videos/{video_id}/playable.mp4", response_class=Response, responses=_BYTES)
 async def playable(video_id: Id, request: Request, service: Shared, start_s: Seconds = 0.0) -> Response:
     """Give a part of a video as a file that every browser plays; `playback` says which, and what its times mean."""
     with _readable():
-        file = await service.media.playable(await _video(service, video_id), start_s)
+        file = await while_connected(request, service.media.playable(await _video(service, video_id), start_s))
     return file_answer(request, file)
 
 
@@ -95,7 +97,8 @@ async def thumbnail(
     """Give the picture in the middle of a moment. With the right `of`, a browser keeps it and does not ask again."""
     video, window = await _moment(service, moment_id)
     with _readable():
-        jpeg = await service.media.thumbnail(video, window.start_s, window.end_s, width)
+        making = service.media.thumbnail(video, window.start_s, window.end_s, width)
+        jpeg = await while_connected(request, making)
     stamp = stamp_of(video)
     etag = f'"{stamp}-{moment_id}-{width}"'
     return bytes_answer(request, jpeg, etag, "image/jpeg", KEEP if of == stamp else ASK_AGAIN)
@@ -103,13 +106,21 @@ async def thumbnail(
 
 @router.get("/moments/{moment_id}/clip.mp4", response_class=Response, responses=_BYTES)
 async def clip(
-    moment_id: Id, request: Request, service: Shared, start_s: Seconds | None = None, end_s: Seconds | None = None
+    moment_id: Id,
+    request: Request,
+    service: Shared,
+    start_s: Seconds | None = None,
+    end_s: Seconds | None = None,
+    width: Annotated[int | None, Query(ge=MIN_WIDTH, le=MAX_CLIP_WIDTH)] = None,
 ) -> Response:
-    """Cut a moment out of its video; `start_s` and `end_s`, in seconds of the video, move its ends."""
+    """Cut a moment out of its video; `start_s` and `end_s`, in seconds of the video, move its ends.
+
+    With `width`, a preview is made quickly, of so many pixels at most unless the video can be copied as it is.
+    """
     video, window = await _moment(service, moment_id)
     span = (window.start_s if start_s is None else start_s, window.end_s if end_s is None else end_s)
     with _readable():
-        file = await service.media.clip(video, *span)
+        file = await while_connected(request, service.media.clip(video, *span, width))
     name = f"{PurePosixPath(video.path).stem} {span[0]:.1f}-{span[1]:.1f} s"
     return file_answer(request, file, {"Content-Disposition": disposition("attachment", name, ".mp4")})
 

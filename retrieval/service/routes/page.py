@@ -16,6 +16,7 @@ from vmr.retrieval.service.pages.query import LENGTH, PageQuery
 from vmr.retrieval.service.pages.rendering import render, static_files, static_version
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
 from vmr.retrieval.service.problems import status_of
+from vmr.retrieval.service.routes.connected import while_connected
 from vmr.retrieval.service.schemas import SearchRequest, SearchResponse, VideoList, VideosRequest
 from vmr.retrieval.service.searches import answer
 from vmr.retrieval.service.service import Service, Shared
@@ -54,9 +55,12 @@ class Results(NamedTuple):
 
 
 @router.get("/")
-async def page(service: Shared, asked: Asked) -> Response:
+async def page(request: Request, service: Shared, asked: Asked) -> Response:
     """Search and watch, in a browser."""
-    ask, wrong = asked
+    return await while_connected(request, _asked_page(service, *asked))
+
+
+async def _asked_page(service: Service, ask: PageQuery, wrong: str | None) -> Response:
     refused = Trouble("That cannot be searched", wrong, 422) if wrong else None
     if ask.part == "player":
         player, trouble = (None, refused) if refused else await _tried(_player, service, ask)

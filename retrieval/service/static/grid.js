@@ -70,7 +70,8 @@ export function openGrid({ go, player }) {
 
 /** Play a moment without sound over its picture, again and again. */
 function play(card) {
-  const video = document.createElement("video"), { clip, media } = card.dataset;
+  const video = document.createElement("video"), { media } = card.dataset;
+  const clip = card.dataset.clip && `${card.dataset.clip}&width=480`; // a small one, made quickly
   let [start, end] = (media.split("#t=")[1] ?? "0").split(",").map(Number);
   Object.assign(video, { muted: true, playsInline: true, disablePictureInPicture: true, tabIndex: -1 });
   video.setAttribute("aria-hidden", "true");

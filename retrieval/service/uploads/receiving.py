@@ -1,11 +1,12 @@
 """Reading a form with files within limits, while it comes in."""
 
+import asyncio
 import contextlib
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ _FILE = "file"  # the field of a form
 _MAX_FIELDS = 32
 _FIELD_BYTES = 16 * 1024
 _NAME_CHARS = 80
+SLOW_S = 600.0
+"""Seconds in which an upload arrives."""
+
 _PROCESSES = Path("/proc")  # on Linux
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)  # else each form that is not valid fills the log
@@ -62,27 +66,33 @@ class Form:
 
 
 @contextlib.asynccontextmanager
-async def received(request: Request, max_bytes: int, max_files: int = 1) -> AsyncIterator[Form]:
+async def received(
+    request: Request, max_bytes: int, hold: Callable[[int], None], max_files: int = 1
+) -> AsyncIterator[Form]:
     """Read a form of the kind multipart/form-data; its files vanish with the context, also if the client has gone.
 
     Args:
         request: the request, whose body nobody has read.
         max_bytes: of all files together.
+        hold: is told how many bytes have come, each time; it may raise an error.
         max_files: how many.
 
     Raises:
-        HTTPException: 413 if it is too large, and then the rest of it is not read; 415 if it is no such form; 422 if it
+        HTTPException: 408 if it takes longer than `SLOW_S`; 413 if it is too large, and then the rest of it is not read; 415 if it is no such form; 422 if it
             is not valid, or says something twice.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
         raise HTTPException(415, "Content-Type: expected multipart/form-data with a file")
-    limited = Request(request.scope, _limited(request, max_bytes + _MAX_FIELDS * _FIELD_BYTES))
+    limited = Request(request.scope, _limited(request, max_bytes + _MAX_FIELDS * _FIELD_BYTES, hold))
     async with contextlib.AsyncExitStack() as stack:
         try:
-            form = await stack.enter_async_context(
-                limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_FIELD_BYTES)
-            )
+            reading = limited.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_FIELD_BYTES)
+            form = await asyncio.wait_for(stack.enter_async_context(reading), SLOW_S)
+        except asyncio.TimeoutError:
+            raise HTTPException(
+                408, f"the upload took longer than {SLOW_S / 60:g} minutes: send a smaller file"
+            ) from None
         except HTTPException as error:
             if error.status_code != 400:
                 raise
@@ -94,14 +104,16 @@ async def received(request: Request, max_bytes: int, max_files: int = 1) -> Asyn
         yield _checked(list(form.multi_items()))
 
 
-def _limited(request: Request, max_bytes: int) -> Any:
+def _limited(request: Request, max_bytes: int, hold: Callable[[int], None]) -> Any:
     """The channel of a request, which ends with an error when more bytes come than may."""
     left = max_bytes
 
     async def receive() -> MutableMapping[str, Any]:
         nonlocal left
         message = await request.receive()
-        left -= len(message.get("body", b""))
+        size = len(message.get("body", b""))
+        hold(size)
+        left -= size
         if left < 0:
             raise HTTPException(413, f"the upload is larger than {max_bytes >> 20} MiB: send a smaller file")
         return message

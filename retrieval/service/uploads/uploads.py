@@ -17,7 +17,7 @@ from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.uploads.decoding import FUNCTION
 from vmr.retrieval.service.uploads.receiving import Form, ReceivedFile, on_disk, received
 
-_MAX_AT_ONCE = 8  # each may hold `Limits.upload_bytes` on the disk
+_MAX_AT_ONCE = 8  # uploads of the largest size; there may be many more small ones
 
 
 class Embeds(Protocol):
@@ -41,7 +41,7 @@ class Uploads:
 
     def __init__(self, index: Embeds, processes: Processes, limits: Limits) -> None:
         self._index, self._processes, self._limits = index, processes, limits
-        self._under_way = 0
+        self._held_bytes = 0  # in memory and on the disk, of all uploads that are not done with
 
     @contextlib.asynccontextmanager
     async def received(self, request: Request, max_files: int = 1) -> AsyncIterator[Form]:
@@ -52,17 +52,23 @@ class Uploads:
             max_files: how many files it may have.
 
         Raises:
-            HTTPException: 413, 415 or 422, see `vmr.retrieval.service.uploads.receiving.received`; 503 if too many
-                others upload.
+            HTTPException: 408, 413, 415 or 422, see `vmr.retrieval.service.uploads.receiving.received`; 503 if others
+                have uploaded too much.
         """
-        if self._under_way >= _MAX_AT_ONCE:
-            raise HTTPException(503, "too many uploads at the same time: try again later", {"Retry-After": "5"})
-        self._under_way += 1
+        held_bytes = 0
+
+        def hold(num_bytes: int) -> None:
+            nonlocal held_bytes
+            if self._held_bytes + num_bytes > _MAX_AT_ONCE * self._limits.upload_bytes:
+                raise HTTPException(503, "too many uploads at the same time: try again later", {"Retry-After": "5"})
+            self._held_bytes += num_bytes
+            held_bytes += num_bytes
+
         try:
-            async with received(request, self._limits.upload_bytes, max_files) as form:
+            async with received(request, self._limits.upload_bytes, hold, max_files) as form:
                 yield form
         finally:
-            self._under_way -= 1
+            self._held_bytes -= held_bytes
 
     async def vector_of(self, file: ReceivedFile) -> tuple[NDArray[np.float32], str]:
         """Embed a picture, or a clip as a whole.
