@@ -338,7 +338,7 @@ def test_blocks(dtype):
 
 
 def test_a_time_that_no_index_can_keep(tmp_path):
-    """A file may say that it will change in the year 2300: what has no place in a database is the last time that has."""
+    """A file may say that it changed in the year 2300: the database keeps the latest time that it can."""
     file = tmp_path / "a.mp4"
     file.write_bytes(b"1234")
     os.utime(file, ns=(0, 10_413_792_000 * 10**9))
