@@ -112,7 +112,7 @@ def _routes() -> Iterator[tuple[str, APIRoute]]:
 def _answer_heads(app: FastAPI) -> None:
     """Answer HEAD wherever GET has an end, as HTTP wants it; the server leaves the body out."""
     for path, route in _routes():
-        if "GET" in route.methods and route.response_class is not EventSourceResponse:
+        if "GET" in (route.methods or ()) and route.response_class is not EventSourceResponse:
             kind = route.response_class
             app.add_api_route(path, route.endpoint, methods=["HEAD"], response_class=kind, include_in_schema=False)
 

@@ -28,7 +28,7 @@ class Metrics:
     """
 
     def __init__(self, load: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
-        disable_created_metrics()  # when each number began, which nobody asks
+        disable_created_metrics()  # type: ignore[no-untyped-call] # when each number began, which nobody asks
         self._all = registry = CollectorRegistry()
         by_route = ("method", "route")
         self.requests = Counter("vmr_requests", "Answered requests", (*by_route, "status"), registry=registry)

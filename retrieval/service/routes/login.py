@@ -34,7 +34,8 @@ async def log_in(
     if token is None:
         return RedirectResponse("/", 303)
     if not token.is_right(shown.strip()):
-        await token.delay(request.scope)
+        if shown.strip():
+            await token.delay(request.scope)
         return HTMLResponse(render("login.html.j2", wanted=_ours(wanted), is_wrong=True), 401)
     response = RedirectResponse(_ours(wanted), 303)
     token.set_cookie(response, is_secure=request.url.scheme == "https")
