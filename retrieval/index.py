@@ -21,7 +21,7 @@ from vmr.retrieval.results import Failure, Hit, SearchResult, VideoRemark
 from vmr.retrieval.searching.candidates import lost_window
 from vmr.retrieval.searching.search import Wanted
 from vmr.retrieval.searching.searcher import Searcher
-from vmr.retrieval.searching.spaces import chosen_space, made_by_another
+from vmr.retrieval.searching.spaces import made_by_another, space_for
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import IndexSettings, Window
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -91,11 +91,7 @@ class VideoIndex:
         self._encoder: Encoder | None = None
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()
-        if isinstance(encoder, str | Path):
-            own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
-            space = space or next(iter(own), None)
-            encoder = None if own else self._load(encoder)
-        self.space = chosen_space(folder, spaces, encoder, space)
+        self.space, encoder = space_for(folder, spaces, encoder, space, self._load)
         self.searcher = Searcher(reader, self.space, lambda: self.encoder, store, holds_rows=holds_rows)
         if encoder is not None:
             self.check_encoder(encoder)

@@ -142,6 +142,15 @@ class Searcher:
                     yield snapshot
                     return
 
+    def check_space(self) -> None:
+        """Check that the index still has the space.
+
+        Raises:
+            IndexFileError: it was built again in another way, or cannot be read.
+        """
+        with self._reader.snapshot() as snapshot:
+            self.files.space_now(snapshot)
+
     def score_curve(self, video_id: int, query: Any, with_match: bool) -> NDArray[np.float64]:
         """Score a video over time, see `VideoIndex.score_curve`."""
         asked = self._read(query)

@@ -1,6 +1,6 @@
 """Which of the vector spaces of an index is searched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vmr.errors import IndexFileError
@@ -35,6 +35,33 @@ def chosen_space(folder: Path, spaces: Sequence[Space], encoder: Encoder | None,
         if (space.fingerprint, space.dim) == (encoder.fingerprint, encoder.embed_dim):
             return space
     raise made_by_another(folder, spaces, encoder)
+
+
+def space_for(
+    folder: Path,
+    spaces: Sequence[Space],
+    encoder: str | Path | Encoder | None,
+    name: str | None,
+    load: Callable[[str | Path], Encoder],
+) -> tuple[Space, Encoder | None]:
+    """Return the space to search, and the encoder where one was given that the index does not name.
+
+    Args:
+        folder: the folder of the index.
+        spaces: those of the index.
+        encoder: the encoder, or its name or path; None for that of the space.
+        name: that of the space; None for that of the encoder, or the first.
+        load: loads a model, given its name or path.
+
+    Raises:
+        IndexFileError: there is none.
+        ModelError: the encoder is none.
+    """
+    if isinstance(encoder, str | Path):
+        own = [each.name for each in spaces if str(encoder) in (each.encoder, each.name)]
+        name = name or next(iter(own), None)
+        encoder = None if own else load(encoder)
+    return chosen_space(folder, spaces, encoder, name), encoder
 
 
 def made_by_another(folder: Path, spaces: Sequence[Space], encoder: Encoder) -> IndexFileError:

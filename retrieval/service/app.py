@@ -1,10 +1,12 @@
 """The service put together: routes, what they share, and what stands before them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
+from fastapi.sse import EventSourceResponse
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
@@ -57,13 +59,14 @@ def create_app(options: ServiceOptions) -> FastAPI:
     """
     index, job_list = ServedIndex(options.index, options.encoder), jobs_of(options)
     metrics = Metrics(lambda: index.load)
+    token = None if options.token is None else Token(options.token)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:
         processes = Processes(min(num_cpus(), MAX_PROCESSES), options.limits.decode_s)
         made = Media(options.cache or cache_folder() / "serve", options.limits, processes)
         uploads = Uploads(index, processes, options.limits)
-        app.state.service = Service(options, index, processes, made, uploads, metrics, job_list)
+        app.state.service = Service(options, index, processes, made, uploads, metrics, token, job_list)
         try:
             if job_list is None and (await index.info()).num_windows == 0:
                 raise IndexFileError(f"{options.index}: holds no videos: add some with vmr-index add")
@@ -87,17 +90,34 @@ def create_app(options: ServiceOptions) -> FastAPI:
         redirect_slashes=False,
         responses=DOCUMENTED,
         dependencies=[Depends(HTTPBearer(auto_error=False))] if options.token else [],  # to document what guards check
-        middleware=_guards(options, metrics),
+        middleware=_guards(options, metrics, token),
     )
     for routes in API_ROUTES:
         app.include_router(routes.router, prefix=API)
     for pages in PAGE_ROUTES:
         app.include_router(pages.router, include_in_schema=False)
+    _answer_heads(app)
     answer_errors(app)
     return app
 
 
-def _guards(options: ServiceOptions, metrics: Metrics) -> list[Middleware]:
+def _routes() -> Iterator[tuple[str, APIRoute]]:
+    """All routes, each with its whole path."""
+    for prefix, modules in ((API, API_ROUTES), ("", PAGE_ROUTES)):
+        for route in (route for module in modules for route in module.router.routes):
+            if isinstance(route, APIRoute):
+                yield prefix + route.path, route
+
+
+def _answer_heads(app: FastAPI) -> None:
+    """Answer HEAD wherever GET has an end, as HTTP wants it; the server leaves the body out."""
+    for path, route in _routes():
+        if "GET" in (route.methods or ()) and route.response_class is not EventSourceResponse:
+            kind = route.response_class
+            app.add_api_route(path, route.endpoint, methods=["HEAD"], response_class=kind, include_in_schema=False)
+
+
+def _guards(options: ServiceOptions, metrics: Metrics, token: Token | None) -> list[Middleware]:
     """What stands before the routes, the first of it first."""
     guards = [
         Middleware(SecurityHeaders),
@@ -112,17 +132,16 @@ def _guards(options: ServiceOptions, metrics: Metrics) -> list[Middleware]:
         guards.append(
             Middleware(CORSMiddleware, allow_origins=options.cors, allow_methods=methods, allow_headers=headers)
         )
-    if options.token is not None:
-        guards.append(Middleware(TokenCheck, token=Token(options.token)))
+    if token is not None:
+        guards.append(Middleware(TokenCheck, token=token))
     return guards
 
 
 def _bodies(limits: Limits) -> Bodies:
     """The paths whose routes take a larger body, see `takes_up_to`."""
     found = []
-    for prefix, modules in ((API, API_ROUTES), ("", PAGE_ROUTES)):
-        for route in (route for module in modules for route in module.router.routes):
-            limit = getattr(getattr(route, "endpoint", None), "body_limit", None)
-            if limit is not None:
-                found.append((compile_path(prefix + route.path)[0], getattr(limits, limit)))
+    for path, route in _routes():
+        limit = getattr(route.endpoint, "body_limit", None)
+        if limit is not None:
+            found.append((compile_path(path)[0], getattr(limits, limit)))
     return found

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.errors import VmrError
+from vmr.files import is_unicode
 from vmr.retrieval.service.schemas import LARGEST_ID
 
 _DIGEST_BYTES = 8
@@ -109,9 +111,16 @@ class ListCursor:
             raise VmrError(_OTHER) from None
         if not isinstance(key, list) or list(map(type, key)) != list(kinds):
             raise VmrError(_OTHER)
-        if any(isinstance(value, int) and abs(value) > LARGEST_ID for value in key):
+        if not all(map(_may_be_compared, key)):
             raise VmrError(_OTHER)
         return cls(tuple(key))
+
+
+def _may_be_compared(value: str | int | float) -> bool:
+    """Whether a database takes it, and puts it in an order."""
+    if isinstance(value, str):
+        return is_unicode(value)
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= LARGEST_ID
 
 
 def _packed(fields: Mapping[str, Any], content: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The errors that requests meet, besides those of the library. `app` says which status each has."""
+"""The errors that requests meet, besides those of the library. `problems` says which status each has."""
 
 from vmr.errors import VmrError
 

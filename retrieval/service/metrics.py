@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -28,6 +28,7 @@ class Metrics:
     """
 
     def __init__(self, load: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call] # when each number began, which nobody asks
         self._all = registry = CollectorRegistry()
         by_route = ("method", "route")
         self.requests = Counter("vmr_requests", "Answered requests", (*by_route, "status"), registry=registry)

@@ -1,5 +1,6 @@
 """Errors of requests as answers: a status, and one line that says what is wrong and what to do."""
 
+import asyncio
 import logging
 from http import HTTPStatus
 from typing import Any
@@ -115,6 +116,10 @@ class LastResort:
             await self._app(scope, receive, noted)
         except ClientDisconnect:  # while its request was read
             return
+        except asyncio.CancelledError:  # the service ends, and has waited for answers as long as it does
+            if scope["type"] == "http" and not has_begun:
+                await problem(503, "the service ends: try again when it runs again")(scope, receive, send)
+            raise
         except Exception:
             _log.exception("%s %s failed", scope.get("method"), shown(scope.get("path", "")))
             if scope["type"] != "http" or has_begun:

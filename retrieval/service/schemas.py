@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.storage.records import VideoOrder
@@ -14,16 +14,26 @@ _LIMITS = Limits()
 LARGEST_ID = 2**63 - 1
 """The largest number that an index can give to a video or a moment."""
 
-Id = Annotated[int, Field(ge=0, le=LARGEST_ID)]
+
+def _no_truth(given: Any) -> Any:
+    """Refuse true and false, which Python takes for 1 and 0."""
+    if isinstance(given, bool):
+        raise ValueError("a number is needed")
+    return given
+
+
+Number = BeforeValidator(_no_truth)
+Id = Annotated[int, Field(ge=0, le=LARGEST_ID), Number]
 Query = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.query_chars)]
 Where = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.where_chars)]
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=_LIMITS.cursor_chars)]
-Page = Annotated[int, Field(ge=1, le=_LIMITS.results)]
+Page = Annotated[int, Field(ge=1, le=_LIMITS.results), Number]
 Source = Literal["picture", "text"]
 Strength = Literal["strong", "good", "weak", "unlikely"]
 """How well a moment matches, in the words of vmr-search."""
 
 WHERE = 'which videos to search, as `--where` of vmr-search: `folder = "cam07" and duration > 5 min`'
+FOLDER = "the folder that was indexed, as `source` in `where` names it: its name, or its path if others have that name"
 LIST_CURSOR = "`next_cursor` of the page before, with an otherwise equal request; absent for the first page"
 CURSOR = f"{LIST_CURSOR}. That of a search by an upload holds what was uploaded: leave the file out"
 
@@ -68,7 +78,7 @@ class SearchOptions(BaseModel):
 
     where: Where | None = Field(None, description=WHERE)
     k: Page = Field(20, description="how many hits a page has at most")
-    per_video: Annotated[int, Field(ge=1, le=LARGEST_ID)] | None = Field(
+    per_video: Annotated[int, Field(ge=1, le=LARGEST_ID), Number] | None = Field(
         None, description="at most so many hits of a video"
     )
     keep_duplicates: bool = Field(False, description="return moments that show the same as a better one as well")
@@ -89,7 +99,7 @@ class SearchRequest(SearchOptions):
 
     query: Query | None = Field(None, description="what the video should show, or its texts should say")
     like: Id | None = Field(None, description="in place of a query: `moment_id` of a hit, for more like it")
-    min_match: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+    min_match: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), Number] | None = Field(
         None, description="leave out pictures with a lower `match`; needs a query and a calibrated index"
     )
     rerank: Page | None = Field(
@@ -107,7 +117,8 @@ class Hit(BaseModel):
 
     moment_id: int = Field(description="number of its best window, valid while the video does not change")
     video_id: int = Field(description="number of the video")
-    path: str = Field(description="path of the video, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path of the video, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     start_s: float = Field(description="where the moment starts, in seconds from the video's start")
     end_s: float = Field(description="where it ends")
@@ -171,7 +182,8 @@ class VideoSummary(BaseModel):
     """A video of the index."""
 
     video_id: int = Field(description="number of the video; it changes when the file does")
-    path: str = Field(description="path, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     duration_s: float = Field(description="seconds")
     width: int | None = Field(description="pixels of the upright picture; null if not known")
@@ -189,7 +201,8 @@ class VideoSummary(BaseModel):
 class FailedVideo(BaseModel):
     """A file that could not be read and is not in the index."""
 
-    path: str = Field(description="path, relative to the folder that was indexed; printable")
+    folder: str = Field(description=FOLDER)
+    path: str = Field(description="path, relative to this folder; printable")
     name: str = Field(description="name of the file; printable")
     reason: str = Field(description="why, in one line")
 

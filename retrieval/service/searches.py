@@ -18,6 +18,7 @@ from vmr.retrieval.service.media.addresses import media_url, thumbnail_url
 from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.text_hits import CANDIDATES, Fused, TextMoment, find_text_moments, fused, words_of
+from vmr.retrieval.storage.conditions import source_names
 from vmr.retrieval.storage.snapshot import Snapshot
 
 _OF_A_PAGE = {"k", "cursor"}
@@ -184,15 +185,17 @@ async def _hits(service: Service, places: Sequence[Fused], roots: Sequence[str])
     """Describe what was found for a client."""
     videos = {one.video.id: one.video for one in places if not one.missing}
     offsets_s = dict(zip(videos, await service.media.timeline_offset_s(list(videos.values())), strict=True))
-    return [_hit(one, offsets_s.get(one.video.id, 0.0), roots) for one in places]
+    folders = source_names({*roots, *(one.video.root for one in places)})  # texts may be of a later commit
+    return [_hit(one, offsets_s.get(one.video.id, 0.0), roots, folder=folders[one.video.root]) for one in places]
 
 
-def _hit(place: Fused, offset_s: float, roots: Sequence[str]) -> Hit:
+def _hit(place: Fused, offset_s: float, roots: Sequence[str], folder: str) -> Hit:
     video, picture = place.video, place.picture
     path, match = printable(video.path), None if picture is None else picture.match
     return Hit(
         moment_id=place.moment_id,
         video_id=video.id,
+        folder=printable(folder),
         path=path,
         name=path.rpartition("/")[2],
         start_s=place.span[0],

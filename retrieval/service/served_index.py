@@ -19,8 +19,9 @@ from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.results import SearchResult
 from vmr.retrieval.searching.search import Wanted
 from vmr.retrieval.searching.searcher import Asked
+from vmr.retrieval.searching.spaces import space_for
 from vmr.retrieval.service.lanes.lane import Hand, Lane
-from vmr.retrieval.service.lanes.opened import Encoders, Opened
+from vmr.retrieval.service.lanes.reopened import Encoders, Reopened
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import Space
 from vmr.retrieval.storage.snapshot import Snapshot
@@ -52,13 +53,13 @@ class ServedIndex:
     def __init__(self, folder: Path, encoder: str | None = None) -> None:
         self.folder, self._encoder = folder, encoder
         self._encoders = Encoders()
-        self._newest = self._opened(holds_rows=True)
         self._open = {
-            "search": Opened(folder, self._reopened, self._newest),
-            "select": Opened(folder, self._opened),
-            "model": Opened(folder, self._opened),
+            "search": Reopened(folder, lambda: self._opened(holds_rows=True)),
+            "select": Reopened(folder, self._opened),
+            "model": Reopened(folder, self._opened),
         }
-        self._readers = [Opened(folder, lambda: open_reader(folder)) for _ in range(_NUM_READERS)]
+        self._open["search"].current()
+        self._readers = [Reopened(folder, lambda: open_reader(folder)) for _ in range(_NUM_READERS)]
         self._searching = Lane("search", self._answers, at_once=_AT_ONCE, most_waiting=_WAITING["search"])
         self._others: dict[str, Lane[Callable[[], Any], Any]] = {
             name: Lane(name, _called, at_once=1, most_waiting=_WAITING[name]) for name in ("select", "model")
@@ -69,7 +70,7 @@ class ServedIndex:
 
     async def warm(self) -> None:
         """Load the encoder and search once, so that the first search is as fast as others."""
-        await self._with("model", lambda index: index.encoder)
+        await self.with_encoder(lambda encoder: None)
         # A sentence takes less time in one thread, and the other cores have other work.
         _set_threads(1)
         await self.search("a video", k=1)
@@ -126,45 +127,57 @@ class ServedIndex:
 
     async def info(self) -> IndexInfo:
         """Say what the index holds, and how that was made."""
-        return await self.read(lambda snapshot: describe(snapshot, self.space, self.folder))
+        return await self.read(lambda snapshot: describe(snapshot, self.space_of(snapshot), self.folder))
 
     async def embed_texts(self, texts: list[str]) -> NDArray[np.float32]:
         """Embed texts: (n, D), unit length."""
-        return await self._with("model", lambda index: embed_texts(texts, index.encoder))
+        return await self.with_encoder(lambda encoder: embed_texts(texts, encoder))
+
+    async def with_encoder(self, work: Callable[[Encoder], T]) -> T:
+        """Do something with the encoder of the space, in the thread for this."""
+        return await self._with("model", lambda index: work(index.encoder))
 
     @property
     def load(self) -> dict[str, tuple[int, int]]:
-        """The name of each thread -> how much it was asked, and at how many times it answered."""
-        lanes: dict[str, Lane[Any, Any]] = {"search": self._searching, **self._others}
-        return {name: (lane.num_questions, lane.num_batches) for name, lane in lanes.items()}
+        """The name of a thread, one for all that read -> how much it was asked, and at how many times it answered."""
+        lanes: dict[str, list[Lane[Any, Any]]] = {
+            "search": [self._searching],
+            **{name: [lane] for name, lane in self._others.items()},
+            "read": list(self._reading),
+        }
+        return {
+            name: (sum(lane.num_questions for lane in some), sum(lane.num_batches for lane in some))
+            for name, some in lanes.items()
+        }
 
-    @property
-    def space(self) -> Space:
-        """The vector space that is searched."""
-        return self._newest.space
+    async def space(self) -> Space:
+        """Return the vector space that is searched."""
+        return await self.read(self.space_of)
 
-    @property
-    def encoder(self) -> Encoder:
-        """The encoder of the space, loaded at the first use."""
-        return self._newest.encoder
+    def space_of(self, snapshot: Snapshot) -> Space:
+        """Return the vector space that is searched, of what the index holds now."""
+        return space_for(self.folder, snapshot.spaces(), self._encoder, None, self._encoders.load)[0]
 
-    @property
-    def frames(self) -> FrameSpec:
-        """Which frames of a video the encoder takes, as for the videos of the index."""
-        kept = self.space.frames
-        options = {name: kept[name] for name in ("keyframes", "skip_still") if name in kept}
-        return frame_spec(self.encoder, **options)
+    async def frames(self) -> FrameSpec:
+        """Say which frames of a video the encoder takes, as for the videos of the index."""
+
+        def read(index: VideoIndex) -> FrameSpec:
+            kept = index.space.frames
+            options = {name: kept[name] for name in ("keyframes", "skip_still") if name in kept}
+            return frame_spec(index.encoder, **options)
+
+        return await self._with("model", read)
 
     async def embed_video(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed the frames of a video, uint8 (T, 3, S, S): (D,), unit length."""
 
-        def embed(index: VideoIndex) -> NDArray[np.float32]:
+        def embed(encoder: Encoder) -> NDArray[np.float32]:
             import torch
 
-            vectors = index.encoder.encode_video(torch.from_numpy(frames)[None])
+            vectors = encoder.encode_video(torch.from_numpy(frames)[None])
             return np.asarray(vectors[0].float().cpu().numpy(), np.float32)
 
-        return await self._with("model", embed)
+        return await self.with_encoder(embed)
 
     def close(self) -> None:
         """Wait for the work that runs, and close the index."""
@@ -180,13 +193,14 @@ class ServedIndex:
         reader = open_reader(self.folder)
         return VideoIndex(self.folder, reader, self._encoder, load=self._encoders.load, holds_rows=holds_rows)
 
-    def _reopened(self) -> VideoIndex:
-        self._newest = self._opened(holds_rows=True)
-        return self._newest
-
     async def _with(self, name: str, work: Callable[[VideoIndex], T]) -> T:
         """Do something with the open index of a thread, in this thread."""
-        done: T = await self._others[name].ask(lambda: self._open[name].use(work))
+
+        def checked(index: VideoIndex) -> T:
+            index.searcher.check_space()
+            return work(index)
+
+        done: T = await self._others[name].ask(lambda: self._open[name].use(checked))
         return done
 
     def _answers(self, asked: Sequence[Asked], hand: Hand[SearchResult]) -> None:

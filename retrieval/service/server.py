@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 from collections.abc import Callable
@@ -29,7 +28,6 @@ def serve_until_stopped(options: ServiceOptions, say: Callable[[str], None]) -> 
     Raises:
         VmrError: the index cannot be served, or the address cannot be listened on.
     """
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # which warns of every form that is malformed
     with listening_at(options.host, options.port) as listening:
         asyncio.run(_serve(create_app(options), listening, options, say))
 

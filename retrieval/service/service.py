@@ -5,6 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from vmr.retrieval.service.guard.tokens import Token
 from vmr.retrieval.service.jobs.jobs import Jobs
 from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Metrics
@@ -26,6 +27,7 @@ class Service:
         media: pictures, clips and playable parts of the videos.
         uploads: receives pictures and clips, and embeds them.
         metrics: numbers about all this.
+        token: what clients must show; None for no check.
         jobs: add videos to the index; None if no folder is named from which they may.
         facts: what the page says about the index.
     """
@@ -36,6 +38,7 @@ class Service:
     media: Media
     uploads: Uploads
     metrics: Metrics
+    token: Token | None
     jobs: Jobs | None
     facts: KnownFacts = field(default_factory=KnownFacts)
 

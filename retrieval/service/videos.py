@@ -3,7 +3,6 @@
 import json
 import os
 from datetime import datetime, timezone
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -30,13 +29,38 @@ from vmr.retrieval.service.schemas import (
     VideoText,
 )
 from vmr.retrieval.service.service import Service
+from vmr.retrieval.storage.conditions import source_names
 from vmr.retrieval.storage.paths import path_to_text
 from vmr.retrieval.storage.records import IndexedFile, Video, VideoOrder
 from vmr.retrieval.storage.snapshot import Snapshot
 
 _OF_A_PAGE = {"k", "cursor"}
 _MAX_DEPTH = 20  # of metadata
-_KEYS: dict[VideoOrder, type] = {"path": str, "duration": float, "date": int, "added": int}
+_KEYS: dict[VideoOrder, tuple[type, ...]] = {"path": (int, str), "duration": (float,), "date": (int,), "added": (int,)}
+
+
+class _Roots:
+    """The folders that were indexed. Clients see their names, and cursors hold numbers: neither says where they are."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._paths = snapshot.roots()
+        self._numbers = {path: number for number, path in self._paths.items()}
+        self._names = source_names(self._numbers)
+
+    def key(self, file: IndexedFile) -> tuple[int, str]:
+        """What a cursor says about a file."""
+        return self._numbers[file.root], path_to_text(file.path)
+
+    def root(self, number: int) -> str:
+        """The path of a folder that a cursor names, as a text of the database."""
+        if number not in self._paths:
+            raise VmrError("cursor is of a folder that the index no longer holds: list again, without it")
+        return path_to_text(self._paths[number])
+
+    def names(self, file: IndexedFile) -> dict[str, str]:
+        """What a client sees of a path."""
+        path = printable(file.path)
+        return {"folder": printable(self._names[file.root]), "path": path, "name": path.rpartition("/")[2]}
 
 
 async def list_videos(service: Service, request: VideosRequest) -> VideoList:
@@ -50,21 +74,20 @@ async def list_videos(service: Service, request: VideosRequest) -> VideoList:
         VmrError: the condition or the cursor is none.
     """
     fields, where = request.model_dump(exclude=_OF_A_PAGE), parsed(request.where)
-    after = None
-    if request.cursor is not None:
-        key, number = ListCursor.read(request.cursor, fields, _KEYS[request.sort], int).key
-        after = (key, int(number))
+    last = None if request.cursor is None else ListCursor.read(request.cursor, fields, *_KEYS[request.sort], int)
 
     def read(snapshot: Snapshot) -> VideoList:
+        roots = _Roots(snapshot)
+        after = None if last is None else _place(last, request.sort, roots)
         videos = snapshot.some_videos(
             request.k + 1, request.sort, is_descending=request.order == "descending", where=where, after=after
         )
         page = videos[: request.k]
-        last = ListCursor((_key(page[-1], request.sort), page[-1].id)) if len(videos) > len(page) else None
+        following = ListCursor((*_key(page[-1], request.sort, roots), page[-1].id)) if len(videos) > len(page) else None
         return VideoList(
-            videos=[VideoSummary(**_summary(video)) for video in page],
+            videos=[VideoSummary(**_summary(video, roots)) for video in page],
             total=snapshot.count_videos(where),
-            next_cursor=None if last is None else last.text(fields),
+            next_cursor=None if following is None else following.text(fields),
         )
 
     return await service.index.read(read)
@@ -81,15 +104,15 @@ async def list_failures(service: Service, request: FailuresRequest) -> FailedLis
         VmrError: the cursor is none.
     """
     fields = {"failures": True}
-    after = ("", "") if request.cursor is None else ListCursor.read(request.cursor, fields, str, str).key
-    failures = await service.index.read(lambda snapshot: snapshot.failures())
-    keys = [(path_to_text(each.root), path_to_text(each.path)) for each in failures]
-    following = [number for number, key in enumerate(keys) if key > after]
+    last = None if request.cursor is None else ListCursor.read(request.cursor, fields, int, str).key
+    failures, roots = await service.index.read(lambda snapshot: (snapshot.failures(), _Roots(snapshot)))
+    after = ("", "") if last is None else (roots.root(int(last[0])), str(last[1]))
+    following = [each for each in failures if (path_to_text(each.root), path_to_text(each.path)) > after]
     page = following[: request.k]
     return FailedList(
-        failures=[FailedVideo(**_names(failures[number]), reason=failures[number].reason) for number in page],
+        failures=[FailedVideo(**roots.names(each), reason=each.reason) for each in page],
         total=len(failures),
-        next_cursor=ListCursor(keys[page[-1]]).text(fields) if len(following) > len(page) else None,
+        next_cursor=ListCursor(roots.key(page[-1])).text(fields) if len(following) > len(page) else None,
     )
 
 
@@ -108,19 +131,19 @@ async def video_details(
         VmrError: the query is none.
     """
 
-    def read(snapshot: Snapshot) -> tuple[Video, list[VideoText], bool]:
+    def read(snapshot: Snapshot) -> tuple[Video, _Roots, list[VideoText], bool]:
         video = snapshot.video(video_id) if 0 <= video_id <= LARGEST_ID else None
         if video is None:
             raise NotFound(
                 f"the index holds no video {str(video_id)[:60]}: it was removed or has changed; search again"
             )
-        _, is_there = snapshot.vectors(service.index.space.id, np.array([video.first_window]))
+        _, is_there = snapshot.vectors(service.index.space_of(snapshot).id, np.array([video.first_window]))
         texts = [
             VideoText(start_s=t.start_s, end_s=t.end_s, kind=t.kind, text=t.text) for t in snapshot.texts(video_id)
         ]
-        return video, texts, bool(is_there[0])
+        return video, _Roots(snapshot), texts, bool(is_there[0])
 
-    video, texts, has_vectors = await service.index.read(read)
+    video, roots, texts, has_vectors = await service.index.read(read)
     curve = None
     if query is not None and has_vectors:
         rows = await service.index.score_curve(video_id, query, with_match=True)
@@ -129,7 +152,7 @@ async def video_details(
             for start_s, end_s, score, match in rows.tolist()
         ]
     return VideoDetails(
-        **_summary(video),
+        **_summary(video, roots),
         remarks=_remarks(video),
         texts=texts,
         failure=await _failure(service, video),
@@ -151,14 +174,10 @@ def _remarks(video: Video) -> list[VideoRemark]:
     return [VideoRemark(kind=remark.kind, text=printable(remark.text)) for remark in video.remarks]
 
 
-def _names(file: IndexedFile) -> dict[str, str]:
-    return {"path": printable(file.path), "name": printable(PurePosixPath(file.path).name)}
-
-
-def _summary(video: Video) -> dict[str, Any]:
+def _summary(video: Video, roots: _Roots) -> dict[str, Any]:
     modified = datetime.fromtimestamp(video.state.mtime_ns / 1e9, timezone.utc)
     return {
-        **_names(video),
+        **roots.names(video),
         "video_id": video.id,
         "duration_s": video.duration_s,
         "width": video.width or None,
@@ -174,11 +193,17 @@ def _summary(video: Video) -> dict[str, Any]:
     }
 
 
-def _key(video: Video, by: VideoOrder) -> str | float | int:
-    """What a video is ordered by."""
+def _key(video: Video, by: VideoOrder, roots: _Roots) -> tuple[float | int | str, ...]:
+    """What a video is ordered by, for a cursor."""
     if by == "path":
-        return f"{path_to_text(video.root).rstrip('/')}/{path_to_text(video.path)}"
-    return {"duration": video.duration_s, "date": video.state.mtime_ns, "added": video.id}[by]
+        return roots.key(video)
+    return ({"duration": video.duration_s, "date": video.state.mtime_ns, "added": video.id}[by],)
+
+
+def _place(cursor: ListCursor, by: VideoOrder, roots: _Roots) -> tuple[str | float | int, int]:
+    """What a cursor says, for `Snapshot.some_videos`."""
+    *key, number = cursor.key
+    return f"{roots.root(int(key[0])).rstrip('/')}/{key[1]}" if by == "path" else key[0], int(number)
 
 
 def _valid(value: Any, depth: int = 0) -> Any:

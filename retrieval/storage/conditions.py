@@ -5,12 +5,15 @@ The conditions are over the tables `videos v` and `roots r`, and are true or fal
 
 import re
 from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from vmr.errors import VmrError
 from vmr.files import is_unicode
 from vmr.retrieval.storage.paths import path_to_text
+from vmr.retrieval.storage.records import storable_ns
 
 _DATE = re.compile(r"(\d{4})-(\d\d)(?:-(\d\d))?")
 _NUMBER = re.compile(r"(?P<number>[^a-zA-Z\s]+(?:[eE][+-]?\d+)?)\s*(?P<unit>[a-zA-Z]*)")
@@ -208,6 +211,18 @@ NAMES = f"{', '.join(_FIELDS)} or meta.KEY"
 """The fields, for messages."""
 
 
+def source_names(roots: Iterable[str]) -> dict[str, str]:
+    """Return the value of `source` that selects each root: its name, or its path if others have the same name.
+
+    Args:
+        roots: absolute folders.
+    """
+    paths = {root: root.rstrip("/") or "/" for root in roots}
+    names = {root: path.rpartition("/")[2] for root, path in paths.items()}
+    counts = Counter(names.values())
+    return {root: name if name and counts[name] == 1 else paths[root] for root, name in names.items()}
+
+
 def field_named(name: str, key: str) -> Field | None:
     """Return a field, given its name and what follows the dot; None if there is no such field."""
     if name == "meta":
@@ -233,5 +248,4 @@ def _period(text: str) -> tuple[int, int]:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    largest = 2**63 - 1  # of SQLite; in the year 2262
-    return max(-largest, min(largest, int(moment.timestamp()) * 1_000_000_000))
+    return storable_ns(int(moment.timestamp()) * 1_000_000_000)

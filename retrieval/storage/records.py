@@ -20,6 +20,9 @@ Span = tuple[float, float]
 Vectors = NDArray[np.float32]
 VideoOrder = Literal["path", "duration", "date", "added"]
 
+LARGEST_NS = 2**63 - 1
+"""The latest time that an index can keep, in the year 2262; a file may say any."""
+
 _SETTLED_NS = 2_000_000_000  # a file changed so recently may change again within the resolution of its time
 
 
@@ -39,6 +42,11 @@ class IndexSettings:
     stride_s: float | None
     segments: Literal["fixed", "shots"] = "fixed"
     whole_video: bool = False
+
+
+def storable_ns(time_ns: int) -> int:
+    """Return a time of a file, or the nearest that an index can keep."""
+    return max(-LARGEST_NS, min(time_ns, LARGEST_NS))
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,9 @@ class FileState:
             status = Path(path).stat()
         except (OSError, ValueError):
             return None
-        return cls(status.st_size, status.st_mtime_ns, status.st_ino, seen_ns) if stat.S_ISREG(status.st_mode) else None
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        return cls(status.st_size, storable_ns(status.st_mtime_ns), status.st_ino, seen_ns)
 
     @property
     def is_settled(self) -> bool:

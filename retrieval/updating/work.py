@@ -26,6 +26,7 @@ from vmr.retrieval.updating.listing import Listing, Roots
 from vmr.retrieval.updating.plan import Job, Plan, UpdateOptions, content_hash, make_plan
 from vmr.retrieval.updating.spaces import Spaces, frames_of
 from vmr.retrieval.vectors.generations import make_files
+from vmr.signals import signals_held_back
 
 Put = Callable[[Job, Sequence[str], Sequence[EmbeddedVideo]], None]
 
@@ -326,8 +327,9 @@ class Work:
             self.done.embedded.append(video.path)
             self.done.remarks += [VideoRemark(video.path, each.kind, each.text) for each in video.remarks]
 
-        self._commit_with_spaces(whole)
-        self._hooks.embed(video.path)
+        with signals_held_back():  # what is committed is told
+            self._commit_with_spaces(whole)
+            self._hooks.embed(video.path)
         self._num_new_rows += len(video.spans)
         if self._num_new_rows >= _ROWS_PER_FILE:
             make_files(self._folder.writer)

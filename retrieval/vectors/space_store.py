@@ -77,10 +77,7 @@ class SpaceStore:
         if snapshot.version == self._version:
             return True
         self._is_held = False
-        known = [space for space in snapshot.spaces() if space.id == self._space.id]
-        if not known or (known[0].dim, known[0].dtype) != (self._space.dim, self._space.dtype):
-            raise IndexFileError(f"{self._folder}: the index was built again in another way: open it again")
-        self._space = known[0]
+        self._space = self.space_now(snapshot)
         newest = next((each for each in snapshot.generations(self._space.id) if each.id not in self._unusable), None)
         is_pruned = snapshot.meta("removed_from") > self._last_removed + 1
         is_new = self._version is None or is_pruned or newest != (self._file and self._file.generation)
@@ -90,6 +87,20 @@ class SpaceStore:
         self._is_held = self._rows is not None and self._rows.refresh(snapshot)
         self._version = snapshot.version
         return True
+
+    def space_now(self, snapshot: Snapshot) -> Space:
+        """Return the space as it is now.
+
+        Raises:
+            IndexFileError: the index was built again, and does not have it.
+        """
+        wanted = self._space
+        for space in snapshot.spaces():
+            if (space.id, space.fingerprint, space.dim, space.dtype) == (
+                wanted.id, wanted.fingerprint, wanted.dim, wanted.dtype,
+            ):  # fmt: skip
+                return space
+        raise IndexFileError(f"{self._folder}: the index was built again in another way: open it again")
 
     def search(
         self,

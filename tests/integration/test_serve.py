@@ -60,6 +60,8 @@ def test_the_index_is_described(client):
     assert float(lines["vmr_index_commit"]) == facts["commit"] >= 1
     assert float(lines['vmr_index_questions_total{thread="search"}']) >= 2  # one of them to warm up
     assert float(lines['vmr_index_batches_total{thread="search"}']) >= 2
+    assert float(lines['vmr_index_questions_total{thread="read"}']) >= 2
+    assert not any("_created" in name for name in lines)
     assert float(lines["vmr_cache_bytes"]) > 1000
     assert 'route="/moments/{moment_id}/thumbnail.jpg"' in numbers.text
     assert float(lines['vmr_requests_total{method="GET",route="/index",status="200"}']) >= 1
@@ -83,7 +85,9 @@ def test_a_person_signs_in(client):
     assert sent.status_code == 303 and sent.headers["location"] == "/login?next=%2Fdocs%3Fa%3Db"
     form = client.get(sent.headers["location"])
     assert form.status_code == 200 and 'value="/docs?a=b"' in form.text
+    start = time.monotonic()
     wrong = client.post("/login", data={"token": "wrong", "next": "/docs"})
+    assert time.monotonic() - start >= 0.5  # so that nobody tries many
     assert wrong.status_code == 401 and "This is not the token" in wrong.text and "set-cookie" not in wrong.headers
     right = client.post("/login", data={"token": TOKEN, "next": "/docs?a=b"})
     assert right.status_code == 303 and right.headers["location"] == "/docs?a=b"
@@ -99,6 +103,17 @@ def test_nobody_is_sent_to_another_site(client, wanted):
     right = client.post("/login", data={"token": TOKEN, "next": wanted})
     assert right.status_code == 303 and right.headers["location"] == "/"
     assert 'name="next" value="/"' in client.get("/login", params={"next": wanted}).text
+
+
+def test_head_is_answered_wherever_get_is(client):
+    client.headers["authorization"] = f"Bearer {TOKEN}"
+    video = client.get("/api/v1/videos").json()["videos"][0]
+    for path in ("/", "/docs", "/login", "/api/v1/healthz", "/api/v1/index", video["video_url"], video["media_url"]):
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"") and int(head.headers["content-length"]) > 0, path
+    assert client.head("/api/v1/videos/99").status_code == 404
+    assert client.head("/api/v1/search?q=").status_code == 422
+    assert client.head("/api/v1/jobs/1/events").status_code == 405  # it has no end
 
 
 def test_the_api_is_described_without_other_hosts(client):

@@ -111,7 +111,7 @@ def test_vectors_are_those_of_the_encoder(answers, offline):
 
 def test_jobs_run_and_tell_how_far_they_are(answers):
     folder, printed = answers
-    assert json.loads(answer_to('"path": "videos"', printed))["id"] == 1
+    assert json.loads(answer_to('"path": "."', printed))["id"] == 1
     assert "event: " in answer_to("jobs/1/events", printed)
     assert [path.name for path in (folder / "videos" / "uploads").iterdir()] == ["clip.mp4"]
 

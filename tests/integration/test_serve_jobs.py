@@ -243,6 +243,9 @@ def test_jobs_are_cancelled(shared: Shared):
 
 def test_a_job_goes_on_after_its_server_was_killed(place: Path):
     options = ("--allow-indexing", str(place / "root"))
+    broken = place / "root" / "new" / "00000.mp4"
+    broken.write_bytes(b"no video")
+    os.utime(broken, (0, 0))
     number, waiting, done = 0, 0, 0
     for kill in (signal.SIGKILL, signal.SIGTERM):
         with started(place / "index", *options) as (server, address), api(address) as client:
@@ -260,6 +263,8 @@ def test_a_job_goes_on_after_its_server_was_killed(place: Path):
         job = ended(client, number)
         assert job["state"] == "done"
         assert ended(client, waiting)["message"] == "1 unchanged"
+        failures = client.get(f"/jobs/{number}").json()["failures"]
+        assert (job["num_failed"], [each["path"] for each in failures]) == (1, [str(broken)])
     assert done < job["progress"]["files_done"] == job["progress"]["files_total"] < VIDEOS
     assert look_at(place) == (VIDEOS, VIDEOS)  # nothing was embedded twice
 

@@ -84,7 +84,10 @@ def test_a_search_finds_moments(call: Call):
     (text,) = found.content
     assert json.loads(text.text) == found.structured_content
     best = found.structured_content["hits"][0]
-    assert best["path"] == "bikes.mp4"
+    assert (best["folder"], best["path"]) == (
+        call("list_videos").structured_content["videos"][0]["folder"],
+        "bikes.mp4",
+    )
     assert best["strength"] in ("strong", "good", "weak", "unlikely")
     assert not any(name.endswith("_url") for name in best), "nothing listens at an address"
     like = call("search_videos", like=best["moment_id"], k=1).structured_content
@@ -103,6 +106,7 @@ def test_a_moment_comes_with_its_picture(call: Call, index: Path):
     assert known["start_s"] < best["end_s"]
     assert Path(known["file"]).name == "bikes.mp4"
     assert known["video"]["duration_s"] == 10.0
+    assert not [name for name in (*known["video"], *best) if name.endswith("_url")]  # of a service that does not run
     assert picture.mime_type == "image/jpeg"
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.data))).convert("RGB").resize((64, 36)), float)
     with vmr.VideoReader(known["file"]) as video:

@@ -277,6 +277,24 @@ def test_a_long_video_is_played_part_by_part(visit, address):
     assert page.locator("#player .strip").get_attribute("aria-valuetext") == "0:05 of 1:20"
 
 
+def test_dragging_in_the_strip_fetches_one_part(visit, address):
+    page = visit(to(q="numbers", where='path = "odd/long.avi"'))
+    (watched,) = {asked_of(href)["watch"] for href in hrefs(page)}
+    page.goto(address + to(watch=watched, at="72-74"))
+    ready(page)
+    strip, parts = page.locator("#player .strip"), []
+    page.on("request", lambda request: parts.append(request.url) if "part=player" in request.url else None)
+    box = strip.bounding_box()
+    page.mouse.move(box["x"] + 0.8 * box["width"], box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 10, steps=20)
+    assert strip.get_attribute("aria-valuetext") == "0:20 of 1:20" and parts == []
+    page.mouse.up()
+    page.wait_for_function("() => document.querySelector('#player .player').dataset.offset > -60")
+    ready(page)
+    assert time_shown(page) == pytest.approx(20, abs=0.3) and len(parts) == 1
+
+
 def test_texts_stand_beside_the_video_and_a_click_seeks(visit):
     page = visit(to(q="a cyclist", where='path = "films/bikes.mp4"'))
     page.locator(".card .open").first.click()
@@ -379,7 +397,9 @@ def test_filters_choose_videos_and_stay_in_the_address(visit):
     assert set(page.locator(".card .name").all_inner_texts()) == {"bikes.mp4"}
     assert asked(page) == {"q": "a man", "folder": "films", "longer": "9 s"}
     page.reload()
-    assert page.input_value("[name=longer]") == "9 s" and page.locator(".filters").get_attribute("open") is not None
+    assert page.input_value("[name=longer]") == "9 s"
+    assert page.locator(".filters summary").inner_text().split("\n")[-1].endswith("in films, at least 9 s")
+    page.click(".filters summary")
     page.fill("[name=before]", "2001-01-01")
     page.press("[name=before]", "Enter")
     page.wait_for_selector(".notice h2")
@@ -387,6 +407,85 @@ def test_filters_choose_videos_and_stay_in_the_address(visit):
     page.click("text=Search without the filters")
     page.wait_for_selector(".card")
     assert asked(page) == {"q": "a man"} and page.input_value("[name=folder]") == ""
+
+
+def test_filters_leave_what_is_searched_without_words(visit):
+    page = visit("/?q=a+man+in+a+car")
+    page.locator(".card .like").first.click()
+    page.wait_for_function("() => location.search.startsWith('?like=')")
+    page.wait_for_selector("#results[aria-busy=false] .card")
+    like = asked(page)["like"]
+    page.click(".filters summary")
+    page.fill("[name=longer]", "9 s")
+    page.click("text=Apply")
+    page.wait_for_function("() => document.querySelector('#set').textContent === 'at least 9 s'")
+    assert asked(page) == {"like": like, "longer": "9 s"} and page.locator(".card .strength").count() > 0
+    plain = visit(f"/?like={like}", java_script_enabled=False)
+    plain.click(".filters summary")
+    plain.fill("[name=longer]", "9 s")
+    plain.click("text=Apply")
+    assert asked(plain) == {"like": like, "longer": "9 s"} and plain.locator(".card .strength").count() > 0
+    for each in (page, plain):
+        search_words(each)
+        assert "for “a man”" in each.locator("#status").inner_text()
+
+
+def search_words(page) -> None:
+    page.fill("#q", "a man")
+    page.press("#q", "Enter")
+    page.wait_for_selector("[data-status*='a man']")
+
+
+def test_results_are_in_sight_on_a_narrow_screen(visit):
+    page = visit(to(q="a man", longer="1 s"), viewport={"width": 360, "height": 740})
+    assert page.locator(".card").first.bounding_box()["y"] < 500
+    assert page.locator("#set").inner_text() == "at least 1 s"
+    page.click(".filters summary")
+    page.fill("[name=folder]", "films")
+    page.click("text=Apply")
+    page.wait_for_function("() => document.querySelector('#set').textContent === 'in films, at least 1 s'")
+    assert page.locator(".card").first.bounding_box()["y"] < 500
+
+
+def test_an_address_that_is_none_is_answered_with_the_page(visit, address):
+    long = "two people riding bicycles in the rain " * 26
+    page = visit(to(q=long + "x"), expected="status of 422")
+    assert page.locator("#results [role=alert] p").first.inner_text() == (
+        "q: 1015 characters, but at most 1000 are taken"
+    )
+    assert page.input_value("#q") == (long + "x")[:1000]
+    page.goto(address + to(q=long[:980]))
+    status = page.locator("#status")
+    assert status.bounding_box()["height"] < 60 and long[:979].strip() in status.get_attribute("title")
+    watched = asked_of(page.locator(".card .open").first.get_attribute("href"))["watch"]
+    for at in ("1" * 400 + "-" + "1" * 401, "500-600"):
+        answer = httpx.get(address + to(watch=watched, at=at))
+        assert answer.status_code == 200 and "at: " in answer.text
+        assert httpx.get(address + to(watch=watched, at=at, part="player")).status_code in (400, 404)
+    for wrong in ({"cursor": "x" * 9000}, {"where": "x" * 1001, "watch": "y" * 1001}):
+        answer = httpx.get(address + to(**wrong))
+        assert answer.status_code == 422 and all(f"{name}: " in answer.text for name in wrong)
+
+
+def test_a_file_that_has_changed_or_cannot_be_played_is_explained(visit, address, index):
+    file = index.parent / "videos" / "odd" / "copy-7.mp4"
+    content, state = file.read_bytes(), file.stat()
+    file.write_bytes(content + bytes(8))
+    try:
+        page = visit(to(q="numbers", where='path = "odd/copy-7.mp4"'), expected="status of 409")
+        page.wait_for_selector(".card .frame .icon")
+        assert "may have changed" in page.locator(".card").first.inner_text()
+    finally:
+        file.write_bytes(content)
+        os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    page.goto(address + to(q="numbers", where='path = "odd/plain.mp4"'))
+    page.locator(".card .open").first.click()
+    ready(page)
+    page.evaluate("document.querySelector('#player video').dispatchEvent(new Event('error'))")
+    assert page.locator("#unplayable a").get_attribute("download") == "plain.mp4"
+    with page.expect_download() as saved:
+        page.click("#unplayable a")
+    assert saved.value.suggested_filename == "plain.mp4"
 
 
 def test_a_wrong_condition_is_explained(visit):
@@ -481,6 +580,15 @@ def test_more_results_are_appended(visit):
     assert page.locator("#status").inner_text() == f"{len(after)} shown"
     assert page.evaluate("document.activeElement.href") == after[24]
     assert page.locator("#more").count() == 0
+    page.locator(".card .open").nth(24).click()
+    ready(page)
+    page.reload()
+    page.wait_for_selector("#player .previous:enabled")
+    page.click("#player .previous")
+    ready(page)
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#player", state="hidden")
+    assert hrefs(page) == after
 
 
 def test_a_moment_is_previewed_without_sound(visit):
@@ -495,6 +603,11 @@ def test_a_moment_is_previewed_without_sound(visit):
     assert state[0] is True and state[2] == "true" and start - 0.1 <= state[1] <= end + 0.5
     page.hover("#status")
     assert page.locator(".card video").count() == 0
+    card.hover()
+    page.wait_for_function("() => document.querySelector('.card video')?.currentTime > 0")
+    page.mouse.down()
+    page.mouse.up()
+    ready(page)
     calm = visit("/?q=a+cartoon+rabbit")
     calm.locator(".card .open").first.hover()
     calm.wait_for_timeout(500)
@@ -600,6 +713,27 @@ def test_signing_out_and_a_server_that_ends_are_explained(browser, index):
         page.keyboard.press("Enter")
         page.wait_for_selector(".script .card")
         assert asked(page) == {"q": "a woman"}
+        context.clear_cookies()
+        page.locator(".card .open").first.click()
+        page.wait_for_selector("#player [role=alert]")
+        assert "signed out" in page.locator("#player [role=alert]").inner_text()
+        page.click("#player [role=alert] a")
+        page.fill("[name=token]", "open-sesame")
+        page.keyboard.press("Enter")
+        ready(page)
+        page.click("#player .close")
+        page.wait_for_selector("#player", state="hidden")
+        context.clear_cookies()
+        page.click("#more")
+        page.wait_for_selector("#results .notice a")
+    page.click("#results .notice .again")
+    page.wait_for_function("() => document.querySelector('#results .notice')?.textContent.includes('does not answer')")
+    page.locator(".card .open").first.click()
+    page.wait_for_selector("#player [role=alert]")
+    said = page.locator("#player [role=alert]").inner_text()
+    assert "does not answer" in said and "Try again" in said
+    page.click("text=Close")
+    page.wait_for_selector("#player", state="hidden")
     page.fill("#q", "a child")
     page.press("#q", "Enter")
     page.wait_for_selector("#results [role=alert]")

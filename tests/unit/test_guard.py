@@ -1,7 +1,9 @@
 """What is refused before a request reaches a route. The application behind the guards answers everything with 200."""
 
 import asyncio
+import json
 import re
+import time
 from dataclasses import replace
 
 import httpx
@@ -11,15 +13,18 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import Message
 
+from tests.patience import PATIENCE_S
 from vmr.errors import IndexFileError, VmrError
+from vmr.retrieval.service.guard import tokens
 from vmr.retrieval.service.guard.headers import POLICY, SecurityHeaders
 from vmr.retrieval.service.guard.hosts import HostCheck, name_of
 from vmr.retrieval.service.guard.requests import RequestLimits
 from vmr.retrieval.service.guard.sites import SiteCheck
 from vmr.retrieval.service.guard.tokens import Token, TokenCheck
 from vmr.retrieval.service.options import Limits, ServiceOptions
-from vmr.retrieval.service.problems import answer_errors, status_of
+from vmr.retrieval.service.problems import LastResort, answer_errors, status_of
 
 OPTIONS = ServiceOptions("index")
 TOKEN = "a-token-of-tests"
@@ -131,6 +136,12 @@ def test_pages_of_other_sites(method, headers, status):
 GUARD = Middleware(TokenCheck, token=Token(TOKEN))
 
 
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of `test_wrong_tokens_are_slow_and_few` are as long as others."""
+    monkeypatch.setattr(tokens, "_WAIT_S", 0.01)
+
+
 @pytest.mark.parametrize("shown", [TOKEN, TOKEN.upper(), TOKEN[:-1], f"{TOKEN} ", "", "é", "\x00"])
 def test_the_token_of_a_header(shown):
     is_right = shown.strip() == TOKEN
@@ -138,8 +149,37 @@ def test_the_token_of_a_header(shown):
         response = ask(GUARD, "POST", "/api/v1/x", headers={"authorization": f"{scheme} {shown}".encode()})
         assert response.status_code == (200 if is_right else 401)
         assert is_right or response.headers["www-authenticate"] == "Bearer"
-        assert is_right or detail(response) == "the token is wrong"
+        said = "the token is wrong" if shown else "a token is needed: send the header 'Authorization: Bearer TOKEN'"
+        assert is_right or detail(response) == said
     assert ask(GUARD, headers={"authorization": f"Basic {shown}".encode()}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers", [{"authorization": "Bearer wrong"}, {"cookie": "vmr-00000000=0"}, {"cookie": "a=b; vmr-1="}]
+)
+def test_wrong_tokens_are_slow_and_few(headers, monkeypatch, caplog):
+    """One that is shown by many clients at a time is refused at once, and never logged."""
+    monkeypatch.setattr(tokens, "_WAIT_S", 0.3)
+    app = TokenCheck(PlainTextResponse("fine"), Token(TOKEN))
+
+    async def send() -> tuple[list[int], float, int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client:
+            start = time.monotonic()
+            waiting = asyncio.gather(*(client.get("/api/v1/x", headers=headers) for _ in range(20)))
+            await asyncio.sleep(0)
+            right = await client.get("/api/v1/x", headers={"authorization": f"Bearer {TOKEN}"})
+            return sorted(each.status_code for each in await waiting), time.monotonic() - start, right.status_code
+
+    statuses, seconds, right = asyncio.run(send())
+    assert (statuses, right) == ([401] * 16 + [429] * 4, 200) and seconds >= 0.3
+    assert set(caplog.messages) == {"a wrong token, or an old cookie, from 127.0.0.1"} and len(caplog.messages) == 16
+
+
+def test_who_shows_nothing_is_asked_for_the_token_at_once(monkeypatch, caplog):
+    monkeypatch.setattr(tokens, "_WAIT_S", 60)
+    for headers in ({}, {"authorization": "Bearer "}, {"authorization": f"Basic {TOKEN}"}, {"cookie": "a=b"}):
+        assert ask(GUARD, "POST", headers=headers).status_code == 401
+    assert not caplog.messages
 
 
 def test_the_token_is_not_in_its_cookie():
@@ -174,6 +214,7 @@ def test_a_browser_is_sent_to_the_page_for_logging_in():
     response = ask(GUARD, path="/a%20b?q=x%26y&k=1", headers=html)
     assert response.status_code == 303
     assert response.headers["location"] == "/login?next=%2Fa%2520b%3Fq%3Dx%2526y%26k%3D1"
+    assert ask(GUARD, "HEAD", headers=html).status_code == 303
     assert ask(GUARD, "POST", headers=html).status_code == 401
     assert ask(GUARD, path="/api/v1/index", headers=html).status_code == 401
 
@@ -239,6 +280,34 @@ def test_heads_that_are_too_large():
     assert ask(limited(), headers=[("x", "1")] * 4).status_code == 200
     assert ask(limited(), headers=[("x", "1")] * 11).status_code == 431
     assert ask(limited(), headers={"x": "1" * 400}).status_code == 431
+
+
+def test_a_request_that_is_given_up_at_the_end_is_told_so():
+    begun = asyncio.Event()
+
+    async def wait(request: Request) -> Response:
+        begun.set()
+        await asyncio.sleep(PATIENCE_S)
+        return PlainTextResponse("late")
+
+    app, sent = LastResort(Starlette(routes=[Route("/", wait)])), []
+
+    async def end() -> None:
+        scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        task = asyncio.create_task(app(scope, asyncio.Event().wait, send))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(end())
+    assert sent[0]["status"] == 503 and json.loads(sent[1]["body"]) == {
+        "detail": "the service ends: try again when it runs again"
+    }
 
 
 def test_an_answer_begins_in_time():

@@ -14,7 +14,8 @@ from fastapi import HTTPException, Request
 from starlette.types import Message
 
 import vmr
-from tests.indexes import SETTINGS, STATE
+from tests.handmade import Handmade
+from tests.indexes import SETTINGS, STATE, space
 from tests.patience import PATIENCE_S
 from vmr.retrieval.calibration.kept import keep_calibrated
 from vmr.retrieval.frames import frame_spec
@@ -23,10 +24,11 @@ from vmr.retrieval.legacy import open_reader
 from vmr.retrieval.searching.search import Wanted
 from vmr.retrieval.searching.searcher import Asked
 from vmr.retrieval.service.lanes.lane import Lane
-from vmr.retrieval.service.lanes.opened import Opened
+from vmr.retrieval.service.lanes.reopened import Reopened
 from vmr.retrieval.service.processes import BusyError
 from vmr.retrieval.service.routes.connected import while_connected
 from vmr.retrieval.service.served_index import ServedIndex
+from vmr.retrieval.storage.changes import Changes
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import NewVideo, Space
 from vmr.retrieval.storage.writer import IndexWriter
@@ -212,6 +214,63 @@ def test_another_index_takes_its_place(folder: Path, made: Path, offline, tmp_pa
             assert {hit.video for hit in await index.search("a red car", 20)} == {"/videos/again.mp4"}
 
     asyncio.run(search())
+
+
+@pytest.mark.parametrize("is_in_place", [False, True])
+def test_an_index_of_another_model_takes_its_place(folder: Path, offline, tmp_path: Path, is_in_place: bool):
+    """All that is said about the model is about the new one, before anything is searched as well."""
+    other = vmr.load_model("videomamba-nano-shapes")
+
+    def build(changes: Changes) -> None:
+        space_id = changes.add_space(space_of(other))
+        changes.put_video(new_video("only.mp4", units(np.ones((2, other.embed_dim))), space_id))
+
+    async def ask() -> None:
+        async with served(folder) as index:
+            assert (await index.space()).name == (await index.info()).encoder == offline.name
+            assert (await index.embed_texts(["a man"])).shape == (1, offline.embed_dim)
+            if is_in_place:
+                with IndexWriter(folder) as writer, writer.commit() as changes:
+                    changes.clear(SETTINGS)
+                    build(changes)
+            else:
+                with IndexWriter(tmp_path / "other", SETTINGS) as writer, writer.commit() as changes:
+                    build(changes)
+                shutil.rmtree(folder)
+                (tmp_path / "other").rename(folder)
+            info = await index.info()
+            assert (info.encoder, info.embed_dim, info.spaces) == (other.name, other.embed_dim, (other.name,))
+            assert (await index.space()).fingerprint == other.fingerprint
+            assert (await index.frames()).num_frames == other.preprocess.num_frames
+            assert (await index.embed_texts(["a man"])).shape == (1, other.embed_dim)
+            assert [hit.video for hit in await index.search("a man")] == ["/videos/only.mp4"]
+
+    asyncio.run(ask())
+
+
+def test_vectors_of_another_model_are_not_searched_because_they_are_as_long(tmp_path: Path):
+    index = Handmade(tmp_path / "index")
+    index.put("a.mp4", [[1, 0, 0]])
+    with index.served():
+        assert len(index.page("1 0 0").hits) == 1
+
+        def build_again(changes: Changes) -> None:
+            changes.clear(SETTINGS)
+            changes.add_space(space(dim=3, encoder="other", fingerprint="0" * 16))
+
+        index.write(build_again)
+        with pytest.raises(vmr.IndexFileError, match="was made by other"):
+            index.page("1 0 0")
+
+
+def test_what_is_read_is_counted_as_one(made: Path):
+    async def load() -> dict[str, tuple[int, int]]:
+        async with served(made) as index:
+            for _ in range(3):
+                await index.read(lambda snapshot: snapshot.num_videos())
+            return index.load
+
+    assert asyncio.run(load())["read"] == (3, 3)
 
 
 def test_a_reader_that_takes_long_holds_up_no_search(made: Path):
@@ -424,7 +483,7 @@ def test_what_cannot_be_opened_is_tried_again(tmp_path: Path):
             raise vmr.IndexFileError("closed")
         return Door()
 
-    opened = Opened(tmp_path, open_it)
+    opened = Reopened(tmp_path, open_it)
     for _ in range(2):
         with pytest.raises(vmr.IndexFileError):
             opened.use(lambda door: door)

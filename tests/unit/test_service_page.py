@@ -1,18 +1,20 @@
 """What the address of the page says, and what its parts show, without a browser."""
 
 import re
+import time
 
 import numpy as np
 import pytest
 
-from tests.indexes import SETTINGS, STATE, space
+from tests.indexes import SETTINGS, STATE, put_rows, space
 from vmr.errors import VmrError
+from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.pages.facts import Facts, KnownFacts
-from vmr.retrieval.service.pages.player import bars
+from vmr.retrieval.service.pages.player import bars, span_within
 from vmr.retrieval.service.pages.query import PageQuery
-from vmr.retrieval.service.pages.rendering import clock, moment_in_words, size_in_words
+from vmr.retrieval.service.pages.rendering import clock, moment_in_words, render, size_in_words
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
-from vmr.retrieval.service.schemas import CurvePoint
+from vmr.retrieval.service.schemas import CurvePoint, VideoList, VideoSummary
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import NewVideo
 from vmr.retrieval.storage.where import Where
@@ -56,12 +58,33 @@ def test_numbers_and_moments_of_an_address():
     for name, value in (("like", "x"), ("watch", "-1"), ("moment", "9" * 30), ("watch", "\u0663")):
         with pytest.raises(VmrError, match=f"^{name}: .* is no number of a "):
             PageQuery(**{name: value}).number(name)
-    for value in ("5", "5-", "nan-3", "1e3-2", "5-6-7"):
+    for value in ("5", "5-", "nan-3", "1e3-2", "5-6-7", "9" * 400 + "-1"):
         with pytest.raises(VmrError, match=r"^at: .* is no moment"):
             PageQuery(at=value).moment_s()
     assert PageQuery(found="text").sources() == ["text"] and PageQuery().sources() is None
     with pytest.raises(VmrError, match=r"^found: sound is neither"):
         PageQuery(found="sound").sources()
+
+
+def test_a_moment_lies_in_its_video():
+    assert span_within((2, 4), 8.0) == (2, 4) and span_within((6, 9), 8.0) == (6, 8)
+    assert span_within((8.0005, 8.0005), 8.0) == (8, 8) and span_within((5, 3), 8.0) == (5, 5)
+    with pytest.raises(NotFound, match=r"^at: the video is 8.0 s long, so there is no moment at 500.0 s$"):
+        span_within((500, 600), 8.0)
+
+
+def test_an_address_is_read_whatever_it_says():
+    assert PageQuery.of({"q": " a ", "like": "3", "by": "x", "other": "y"}) == (PageQuery(q="a"), None)
+    assert PageQuery.of({"q": " ", "like": "3", "file": "f"}) == (PageQuery(like="3", file="f"), None)
+    ask, said = PageQuery.of({"q": "x" * 1001, "folder": "f", "source": "s" * 2000})
+    assert ask == PageQuery(q="x" * 1000, folder="f")
+    assert said == "q: 1001 characters, but at most 1000 are taken; source: 2000 characters, but at most 1000 are taken"
+
+
+def test_filters_in_words():
+    ask = PageQuery(folder="a/b", longer="30 s", before="2026-11", found="text", where="size > 1 MB")
+    assert ask.filters_in_words() == "in a/b, at least 30 s, until 2026-11, by text, size > 1 MB"
+    assert PageQuery(q="x").filters_in_words() == ""
 
 
 def test_addresses_keep_what_is_searched_and_leave_out_what_is_open():
@@ -135,3 +158,35 @@ def test_folders_and_sources_are_offered(tmp_path):
         with reader.snapshot() as snapshot:
             assert known.of(snapshot) is facts  # not again so soon
             assert KnownFacts().of(snapshot).num_videos == 5
+
+
+def test_facts_of_an_index_that_has_taken_the_place_of_another(tmp_path, monkeypatch):
+    known, numbers = KnownFacts(), []
+    for name, count in (("one", 1), ("two", 2)):
+        with IndexWriter(tmp_path / name, SETTINGS) as writer, writer.commit() as changes:
+            changes.set_about(f"2026-11-2{count}T00:00:00+00:00", "1")
+            put_rows(changes, changes.add_space(space()), [(f"{n}.mp4", 0, 1) for n in range(count)], np.eye(2)[:count])
+        with IndexReader(tmp_path / name) as reader, reader.snapshot() as snapshot:
+            numbers.append((snapshot.meta("commit"), known.of(snapshot).num_videos))
+        later = time.monotonic() + 60
+        monkeypatch.setattr(time, "monotonic", lambda later=later: later)
+    (commit, one), (same, two) = numbers
+    assert commit == same and (one, two) == (1, 2)
+
+
+def test_files_of_several_folders_are_told_apart():
+    """Two videos may have one path, each in its folder."""
+    values = dict.fromkeys(("size", "num_moments", "video_id", "duration_s"), 1) | dict.fromkeys(("width", "height"))
+    texts = dict.fromkeys(("modified", "thumbnail_url", "media_url", "video_url"), "x")
+    videos = [
+        VideoSummary(**values, **texts, folder=folder, path="a/x.mp4", name="x.mp4", missing=False, metadata={})
+        for folder in ("<one>", "two")
+    ]
+    listed = VideoList(videos=videos, total=2, next_cursor=None)
+
+    def places(*sources: str) -> list[str]:
+        given = {"ask": PageQuery(), "answer": None, "videos": listed, "status": "", "trouble": None}
+        html = render("results.html.j2", **given, about=Facts(2, 2, 0, 0, sources, ()))
+        return re.findall(r"in <bdi>(.*)</bdi>", html)
+
+    assert places("<one>", "two") == ["&lt;one&gt;", "two"] and places("two") == []

@@ -10,11 +10,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.handmade import Handmade
+from tests.indexes import put_rows
 from vmr.errors import VmrError
 from vmr.retrieval.service.cursors import ListCursor, SearchCursor
 from vmr.retrieval.service.options import Limits
-from vmr.retrieval.service.schemas import LARGEST_ID, SearchRequest, VideosRequest
-from vmr.retrieval.service.videos import list_videos
+from vmr.retrieval.service.schemas import LARGEST_ID, FailuresRequest, SearchRequest, VideosRequest
+from vmr.retrieval.service.videos import list_failures, list_videos
+from vmr.retrieval.storage.records import FailedFile
 
 QUERY = "1 0.5 0.2"
 NAMES = [f"{number}.mp4" for number in range(12)]
@@ -171,6 +173,15 @@ def test_a_cursor_with_the_right_beginning_and_garbage_is_read_or_refused(garbag
             assert all(abs(number) <= LARGEST_ID for number in numbers)
 
 
+@pytest.mark.parametrize(
+    ("key", "kinds"),
+    [(["\ud800", 1], (str, int)), ([float("nan"), 1], (float, int)), ([float("inf"), 1], (float, int))],
+)
+def test_what_no_database_puts_in_an_order_is_no_cursor(key, kinds):
+    with pytest.raises(VmrError, match=r"^cursor is none of this request"):
+        ListCursor.read(ListCursor(tuple(key)).text(FIELDS), FIELDS, *kinds)
+
+
 def test_a_cursor_belongs_to_its_request():
     text = ListCursor(("a", 1)).text(FIELDS)
     assert ListCursor.read(text, FIELDS, str, int).key == ("a", 1)
@@ -210,3 +221,39 @@ def test_lists_of_videos_while_a_writer_commits(index, sort, order):
         video.path for video in whole.videos if video.path != whole.videos[4].path
     ]
     assert paths.count("new.mp4") <= 1
+
+
+def test_equal_paths_of_two_folders_are_told_apart_and_the_server_keeps_to_itself_where_they_are(index):
+    roots = {f"/archive/{year}/films": f"/archive/{year}/films" for year in (2025, 2026)} | {"/home/me/clips": "clips"}
+    for number, root in enumerate(roots):
+
+        def add(changes, number=number, root=root):
+            put_rows(changes, 1, [("000.mp4", 0.0, 4.0)], np.eye(3)[[number]], root=root)
+            changes.put_failure(FailedFile(root, "bad.mp4", None, "no video"))
+
+        index.write(add)
+    with index.served():
+        found = index.page(QUERY, keep_duplicates=True)
+        assert sorted((hit.folder, hit.path) for hit in found.hits) == [
+            (folder, "000.mp4") for folder in sorted(roots.values())
+        ]
+        for hit in found.hits:
+            (same,) = index.page(QUERY, where=f'source = "{hit.folder}"').hits
+            assert same.moment_id == hit.moment_id
+        listed, failed, cursors = [], [], []
+        for _ in roots:
+            videos = index.call(list_videos, VideosRequest(k=1, cursor=cursors[-2] if cursors else None))
+            failures = index.call(list_failures, FailuresRequest(k=1, cursor=cursors[-1] if cursors else None))
+            listed += [video.folder for video in videos.videos]
+            failed += [(each.folder, each.path) for each in failures.failures]
+            cursors += [videos.next_cursor, failures.next_cursor]
+    assert listed == list(roots.values()) and failed == [(folder, "bad.mp4") for folder in roots.values()]
+    assert cursors[-2:] == [None, None]
+    assert not any(b"films" in base64.urlsafe_b64decode(each + "==") for each in cursors[:-2])
+
+
+def test_a_cursor_of_a_folder_that_is_gone(index):
+    index.put("a.mp4", [[1, 0, 0]])
+    cursor = ListCursor((7, "a.mp4", 1)).text(VideosRequest().model_dump(exclude={"k", "cursor"}))
+    with index.served(), pytest.raises(VmrError, match="a folder that the index no longer holds: list again"):
+        index.call(list_videos, VideosRequest(cursor=cursor))

@@ -171,6 +171,8 @@ def test_lists(client):
         ({"query": "a", "sources": ["sound"]}, 422, "sources.0: Input should be 'picture' or 'text'"),
         ({"query": "a", "where": "size"}, 400, "the expression is wrong at its end"),
         ({"query": "a", "cursor": "AAAA"}, 400, "cursor is none of this request: take next_cursor of the page before"),
+        ({"like": True}, 422, "like: a number is needed, not True"),
+        ({"query": "a", "k": True}, 422, "k: a number is needed, not True"),
         ({"query": "a", "page": 2}, 422, "page: Extra inputs are not permitted, not 2"),
         ({"like": 2**63}, 422, "like: Input should be less than or equal to 9223372036854775807"),
         ({"like": 2**63 - 1}, 400, "the index holds no moment 9223372036854775807: its video was removed"),

@@ -22,6 +22,7 @@ from vmr.retrieval.storage.digests import _OF_A_VIDEO, digest
 from vmr.retrieval.storage.paths import path_to_text, text_to_path
 from vmr.retrieval.storage.reader import IndexReader
 from vmr.retrieval.storage.records import (
+    LARGEST_NS,
     FailedFile,
     FileState,
     Generation,
@@ -334,6 +335,21 @@ def test_blocks(dtype):
     for wrong in ((data[:-1], 2, 3, crc), (data, 2, 2, crc), (data, 3, 3, crc), (data, 2, 3, crc ^ 1)):
         with pytest.raises(IndexFileError, match="damaged"):
             decode_block(wrong[0], wrong[1], dtype, wrong[2], wrong[3])
+
+
+def test_a_time_that_no_index_can_keep(tmp_path):
+    """A file may say that it changed in the year 2300: the database keeps the latest time that it can."""
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"1234")
+    os.utime(file, ns=(0, 10_413_792_000 * 10**9))
+    if file.stat().st_mtime_ns <= LARGEST_NS:
+        pytest.skip("this file system keeps no such time")
+    state = FileState.of(file)
+    assert state.mtime_ns == LARGEST_NS and state.is_same(FileState.of(file)) and not state.is_settled
+    with IndexWriter(tmp_path / "index", SETTINGS) as writer, writer.commit() as changes:
+        changes.put_failure(FailedFile(str(tmp_path), "a.mp4", state, "no video"))
+        (kept,) = changes.snapshot.failures()
+    assert kept.state == state
 
 
 def test_whether_a_file_is_settled(tmp_path):

@@ -20,7 +20,7 @@ from vmr.retrieval.service.videos import list_videos, video_details
 from vmr.retrieval.storage.records import Video, Window
 from vmr.retrieval.storage.snapshot import Snapshot
 
-_ADDRESSES = {"thumbnail_url", "media_url", "video_url"}  # of a service that does not run
+_ADDRESSES = {"thumbnail_url", "media_url", "video_url", "playback_url"}  # of a service that does not run
 _MAX_TEXTS = 50
 _PICTURE_WIDTH = 640  # pixels
 
@@ -118,7 +118,7 @@ async def _get_moment(service: Service, asked: GetMoment) -> tuple[dict[str, Any
         start_s=window.start_s,
         end_s=window.end_s,
         file=printable(video.file),
-        video=known.model_dump(exclude={*_ADDRESSES, "texts", "remarks", "curve", "playback"}),
+        video=known.model_dump(exclude={*_ADDRESSES, "texts", "remarks", "curve"}),
         texts=[text.model_dump() for text in inside[:_MAX_TEXTS]],
         remarks=[printable(remark) for remark in remarks],
     )

@@ -305,7 +305,7 @@ class Jobs:
         elif job.id in self._cancelled:
             state, message = "cancelled", f"{job.num_embedded} added before it was cancelled"
         elif self._is_closing:
-            return {"state": "queued", "message": "goes on when the index is served again"}
+            return {}  # it is still begun, and the next server takes it back
         else:
             state, message = "failed", line.get("message", "the process that adds videos was interrupted")
         return {

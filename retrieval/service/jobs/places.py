@@ -38,7 +38,7 @@ class AllowedFolders:
         """Return the absolute path of what is to be added.
 
         Args:
-            path: as it came: absolute, or relative to one of the folders.
+            path: as it came: absolute, relative to one of the folders, or beginning with the name of one.
 
         Raises:
             HTTPException: it is not below one of the folders, not there, or neither a file nor a folder.
@@ -68,7 +68,9 @@ class AllowedFolders:
         if plain.startswith("/"):
             plain = f"/{plain.lstrip('/')}"  # POSIX allows two slashes at the beginning
             return [plain] if any(is_below(plain, root) for root in (*self.folders, *self._real)) else []
-        return [root if plain == "." else f"{root.rstrip('/')}/{plain}" for root in self.folders]
+        below = [root if plain == "." else f"{root.rstrip('/')}/{plain}" for root in self.folders]
+        name, slash, rest = plain.partition("/")
+        return below + [f"{root}{slash}{rest}" for root in self.folders if Path(root).name == name]
 
     @staticmethod
     def _check_text(path: str, shown: str) -> None:

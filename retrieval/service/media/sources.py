@@ -24,7 +24,7 @@ from typing import Any
 
 from vmr.errors import VmrError
 from vmr.progress import printable
-from vmr.retrieval.storage.records import Video
+from vmr.retrieval.storage.records import Video, storable_ns
 
 
 class GoneError(VmrError):
@@ -112,7 +112,7 @@ class Source:
             raise GoneError(f"{self.name}: the file of this video is gone or cannot be read ({reason})") from None
         try:
             status = os.fstat(descriptor)
-            is_same = stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (
+            is_same = stat.S_ISREG(status.st_mode) and (status.st_size, storable_ns(status.st_mtime_ns)) == (
                 self.size,
                 self.mtime_ns,
             )

@@ -1,11 +1,11 @@
 """What the page says about the index as a whole, and what its filters offer."""
 
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from vmr.retrieval.storage.conditions import source_names
 from vmr.retrieval.storage.snapshot import Snapshot
 
 _MAX_FOLDERS = 300
@@ -36,11 +36,7 @@ class Facts:
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Facts":
         """Read them from an index."""
-        roots = [root.rstrip("/") or "/" for root in snapshot.roots().values()]
-        names = Counter(root.rpartition("/")[2] for root in roots)
-        sources = [
-            root if names[name] > 1 or not name else name for root in roots for name in [root.rpartition("/")[2]]
-        ]
+        sources = source_names(snapshot.roots().values()).values()
         return cls(
             snapshot.num_videos(),
             snapshot.num_windows(),
@@ -60,12 +56,13 @@ class KnownFacts:
 
     def __init__(self) -> None:
         self._facts: Facts | None = None
-        self._commit, self._read_at = -1, 0.0
+        self._state: tuple[str, int] | None = None
+        self._read_at = 0.0
 
     def of(self, snapshot: Snapshot) -> Facts:
-        """Return the facts of an index, which is always the same one."""
-        commit = snapshot.meta("commit")
-        if self._facts is None or (commit != self._commit and time.monotonic() > self._read_at + _AT_LEAST_S):
+        """Return the facts of the index, or of the one that has taken its place."""
+        state = (snapshot.meta("created"), snapshot.meta("commit"))
+        if self._facts is None or (state != self._state and time.monotonic() > self._read_at + _AT_LEAST_S):
             self._facts = Facts.of(snapshot)
-            self._commit, self._read_at = commit, time.monotonic()
+            self._state, self._read_at = state, time.monotonic()
         return self._facts

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.media.playback import Playback
 from vmr.retrieval.service.schemas import CurvePoint, VideoDetails
 
 _WIDTH, _HEIGHT = 1000, 40  # of the strip, in its own units
 _MAX_BARS = 200
 _LOWEST_LEVEL = 0.06
+_ROUNDED_S = 0.001  # by which a time of an address may be wrong
 
 
 class Bar(NamedTuple):
@@ -68,6 +70,22 @@ class Player:
     def _x(self, seconds: float) -> float:
         duration_s = self.video.duration_s
         return round(_WIDTH * min(seconds / duration_s, 1), 1) if duration_s > 0 else 0.0
+
+
+def span_within(span: tuple[float, float], duration_s: float) -> tuple[float, float]:
+    """Return the part of a moment that lies in its video.
+
+    Args:
+        span: start and end, as an address names them.
+        duration_s: of the video.
+
+    Raises:
+        NotFound: the video ends before the moment.
+    """
+    start_s, end_s = span
+    if start_s > duration_s + _ROUNDED_S:
+        raise NotFound(f"at: the video is {duration_s:.1f} s long, so there is no moment at {start_s:.1f} s")
+    return min(start_s, duration_s), min(max(start_s, end_s), duration_s)
 
 
 def bars(curve: Sequence[CurvePoint], duration_s: float) -> list[Bar]:

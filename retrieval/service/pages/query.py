@@ -1,10 +1,11 @@
 """What the address of the page says: a query, filters, and which moment is open."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, cast, get_args
 from urllib.parse import urlencode
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from vmr.errors import VmrError
 from vmr.progress import printable
@@ -17,9 +18,21 @@ LENGTH = r"\d+(\.\d+)?( ?(s|min|h))?"
 DAY = r"\d{4}-\d\d(-\d\d)?"
 """How the page takes a day, or a month."""
 
-_MOMENT = r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)"
+_SECONDS = r"(\d{1,7}(?:\.\d{1,9})?)"
+_MOMENT = f"{_SECONDS}-{_SECONDS}"
 _OPEN = ("watch", "at", "moment")
-_FILTERS = ("folder", "source", "longer", "shorter", "after", "before", "found", "where")
+_LIKE = ("like", "by", "file")
+_FILTERS = {
+    "folder": "in",
+    "source": "of",
+    "longer": "at least",
+    "shorter": "at most",
+    "after": "from",
+    "before": "until",
+    "found": "by",
+    "where": "",
+}
+"""Name of a filter -> the word before it in a summary."""
 _SHOWN = 60
 
 Word = Annotated[str, Field(max_length=1000), AfterValidator(str.strip)]
@@ -64,6 +77,31 @@ class PageQuery(BaseModel):
     moment: Word = ""
     part: Word = ""
 
+    @classmethod
+    def of(cls, parameters: Mapping[str, str]) -> tuple["PageQuery", str | None]:
+        """Read the parameters of an address, whatever they are.
+
+        Args:
+            parameters: their texts by their names; words count more than a moment or a file that others are to be
+                like, because a form holds these still when words are typed.
+
+        Returns:
+            What the address says, and what is wrong with it: parameters that are too long are left out, but of words
+            the beginning stays, so that they can be made shorter.
+        """
+        given = {name: value for name, value in parameters.items() if name in cls.model_fields}
+        if given.get("q", "").strip():
+            given = {name: value for name, value in given.items() if name not in _LIKE}
+        try:
+            return cls.model_validate(given), None
+        except ValidationError as error:
+            limits = {str(each["loc"][0]): each.get("ctx", {}).get("max_length", 0) for each in error.errors()}
+        said = [f"{name}: {len(given[name])} characters, but at most {most} are taken" for name, most in limits.items()]
+        kept = {name: value for name, value in given.items() if name not in limits}
+        if "q" in limits:
+            kept["q"] = given["q"][: limits["q"]]
+        return cls(**kept), "; ".join(said)
+
     @property
     def is_filtered(self) -> bool:
         """Whether any filter is set."""
@@ -90,6 +128,11 @@ class PageQuery(BaseModel):
                 raise VmrError(f"{name}: {_shown(value)} is none; write it like {example}")
             parts += [f"{comparison} {value}"] if value else []
         return " and ".join(parts) or None
+
+    def filters_in_words(self) -> str:
+        """Return the filters in a few words, such as "at least 30 s, until 2026-11"; empty if there are none."""
+        parts = [(word, getattr(self, name)) for name, word in _FILTERS.items()]
+        return ", ".join(f"{word} {_shown(value)}".strip() for word, value in parts if value)
 
     def sources(self) -> list[Source] | None:
         """Return whether pictures or texts are searched; None for both.
@@ -133,7 +176,7 @@ class PageQuery(BaseModel):
 
     def filters_only(self, **changes: object) -> str:
         """Return the address of another search with the same filters."""
-        return self.address(**({"q": None, "like": None, "by": None, "file": None} | changes))
+        return self.address(**({"q": None, **dict.fromkeys(_LIKE)} | changes))
 
     def without_filters(self) -> str:
         """Return the address of the same search in all videos."""

@@ -15,10 +15,11 @@ from pydantic import BaseModel, BeforeValidator, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from vmr.models.encoder import CountsTokens
+from vmr.models.encoder import CountsTokens, Encoder
 from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.routes.bodies import described, is_form, read_json, valid
 from vmr.retrieval.service.service import Service, Shared
+from vmr.retrieval.storage.records import Space
 
 
 class _AlsoAsError(APIRoute):
@@ -126,7 +127,7 @@ class Models(BaseModel):
 async def models(service: Shared) -> Models:
     """Name the encoder of the index."""
     created = datetime.fromisoformat((await service.index.info()).created)
-    return Models(data=[Model(id=service.index.space.name, created=int(created.timestamp()))])
+    return Models(data=[Model(id=(await service.index.space()).name, created=int(created.timestamp()))])
 
 
 @router.post(
@@ -140,43 +141,45 @@ async def embeddings(request: Request, service: Shared) -> Response:
     if is_form(request):
         return await _of_files(request, service)
     ask = await read_json(request, EmbeddingsRequest)
-    _check(service, ask)
+    space = await _checked_space(service, ask)
     texts = ask.input
     if sum(map(len, texts)) > MAX_CHARS:
         raise HTTPException(413, f"input: more than {MAX_CHARS} characters together: send fewer texts at a time")
     batches = [texts[start : start + _TEXTS_AT_ONCE] for start in range(0, len(texts), _TEXTS_AT_ONCE)]
     vectors = [vector for batch in batches for vector in await service.index.embed_texts(batch)]
-    return await run_in_threadpool(lambda: _answer(service, vectors, ask, _count_tokens(service, texts)))
+    num_tokens = await service.index.with_encoder(lambda encoder: _count_tokens(encoder, texts))
+    return await run_in_threadpool(lambda: _answer(space, vectors, ask, num_tokens))
 
 
 async def _of_files(request: Request, service: Service) -> Response:
     async with service.uploads.received(request, MAX_FILES) as form:
         ask = valid(EmbeddingOptions, form.fields)
-        _check(service, ask)
+        space = await _checked_space(service, ask)
         vectors = [(await service.uploads.vector_of(file))[0] for file in (form.file, *form.files[1:])]
-        return _answer(service, vectors, ask, 0)
+        return _answer(space, vectors, ask, 0)
 
 
-def _check(service: Service, ask: EmbeddingOptions) -> None:
-    space = service.index.space
+async def _checked_space(service: Service, ask: EmbeddingOptions) -> Space:
+    """The space of the answer, if it is what a request asks for."""
+    space = await service.index.space()
     if ask.model not in (None, space.name, space.encoder):
         raise HTTPException(404, f"model: there is no {ask.model!r:.60} here: name {space.name!r}, or none")
     if ask.dimensions not in (None, space.dim):
         raise HTTPException(422, f"dimensions: vectors of {space.name} have {space.dim} numbers")
+    return space
 
 
-def _count_tokens(service: Service, texts: list[str]) -> int:
-    encoder = service.index.encoder
+def _count_tokens(encoder: Encoder, texts: list[str]) -> int:
     return sum(
         encoder.text_lengths(texts) if isinstance(encoder, CountsTokens) else (len(text.split()) for text in texts)
     )
 
 
-def _answer(service: Service, vectors: Sequence[NDArray[np.float32]], ask: EmbeddingOptions, tokens: int) -> Response:
+def _answer(space: Space, vectors: Sequence[NDArray[np.float32]], ask: EmbeddingOptions, tokens: int) -> Response:
     encoded = [_encoded(vector, ask.encoding_format) for vector in vectors]
     data = [Embedding(index=number, embedding=each) for number, each in enumerate(encoded)]
     usage = Usage(prompt_tokens=tokens, total_tokens=tokens)
-    answer = Embeddings(data=data, model=service.index.space.name, usage=usage)
+    answer = Embeddings(data=data, model=space.name, usage=usage)
     return Response(answer.model_dump_json(), media_type="application/json")  # as it is: it may be large
 
 

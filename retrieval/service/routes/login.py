@@ -6,7 +6,6 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Request, Response
 from starlette.responses import HTMLResponse, RedirectResponse
 
-from vmr.retrieval.service.guard.tokens import Token
 from vmr.retrieval.service.pages.rendering import render
 from vmr.retrieval.service.service import Shared
 
@@ -18,7 +17,7 @@ _OURS = re.compile(r"/(?![/\\])[!-~]*")  # no other host, and none of the charac
 @router.get("/login")
 async def login_page(service: Shared, wanted: Annotated[str, Query(alias="next")] = "/") -> Response:
     """Ask for the token."""
-    if service.options.token is None:
+    if service.token is None:
         return RedirectResponse("/", 303)
     return HTMLResponse(render("login.html.j2", wanted=_ours(wanted), is_wrong=False))
 
@@ -31,10 +30,12 @@ async def log_in(
     wanted: Annotated[str, Form(alias="next")] = "/",
 ) -> Response:
     """Set the cookie if the token is right, and go to the page that was asked for."""
-    if service.options.token is None:
+    token = service.token
+    if token is None:
         return RedirectResponse("/", 303)
-    token = Token(service.options.token)
     if not token.is_right(shown.strip()):
+        if shown.strip():
+            await token.delay(request.scope)
         return HTMLResponse(render("login.html.j2", wanted=_ours(wanted), is_wrong=True), 401)
     response = RedirectResponse(_ours(wanted), 303)
     token.set_cookie(response, is_secure=request.url.scheme == "https")

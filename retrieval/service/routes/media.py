@@ -58,7 +58,6 @@ async def _moment(service: Service, moment_id: int) -> tuple[Video, Window]:
     return video, window
 
 
-@router.head("/videos/{video_id}/media", include_in_schema=False)
 @router.get("/videos/{video_id}/media", response_class=Response, responses=_BYTES)
 async def media(video_id: Id, request: Request, service: Shared) -> Response:
     """Give the file of a video, or one range of its bytes."""
@@ -75,7 +74,6 @@ async def playback(video_id: Id, request: Request, service: Shared, at_s: Second
     return Playback(**asdict(found))
 
 
-@router.head("/videos/{video_id}/playable.mp4", include_in_schema=False)
 @router.get("/videos/{video_id}/playable.mp4", response_class=Response, responses=_BYTES)
 async def playable(video_id: Id, request: Request, service: Shared, start_s: Seconds = 0.0) -> Response:
     """Give a part of a video as a file that every browser plays; `playback` says which, and what its times mean."""
@@ -84,7 +82,6 @@ async def playable(video_id: Id, request: Request, service: Shared, start_s: Sec
     return file_answer(request, file)
 
 
-@router.head("/moments/{moment_id}/thumbnail.jpg", include_in_schema=False)
 @router.get(
     "/moments/{moment_id}/thumbnail.jpg",
     response_class=Response,
@@ -107,7 +104,6 @@ async def thumbnail(
     return bytes_answer(request, jpeg, etag, "image/jpeg", KEEP if of == stamp else ASK_AGAIN)
 
 
-@router.head("/moments/{moment_id}/clip.mp4", include_in_schema=False)
 @router.get("/moments/{moment_id}/clip.mp4", response_class=Response, responses=_BYTES)
 async def clip(
     moment_id: Id,

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, RedirectResponse
 
@@ -11,7 +11,7 @@ from vmr.errors import VmrError
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.guard.problem import shown
 from vmr.retrieval.service.guard.requests import takes_up_to
-from vmr.retrieval.service.pages.player import Player
+from vmr.retrieval.service.pages.player import Player, span_within
 from vmr.retrieval.service.pages.query import LENGTH, PageQuery
 from vmr.retrieval.service.pages.rendering import render, static_files, static_version
 from vmr.retrieval.service.pages.vectors import vector_of_text, vector_to_text
@@ -26,7 +26,13 @@ RESULTS = 24  # on a page: rows of 2, 3, 4, 6 and 8 are full
 FOR_GOOD = "public, max-age=31536000, immutable"
 _TITLES = {404: "This is not in the index", 503: "The index cannot be searched now", 504: "This took too long"}
 
-Asked = Annotated[PageQuery, Query()]
+
+def _asked(request: Request) -> tuple[PageQuery, str | None]:
+    return PageQuery.of(request.query_params)
+
+
+Asked = Annotated[tuple[PageQuery, str | None], Depends(_asked)]
+"""What the address says, and what is wrong with it: the page says that, not the framework."""
 T = TypeVar("T")
 
 router = APIRouter(tags=["page"])
@@ -49,31 +55,33 @@ class Results(NamedTuple):
 
 
 @router.get("/")
-async def page(request: Request, service: Shared, ask: Asked) -> Response:
+async def page(request: Request, service: Shared, asked: Asked) -> Response:
     """Search and watch, in a browser."""
-    return await while_connected(request, _asked_page(service, ask))
+    return await while_connected(request, _asked_page(service, *asked))
 
 
-async def _asked_page(service: Service, ask: PageQuery) -> Response:
+async def _asked_page(service: Service, ask: PageQuery, wrong: str | None) -> Response:
+    refused = Trouble("That cannot be searched", wrong, 422) if wrong else None
     if ask.part == "player":
-        player, trouble = await _tried(_player, service, ask)
+        player, trouble = (None, refused) if refused else await _tried(_player, service, ask)
         return _page("player.html.j2", trouble, ask=ask, player=player)
-    results, trouble = await _tried(_results, service, ask)
+    results, trouble = (None, refused) if refused else await _tried(_results, service, ask)
     return await _whole_page(service, ask, results or Results(""), trouble)
 
 
 @router.post("/")
 @takes_up_to("upload_bytes")
-async def search_by_file(service: Shared, request: Request, ask: Asked) -> Response:
+async def search_by_file(service: Shared, request: Request, asked: Asked) -> Response:
     """Take a picture or a clip, and go to the address of the search by it."""
 
     async def address(service: Service, ask: PageQuery) -> str:
         async with service.uploads.received(request) as form:
             file = form.file
             vector, _ = await service.uploads.vector_of(file)
-            by = vector_to_text(vector, service.index.space)
+            by = vector_to_text(vector, await service.index.space())
             return ask.filters_only(by=by, file=file.name, part=ask.part)
 
+    ask, _ = asked
     where, trouble = await _tried(address, service, ask)
     return await _whole_page(service, ask, Results(""), trouble) if where is None else RedirectResponse(where, 303)
 
@@ -120,7 +128,7 @@ async def _results(service: Service, ask: PageQuery) -> Results:
         sources=ask.sources(),
         cursor=ask.cursor or None,
     )
-    vector = vector_of_text(ask.by, service.index.space) if ask.by else None
+    vector = vector_of_text(ask.by, await service.index.space()) if ask.by else None
     found = await answer(service, request, vector, f"like {ask.file or 'your file'}" if ask.by else None)
     count, query = len(found.hits), f"for “{found.query}”" if ask.q else found.query
     moments = f"The {count} best moments" if found.next_cursor else "1 moment" if count == 1 else f"{count} moments"
@@ -134,9 +142,9 @@ async def _player(service: Service, ask: PageQuery) -> Player:
         raise VmrError("watch: the number of a video is missing")
     query: str | int | Any = ask.q or ask.number("like")
     if ask.by:
-        query = vector_of_text(ask.by, service.index.space)
-    start_s, end_s = span or (0.0, 0.0)
+        query = vector_of_text(ask.by, await service.index.space())
     details = await video_details(service, video_id, query)
+    start_s, end_s = span_within(span or (0.0, 0.0), details.duration_s)
     playback, trouble = None, None
     video = await service.index.read(lambda snapshot: snapshot.video(video_id))
     if video is not None and not details.missing:

@@ -5,7 +5,7 @@ const isMedia = (file) => /^(image|video)\//.test(file.type) || /\.(mkv|avi|ts|w
 export function openFiles({ search, refuse }) {
   const overlay = document.querySelector("#drop"), input = document.querySelector("#file");
   let depth = 0; // of the elements that a dragged file is over
-  const take = (file) => file && (isMedia(file) ? search(file) : refuse(`${file.name} is neither a picture nor a video.`));
+  const take = (file) => file && (isMedia(file) ? search(file) : refuse(`This is neither a picture nor a video: ${file.name}`));
   const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   function over(event, step) {
     if (!hasFiles(event)) return;

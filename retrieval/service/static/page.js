@@ -2,9 +2,13 @@
 // parts of the page that change and puts them in place. Without this file the same addresses are whole pages.
 import { openGrid } from "./grid.js";
 import { openFiles } from "./files.js";
+import { part, troubleOf } from "./parts.js";
 import { openPlayer } from "./player.js";
 
 const OPEN = ["watch", "at", "moment"]; // the parameters of the player
+const LIKE = ["like", "by", "file"]; // those of a search without words
+const MORE_AT_ONCE = 10; // pages that are looked through for a moment
+const narrow = matchMedia("(max-width: 700px)");
 const $ = (selector, within = document) => within.querySelector(selector);
 const results = $("#results"), status = $("#status"), form = $("#search");
 let shown = searchOf(location); // what the results are of
@@ -17,48 +21,9 @@ function searchOf(address) {
   return parameters.toString();
 }
 
-/** Fetch a part of the page, and the address that it came from. A failure is an Error whose message is for the reader. */
-async function part(address, name, options = {}) {
-  const url = new URL(address, location.href);
-  url.searchParams.set("part", name);
-  let response;
-  try {
-    response = await fetch(url, { ...options, headers: { Accept: "text/html" } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server does not answer. See whether vmr-serve still runs, then try again.");
-  }
-  const came = new URL(response.url);
-  if (response.status === 401 || came.pathname === "/login") {
-    throw Object.assign(new Error("Sign in again, and this search goes on."), { isSignedOut: true });
-  }
-  const text = await response.text();
-  if ((response.headers.get("Content-Type") ?? "").startsWith("text/html")) {
-    came.searchParams.delete("part");
-    return { nodes: new DOMParser().parseFromString(text, "text/html").body, came };
-  }
-  throw new Error(detailOf(text) ?? `The server answered ${response.status} ${response.statusText}. Try again in a moment.`);
-}
-
-function detailOf(text) {
-  try {
-    const { detail } = JSON.parse(text);
-    return typeof detail === "string" ? detail : null;
-  } catch {
-    return null;
-  }
-}
-
-/** Say in place of the results what went wrong, with a button that tries again. */
-function showTrouble(error, again) {
-  const trouble = $("#trouble").content.cloneNode(true), sign = $("a", trouble);
-  $("h1", trouble).textContent = error.isSignedOut ? "You are signed out" : "That did not work";
-  $("p", trouble).textContent = error.message;
-  $(".again", trouble).addEventListener("click", again);
-  sign.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
-  sign.hidden = !error.isSignedOut;
-  results.replaceChildren(trouble);
-  status.textContent = "";
+/** Say something about the results. What is cut where it is long is there for the pointer. */
+function say(text) {
+  status.textContent = status.title = text;
 }
 
 function busy(is) {
@@ -74,24 +39,32 @@ async function ask(address, options = {}) {
   try {
     const { nodes, came } = await part(address, "results", { ...options, signal: mine.signal });
     results.replaceChildren(...nodes.childNodes);
-    status.textContent = $("[data-status]", results)?.dataset.status ?? "";
+    describe();
     const q = came.searchParams.get("q");
     document.title = q ? `${q} – vmr` : "vmr";
     window.scrollTo(0, 0);
     return came;
   } catch (error) {
-    if (error.name !== "AbortError") showTrouble(error, () => ask(address, options));
+    if (error.name === "AbortError") return null;
+    results.replaceChildren(troubleOf(error, "That did not work", () => ask(address, options)));
+    say("");
     return null;
   } finally {
     if (asking === mine) busy(false);
   }
 }
 
+/** Say what the results themselves tell: how many they are, and which filters are set. */
+function describe() {
+  const told = $("[data-status]", results)?.dataset;
+  say(told?.status ?? "");
+  $("#set").textContent = told?.filters ?? "";
+}
+
 /** Write what an address asks for into the search box and the filters. */
 function fill(address) {
-  const fields = [...form.elements].filter((field) => field.name && field.type !== "file");
-  for (const field of fields) field.value = address.searchParams.get(field.name) ?? "";
-  if (fields.some((field) => field.name !== "q" && field.value)) $(".filters").open = true;
+  for (const field of form.elements) if (field.name) field.value = address.searchParams.get(field.name) ?? "";
+  $("#clear").href = addressOf(searched());
 }
 
 /** Show an address: its results if they are others than those that are shown, and its moment in the player. */
@@ -118,43 +91,75 @@ async function searchBy(file) {
   const body = new FormData();
   body.append("file", file);
   player.close();
-  const came = await ask(`/?${filters()}`, { method: "POST", body });
+  const came = await ask(addressOf(filters()), { method: "POST", body });
   if (!came || !came.searchParams.has("by")) return;
   history.pushState(null, "", came);
   shown = searchOf(came);
   fill(came);
 }
 
-/** Append the next page of results. */
+/** Append the next page of results, and return its cards. */
+async function append(link) {
+  const { nodes } = await part(link.href, "results");
+  const cards = [...nodes.querySelectorAll(".grid > li")], next = $("#more", nodes);
+  if (!link.isConnected) return []; // other results are shown by now
+  if (!cards.length && !next && $(".bad", nodes)) throw new Error($(".bad p", nodes).textContent);
+  $(".grid", results).append(...cards);
+  if (next) link.replaceWith(next);
+  else link.remove();
+  say(`${results.querySelectorAll(".grid > li").length} shown`);
+  return cards;
+}
+
+/** Show the next page of results, and go on there. */
 async function more(link) {
   busy(true);
   try {
-    const { nodes } = await part(link.href, "results");
-    const cards = [...nodes.querySelectorAll(".grid > li")], next = $("#more", nodes);
-    $(".grid", results).append(...cards);
-    if (next) link.replaceWith(next);
-    else link.remove();
-    status.textContent = `${results.querySelectorAll(".grid > li").length} shown`;
-    if (cards.length) $(".open", cards[0]).focus();
+    const [first] = await append(link);
+    if (first) $(".open", first).focus();
   } catch (error) {
-    status.textContent = error.message;
+    const trouble = troubleOf(error, "More results did not come", () => {
+      trouble.remove();
+      link.parentElement.hidden = false;
+      more(link);
+    });
+    link.parentElement.hidden = true;
+    link.parentElement.before(trouble);
   }
   busy(false);
 }
 
-/** The filters that are set, and other parameters, for an address. */
-function filters(others = {}) {
-  const set = [...new FormData(form)].filter(([name, value]) => name !== "q" && typeof value === "string" && value.trim());
-  return new URLSearchParams([...Object.entries(others), ...set]);
+/** Append pages until the moment in the player is among the results, so that it has neighbours: it may be of a later page. */
+async function find() {
+  for (let pages = 0; pages < MORE_AT_ONCE && player.isAlone && $("#more"); pages++) await append($("#more"));
+  player.meetNeighbours();
 }
 
-const player = openPlayer({ part, go });
+/** Put a drawing in the place of a picture of a card that does not come, and say so. */
+function withoutPicture(picture) {
+  if (!(picture instanceof HTMLImageElement) || !picture.matches(".frame img")) return;
+  const [drawing, said] = $("#no-picture").content.cloneNode(true).children;
+  picture.closest(".open").after(said);
+  picture.replaceWith(drawing);
+}
+
+/** The fields of the form that are set, as parameters of an address: those of some names, or all others. */
+function set(names, isOthers = false) {
+  return [...new FormData(form)].filter(([name, value]) => names.includes(name) !== isOthers && value.trim());
+}
+
+/** What is searched: words, or else a moment or a file that others are to be like. */
+const searched = () => set($("#q").value.trim() ? ["q"] : LIKE);
+const filters = () => set(["q", ...LIKE], true);
+const addressOf = (parameters) => `/?${new URLSearchParams(parameters)}`.replace(/\?$/, "");
+
+const player = openPlayer({ go });
 openGrid({ go, player });
-openFiles({ search: searchBy, refuse: (text) => (status.textContent = text) });
+openFiles({ search: searchBy, refuse: say });
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  const q = $("#q").value.trim();
-  go(`/?${filters(q ? { q } : {})}`.replace(/\?$/, ""), { isAskedAgain: true });
+  if (narrow.matches) $(".filters").open = false; // else no result is in sight
+  go(addressOf([...searched(), ...filters()]), { isAskedAgain: true });
 });
 document.addEventListener("click", (event) => {
   const link = event.target.closest("a");
@@ -166,7 +171,10 @@ document.addEventListener("click", (event) => {
   else go(link.href);
 });
 window.addEventListener("popstate", () => show(new URL(location.href)));
+document.addEventListener("error", (event) => withoutPicture(event.target), true); // such as when a file has changed
+document.querySelectorAll(".frame img").forEach((picture) => picture.complete && !picture.naturalWidth && withoutPicture(picture));
 $("#show-keys").hidden = false;
 $("#show-keys").addEventListener("click", () => $("#keys").showModal());
 document.documentElement.classList.add("script");
 player.show(new URL(location.href));
+if (player.isAlone) find().catch(() => {}); // then it stays without neighbours

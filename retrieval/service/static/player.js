@@ -1,5 +1,8 @@
 // The player: a dialog that plays a video from a moment, with a strip of the whole video to seek by.
+import { part, troubleOf } from "./parts.js";
+
 const STEP_S = 5, EDGE_S = 0.05;
+const NEIGHBOURS = [[".previous", -1], [".next", 1]];
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** A time as people write it, such as 0:07 or 1:02:30; as on the server. */
@@ -11,10 +14,11 @@ export function clock(seconds) {
 
 const numbersOf = (element) => Object.fromEntries(Object.entries(element.dataset).map(([name, value]) => [name, Number(value)]));
 
-/** Make the player. `part` fetches a part of the page, `go` goes to an address. */
-export function openPlayer({ part, go }) {
+/** Make the player. `go` goes to an address. */
+export function openPlayer({ go }) {
   const dialog = document.querySelector("#player");
   let shown = null, opener = null, pushed = false;
+  let fetching = null; // what comes next: a moment, or another part of the video
   const find = (selector) => dialog.querySelector(selector);
   const watchOf = (address) => ["watch", "at", "moment"].map((name) => address.searchParams.get(name) ?? "").join(" ").trim();
 
@@ -34,14 +38,16 @@ export function openPlayer({ part, go }) {
     }
     if (!isDrawn) {
       wait();
+      const { signal } = (fetching = new AbortController());
       try {
-        const { nodes } = await part(address, "player");
-        if (shown !== wanted) return;
+        const { nodes } = await part(address, "player", { signal });
+        if (signal.aborted) return;
         dialog.replaceChildren(...nodes.childNodes);
       } catch (error) {
-        if (shown !== wanted) return;
-        fail(error.message);
+        if (error.name !== "AbortError") fail(error);
+        return;
       }
+      fetching = null;
     }
     dialog.setAttribute("aria-labelledby", "player-title");
     start();
@@ -59,18 +65,24 @@ export function openPlayer({ part, go }) {
     dialog.focus();
   }
 
-  function fail(message) {
-    const trouble = document.querySelector("#trouble").content.cloneNode(true), again = trouble.querySelector(".again");
-    trouble.querySelector("h1").textContent = "This moment cannot be opened";
+  /** Say why the moment of the address cannot be opened, and offer to try again. */
+  function fail(error) {
+    stop();
+    const trouble = troubleOf(error, "This moment cannot be opened", () => {
+      shown = "";
+      show(new URL(location.href));
+    });
     trouble.querySelector("h1").id = "player-title";
-    trouble.querySelector("p").textContent = message;
-    again.textContent = "Close";
-    again.addEventListener("click", leave);
+    dialog.setAttribute("aria-labelledby", "player-title");
+    const close = Object.assign(document.createElement("button"), { type: "button", textContent: "Close" });
+    close.addEventListener("click", leave);
+    trouble.querySelector(".acts").append(close);
     dialog.replaceChildren(trouble);
-    again.focus();
+    trouble.querySelector(".again").focus();
   }
 
   function stop() {
+    fetching?.abort();
     const video = find("video");
     video?.pause();
     video?.removeAttribute("src");
@@ -104,17 +116,20 @@ export function openPlayer({ part, go }) {
     go(card.href, { replace: true });
   }
 
+  function meetNeighbours() {
+    const place = placeOf(), others = cards();
+    for (const [selector, step] of NEIGHBOURS) if (find(selector)) find(selector).disabled = place < 0 || !others[place + step];
+  }
+
   /** Bring what was just put into the dialog to life. */
   function start() {
     const article = find(".player"), video = find("video"), strip = find(".strip");
     if (!strip) return;
     let about = numbersOf(article);
-    const place = placeOf();
-    [[".previous", -1], [".next", 1]].forEach(([selector, step]) => {
-      find(selector).disabled = place < 0 || !cards()[place + step];
-      find(selector).addEventListener("click", () => neighbour(step));
-    });
-    let at = about.start, fetching = null; // another part of the video
+    for (const [selector, step] of NEIGHBOURS) find(selector).addEventListener("click", () => neighbour(step));
+    meetNeighbours();
+    let at = about.start, isDragging = false;
+    fetching = null;
 
     function draw() {
       find(".head").setAttribute("x", Math.min((1000 * at) / about.duration, 997));
@@ -129,18 +144,27 @@ export function openPlayer({ part, go }) {
       at = Math.max(0, Math.min(seconds, about.duration));
       draw();
       if (!video) return;
-      const time = at + about.offset;
-      if (time > -EDGE_S && !(at >= about.until)) {
+      const time = at + about.offset, isThere = time > -EDGE_S && !(at >= about.until);
+      if (isDragging && !isThere) return; // a part may take long to make: it is fetched where the dragging ends
+      fetching?.abort(); // this seek takes the place of an earlier one
+      fetching = null;
+      if (isThere) {
         video.currentTime = Math.max(0, time);
         return;
       }
-      const address = new URL(location.href), mine = {}, isPlaying = !video.paused || video.ended;
-      fetching = mine; // a later seek takes the place of this one
+      const address = new URL(location.href), isPlaying = !video.paused || video.ended;
+      const { signal } = (fetching = new AbortController());
       video.pause();
       address.searchParams.set("at", `${at.toFixed(3)}-${at.toFixed(3)}`);
-      const answer = await part(address, "player").catch(() => null);
-      const other = answer?.nodes.querySelector("video");
-      if (fetching !== mine || !dialog.contains(video)) return;
+      let answer;
+      try {
+        answer = await part(address, "player", { signal });
+      } catch (error) {
+        if (error.name !== "AbortError") fail(error);
+        return;
+      }
+      if (signal.aborted) return;
+      const other = answer.nodes.querySelector("video");
       if (!other) {
         fetching = null;
         find("#unplayable").hidden = false;
@@ -156,14 +180,11 @@ export function openPlayer({ part, go }) {
 
     if (video) {
       video.addEventListener("timeupdate", () => {
-        if (fetching || video.seeking || video.readyState < 1) return;
+        if (isDragging || fetching || video.seeking || video.readyState < 1) return;
         at = video.currentTime - about.offset;
         draw();
       });
-      video.addEventListener("loadedmetadata", () => {
-        fetching = null;
-        seek(at);
-      });
+      video.addEventListener("loadedmetadata", () => seek(at));
       video.addEventListener("ended", () => "until" in about && seek(about.until));
       video.addEventListener("error", () => (find("#unplayable").hidden = false));
       if (video.readyState >= 1) seek(at);
@@ -185,7 +206,12 @@ export function openPlayer({ part, go }) {
     strip.addEventListener("pointerleave", () => (tip.hidden = true));
     strip.addEventListener("pointerdown", (event) => {
       strip.setPointerCapture(event.pointerId);
+      isDragging = true;
       seek(timeAt(event));
+    });
+    strip.addEventListener("lostpointercapture", () => {
+      isDragging = false;
+      seek(at);
     });
     strip.addEventListener("keydown", (event) => {
       const step = about.duration / 10;
@@ -219,6 +245,11 @@ export function openPlayer({ part, go }) {
   return {
     show,
     close: leave,
+    meetNeighbours,
+    /** Whether a moment is open that is none of the results that are shown. */
+    get isAlone() {
+      return dialog.matches(":modal") && placeOf() < 0;
+    },
     get isOpen() {
       return dialog.matches(":modal");
     },

@@ -23,9 +23,8 @@ _MAX_AT_ONCE = 8  # uploads of the largest size; there may be many more small on
 class Embeds(Protocol):
     """What embeds frames, such as `ServedIndex`."""
 
-    @property
-    def frames(self) -> FrameSpec:
-        """Which frames its encoder takes of a video."""
+    async def frames(self) -> FrameSpec:
+        """Say which frames its encoder takes of a video."""
 
     async def embed_video(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed the frames of a video, (T, 3, S, S): (D,)."""
@@ -86,7 +85,7 @@ class Uploads:
             TimeLimitError: it takes too long to decode.
             BusyError: too many files wait to be decoded.
         """
-        frames = self._index.frames
+        frames = await self._index.frames()
         wanted = (frames.num_frames, 3, frames.size, frames.size)
         async with on_disk(file) as path:
             request = {

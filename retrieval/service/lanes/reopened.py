@@ -23,18 +23,18 @@ class Closable(Protocol):
 Open = TypeVar("Open", bound=Closable)
 
 
-class Opened(Generic[Open]):
+class Reopened(Generic[Open]):
     """Something that reads an index, for the use of one thread.
 
     Args:
         folder: of the index.
         open_it: opens it.
-        first: what is open already; None to open it at the first use.
     """
 
-    def __init__(self, folder: Path, open_it: Callable[[], Open], first: Open | None = None) -> None:
+    def __init__(self, folder: Path, open_it: Callable[[], Open]) -> None:
         self._database, self._open_it = folder / DATABASE, open_it
-        self._place, self._open = self._look(), first
+        self._place = self._look()
+        self._open: Open | None = None
 
     def use(self, work: Callable[[Open], T]) -> T:
         """Do something with it. If the index was replaced or built in another way, it is opened and done again.
