@@ -28,13 +28,18 @@ settings.register_profile("vmr", deadline=None)
 settings.load_profile("vmr")
 
 
-@pytest.fixture(autouse=True)
-def ctrl_c_interrupts() -> None:
-    """Let Ctrl-C raise KeyboardInterrupt in every test, whatever a library or an earlier test made of it.
+def _fail(number: int, frame: object) -> None:
+    raise AssertionError(f"{signal.Signals(number).name} came while nothing waited for it")
 
-    A test that interrupts itself would end the process of all tests otherwise.
+
+@pytest.fixture(autouse=True)
+def signals_end_a_test() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt in every test, whatever was made of it before, and let SIGTERM fail the test.
+
+    A test that sends itself a signal, and too early, would end the process of all tests otherwise.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _fail)
 
 
 @pytest.fixture(scope="session", autouse=True)
