@@ -141,7 +141,7 @@ def visit(browser, address: str) -> Iterator[Callable]:
         page.on("pageerror", lambda error: note(f"error: {error}"))
         page.on("request", ask)
         page.on("dialog", dialog)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(300_000)
         page.goto(f"{address}{path}")
         return page
 
@@ -581,11 +581,12 @@ def test_more_results_are_appended(visit):
     assert page.evaluate("document.activeElement.href") == after[24]
     assert page.locator("#more").count() == 0
     page.locator(".card .open").nth(24).click()
-    ready(page)
+    page.wait_for_selector("#player .player")
     page.reload()
     page.wait_for_selector("#player .previous:enabled")
     page.click("#player .previous")
-    ready(page)
+    page.wait_for_function("href => location.href === href", arg=after[23])
+    page.wait_for_selector("#player .player")
     page.keyboard.press("Escape")
     page.wait_for_selector("#player", state="hidden")
     assert hrefs(page) == after
