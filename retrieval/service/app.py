@@ -22,11 +22,10 @@ from vmr.retrieval.service.guard.tokens import Token, TokenCheck
 from vmr.retrieval.service.jobs.jobs import jobs_of
 from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.metrics import Counted, Metrics
-from vmr.retrieval.service.options import Limits, ServiceOptions
+from vmr.retrieval.service.options import API, Limits, ServiceOptions
 from vmr.retrieval.service.problems import DOCUMENTED, LastResort, answer_errors
 from vmr.retrieval.service.processes import Processes
 from vmr.retrieval.service.routes import docs, embeddings, jobs, login, media, page, search, status, videos
-from vmr.retrieval.service.schemas import API
 from vmr.retrieval.service.served_index import ServedIndex
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.uploads.uploads import Uploads

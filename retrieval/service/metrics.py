@@ -8,6 +8,8 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from vmr.retrieval.service.options import API
+
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -81,7 +83,7 @@ class Counted:
                 seconds = time.perf_counter() - start
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 # The template, because every id would be a number of its own; some versions of FastAPI add the prefix.
-                route = getattr(scope.get("route"), "path", "other").removeprefix("/api/v1")
+                route = getattr(scope.get("route"), "path", "other").removeprefix(API)
                 self._metrics.requests.labels(method, route, message["status"]).inc()
                 self._metrics.seconds.labels(method, route).observe(seconds)
             await send(message)

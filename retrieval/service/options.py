@@ -7,6 +7,9 @@ from pathlib import Path
 
 from vmr.errors import VmrError
 
+API = "/api/v1"
+"""Where the API stands."""
+
 DEFAULT_PORT = 8765
 
 _MIN_TOKEN = 8  # characters

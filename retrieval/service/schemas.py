@@ -7,9 +7,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.storage.records import VideoOrder
 
-API = "/api/v1"
-"""Where the API stands."""
-
 _LIMITS = Limits()
 LARGEST_ID = 2**63 - 1
 """The largest number that an index can give to a video or a moment."""

@@ -15,7 +15,8 @@ from vmr.retrieval import results
 from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import SearchCursor, index_number
 from vmr.retrieval.service.media.addresses import media_url, thumbnail_url
-from vmr.retrieval.service.schemas import API, LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
+from vmr.retrieval.service.options import API
+from vmr.retrieval.service.schemas import LARGEST_ID, Hit, IndexState, SearchRequest, SearchResponse
 from vmr.retrieval.service.service import Service
 from vmr.retrieval.service.text_hits import CANDIDATES, Fused, TextMoment, find_text_moments, fused, words_of
 from vmr.retrieval.storage.conditions import source_names

@@ -14,8 +14,8 @@ from vmr.retrieval.searching.filters import parsed
 from vmr.retrieval.service.cursors import ListCursor
 from vmr.retrieval.service.errors import NotFound
 from vmr.retrieval.service.media.addresses import thumbnail_url
+from vmr.retrieval.service.options import API
 from vmr.retrieval.service.schemas import (
-    API,
     LARGEST_ID,
     CurvePoint,
     FailedList,

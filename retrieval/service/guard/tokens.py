@@ -13,8 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vmr.retrieval.service.guard.problem import problem
+from vmr.retrieval.service.options import API
 
-OPEN = ("/api/v1/healthz", "/login")
+OPEN = (f"{API}/healthz", "/login")
 """The paths that need no token; neither does what is below `/static/`."""
 
 _COOKIE_S = 30 * 24 * 3600

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vmr.retrieval.service.media.sources import Source
+from vmr.retrieval.service.options import API
 from vmr.retrieval.storage.records import Video
 
 
@@ -16,7 +17,7 @@ def thumbnail_url(video: Video, moment_id: int) -> str:
 
     The number of a moment is never used again, but another index that is served at the same place later has its own.
     """
-    return f"/api/v1/moments/{moment_id}/thumbnail.jpg?of={stamp_of(video)}"
+    return f"{API}/moments/{moment_id}/thumbnail.jpg?of={stamp_of(video)}"
 
 
 def media_url(video: Video, start_s: float, end_s: float, offset_s: float = 0.0) -> str:
@@ -29,4 +30,4 @@ def media_url(video: Video, start_s: float, end_s: float, offset_s: float = 0.0)
         offset_s: see `Media.timeline_offset_s`; a fragment is in the file's own time.
     """
     start, end = (f"{max(0.0, time_s + offset_s):.3f}".rstrip("0").rstrip(".") for time_s in (start_s, end_s))
-    return f"/api/v1/videos/{video.id}/media#t={start},{end}"
+    return f"{API}/videos/{video.id}/media#t={start},{end}"

@@ -33,7 +33,7 @@ from vmr.retrieval.service.media.playback import (
 from vmr.retrieval.service.media.probing import Probe
 from vmr.retrieval.service.media.shared_work import SharedWork
 from vmr.retrieval.service.media.sources import Source
-from vmr.retrieval.service.options import Limits
+from vmr.retrieval.service.options import API, Limits
 from vmr.retrieval.service.processes import Answer, Processes, TimeLimitError
 from vmr.retrieval.storage.records import FileState, Video
 
@@ -240,7 +240,7 @@ class Media:
         probe = await self.probe(video)
         media_type = plays_as_it_is(video, probe)
         if media_type is not None:
-            return Playback(f"/api/v1/videos/{video.id}/media", "file", None, probe.first_s, None, media_type)
+            return Playback(f"{API}/videos/{video.id}/media", "file", None, probe.first_s, None, media_type)
         starts_s = [_start_of_part(video, at_s or 0.0)]
         if starts_s[0] > 0 and is_short(video, probe):
             starts_s.insert(0, 0.0)  # one part for all moments
@@ -249,7 +249,7 @@ class Media:
             if facts["until_s"] is None or facts["until_s"] > (at_s or 0.0) + _STEP_S:
                 break
         kind: Kind = "remuxed" if facts["is_copied"] else "transcoded"
-        url = f"/api/v1/videos/{video.id}/playable.mp4?start_s={start_s:g}"
+        url = f"{API}/videos/{video.id}/playable.mp4?start_s={start_s:g}"
         return Playback(
             url, kind, note_of(kind, probe, facts["is_smaller"]), -facts["start_s"], facts["until_s"], "video/mp4"
         )

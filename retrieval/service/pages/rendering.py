@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jinja2
 
-from vmr.retrieval.service.schemas import API
+from vmr.retrieval.service.options import API
 
 _FOLDER = Path(__file__).parent.parent
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}

@@ -11,12 +11,12 @@ from vmr.retrieval.service.guard.requests import takes_up_to
 from vmr.retrieval.service.jobs.jobs import Jobs
 from vmr.retrieval.service.jobs.records import Job, JobList, JobRequest, JobWithFailures
 from vmr.retrieval.service.routes.bodies import described, is_form, read_json
+from vmr.retrieval.service.schemas import LARGEST_ID
 from vmr.retrieval.service.service import Shared
 
 router = APIRouter(tags=["jobs"])
 
 _MAX_REQUEST_BYTES = 64 << 10
-_MAX_ID = 2**63 - 1  # of SQLite
 
 
 def _jobs(service: Shared) -> Jobs:
@@ -26,9 +26,10 @@ def _jobs(service: Shared) -> Jobs:
 
 
 Allowed = Annotated[Jobs, Depends(_jobs)]
-JobId = Annotated[int, Path(ge=1, le=_MAX_ID, description="id of a job")]
+JobId = Annotated[int, Path(ge=1, le=LARGEST_ID, description="id of a job")]
 AfterEvent = Annotated[
-    int, Header(alias="Last-Event-ID", ge=0, le=_MAX_ID, description="the last event that came; `EventSource` sends it")
+    int,
+    Header(alias="Last-Event-ID", ge=0, le=LARGEST_ID, description="the last event that came; `EventSource` sends it"),
 ]
 
 

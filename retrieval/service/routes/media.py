@@ -15,14 +15,14 @@ from vmr.retrieval.service.media.captions import captions
 from vmr.retrieval.service.media.media import MAX_CLIP_WIDTH, MAX_WIDTH, MIN_WIDTH, WIDTH
 from vmr.retrieval.service.routes.answers import ASK_AGAIN, KEEP, bytes_answer, disposition, file_answer
 from vmr.retrieval.service.routes.connected import while_connected
-from vmr.retrieval.service.schemas import Playback
+from vmr.retrieval.service.schemas import LARGEST_ID, Playback
 from vmr.retrieval.service.service import Service, Shared
 from vmr.retrieval.storage.records import Video, Window
 from vmr.retrieval.storage.snapshot import Snapshot
 
 router = APIRouter(tags=["media"])
 
-Id = Annotated[int, Path(ge=0, lt=2**63)]
+Id = Annotated[int, Path(ge=0, le=LARGEST_ID)]
 Seconds = Annotated[float, Query(ge=0, le=10**7, allow_inf_nan=False)]
 
 _BYTES: dict[int | str, dict[str, Any]] = {
