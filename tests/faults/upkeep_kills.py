@@ -53,7 +53,7 @@ def command_line(command: str, folder: Path) -> list[str]:
 
 
 def run(arguments: list[str], kill_at: int | None = None, report: int | None = None) -> int:
-    """Run a command in a fork. It kills itself before a call, or reports how many calls it made."""
+    """Run a command in a fork. It kills itself before a call, or at its end, or reports how many calls it made."""
     child = os.fork()
     if child:
         return child
@@ -75,6 +75,8 @@ def run(arguments: list[str], kill_at: int | None = None, report: int | None = N
         os._exit(1)
     if report is not None:
         os.write(report, str(count).encode())
+    if kill_at is not None:
+        os.kill(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 
@@ -173,6 +175,7 @@ def main() -> None:
     wrong = []
     instants = [(number, 0.0) for number in range(1, num_calls + 1, 1 + share * num_calls // MOST_CALLS)]
     instants += [(0, took_s * chance.random()) for _ in range(TIMED_KILLS // share)]
+    instants.append((num_calls + 1, 0.0))  # at its end, when all is done
     for number, pause_s in instants:
         child = run(command_line(command, again()), kill_at=number or None)
         if not number:

@@ -30,7 +30,7 @@ from vmr.retrieval.service.media.encoding import Effort, encode_part
 from vmr.retrieval.service.media.media import Media
 from vmr.retrieval.service.media.probing import opened
 from vmr.retrieval.service.media.shared_work import SharedWork
-from vmr.retrieval.service.media.sources import Source, named
+from vmr.retrieval.service.media.sources import ChangedError, Source, named
 from vmr.retrieval.service.options import Limits
 from vmr.retrieval.service.processes import Answer, Processes, TimeLimitError
 from vmr.retrieval.storage.records import FileState, Video
@@ -279,6 +279,26 @@ def bomb(path: Path, side: int) -> Path:
     assert data.count(b"IHDR" + small + small) == 3
     path.write_bytes(data.replace(b"IHDR" + small + small, b"IHDR" + large + large))
     return path
+
+
+def test_a_file_that_is_replaced_while_it_is_read(film, processes, tmp_path, monkeypatch):
+    """It is told as changed, not as damaged; and when the old file is back, nothing of that is remembered."""
+    copy = tmp_path / "copy.mp4"
+    shutil.copy2(film, copy)
+    video, run = video_of(copy), processes.run
+
+    async def replace_first(*args):
+        copy.rename(tmp_path / "kept.mp4")
+        copy.write_bytes(b"another one")
+        return await run(*args)
+
+    with media_in(tmp_path / "cache", processes) as media:
+        monkeypatch.setattr(processes, "run", replace_first)
+        with pytest.raises(ChangedError, match=r"^copy\.mp4: the file has changed since it was indexed"):
+            asyncio.run(media.thumbnail(video, 0.0, 1.0))
+        monkeypatch.setattr(processes, "run", run)
+        (tmp_path / "kept.mp4").replace(copy)
+        assert asyncio.run(media.thumbnail(video, 0.0, 1.0)).startswith(b"\xff\xd8")
 
 
 @pytest.mark.parametrize("side", [12_000, 30_000, 60_000])

@@ -337,6 +337,7 @@ class Media:
         try:
             return await processes.run(f"{__package__}.{function}", request, source.name, max_bytes)
         except (VideoError, TimeLimitError) as failure:
+            await self._check(source)  # a file that has changed meanwhile is told as such, and not remembered
             if len(self._failures) > _FAILURES_KEPT:
                 self._failures.clear()
             self._failures[source.stamp] = (time.monotonic() + _FAILURE_S, failure)
