@@ -14,7 +14,7 @@ from tests.paths import REPOSITORY
 from tests.sources import MAPPED, SOURCES, calls, imports_of, name_of
 
 # Modules that every package may import.
-FOUNDATION = "checks cpus errors files from_json hashes locks memory parsing processes progress signals version"
+FOUNDATION = "checks cpus errors files from_json hashes locks memory parsing processes progress signals targets version"
 # Modules that all packages of vmr.models may import.
 MODEL_BASE = "models.checkpoint_file models.encoder models.hub models.pip_weights models.runtime models.weights"
 
@@ -32,6 +32,7 @@ ALLOWED = {
     "processes": "errors",
     "progress": "",
     "signals": "",
+    "targets": "",
     "version": "",
     "configs": "",
     "ops": "ops.gpu",
@@ -54,7 +55,12 @@ ALLOWED = {
     "models.families": f"{MODEL_BASE} models.open_clip_weights models.text models.upstream models.videomamba "
     "models.video_text",
     "models.saved_model": f"{MODEL_BASE} models.families models.text models.video_text",
-    "models.catalogue": f"{MODEL_BASE} models.families models.saved_model models.text models.upstream",
+    "models.classifier": "",
+    "models.comparators": f"{MODEL_BASE} models.videomamba ops",
+    "models.classification": f"{MODEL_BASE} models.classifier models.comparators models.teachers models.upstream "
+    "models.videomamba ops",
+    "models.catalogue": f"{MODEL_BASE} models.families models.saved_model models.text models.upstream "
+    "models.classification models.classifier",
     "models": "",
     "data": "",
     "data.decoding": "data data.decoding.ffmpeg",
@@ -62,11 +68,17 @@ ALLOWED = {
     "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
-    "data.sources": "data data.annotations data.decoding data.shapes",
-    "data.training": "data data.annotations data.decoding data.sources",
+    "data.labels": "data data.annotations data.decoding",
+    "data.views": "data data.decoding",
+    "data.sources": "data data.annotations data.decoding data.labels data.shapes",
+    "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
+    "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
+    "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
+    f"models.classifier models.upstream {MODEL_BASE}",
     "train": "data data.annotations data.decoding data.shapes data.sources data.training losses models.encoder "
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
-    f"models.video_text {MODEL_BASE}",
+    "models.classification models.classifier models.video_text data.labels train.tasks "
+    f"{MODEL_BASE}",
     "retrieval.embedding": "data data.decoding models.encoder",
     "retrieval.reranking": "models.encoder",
     "retrieval.searching": "data.decoding models.encoder retrieval retrieval.calibration retrieval.embedding "
@@ -105,6 +117,8 @@ ALLOWED = {
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
+    "eval.classification": "data data.decoding data.labels data.shapes data.views eval eval.metrics eval.report "
+    "models.catalogue models.classifier retrieval",
     "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue "
     "models.encoder retrieval retrieval.reranking retrieval.vectors",
     "cli": "everything",
@@ -114,7 +128,8 @@ TORCH_FREE = [
     "vmr/__init__.py", "vmr/checks.py", "vmr/cpus.py", "vmr/errors.py", "vmr/files.py", "vmr/from_json.py",
     "vmr/hashes.py", "vmr/locks.py", "vmr/memory.py", "vmr/parsing.py", "vmr/data/**/*.py",
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/pip_weights.py",
-    "vmr/models/runtime.py", "vmr/models/families/frames.py", "vmr/models/families/offline.py",
+    "vmr/models/classifier.py", "vmr/models/runtime.py", "vmr/targets.py",
+    "vmr/models/families/frames.py", "vmr/models/families/offline.py",
     "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
     "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
     "retrieval/service/**/*.py",

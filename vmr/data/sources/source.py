@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.media import Media
 from vmr.errors import VmrError
+from vmr.targets import Label
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
 """make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
@@ -26,9 +27,10 @@ class Pair:
         name: its name in a list of failures.
         id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
             an offset to the ids of each.
-        caption: the caption, unchanged.
+        caption: the caption, unchanged; "" for a clip with a label.
         path: the file to decode; None where `make` is given.
         make: draws the clip; None where `path` is given.
+        label: what a classifier learns of the clip; None for a clip with a caption.
 
     Raises:
         VmrError: both or none of `path` and `make` are given.
@@ -36,9 +38,10 @@ class Pair:
 
     name: str
     id: int
-    caption: str
+    caption: str = ""
     path: Path | None = None
     make: MakeClip | None = None
+    label: Label | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):

@@ -64,6 +64,7 @@ class TrainBatch:
         position: the position of the loader after this batch.
         skipped: clips that could not be decoded on the way to this batch, each named once in a loop over
             `TrainLoader.batches`.
+        labels: int64 (B,) of classes, or float32 (B, C) of several numbers a clip; None for clips with captions.
         waited_s: how many seconds the consumer waited for this batch.
     """
 
@@ -73,6 +74,7 @@ class TrainBatch:
     ids: NDArray[np.int64]
     position: LoaderPosition
     skipped: tuple[Skipped, ...]
+    labels: NDArray[np.int64] | NDArray[np.float32] | None = None
     waited_s: float = 0.0
 
 
@@ -235,6 +237,7 @@ class TrainLoader:
                     stream_states=tuple(walk.stream_state() for walk in walks),
                 ),
                 skipped=tuple(skipped),
+                labels=_labels(pairs),
             )
 
     def _plan(self, batch: int) -> tuple[Media, list[int]]:
@@ -244,6 +247,15 @@ class TrainLoader:
         weights = self._weights * [source.media == drawn.media for source in self._sources]
         rows = rng.choice(len(self._sources), self._batch_size[drawn.media], p=weights / weights.sum())
         return drawn.media, rows.tolist()
+
+
+def _labels(pairs: Sequence[Pair]) -> NDArray[np.int64] | NDArray[np.float32] | None:
+    """The labels of a batch; None if its clips have captions."""
+    labels = [pair.label for pair in pairs]
+    if None in labels:
+        return None
+    whole = all(isinstance(label, int) for label in labels)
+    return np.array(labels, np.int64) if whole else np.array(labels, np.float32)
 
 
 def _pinned(clips: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:

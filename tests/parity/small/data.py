@@ -1,0 +1,5 @@
+"""Frames, crops, views and samplers."""
+
+
+class Data:
+    """Frames, crops, views and samplers."""

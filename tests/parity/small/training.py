@@ -1,0 +1,5 @@
+"""Self-distillation, parameter groups, schedules and mixing."""
+
+
+class Training:
+    """Self-distillation, parameter groups, schedules and mixing."""

@@ -1,0 +1,5 @@
+"""The transformer baseline of the paper."""
+
+
+class Transformers:
+    """The transformer baseline of the paper."""
