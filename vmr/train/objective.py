@@ -8,7 +8,7 @@ fusion layers (VTM, MLM).
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from vmr.losses import (
     sample_negatives,
     similarity,
 )
-from vmr.models.masks import MaskKind, draw_mask, select_visible
+from vmr.models.masks import MaskKind, check_kind, check_student_mask, draw_mask, select_visible
 from vmr.models.teachers import Teacher, check_teacher
 from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -64,16 +64,16 @@ class MaskConfig:
     """Which patches are hidden from the student; see `vmr.models.masks`.
 
     Attributes:
-        kind: how the hidden patches are chosen: attention, tube, random or none.
-        ratio: share of each frame's patches that is hidden, in [0, 1).
+        kind: how the hidden patches are chosen: attention, tube, random (in each frame), clip_random (in the whole
+            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip) or none.
+        ratio: share of the patches that is hidden, in [0, 1).
     """
 
     kind: MaskKind = "attention"
     ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(MaskKind):
-            raise ModelError(f"objective: mask kind is {self.kind!r}; use one of {', '.join(get_args(MaskKind))}")
+        check_kind(self.kind)
         if not 0 <= self.ratio < 1:
             raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
 
@@ -133,7 +133,7 @@ class Draws(NamedTuple):
     """The random choices of a step, for tests that repeat a step; choices that are None are drawn.
 
     Attributes:
-        importance: int64 (B*T, N): each frame's patches, beginning with those to keep.
+        importance: int64 (B*T, N): each frame's patches, beginning with those to keep; see `draw_mask`.
         negative_videos: int64 (B,): for each text, the index of a video that is not its own.
         negative_texts: int64 (B,): for each video, the index of a text that is not its own.
         tokens: the words to hide.
@@ -192,6 +192,8 @@ class Objective(nn.Module):
             ModelError: they need a teacher or a head that the model does not have, or a teacher of another size.
         """
         by_attention = "attention" in (config.video_mask.kind, config.image_mask.kind)
+        for mask in (config.video_mask, config.image_mask):
+            check_student_mask(mask.kind, self.model.config.video)
         if self.teacher is None and (config.weights.alignment or by_attention):
             raise ModelError("objective: alignment and attention masks need a teacher: name one, or leave them out")
         if self.teacher is not None and config.weights.alignment:
@@ -263,9 +265,9 @@ class Objective(nn.Module):
         mask = draw_mask(
             masking.kind,
             masking.ratio,
-            (len(batch.video), num_steps, video.grid_size**2),
+            (len(batch.video), num_steps, video.grid_size, video.grid_size),
             attention=None if seen is None else seen.attention,
-            importance=importance,
+            order=importance,
             device=batch.video.device,
         )
         return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
