@@ -1,11 +1,10 @@
 """The sections of a training config that belong to one task each; see `vmr.train.config`."""
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 from vmr.errors import ModelError
 from vmr.losses import AlignmentKind, AlignmentNorm, Gather
-from vmr.models.masks import MaskKind
+from vmr.models.masks import MaskKind, check_kind
 
 
 @dataclass(frozen=True)
@@ -35,16 +34,16 @@ class MaskConfig:
     """Which patches are hidden from the student; see `vmr.models.masks`.
 
     Attributes:
-        kind: how the hidden patches are chosen: attention, tube, random or none.
-        ratio: share of each frame's patches that is hidden, in [0, 1).
+        kind: how the hidden patches are chosen: attention, tube, random (in each frame), clip_random (in the whole
+            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip) or none.
+        ratio: share of the patches that is hidden, in [0, 1).
     """
 
     kind: MaskKind = "attention"
     ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(MaskKind):
-            raise ModelError(f"objective: mask kind is {self.kind!r}; use one of {', '.join(get_args(MaskKind))}")
+        check_kind(self.kind)
         if not 0 <= self.ratio < 1:
             raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
 
