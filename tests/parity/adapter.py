@@ -29,9 +29,10 @@ from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.ops.backend import Backend
 from vmr.retrieval.reranking.candidates import Candidates
-from vmr.train.objective import Batch, Draws, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
+from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.objective import Batch, Draws, Objective
 
 StateDict = Mapping[str, Tensor]
 
