@@ -314,6 +314,7 @@ def encoder_config(cfg: dict[str, Any]) -> VideoMambaConfig:
         num_layers=cfg["depth"],
         image_size=cfg.get("img_size", 224),
         num_frames=cfg.get("num_frames", 8),
+        tubelet_size=cfg.get("kernel_size", 1),
         pool=cfg.get("pool_type", "cls+avg"),
         student=student,
     )

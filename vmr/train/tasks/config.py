@@ -1,11 +1,10 @@
 """The sections of a training config that belong to one task each; see `vmr.train.config`."""
 
 from dataclasses import dataclass, field
-from typing import get_args
 
 from vmr.errors import ModelError
 from vmr.losses import AlignmentKind, AlignmentNorm, Gather
-from vmr.models.masks import MaskKind
+from vmr.models.masks import MaskKind, check_kind
 
 
 @dataclass(frozen=True)
@@ -35,18 +34,18 @@ class MaskConfig:
     """Which patches are hidden from the student; see `vmr.models.masks`.
 
     Attributes:
-        kind: how the hidden patches are chosen: attention, tube, random or none.
-        ratio: share of each frame's patches that is hidden, in [0, 1).
+        kind: how the hidden patches are chosen: attention, tube, random (in each frame), clip_random (in the whole
+            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip) or none.
+        ratio: share of the patches that is hidden, in [0, 1).
     """
 
     kind: MaskKind = "attention"
     ratio: float = 0.8
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(MaskKind):
-            raise ModelError(f"objective: mask kind is {self.kind!r}; use one of {', '.join(get_args(MaskKind))}")
+        check_kind(self.kind)
         if not 0 <= self.ratio < 1:
-            raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
+            raise ModelError(f"mask ratio is {self.ratio}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -80,3 +79,26 @@ class ObjectiveConfig:
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
         if not 0 <= self.word_mask_probability < 1:
             raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked pre-training of the video encoder alone. The defaults are upstream's.
+
+    Attributes:
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden.
+        alignment_norm: as in the objective of video-text training.
+        alignment_kind: as in the objective of video-text training.
+    """
+
+    video_mask: MaskConfig = field(default_factory=MaskConfig)
+    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    alignment_norm: AlignmentNorm = "l2"
+    alignment_kind: AlignmentKind = "l2"
+
+    def __post_init__(self) -> None:
+        if "none" in (self.video_mask.kind, self.image_mask.kind):
+            raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")

@@ -26,11 +26,12 @@ from vmr.losses import (
     sample_negatives,
     similarity,
 )
-from vmr.models.masks import draw_mask, select_visible
+from vmr.models.masks import check_student_mask
 from vmr.models.teachers import Teacher, check_teacher
 from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
+from vmr.train.tasks.alignment import draw_visible
 from vmr.train.tasks.config import ObjectiveConfig
 
 
@@ -56,7 +57,7 @@ class Draws(NamedTuple):
     """The random choices of a step, for tests that repeat a step; choices that are None are drawn.
 
     Attributes:
-        importance: int64 (B*T, N): each frame's patches, beginning with those to keep.
+        importance: int64 (B*T, N): each frame's patches, beginning with those to keep; see `draw_mask`.
         negative_videos: int64 (B,): for each text, the index of a video that is not its own.
         negative_texts: int64 (B,): for each video, the index of a text that is not its own.
         tokens: the words to hide.
@@ -115,6 +116,8 @@ class Objective(nn.Module):
             ModelError: they need a teacher or a head that the model does not have, or a teacher of another size.
         """
         by_attention = "attention" in (config.video_mask.kind, config.image_mask.kind)
+        for mask in (config.video_mask, config.image_mask):
+            check_student_mask(mask.kind, self.model.config.video)
         if self.teacher is None and (config.weights.alignment or by_attention):
             raise ModelError("objective: alignment and attention masks need a teacher: name one, or leave them out")
         if self.teacher is not None and config.weights.alignment:
@@ -171,27 +174,10 @@ class Objective(nn.Module):
         Raises:
             ModelError: the teacher is needed, but the batch holds no video for it.
         """
-        video, num_frames = self.model.config.video, batch.video.shape[1]
-        masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
-        num_steps = 1 if num_frames == 1 else num_frames // video.tubelet_size
-        if masking.kind == "none":
-            return None, None
-        seen = None
-        if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
-            if batch.teacher_video is None:
-                raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
-            # A token of several frames learns the teacher's features of the middle frame.
-            start = 0 if num_frames == 1 else video.tubelet_size // 2
-            seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
-        mask = draw_mask(
-            masking.kind,
-            masking.ratio,
-            (len(batch.video), num_steps, video.grid_size**2),
-            attention=None if seen is None else seen.attention,
-            importance=importance,
-            device=batch.video.device,
-        )
-        return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
+        masking = self.config.image_mask if batch.video.shape[1] == 1 else self.config.video_mask
+        is_needed = bool(self.config.weights.alignment) or masking.kind == "attention"
+        teacher = self.teacher if is_needed else None
+        return draw_visible(masking, self.model.config.video, batch.video, teacher, batch.teacher_video, importance)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
         """Encode videos. The time axis is kept, unless frames keep different patches (as in upstream).
