@@ -89,23 +89,6 @@ class TrainData(Protocol):
         """Ids are from 0 to num_ids - 1. A source uses all of them, a stream need not."""
 
 
-@runtime_checkable
-class LabelledData(TrainData, Protocol):
-    """The attributes that sources and streams of labelled clips have as well; each of their pairs has a `label`."""
-
-    @property
-    def target(self) -> Target:
-        """What the labels say."""
-
-    @property
-    def num_outputs(self) -> int:
-        """C, outputs of a classifier: the number of classes, or 1 for a regression."""
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names of the classes, C of them; None if they have no names."""
-
-
 class TrainSource(TrainData, Protocol):
     """Pairs that training reads in any order."""
 
@@ -126,6 +109,23 @@ class TrainSource(TrainData, Protocol):
             index: from 0 to len - 1.
             rng: chooses among several captions, and nothing else.
         """
+
+
+@runtime_checkable
+class LabelledData(Protocol):
+    """The attributes of a source or stream whose clips have labels."""
+
+    @property
+    def target(self) -> Target:
+        """What a label is."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Names of the classes by number; None where nothing names them, and for regression."""
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of classes, also of those that no clip has; 1 for regression."""
 
 
 @runtime_checkable
