@@ -16,7 +16,7 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.optimizer import DecayRule
 from vmr.train.source_config import completed_source, require
-from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.config import LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
@@ -250,7 +250,8 @@ class TrainConfig:
         task: retrieval (videos and captions), classification, or masked (pre-training of a video encoder alone).
         model: the model, the weights that it starts from, and its teacher.
         data: the training data.
-        objective: the losses.
+        objective: the losses of retrieval.
+        masked: the masks and the loss of masked pre-training.
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
@@ -261,6 +262,7 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     run: RunConfig = field(default_factory=RunConfig)
