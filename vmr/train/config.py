@@ -6,18 +6,21 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vmr.models.classification.config import NetworkConfig
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
 from vmr.models.teachers import Pixels
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
+from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
 from vmr.train.optimizer import DecayRule
 from vmr.train.source_config import completed_source, require
+from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
+TaskName = Literal["retrieval", "classification", "masked"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,8 @@ class ModelConfig:
 
     Attributes:
         video: sizes of the video encoder, which include the frames and pixels of a clip.
+        network: kind and sizes of a classifier, which include the frames and pixels of a clip; null without
+            classification.
         text: sizes of BERT; null takes those of text_init, or those of BERT base without text_init.
         embed_dim: dimensions of the space that videos and texts share.
         init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
@@ -41,6 +46,7 @@ class ModelConfig:
     """
 
     video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
+    network: NetworkConfig | None = None
     text: TextConfig | None = None
     embed_dim: int = 512
     init: str | None = None
@@ -60,9 +66,14 @@ class ModelConfig:
         require(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
 
     @property
+    def input(self) -> BackboneConfig:
+        """The sizes of the model that takes the clips."""
+        return self.video if self.network is None else self.network
+
+    @property
     def preprocess(self) -> Preprocess:
         """The size and normalisation of the model's videos."""
-        return Preprocess(self.video.num_frames, self.video.image_size, self.resize, self.mean, self.std)
+        return Preprocess(self.input.num_frames, self.input.image_size, self.resize, self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -236,6 +247,7 @@ class TrainConfig:
     """A training run.
 
     Attributes:
+        task: retrieval (videos and captions), classification, or masked (pre-training of a video encoder alone).
         model: the model, the weights that it starts from, and its teacher.
         data: the training data.
         objective: the losses.
@@ -245,6 +257,7 @@ class TrainConfig:
         validation: retrieval evaluation during training; null for none.
     """
 
+    task: TaskName = "retrieval"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
@@ -254,6 +267,9 @@ class TrainConfig:
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
+        require(self.task in get_args(TaskName), f"task is {self.task!r}; use one of {', '.join(get_args(TaskName))}")
+        classifies = self.task == "classification"
+        require(classifies == (self.model.network is not None), "task classification and model.network need each other")
         require(bool(self.stages), "stages: there must be at least one")
         validates = self.run.validate_every is not None
         require(validates == (self.validation is not None), "validation and run.validate_every need each other")
