@@ -68,7 +68,7 @@ ALLOWED = {
     "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
-    "data.labels": "data data.annotations data.decoding",
+    "data.labels": "data data.annotations data.decoding data.views",
     "data.views": "data data.decoding",
     "data.sources": "data data.annotations data.decoding data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
