@@ -45,7 +45,7 @@ class MaskConfig:
     def __post_init__(self) -> None:
         check_kind(self.kind)
         if not 0 <= self.ratio < 1:
-            raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
+            raise ModelError(f"mask ratio is {self.ratio}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,26 @@ class ObjectiveConfig:
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
         if not 0 <= self.word_mask_probability < 1:
             raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked pre-training of the video encoder alone. The defaults are upstream's.
+
+    Attributes:
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden.
+        alignment_norm: as in the objective of video-text training.
+        alignment_kind: as in the objective of video-text training.
+    """
+
+    video_mask: MaskConfig = field(default_factory=MaskConfig)
+    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    alignment_norm: AlignmentNorm = "l2"
+    alignment_kind: AlignmentKind = "l2"
+
+    def __post_init__(self) -> None:
+        if "none" in (self.video_mask.kind, self.image_mask.kind):
+            raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
