@@ -16,7 +16,7 @@ from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.optimizer import OptimizerConfig
 from vmr.train.source_config import completed_source, require
-from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
@@ -218,6 +218,7 @@ class TrainConfig:
         data: the training data.
         objective: the losses of retrieval.
         classification: the losses of classification.
+        masked: the masks and the loss of masked pre-training.
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
@@ -229,6 +230,7 @@ class TrainConfig:
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     run: RunConfig = field(default_factory=RunConfig)

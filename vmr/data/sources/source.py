@@ -28,9 +28,11 @@ class Pair:
         id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
             an offset to the ids of each.
         caption: the caption, unchanged; "" for a clip with a label.
-        path: the file to decode; None where `make` is given.
+        path: the file to decode, or a folder of frames; None where `make` is given.
         make: draws the clip; None where `path` is given.
         label: what a classifier learns of the clip; None for a clip with a caption.
+        start_s: where the part of the file begins that is the clip, in seconds; None for the whole file.
+        end_s: where that part ends.
 
     Raises:
         VmrError: both or none of `path` and `make` are given.
@@ -42,6 +44,8 @@ class Pair:
     path: Path | None = None
     make: MakeClip | None = None
     label: Label | None = None
+    start_s: float | None = None
+    end_s: float | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):
