@@ -1,13 +1,11 @@
 """The views of a video, as data."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 from vmr.checks import whole_number
 from vmr.errors import VmrError
-
-FrameRule = Literal["sparse", "sthsth", "sthsth_frames", "dense"]
-"""Which frames a view takes; see `vmr.data.views.frame_rules`."""
+from vmr.targets import FrameRule as FrameRule  # noqa: PLC0414 (others import it from here)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from typing import Protocol
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vmr.errors import ModelError
 from vmr.models.classification.config import NetworkConfig
-from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
+from vmr.models.videomamba.classifier import VideoMambaClassifier
 
 
 class Network(Protocol):
@@ -17,8 +18,22 @@ class Network(Protocol):
         head: the last layer, from the width to the classes.
     """
 
-    config: ClassifierConfig
+    config: NetworkConfig
     head: nn.Linear
+
+    def resized(self, *, num_frames: int | None = None, image_size: int | None = None) -> Self:
+        """Copy the network for another input size; positions are interpolated.
+
+        Args:
+            num_frames: frames of a clip; default, as before.
+            image_size: side of the frames in pixels; default, as before.
+
+        Returns:
+            A copy that does not share weights with this network.
+
+        Raises:
+            ModelError: the network cannot take this input.
+        """
 
     def __call__(self, video: Tensor) -> Tensor:
         """Classify a batch.

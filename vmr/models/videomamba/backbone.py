@@ -6,8 +6,9 @@ image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
 Parameter names are those of upstream's checkpoints.
 """
 
+import copy
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -17,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from vmr.errors import ModelError
+from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 from vmr.models.videomamba.layer_graphs import LayerGraphs
 from vmr.models.videomamba.mixer import Block, DtInit, drop_path, stochastic_depth_rates
 from vmr.models.videomamba.workspace import PackedWeights, Workspace
@@ -213,6 +215,30 @@ class VideoMambaBackbone(nn.Module):
         """
         self.layer_graphs = LayerGraphs(self)
         return self
+
+    def resized(self, *, num_frames: int | None = None, image_size: int | None = None) -> Self:
+        """Copy the model for another input size; positions are interpolated as upstream does.
+
+        Args:
+            num_frames: frames of a clip; default, as before.
+            image_size: side of the frames in pixels; default, as before.
+
+        Returns:
+            A copy that does not share weights with this model.
+
+        Raises:
+            ModelError: these sizes do not fit the model.
+        """
+        config = replace(
+            self.config,
+            image_size=image_size or self.config.image_size,
+            num_frames=num_frames or self.config.num_frames,
+        )
+        model = copy.deepcopy(self)
+        model.config = config
+        model.pos_embed.data = interpolate_positions(model.pos_embed.data, config.grid_size)
+        model.temporal_pos_embedding.data = interpolate_time(model.temporal_pos_embedding.data, config.num_steps)
+        return model
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """Tell the dtype of the matrix products.
