@@ -3,14 +3,14 @@
 A resample draws as many queries as there are, with replacement (Efron & Tibshirani 1993, chapter 13). All metrics are
 functions of the number of times that each rank occurs, and in a resample these counts follow a multinomial
 distribution. So drawing the counts is equivalent to drawing the queries, and needs one number per distinct rank
-instead of one per query.
+instead of one per query. The metrics of a classifier are resampled over its videos in the same way.
 
 Queries are assumed to be independent. Several captions of one video are not quite independent, so if a protocol has
 many captions per video, its text-to-video intervals are a little too narrow. The gallery is fixed.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ CONFIDENCE = 0.95
 _BLOCK_ELEMENTS = 1 << 21
 
 Floats = NDArray[np.float64]
+Key = TypeVar("Key")
+Statistic = Callable[[NDArray[Any], NDArray[np.int64]], dict[str, Floats]]
+"""(distinct rows (num_distinct, num_columns), how often each was drawn (R, num_distinct)) -> values (R,) by name."""
 
 
 class Difference(NamedTuple):
@@ -97,13 +100,69 @@ def paired_difference(
         raise VmrError(f"{len(a)} ranks against {len(b)}: a paired difference needs the same queries")
     of_a, of_b = _resampled_metrics(_columns(a, b), num_resamples, np.random.default_rng(seed))
     values_of_a, values_of_b = summary(a), summary(b)
-    differences = {}
-    for key in of_a:
-        resampled = of_a[key] - of_b[key]
-        low, high = _interval(resampled, confidence)
-        value = values_of_a[key] - values_of_b[key]
-        differences[key] = Difference(value, low, high, float(np.mean(resampled <= 0)))
-    return differences
+    return {key: _difference(values_of_a[key] - values_of_b[key], of_a[key] - of_b[key], confidence) for key in of_a}
+
+
+def statistic_intervals(
+    rows: NDArray[Any],
+    statistic: Statistic,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict[str, tuple[float, float]]:
+    """Return the interval of every value that a function of resampled rows gives.
+
+    Args:
+        rows: what is known of each item, (num_items, num_columns).
+        statistic: the function.
+        num_resamples: as in `intervals`.
+        confidence: as in `intervals`.
+        seed: as in `intervals`.
+
+    Raises:
+        VmrError: there is no row, or a setting is out of range.
+    """
+    _check(num_resamples, confidence)
+    values = _resampled(rows, statistic, num_resamples, np.random.default_rng(seed))
+    return {key: _interval(each, confidence) for key, each in values.items()}
+
+
+def statistic_differences(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    statistic: Statistic,
+    *,
+    num_resamples: int = NUM_RESAMPLES,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+) -> dict[str, Difference]:
+    """Return how a function of rows `a` differs from that of rows `b` of the same items, drawn once for both.
+
+    Args:
+        a: what is known of each item, (num_items, num_columns).
+        b: the same of the other result.
+        statistic: as in `statistic_intervals`.
+        num_resamples: as in `intervals`.
+        confidence: as in `intervals`.
+        seed: as in `intervals`.
+
+    Raises:
+        VmrError: as in `statistic_intervals`, or the numbers of items or columns differ.
+    """
+    _check(num_resamples, confidence)
+    if a.shape != b.shape:
+        raise VmrError(f"rows of shape {a.shape} against {b.shape}: a paired difference needs the same items")
+    num_columns = a.shape[1]
+
+    def difference(distinct: NDArray[Any], counts: NDArray[np.int64]) -> dict[str, Floats]:
+        of_a, of_b = statistic(distinct[:, :num_columns], counts), statistic(distinct[:, num_columns:], counts)
+        return {key: of_a[key] - of_b[key] for key in of_a}
+
+    both = np.concatenate([a, b], axis=1)
+    resampled = _resampled(both, difference, num_resamples, np.random.default_rng(seed))
+    values = difference(both, np.ones((1, len(both)), np.int64))
+    return {key: _difference(float(values[key][0]), each, confidence) for key, each in resampled.items()}
 
 
 def share_interval(
@@ -151,12 +210,28 @@ def _resampled_metrics(
     columns: NDArray[np.int64], num_resamples: int, random: np.random.Generator
 ) -> list[dict[str, Floats]]:
     """The metrics (num_resamples,) of each column of ranks (num_queries, num_columns), resampled together."""
-    distinct, counts = np.unique(columns, axis=0, return_counts=True)  # (num_distinct, num_columns), (num_distinct,)
-    parts: list[list[dict[str, Floats]]] = [[] for _ in range(columns.shape[1])]
-    for drawn in _draws(counts, num_resamples, random):
-        for part, values in zip(parts, distinct.T, strict=True):
-            part.append(_metrics_of_counts(values, drawn))
-    return [{key: np.concatenate([block[key] for block in part]) for key in part[0]} for part in parts]
+
+    def of_each(distinct: NDArray[Any], drawn: NDArray[np.int64]) -> dict[tuple[int, str], Floats]:
+        every = enumerate(_metrics_of_counts(values, drawn) for values in distinct.T)
+        return {(number, key): values for number, metrics in every for key, values in metrics.items()}
+
+    resampled = _resampled(columns, of_each, num_resamples, random)
+    numbers = range(columns.shape[1])
+    return [{key: values for (place, key), values in resampled.items() if place == number} for number in numbers]
+
+
+def _resampled(
+    rows: NDArray[Any],
+    statistic: Callable[[NDArray[Any], NDArray[np.int64]], dict[Key, Floats]],
+    num_resamples: int,
+    random: np.random.Generator,
+) -> dict[Key, Floats]:
+    """The values (num_resamples,) of a function of the rows (num_items, num_columns)."""
+    if not len(rows):
+        raise VmrError("nothing to resample")
+    distinct, counts = np.unique(rows, axis=0, return_counts=True)  # (num_distinct, num_columns), (num_distinct,)
+    blocks = [statistic(distinct, drawn) for drawn in _draws(counts, num_resamples, random)]
+    return {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
 
 
 def _draws(counts: NDArray[np.int64], num_resamples: int, random: np.random.Generator) -> Iterator[NDArray[np.int64]]:
@@ -181,6 +256,11 @@ def _metrics_of_counts(values: NDArray[np.int64], counts: NDArray[np.int64]) -> 
     metrics["MdR"] = (lower + upper) / 2
     metrics["MnR"] = counts @ values / total
     return metrics
+
+
+def _difference(value: float, resampled: Floats, confidence: float) -> Difference:
+    low, high = _interval(resampled, confidence)
+    return Difference(value, low, high, float(np.mean(resampled <= 0)))
 
 
 def _interval(values: Floats, confidence: float) -> tuple[float, float]:

@@ -26,8 +26,11 @@ from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
+from vmr.train.config import TrainConfig
 from vmr.train.distributed import Parallelised, averages, full_tensor, gradient_norm
-from vmr.train.objective import Batch, Draws, MaskConfig, Objective, ObjectiveConfig
+from vmr.train.tasks.config import MaskConfig, ObjectiveConfig
+from vmr.train.tasks.objective import Batch, Draws, Objective
+from vmr.train.tasks.retrieval import Retrieval
 
 WORLD = 2
 MODEL = VideoTextConfig(
@@ -81,7 +84,7 @@ def work(rank: int, folder: str) -> None:
         for num_pieces in (1, 2):
             objective = make_objective()
             half = half_of(*joint_batch(objective.tokenizer), rank)
-            parallelised = Parallelised(objective, parallel, processes)
+            parallelised = Parallelised(Retrieval(TrainConfig(), objective), parallel, processes)
             for piece in range(num_pieces):  # the same again: their mean is the same gradient
                 with parallelised.accumulating(piece + 1 < num_pieces):
                     losses = parallelised(*half)

@@ -29,9 +29,10 @@ from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.ops.backend import Backend
 from vmr.retrieval.reranking.candidates import Candidates
-from vmr.train.objective import Batch, Draws, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
+from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.objective import Batch, Draws, Objective
 
 StateDict = Mapping[str, Tensor]
 
@@ -313,6 +314,7 @@ def encoder_config(cfg: dict[str, Any]) -> VideoMambaConfig:
         num_layers=cfg["depth"],
         image_size=cfg.get("img_size", 224),
         num_frames=cfg.get("num_frames", 8),
+        tubelet_size=cfg.get("kernel_size", 1),
         pool=cfg.get("pool_type", "cls+avg"),
         student=student,
     )

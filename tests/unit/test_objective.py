@@ -12,7 +12,8 @@ from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
-from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig
+from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.objective import Batch, Objective
 
 CONFIG = VideoTextConfig(
     VideoMambaConfig(width=32, num_layers=2, image_size=64, num_frames=2, student=StudentConfig(teacher_dim=112)),

@@ -10,10 +10,13 @@ from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.processes import Processes
+from vmr.train.config import TrainConfig
 from vmr.train.distributed import Parallelised
-from vmr.train.objective import Batch, LossWeights, MaskConfig, Objective, ObjectiveConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.step import Stepper
+from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.objective import Batch, Objective
+from vmr.train.tasks.retrieval import Retrieval
 
 ALONE = Processes(0, 1, torch.device("cpu"))
 NONE = MaskConfig("none", 0.0)
@@ -35,9 +38,8 @@ def make_stepper(tokenizer, weights=CONTRASTIVE, precision="fp32", max_grad_norm
     objective = Objective(VideoTextModel(MODEL), None, tokenizer, ObjectiveConfig(weights, NONE, NONE))
     groups = parameter_groups(objective.model.named_parameters(), learning_rate=0.1, weight_decay=0.0)
     optimizer = torch.optim.SGD(groups)
-    return Stepper(
-        Parallelised(objective, "ddp", ALONE), optimizer, ALONE, precision=precision, max_grad_norm=max_grad_norm
-    )
+    parallelised = Parallelised(Retrieval(TrainConfig(), objective), "ddp", ALONE)
+    return Stepper(parallelised, optimizer, ALONE, precision=precision, max_grad_norm=max_grad_norm)
 
 
 def make_batch(tokenizer, seed: int, texts=("a red circle", "a blue square")) -> Batch:
@@ -47,7 +49,7 @@ def make_batch(tokenizer, seed: int, texts=("a red circle", "a blue square")) ->
 
 
 def weights_of(stepper: Stepper) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in stepper.parallelised.objective.model.state_dict().items()}
+    return {name: value.clone() for name, value in stepper.parallelised.task.model.state_dict().items()}
 
 
 def test_batches_of_a_step_are_averaged(tokenizer):
@@ -82,7 +84,7 @@ def test_gradients_are_clipped_together(tokenizer):
 
 def test_a_bad_loss_is_named_and_changes_nothing(tokenizer):
     stepper = make_stepper(tokenizer, weights=LossWeights(1.0, 1.0, 1.0, 0.0))
-    model = stepper.parallelised.objective.model
+    model = stepper.parallelised.task.model
     with torch.no_grad():
         model.fusion.layers[0].cross_attention.value.weight.fill_(torch.nan)  # VTC does not look at it
     before = weights_of(stepper)
@@ -96,7 +98,7 @@ def test_a_bad_loss_is_named_and_changes_nothing(tokenizer):
 
 def test_a_bad_gradient_is_named(tokenizer):
     stepper = make_stepper(tokenizer)
-    model = stepper.parallelised.objective.model
+    model = stepper.parallelised.task.model
     hook = model.video_encoder.layers[1].mixer.D.register_hook(lambda gradient: gradient * torch.inf)
     before = weights_of(stepper)
     result = stepper([make_batch(tokenizer, 1)])
@@ -131,7 +133,7 @@ def test_a_bad_loss_in_fp16_does_not_break_the_next_step(tokenizer):
 def test_products_are_in_lower_precision_and_weights_are_not(tokenizer, precision, dtype):
     stepper = make_stepper(tokenizer, precision=precision)
     seen = []
-    model = stepper.parallelised.objective.model
+    model = stepper.parallelised.task.model
     model.text_proj.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
     stepper([make_batch(tokenizer, 1)])
     assert seen == [dtype]

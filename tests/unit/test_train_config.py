@@ -14,7 +14,7 @@ from vmr.errors import VmrError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
 from vmr.processes import ALONE
-from vmr.train.build import build_loader, build_objective, build_sources, learning_rate_factor, model_sizes
+from vmr.train.build import build_loader, build_sources, build_task, learning_rate_factor
 from vmr.train.checkpoint import first_difference
 from vmr.train.config import (
     ModelConfig,
@@ -27,8 +27,9 @@ from vmr.train.config import (
 )
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.objective import LossWeights, MaskConfig
 from vmr.train.source_config import AnnotatedSourceConfig, HubSourceConfig, ShapesSourceConfig, TarSourceConfig
+from vmr.train.tasks.config import LossWeights, MaskConfig
+from vmr.train.tasks.retrieval import model_sizes
 
 SHIPPED = sorted((CONFIGS / "train").glob("*.yaml"))
 UNMASKED = MaskConfig("none", 0.0)
@@ -75,7 +76,7 @@ def test_unmasked_pretraining_starts_from_the_masked_one():
 
 def test_shapes_nano_is_small_and_reads_all_its_captions():
     config = read_config(CONFIGS / "train" / "shapes_nano.yaml")
-    objective, _ = build_objective(config, start=True)
+    objective = build_task(config, start=True).objective
     assert sum(parameter.numel() for parameter in objective.parameters()) <= 3_000_000
     captions = [
         clean_caption(caption)
@@ -415,8 +416,8 @@ def test_start_of_the_model_follows_from_the_seed():
     stage = StageConfig(weights={"alignment": 0.0}, video_mask=UNMASKED, image_mask=UNMASKED)
     config = TrainConfig(model=ModelConfig(video=video, text=text), stages=[stage])
     torch.manual_seed(123)
-    first, second = (build_objective(config, start=True)[0].state_dict() for _ in range(2))
-    other = build_objective(replace(config, run=RunConfig(seed=1)), start=True)[0].state_dict()
+    first, second = (build_task(config, start=True).state_dict() for _ in range(2))
+    other = build_task(replace(config, run=RunConfig(seed=1)), start=True).state_dict()
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], other[name]) for name in first)
 

@@ -1,10 +1,12 @@
-"""From a config to the parts of a run: model, teacher, losses, data, optimiser. Here their sizes are compared."""
+"""From a config to the parts of a run: task, data, optimiser."""
 
+import math
 import shutil
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vmr.data.extras import import_extra
 from vmr.data.media import Media
@@ -16,141 +18,41 @@ from vmr.data.sources.shapes import ShapesSource
 from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
-from vmr.errors import ModelError, VmrError
-from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
-from vmr.models.families.video_text import check_input
-from vmr.models.saved_model import load_saved
-from vmr.models.teachers import Teacher, load_teacher
-from vmr.models.text.bert_weights import bert_config, load_bert
-from vmr.models.text.encoder import TextConfig
-from vmr.models.text.tokenizer import CaptionTokenizer
-from vmr.models.upstream.video_text import load_video_text, read_video_text
-from vmr.models.upstream.vision import load_upstream
-from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.weights import LoadReport, match_weights
+from vmr.errors import VmrError
 from vmr.processes import Processes
-from vmr.train.config import StageConfig, TrainConfig
-from vmr.train.objective import Objective, ObjectiveConfig
+from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
-from vmr.train.schedule import cosine_with_warmup
+from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
-
-# Parts that only training needs: a saved model may lack them, or have some that this run does not train.
-_FOR_TRAINING = ("video_encoder.clip_decoder.", "masked_lm_head.")
+from vmr.train.tasks.retrieval import build_retrieval
+from vmr.train.tasks.task import Task
 
 _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that temporary files hold
 
 Source = tuple[TrainSource | TrainStream, float]
 """A source and its weight."""
 
+_BUILD: dict[TaskName, Callable[..., Task]] = {"retrieval": build_retrieval}
 
-def build_objective(config: TrainConfig, *, start: bool) -> tuple[Objective, list[LoadReport]]:
-    """Build the model with its losses, set to the first stage.
+
+def build_task(config: TrainConfig, *, start: bool) -> Task:
+    """Build the task of a run with its model, set to the first stage; all stages are checked.
 
     Args:
         config: the config of the run.
         start: whether to fill the model with the weights that the config names; a resumed run does not need them.
 
     Returns:
-        The objective, and a report on each file of weights.
+        The task, on the CPU.
 
     Raises:
-        ModelError: sizes, files, tokeniser, teacher and losses do not fit each other.
+        VmrError: settings of the task do not fit each other, or a file is missing (a `ModelError` for the model).
         MissingExtraError: a package is not installed.
     """
-    tokenizer = CaptionTokenizer(config.model.tokenizer)
-    sizes = model_sizes(config)
-    check_input("data", sizes, config.model.preprocess, config.data.max_text_tokens)
-    if tokenizer.vocab_size != sizes.text.vocab_size:
-        raise ModelError(
-            f"model.tokenizer: {tokenizer.source} has {tokenizer.vocab_size} entries, but model.text.vocab_size is "
-            f"{sizes.text.vocab_size}"
-        )
-    teacher = build_teacher(config)  # before the model, which takes longer to make
-    torch.manual_seed(config.run.seed)
-    model = VideoTextModel(sizes)
-    reports = load_initial_weights(model, config, tokenizer) if start else []
-    first, *_ = config.stages
-    objective = Objective(model, teacher, tokenizer, config.objective_of(first))
-    for stage in [*config.stages[1:], first]:
-        objective.set_config(config.objective_of(stage))
-    return objective, reports
-
-
-def model_sizes(config: TrainConfig) -> VideoTextConfig:
-    """Return the sizes of the model. It has a masked-language head if any stage needs one."""
-    model = config.model
-    text = model.text or (bert_config(model.text_init) if model.text_init else TextConfig())
-    guesses = any(config.objective_of(stage).weights.masked_lm for stage in config.stages)
-    return VideoTextConfig(model.video, text, model.embed_dim, masked_lm=guesses)
-
-
-def build_teacher(config: TrainConfig) -> Teacher | None:
-    """Return the teacher, or None if no stage needs it. Raises ModelError, MissingExtraError as `load_teacher`."""
-    model = config.model
-    if model.teacher is None or not any(needs_teacher(config.objective_of(stage)) for stage in config.stages):
-        return None
-    taps = model.video.student.num_taps if model.video.student else 1
-    return load_teacher(model.teacher, model.video.grid_size, num_features=taps, pixels=model.teacher_pixels)
-
-
-def needs_teacher(objective: ObjectiveConfig) -> bool:
-    """Tell whether these losses and masks need a teacher."""
-    return bool(objective.weights.alignment) or "attention" in (objective.video_mask.kind, objective.image_mask.kind)
-
-
-def load_initial_weights(model: VideoTextModel, config: TrainConfig, tokenizer: CaptionTokenizer) -> list[LoadReport]:
-    """Fill a model with the weights that its config names.
-
-    Args:
-        model: the model.
-        config: the config of the run.
-        tokenizer: the tokeniser of the run; a saved model must have the same vocabulary.
-
-    Returns:
-        A report on each file.
-
-    Raises:
-        ModelError: some of the weights do not fit.
-    """
-    named = config.model
-    if named.init is not None:
-        if Path(named.init).is_dir():
-            return [_start_from_folder(model, Path(named.init), tokenizer)]
-        return [load_video_text(model, read_video_text(named.init))]
-    reports = []
-    if named.video_init is not None:
-        reports.append(_load_initial_video_encoder(model, named.video_init))
-    if named.text_init is not None:
-        reports.append(load_bert(model.text_encoder, model.fusion, named.text_init, model.masked_lm_head))
-    return reports
-
-
-def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTokenizer) -> LoadReport:
-    video = model.config.video
-    saved = load_saved(folder, num_frames=video.num_frames, image_size=video.image_size)
-    if saved.tokenizer.words != tokenizer.words:
-        raise ModelError(f"{folder}: has another vocabulary, {saved.tokenizer.source}: set model.tokenizer to it")
-    stated, own = saved.model.config.text.num_heads, model.config.text.num_heads
-    if stated != own:
-        raise ModelError(f"{folder}: has {stated} attention heads, but model.text.num_heads is {own}")
-    weights, wanted = saved.model.state_dict(), model.state_dict()
-    unused = {key: "not trained here" for key in weights if key not in wanted and key.startswith(_FOR_TRAINING)}
-    may_lack = [key for key in wanted if key.startswith(_FOR_TRAINING)]
-    matched, report = match_weights(str(folder), weights, wanted, ignored=unused, may_lack=may_lack)
-    model.load_state_dict(wanted | matched)
-    fitted = saved.report.fitted if saved.report is not None else {}
-    return replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted)
-
-
-def _load_initial_video_encoder(model: VideoTextModel, file: str) -> LoadReport:
-    """Load the video encoder. Masked pre-training saves no pooling norm; classifiers lack student outputs too."""
-    weights = find_state_dict(read_checkpoint(file), file)
-    fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
-    try:
-        return replace(load_upstream(model.video_encoder, weights, fresh=fresh), source=file)
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error
+    task = _BUILD[config.task](config, start=start)
+    for stage in [*config.stages[1:], config.stages[0]]:
+        task.set_stage(stage)
+    return task
 
 
 def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
@@ -233,7 +135,7 @@ def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig,
     data = config.data
     return TrainLoader(
         sources,
-        data.clip_spec(config.model.video),
+        data.clip_spec(config.model.input),
         batch_size={media: max(size // processes.world, 1) for media, size in sizes.items()},
         seed=config.run.seed,
         rank=processes.rank,
@@ -245,24 +147,25 @@ def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig,
     )
 
 
-def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.AdamW:
+def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
     """Return AdamW over the parameters of the model; each group keeps its full learning rate as `full_lr`.
 
     Args:
         config: the config of the run.
-        objective: from `build_objective`.
+        model: the model that is trained.
 
     Raises:
         VmrError: a rate is out of range, or no parameter uses it.
     """
     settings = config.optimizer
     groups = parameter_groups(
-        objective.model.named_parameters(),
+        model.named_parameters(),
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         decay=settings.decay,
         overrides=settings.overrides,
         layer_decay=settings.layer_decay,
+        layer_scope=settings.layer_scope,
     )
     for group in groups:
         group["full_lr"] = group["lr"]
@@ -272,7 +175,14 @@ def build_optimizer(config: TrainConfig, objective: Objective) -> torch.optim.Ad
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """Return the factor of the full learning rates at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
-    num_steps = stage.cosine_steps or stage.num_steps
-    factor = cosine_with_warmup(config.warmup_of(stage), num_steps, config.optimizer.min_ratio)(step_in_stage)
-    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
-    return scale * factor
+    settings, num_steps, warmup = config.optimizer, stage.cosine_steps or stage.num_steps, config.warmup_of(stage)
+    ratios = {"start_ratio": settings.start_ratio, "min_ratio": settings.min_ratio}
+    if settings.schedule == "cosine":
+        factor = cosine_with_warmup(warmup, num_steps, settings.min_ratio)
+    elif settings.steps_per_epoch is None:
+        factor = upstream_steps(round(warmup), num_steps, **ratios)
+    else:
+        epoch = settings.steps_per_epoch
+        factor = upstream_epochs(round(warmup / epoch), math.ceil(num_steps / epoch), epoch, **ratios)
+    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / settings.learning_rate
+    return scale * factor(step_in_stage)

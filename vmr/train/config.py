@@ -6,18 +6,22 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from vmr.models.classification.config import NetworkConfig
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
 from vmr.models.teachers import Pixels
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
+from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.objective import LossWeights, MaskConfig, ObjectiveConfig
-from vmr.train.optimizer import DecayRule
+from vmr.train.optimizer import DecayRule, LayerScope
 from vmr.train.source_config import completed_source, require
+from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
+Schedule = Literal["cosine", "upstream_steps", "upstream_epochs"]
+TaskName = Literal["retrieval", "classification", "masked"]
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,13 @@ class ModelConfig:
 
     Attributes:
         video: sizes of the video encoder, which include the frames and pixels of a clip.
+        network: kind and sizes of a classifier, which include the frames and pixels of a clip; null without
+            classification.
         text: sizes of BERT; null takes those of text_init, or those of BERT base without text_init.
         embed_dim: dimensions of the space that videos and texts share.
-        init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
+        init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
+            also from the name of a released one.
+        fresh_head: with init, start a classifier with a new head, for other classes.
         video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
@@ -41,9 +49,11 @@ class ModelConfig:
     """
 
     video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
+    network: NetworkConfig | None = None
     text: TextConfig | None = None
     embed_dim: int = 512
     init: str | None = None
+    fresh_head: bool = False
     video_init: str | None = None
     text_init: str | None = None
     tokenizer: str = MINILM
@@ -60,26 +70,39 @@ class ModelConfig:
         require(not (self.text and self.text_init), "model.text: text_init has its own sizes: leave out one of them")
 
     @property
+    def input(self) -> BackboneConfig:
+        """The sizes of the model that takes the clips."""
+        return self.video if self.network is None else self.network
+
+    @property
     def preprocess(self) -> Preprocess:
         """The size and normalisation of the model's videos."""
-        return Preprocess(self.video.num_frames, self.video.image_size, self.resize, self.mean, self.std)
+        return Preprocess(self.input.num_frames, self.input.image_size, self.resize, self.mean, self.std)
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its learning rate: in every stage, a linear warm-up and then half a cosine.
+    """AdamW and its learning rate: in every stage, a warm-up and then half a cosine.
 
     Attributes:
         learning_rate: learning rate at the end of the warm-up.
         weight_decay: weight decay of the parameters that are not exempt; see decay.
-        decay: which parameters decay: standard (weights of matrix products) or upstream (all but vectors and biases).
+        decay: which parameters decay: standard (weights of matrix products), upstream (all but vectors and biases), or
+            upstream_classifier (all but vectors, biases, positions and CLS).
         betas: decay rates of the running means of the gradients and of their squares.
         eps: added to the root of the mean square.
         layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
+        layer_scope: what layer_decay slows: all, all_but_time, or input (all layers at the full rate, as upstream's
+            code does).
         overrides: regular expression -> learning rate of the parameters whose names match it.
         max_grad_norm: if the norm of all gradients together is greater, they are scaled down to it; null for no limit.
+        schedule: cosine (the warm-up starts at 0, and min_ratio is a lower bound), upstream_steps (the warm-up starts
+            at start_ratio, and the cosine ends at min_ratio), or upstream_epochs (the same, but the rate changes only
+            every steps_per_epoch steps); see `vmr.train.schedule`.
         warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
-        min_ratio: lower bound of the learning rate, as a share of learning_rate.
+        start_ratio: learning rate at the start of the warm-up of upstream's schedules, as a share of learning_rate.
+        min_ratio: lowest learning rate, as a share of learning_rate.
+        steps_per_epoch: for upstream_epochs.
     """
 
     learning_rate: float = 4e-4
@@ -88,10 +111,14 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     layer_decay: float | None = None
+    layer_scope: LayerScope = "all"
     overrides: dict[str, float] = field(default_factory=dict)
     max_grad_norm: float | None = 1.0
+    schedule: Schedule = "cosine"
     warmup: float = 0.1
+    start_ratio: float = 0.0
     min_ratio: float = 0.01
+    steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
@@ -101,7 +128,14 @@ class OptimizerConfig:
         )
         require(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
         require(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        require(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
+        for name in ("start_ratio", "min_ratio"):
+            ratio = getattr(self, name)
+            require(0 <= ratio <= 1, f"optimizer.{name} is {ratio}, but must be in [0, 1]")
+        by_epoch, epoch = self.schedule == "upstream_epochs", self.steps_per_epoch
+        require(
+            by_epoch == (epoch is not None), "optimizer: schedule upstream_epochs and steps_per_epoch need each other"
+        )
+        require(epoch is None or epoch >= 1, f"optimizer.steps_per_epoch is {epoch}, but must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -120,6 +154,7 @@ class StageConfig:
         weights: loss -> weight, for the losses whose weight differs from objective.weights.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden.
+        mixing: whether classification mixes clips, as classification.mixup and classification.cutmix say.
     """
 
     name: str = "train"
@@ -132,6 +167,7 @@ class StageConfig:
     weights: dict[str, float] = field(default_factory=dict)
     video_mask: MaskConfig | None = None
     image_mask: MaskConfig | None = None
+    mixing: bool = True
 
     def __post_init__(self) -> None:
         require(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
@@ -236,24 +272,33 @@ class TrainConfig:
     """A training run.
 
     Attributes:
+        task: retrieval (videos and captions), classification, or masked (pre-training of a video encoder alone).
         model: the model, the weights that it starts from, and its teacher.
         data: the training data.
-        objective: the losses.
+        objective: the losses of retrieval.
+        classification: the losses of classification.
+        masked: the masks and the loss of masked pre-training.
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
         validation: retrieval evaluation during training; null for none.
     """
 
+    task: TaskName = "retrieval"
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     run: RunConfig = field(default_factory=RunConfig)
     validation: ValidationConfig | None = None
 
     def __post_init__(self) -> None:
+        require(self.task in get_args(TaskName), f"task is {self.task!r}; use one of {', '.join(get_args(TaskName))}")
+        classifies = self.task == "classification"
+        require(classifies == (self.model.network is not None), "task classification and model.network need each other")
         require(bool(self.stages), "stages: there must be at least one")
         validates = self.run.validate_every is not None
         require(validates == (self.validation is not None), "validation and run.validate_every need each other")

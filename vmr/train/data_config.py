@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.training.augment import FlipRule
 from vmr.data.training.clips import ClipSpec, Crop
-from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.train.source_config import SourceConfig, require
 
 
@@ -72,7 +72,7 @@ class DataConfig:
         """How videos are decoded."""
         return DecodeOptions(self.reader, self.num_workers or None, self.timeout_s)
 
-    def clip_spec(self, video: VideoMambaConfig) -> ClipSpec:
+    def clip_spec(self, video: BackboneConfig) -> ClipSpec:
         """Return the frames and pixels that the decoder delivers for a model."""
         return ClipSpec(
             num_frames=video.num_frames,

@@ -5,7 +5,7 @@ its optimiser state (as DTensors) and gathers a layer's weights when it needs th
 process, which uses neither.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any
@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from vmr.errors import VmrError
-from vmr.models.video_text import VideoTextModel
 from vmr.processes import Processes, choose_device, joined
 from vmr.train.config import Parallel
-from vmr.train.objective import Objective
+from vmr.train.tasks.task import Task
 
 TIMEOUT = timedelta(hours=2)  # one process validates while the others wait
 
@@ -46,41 +45,41 @@ def join_processes(device: str) -> Iterator[Processes]:
 
 
 class Parallelised:
-    """An objective on all processes: it is called like the objective itself.
+    """A task on all processes: it is called like the task itself.
 
     Modules and parameters keep their names. FSDP turns the parameters into DTensors, so make the optimiser after this.
 
     Args:
-        objective: changed in place if `parallel` is "fsdp" and there are several processes.
+        task: changed in place if `parallel` is "fsdp" and there are several processes.
         parallel: "ddp" or "fsdp".
         processes: the processes of the run.
 
     Attributes:
-        objective: as given.
+        task: as given.
     """
 
-    def __init__(self, objective: Objective, parallel: Parallel, processes: Processes) -> None:
-        self.objective = objective
+    def __init__(self, task: Task, parallel: Parallel, processes: Processes) -> None:
+        self.task = task
         self._processes = processes
         self._ddp: DistributedDataParallel | None = None
         self._kept_whole: list[nn.Parameter] = []
         if processes.world > 1 and parallel == "ddp":
             # With images the temporal positions get no gradient, and in unmasked stages the student outputs.
-            self._ddp = DistributedDataParallel(objective, find_unused_parameters=True)
+            self._ddp = DistributedDataParallel(task, find_unused_parameters=True)
         elif processes.world > 1:
-            shard(objective.model, objective, processes)
-            self._kept_whole = [objective.model.temperature]
+            self._kept_whole = task.scalars_of(task.model)
+            shard(task, task.layers_of(task.model), self._kept_whole, processes)
 
     def __call__(self, *arguments: Any) -> dict[str, Tensor]:
         """Compute the losses.
 
         Args:
-            *arguments: as `Objective.forward` takes them.
+            *arguments: as `Task.forward` takes them.
 
         Returns:
             Name -> weighted loss.
         """
-        losses: dict[str, Tensor] = (self._ddp or self.objective)(*arguments)
+        losses: dict[str, Tensor] = (self._ddp or self.task)(*arguments)
         return losses
 
     @contextmanager
@@ -96,7 +95,7 @@ class Parallelised:
                 yield
             return
         if self._kept_whole:
-            self.objective.set_requires_gradient_sync(not more_to_come)  # type: ignore[operator]  # FSDP's
+            self.task.set_requires_gradient_sync(not more_to_come)  # type: ignore[operator]  # FSDP's
         yield
         for parameter in self._kept_whole:
             if not more_to_come and parameter.grad is not None:
@@ -104,15 +103,15 @@ class Parallelised:
                 parameter.grad /= self._processes.world
 
 
-def shard(model: VideoTextModel, root: nn.Module, processes: Processes) -> None:
-    """Split a model over the processes by FSDP2: one unit for each encoder layer, and one for the rest of `root`.
-
-    The fusion layers belong to the rest, because their keys and values are made outside of their forward pass. A scalar
-    cannot be split: each process keeps the whole temperature.
+def shard(
+    root: nn.Module, layers: Sequence[nn.Module], kept_whole: Sequence[nn.Parameter], processes: Processes
+) -> None:
+    """Split a model over the processes by FSDP2: one unit for each layer, and one for the rest of `root`.
 
     Args:
-        model: the model.
         root: the module that holds the model, or the model itself; changed in place.
+        layers: parts of it.
+        kept_whole: parameters that each process keeps whole: a scalar cannot be split.
         processes: the processes of the run.
 
     Raises:
@@ -124,9 +123,9 @@ def shard(model: VideoTextModel, root: nn.Module, processes: Processes) -> None:
     if not averages(processes):
         raise VmrError("run.parallel: fsdp on CPUs needs PyTorch 2.10 or newer: choose ddp")
     mesh = init_device_mesh(processes.device.type, (processes.world,))
-    for layer in [*model.video_encoder.layers, *model.text_encoder.layers]:
+    for layer in layers:
         fully_shard(layer, mesh=mesh)
-    fully_shard(root, mesh=mesh, ignored_params={model.temperature})
+    fully_shard(root, mesh=mesh, ignored_params=set(kept_whole))
 
 
 def averages(processes: Processes) -> bool:

@@ -7,44 +7,35 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from vmr.cpus import let_threads_sleep
-from vmr.data.training.augment import rand_augment
 from vmr.data.training.loader import TrainBatch, TrainLoader
 from vmr.data.training.order import LoaderPosition
 from vmr.errors import VmrError
 from vmr.locks import locked_folder
-from vmr.models.encoder import Encoder
-from vmr.models.families.video_text import VideoTextEncoder
-from vmr.models.saved_model import save_model
-from vmr.models.text.tokenizer import clean_caption
 from vmr.processes import Processes
 from vmr.signals import STOPS, StopSignals
-from vmr.train.build import (
-    build_loader,
-    build_objective,
-    build_optimizer,
-    build_sources,
-    learning_rate_factor,
-    needs_teacher,
-)
+from vmr.train.build import build_loader, build_optimizer, build_sources, build_task, learning_rate_factor
 from vmr.train.checkpoint import TrainState, checkpoint_name, find_resumable, prune, save_checkpoint
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.config_file import save_config
-from vmr.train.distributed import Parallelised, join_processes
+from vmr.train.distributed import Parallelised, join_processes, shard
 from vmr.train.log import RunLog, RunningMeans
-from vmr.train.objective import Batch
 from vmr.train.step import Stepper, StepResult
-from vmr.train.weights import Weights, averaged, shard_average
+from vmr.train.weights import Weights, averaged
 
-Validate = Callable[[Encoder], dict[str, float]]
+Validate = Callable[[Any], dict[str, float]]
+"""From the model in use, an encoder or a classifier as the task makes it, to metrics by name."""
 
 FIRST_CHECKPOINT_MINUTES = 5.0  # whatever `run.checkpoint_every` says: the first hours of a run are worth keeping
 
-_AUGMENT = 5  # keeps the random numbers of augmentation apart from the loader's
+# These keep the random numbers of a task apart from the loader's.
+_OWN = 5  # of each process
+_SHARED = 6  # the same in all processes
 
 
 def train(config: TrainConfig, validate: Validate | None = None) -> Path:
@@ -105,8 +96,7 @@ class Run:
         validate: as given.
         processes: as given.
         out: the folder of the run.
-        preprocess: the size and normalisation of the model's videos.
-        objective: the model with its losses.
+        task: the model with its losses.
         stepper: makes the optimiser steps.
         weights: all tensors of the run.
         state: the rest of its state.
@@ -120,19 +110,17 @@ class Run:
     def __init__(self, config: TrainConfig, validate: Validate | None, processes: Processes) -> None:
         self.config, self.processes, self.out = config, processes, Path(config.run.out)
         self.validate = validate
-        self.preprocess = config.model.preprocess
         found = find_resumable(self.out, self.out / "checkpoints", config, processes)
         self._sources = build_sources(config, processes.rank)
         for stage in config.stages:
             self._loader(stage)  # wrong settings of a later stage raise an error now
-        self.objective, reports = build_objective(config, start=found is None)
-        self.objective.to(processes.device).train()
-        if self.objective.teacher is not None:
-            self.objective.teacher.to(processes.device)
+        self.task = build_task(config, start=found is None)
+        self.task.check_sources([source for source, _ in self._sources])
+        self.task.place(processes.device)
         self.stepper, self.weights = self._wrap()
         self.state = TrainState(0, [], {}, 0, None, config.essentials())
         self.position: LoaderPosition | None = None
-        events = [note for source, _ in self._sources for note in source.notes] + [str(report) for report in reports]
+        events = [note for source, _ in self._sources for note in source.notes] + [*self.task.notes]
         if found is not None:
             self.state = found.state
             self.position = LoaderPosition.of(found.state.positions[processes.rank])
@@ -148,20 +136,24 @@ class Run:
 
     def _wrap(self) -> tuple[Stepper, Weights]:
         """Copy the average before the model is split over the processes; make the optimiser afterwards."""
-        run, model = self.config.run, self.objective.model
+        run, model = self.config.run, self.task.model
         average = averaged(model, run.ema) if run.ema is not None else None
         if average is not None and self.processes.world > 1 and run.parallel == "fsdp":
-            shard_average(average, self.processes)
-        parallelised = Parallelised(self.objective, run.parallel, self.processes)
-        optimizer = build_optimizer(self.config, self.objective)
+            copy = average.module
+            shard(copy, self.task.layers_of(copy), self.task.scalars_of(copy), self.processes)
+        parallelised = Parallelised(self.task, run.parallel, self.processes)
+        optimizer = build_optimizer(self.config, model)
         if run.cuda_graphs:
             if self.processes.device.type != "cuda" or self.processes.world > 1:
                 raise VmrError("run.cuda_graphs needs one process with a GPU: leave it out here")
-            if model.video_encoder.config.checkpointed_layers:
+            backbone = self.task.backbone()
+            if backbone is None:
+                raise VmrError("run.cuda_graphs runs the layers of a VideoMamba: leave it out for this model")
+            if backbone.config.checkpointed_layers:
                 raise VmrError("run.cuda_graphs keeps all activations: set checkpointed_layers to 0, or leave it out")
-            model.video_encoder.graph_layers()
+            backbone.graph_layers()
         if run.compile:
-            for module in (model.video_encoder, model.text_encoder, model.fusion):
+            for module in self.task.compiled_modules():
                 module.compile()
         max_norm = self.config.optimizer.max_grad_norm
         stepper = Stepper(parallelised, optimizer, self.processes, precision=run.precision, max_grad_norm=max_norm)
@@ -180,7 +172,7 @@ class Run:
         with StopSignals() as signals:
             while self.state.step < stop_at:
                 stage, first = self.config.stage_at(self.state.step)
-                self.objective.set_config(self.config.objective_of(stage))
+                self.task.set_stage(stage)
                 end = min(stop_at, self.state.step - first + stage.num_steps)
                 with self._loader(stage) as loader:
                     batches = loader.batches(self.position, pin_memory=self.processes.device.type == "cuda")
@@ -237,29 +229,17 @@ class Run:
         if is_due and means:
             facts = {
                 "learning_rate": self.config.optimizer.learning_rate * factor,
-                "temperature": self.objective.model.temperature.item(),
+                **self.task.facts(),
                 "num_skipped": self.log.num_skipped,
                 "num_bad_steps": self.state.num_bad_steps,
             }
             self.log.train({"step": step + 1, "stage": stage.name, **means.pop_means(), **facts})
 
-    def _prepare(self, batch: TrainBatch) -> Batch:
-        """Turn the loader's arrays into tensors on the device, normalised and tokenised."""
-        pixels = batch.video
-        if self.config.data.rand_augment:
-            rng = np.random.default_rng((self.config.run.seed, _AUGMENT, batch.position.batch, self.processes.rank))
-            pixels = np.stack([rand_augment(clip, rng) for clip in pixels])
-        video = torch.from_numpy(pixels).to(self.processes.device, non_blocking=True)
-        captions = [clean_caption(caption) for caption in batch.captions]
-        input_ids, attention_mask = self.objective.tokenizer(captions, self.config.data.max_text_tokens)
-        teacher = self.objective.teacher if needs_teacher(self.objective.config) else None
-        return Batch(
-            video=self.preprocess(video),
-            teacher_video=None if teacher is None else teacher.normalize(video),
-            input_ids=input_ids.to(self.processes.device),
-            attention_mask=attention_mask.to(self.processes.device),
-            ids=torch.from_numpy(batch.ids).to(self.processes.device),
-        )
+    def _prepare(self, batch: TrainBatch) -> Any:
+        """Turn the loader's arrays into what the task takes; its draws depend on the seed and on the batch alone."""
+        seed, number = self.config.run.seed, batch.position.batch
+        shared = np.random.default_rng((seed, _SHARED, number))
+        return self.task.prepare(batch, shared, np.random.default_rng((seed, _OWN, number, self.processes.rank)))
 
     def _skip_step(self, result: StepResult) -> None:
         losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
@@ -303,19 +283,8 @@ class Run:
 
     def _metrics(self, validate: Validate) -> dict[str, float]:
         """Return the metrics of the current model; empty in all processes except the main one."""
-        model = self.weights.snapshot()
-        if not self.processes.is_main:
-            return {}
-        encoder = VideoTextEncoder(
-            model,
-            self.objective.tokenizer,
-            self.preprocess,
-            name=str(self.out),
-            about="a model in training",
-            max_text_tokens=self.config.data.max_text_tokens,
-            device=self.processes.device,
-        )
-        return validate(encoder)
+        model = self.weights.snapshot(self.task.new_model)
+        return validate(self.task.as_validated(model)) if self.processes.is_main else {}
 
     def _checkpoint(self) -> None:
         assert self.position is not None  # a step has been made
@@ -329,16 +298,10 @@ class Run:
             prune(folder, self.config.run.keep, best_step, self.state.step)
 
     def _save_model(self, folder: Path) -> None:
-        model = self.weights.snapshot()
+        model = self.weights.snapshot(self.task.new_model)
         if self.processes.is_main:
-            save_model(
-                folder,
-                model,
-                self.preprocess,
-                self.objective.tokenizer,
-                max_text_tokens=self.config.data.max_text_tokens,
-                training={"step": self.state.step, "best": self.state.best, "config": self.config.essentials()},
-            )
+            record = {"step": self.state.step, "best": self.state.best, "config": self.config.essentials()}
+            self.task.save_model(folder, model, record)
 
     def _loader(self, stage: StageConfig) -> TrainLoader:
         return build_loader(self.config, self._sources, stage, self.processes)

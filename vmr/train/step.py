@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,6 @@ from vmr.errors import VmrError
 from vmr.processes import Processes
 from vmr.train.config import Precision
 from vmr.train.distributed import Parallelised, clip_gradients, gradient_norm
-from vmr.train.objective import Batch
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SMALLEST_SCALE = 1.0  # the lowest scale of losses in fp16: if gradients overflow even at this scale, they are infinite
@@ -40,8 +40,8 @@ class Stepper:
     """Makes optimiser steps. Weights are float32; autocast computes the forward pass's products in `precision`.
 
     Args:
-        parallelised: the objective on all processes.
-        optimizer: over the parameters of the objective's model.
+        parallelised: the task on all processes.
+        optimizer: over the parameters of the task's model.
         processes: the processes of the run.
         precision: "fp32", "bf16" or "fp16"; fp16 scales the losses.
         max_grad_norm: gradients with a greater norm are scaled down to it; None for no limit.
@@ -68,11 +68,11 @@ class Stepper:
         self._precision = precision
         self._max_grad_norm = max_grad_norm
 
-    def __call__(self, batches: Sequence[Batch]) -> StepResult:
+    def __call__(self, batches: Sequence[Any]) -> StepResult:
         """Make one step on the mean gradients of some batches. A step with a number that is not finite changes nothing.
 
         Args:
-            batches: at least one.
+            batches: at least one, from `Task.prepare`.
 
         Returns:
             The losses and the outcome.
@@ -121,7 +121,7 @@ class Stepper:
 
     def _bad_gradient(self) -> str | None:
         """The first parameter, in the model's order, whose gradient is not finite."""
-        for name, parameter in self.parallelised.objective.model.named_parameters():
+        for name, parameter in self.parallelised.task.model.named_parameters():
             gradient = parameter.grad
             if gradient is not None:
                 local = getattr(gradient, "to_local", lambda kept=gradient: kept)()

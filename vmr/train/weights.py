@@ -1,16 +1,14 @@
 """The tensors that a run changes and saves: model, moving average, state of the optimiser and of the loss scaler."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from vmr.models.video_text import VideoTextModel
-from vmr.processes import Processes
 from vmr.train.checkpoint import load_optimizer, load_weights, model_tensors, optimizer_tensors
-from vmr.train.distributed import shard
 
 
 class Weights:
@@ -25,7 +23,7 @@ class Weights:
 
     def __init__(
         self,
-        model: VideoTextModel,
+        model: nn.Module,
         average: AveragedModel | None,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
@@ -67,19 +65,22 @@ class Weights:
             load_weights(self.average, checkpoint / "ema.safetensors")
         self.scaler.load_state_dict(scaler)
 
-    def snapshot(self) -> VideoTextModel:
+    def snapshot(self, new_model: Callable[[], nn.Module]) -> nn.Module:
         """Copy the model (the moving average, if there is one) to the CPU, for use. Every process must call it.
+
+        Args:
+            new_model: makes a model of the same sizes, on the CPU.
 
         Returns:
             A new model in evaluation mode.
         """
         weights = model_tensors(self.model if self.average is None else self.average.module)
-        model = VideoTextModel(self.model.config)
+        model = new_model()
         model.load_state_dict(weights)
         return model.eval()
 
 
-def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
+def averaged(model: nn.Module, decay: float) -> AveragedModel:
     """Make the exponential moving average of a model's weights, to be updated after every step.
 
     After n steps the decay is the smaller of `decay` and (1 + n) / (10 + n). With the full decay from the start, the
@@ -97,15 +98,3 @@ def averaged(model: VideoTextModel, decay: float) -> AveragedModel:
         return kept.lerp(new, 1 - min(decay, (1 + int(num_averaged)) / (10 + int(num_averaged))))
 
     return AveragedModel(model, avg_fn=average_of).requires_grad_(False)
-
-
-def shard_average(average: AveragedModel, processes: Processes) -> None:
-    """Split the average over the processes in the same way as FSDP splits the model.
-
-    Args:
-        average: from `averaged`; changed in place.
-        processes: the processes of the run.
-    """
-    model = average.module
-    assert isinstance(model, VideoTextModel)
-    shard(model, model, processes)

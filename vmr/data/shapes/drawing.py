@@ -29,22 +29,46 @@ def render(scene: Scene, seed: Sequence[int], num_frames: int = NUM_FRAMES, size
         VmrError: the objects do not fit into the picture.
     """
     layout = draw_layout(scene, np.random.default_rng(seed))
+    looks = [(thing.color, thing.shape) for thing in (scene.first, scene.second)]
+    centers = layout.centers[:, middle_indices(num_frames, NUM_FRAMES)]
+    return paint(layout.background.clip(0).astype(np.uint8), looks, layout.radii, centers, size)
+
+
+def paint(
+    background: NDArray[np.uint8],
+    looks: Sequence[tuple[str, str]],
+    radii: Sequence[float],
+    centers: Floats,
+    size: int = SIZE,
+    joined_edges: bool = False,
+) -> ClipPixels:
+    """Draw shapes on a background.
+
+    Args:
+        background: (3, 64, 64).
+        looks: the colour and the shape of each of N things; later ones cover earlier ones.
+        radii: of each, in px of the picture of 64 px.
+        centers: of each in each frame, as (x, y) in such px; (N, T, 2).
+        size: S, the side of the clip in px.
+        joined_edges: whether what reaches beyond an edge is seen at the opposite one.
+
+    Returns:
+        uint8 RGB in [0, 255], (T, 3, S, S).
+    """
     places = (np.arange(size) + 0.5) * SIZE / size - 0.5  # of pixel centres, in px of the picture of 64 px
-    nearest = np.round(places).astype(int)
-    ground = layout.background.clip(0).astype(np.uint8)
     if size != SIZE:
-        ground = ground[:, nearest[:, None], nearest]
-    indices = middle_indices(num_frames, NUM_FRAMES)
-    frames = np.empty((num_frames, 3, size, size), np.uint8)
-    frames[:] = ground
-    for thing, radius, centers in zip((scene.first, scene.second), layout.radii, layout.centers, strict=True):
-        inside = cover(thing.shape, radius, centers[indices], places)
-        for channel, value in enumerate(COLORS[thing.color]):
+        nearest = np.round(places).astype(int)
+        background = background[:, nearest[:, None], nearest]
+    frames = np.empty((centers.shape[1], 3, size, size), np.uint8)
+    frames[:] = background
+    for (color, shape), radius, of_thing in zip(looks, radii, centers, strict=True):
+        inside = cover(shape, radius, of_thing, places, joined_edges)
+        for channel, value in enumerate(COLORS[color]):
             np.copyto(frames[:, channel], np.uint8(value), where=inside)
     return frames
 
 
-def cover(shape: str, radius: float, centers: Floats, places: Floats) -> NDArray[np.bool_]:
+def cover(shape: str, radius: float, centers: Floats, places: Floats, joined_edges: bool = False) -> NDArray[np.bool_]:
     """Tell which pixels a shape covers.
 
     Args:
@@ -52,11 +76,14 @@ def cover(shape: str, radius: float, centers: Floats, places: Floats) -> NDArray
         radius: in px.
         centers: the centre in each frame, as (x, y) in px; (T, 2).
         places: where the rows and columns of pixels are, in px; (S,).
+        joined_edges: whether each edge of the picture of 64 px is joined to the opposite one.
 
     Returns:
         (T, S, S).
     """
     offsets = places.astype(np.float32) - centers.astype(np.float32)[:, :, None]  # (T, 2, S)
+    if joined_edges:
+        offsets = (offsets + SIZE / 2) % SIZE - SIZE / 2
     x, y = offsets[:, 0, None, :], offsets[:, 1, :, None]
     across, along = abs(x), abs(y)
     if shape == "circle":

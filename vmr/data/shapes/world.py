@@ -234,8 +234,8 @@ def _meet(scene: Scene, rng: np.random.Generator) -> Placed | None:
     else:
         moving = _FRAMES - meeting
         aside = np.array([-away[1], away[0]]) * rng.choice((-1, 1))
-        reach = radii[0] * _reach(scene.first.shape, -aside) + radii[1] * _reach(scene.second.shape, aside)
-        apart = aside * (reach + rng.uniform(*_GAP))
+        together = radii[0] * reach(scene.first.shape, -aside) + radii[1] * reach(scene.second.shape, aside)
+        apart = aside * (together + rng.uniform(*_GAP))
     courses = np.array([apart, -apart])[:, None] / 2 + velocities[:, None] * moving[:, None]  # (2, T, 2)
     lowest = (radii[:, None] - courses.min(axis=1)).max(axis=0)
     highest = (SIZE - radii[:, None] - courses.max(axis=1)).min(axis=0)
@@ -260,8 +260,8 @@ _OUTLINES = {  # the corners of convex parts, (num_corners, 2), in radii: what `
 _SUPPORTS = {name: np.stack([(part @ _NORMALS.T).max(axis=0) for part in parts]) for name, parts in _OUTLINES.items()}
 
 
-def _reach(shape: str, direction: Floats) -> float:
-    """How far a shape of radius 1 extends along a unit vector."""
+def reach(shape: str, direction: Floats) -> float:
+    """How far a shape of radius 1 extends from its centre along a unit vector, (2,)."""
     return max(float((part @ direction).max()) for part in _OUTLINES[shape])
 
 

@@ -153,10 +153,10 @@ class VideoMamba(VideoMambaBackbone):
         pooled = pool_tokens(cls_token, video_tokens, self.config.pool, num_steps if keep_temporal else None)
         return VideoEncoderOutput(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
 
-    def resized(self, *, num_frames: int | None = None, image_size: int | None = None) -> Self:
-        """Copy the model for another input size, as the backbone does, with positions of the student to match."""
-        model = super().resized(num_frames=num_frames, image_size=image_size)
-        if model.config.student is not None:
+    def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> Self:
+        """Copy the model for another input size; see `VideoMambaBackbone.resized`."""
+        model = super().resized(image_size=image_size, num_frames=num_frames)
+        if self.config.student is not None:
             model.student_positions = _student_positions(model.config).to(self.student_positions)
         return model
 

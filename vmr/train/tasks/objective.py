@@ -7,8 +7,7 @@ student learns to predict (UTA). The student's video is compared with the texts 
 fusion layers (VTM, MLM).
 """
 
-from dataclasses import dataclass, field
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +15,6 @@ from torch import Tensor, nn
 from vmr.errors import ModelError
 from vmr.losses import (
     IGNORED,
-    AlignmentKind,
-    AlignmentNorm,
-    Gather,
     TokenDraws,
     alignment_loss,
     clamp_temperature,
@@ -30,85 +26,13 @@ from vmr.losses import (
     sample_negatives,
     similarity,
 )
-from vmr.models.masks import MaskKind, draw_mask, select_visible
+from vmr.models.masks import check_student_mask
 from vmr.models.teachers import Teacher, check_teacher
 from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """The weight of each loss in their sum; 0 leaves the loss out.
-
-    Attributes:
-        contrastive: weight of VTC.
-        matching: weight of VTM.
-        masked_lm: weight of MLM.
-        alignment: weight of UTA, which needs a teacher and masks.
-    """
-
-    contrastive: float = 1.0
-    matching: float = 1.0
-    masked_lm: float = 1.0
-    alignment: float = 1.0
-
-    def __post_init__(self) -> None:
-        weights = (self.contrastive, self.matching, self.masked_lm, self.alignment)
-        if min(weights) < 0 or not any(weights):
-            raise ModelError(f"objective: weights of the losses are {weights}: none may be below 0, nor all of them 0")
-
-
-@dataclass(frozen=True)
-class MaskConfig:
-    """Which patches are hidden from the student; see `vmr.models.masks`.
-
-    Attributes:
-        kind: how the hidden patches are chosen: attention, tube, random or none.
-        ratio: share of each frame's patches that is hidden, in [0, 1).
-    """
-
-    kind: MaskKind = "attention"
-    ratio: float = 0.8
-
-    def __post_init__(self) -> None:
-        if self.kind not in get_args(MaskKind):
-            raise ModelError(f"objective: mask kind is {self.kind!r}; use one of {', '.join(get_args(MaskKind))}")
-        if not 0 <= self.ratio < 1:
-            raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """The losses and how they are computed. The defaults are those of upstream's masked pre-training.
-
-    Attributes:
-        weights: the weight of each loss.
-        video_mask: which patches of clips are hidden.
-        image_mask: which patches of images are hidden: a smaller share than of clips, whose frames are similar.
-        word_mask_probability: share of the words that MLM hides and predicts, in [0, 1).
-        alignment_norm: whether UTA compares unit vectors (l2) or unscaled features (none).
-        alignment_kind: the distance that UTA minimises: l2 (needs alignment_norm l2), mse or smooth_l1.
-        gather: gradients of VTC across processes: exact, or upstream's.
-    """
-
-    weights: LossWeights = field(default_factory=LossWeights)
-    video_mask: MaskConfig = field(default_factory=MaskConfig)
-    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
-    word_mask_probability: float = 0.5
-    alignment_norm: AlignmentNorm = "l2"
-    alignment_kind: AlignmentKind = "l2"
-    gather: Gather = "exact"
-
-    def __post_init__(self) -> None:
-        if self.weights.alignment and "none" in (self.video_mask.kind, self.image_mask.kind):
-            raise ModelError(
-                "objective: alignment needs masks: set their kind (ratio may be 0), or set weights.alignment to 0"
-            )
-        if self.alignment_kind == "l2" and self.alignment_norm == "none":
-            raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
-        if not 0 <= self.word_mask_probability < 1:
-            raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
+from vmr.train.tasks.alignment import draw_visible
+from vmr.train.tasks.config import ObjectiveConfig
 
 
 class Batch(NamedTuple):
@@ -133,7 +57,7 @@ class Draws(NamedTuple):
     """The random choices of a step, for tests that repeat a step; choices that are None are drawn.
 
     Attributes:
-        importance: int64 (B*T, N): each frame's patches, beginning with those to keep.
+        importance: int64 (B*T, N): each frame's patches, beginning with those to keep; see `draw_mask`.
         negative_videos: int64 (B,): for each text, the index of a video that is not its own.
         negative_texts: int64 (B,): for each video, the index of a text that is not its own.
         tokens: the words to hide.
@@ -192,6 +116,8 @@ class Objective(nn.Module):
             ModelError: they need a teacher or a head that the model does not have, or a teacher of another size.
         """
         by_attention = "attention" in (config.video_mask.kind, config.image_mask.kind)
+        for mask in (config.video_mask, config.image_mask):
+            check_student_mask(mask.kind, self.model.config.video)
         if self.teacher is None and (config.weights.alignment or by_attention):
             raise ModelError("objective: alignment and attention masks need a teacher: name one, or leave them out")
         if self.teacher is not None and config.weights.alignment:
@@ -248,27 +174,10 @@ class Objective(nn.Module):
         Raises:
             ModelError: the teacher is needed, but the batch holds no video for it.
         """
-        video, num_frames = self.model.config.video, batch.video.shape[1]
-        masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
-        num_steps = 1 if num_frames == 1 else num_frames // video.tubelet_size
-        if masking.kind == "none":
-            return None, None
-        seen = None
-        if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
-            if batch.teacher_video is None:
-                raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
-            # A token of several frames learns the teacher's features of the middle frame.
-            start = 0 if num_frames == 1 else video.tubelet_size // 2
-            seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
-        mask = draw_mask(
-            masking.kind,
-            masking.ratio,
-            (len(batch.video), num_steps, video.grid_size**2),
-            attention=None if seen is None else seen.attention,
-            importance=importance,
-            device=batch.video.device,
-        )
-        return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
+        masking = self.config.image_mask if batch.video.shape[1] == 1 else self.config.video_mask
+        is_needed = bool(self.config.weights.alignment) or masking.kind == "attention"
+        teacher = self.teacher if is_needed else None
+        return draw_visible(masking, self.model.config.video, batch.video, teacher, batch.teacher_video, importance)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
         """Encode videos. The time axis is kept, unless frames keep different patches (as in upstream).

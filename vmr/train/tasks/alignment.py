@@ -1,0 +1,59 @@
+"""What the student of a frozen teacher sees, and what it learns of it: shared by all tasks with a teacher.
+
+Shapes: B clips, T frames, N patches in a frame, S pixels a side, K features, D teacher width.
+"""
+
+from torch import Tensor
+
+from vmr.errors import ModelError
+from vmr.models.masks import draw_mask, select_visible
+from vmr.models.teachers import Teacher
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.train.tasks.config import MaskConfig
+
+
+def draw_visible(
+    masking: MaskConfig,
+    student: VideoMambaConfig,
+    video: Tensor,
+    teacher: Teacher | None,
+    teacher_video: Tensor | None,
+    order: Tensor | None = None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Draw the mask of a batch and compute the teacher's features of the visible patches.
+
+    Args:
+        masking: which patches are hidden.
+        student: sizes of the encoder that is trained.
+        video: (B, T, 3, S, S), of which only shape and device are used; T = 1 for images.
+        teacher: the teacher; None if it is not needed.
+        teacher_video: (B, T, 3, S', S'), normalised for the teacher; None if there is none.
+        order: as in `draw_mask`; drawn if None.
+
+    Returns:
+        The mask, bool (B, 1 + T*N), True where a patch is hidden, and the features, (K, B, 1 + kept, D). Both are None
+        if the kind of mask is "none"; the features are None without a teacher.
+
+    Raises:
+        ModelError: the teacher is needed, but the batch holds no video for it.
+    """
+    if masking.kind == "none":
+        return None, None
+    tubelet, num_frames = student.tubelet_size, video.shape[1]
+    num_steps = 1 if num_frames == 1 else num_frames // tubelet
+    seen = None
+    if teacher is not None:
+        if teacher_video is None:
+            raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
+        # A token of several frames learns the teacher's features of the middle frame.
+        start = 0 if num_frames == 1 else tubelet // 2
+        seen = teacher(teacher_video[:, start::tubelet])
+    mask = draw_mask(
+        masking.kind,
+        masking.ratio,
+        (len(video), num_steps, student.grid_size, student.grid_size),
+        attention=None if seen is None else seen.attention,
+        order=order,
+        device=video.device,
+    )
+    return mask, None if seen is None or mask is None else select_visible(seen.features, mask)

@@ -1,0 +1,156 @@
+"""The sections of a training config that belong to one task each; see `vmr.train.config`."""
+
+from dataclasses import dataclass, field
+
+from vmr.errors import ModelError
+from vmr.losses import AlignmentKind, AlignmentNorm, Gather
+from vmr.models.classification.config import NetworkConfig
+from vmr.models.masks import MaskKind, check_kind
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """The weight of each loss in their sum; 0 leaves the loss out.
+
+    Attributes:
+        contrastive: weight of VTC.
+        matching: weight of VTM.
+        masked_lm: weight of MLM.
+        alignment: weight of UTA, which needs a teacher and masks.
+    """
+
+    contrastive: float = 1.0
+    matching: float = 1.0
+    masked_lm: float = 1.0
+    alignment: float = 1.0
+
+    def __post_init__(self) -> None:
+        weights = (self.contrastive, self.matching, self.masked_lm, self.alignment)
+        if min(weights) < 0 or not any(weights):
+            raise ModelError(f"objective: weights of the losses are {weights}: none may be below 0, nor all of them 0")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Which patches are hidden from the student; see `vmr.models.masks`.
+
+    Attributes:
+        kind: how the hidden patches are chosen: attention, tube, random (in each frame), clip_random (in the whole
+            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip) or none.
+        ratio: share of the patches that is hidden, in [0, 1).
+    """
+
+    kind: MaskKind = "attention"
+    ratio: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind)
+        if not 0 <= self.ratio < 1:
+            raise ModelError(f"mask ratio is {self.ratio}, but must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """The losses and how they are computed. The defaults are those of upstream's masked pre-training.
+
+    Attributes:
+        weights: the weight of each loss.
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden: a smaller share than of clips, whose frames are similar.
+        word_mask_probability: share of the words that MLM hides and predicts, in [0, 1).
+        alignment_norm: whether UTA compares unit vectors (l2) or unscaled features (none).
+        alignment_kind: the distance that UTA minimises: l2 (needs alignment_norm l2), mse or smooth_l1.
+        gather: gradients of VTC across processes: exact, or upstream's.
+    """
+
+    weights: LossWeights = field(default_factory=LossWeights)
+    video_mask: MaskConfig = field(default_factory=MaskConfig)
+    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    word_mask_probability: float = 0.5
+    alignment_norm: AlignmentNorm = "l2"
+    alignment_kind: AlignmentKind = "l2"
+    gather: Gather = "exact"
+
+    def __post_init__(self) -> None:
+        if self.weights.alignment and "none" in (self.video_mask.kind, self.image_mask.kind):
+            raise ModelError(
+                "objective: alignment needs masks: set their kind (ratio may be 0), or set weights.alignment to 0"
+            )
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
+        if not 0 <= self.word_mask_probability < 1:
+            raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked pre-training of the video encoder alone. The defaults are upstream's.
+
+    Attributes:
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden.
+        alignment_norm: as in the objective of video-text training.
+        alignment_kind: as in the objective of video-text training.
+    """
+
+    video_mask: MaskConfig = field(default_factory=MaskConfig)
+    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    alignment_norm: AlignmentNorm = "l2"
+    alignment_kind: AlignmentKind = "l2"
+
+    def __post_init__(self) -> None:
+        if "none" in (self.video_mask.kind, self.image_mask.kind):
+            raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """A smaller trained VideoMamba, whose features of all tokens the network learns as well.
+
+    Attributes:
+        teacher: the name of a released classifier, a folder saved by vmr, or a file of upstream's with the sizes of
+            teacher_network.
+        teacher_network: sizes of the teacher in a file of upstream's; null for a name or a folder.
+        weight: weight of the loss.
+        stop_after: learn the classes alone after this step of the run; null to learn from the teacher to the end.
+    """
+
+    teacher: str
+    teacher_network: NetworkConfig | None = None
+    weight: float = 1.0
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ModelError(f"classification.distillation: weight is {self.weight}, but must be above 0")
+        if self.stop_after is not None and self.stop_after < 0:
+            raise ModelError(f"classification.distillation: stop_after is {self.stop_after}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """The losses of a classifier. What it predicts (one class, several, or a number) is that of the sources' labels.
+
+    Attributes:
+        smoothing: the share of each label that is spread over all classes, in [0, 1); for single labels.
+        mixup: pixels and labels of two clips are mixed, with shares from Beta(mixup, mixup); 0 for no mixup.
+        cutmix: a box of one clip is put into another, of a size from Beta(cutmix, cutmix); 0 for no cutmix.
+        switch: the probability of cutmix instead of mixup, if both are above 0.
+        distillation: learn from a teacher as well; null for no teacher.
+    """
+
+    smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    switch: float = 0.5
+    distillation: DistillationConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing", "switch"):
+            value = getattr(self, name)
+            if not 0 <= value <= (1 if name == "switch" else 1 - 1e-9):
+                raise ModelError(f"classification: {name} is {value}, but must be in [0, 1)")
+        if min(self.mixup, self.cutmix) < 0:
+            raise ModelError("classification: mixup and cutmix must be at least 0")
