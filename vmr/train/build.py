@@ -24,6 +24,7 @@ from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
+from vmr.train.tasks.classification import build_classification
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
 
@@ -32,7 +33,7 @@ _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that te
 Source = tuple[TrainSource | TrainStream, float]
 """A source and its weight."""
 
-_BUILD: dict[TaskName, Callable[..., Task]] = {"retrieval": build_retrieval}
+_BUILD: dict[TaskName, Callable[..., Task]] = {"retrieval": build_retrieval, "classification": build_classification}
 
 
 def build_task(config: TrainConfig, *, start: bool) -> Task:

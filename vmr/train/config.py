@@ -35,7 +35,8 @@ class ModelConfig:
         init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
             also from the name of a released one.
         fresh_head: with init, start a classifier with a new head, for other classes.
-        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
+        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400;
+            a classifier starts from it with a new head.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
             repository.
@@ -264,7 +265,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
-    "model": ("init", "video_init"),
+    "model": ("init", "video_init", "fresh_head"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from vmr.data.sources.source import LabelledData, TrainData
 from vmr.data.training.loader import TrainBatch
-from vmr.errors import ModelError, VmrError
+from vmr.errors import VmrError
 from vmr.losses import distillation_loss, soft_targets, target_loss
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import DistilledClassifier, teacher_features, without_head
@@ -26,7 +26,7 @@ from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.targets import Target
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.tasks.erasing import erase_randomly
-from vmr.train.tasks.initial import load_initial_network, load_teacher_network
+from vmr.train.tasks.initial import load_classifier_weights, load_encoder_weights, load_teacher
 from vmr.train.tasks.mixing import draw_mix, mix_pixels, mix_targets
 from vmr.train.tasks.task import Task
 
@@ -224,15 +224,15 @@ def build_classification(config: TrainConfig, *, start: bool) -> Classification:
     """
     sizes, distillation = config.model.network, config.classification.distillation
     assert sizes is not None
-    if config.model.video_init or config.model.text_init:
-        raise ModelError("model: video_init and text_init are for retrieval: name init")
-    teacher = None if distillation is None else load_teacher_network(distillation.teacher, sizes)
+    teacher = None if distillation is None else load_teacher(distillation.teacher, sizes)
     torch.manual_seed(config.run.seed)
     network = build_network(sizes) if teacher is None else DistilledClassifier(sizes, teacher.config.width)
-    notes = []
+    reports = []
     if start and config.model.init is not None:
-        notes = [load_initial_network(network, sizes, config.model.init, fresh_head=config.model.fresh_head)]
-    return Classification(config, network, teacher, notes)
+        reports.append(load_classifier_weights(network, config.model.init, fresh_head=config.model.fresh_head))
+    if start and config.model.video_init is not None:
+        reports.append(load_encoder_weights(network, config.model.video_init))
+    return Classification(config, network, teacher, [str(report) for report in reports])
 
 
 def _labels_text(source: LabelledData) -> str:

@@ -40,12 +40,14 @@ class Task(nn.Module, ABC):
     Attributes:
         config: as given.
         notes: as given.
+        step: the number of the step, counted from 0 over the whole run; the loop sets it before each step.
     """
 
     def __init__(self, config: TrainConfig, *, frozen: nn.Module | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.config = config
         self.notes = tuple(notes)
+        self.step = 0
         self._frozen = (frozen,)  # in a tuple, where torch does not look for submodules
 
     @property
