@@ -116,8 +116,8 @@ class TrainSource(TrainData, Protocol):
 
 
 @runtime_checkable
-class LabelledData(Protocol):
-    """The attributes of a source or stream whose clips have labels."""
+class LabelledData(TrainData, Protocol):
+    """The attributes of a source or stream whose clips have labels, besides those of any."""
 
     @property
     def target(self) -> Target:

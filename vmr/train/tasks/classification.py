@@ -164,7 +164,7 @@ class Classification(Task):
     def new_model(self) -> nn.Module:
         """Make a network of the same sizes; see `Task`."""
         if isinstance(self.network, DistilledClassifier):
-            return DistilledClassifier(self.sizes, self.network.distill_head[1].out_features)
+            return DistilledClassifier(self.sizes, self.network.teacher_width)
         return build_network(self.sizes)
 
     def compiled_modules(self) -> list[nn.Module]:
