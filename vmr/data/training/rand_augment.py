@@ -90,7 +90,7 @@ class _Numpy:
 
 @lru_cache(maxsize=1)
 def _module() -> ModuleType:
-    """timm's file of augmentations, loaded without timm."""
+    """Timm's file of augmentations, loaded without timm."""
     require_timm()
     package = importlib.util.find_spec("timm")
     assert package is not None  # see require_timm
