@@ -37,7 +37,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
         raise AnnotationError(f"{source.where}: an empty list: there are no clips with labels in it")
     meaning = find_meaning(rows, source, names, target)
     labels = [label_numbers(row, meaning) for row in rows]
-    num_outputs = meaning.num_outputs or 1 + max(max(numbers, default=0) for numbers in labels)
+    num_outputs = meaning.num_outputs or 1 + int(max(max(numbers) for numbers in labels))
     rows, labels, repeated = _without_repeats(rows, labels)
     media = media_of(rows)
     if video_dir is None:
@@ -92,8 +92,10 @@ def _items(
             missing.append(id)
             continue
         label = _label(numbers, target, num_outputs)
-        spans = [(None, None)] if row.duration_s is None else trimmed_clips(row.duration_s)
-        items += [LabelledItem(path, label, id, *span, num_frames=row.num_frames) for span in spans]
+        if row.duration_s is None:
+            items.append(LabelledItem(path, label, id, num_frames=row.num_frames))
+        else:
+            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in trimmed_clips(row.duration_s)]
     return items, tuple(missing)
 
 

@@ -157,7 +157,7 @@ def _read(job: ViewJob) -> tuple[Indices, dict[int, Frame], tuple[Remark, ...]]:
 
 def _take(video: _Pictures, job: ViewJob) -> tuple[Indices, dict[int, Frame]]:
     spec = job.spec
-    first, last = (0, video.num_frames - 1) if job.span is None else _span_of(video, job.span)
+    first, last = (0, video.num_frames - 1) if job.span is None else span_of(video, job.span)
     numbers = first + view_indices(spec, last - first + 1)
     distinct = np.unique(numbers).tolist()
     short, long = sorted((video.height, video.width))
@@ -167,8 +167,16 @@ def _take(video: _Pictures, job: ViewJob) -> tuple[Indices, dict[int, Frame]]:
     return numbers, frames
 
 
-def _span_of(video: _Pictures, span: Span) -> tuple[int, int]:
-    """The first and the last frame of a part of a video."""
+def span_of(video: _Pictures, span: Span) -> tuple[int, int]:
+    """Return the first and the last frame of a part of a video.
+
+    Args:
+        video: the video.
+        span: the part, in seconds.
+
+    Raises:
+        VideoError: there are no times, or the video ends before the part begins.
+    """
     start_s, end_s = span
     if not isinstance(video, VideoReader):
         raise VideoError(video.path, "pictures have no times, so that no seconds can be taken from them")
