@@ -14,12 +14,13 @@ from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.optimizer import DecayRule
+from vmr.train.optimizer import DecayRule, LayerScope
 from vmr.train.source_config import completed_source, require
-from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Parallel = Literal["ddp", "fsdp"]
+Schedule = Literal["cosine", "upstream_steps", "upstream_epochs"]
 TaskName = Literal["retrieval", "classification", "masked"]
 
 
@@ -33,7 +34,9 @@ class ModelConfig:
             classification.
         text: sizes of BERT; null takes those of text_init, or those of BERT base without text_init.
         embed_dim: dimensions of the space that videos and texts share.
-        init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
+        init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
+            also from the name of a released one.
+        fresh_head: with init, start a classifier with a new head, for other classes.
         video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
@@ -50,6 +53,7 @@ class ModelConfig:
     text: TextConfig | None = None
     embed_dim: int = 512
     init: str | None = None
+    fresh_head: bool = False
     video_init: str | None = None
     text_init: str | None = None
     tokenizer: str = MINILM
@@ -78,19 +82,27 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its learning rate: in every stage, a linear warm-up and then half a cosine.
+    """AdamW and its learning rate: in every stage, a warm-up and then half a cosine.
 
     Attributes:
         learning_rate: learning rate at the end of the warm-up.
         weight_decay: weight decay of the parameters that are not exempt; see decay.
-        decay: which parameters decay: standard (weights of matrix products) or upstream (all but vectors and biases).
+        decay: which parameters decay: standard (weights of matrix products), upstream (all but vectors and biases), or
+            upstream_classifier (all but vectors, biases, positions and CLS).
         betas: decay rates of the running means of the gradients and of their squares.
         eps: added to the root of the mean square.
         layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
+        layer_scope: what layer_decay slows: all, all_but_time, or input (all layers at the full rate, as upstream's
+            code does).
         overrides: regular expression -> learning rate of the parameters whose names match it.
         max_grad_norm: if the norm of all gradients together is greater, they are scaled down to it; null for no limit.
+        schedule: cosine (the warm-up starts at 0, and min_ratio is a lower bound), upstream_steps (the warm-up starts
+            at start_ratio, and the cosine ends at min_ratio), or upstream_epochs (the same, but the rate changes only
+            every steps_per_epoch steps); see `vmr.train.schedule`.
         warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
-        min_ratio: lower bound of the learning rate, as a share of learning_rate.
+        start_ratio: learning rate at the start of the warm-up of upstream's schedules, as a share of learning_rate.
+        min_ratio: lowest learning rate, as a share of learning_rate.
+        steps_per_epoch: for upstream_epochs.
     """
 
     learning_rate: float = 4e-4
@@ -99,10 +111,14 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     layer_decay: float | None = None
+    layer_scope: LayerScope = "all"
     overrides: dict[str, float] = field(default_factory=dict)
     max_grad_norm: float | None = 1.0
+    schedule: Schedule = "cosine"
     warmup: float = 0.1
+    start_ratio: float = 0.0
     min_ratio: float = 0.01
+    steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
@@ -112,7 +128,14 @@ class OptimizerConfig:
         )
         require(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
         require(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        require(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
+        for name in ("start_ratio", "min_ratio"):
+            ratio = getattr(self, name)
+            require(0 <= ratio <= 1, f"optimizer.{name} is {ratio}, but must be in [0, 1]")
+        by_epoch, epoch = self.schedule == "upstream_epochs", self.steps_per_epoch
+        require(
+            by_epoch == (epoch is not None), "optimizer: schedule upstream_epochs and steps_per_epoch need each other"
+        )
+        require(epoch is None or epoch >= 1, f"optimizer.steps_per_epoch is {epoch}, but must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -131,6 +154,7 @@ class StageConfig:
         weights: loss -> weight, for the losses whose weight differs from objective.weights.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden.
+        mixing: whether classification mixes clips, as classification.mixup and classification.cutmix say.
     """
 
     name: str = "train"
@@ -143,6 +167,7 @@ class StageConfig:
     weights: dict[str, float] = field(default_factory=dict)
     video_mask: MaskConfig | None = None
     image_mask: MaskConfig | None = None
+    mixing: bool = True
 
     def __post_init__(self) -> None:
         require(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
@@ -250,7 +275,9 @@ class TrainConfig:
         task: retrieval (videos and captions), classification, or masked (pre-training of a video encoder alone).
         model: the model, the weights that it starts from, and its teacher.
         data: the training data.
-        objective: the losses.
+        objective: the losses of retrieval.
+        classification: the losses of classification.
+        masked: the masks and the loss of masked pre-training.
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
@@ -261,6 +288,8 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     run: RunConfig = field(default_factory=RunConfig)

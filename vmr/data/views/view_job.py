@@ -135,7 +135,8 @@ def views_of(frames: Sequence[Frame], spec: ViewSpec) -> NDArray[np.uint8]:
         uint8 (num_views, T, 3, S, S).
     """
     size = spec.size
-    boxes = crop_boxes(*frames[0].shape[1:], size, spec.num_crops)
+    _, height, width = frames[0].shape
+    boxes = crop_boxes(height, width, size, spec.num_crops)
     views = np.empty((spec.num_segments, len(boxes), spec.num_frames, 3, size, size), np.uint8)
     for place, frame in enumerate(frames):
         segment, position = divmod(place, spec.num_frames)
