@@ -132,23 +132,6 @@ class TrainSource(TrainData, Protocol):
 
 
 @runtime_checkable
-class LabelledData(Protocol):
-    """The attributes of a source or stream whose clips have labels."""
-
-    @property
-    def target(self) -> Target:
-        """What a label is."""
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes by number; None where nothing names them, and for regression."""
-
-    @property
-    def num_outputs(self) -> int:
-        """The number of classes, also of those that no clip has; 1 for regression."""
-
-
-@runtime_checkable
 class TrainStream(TrainData, Protocol):
     """Pairs that are read in order; their number need not be known."""
 
