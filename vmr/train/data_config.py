@@ -49,7 +49,6 @@ class DataConfig:
             class, says left or right). Upstream trains Something-Something with false.
         rand_augment: true (RandAugment as upstream trains retrieval, after the crop; needs torchvision), or a string of
             timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: before the crop; needs timm.
-        erasing: the share of clips of which a rectangle becomes noise; upstream has 0.25 for classes.
         num_augmented: how many clips are made of each decoded clip, all in the same batch; upstream has 2 for classes.
             A batch then has this many times batch_size clips.
         repeats: how often each clip comes, one after the other, before the next one of an epoch; upstream has 3 for
@@ -72,7 +71,6 @@ class DataConfig:
     crop_scale: tuple[float, float] = (0.5, 1.0)
     interpolation: Interpolation = "bicubic"
     rand_augment: bool | str = False
-    erasing: float = 0.0
     num_augmented: int = 1
     repeats: int = 1
     frame_cache: str | None = None
@@ -83,7 +81,6 @@ class DataConfig:
     prefetch: int = 2
 
     def __post_init__(self) -> None:
-        require(0 <= self.erasing <= 1, f"data.erasing is {self.erasing:g}, but must be from 0 to 1")
         require(self.max_text_tokens >= 2, "data.max_text_tokens must be at least 2: [CLS] and [SEP] take as many")
 
     @property

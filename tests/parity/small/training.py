@@ -12,9 +12,9 @@ from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import HEAD, DistilledClassifier, teacher_features
 from vmr.models.upstream.vision import load_upstream
 from vmr.models.videomamba.classifier import VideoMambaClassifier
-from vmr.train.mixing import Mix, cut, mix_by, mix_pixels, mix_targets
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import upstream_steps
+from vmr.train.tasks.mixing import Mix, cut, mix_by, mix_pixels, mix_targets
 
 StateDict = Mapping[str, Tensor]
 UNTRAINED = ("temporal_pos_embedding",)  # images of upstream's have no positions in time
