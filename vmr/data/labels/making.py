@@ -14,6 +14,7 @@ from vmr.data.views.trimmed import trimmed_clips
 from vmr.errors import AnnotationError
 from vmr.targets import Label, Target
 
+_APART = ("ucf101", "hmdb51")  # these come with their lists in a folder of their own
 _NAMED = 3  # how many missing files a note names
 
 Numbers = tuple[float, ...]
@@ -41,7 +42,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
     rows, labels, repeated = _without_repeats(rows, labels)
     media = media_of(rows)
     if video_dir is None:
-        folder = find_clip_folder(rows, source.beside, media, source.where)
+        folder = find_clip_folder(rows, source.beside, media, source.where, next_to=source.format in _APART)
     else:
         folder = ClipFolder(video_dir, media)
     items, missing = _items(rows, labels, folder, meaning.target, num_outputs)
