@@ -189,6 +189,6 @@ class Task(nn.Module, ABC):
             uint8 (B, T, 3, S, S) in [0, 255].
         """
         pixels = batch.video
-        if self.config.data.rand_augment:
+        if self.config.data.rand_augment is True:
             pixels = np.stack([rand_augment(clip, own) for clip in pixels])
         return torch.from_numpy(pixels).to(self.device, non_blocking=True)
