@@ -26,6 +26,7 @@ from vmr.checks import whole_number
 from vmr.errors import ModelError, VmrError
 
 if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
     from torch import Tensor
     from typing_extensions import Self
 
@@ -84,16 +85,34 @@ class Preprocess:
             VmrError: the dtype, the number of dimensions or the size of the frames differs. Frames are resized when
                 they are decoded, not here.
         """
-        import torch
+        return normalised(video, self.size, self.mean, self.std)
 
-        if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, self.size, self.size):
-            raise VmrError(
-                f"expected video uint8 (B, T, 3, {self.size}, {self.size}), got {video.dtype} {tuple(video.shape)}: "
-                "decode with vmr.read_video(path, model)"
-            )
-        mean = torch.tensor(self.mean, device=video.device).view(3, 1, 1)
-        std = torch.tensor(self.std, device=video.device).view(3, 1, 1)
-        return (video.float() / 255 - mean) / std
+
+def normalised(video: Tensor, size: int, mean: RGB, std: RGB) -> Tensor:
+    """Normalise pixels: (video / 255 - mean) / std.
+
+    Args:
+        video: uint8 in [0, 255], (B, T, 3, S, S), on any device.
+        size: S, the side that the frames must have.
+        mean: subtracted from the channels, for pixels scaled to [0, 1].
+        std: divides the channels after that.
+
+    Returns:
+        float32 (B, T, 3, S, S) on the same device.
+
+    Raises:
+        VmrError: the dtype, the number of dimensions or the size of the frames differs.
+    """
+    import torch
+
+    if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, size, size):
+        raise VmrError(
+            f"expected video uint8 (B, T, 3, {size}, {size}), got {video.dtype} {tuple(video.shape)}: "
+            "decode with vmr.read_video(path, model)"
+        )
+    centre = torch.tensor(mean, device=video.device).view(3, 1, 1)
+    spread = torch.tensor(std, device=video.device).view(3, 1, 1)
+    return (video.float() / 255 - centre) / spread
 
 
 @runtime_checkable
@@ -340,12 +359,12 @@ class TextLimited(Encoder, Protocol):
         """
 
 
-def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess, config: Mapping[str, object]) -> str:
+def fingerprint(weights: Mapping[str, Tensor], preprocess: DataclassInstance, config: Mapping[str, object]) -> str:
     """Hash everything that the vectors of an encoder depend on, for its attribute `fingerprint`.
 
     Args:
         weights: all weights of the encoder by name, as in `state_dict()`; names, dtypes, shapes and values count.
-        preprocess: the encoder's preprocessing.
+        preprocess: how its input is made: an encoder's `Preprocess`, or the `ClipInput` of a classifier.
         config: everything else that the vectors depend on, as JSON types, such as the kind of encoder, constants, and
             sizes that no weight shows.
 
