@@ -92,6 +92,23 @@ class TrainData(Protocol):
         """Ids are from 0 to num_ids - 1. A source uses all of them, a stream need not."""
 
 
+@runtime_checkable
+class LabelledData(TrainData, Protocol):
+    """The attributes that sources and streams of labelled clips have as well; each of their pairs has a `label`."""
+
+    @property
+    def target(self) -> Target:
+        """What the labels say."""
+
+    @property
+    def num_outputs(self) -> int:
+        """C, outputs of a classifier: the number of classes, or 1 for a regression."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, C of them; None if they have no names."""
+
+
 class TrainSource(TrainData, Protocol):
     """Pairs that training reads in any order."""
 
