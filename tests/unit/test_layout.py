@@ -68,7 +68,7 @@ ALLOWED = {
     "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
-    "data.labels": "data data.annotations data.decoding",
+    "data.labels": "data data.annotations data.decoding data.views",
     "data.views": "data data.decoding",
     "data.sources": "data data.annotations data.decoding data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
@@ -165,6 +165,7 @@ WRITES_ITSELF = {
     "vmr.retrieval.vectors.faiss_store": {"write_index"},  # to the file of write_atomically
     "vmr.retrieval.service.uploads.receiving": {"NamedTemporaryFile", "copyfileobj"},  # a copy for another process
     "vmr.retrieval.upkeep.vector_files": {"savez"},  # to the file of write_atomically
+    "vmr.models.classification.measuring": {"open"},  # a switch of the kernel
     "vmr.models.runtime": {"openvino.save_model"},  # to a temporary folder
     "vmr.data.training.frame_cache": {"np.save"},  # to the file of write_atomically
     "vmr.data.shapes.files": {"open"},  # a container in memory
