@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from vmr.progress import progress_bar
 from vmr.retrieval.feature_cache import FeatureCache, Features, facts_key
 
 FRAMES_AT_ONCE = 64
-"""Frames that a classifier gets at once. They are of one clip, so its logits do not depend on which others there are."""
+"""Frames that a classifier gets at once. They are of one clip, so its logits do not depend on other clips."""
 
 Logits = NDArray[np.float32]
 _Key = tuple[str, tuple[float, float] | None]
@@ -80,7 +80,7 @@ def clip_logits(
     run = _Run(classifiers, spec, decode, cache)
     with progress_bar(progress and processes.is_main) as bar:
         task = bar.add_task("looking up", total=len(share))
-        for clip in run.look_up(share):
+        for _ in run.look_up(share):
             bar.advance(task)
         task = bar.add_task("classifying", total=len(share), completed=len(share) - len(run.missing))
         for _ in run.classify():

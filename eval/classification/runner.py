@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
 
@@ -84,9 +85,7 @@ def evaluate_classifier(
     task = prepare_classification(dataset, classifier, options)
     columns = [classifier, *(ClassifierWithoutMotion(classifier, control) for control in task.controls)]
     clips = [clip for video in task.videos for clip in video.clips]
-    found = clip_logits(
-        clips, columns, task.spec, options.decode, cache=cache, processes=processes, progress=progress
-    )
+    found = clip_logits(clips, columns, task.spec, options.decode, cache=cache, processes=processes, progress=progress)
     return _report(task, found)
 
 
@@ -177,7 +176,9 @@ def _labels(truth: NDArray[np.generic], target: str) -> tuple[tuple[int, ...], .
     return tuple(tuple(np.flatnonzero(row).tolist()) for row in truth) if target == "multi" else ()
 
 
-def _result(table: NDArray[np.float64], truth: NDArray[np.generic], rows: NDArray[np.generic], target: str) -> ColumnResult:
+def _result(
+    table: NDArray[np.float64], truth: NDArray[np.generic], rows: NDArray[np.generic], target: str
+) -> ColumnResult:
     as_tuples = tuple(tuple(row) for row in table.tolist())
     if target == "regression":
         return ColumnResult(scores=as_tuples)
@@ -216,4 +217,4 @@ def _cost(classifier: Classifier) -> Cost | None:
         cost = cost_of(network, classifier.num_frames, classifier.size)
     except ModelError:
         return None
-    return Cost(cost.parameters, cost.operations.total)
+    return Cost(cost.parameters, cost.operations.total, asdict(network.config))

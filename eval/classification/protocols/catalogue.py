@@ -81,8 +81,8 @@ SHAPES_ACTIONS = ClassificationProtocol(
     name="shapes-actions",
     title="synthetic actions of shapes",
     version=ACTIONS_VERSION,
-    note="Drawn clips of two moving shapes in 24 classes that only the order of the frames tells; for testing a toolkit "
-    "or a classifier's sense of time, not to be compared with figures on footage.",
+    note="Drawn clips of two moving shapes in 24 classes that only the order of the frames tells; for testing a "
+    "toolkit or a classifier's sense of time, not to be compared with figures on footage.",
     source="this toolkit",
     num_classes=len(ACTIONS),
     num_videos=len(ACTIONS) * TEST_LAYOUTS,

@@ -1,4 +1,4 @@
-"""The result of an evaluation of a classifier: `report.ClassificationReport`, saved as JSON, Markdown or HTML, compared.
+"""The result of an evaluation of a classifier, `report.ClassificationReport`: saved as JSON, Markdown, HTML, compared.
 
 The other modules show parts of a report; use them through its methods. Imports no torch; may import the parts that
 reports of retrieval have too (`vmr.eval.report`).

@@ -36,11 +36,13 @@ class Cost:
 
     Attributes:
         parameters: how many numbers its network has learnt.
-        operations: multiply-adds of one view, counted completely; see `vmr.models.classification.cost`.
+        operations: multiply-accumulates of one view, counted completely; see `vmr.models.classification.cost`.
+        network: kind and sizes of the network, as in `vmr.models.classification.config.NetworkConfig`.
     """
 
     parameters: int
     operations: int
+    network: dict[str, Any]
 
 
 @dataclass(frozen=True)

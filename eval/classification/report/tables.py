@@ -119,7 +119,9 @@ def pair_table(report: ClassificationReport) -> Table:
 def reference_table(report: ClassificationReport) -> Table:
     """Return our result and published ones; each row says how it was scored."""
     metrics = report.scores[MAIN]
-    setting = "-" if report.complete and not report.partial else f"over {report.num_videos} of {report.num_videos_asked}"
+    setting = (
+        "-" if report.complete and not report.partial else f"over {report.num_videos} of {report.num_videos_asked}"
+    )
     top5 = f"{metrics['top-5']:.1f}" if "top-5" in metrics else "-"
     ours = (
         Cell(report.model),
