@@ -54,11 +54,12 @@ ALLOWED = {
     "models.upstream": f"{MODEL_BASE} models.text models.videomamba models.video_text ops",
     "models.families": f"{MODEL_BASE} models.open_clip_weights models.text models.upstream models.videomamba "
     "models.video_text",
-    "models.saved_model": f"{MODEL_BASE} models.families models.text models.video_text",
-    "models.classifier": "",
+    "models.saved_folder": "models.weights",
+    "models.saved_model": f"{MODEL_BASE} models.families models.saved_folder models.text models.video_text",
+    "models.classifier": "models.encoder",
     "models.comparators": f"{MODEL_BASE} models.videomamba ops",
-    "models.classification": f"{MODEL_BASE} models.classifier models.comparators models.teachers models.upstream "
-    "models.videomamba ops",
+    "models.classification": f"{MODEL_BASE} models.classifier models.comparators models.saved_folder "
+    "models.teachers models.upstream models.videomamba ops",
     "models.catalogue": f"{MODEL_BASE} models.families models.saved_model models.text models.upstream "
     "models.classification models.classifier",
     "models": "",

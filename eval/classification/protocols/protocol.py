@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 from vmr.checks import whole_number
 from vmr.data.media import Media
-from vmr.data.views.spec import FrameRule, ViewSpec
+from vmr.data.views.spec import ViewSpec
 from vmr.errors import VmrError
-from vmr.targets import Target
+from vmr.targets import FrameRule, Target
 
 RULES = {
     "size of a view": "the classifier's own number of frames and pixels a side",
