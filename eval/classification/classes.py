@@ -88,8 +88,11 @@ def match_classes(
         outputs = tuple(output_of[_plain(classes[number])] for number in kept)
         class_of = {number: place for place, number in enumerate(kept)}
         return ClassMap(tuple(classes[number] for number in kept), outputs, class_of, notes)
+    notes = ("classes by name",)
     if len(labels) > len(classes):
-        notes = (f"all {len(labels)} classes of the classifier compete; the data set has {len(classes)} of them",)
+        notes = (
+            f"classes by name; all {len(labels)} classes of the classifier compete; the data set has {len(classes)} of them",
+        )
     class_of = {number: output_of[_plain(name)] for number, name in enumerate(classes)}
     return ClassMap(tuple(labels), tuple(range(len(labels))), class_of, notes)
 

@@ -34,8 +34,11 @@ from vmr.models.classifier import Classifier
 from vmr.processes import ALONE, Processes
 from vmr.retrieval.feature_cache import FeatureCache
 from vmr.retrieval.results import Failure, VideoRemark
+from vmr.targets import Target
 
 __all__ = ["ClassifyOptions", "evaluate_classifier"]
+
+Scores = NDArray[np.float64]
 
 
 def evaluate_classifier(
@@ -147,7 +150,7 @@ def _readable(video: Video, found: ClipLogits) -> list[Clip]:
     return [clip for clip in video.clips if clip.name in found.logits]
 
 
-def _scores(task: ClassifyTask, video: Video, found: ClipLogits, column: int) -> NDArray[np.float64]:
+def _scores(task: ClassifyTask, video: Video, found: ClipLogits, column: int) -> Scores:
     """The scores (C,) of a video, over the views of all its clips, or of its first one."""
     clips = _readable(video, found)
     if task.options.join == "basename":
@@ -170,15 +173,13 @@ def _truth(task: ClassifyTask, videos: Sequence[Video]) -> NDArray[np.generic]:
     return truth
 
 
-def _labels(truth: NDArray[np.generic], target: str) -> tuple[tuple[int, ...], ...]:
+def _labels(truth: NDArray[np.generic], target: Target) -> tuple[tuple[int, ...], ...]:
     if target == "single":
         return tuple((int(number),) for number in truth)
     return tuple(tuple(np.flatnonzero(row).tolist()) for row in truth) if target == "multi" else ()
 
 
-def _result(
-    table: NDArray[np.float64], truth: NDArray[np.generic], rows: NDArray[np.generic], target: str
-) -> ColumnResult:
+def _result(table: Scores, truth: NDArray[np.generic], rows: NDArray[np.generic], target: Target) -> ColumnResult:
     as_tuples = tuple(tuple(row) for row in table.tolist())
     if target == "regression":
         return ColumnResult(scores=as_tuples)

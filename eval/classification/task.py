@@ -1,4 +1,4 @@
-"""The task of an evaluation of a classifier: data, rules, classifier and options, checked before anything is decoded."""
+"""The task of an evaluation of a classifier: data, rules, classifier and options, checked before decoding."""
 
 from __future__ import annotations
 

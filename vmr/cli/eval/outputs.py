@@ -31,7 +31,7 @@ class OutputOptions:
     Attributes:
         out: a JSON report to write
         markdown: the same as Markdown
-        html: the same as one page, with plots and the worst and best queries in pictures
+        html: the same as one page, with plots, and the worst results in pictures
         allow_missing: exit with status 0 even if some videos were missing or unreadable
     """
 
