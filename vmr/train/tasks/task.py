@@ -18,10 +18,11 @@ from vmr.data.training.loader import TrainBatch
 from vmr.models.classifier import Classifier
 from vmr.models.encoder import Encoder
 from vmr.models.videomamba.backbone import VideoMambaBackbone
+from vmr.models.videomamba.encoder import VideoMamba
 from vmr.train.config import StageConfig, TrainConfig
 
-Validated: TypeAlias = Encoder | Classifier
-"""What a validation gets: a model in use."""
+Validated: TypeAlias = Encoder | Classifier | VideoMamba
+"""What a validation gets: a model in use; of masked pre-training the video encoder itself, in evaluation mode."""
 
 
 class Task(nn.Module, ABC):
