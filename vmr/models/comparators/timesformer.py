@@ -6,8 +6,8 @@ Shapes: see `vmr.models.comparators.transformer`.
 import torch
 from torch import Tensor, nn
 
-from vmr.models.comparators.transformer import VideoTransformer, import_timm, layer_norm, number_of_heads
-from vmr.models.videomamba.classifier import ClassifierConfig
+from vmr.models.comparators.config import TransformerConfig
+from vmr.models.comparators.transformer import VideoTransformer, import_timm, layer_norm
 from vmr.models.videomamba.mixer import drop_path, stochastic_depth_rates
 
 
@@ -18,14 +18,14 @@ class TimeSformer(VideoTransformer):
     its frames. An image passes the attention over space alone.
     """
 
-    def __init__(self, config: ClassifierConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         """Make a network with fresh weights.
 
         Args:
             config: its sizes.
         """
-        heads, rates = number_of_heads(config), stochastic_depth_rates(config.drop_path, config.num_layers)
-        super().__init__(config, (DividedBlock(config.width, heads, rate) for rate in rates))
+        rates = stochastic_depth_rates(config.drop_path, config.num_layers)
+        super().__init__(config, (DividedBlock(config.width, config.heads, rate) for rate in rates))
         for layer in self.layers:
             assert isinstance(layer, DividedBlock)
             nn.init.zeros_(layer.temporal_fc.weight)

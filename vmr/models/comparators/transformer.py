@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
-from vmr.errors import MissingExtraError, ModelError
-from vmr.models.videomamba.backbone import BackboneConfig, PatchEmbed, check_video
-from vmr.models.videomamba.classifier import ClassifierConfig
+from vmr.errors import MissingExtraError
+from vmr.models.comparators.config import TransformerConfig
+from vmr.models.videomamba.backbone import PatchEmbed, check_video
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 
-HEAD_WIDTH = 64  # channels of an attention head in the published transformers
 NORM_EPS = 1e-6
 
 
@@ -39,7 +38,7 @@ class VideoTransformer(nn.Module, ABC):
         head: from the width to the classes.
     """
 
-    def __init__(self, config: ClassifierConfig, layers: Iterable[nn.Module]) -> None:
+    def __init__(self, config: TransformerConfig, layers: Iterable[nn.Module]) -> None:
         """Make a transformer with fresh weights.
 
         Args:
@@ -155,25 +154,6 @@ class VideoTransformer(nn.Module, ABC):
         network.pos_embed.data = interpolate_positions(network.pos_embed.data, config.grid_size)
         network.temporal_pos_embedding.data = interpolate_time(network.temporal_pos_embedding.data, config.num_steps)
         return network
-
-
-def number_of_heads(config: BackboneConfig) -> int:
-    """Tell how many attention heads a transformer of these sizes has.
-
-    Args:
-        config: with `num_heads`, or without for heads of about 64 channels.
-
-    Returns:
-        A divisor of the width.
-
-    Raises:
-        ModelError: the given number does not divide the width.
-    """
-    given: int = getattr(config, "num_heads", 0)
-    if given and config.width % given:
-        raise ModelError(f"width {config.width} is no multiple of num_heads {given}")
-    divisors = [heads for heads in range(1, config.width + 1) if config.width % heads == 0]
-    return given or min(divisors, key=lambda heads: abs(config.width - HEAD_WIDTH * heads) / heads)
 
 
 def layer_norm(width: int) -> nn.LayerNorm:

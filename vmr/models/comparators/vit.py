@@ -7,22 +7,22 @@ This is the baseline of VideoMamba's paper, which calls it TimeSformer-Ti in fig
 import torch
 from torch import Tensor
 
-from vmr.models.comparators.transformer import VideoTransformer, make_block, number_of_heads
-from vmr.models.videomamba.classifier import ClassifierConfig
+from vmr.models.comparators.config import TransformerConfig
+from vmr.models.comparators.transformer import VideoTransformer, make_block
 from vmr.models.videomamba.mixer import stochastic_depth_rates
 
 
 class JointVit(VideoTransformer):
     """Joint attention over space and time. Its cost grows with the square of the number of frames."""
 
-    def __init__(self, config: ClassifierConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         """Make a network with fresh weights.
 
         Args:
             config: its sizes.
         """
-        heads, rates = number_of_heads(config), stochastic_depth_rates(config.drop_path, config.num_layers)
-        super().__init__(config, (make_block(config.width, heads, rate) for rate in rates))
+        rates = stochastic_depth_rates(config.drop_path, config.num_layers)
+        super().__init__(config, (make_block(config.width, config.heads, rate) for rate in rates))
 
     def embed(self, video: Tensor) -> Tensor:
         """Compute the class token after the last norm; see `VideoTransformer.embed`."""

@@ -6,11 +6,9 @@ Shapes: see `vmr.models.comparators.transformer`.
 import torch
 from torch import Tensor, nn
 
-from vmr.models.comparators.transformer import VideoTransformer, layer_norm, make_block, number_of_heads, reset_linears
-from vmr.models.videomamba.classifier import ClassifierConfig
+from vmr.models.comparators.config import TransformerConfig
+from vmr.models.comparators.transformer import VideoTransformer, layer_norm, make_block, reset_linears
 from vmr.models.videomamba.mixer import stochastic_depth_rates
-
-NUM_TIME_LAYERS = 4  # of the paper's models
 
 
 class Vivit(VideoTransformer):
@@ -20,16 +18,15 @@ class Vivit(VideoTransformer):
     `temporal_pos_embedding` is added to the vectors of the time steps.
     """
 
-    def __init__(self, config: ClassifierConfig) -> None:
+    def __init__(self, config: TransformerConfig) -> None:
         """Make a network with fresh weights.
 
         Args:
             config: its sizes; `num_layers` spatial layers and `num_time_layers` temporal ones.
         """
-        heads, num_time_layers = number_of_heads(config), getattr(config, "num_time_layers", NUM_TIME_LAYERS)
-        rates = stochastic_depth_rates(config.drop_path, config.num_layers + num_time_layers)
-        super().__init__(config, (make_block(config.width, heads, rate) for rate in rates[: config.num_layers]))
-        self.temporal = TemporalEncoder(config.width, heads, rates[config.num_layers :])
+        rates = stochastic_depth_rates(config.drop_path, config.num_layers + config.num_time_layers)
+        super().__init__(config, (make_block(config.width, config.heads, rate) for rate in rates[: config.num_layers]))
+        self.temporal = TemporalEncoder(config.width, config.heads, rates[config.num_layers :])
 
     def embed(self, video: Tensor) -> Tensor:
         """Compute the temporal encoder's class token; see `VideoTransformer.embed`."""
