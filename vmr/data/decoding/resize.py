@@ -43,7 +43,8 @@ def resize_bicubic(frames: NDArray[np.uint8], size: tuple[int, int], *, antialia
     for axis, wanted in ((-2, size[0]), (-1, size[1])):
         index, weight = _taps(frames.shape[axis], wanted, antialias)
         values = _weighted_sum(values, axis, index, weight.astype(np.float32))
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(values).clip(0, 255).astype(np.uint8)
+    return rounded
 
 
 def resize_bilinear(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -65,7 +66,7 @@ def resize_bilinear(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArra
         raise VmrError(f"a picture to resize must be uint8 (H, W, C), got {picture.dtype} {picture.shape}")
     (height, width, channels), (h, w) = picture.shape, size
     if (height, width) == (2 * h, 2 * w):
-        fours = picture.reshape(h, 2, w, 2, channels).sum(axis=(1, 3), dtype=np.int32)
+        fours: NDArray[np.int32] = picture.reshape(h, 2, w, 2, channels).sum(axis=(1, 3), dtype=np.int32)
         return ((fours + 2) >> 2).astype(np.uint8)
     columns, across = _opencv_taps(width, w)
     is_beyond = (columns < 0) | (columns >= width - 1)
@@ -93,7 +94,8 @@ def resize_bilinear(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArra
 
 def _of_channels(values: NDArray[Any], channels: int, step: int) -> NDArray[Any]:
     """Repeat each value for each channel of a pixel, `step` larger from one channel to the next."""
-    return (values[:, None] + step * np.arange(channels, dtype=values.dtype)).reshape(-1)
+    repeated: NDArray[Any] = values[:, None] + step * np.arange(channels, dtype=values.dtype)
+    return repeated.reshape(-1)
 
 
 def resize_pillow(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
