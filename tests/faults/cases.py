@@ -50,8 +50,9 @@ from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
-from vmr.train.config import RunConfig, TrainConfig
+from vmr.train.config import TrainConfig
 from vmr.train.config_file import save_config
+from vmr.train.run_config import RunConfig
 
 
 @dataclass(frozen=True)

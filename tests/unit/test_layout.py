@@ -68,7 +68,7 @@ ALLOWED = {
     "data.discovery": "data data.decoding data.decoding.ffmpeg",
     "data.shapes": "data data.decoding",
     "data.annotations": "data data.decoding data.shapes",
-    "data.labels": "data data.annotations data.decoding",
+    "data.labels": "data data.annotations data.decoding data.views",
     "data.views": "data data.decoding",
     "data.sources": "data data.annotations data.decoding data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
@@ -117,6 +117,7 @@ ALLOWED = {
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
+    "eval.classification.protocols": "data data.views",
     "eval.classification": "data data.decoding data.labels data.shapes data.views eval eval.metrics eval.report "
     "models.catalogue models.classifier retrieval",
     "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue "
@@ -170,7 +171,7 @@ WRITES_ITSELF = {
     "vmr.data.shapes.files": {"open"},  # a container in memory
     "vmr.data.decoding.worker": {"fdopen"},  # pipes
     "vmr.cli.common": {"open"},  # /dev/null
-    "vmr.eval.report.plots": {"savefig"},  # in memory
+    "vmr.eval.report.svg": {"savefig"},  # in memory
     "vmr.eval.report.frame_strips": {"save"},  # in memory
 }
 MAX_FILE_LINES = 400

@@ -14,8 +14,8 @@ from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.models.encoder import Encoder
-    from vmr.train.config import ValidationConfig
     from vmr.train.loop import Validate
+    from vmr.train.run_config import ValidationConfig
 
 _DESCRIPTION = """Train a video-text model as a config says, or continue the run in its folder.
 

@@ -1,5 +1,6 @@
 """From a config to the parts of a run: task, data, optimiser."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from vmr.errors import VmrError
 from vmr.processes import Processes
 from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
-from vmr.train.schedule import cosine_with_warmup
+from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
@@ -164,6 +165,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
         decay=settings.decay,
         overrides=settings.overrides,
         layer_decay=settings.layer_decay,
+        layer_scope=settings.layer_scope,
     )
     for group in groups:
         group["full_lr"] = group["lr"]
@@ -173,7 +175,14 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """Return the factor of the full learning rates at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
-    num_steps = stage.cosine_steps or stage.num_steps
-    factor = cosine_with_warmup(config.warmup_of(stage), num_steps, config.optimizer.min_ratio)(step_in_stage)
-    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
-    return scale * factor
+    settings, num_steps, warmup = config.optimizer, stage.cosine_steps or stage.num_steps, config.warmup_of(stage)
+    ratios = {"start_ratio": settings.start_ratio, "min_ratio": settings.min_ratio}
+    if settings.schedule == "cosine":
+        factor = cosine_with_warmup(warmup, num_steps, settings.min_ratio)
+    elif settings.steps_per_epoch is None:
+        factor = upstream_steps(round(warmup), num_steps, **ratios)
+    else:
+        epoch = settings.steps_per_epoch
+        factor = upstream_epochs(round(warmup / epoch), math.ceil(num_steps / epoch), epoch, **ratios)
+    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / settings.learning_rate
+    return scale * factor(step_in_stage)

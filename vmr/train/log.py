@@ -21,7 +21,7 @@ from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
 from vmr.files import AppendedFile, write_atomically, write_errors
 from vmr.progress import progress_bar
-from vmr.train.config import RunConfig
+from vmr.train.run_config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
 WANDB_FILE = "wandb_id"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from vmr.errors import ModelError
 from vmr.losses import AlignmentKind, AlignmentNorm, Gather
+from vmr.models.classification.config import NetworkConfig
 from vmr.models.masks import MaskKind, check_kind
 
 
@@ -102,3 +103,54 @@ class MaskedConfig:
             raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
         if self.alignment_kind == "l2" and self.alignment_norm == "none":
             raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """A smaller trained VideoMamba, whose features of all tokens the network learns as well.
+
+    Attributes:
+        teacher: the name of a released classifier, a folder saved by vmr, or a file of upstream's with the sizes of
+            teacher_network.
+        teacher_network: sizes of the teacher in a file of upstream's; null for a name or a folder.
+        weight: weight of the loss.
+        stop_after: learn the classes alone after this step of the run; null to learn from the teacher to the end.
+    """
+
+    teacher: str
+    teacher_network: NetworkConfig | None = None
+    weight: float = 1.0
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ModelError(f"classification.distillation: weight is {self.weight}, but must be above 0")
+        if self.stop_after is not None and self.stop_after < 0:
+            raise ModelError(f"classification.distillation: stop_after is {self.stop_after}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """The losses of a classifier. What it predicts (one class, several, or a number) is that of the sources' labels.
+
+    Attributes:
+        smoothing: the share of each label that is spread over all classes, in [0, 1); for single labels.
+        mixup: pixels and labels of two clips are mixed, with shares from Beta(mixup, mixup); 0 for no mixup.
+        cutmix: a box of one clip is put into another, of a size from Beta(cutmix, cutmix); 0 for no cutmix.
+        switch: the probability of cutmix instead of mixup, if both are above 0.
+        distillation: learn from a teacher as well; null for no teacher.
+    """
+
+    smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    switch: float = 0.5
+    distillation: DistillationConfig | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing", "switch"):
+            value = getattr(self, name)
+            if not 0 <= value <= (1 if name == "switch" else 1 - 1e-9):
+                raise ModelError(f"classification: {name} is {value}, but must be in [0, 1)")
+        if min(self.mixup, self.cutmix) < 0:
+            raise ModelError("classification: mixup and cutmix must be at least 0")

@@ -110,7 +110,7 @@ class Retrieval(Task):
             device=self.device,
         )
 
-    def save(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+    def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
         """Write the model with its tokeniser; see `Task`."""
         assert isinstance(model, VideoTextModel)
         tokenizer, max_text_tokens = self.objective.tokenizer, self.config.data.max_text_tokens

@@ -164,7 +164,7 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
-    def save(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+    def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
         """Write a model that `vmr.load_model` or a later training run can load.
 
         Args:
