@@ -75,7 +75,7 @@ ALLOWED = {
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
     "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
     "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
-    f"models.classifier models.upstream {MODEL_BASE}",
+    f"models.catalogue models.classifier models.upstream {MODEL_BASE}",
     "train": "data data.annotations data.decoding data.shapes data.sources data.training losses models.encoder "
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     "models.classification models.classifier models.video_text data.labels train.tasks "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, get_args, runtime_checkable
 
 from vmr.checks import whole_number
 from vmr.errors import ModelError
-from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, normalised
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
 from vmr.targets import FrameRule, Target
 
 if TYPE_CHECKING:
@@ -48,18 +48,8 @@ class ClipInput:
             raise ModelError(f"frames is {self.frames!r}; use one of {', '.join(get_args(FrameRule))}")
 
     def __call__(self, video: Tensor) -> Tensor:
-        """Normalise pixels: (video / 255 - mean) / std.
-
-        Args:
-            video: uint8 in [0, 255], (B, T, 3, S, S), on any device.
-
-        Returns:
-            float32 (B, T, 3, S, S) on the same device.
-
-        Raises:
-            VmrError: the dtype, the number of dimensions or the size of the frames differs.
-        """
-        return normalised(video, self.size, self.mean, self.std)
+        """Normalise pixels, uint8 (B, T, 3, S, S) -> float32; see `Preprocess`."""
+        return Preprocess(self.num_frames, self.size, "crop", self.mean, self.std)(video)
 
 
 @dataclass(frozen=True)

@@ -85,34 +85,16 @@ class Preprocess:
             VmrError: the dtype, the number of dimensions or the size of the frames differs. Frames are resized when
                 they are decoded, not here.
         """
-        return normalised(video, self.size, self.mean, self.std)
+        import torch
 
-
-def normalised(video: Tensor, size: int, mean: RGB, std: RGB) -> Tensor:
-    """Normalise pixels: (video / 255 - mean) / std.
-
-    Args:
-        video: uint8 in [0, 255], (B, T, 3, S, S), on any device.
-        size: S, the side that the frames must have.
-        mean: subtracted from the channels, for pixels scaled to [0, 1].
-        std: divides the channels after that.
-
-    Returns:
-        float32 (B, T, 3, S, S) on the same device.
-
-    Raises:
-        VmrError: the dtype, the number of dimensions or the size of the frames differs.
-    """
-    import torch
-
-    if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, size, size):
-        raise VmrError(
-            f"expected video uint8 (B, T, 3, {size}, {size}), got {video.dtype} {tuple(video.shape)}: "
-            "decode with vmr.read_video(path, model)"
-        )
-    centre = torch.tensor(mean, device=video.device).view(3, 1, 1)
-    spread = torch.tensor(std, device=video.device).view(3, 1, 1)
-    return (video.float() / 255 - centre) / spread
+        if video.dtype != torch.uint8 or video.ndim != 5 or tuple(video.shape[2:]) != (3, self.size, self.size):
+            raise VmrError(
+                f"expected video uint8 (B, T, 3, {self.size}, {self.size}), got {video.dtype} {tuple(video.shape)}: "
+                "decode with vmr.read_video(path, model)"
+            )
+        mean = torch.tensor(self.mean, device=video.device).view(3, 1, 1)
+        std = torch.tensor(self.std, device=video.device).view(3, 1, 1)
+        return (video.float() / 255 - mean) / std
 
 
 @runtime_checkable

@@ -31,6 +31,8 @@ K710_TO_K400 = (710, 400)  # Kinetics-710 lists the classes of Kinetics-400 firs
 
 _PREFIXES = ("backbone.", "encoder.")
 _ENCODER_IN_FULL_MODEL = "vision_encoder."
+_PARTS = ("head.", "distill_head.", "clip_decoder.", "pool_norm.")
+"""Parts that not every kind of network has: of classifiers, of self-distillation, and of encoders for retrieval."""
 _NOT_VISION = ("text_encoder.", "clip_teacher.", "vision_proj.", "text_proj.", "itm_head.", "temp")
 
 
@@ -46,7 +48,8 @@ def load_upstream(
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
         weights: a checkpoint file, a folder saved by vmr (see `read_vision`), or the content of a file.
         fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
-            absent from the file; keys of the file under these prefixes are ignored.
+            absent from the file; keys of the file under these prefixes are ignored. "norm_f." lets the
+            final norm restart at 1 after masked pre-training, as upstream does by accident: it looks for another name.
 
     Returns:
         A report on every key.
@@ -192,13 +195,12 @@ def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
 def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh: tuple[str, ...]) -> dict[str, str]:
     """Remove from `available` what this kind of model does not use, and return the reasons; rename the final norm."""
     own, other = "norm.weight", "norm_f.weight"
-    unused: tuple[str, ...] = ("clip_decoder.", "pool_norm.")
-    if isinstance(model, VideoMamba):
-        unused = ("head.",) if model.config.student else ("head.", "clip_decoder.")
-    else:
+    if not isinstance(model, VideoMamba):
         own, other = other, own
     if own not in available and other in available:
         available[own] = available.pop(other)
+    has = tuple(model.state_dict())
+    unused = tuple(part for part in _PARTS if not any(key.startswith(part) for key in has))
     reasons = {key: "this model has no such part" for key in available if key.startswith(unused)}
     reasons |= {key: "asked to start fresh" for key in available if key.startswith(fresh)}
     for key in reasons:
