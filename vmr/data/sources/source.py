@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.media import Media
 from vmr.errors import VmrError
-from vmr.targets import Label
+from vmr.targets import Label, Target
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
 """make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
