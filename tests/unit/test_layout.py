@@ -44,17 +44,17 @@ ALLOWED = {
     "models.hub": "",
     "models.pip_weights": "",
     "models.runtime": "",
+    "models.saved_folder": "models.weights",
     "models.weights": "",
     "models.open_clip_weights": "models.encoder",
     "models.text": MODEL_BASE,
-    "models.videomamba": "ops",
+    "models.videomamba": "models.encoder models.saved_folder models.weights ops",
     "models.video_text": "models.text models.videomamba ops",
     "models.masks": "models.videomamba",
     "models.teachers": f"{MODEL_BASE} models.open_clip_weights models.videomamba",
     "models.upstream": f"{MODEL_BASE} models.text models.videomamba models.video_text ops",
     "models.families": f"{MODEL_BASE} models.open_clip_weights models.text models.upstream models.videomamba "
     "models.video_text",
-    "models.saved_folder": "models.weights",
     "models.saved_model": f"{MODEL_BASE} models.families models.saved_folder models.text models.video_text",
     "models.classifier": "models.encoder",
     "models.comparators": f"{MODEL_BASE} models.videomamba ops",
@@ -75,7 +75,7 @@ ALLOWED = {
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
     "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
     "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
-    f"models.classifier models.upstream {MODEL_BASE}",
+    f"models.catalogue models.classifier models.upstream {MODEL_BASE}",
     "train": "data data.annotations data.decoding data.shapes data.sources data.training losses models.encoder "
     "models.families models.masks models.saved_model models.teachers models.text models.upstream models.videomamba "
     "models.classification models.classifier models.video_text data.labels train.tasks "

@@ -73,6 +73,20 @@ def named(role: str, stem: str, suffix: str, data: bytes) -> dict[str, str]:
     return {f"{role}_file": f"{stem}-{sha256[:16]}{suffix}", f"{role}_sha256": sha256}
 
 
+def recorded(weights: bytes, training: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give the fields that the config of every kind of model has.
+
+    Args:
+        weights: the content of the file of weights.
+        training: a record of how the model was made; anything that can be written as JSON.
+
+    Returns:
+        The two fields of `weights`, `training`, and `vmr_version`, the version that saves the model.
+    """
+    record = None if training is None else dict(training)
+    return {"vmr_version": __version__, "training": record, **named("weights", "model", ".safetensors", weights)}
+
+
 def packed_weights(model: nn.Module, dtype: torch.dtype) -> bytes:
     """Write the weights of a model as safetensors.
 
