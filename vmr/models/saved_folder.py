@@ -75,6 +75,20 @@ def named(role: str, stem: str, suffix: str, data: bytes) -> dict[str, str]:
     return {f"{role}_file": f"{stem}-{sha256[:16]}{suffix}", f"{role}_sha256": sha256}
 
 
+def recorded(weights: bytes, training: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Give the fields that the config of every kind of model has.
+
+    Args:
+        weights: the content of the file of weights.
+        training: a record of how the model was made; anything that can be written as JSON.
+
+    Returns:
+        The two fields of `weights`, `training`, and `vmr_version`, the version that saves the model.
+    """
+    record = None if training is None else dict(training)
+    return {"vmr_version": __version__, "training": record, **named("weights", "model", ".safetensors", weights)}
+
+
 def packed_weights(model: nn.Module, dtype: torch.dtype) -> bytes:
     """Write the weights of a model as safetensors.
 
@@ -169,6 +183,26 @@ def read_saved(folder: Path, schema: Schema[C], read: Callable[[C], T]) -> tuple
             if newer == config:
                 raise
             config = newer  # the files were removed because a newer save has replaced them
+
+
+def read_any_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a saved model of any kind, for another model that takes some of them.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Key -> weight.
+
+    Raises:
+        ModelError: the folder holds no saved model, or its weights are absent or damaged.
+    """
+    folder = Path(folder)
+    content = _read_json(folder)
+    name, sha256 = (content.get(f"weights_{field}") for field in ("file", "sha256"))
+    if not isinstance(name, str) or not _OWN_FILE.fullmatch(name) or not isinstance(sha256, str):
+        raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: it names no weights that vmr writes")
+    return read_weights(folder / name, sha256)
 
 
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:

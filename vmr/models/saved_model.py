@@ -22,12 +22,12 @@ from vmr.models.saved_folder import (
     read_checked,
     read_saved,
     read_weights,
+    recorded,
     write_saved,
 )
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.weights import match_weights
-from vmr.version import __version__
 
 ABOUT = "a video-text model trained with vmr: it knows the kind of videos and captions that it was trained on"
 
@@ -94,9 +94,7 @@ def save_model(
         model=model.config,
         preprocess=preprocess,
         max_text_tokens=max_text_tokens,
-        vmr_version=__version__,
-        training=None if training is None else dict(training),
-        **named("weights", "model", ".safetensors", weights),
+        **recorded(weights, training),
         **named("vocabulary", "vocab", ".txt", vocabulary),
     )
     write_saved(folder, SCHEMA, config, {"weights": weights, "vocabulary": vocabulary})

@@ -105,7 +105,14 @@ class ClassificationProtocol:
             VmrError: these views cannot be.
         """
         frames = own_frames if self.frames is None else self.frames
-        return ViewSpec(num_frames, size, frames, num_segments=self.num_segments, num_crops=self.num_crops)
+        return ViewSpec(
+            num_frames,
+            size,
+            frames,
+            num_segments=self.num_segments,
+            num_crops=self.num_crops,
+            resize="image" if self.media == "image" else "video",
+        )
 
     @cached_property
     def hash(self) -> str:

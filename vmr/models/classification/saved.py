@@ -19,15 +19,14 @@ from vmr.models.saved_folder import (
     CLASSIFIER,
     Schema,
     fitted_weights,
-    named,
     packed_weights,
     read_saved,
     read_weights,
+    recorded,
     write_saved,
 )
 from vmr.models.weights import match_weights
 from vmr.targets import Target
-from vmr.version import __version__
 
 ABOUT = "a classifier trained with vmr: it knows the classes and the kind of videos that it was trained on"
 
@@ -95,9 +94,7 @@ def save_classifier(
         labels=tuple(labels),
         target=target,
         clip=clip,
-        vmr_version=__version__,
-        training=None if training is None else dict(training),
-        **named("weights", "model", ".safetensors", weights),
+        **recorded(weights, training),
     )
     write_saved(folder, SCHEMA, config, {"weights": weights})
 

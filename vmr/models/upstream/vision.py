@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.saved_folder import read_any_weights
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
@@ -45,7 +46,7 @@ def load_upstream(
 
     Args:
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
-        weights: a checkpoint file, or the content of one.
+        weights: a checkpoint file, a folder saved by vmr (see `read_vision`), or the content of a file.
         fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
             absent from the file; keys of the file under these prefixes are ignored. "norm_f." lets the
             final norm restart at 1 after masked pre-training, as upstream does by accident: it looks for another name.
@@ -57,8 +58,7 @@ def load_upstream(
         ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that no rule can fit.
     """
     source = str(weights) if isinstance(weights, str | Path) else "state dict"
-    content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
-    state_dict = find_state_dict(content, source)
+    state_dict = read_vision(weights) if isinstance(weights, str | Path) else find_state_dict(weights, source)
     with error_prefix(source):
         available, ignored = select_vision_keys(state_dict)
     wanted = model.state_dict()
@@ -67,6 +67,25 @@ def load_upstream(
     matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=fit_tensor)
     model.load_state_dict(wanted | matched)
     return replace(report, ignored=ignored)
+
+
+def read_vision(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a video encoder or classifier.
+
+    Args:
+        path: a checkpoint file, or a folder saved by vmr; of a video-text model, its video encoder is read.
+
+    Returns:
+        Key -> weight, by the names in the file.
+
+    Raises:
+        ModelError: the file cannot be read safely, or holds no weights; or the folder holds no saved model.
+    """
+    if not Path(path).is_dir():
+        return find_state_dict(read_checkpoint(path), str(path))
+    weights, part = read_any_weights(path), "video_encoder."
+    encoder = {key.removeprefix(part): tensor for key, tensor in weights.items() if key.startswith(part)}
+    return encoder or weights
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
