@@ -33,7 +33,9 @@ def match_classes(
     num_classes: int,
     model: str,
     labels: Sequence[str],
+    *,
     overlap: Sequence[str] | None = None,
+    published: bool = False,
 ) -> ClassMap:
     """Match the classes of a data set with those of a classifier, by name if both have names, else by number.
 
@@ -45,8 +47,10 @@ def match_classes(
         classes: names of the data set's classes by number; None if they have none.
         num_classes: how many classes the data set has.
         model: the name of the classifier, for messages.
-        labels: names of the classifier's classes; if they are the numbers from 0, they are no names.
+        labels: names of the classifier's classes; `0`, `1`, ... and `class 0`, `class 1`, ... are no names.
         overlap: names of the classes of another data set: only classes that are in both are scored, and compete.
+        published: whether the classes have published numbers: if none of their names is one of the classifier's, as
+            with the folders of ImageNet, which are named by codes, they are matched by number.
 
     Returns:
         The classes.
@@ -54,57 +58,73 @@ def match_classes(
     Raises:
         VmrError: the classifier lacks a class, the numbers of classes do not fit, or names are needed and missing.
     """
-    unnamed = tuple(labels) == tuple(map(str, range(len(labels))))
+    unnamed = any(list(labels) == [f"{word}{number}" for number in range(len(labels))] for word in ("", "class "))
+    if overlap is not None and (classes is None or unnamed):
+        lacking = f"{dataset}: its classes" if classes is None else f"{model}: the classes of this classifier"
+        raise VmrError(f"{lacking} have no names, and names decide which classes overlap: give the names")
     if classes is None or unnamed:
-        if overlap is not None:
-            lacking = f"{dataset}: its classes" if classes is None else f"{model}: the classes of this classifier"
-            raise VmrError(f"{lacking} have no names, and names decide which classes overlap: give the names")
-        if num_classes != len(labels):
-            raise VmrError(
-                f"{dataset} has {num_classes} classes, but {model} has {len(labels)}: use a classifier of these "
-                "classes, or one whose classes have names together with --classes, the names of the data set's classes"
-            )
-        names = tuple(labels if classes is None else classes)
-        numbers = tuple(range(num_classes))
-        how = "of the data set have no names" if classes is None else "of the classifier have no names"
-        return ClassMap(names, numbers, dict(zip(numbers, numbers, strict=True)), (f"classes by number: those {how}",))
-    output_of = _by_name(labels, model)
-    kept = list(range(len(classes)))
-    notes: tuple[str, ...] = ()
+        whose = "data set" if classes is None else "classifier"
+        return _by_number(dataset, classes, num_classes, model, labels, f"those of the {whose} have no names")
+    outputs = _numbers_of(labels)
     if overlap is not None:
-        others = _by_name(overlap, "the other set of classes")
-        kept = [number for number in kept if _plain(classes[number]) in others]
-        notes = (f"{len(kept)} of {len(classes)} classes are in both sets, and only they compete",)
-        if not kept:
-            raise VmrError(f"{dataset}: no class has the name of a class of the other set, such as {overlap[0]!r}")
-    lacking_names = [classes[number] for number in kept if _plain(classes[number]) not in output_of]
-    if lacking_names:
-        named = ", ".join(map(repr, lacking_names[:_NAMED])) + (", ..." if len(lacking_names) > _NAMED else "")
-        raise VmrError(
-            f"{model} does not know {len(lacking_names)} of the {len(kept)} classes of {dataset}: {named}: "
-            "use a classifier of these classes"
-        )
-    if overlap is not None:
-        outputs = tuple(output_of[_plain(classes[number])] for number in kept)
-        class_of = {number: place for place, number in enumerate(kept)}
-        return ClassMap(tuple(classes[number] for number in kept), outputs, class_of, notes)
+        return _overlapping(dataset, classes, model, outputs, overlap)
+    strange = [name for name in classes if _plain(name) not in outputs]
+    if published and len(strange) == len(classes) == len(labels):
+        return _by_number(dataset, None, num_classes, model, labels, "the classifier has other names for all of them")
+    class_of = {number: _output(name, outputs, dataset, model, strange) for number, name in enumerate(classes)}
     notes = ("classes by name",)
     if len(labels) > len(classes):
-        notes = (
-            f"classes by name; all {len(labels)} classes of the classifier compete; the data set has {len(classes)} of them",
-        )
-    class_of = {number: output_of[_plain(name)] for number, name in enumerate(classes)}
+        notes = (f"classes by name; all {len(labels)} of the classifier compete, the data set has {len(classes)}",)
     return ClassMap(tuple(labels), tuple(range(len(labels))), class_of, notes)
 
 
-def _by_name(names: Sequence[str], whose: str) -> dict[str, int]:
-    numbers: dict[str, int] = {}
+def _by_number(
+    dataset: str, classes: Sequence[str] | None, num_classes: int, model: str, labels: Sequence[str], why: str
+) -> ClassMap:
+    if num_classes != len(labels):
+        raise VmrError(
+            f"{dataset} has {num_classes} classes, but {model} has {len(labels)}: use a classifier of these classes, "
+            "or one whose classes have names together with --classes, the names of the data set's classes"
+        )
+    numbers = tuple(range(num_classes))
+    names = tuple(labels if classes is None else classes)
+    return ClassMap(names, numbers, {number: number for number in numbers}, (f"classes by number: {why}",))
+
+
+def _overlapping(
+    dataset: str, classes: Sequence[str], model: str, outputs: dict[str, list[int]], overlap: Sequence[str]
+) -> ClassMap:
+    others = _numbers_of(overlap)
+    kept = [number for number, name in enumerate(classes) if _plain(name) in others]
+    if not kept:
+        raise VmrError(f"{dataset}: no class has the name of a class of the other set, such as {overlap[0]!r}")
+    names = tuple(classes[number] for number in kept)
+    strange = [name for name in names if _plain(name) not in outputs]
+    return ClassMap(
+        names,
+        tuple(_output(name, outputs, dataset, model, strange) for name in names),
+        {number: place for place, number in enumerate(kept)},
+        (f"{len(kept)} of {len(classes)} classes are in both sets, and only they compete",),
+    )
+
+
+def _output(name: str, outputs: dict[str, list[int]], dataset: str, model: str, strange: Sequence[str]) -> int:
+    """The classifier's output for a class; `strange` are the classes that it does not know, for the message."""
+    if strange:
+        named = ", ".join(map(repr, strange[:_NAMED])) + (", ..." if len(strange) > _NAMED else "")
+        raise VmrError(
+            f"{model} does not know {len(strange)} of the classes of {dataset}: {named}: use a classifier of them"
+        )
+    first, *others = outputs[_plain(name)]
+    if others:
+        raise VmrError(f"{model} has {1 + len(others)} classes {name!r}, and names do not tell them apart: rename them")
+    return first
+
+
+def _numbers_of(names: Sequence[str]) -> dict[str, list[int]]:
+    numbers: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        if numbers.setdefault(_plain(name), number) != number:
-            raise VmrError(
-                f"{whose}: the classes {names[numbers[_plain(name)]]!r} and {name!r} differ in capitals or underscores "
-                "alone, so names cannot tell them apart: rename one"
-            )
+        numbers.setdefault(_plain(name), []).append(number)
     return numbers
 
 

@@ -184,7 +184,13 @@ def _classes(data: LabelledData, classifier: Classifier) -> ClassMap:
             raise VmrError(f"{classifier.name} gives {len(classifier.labels)} numbers, expected one")
         return ClassMap((), (0,), {}, ())
     return match_classes(
-        labels.name, labels.classes, data.num_classes, classifier.name, classifier.labels, data.overlap
+        labels.name,
+        labels.classes,
+        data.num_classes,
+        classifier.name,
+        classifier.labels,
+        overlap=data.overlap,
+        published=data.protocol.num_classes is not None,
     )
 
 

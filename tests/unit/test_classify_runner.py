@@ -140,7 +140,7 @@ def test_views_are_the_protocols_unless_the_user_says_so(tree):
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        (("red", "green"), "colours does not know 1 of the 3 classes of tree: 'blue'"),
+        (("red", "green"), "colours does not know 1 of the classes of tree: 'blue'"),
         (("0", "1"), "tree has 3 classes, but colours has 2"),
     ],
 )

@@ -118,11 +118,13 @@ ALLOWED = {
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
     "eval.report": "data.decoding eval.metrics models.upstream retrieval",
-    "eval.classification.protocols": "data data.views",
-    "eval.classification": "data data.decoding data.labels data.shapes data.views eval eval.metrics eval.report "
-    "models.catalogue models.classifier retrieval",
+    "eval.classification.protocols": "data data.shapes data.views",
+    "eval.classification.report": "data.decoding data.views eval.metrics eval.report models.upstream retrieval",
+    "eval.classification": "data data.decoding data.labels data.shapes data.views eval eval.classification.protocols "
+    "eval.classification.report eval.metrics eval.report models.catalogue models.classification models.classifier "
+    "retrieval",
     "eval": "data data.annotations data.decoding eval.metrics eval.protocols eval.report models.catalogue "
-    "models.encoder retrieval retrieval.reranking retrieval.vectors",
+    "models.classifier models.encoder retrieval retrieval.reranking retrieval.vectors",
     "cli": "everything",
     "": "everything",  # vmr/__init__.py, which re-exports names of the others
 }
@@ -137,6 +139,8 @@ TORCH_FREE = [
     "retrieval/service/**/*.py",
     "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",
     "retrieval/vectors/*.py", "eval/protocols/*.py", "eval/metrics/*.py", "eval/report/*.py",
+    "eval/classification/classes.py", "eval/classification/load.py", "eval/classification/videos.py",
+    "eval/classification/protocols/*.py", "eval/classification/report/*.py",
 ]  # fmt: skip
 HEAVY = {"torch", "transformers", "timm", "open_clip", "faiss", "torchvision"}
 # What writes, renames or opens a file: the last part of a call, or "object.name" where the last part has other uses.

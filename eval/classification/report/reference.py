@@ -6,6 +6,8 @@ compared. Those of VideoMamba are of models that `vmr.load_model` loads by name.
 
 from dataclasses import dataclass
 
+from vmr.models.upstream.published_vision import PUBLISHED_VISION, SCORES_SOURCE
+
 
 @dataclass(frozen=True)
 class PublishedAccuracy:
@@ -34,13 +36,28 @@ def published_accuracies(protocol: str) -> tuple[PublishedAccuracy, ...]:
     Args:
         protocol: its name, such as `k400`.
     """
-    return _OTHERS.get(protocol, ())
+    data = _DATA.get(protocol)
+    ours = tuple(
+        PublishedAccuracy(
+            model.name,
+            *model.score,
+            f"{model.num_frames} x {model.image_size}, {model.views[0]} x {model.views[1]}",
+            "; ".join((_MASKED if model.masked else _FROM_IMAGES if model.num_frames > 1 else "none", *model.notes)),
+            SCORES_SOURCE,
+        )
+        for model in PUBLISHED_VISION.values()
+        if model.data == data and model.score is not None
+    )
+    return (*ours, *_OTHERS.get(protocol, ()))
 
 
+_DATA = {"ssv2-frames": "ssv2", "imagenet": "in1k"} | {name: name for name in ("k400", "ssv2", "breakfast", "coin")}
+"""Protocol -> what a published VideoMamba was tested on."""
+_FROM_IMAGES, _MASKED = "ImageNet-1K", "masked pre-training with a CLIP teacher"
 _PAPER = "quoted by Li et al. 2024 (VideoMamba, arXiv:2403.06977)"
-_IN_1K, _IN_21K = "ImageNet-1K", "ImageNet-21K"
+_IN_1K, _IN_21K = _FROM_IMAGES, "ImageNet-21K"
 _SELF = "masked pre-training on the same videos"
-_CLIP_TEACHER = "masked pre-training with a CLIP teacher"
+_CLIP_TEACHER = _MASKED
 
 _OTHERS: dict[str, tuple[PublishedAccuracy, ...]] = {
     "k400": (
