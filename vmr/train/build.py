@@ -35,6 +35,8 @@ from vmr.train.source_config import (
     SourceConfig,
     TarSourceConfig,
 )
+from vmr.train.tasks.classification import build_classification
+from vmr.train.tasks.masked import build_masked
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
 
@@ -43,7 +45,16 @@ _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that te
 Source = tuple[TrainSource | TrainStream, float]
 """A source and its weight."""
 
-_BUILD: dict[TaskName, Callable[..., Task]] = {"retrieval": build_retrieval}
+_SECTIONS: dict[TaskName, str] = {
+    "retrieval": "objective",
+    "classification": "classification",
+    "masked": "masked",
+}
+_BUILD: dict[TaskName, Callable[..., Task]] = {
+    "retrieval": build_retrieval,
+    "classification": build_classification,
+    "masked": build_masked,
+}
 
 
 def build_task(config: TrainConfig, *, start: bool) -> Task:
@@ -60,6 +71,9 @@ def build_task(config: TrainConfig, *, start: bool) -> Task:
         VmrError: settings of the task do not fit each other, or a file is missing (a `ModelError` for the model).
         MissingExtraError: a package is not installed.
     """
+    for name, section in _SECTIONS.items():
+        if name != config.task and getattr(config, section) != getattr(TrainConfig(), section):
+            raise VmrError(f"{section} belongs to the task {name}: leave it out for the task {config.task}")
     task = _BUILD[config.task](config, start=start)
     for stage in [*config.stages[1:], config.stages[0]]:
         task.set_stage(stage)

@@ -4,14 +4,15 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 
-from vmr.errors import ModelError, VmrError
+from vmr.errors import ModelError
 from vmr.memory import peak_bytes, resident_bytes
 from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.matching import count_parameters
 from vmr.models.classification.networks import build_network
 
 RUNS = 3  # after a first one, which also measures the memory
@@ -46,11 +47,14 @@ def measure(
         Seconds and memory of one clip.
 
     Raises:
-        ModelError: the process failed, or took longer than ten minutes.
+        ModelError: the sizes do not fit the kind, or the process failed or took longer than ten minutes.
+        MissingExtraError: the kind is a transformer, and timm is not installed.
     """
-    sizes = {**asdict(config), "num_frames": num_frames or config.num_frames}
-    sizes["image_size"] = image_size or config.image_size
-    command = [sys.executable, "-m", "vmr.models.classification.measuring", json.dumps(sizes), str(runs)]
+    frames, size = num_frames or config.num_frames, image_size or config.image_size
+    config = replace(config, num_frames=config.num_frames if frames == 1 else frames, image_size=size)
+    count_parameters(config)  # an error in the sizes shows before a process starts
+    options = [json.dumps(asdict(config)), str(frames), str(runs)]
+    command = [sys.executable, "-m", "vmr.models.classification.measuring", *options]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S)
         return Measured(**json.loads(done.stdout))
@@ -62,15 +66,12 @@ def measure(
 
 
 def main() -> None:
-    """Measure the network whose sizes are the first argument, and print the result as JSON."""
-    config, runs = NetworkConfig(**json.loads(sys.argv[1])), int(sys.argv[2])
+    """Print what the network of the first argument costs for as many frames as the second says, in so many runs."""
+    config, frames, runs = NetworkConfig(**json.loads(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    try:
-        network = build_network(config).eval()
-    except VmrError as error:
-        sys.exit(str(error))
-    video = torch.randn(1, config.num_frames, 3, config.image_size, config.image_size)
+    network = build_network(config).eval()
+    video = torch.randn(1, frames, 3, config.image_size, config.image_size)
     with torch.no_grad():
         _forget_peak()
         before = resident_bytes()
