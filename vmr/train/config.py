@@ -14,12 +14,11 @@ from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.optimizer import DecayRule, LayerScope
+from vmr.train.optimizer import OptimizerConfig
 from vmr.train.run_config import RunConfig, ValidationConfig
 from vmr.train.source_config import completed_source, require
 from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
-Schedule = Literal["cosine", "upstream_steps", "upstream_epochs"]
 TaskName = Literal["retrieval", "classification", "masked"]
 
 
@@ -36,7 +35,8 @@ class ModelConfig:
         init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
             also from the name of a released one.
         fresh_head: with init, start a classifier with a new head, for other classes.
-        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
+        video_init: start the video encoder from a folder saved by vmr, such as that of masked pre-training, or from a
+            vision-only file of upstream's; a classifier starts from it with a new head.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
             repository.
@@ -77,64 +77,6 @@ class ModelConfig:
     def preprocess(self) -> Preprocess:
         """The size and normalisation of the model's videos."""
         return Preprocess(self.input.num_frames, self.input.image_size, self.resize, self.mean, self.std)
-
-
-@dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and its learning rate: in every stage, a warm-up and then half a cosine.
-
-    Attributes:
-        learning_rate: learning rate at the end of the warm-up.
-        weight_decay: weight decay of the parameters that are not exempt; see decay.
-        decay: which parameters decay: standard (weights of matrix products), upstream (all but vectors and biases), or
-            upstream_classifier (all but vectors, biases, positions and CLS).
-        betas: decay rates of the running means of the gradients and of their squares.
-        eps: added to the root of the mean square.
-        layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
-        layer_scope: what layer_decay slows: all, all_but_time, or input (all layers at the full rate, as upstream's
-            code does).
-        overrides: regular expression -> learning rate of the parameters whose names match it.
-        max_grad_norm: if the norm of all gradients together is greater, they are scaled down to it; null for no limit.
-        schedule: cosine (the warm-up starts at 0, and min_ratio is a lower bound), upstream_steps (the warm-up starts
-            at start_ratio, and the cosine ends at min_ratio), or upstream_epochs (the same, but the rate changes only
-            every steps_per_epoch steps); see `vmr.train.schedule`.
-        warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
-        start_ratio: learning rate at the start of the warm-up of upstream's schedules, as a share of learning_rate.
-        min_ratio: lowest learning rate, as a share of learning_rate.
-        steps_per_epoch: for upstream_epochs.
-    """
-
-    learning_rate: float = 4e-4
-    weight_decay: float = 0.05
-    decay: DecayRule = "standard"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    layer_decay: float | None = None
-    layer_scope: LayerScope = "all"
-    overrides: dict[str, float] = field(default_factory=dict)
-    max_grad_norm: float | None = 1.0
-    schedule: Schedule = "cosine"
-    warmup: float = 0.1
-    start_ratio: float = 0.0
-    min_ratio: float = 0.01
-    steps_per_epoch: int | None = None
-
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
-        require(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
-        require(
-            self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null"
-        )
-        require(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
-        require(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        for name in ("start_ratio", "min_ratio"):
-            ratio = getattr(self, name)
-            require(0 <= ratio <= 1, f"optimizer.{name} is {ratio}, but must be in [0, 1]")
-        by_epoch, epoch = self.schedule == "upstream_epochs", self.steps_per_epoch
-        require(
-            by_epoch == (epoch is not None), "optimizer: schedule upstream_epochs and steps_per_epoch need each other"
-        )
-        require(epoch is None or epoch >= 1, f"optimizer.steps_per_epoch is {epoch}, but must be at least 1")
 
 
 @dataclass(frozen=True)
@@ -323,7 +265,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
-    "model": ("init", "video_init"),
+    "model": ("init", "video_init", "fresh_head"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",

@@ -219,9 +219,10 @@ def train_line(record: Mapping[str, Any]) -> str:
         The line.
     """
     losses = " ".join(f"{name} {value:.3f}" for name, value in record["losses"].items())
+    temperature = f" temperature {record['temperature']:.4f}" if "temperature" in record else ""
     line = (
         f"step {record['step']} {record['stage']}: loss {record['loss']:.3f} ({losses}) "
-        f"lr {record['learning_rate']:.2e} temperature {record['temperature']:.4f} grad {record['grad_norm']:.2f} "
+        f"lr {record['learning_rate']:.2e}{temperature} grad {record['grad_norm']:.2f} "
         f"{record['step_s']:.2f} s/step"
     )
     if record["waiting"] > MAX_WAITING_SHARE:

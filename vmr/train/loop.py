@@ -208,6 +208,7 @@ class Run:
         began, run, step = time.perf_counter(), self.config.run, self.state.step
         seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        self.task.step = step
         factor = learning_rate_factor(self.config, step)
         for group in self.weights.optimizer.param_groups:
             group["lr"] = group["full_lr"] * factor

@@ -2,8 +2,11 @@
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 from vmr.errors import VmrError
+
+Schedule = Literal["cosine", "upstream_steps", "upstream_epochs"]
 
 
 def cosine_with_warmup(

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from vmr.data.shapes.actions import ACTIONS, ACTIONS_VERSION, TEST_LAYOUTS
 from vmr.errors import AnnotationError, VmrError
 from vmr.eval.classification.protocols.protocol import ClassificationProtocol
 
@@ -76,9 +77,25 @@ FILE = ClassificationProtocol(
 )
 """The protocol of every list and folder of a user's own; pictures have one segment and one crop."""
 
+SHAPES_ACTIONS = ClassificationProtocol(
+    name="shapes-actions",
+    title="synthetic actions of shapes",
+    version=ACTIONS_VERSION,
+    note="Drawn clips of two moving shapes in 24 classes that only the order of the frames tells; for testing a "
+    "toolkit or a classifier's sense of time, not to be compared with figures on footage.",
+    source="this toolkit",
+    num_classes=len(ACTIONS),
+    num_videos=len(ACTIONS) * TEST_LAYOUTS,
+    needs_time=True,
+)
+"""The protocol of the test part of the synthetic actions; its clips are drawn, and are their only view."""
+
 PROTOCOLS: dict[str, ClassificationProtocol] = {
-    protocol.name: protocol
-    for file in sorted(Path(__file__).parent.glob("*.yaml"), key=lambda path: path.stem)
-    for protocol in read_protocols(file)
+    SHAPES_ACTIONS.name: SHAPES_ACTIONS,
+    **{
+        protocol.name: protocol
+        for file in sorted(Path(__file__).parent.glob("*.yaml"), key=lambda path: path.stem)
+        for protocol in read_protocols(file)
+    },
 }
-"""Name -> protocol of a published data set."""
+"""Name -> protocol of a published data set, or of the synthetic one."""

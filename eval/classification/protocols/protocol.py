@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 from vmr.checks import whole_number
 from vmr.data.media import Media
-from vmr.data.views.spec import FrameRule, ViewSpec
+from vmr.data.views.spec import ViewSpec
 from vmr.errors import VmrError
-from vmr.targets import Target
+from vmr.targets import FrameRule, Target
 
 RULES = {
     "size of a view": "the classifier's own number of frames and pixels a side",
@@ -105,7 +105,14 @@ class ClassificationProtocol:
             VmrError: these views cannot be.
         """
         frames = own_frames if self.frames is None else self.frames
-        return ViewSpec(num_frames, size, frames, num_segments=self.num_segments, num_crops=self.num_crops)
+        return ViewSpec(
+            num_frames,
+            size,
+            frames,
+            num_segments=self.num_segments,
+            num_crops=self.num_crops,
+            resize="image" if self.media == "image" else "video",
+        )
 
     @cached_property
     def hash(self) -> str:

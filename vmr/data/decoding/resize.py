@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vmr.errors import VmrError
 
 _OPENCV_ONE = 1 << 11  # the weight 1 in OpenCV's arithmetic
+_LINES_AT_ONCE = 32  # so that what is computed of them stays in the processor's cache
 _PILLOW_BITS = 22  # of the weight 1 in Pillow's
 
 
@@ -42,7 +43,8 @@ def resize_bicubic(frames: NDArray[np.uint8], size: tuple[int, int], *, antialia
     for axis, wanted in ((-2, size[0]), (-1, size[1])):
         index, weight = _taps(frames.shape[axis], wanted, antialias)
         values = _weighted_sum(values, axis, index, weight.astype(np.float32))
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(values).clip(0, 255).astype(np.uint8)
+    return rounded
 
 
 def resize_bilinear(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -64,21 +66,36 @@ def resize_bilinear(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArra
         raise VmrError(f"a picture to resize must be uint8 (H, W, C), got {picture.dtype} {picture.shape}")
     (height, width, channels), (h, w) = picture.shape, size
     if (height, width) == (2 * h, 2 * w):
-        fours = picture.reshape(h, 2, w, 2, channels).sum(axis=(1, 3), dtype=np.int32)
+        fours: NDArray[np.int32] = picture.reshape(h, 2, w, 2, channels).sum(axis=(1, 3), dtype=np.int32)
         return ((fours + 2) >> 2).astype(np.uint8)
     columns, across = _opencv_taps(width, w)
-    is_beyond = (columns[:, :1] < 0) | (columns[:, :1] >= width - 1)
-    across = np.where(is_beyond, [[_OPENCV_ONE, 0]], across)  # only along this axis
-    columns = columns.clip(0, width - 1)[..., None] * channels + np.arange(channels)  # in rows of W * C numbers
+    is_beyond = (columns < 0) | (columns >= width - 1)
+    across[is_beyond] = (_OPENCV_ONE, 0)  # only along this axis
+    columns = columns.clip(0, width - 1)
+    left, right = (_of_channels(np.minimum(columns + k, width - 1) * channels, channels, 1) for k in range(2))
+    left_weight, right_weight = (_of_channels(across[:, k], channels, 0) for k in range(2))
     lines, down = _opencv_taps(height, h)
+    needed, places = np.unique((lines[:, None] + np.arange(2)).clip(0, height - 1), return_inverse=True)
+    places = places.reshape(h, 2)  # of the two lines of each output line among the needed ones
     flat = picture.reshape(height, width * channels)
-    out = np.zeros((h, w * channels), np.int32)
-    for k in range(2):
-        rows = flat.take(lines[:, k].clip(0, height - 1), axis=0)  # (h, W * C)
-        mixed = rows.take(columns[:, 0].reshape(-1), axis=1) * np.repeat(across[:, 0], channels)
-        mixed += rows.take(columns[:, 1].reshape(-1), axis=1) * np.repeat(across[:, 1], channels)
-        out += ((mixed >> 4) * down[:, k, None]) >> 16
-    return ((out + 2) >> 2).astype(np.uint8).reshape(h, w, channels)
+    out = np.empty((h, w * channels), np.uint8)
+    for start in range(0, h, _LINES_AT_ONCE):
+        some, weight = places[start : start + _LINES_AT_ONCE], down[start : start + _LINES_AT_ONCE]
+        rows = flat.take(needed[some[0, 0] : some[-1, 1] + 1], axis=0)
+        mixed = rows.take(left, axis=1) * left_weight
+        mixed += rows.take(right, axis=1) * right_weight
+        mixed >>= 4
+        upper, lower = (mixed.take(some[:, k] - some[0, 0], axis=0) * weight[:, k, None] >> 16 for k in range(2))
+        upper += lower
+        upper += 2
+        out[start : start + _LINES_AT_ONCE] = upper >> 2
+    return out.reshape(h, w, channels)
+
+
+def _of_channels(values: NDArray[Any], channels: int, step: int) -> NDArray[Any]:
+    """Repeat each value for each channel of a pixel, `step` larger from one channel to the next."""
+    repeated: NDArray[Any] = values[:, None] + step * np.arange(channels, dtype=values.dtype)
+    return repeated.reshape(-1)
 
 
 def resize_pillow(frames: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -131,13 +148,16 @@ def _taps(length: int, wanted: int, antialias: bool) -> tuple[NDArray[np.int64],
 
 
 def _opencv_taps(length: int, wanted: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return the two input pixels of each output pixel, perhaps beyond the border, and their weights: (wanted, 2)."""
+    """Return the first input pixel of each output pixel, (wanted,), and its weight and that of the next, (wanted, 2).
+
+    Both may be beyond the border.
+    """
     scale = 1 / (wanted / length)
     centre = ((np.arange(wanted) + 0.5) * scale - 0.5).astype(np.float32)
     first = np.floor(centre)
     share = centre - first
     weights = np.rint(np.stack([1 - share, share], axis=1) * np.float32(_OPENCV_ONE)).astype(np.int32)
-    return first.astype(np.int64)[:, None] + np.arange(2), weights
+    return first.astype(np.int64), weights
 
 
 def _cubic(distance: NDArray[np.float64], a: float) -> NDArray[np.float64]:

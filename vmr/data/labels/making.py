@@ -14,6 +14,7 @@ from vmr.data.views.trimmed import trimmed_clips
 from vmr.errors import AnnotationError
 from vmr.targets import Label, Target
 
+_APART = ("ucf101", "hmdb51")  # these come with their lists in a folder of their own
 _NAMED = 3  # how many missing files a note names
 
 Numbers = tuple[float, ...]
@@ -37,11 +38,11 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
         raise AnnotationError(f"{source.where}: an empty list: there are no clips with labels in it")
     meaning = find_meaning(rows, source, names, target)
     labels = [label_numbers(row, meaning) for row in rows]
-    num_outputs = meaning.num_outputs or 1 + max(max(numbers, default=0) for numbers in labels)
+    num_outputs = meaning.num_outputs or 1 + int(max(max(numbers) for numbers in labels))
     rows, labels, repeated = _without_repeats(rows, labels)
     media = media_of(rows)
     if video_dir is None:
-        folder = find_clip_folder(rows, source.beside, media, source.where)
+        folder = find_clip_folder(rows, source.beside, media, source.where, next_to=source.format in _APART)
     else:
         folder = ClipFolder(video_dir, media)
     items, missing = _items(rows, labels, folder, meaning.target, num_outputs)
@@ -92,8 +93,10 @@ def _items(
             missing.append(id)
             continue
         label = _label(numbers, target, num_outputs)
-        spans = [(None, None)] if row.duration_s is None else trimmed_clips(row.duration_s)
-        items += [LabelledItem(path, label, id, *span, num_frames=row.num_frames) for span in spans]
+        if row.duration_s is None:
+            items.append(LabelledItem(path, label, id, num_frames=row.num_frames))
+        else:
+            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in trimmed_clips(row.duration_s)]
     return items, tuple(missing)
 
 

@@ -110,16 +110,17 @@ class ClipFolder:
         return self._listed[folder]
 
 
-def find_clip_folder(rows: Sequence[Row], beside: Path, media: Media, list_name: str) -> ClipFolder:
+def find_clip_folder(rows: Sequence[Row], beside: Path, media: Media, list_name: str, *, next_to: bool) -> ClipFolder:
     """Find the folder that the paths of a list are relative to, where the user does not name it.
 
-    It is the folder of the list, or, if none of the first clips is there, a folder in it or next to it.
+    It is the folder of the list, or, if none of the first clips is there, a folder in it.
 
     Args:
         rows: of the list, at least one.
         beside: the folder of the list.
         media: what the clips are.
         list_name: of the list, for messages.
+        next_to: whether it may also be a folder next to that of the list, for data sets that are published so.
 
     Raises:
         AnnotationError: the clips are in several of these folders, or in none.
@@ -128,7 +129,8 @@ def find_clip_folder(rows: Sequence[Row], beside: Path, media: Media, list_name:
     own = ClipFolder(beside, media)
     if any(own.find(row) for row in rows[:_TRIED]):
         return own
-    near = sorted({folder for parent in (beside, beside.resolve().parent) for folder in _folders(parent)})
+    parents = (beside, beside.resolve().parent) if next_to else (beside,)
+    near = sorted({folder for parent in parents for folder in _folders(parent)})
     found = [one for folder in near if any((one := ClipFolder(folder, media)).find(row) for row in first)]
     if len(found) > 1:
         raise AnnotationError(

@@ -89,7 +89,7 @@ def read_labels(
         place: the file or the folder.
         format: one of FORMATS; "auto" finds it from the content.
         video_dir: the folder that paths of the list are relative to. None for the folder of the list; if the clips are
-            not there, a folder in it or next to it that has them.
+            not there, a folder in it that has them. For UCF101 and HMDB51 also a folder next to it.
         classes: names of the classes by number, or a file with them, see `read_class_names`.
         target: what a label is. None to find out: one class, unless the list says something else.
         split: "train", "val" or "test": which list or subfolder of a folder; "train2" for the second of several. None

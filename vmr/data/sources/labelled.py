@@ -25,6 +25,7 @@ class LabelledSource:
         self.name, self.media, self.notes = labels.name, labels.media, labels.notes
         self.target, self.classes, self.num_outputs = labels.target, labels.classes, labels.num_outputs
         self._items = labels.items
+        self._name_of_class = labels.classes if labels.target == "single" else None
         number_of: dict[str, int] = {}
         numbers = (number_of.setdefault(item.id, len(number_of)) for item in labels.items)
         self._ids = np.fromiter(numbers, np.int64, len(labels.items))
@@ -34,7 +35,10 @@ class LabelledSource:
         return len(self._items)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        """Return item `index` with its label; `rng` is not used."""
+        """Return item `index` with its label, and the name of its class as its caption; `rng` is not used."""
         item = self._items[index]
-        path, id = Path(item.path), int(self._ids[index])
-        return Pair(item.id, id, path=path, label=item.label, start_s=item.start_s, end_s=item.end_s)
+        caption = ""
+        if self._name_of_class is not None and isinstance(item.label, int):
+            caption = self._name_of_class[item.label]
+        span = None if item.start_s is None or item.end_s is None else (item.start_s, item.end_s)
+        return Pair(item.id, int(self._ids[index]), caption, Path(item.path), label=item.label, span=span)

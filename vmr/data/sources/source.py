@@ -27,12 +27,12 @@ class Pair:
         name: its name in a list of failures.
         id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
             an offset to the ids of each.
-        caption: the caption, unchanged; "" for a clip with a label.
+        caption: the caption, unchanged. Of a clip with a label the name of its class, which tells whether it may be
+            mirrored; "" where it has none.
         path: the file to decode, or a folder of frames; None where `make` is given.
         make: draws the clip; None where `path` is given.
         label: what a classifier learns of the clip; None for a clip with a caption.
-        start_s: where the part of the file begins that is the clip, in seconds; None for the whole file.
-        end_s: where that part ends.
+        span: the part of the video that is used, start and end in seconds; None for the whole video.
 
     Raises:
         VmrError: both or none of `path` and `make` are given.
@@ -44,8 +44,7 @@ class Pair:
     path: Path | None = None
     make: MakeClip | None = None
     label: Label | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):
@@ -130,23 +129,6 @@ class TrainSource(TrainData, Protocol):
             index: from 0 to len - 1.
             rng: chooses among several captions, and nothing else.
         """
-
-
-@runtime_checkable
-class LabelledData(Protocol):
-    """The attributes of a source or stream whose clips have labels."""
-
-    @property
-    def target(self) -> Target:
-        """What a label is."""
-
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """Names of the classes by number; None where nothing names them, and for regression."""
-
-    @property
-    def num_outputs(self) -> int:
-        """The number of classes, also of those that no clip has; 1 for regression."""
 
 
 @runtime_checkable

@@ -2,8 +2,8 @@
 
 Shapes: T frames, H x W pixels.
 
-timm's augmentations are one file that needs Pillow and numpy only, but importing it as a part of timm would load torch
-into each decoding process, which takes four seconds and 700 MB. So the file is loaded by itself. This copy of the module
+timm's augmentations are one file that needs Pillow and numpy only. Importing it as a part of timm would load torch into
+each decoding process, which takes four seconds and 700 MB. So the file is loaded by itself. This copy of the module
 also has random numbers of its own, which are set to the same state before each frame.
 """
 
@@ -39,7 +39,8 @@ def check_policy(policy: str) -> None:
     """
     if policy not in _POLICIES and not _RAND.fullmatch(policy):
         raise VmrError(
-            f"no augmentation {policy!r}: use timm's string, such as rand-m7-n4-mstd0.5-inc1, or {' or '.join(_POLICIES)}"
+            f"no augmentation {policy!r}: use a string of timm, such as rand-m7-n4-mstd0.5-inc1, or "
+            f"{' or '.join(_POLICIES)}"
         )
 
 
@@ -72,7 +73,7 @@ def augment_frames(frames: NDArray[np.uint8], policy: str, seed: int) -> NDArray
     with _ONE_AT_A_TIME:
         for number, frame in enumerate(frames):
             timm.random = random.Random(seed)  # type: ignore[attr-defined]
-            timm.np.random = np.random.RandomState(seed % 2**32)  # type: ignore[attr-defined]
+            timm.np.random = np.random.RandomState(seed % 2**32)
             picture = apply(image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))))
             changed[number] = np.asarray(picture).transpose(2, 0, 1)
     return changed
@@ -90,7 +91,7 @@ class _Numpy:
 
 @lru_cache(maxsize=1)
 def _module() -> ModuleType:
-    """Timm's file of augmentations, loaded without timm."""
+    """Load timm's file of augmentations without timm."""
     require_timm()
     package = importlib.util.find_spec("timm")
     assert package is not None  # see require_timm

@@ -87,7 +87,11 @@ def _numbered_files(folder: str) -> list[str]:
     for name in names:
         match = _NUMBERED.fullmatch(name)
         if match is not None and match[3].lower() in IMAGE_SUFFIXES:
-            files[int(match[2])] = name
+            other = files.setdefault(int(match[2]), name)
+            if other != name:
+                raise VideoError(
+                    folder, f"has two pictures number {int(match[2])}: {' and '.join(sorted([other, name]))}"
+                )
             shapes.add((match[1], match[3]))
     if not files:
         raise VideoError(folder, "has no numbered pictures, such as img_00001.jpg")

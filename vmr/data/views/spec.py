@@ -5,9 +5,7 @@ from typing import Literal, get_args
 
 from vmr.checks import whole_number
 from vmr.errors import VmrError
-
-FrameRule = Literal["sparse", "sthsth", "sthsth_frames", "dense"]
-"""Which frames a view takes; see `vmr.data.views.frame_rules`."""
+from vmr.targets import FrameRule
 
 ViewResize = Literal["video", "image"]
 """How a picture is scaled before it is cropped; see `ViewSpec.resize`."""

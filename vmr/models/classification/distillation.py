@@ -25,6 +25,7 @@ class DistilledClassifier(VideoMambaClassifier):
     """A classifier with a second head, which predicts a teacher's features of all tokens.
 
     Attributes:
+        teacher_width: D.
         distill_head: a norm, and a product from the width to that of the teacher.
     """
 
@@ -42,11 +43,11 @@ class DistilledClassifier(VideoMambaClassifier):
         if config.kind != "videomamba":
             raise ModelError(f"self-distillation is for kind videomamba, not {config.kind}")
         super().__init__(config, backend=backend)
-        self.distill_head = nn.ModuleList(
-            [RMSNorm(config.width, backend=backend), nn.Linear(config.width, teacher_width)]
-        )
-        nn.init.trunc_normal_(self.distill_head[1].weight, std=0.02)  # as the first head
-        nn.init.zeros_(self.distill_head[1].bias)
+        self.teacher_width = teacher_width
+        product = nn.Linear(config.width, teacher_width)
+        nn.init.trunc_normal_(product.weight, std=0.02)  # as the first head
+        nn.init.zeros_(product.bias)
+        self.distill_head = nn.ModuleList([RMSNorm(config.width, backend=backend), product])
 
     def distilled(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Classify a batch, and predict the teacher's features.
@@ -89,7 +90,7 @@ def normed_tokens(network: VideoMambaClassifier, video: Tensor) -> Tensor:
     """
     tokens = network.embed_tokens(video)
     hidden, residual, _ = network.run_layers(tokens, workspace_for(tokens, network.packed))
-    normed, _ = network.norm_f(hidden, residual, residual.dtype, Workspace())
+    normed: Tensor = network.norm_f(hidden, residual, residual.dtype, Workspace())[0]
     return normed
 
 

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 
 from vmr.errors import ModelError
 from vmr.losses import AlignmentKind, AlignmentNorm, Gather
-from vmr.models.classification.config import NetworkConfig
 from vmr.models.masks import MaskKind, check_kind
 
 
@@ -110,15 +109,12 @@ class DistillationConfig:
     """A smaller trained VideoMamba, whose features of all tokens the network learns as well.
 
     Attributes:
-        teacher: the name of a released classifier, a folder saved by vmr, or a file of upstream's with the sizes of
-            teacher_network.
-        teacher_network: sizes of the teacher in a file of upstream's; null for a name or a folder.
+        teacher: the name of a released classifier, or a folder saved by vmr.
         weight: weight of the loss.
         stop_after: learn the classes alone after this step of the run; null to learn from the teacher to the end.
     """
 
     teacher: str
-    teacher_network: NetworkConfig | None = None
     weight: float = 1.0
     stop_after: int | None = None
 
@@ -138,6 +134,7 @@ class ClassificationConfig:
         mixup: pixels and labels of two clips are mixed, with shares from Beta(mixup, mixup); 0 for no mixup.
         cutmix: a box of one clip is put into another, of a size from Beta(cutmix, cutmix); 0 for no cutmix.
         switch: the probability of cutmix instead of mixup, if both are above 0.
+        erasing: the probability that a rectangle of a clip becomes noise; see `vmr.train.tasks.erasing`.
         distillation: learn from a teacher as well; null for no teacher.
     """
 
@@ -145,12 +142,14 @@ class ClassificationConfig:
     mixup: float = 0.8
     cutmix: float = 1.0
     switch: float = 0.5
+    erasing: float = 0.25
     distillation: DistillationConfig | None = None
 
     def __post_init__(self) -> None:
-        for name in ("smoothing", "switch"):
-            value = getattr(self, name)
-            if not 0 <= value <= (1 if name == "switch" else 1 - 1e-9):
-                raise ModelError(f"classification: {name} is {value}, but must be in [0, 1)")
+        if not 0 <= self.smoothing < 1:
+            raise ModelError(f"classification: smoothing is {self.smoothing}, but must be in [0, 1)")
+        for name in ("switch", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"classification: {name} is {getattr(self, name)}, but must be in [0, 1]")
         if min(self.mixup, self.cutmix) < 0:
             raise ModelError("classification: mixup and cutmix must be at least 0")

@@ -30,7 +30,7 @@ def random_rectangle(height: int, width: int, rng: np.random.Generator) -> Recta
     """
     for _ in range(_TRIES):
         area = height * width * rng.uniform(*_AREA)
-        ratio = math.exp(rng.uniform(*map(math.log, _RATIO)))
+        ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < h < height and 0 < w < width:
             return int(rng.integers(height - h, endpoint=True)), int(rng.integers(width - w, endpoint=True)), h, w
@@ -54,7 +54,7 @@ def erase_randomly(video: Tensor, probability: float, rng: np.random.Generator) 
     for clip in video:
         if rng.random() >= probability:
             continue
-        rectangle = random_rectangle(*clip.shape[-2:], rng)
+        rectangle = random_rectangle(clip.shape[-2], clip.shape[-1], rng)
         if rectangle is not None:
             top, left, height, width = rectangle
             clip[..., top : top + height, left : left + width].normal_(generator=noise)

@@ -1,7 +1,8 @@
 """Mixup and cutmix of a batch: every clip is mixed with the one in the opposite place of the batch.
 
-As in timm and upstream, the whole batch is mixed in the same way, and cutmix cuts one box out of all frames. The draws
-come from a generator of numpy, not from the global one, so that a resumed run draws the same.
+As in timm and upstream, the whole batch is mixed in the same way, and cutmix cuts one box out of all frames. timm's own
+functions draw from numpy's global generator, which a resumed run would have to restore; newer ones also cut boxes of an
+odd size a pixel larger than upstream.
 
 Shapes: B clips, T frames, H x W pixels, C outputs of a classifier.
 """

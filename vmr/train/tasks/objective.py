@@ -31,8 +31,8 @@ from vmr.models.teachers import Teacher, check_teacher
 from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
-from vmr.train.tasks.alignment import draw_visible
 from vmr.train.tasks.config import ObjectiveConfig
+from vmr.train.tasks.student import draw_visible
 
 
 class Batch(NamedTuple):

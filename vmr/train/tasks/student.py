@@ -1,15 +1,60 @@
-"""What the student of a frozen teacher sees, and what it learns of it: shared by all tasks with a teacher.
+"""The student of a frozen teacher: the weights that it starts from, its teacher, and what both see of a batch.
 
-Shapes: B clips, T frames, N patches in a frame, S pixels a side, K features, D teacher width.
+All tasks with a teacher share these. Shapes: B clips, T frames, N patches in a frame, S pixels a side, K features, D
+teacher width.
 """
+
+from dataclasses import replace
 
 from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.masks import draw_mask, select_visible
-from vmr.models.teachers import Teacher
-from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.teachers import Teacher, load_teacher
+from vmr.models.upstream.vision import load_upstream, read_vision
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.weights import LoadReport, error_prefix
+from vmr.train.config import ModelConfig
 from vmr.train.tasks.config import MaskConfig
+
+
+def start_encoder(encoder: VideoMamba, path: str) -> LoadReport:
+    """Fill a video encoder with trained weights.
+
+    Args:
+        encoder: the encoder. What the weights lack stays fresh: a classifier has no student outputs and no pooling
+            norm, upstream's masked pre-training no pooling norm.
+        path: `model.video_init`: a checkpoint file, or a folder saved by vmr.
+
+    Returns:
+        A report on every key.
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
+    weights = read_vision(path)
+    fresh = [part for part in ("pool_norm.", "clip_decoder.") if not any(part in key for key in weights)]
+    with error_prefix(path):
+        return replace(load_upstream(encoder, weights, fresh=fresh), source=path)
+
+
+def named_teacher(model: ModelConfig) -> Teacher | None:
+    """Load the teacher that a config names.
+
+    Args:
+        model: the model that is trained.
+
+    Returns:
+        The teacher; None if the config names none.
+
+    Raises:
+        ModelError: as `load_teacher` raises.
+        MissingExtraError: likewise.
+    """
+    if model.teacher is None:
+        return None
+    num_taps = model.video.student.num_taps if model.video.student else 1
+    return load_teacher(model.teacher, model.video.grid_size, num_features=num_taps, pixels=model.teacher_pixels)
 
 
 def draw_visible(
