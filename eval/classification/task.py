@@ -125,7 +125,7 @@ def prepare_classification(data: LabelledData, classifier: Classifier, options: 
         missing=missing,
         num_asked=len(videos) + len(missing),
         controls=_controls(data, spec, options),
-        notes=(*labels.notes, *classes.notes, *notes),
+        notes=(*labels.notes, *getattr(classifier, "notes", ()), *classes.notes, *notes),
         options=options,
     )
 
