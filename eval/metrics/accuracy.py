@@ -83,7 +83,7 @@ def class_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     own_scores = np.take_along_axis(table, own[:, None], axis=1)  # (V, 1)
     rivals = ~(table < own_scores)  # a NaN on either side is a rival
     np.put_along_axis(rivals, own[:, None], False, axis=1)
-    ranks = 1 + rivals.sum(axis=1, dtype=np.int64)
+    ranks: NDArray[np.int64] = 1 + rivals.sum(axis=1, dtype=np.int64)
     ranks[np.isnan(own_scores[:, 0])] = table.shape[1] + 1
     return ranks
 
