@@ -122,7 +122,10 @@ def test_a_better_report_video_by_video():
         ({"average": "logits"}, "average of probabilities against logits"),
         ({"join": "basename"}, "joined by path against basename"),
         ({"dataset": "other"}, "on breakfast against .* on other"),
-        ({"videos": ("x", *(f"video <b>{n}</b>.mp4" for n in range(1, 8)))}, "8 videos against 8, 1 of the first and 1"),
+        (
+            {"videos": ("x", *(f"video <b>{n}</b>.mp4" for n in range(1, 8)))},
+            "8 videos against 8, 1 of the first and 1",
+        ),
         ({"labels": ((1,), *((label,) for label in LABELS[1:]))}, "some videos have other labels"),
     ],
 )

@@ -52,7 +52,7 @@ ALLOWED = {
     "models.video_text": "models.text models.videomamba ops",
     "models.masks": "models.videomamba",
     "models.teachers": f"{MODEL_BASE} models.open_clip_weights models.videomamba",
-    "models.upstream": f"{MODEL_BASE} models.text models.videomamba models.video_text ops",
+    "models.upstream": f"{MODEL_BASE} models.saved_folder models.text models.videomamba models.video_text ops",
     "models.families": f"{MODEL_BASE} models.open_clip_weights models.text models.upstream models.videomamba "
     "models.video_text",
     "models.saved_model": f"{MODEL_BASE} models.families models.saved_folder models.text models.video_text",

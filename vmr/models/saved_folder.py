@@ -183,6 +183,26 @@ def read_saved(folder: Path, schema: Schema[C], read: Callable[[C], T]) -> tuple
             config = newer  # the files were removed because a newer save has replaced them
 
 
+def read_any_weights(folder: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a saved model of any kind, for another model that takes some of them.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        Key -> weight.
+
+    Raises:
+        ModelError: the folder holds no saved model, or its weights are absent or damaged.
+    """
+    folder = Path(folder)
+    content = _read_json(folder)
+    name, sha256 = (content.get(f"weights_{field}") for field in ("file", "sha256"))
+    if not isinstance(name, str) or not _OWN_FILE.fullmatch(name) or not isinstance(sha256, str):
+        raise ModelError(f"{folder / CONFIG_FILE} is not a saved model's: it names no weights that vmr writes")
+    return read_weights(folder / name, sha256)
+
+
 def read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
     """Read the weights of a saved model.
 

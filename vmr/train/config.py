@@ -35,8 +35,8 @@ class ModelConfig:
         init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
             also from the name of a released one.
         fresh_head: with init, start a classifier with a new head, for other classes.
-        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400;
-            a classifier starts from it with a new head.
+        video_init: start the video encoder from a folder saved by vmr, such as that of masked pre-training, or from a
+            vision-only file of upstream's; a classifier starts from it with a new head.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
             repository.

@@ -13,6 +13,10 @@ from vmr.train.source_config import require
 
 DecayRule = Literal["standard", "upstream", "upstream_classifier"]
 LayerScope = Literal["all", "all_but_time", "input"]
+"""What layer_decay slows. all_but_time: temporal positions, which are new where a model of images starts to learn videos,
+have the full rate, as upstream's recipes mean it. input: all layers have the full rate too, and only the patch filter,
+the positions in space and CLS are slowed. This is what upstream's code does: with its default of 0.75 and 24 layers
+they get 0.00075 of the rate."""
 
 # Parameters that do not decay although they may have two dimensions, because they are no weights of a product. Decay
 # pulls to 0, which is no neutral value for them: A_log = 0 is a state that decays at rate 1.
@@ -107,10 +111,7 @@ def parameter_groups(
         layer_decay: in (0, 1], the factor from each layer's rate to the rate of the layer below. In an encoder with n
             layers the input (patch filter or embeddings, positions, CLS) has depth 0, layer i has depth i + 1, and
             everything else n + 1. Every rate, overridden or not, is multiplied by layer_decay ** (n + 1 - depth).
-        layer_scope: what layer_decay slows: `all`; `all_but_time` trains the temporal positions, which are new where a
-            model of images starts to learn videos, at the full rate, as upstream's recipes mean it; `input` trains all
-            layers at the full rate too, and slows the patch filter, the positions in space and CLS only. This is what
-            upstream's code does: with its default of 0.75 and 24 layers they get 0.00075 of the rate.
+        layer_scope: what layer_decay slows; see LayerScope.
 
     Returns:
         Groups with `name`, `params`, `param_names`, `lr` and `weight_decay`, in the order of their first parameters.

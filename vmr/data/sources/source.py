@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.media import Media
 from vmr.errors import VmrError
-from vmr.targets import Label
+from vmr.targets import Label, Target
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
 """make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
@@ -90,6 +90,23 @@ class TrainData(Protocol):
     @property
     def num_ids(self) -> int:
         """Ids are from 0 to num_ids - 1. A source uses all of them, a stream need not."""
+
+
+@runtime_checkable
+class LabelledData(TrainData, Protocol):
+    """The attributes that sources and streams of labelled clips have as well; each of their pairs has a `label`."""
+
+    @property
+    def target(self) -> Target:
+        """What the labels say."""
+
+    @property
+    def num_outputs(self) -> int:
+        """C, outputs of a classifier: the number of classes, or 1 for a regression."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, C of them; None if they have no names."""
 
 
 class TrainSource(TrainData, Protocol):

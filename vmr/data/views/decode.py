@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.other_readers import check_reader
 from vmr.data.decoding.pool import JobPool
-from vmr.data.decoding.segments import DecodedSegment
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.remark import Remark
 from vmr.data.views.spec import ViewSpec
 from vmr.data.views.trimmed import Span
-from vmr.data.views.view_job import ViewJob, views_of
+from vmr.data.views.view_job import Frame, ViewJob, views_of
+
+_Decoded = tuple[tuple[Frame, ...], tuple[Remark, ...]]
 
 _VIDEOS_AHEAD = 2  # for each worker: decoded, or waiting to be, before their views are asked for
 
@@ -69,9 +70,9 @@ def decode_views(
         VmrError: a worker cannot start, or the reader's package is missing.
     """
     check_reader(decode.reader)
-    waiting: deque[tuple[ViewItem, Future[Views | DecodeFailure]]] = deque()
+    waiting: deque[tuple[ViewItem, Future[_Decoded | DecodeFailure]]] = deque()
     upcoming = iter(items)
-    pool = JobPool(decode, _views)
+    pool: JobPool[ViewJob, _Decoded] = JobPool(decode, lambda job, segment, remarks: (segment.frames, remarks))
     try:
         while True:
             room = _VIDEOS_AHEAD * pool.num_workers - len(waiting)
@@ -80,10 +81,11 @@ def decode_views(
             if not waiting:
                 return
             item, future = waiting.popleft()
-            yield item, future.result()
+            decoded = future.result()
+            if isinstance(decoded, DecodeFailure):
+                yield item, decoded
+            else:  # cropped only now, because the views take more memory than the frames
+                frames, remarks = decoded
+                yield item, Views(views_of(frames, spec), remarks)
     finally:
         pool.close()
-
-
-def _views(job: ViewJob, segment: DecodedSegment, remarks: tuple[Remark, ...]) -> Views:
-    return Views(views_of(segment.frames, job.spec), remarks)

@@ -20,10 +20,10 @@ from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.saved_folder import read_any_weights
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
-from vmr.models.videomamba.saved import read_encoder
 from vmr.models.videomamba.student import StudentConfig
 from vmr.models.weights import LoadReport, error_prefix, match_weights, shape_text
 
@@ -46,7 +46,7 @@ def load_upstream(
 
     Args:
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
-        weights: a checkpoint file, the folder of an encoder that masked pre-training saved, or the content of a file.
+        weights: a checkpoint file, a folder saved by vmr (see `read_vision`), or the content of a file.
         fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
             absent from the file; keys of the file under these prefixes are ignored. "norm_f." lets the
             final norm restart at 1 after masked pre-training, as upstream does by accident: it looks for another name.
@@ -73,17 +73,19 @@ def read_vision(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a video encoder or classifier.
 
     Args:
-        path: a checkpoint file, or the folder of an encoder that masked pre-training saved.
+        path: a checkpoint file, or a folder saved by vmr; of a video-text model, its video encoder is read.
 
     Returns:
         Key -> weight, by the names in the file.
 
     Raises:
-        ModelError: the file cannot be read safely, or holds no weights; or the folder holds no encoder.
+        ModelError: the file cannot be read safely, or holds no weights; or the folder holds no saved model.
     """
-    if Path(path).is_dir():
-        return read_encoder(path)[1]
-    return find_state_dict(read_checkpoint(path), str(path))
+    if not Path(path).is_dir():
+        return find_state_dict(read_checkpoint(path), str(path))
+    weights, part = read_any_weights(path), "video_encoder."
+    encoder = {key.removeprefix(part): tensor for key, tensor in weights.items() if key.startswith(part)}
+    return encoder or weights
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:

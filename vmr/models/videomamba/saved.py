@@ -1,4 +1,4 @@
-"""Save a pre-trained video encoder as a folder and read it again: `config.json` and the weights that it names.
+"""Save a pre-trained video encoder as a folder: `config.json` and the weights that it names, no pickles.
 
 Such an encoder has learnt from a teacher and knows neither texts nor classes: fine-tuning starts from it
 (`model.video_init`). `vmr.models.saved_folder` says what holds if a write fails or another process reads.
@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from vmr.models.encoder import Preprocess
-from vmr.models.saved_folder import Schema, packed_weights, read_saved, read_weights, recorded, write_saved
+from vmr.models.saved_folder import Schema, packed_weights, recorded, write_saved
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 
@@ -64,19 +63,3 @@ def save_encoder(
         **recorded(weights, training),
     )
     write_saved(folder, SCHEMA, config, {"weights": weights})
-
-
-def read_encoder(folder: str | Path) -> tuple[SavedEncoder, dict[str, Tensor]]:
-    """Read the encoder in a folder that `save_encoder` wrote.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The config, and key -> weight.
-
-    Raises:
-        ModelError: a file is absent, damaged or of another schema; the message names it.
-    """
-    folder = Path(folder).absolute()
-    return read_saved(folder, SCHEMA, lambda config: read_weights(folder / config.weights_file, config.weights_sha256))

@@ -18,13 +18,13 @@ from vmr.train.config import ModelConfig
 from vmr.train.tasks.config import MaskConfig
 
 
-def start_encoder(encoder: VideoMamba, file: str) -> LoadReport:
-    """Fill a video encoder with weights of pre-training.
+def start_encoder(encoder: VideoMamba, path: str) -> LoadReport:
+    """Fill a video encoder with trained weights.
 
     Args:
-        encoder: the encoder. Its pooling norm stays fresh, which masked pre-training does not have, and so do its
-            student outputs if the weights are a classifier's.
-        file: `model.video_init`.
+        encoder: the encoder. What the weights lack stays fresh: a classifier has no student outputs and no pooling
+            norm, upstream's masked pre-training no pooling norm.
+        path: `model.video_init`: a checkpoint file, or a folder saved by vmr.
 
     Returns:
         A report on every key.
@@ -32,10 +32,10 @@ def start_encoder(encoder: VideoMamba, file: str) -> LoadReport:
     Raises:
         ModelError: the weights do not fit.
     """
-    weights = read_vision(file)
-    fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
-    with error_prefix(file):
-        return replace(load_upstream(encoder, weights, fresh=fresh), source=file)
+    weights = read_vision(path)
+    fresh = [part for part in ("pool_norm.", "clip_decoder.") if not any(part in key for key in weights)]
+    with error_prefix(path):
+        return replace(load_upstream(encoder, weights, fresh=fresh), source=path)
 
 
 def named_teacher(model: ModelConfig) -> Teacher | None:
