@@ -149,12 +149,14 @@ def is_classifier_file(path: str | Path) -> bool:
     Raises:
         ModelError: the file cannot be read safely, or is an encoder without a head.
     """
-    keys = find_state_dict(read_checkpoint(path), str(path)).keys()
-    if any(key.startswith("text_encoder.") for key in keys):
+    weights = find_state_dict(read_checkpoint(path), str(path))
+    if any(key.startswith("text_encoder.") for key in weights):
         return False
-    if not any(key.endswith("head.weight") and "clip_decoder." not in key for key in keys):
-        raise ModelError(f"{path}: {_NO_HEAD}")
-    return True
+    with error_prefix(str(path)):
+        keys, _ = select_vision_keys(weights)
+    if "patch_embed.proj.weight" in keys and "head.weight" not in keys:
+        raise ModelError(f"{path} {_NO_HEAD}")
+    return "head.weight" in keys
 
 
 def infer_network_config(state_dict: dict[str, Tensor], source: str) -> NetworkConfig:
@@ -173,7 +175,7 @@ def infer_network_config(state_dict: dict[str, Tensor], source: str) -> NetworkC
     with error_prefix(source):
         weights, _ = select_vision_keys(state_dict)
     if "head.weight" not in weights:
-        raise ModelError(f"{source}: {_NO_HEAD}")
+        raise ModelError(f"{source} {_NO_HEAD}")
     sizes = infer_config(weights, source=source)
     num_classes, _ = checked_shape(source, weights, "head.weight", None, sizes.width)
     return NetworkConfig(
