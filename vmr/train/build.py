@@ -14,6 +14,7 @@ from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
 from vmr.data.sources.shapes import ShapesSource
+from vmr.data.sources.shapes_actions import ShapesActionsSource
 from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
@@ -22,7 +23,13 @@ from vmr.processes import Processes
 from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup
-from vmr.train.source_config import HubSourceConfig, ShapesSourceConfig, SourceConfig, TarSourceConfig
+from vmr.train.source_config import (
+    HubSourceConfig,
+    ShapesActionsSourceConfig,
+    ShapesSourceConfig,
+    SourceConfig,
+    TarSourceConfig,
+)
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
 
@@ -90,6 +97,8 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
     if isinstance(config, ShapesSourceConfig):
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
+    if isinstance(config, ShapesActionsSourceConfig):
+        return ShapesActionsSource(config.num_clips, config.seed)
     path = root / config.path
     if isinstance(config, TarSourceConfig):
         return TarSource(find_shards(path), config.media, config.path, keep, clips)
