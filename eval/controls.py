@@ -1,4 +1,4 @@
-"""Controls: an encoder that sees no motion. Its scores show how much of a result needs no motion.
+"""Controls: an encoder or a classifier that sees no motion. Its scores show how much of a result needs no motion.
 
 Shapes: B videos, T frames, S pixels a side.
 """
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
+from vmr.models.classifier import Classifier, Prediction
 from vmr.models.encoder import Encoder
 
 
@@ -76,3 +77,43 @@ class WithoutMotion:
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts as the encoder does: B strings -> float32 unit vectors (B, D)."""
         return self.encoder.encode_text(texts)
+
+
+class ClassifierWithoutMotion:
+    """A classifier that gets the frames of each clip in the order of a control.
+
+    Attributes:
+        classifier: the classifier itself.
+        order: one of the functions in CONTROLS.
+        name: the classifier's name, with the control.
+        about: the classifier's.
+        labels: the classifier's.
+        target: the classifier's.
+        num_frames: T, the classifier's.
+        size: S, the classifier's.
+        frames: the classifier's.
+        fingerprint: differs from the classifier's, because the logits differ.
+    """
+
+    def __init__(self, classifier: Classifier, control: str) -> None:
+        self.classifier = classifier
+        self.order = CONTROLS[control]
+        self.name = f"{classifier.name} ({control})"
+        self.about, self.labels, self.target = classifier.about, classifier.labels, classifier.target
+        self.num_frames, self.size, self.frames = classifier.num_frames, classifier.size, classifier.frames
+        self.fingerprint = f"{classifier.fingerprint}-{control}"
+
+    def logits(self, video: Tensor) -> Tensor:
+        """Classify clips whose frames are put into the order of the control.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            float32 (B, C).
+        """
+        return self.classifier.logits(video[:, self.order(video.shape[1])])
+
+    def classify(self, video: Tensor, k: int = 5) -> list[Prediction]:
+        """Name the k likeliest classes of clips whose frames are put into the order of the control."""
+        return self.classifier.classify(video[:, self.order(video.shape[1])], k)

@@ -247,6 +247,18 @@ def video_key(
     return _digest("video", content.sha256, known, fingerprint)
 
 
+def facts_key(kind: str, content: str, facts: Mapping[str, object], fingerprint: str) -> str:
+    """Return the key of features of another kind: a hash of everything that they depend on.
+
+    Args:
+        kind: what the features are; other kinds have other keys.
+        content: the SHA-256 of the file, or what else says which pictures there are.
+        facts: what is taken of them, and how, as JSON types.
+        fingerprint: the model's fingerprint.
+    """
+    return _digest(kind, content, facts, fingerprint)
+
+
 def texts_key(texts: Sequence[str], max_text_tokens: int | None, fingerprint: str) -> str:
     """Return the key of the vectors of a list of texts.
 

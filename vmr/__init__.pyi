@@ -17,6 +17,9 @@ from .errors import MissingExtraError as MissingExtraError
 from .errors import ModelError as ModelError
 from .errors import VideoError as VideoError
 from .errors import VmrError as VmrError
+from .eval.classification.report.report import ClassificationReport as ClassificationReport
+from .eval.classification.runner import evaluate_classifier as evaluate_classifier
+from .eval.classification.task import ClassifyOptions as ClassifyOptions
 from .eval.protocols.load import load_dataset as load_dataset
 from .eval.report.report import Report as Report
 from .eval.runner import evaluate as evaluate

@@ -1,4 +1,4 @@
-"""What a classifier predicts. Imported by data, models, training and evaluation alike."""
+"""What a classifier predicts, and which frames it sees. Imported by data, models, training and evaluation alike."""
 
 from typing import Literal, TypeAlias
 
@@ -7,3 +7,6 @@ Target: TypeAlias = Literal["single", "multi", "regression"]
 
 Label: TypeAlias = int | tuple[float, ...]
 """Of one clip: the number of its class (single), 0 or 1 for each class (multi), or one number (regression)."""
+
+FrameRule: TypeAlias = Literal["sparse", "sthsth", "sthsth_frames", "dense"]
+"""Which frames of a video a view takes; see `vmr.data.views.frame_rules`."""

@@ -15,6 +15,7 @@ gives every class the same score is therefore never right, and neither is one th
 Shapes: V videos, C classes, W views of a video, R resamples.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -102,6 +103,28 @@ def best_classes(scores: ArrayLike, labels: ArrayLike, k: int = NUM_TOP) -> NDAr
     lost = is_own & np.isnan(table)
     ranked = np.where(lost, -np.inf, np.where(np.isnan(table), np.inf, table))
     return np.lexsort((is_own, -ranked), axis=1)[:, :k]
+
+
+def stored_rows(
+    target: Target, labels: Sequence[Any] | NDArray[Any], values: ArrayLike, ranks: ArrayLike, scores: ArrayLike
+) -> NDArray[Any]:
+    """Return the rows of `metric_rows` from what a report stores.
+
+    Args:
+        target: what is predicted.
+        labels: `single`: classes (V,); `multi`: the numbers of each video's classes.
+        values: `regression`: numbers (V,).
+        ranks: `single`: of the right classes (V,).
+        scores: `multi` and `regression`: (V, C).
+    """
+    if target == "single":
+        return np.stack([np.asarray(labels, np.int64), np.asarray(ranks, np.int64)], axis=1)
+    if target == "regression":
+        return metric_rows(scores, values, target)
+    truth = np.zeros(np.shape(scores))
+    for row, numbers in zip(truth, labels, strict=True):
+        row[list(numbers)] = 1
+    return metric_rows(scores, truth, target)
 
 
 def metric_rows(scores: ArrayLike, truth: ArrayLike, target: Target) -> NDArray[Any]:

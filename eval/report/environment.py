@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -42,6 +43,16 @@ class Hardware:
     num_cores: int
     memory_bytes: int
     gpu: str | None
+
+
+def command_line() -> str:
+    """Return the command line of this process, without the folder of the command."""
+    return " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def now() -> str:
+    """Return the time, ISO 8601, UTC, in whole seconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @cache

@@ -21,6 +21,19 @@ from vmr.eval.report.tables import (
 )
 
 TEMPLATES = Path(__file__).parent / "templates"
+SECTIONS = {
+    "alarms": "alarms",
+    "summary": "summary",
+    "scores": "scores",
+    "published": "published results",
+    "curves": "recall curves",
+    "histogram": "ranks",
+    "queries": "worst and best queries",
+    "protocol": "protocol",
+    "environment": "environment",
+    "failures": "left out",
+}
+"""The id of each section of the page, in order, and what the list of sections calls it."""
 
 
 def to_html(report: Report, video_files: Mapping[str, Path] | None = None) -> str:
@@ -34,6 +47,33 @@ def to_html(report: Report, video_files: Mapping[str, Path] | None = None) -> st
     Raises:
         MissingExtraError: jinja2, matplotlib or pillow is not installed.
     """
+    return render(
+        "report.html.j2",
+        title=f"{report.encoder} on {report.dataset}",
+        sections=SECTIONS,
+        report=report,
+        warnings=warnings(report),
+        columns=[_column(report, kind) for kind in report.scores],
+        reference=[table for table in (reference_table(report, way) for way in DIRECTIONS) if report.reference],
+        curves=report_plots.recall_curves(report),
+        curve_tables=[table for table in (curve_table(report, way) for way in DIRECTIONS) if table.rows],
+        histogram=report_plots.rank_histogram(report),
+        examples=_examples(report, FrameStrips(video_files or {}, report.num_frames)),
+        protocol=protocol_facts(report),
+        environment=environment_facts(report, "encoder", report.encoder),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a page made from a template of this package; every value is escaped.
+
+    Args:
+        template: the name of its file.
+        **values: what it shows.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError as error:
@@ -45,18 +85,7 @@ def to_html(report: Report, video_files: Mapping[str, Path] | None = None) -> st
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        warnings=warnings(report),
-        columns=[_column(report, kind) for kind in report.scores],
-        reference=[table for table in (reference_table(report, way) for way in DIRECTIONS) if report.reference],
-        curves=report_plots.recall_curves(report),
-        curve_tables=[table for table in (curve_table(report, way) for way in DIRECTIONS) if table.rows],
-        histogram=report_plots.rank_histogram(report),
-        examples=_examples(report, FrameStrips(video_files or {}, report.num_frames)),
-        protocol=protocol_facts(report),
-        environment=environment_facts(report),
-    )
+    return environment.get_template(template).render(**values)
 
 
 def _column(report: Report, kind: str) -> dict[str, Any]:

@@ -1,22 +1,17 @@
 """The report of an evaluation: its numbers, and everything that is needed to interpret them. Imports no torch."""
 
-import json
-import math
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, ClassVar
 
-from vmr.checks import check_path
 from vmr.errors import VmrError
 from vmr.eval.metrics.columns import ColumnInfo, column_info
-from vmr.eval.report.environment import Commit, Hardware, commit, hardware, versions
+from vmr.eval.report.environment import Commit, Hardware, command_line, commit, hardware, now, versions
 from vmr.eval.report.examples import Example
 from vmr.eval.report.reference import ReferenceRow
-from vmr.files import write_atomically
-from vmr.from_json import IN_MEMORY, as_json, from_json
+from vmr.eval.report.saved import SavedReport, require_finite, require_known
+from vmr.from_json import IN_MEMORY
 from vmr.retrieval.results import Failure, VideoRemark
 
 if TYPE_CHECKING:
@@ -24,9 +19,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "vmr-report/2"
 DIRECTIONS = {"text_to_video": "text to video", "video_to_text": "video to text"}
-
-# Each of these is one line of the file: a thousand lines of ranks would hide the scores.
-_LONG = ("ranks", "text_ids", "video_ids")
 
 
 @dataclass(frozen=True)
@@ -49,8 +41,8 @@ class ProtocolInfo:
 
 
 @dataclass(frozen=True)
-class Report:
-    """One evaluation.
+class Report(SavedReport):
+    """One evaluation of retrieval.
 
     `report["text_to_video/R@1"]` is a metric of the column `embedding`, `report["vtm/text_to_video/R@1"]` a metric of
     another column.
@@ -93,6 +85,9 @@ class Report:
         VmrError: the parts contradict each other, or a number is not finite.
     """
 
+    SCHEMA: ClassVar[str] = SCHEMA
+    LONG: ClassVar[tuple[str, ...]] = ("ranks", "text_ids", "video_ids")
+
     dataset: str
     encoder: str
     about: str
@@ -115,8 +110,8 @@ class Report:
     intervals: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     reference: tuple[ReferenceRow, ...] = ()
     examples: dict[str, tuple[Example, ...]] = field(default_factory=dict)
-    command: str = field(default_factory=lambda: " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]))
-    date: str = field(default_factory=lambda: datetime.now(timezone.utc).isoformat(timespec="seconds"))
+    command: str = field(default_factory=command_line)
+    date: str = field(default_factory=now)
     commit: Commit | None = field(default_factory=commit)
     hardware: Hardware = field(default_factory=hardware)
     versions: dict[str, str] = field(default_factory=versions)
@@ -128,13 +123,13 @@ class Report:
     def __post_init__(self) -> None:
         infos = {kind: self.columns.get(kind) or column_info(kind, self.rerank_depth) for kind in self.scores}
         for name in ("columns", "intervals", "ranks", "examples"):
-            _require_known(name, getattr(self, name), self.scores)
+            require_known(name, getattr(self, name), self.scores)
         for kind, metrics in self.scores.items():
-            _require_finite(f"scores.{kind}", metrics)
-            _require_known(f"intervals.{kind}", self.intervals.get(kind, {}), metrics)
+            require_finite(f"scores.{kind}", metrics)
+            require_known(f"intervals.{kind}", self.intervals.get(kind, {}), metrics)
             for side in (0, 1):
                 bounds = {metric: interval[side] for metric, interval in self.intervals.get(kind, {}).items()}
-                _require_finite(f"intervals.{kind}", bounds)
+                require_finite(f"intervals.{kind}", bounds)
             self._check_ranks(kind)
         object.__setattr__(self, "columns", infos)
 
@@ -147,16 +142,6 @@ class Report:
                 raise VmrError(f"ranks.{kind}.{direction}: {len(ranks)} ranks of {len(queries[direction])} queries")
             if min(ranks, default=1) < 1:
                 raise VmrError(f"ranks.{kind}.{direction}: rank {min(ranks)}: ranks count from 1")
-
-    @property
-    def complete(self) -> bool:
-        """Whether every requested video was scored."""
-        return not self.failures
-
-    @property
-    def partial(self) -> bool:
-        """Whether only a part of the data set was requested: a smoke run, not a result."""
-        return self.limit is not None
 
     @property
     def coverage(self) -> str:
@@ -194,14 +179,6 @@ class Report:
 
         return compare(self, other, column=column, force=force)
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON types, with the name of its schema."""
-        return {"schema": SCHEMA, "partial": self.partial, **as_json(self)}
-
-    def to_json(self) -> str:
-        """Return the text of a JSON file that `load` reads."""
-        return _json_text(self.as_dict())
-
     def to_markdown(self) -> str:
         """Return the report as Markdown, without its ranks and examples."""
         from vmr.eval.report.markdown import to_markdown
@@ -221,75 +198,3 @@ class Report:
         from vmr.eval.report.html import to_html
 
         return to_html(self, self.video_files if video_files is None else video_files)
-
-    def save(self, path: str | Path, *, video_files: Mapping[str, Path] | None = None) -> None:
-        """Write the report atomically; its folder is created if it does not exist.
-
-        Args:
-            path: the file. Its suffix chooses the format: `.json`, which `load` reads, `.md` or `.html`.
-            video_files: as in `to_html`.
-
-        Raises:
-            VmrError: the suffix is unknown, or the file cannot be written.
-            MissingExtraError: a page needs a package of the extra `report` that is not installed.
-        """
-        suffix = Path(check_path("path", path)).suffix.lower()
-        if suffix not in (".json", ".md", ".html"):
-            raise VmrError(f"{path}: a report is saved as .json, .md or .html: give the file one of these suffixes")
-        if suffix == ".json":
-            text = self.to_json()
-        else:
-            text = self.to_markdown() if suffix == ".md" else self.to_html(video_files)
-        write_atomically(Path(path), text.encode())
-
-    @classmethod
-    def load(cls, path: str | Path) -> "Report":
-        """Read a report that `save` wrote as JSON.
-
-        Args:
-            path: the file.
-
-        Raises:
-            VmrError: the file cannot be read, is not a report, has another schema, or is damaged.
-        """
-        path = Path(check_path("path", path))
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise VmrError(f"{path}: cannot read this report: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise VmrError(f"{path}: not a report: {error}") from None
-        schema = content.pop("schema", None) if isinstance(content, dict) else None
-        if schema is None:
-            raise VmrError(f"{path}: not a report: it names no schema; vmr-eval --out writes reports")
-        if schema != SCHEMA:
-            raise VmrError(f"{path}: a report of schema {schema}, expected {SCHEMA}: evaluate again")
-        partial = content.pop("partial", None)
-        content.setdefault("remarks", [])  # of later versions only
-        try:
-            report: Report = from_json(cls, content, "")
-        except VmrError as error:
-            raise VmrError(f"{path}: a damaged report: {error}: evaluate again") from None
-        if partial is not report.partial:
-            raise VmrError(f"{path}: a damaged report: partial is {partial}, limit is {report.limit}: evaluate again")
-        return report
-
-
-def _json_text(content: Mapping[str, Any]) -> str:
-    items = (
-        f' "{key}": ' + json.dumps(value, indent=None if key in _LONG else 1, allow_nan=False).replace("\n", "\n ")
-        for key, value in content.items()
-    )
-    return "{\n" + ",\n".join(items) + "\n}\n"
-
-
-def _require_known(name: str, keys: Iterable[str], known: Iterable[str]) -> None:
-    unknown = [key for key in keys if key not in set(known)]
-    if unknown:
-        raise VmrError(f"{name} names '{unknown[0]}', which the scores do not hold (they hold {', '.join(known)})")
-
-
-def _require_finite(name: str, numbers: Mapping[str, float]) -> None:
-    for metric, value in numbers.items():
-        if not math.isfinite(value):
-            raise VmrError(f"{name}: {metric} is {value}: a report holds finite numbers only")

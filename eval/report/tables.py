@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from vmr.eval.metrics.columns import CONTROL_KINDS, ColumnInfo
 from vmr.eval.report.reference import ReferenceRow
 from vmr.eval.report.report import DIRECTIONS, Report
+from vmr.eval.report.saved import SavedReport
 
 CURVE_AT = (1, 5, 10, 20, 50, 100)
 THIS_REPORT = "this report"  # the source named in our own rows
@@ -162,13 +163,19 @@ def protocol_facts(report: Report) -> tuple[tuple[str, str], ...]:
     return tuple((name, value) for name, value in facts if value)
 
 
-def environment_facts(report: Report) -> tuple[tuple[str, str], ...]:
-    """Return the facts about code, machine and libraries, as names and values."""
+def environment_facts(report: SavedReport, kind: str, model: str) -> tuple[tuple[str, str], ...]:
+    """Return the facts about code, machine and libraries, as names and values.
+
+    Args:
+        report: a report of any kind.
+        kind: what the model is, such as `encoder`.
+        model: its name.
+    """
     machine = report.hardware
     return (
         ("command", report.command),
         ("date", report.date),
-        ("encoder", f"{report.encoder}: {report.about}"),
+        (kind, f"{model}: {report.about}"),
         ("fingerprint", report.fingerprint),
         ("commit", _commit_words(report)),
         ("processor", f"{machine.cpu}, {machine.num_cores} cores"),
@@ -178,7 +185,7 @@ def environment_facts(report: Report) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _commit_words(report: Report) -> str:
+def _commit_words(report: SavedReport) -> str:
     commit = report.commit
     if commit is None:
         return "not a checkout"

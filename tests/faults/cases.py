@@ -23,7 +23,7 @@ from tests.faults import index_cases, job_cases
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
 from vmr.cli import data_check, data_protocols, demo
-from vmr.cli import eval as eval_command
+from vmr.cli.eval.outputs import OutputOptions, write
 from vmr.cli.search.history import MAX_LINES, History
 from vmr.cli.search.hits import label_of
 from vmr.data.annotations.records import Record, RecordTable, cached_table
@@ -50,8 +50,9 @@ from vmr.retrieval.upkeep.exporting import export_vectors
 from vmr.retrieval.upkeep.vector_files import read_vector_file
 from vmr.train import log
 from vmr.train.checkpoint import TrainState, newest_intact, save_checkpoint
-from vmr.train.config import RunConfig, TrainConfig
+from vmr.train.config import TrainConfig
 from vmr.train.config_file import save_config
+from vmr.train.run_config import RunConfig
 
 
 @dataclass(frozen=True)
@@ -343,9 +344,7 @@ def copied(folder: Path) -> object:
 def print_a_report(folder: Path, version: int) -> None:
     files = {"out": "report.json", "markdown": "report.md"}  # a page is written in the same way, and takes long to make
     report = make_report(about=f"toy {version}")
-    eval_command._print_and_write(
-        report, eval_command.OutputOptions(**{kind: str(folder / name) for kind, name in files.items()})
-    )
+    write(report, OutputOptions(**{kind: str(folder / name) for kind, name in files.items()}))
 
 
 def printed_reports(folder: Path) -> object:

@@ -246,9 +246,9 @@ def test_a_broken_link_ends_the_build(site, broken):
 
 # Words of a command -> the extras that it needs. `train` brings `index`.
 NEEDS = {
-    r"^vmr-(index build|search|eval(?! compare))": {"index"},
+    r"^vmr-(index build|search|eval(?! compare| --task classify))": {"index"},
     r"^vmr-(index build|search)|^vmr-data check \S+\.json": {"offline"},
-    r"^vmr-eval(?! compare)(?!.*videomamba-nano|.*runs/shapes_nano)": {"offline"},
+    r"^vmr-eval(?! compare| --task classify)(?!.*videomamba-nano|.*runs/shapes_nano)": {"offline"},
     r"^vmr-serve": {"serve"},
     r"--html": {"report"},
     r"_clip\.yaml": {"clip"},

@@ -20,9 +20,10 @@ from vmr.models.catalogue import load_model
 from vmr.models.text.bert_names import tied_copies
 from vmr.models.upstream.video_text import upstream_name
 from vmr.train.checkpoint import list_checkpoints, step_of
-from vmr.train.config import TrainConfig, ValidationConfig
+from vmr.train.config import TrainConfig
 from vmr.train.config_file import read_config, save_config
 from vmr.train.loop import Clock, train
+from vmr.train.run_config import ValidationConfig
 from vmr.train.source_config import AnnotatedSourceConfig, ShapesSourceConfig, TarSourceConfig
 
 FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")

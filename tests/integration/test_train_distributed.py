@@ -23,12 +23,13 @@ from vmr.models.teachers import EfficientNetTeacher
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
-from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
-from vmr.train.config import TrainConfig
+from vmr.train.config import Parallel, TrainConfig
 from vmr.train.distributed import Parallelised, averages, full_tensor, gradient_norm
-from vmr.train.tasks.config import MaskConfig, ObjectiveConfig
+from vmr.train.tasks.config import MaskConfig, MaskedConfig, ObjectiveConfig
+from vmr.train.tasks.masked import Clips, Masked
 from vmr.train.tasks.objective import Batch, Draws, Objective
 from vmr.train.tasks.retrieval import Retrieval
 
@@ -74,6 +75,32 @@ def half_of(batch: Batch, draws: Draws, rank: int) -> tuple[Batch, Draws]:
     return Batch(*(part[rows] for part in batch)), Draws(draws.importance[frames], other, other, tokens)
 
 
+def make_masked() -> Masked:
+    torch.manual_seed(0)
+    masked = MaskedConfig(MaskConfig("clip_row", 0.5))
+    return Masked(TrainConfig(task="masked", masked=masked), VideoMamba(MODEL.video), EfficientNetTeacher(grid_size=4))
+
+
+def joint_clips() -> tuple[Clips, torch.Tensor]:
+    """Four clips, two for each process, and the order of the rows of each."""
+    batch, _ = joint_batch(CaptionTokenizer(str(VOCABULARY)))
+    assert batch.teacher_video is not None
+    order = torch.rand(4, 8, generator=torch.Generator().manual_seed(2)).argsort(dim=1)
+    return Clips(batch.video, batch.teacher_video), order
+
+
+def masked_gradients(
+    rank: int, parallel: Parallel, processes: Processes
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss of one half of the clips, and the gradients of both."""
+    task, (clips, order), half = make_masked(), joint_clips(), slice(2 * rank, 2 * rank + 2)
+    parallelised = Parallelised(task, parallel, processes)
+    loss = parallelised(Clips(*(part[half] for part in clips)), order[half])["alignment"]
+    loss.backward()
+    found = {name: full_tensor(p.grad) for name, p in task.model.named_parameters() if p.grad is not None}
+    return loss.detach(), found
+
+
 def work(rank: int, folder: str) -> None:
     """One of two processes: gradients of its half, at once and in two pieces, by DDP and, where it can, by FSDP."""
     torch.set_num_threads(1)
@@ -92,6 +119,7 @@ def work(rank: int, folder: str) -> None:
             gradients = {name: full_tensor(parameter.grad) for name, parameter in objective.model.named_parameters()}
             norm = gradient_norm(objective.model.parameters())
             found[parallel, num_pieces] = {name: loss.item() for name, loss in losses.items()}, gradients, norm
+        found[parallel, "masked"] = masked_gradients(rank, parallel, processes)
     found["share"] = processes.share(f"of {rank}"), processes.collect(rank), processes.any(rank == 1, False)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -124,6 +152,23 @@ def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
             atol = 1e-6 * max(1.0, parameter.grad.abs().max().item())
             assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=atol), name
         assert norm.item() == pytest.approx(gradient_norm(objective.model.parameters()).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_masked_pre_training_has_the_gradients_of_the_joint_batch(ranks, parallel):
+    if (parallel, "masked") not in ranks[0]:
+        pytest.skip("this PyTorch cannot average on CPUs as FSDP does")
+    task = make_masked()
+    loss = task(*joint_clips())["alignment"]
+    loss.backward()
+    (one, gradients), (other, same) = (rank[parallel, "masked"] for rank in ranks)
+    assert ((one + other) / WORLD).item() == pytest.approx(loss.item(), rel=1e-5)
+    assert abs(one - other).item() > 1e-3  # each saw its own half
+    for name, parameter in task.model.named_parameters():
+        if parameter.grad is not None and parameter.grad.any():
+            atol = 1e-6 * max(1.0, parameter.grad.abs().max().item())
+            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=atol), name
+            assert torch.equal(gradients[name], same[name]), name
 
 
 def test_halves_alone_have_other_gradients(ranks):

@@ -1,5 +1,7 @@
 """Training crops and flips: torchvision as the second implementation, and the same for every frame."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,14 @@ from torchvision.transforms.functional import resized_crop
 from tests.video_matrix import RECIPES, number_of, picture, write_video
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.data.decoding.video import VideoReader
-from vmr.data.training.augment import flip_allowed, rand_augment, random_box, random_flip, resize_clip
+from vmr.data.training.augment import (
+    Interpolation,
+    flip_allowed,
+    rand_augment,
+    random_box,
+    random_flip,
+    resize_clip,
+)
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.errors import VideoError, VmrError
 
@@ -54,13 +63,14 @@ def test_a_picture_without_room_gives_its_middle():
     assert random_box(1, 1, rng) == (0, 0, 1, 1)
 
 
-@pytest.mark.parametrize("antialias", [False, True])
-def test_pixels_are_torchvisions(antialias: bool):
+@pytest.mark.parametrize("how", get_args(Interpolation))
+def test_pixels_are_torchvisions(how: Interpolation):
     frames = np.random.default_rng(1).integers(0, 256, (2, 3, 60, 90), np.uint8)
     top, left, height, width = random_box(60, 90, np.random.default_rng(2))
-    ours = resize_clip(frames[:, :, top : top + height, left : left + width], 32, antialias=antialias)
+    ours = resize_clip(frames[:, :, top : top + height, left : left + width], 32, how)
+    kind = InterpolationMode.BICUBIC if how.endswith("bicubic") else InterpolationMode.BILINEAR
     theirs = resized_crop(
-        torch.from_numpy(frames), top, left, height, width, [32, 32], InterpolationMode.BICUBIC, antialias=antialias
+        torch.from_numpy(frames), top, left, height, width, [32, 32], kind, antialias=how.startswith("antialiased")
     )
     assert np.abs(ours.astype(int) - theirs.numpy()).max() <= 1  # a half may round either way
 

@@ -27,8 +27,9 @@ from vmr.train.checkpoint import (
     read_state,
     save_checkpoint,
 )
-from vmr.train.config import RunConfig, TrainConfig
+from vmr.train.config import TrainConfig
 from vmr.train.optimizer import parameter_groups
+from vmr.train.run_config import RunConfig
 
 STATE = TrainState(
     step=40,

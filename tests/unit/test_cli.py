@@ -88,7 +88,7 @@ def test_a_printed_config_has_the_values_of_old_names(tmp_path, capsys):
 
 
 def test_one_kind_of_index_needs_no_list():
-    from vmr.cli.eval import ScoreOptions, _eval_options
+    from vmr.cli.eval.retrieval import ScoreOptions, _eval_options
 
     for arguments, kinds in (
         ([], ()),

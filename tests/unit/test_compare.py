@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.reports import make_report
-from vmr.cli.eval_compare import compare as compare_command
+from vmr.cli.eval.compare import compare as compare_command
 from vmr.errors import VmrError
 from vmr.eval.metrics.bootstrap import paired_difference
 from vmr.eval.metrics.ranks import DirectionRanks, bidirectional_summary

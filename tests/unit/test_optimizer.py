@@ -169,3 +169,27 @@ def test_groups_keep_parameter_order_and_fit_an_optimizer():
 def test_bad_options_are_refused(options, message):
     with pytest.raises(VmrError, match=message):
         groups_of(**options)
+
+
+# -- classifiers -------------------------------------------------------------------------------------------------------
+
+
+def classifier_scales(scope: str) -> dict[str, float]:
+    own = [(name.removeprefix("video_encoder."), one) for name, one in named() if name.startswith("video_encoder.")]
+    return of_each(groups_of([*own, ("head.weight", nn.Parameter(torch.ones(2, 3)))], layer_decay=0.5,
+                             layer_scope=scope), "lr")  # fmt: skip
+
+
+def test_what_layer_decay_slows():
+    every, but_time, of_input = (classifier_scales(scope) for scope in ("all", "all_but_time", "input"))
+    assert (every["temporal_pos_embedding"], every["cls_token"], every["head.weight"]) == (0.125, 0.125, 1.0)
+    assert but_time == {**every, "temporal_pos_embedding": 1.0}
+    slow = {"cls_token", "pos_embed", "patch_embed.proj.weight"}
+    assert of_input == {name: 0.125 if name in slow else 1.0 for name in every}  # upstream's accident
+
+
+def test_upstreams_classifiers_decay_their_states_but_no_positions():
+    decayed = of_each(groups_of(decay="upstream_classifier"), "weight_decay")
+    places = {"cls_token", "pos_embed", "temporal_pos_embedding"}
+    expected = {name for name in DECAYED_BY_UPSTREAM - {"temperature"} if name.rpartition(".")[2] not in places}
+    assert {name for name, rate in decayed.items() if rate} == expected | {"temperature"}

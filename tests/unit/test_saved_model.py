@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.models import CONFIG, PREPROCESS, make_encoder, make_video, tiny_model
 from vmr.errors import ModelError, VmrError
-from vmr.models import saved_model
+from vmr.models import saved_folder
 from vmr.models.saved_model import load_saved, save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.videomamba.encoder import VideoMamba
@@ -212,7 +212,7 @@ def test_a_save_that_is_cut_off_leaves_the_old_model(copy, monkeypatch, file):
 
 
 def test_a_first_save_that_is_cut_off_leaves_no_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(saved_model, "CONFIG_FILE", "file/config.json")  # a write that fails
+    monkeypatch.setattr(saved_folder, "CONFIG_FILE", "file/config.json")  # a write that fails
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(VmrError, match=r"config\.json: cannot be written: "):
         save_model(tmp_path, tiny_model(), PREPROCESS, CaptionTokenizer())

@@ -1,8 +1,10 @@
+import math
+
 import pytest
 import torch
 
 from vmr.errors import VmrError
-from vmr.train.schedule import cosine_with_warmup
+from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 
 
 @pytest.mark.parametrize(
@@ -64,3 +66,40 @@ def test_it_drives_an_optimizer():
 def test_bad_options_are_refused(options: tuple[float, int, float], message: str):
     with pytest.raises(VmrError, match=message):
         cosine_with_warmup(*options)
+
+
+# -- the schedules of upstream's classifiers ---------------------------------------------------------------------------
+
+
+def test_steps_begin_and_end_as_upstreams_do():
+    """Both ends of the warm-up are steps, so the full rate comes twice; the last step is still above the end."""
+    factor = upstream_steps(3, 7, start_ratio=0.2, min_ratio=0.1)
+    expected = [0.2, 0.6, 1.0, *(0.1 + 0.45 * (1 + math.cos(math.pi * step / 4)) for step in range(4))]
+    assert [factor(step) for step in range(7)] == pytest.approx(expected)
+    assert factor(7) == pytest.approx(0.1)
+    assert upstream_steps(0, 4)(0) == upstream_steps(1, 4, start_ratio=1.0)(0) == 1.0
+
+
+def test_epochs_are_timms():
+    from timm.scheduler import CosineLRScheduler
+
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    theirs = CosineLRScheduler(optimizer, t_initial=6, lr_min=0.02, warmup_t=2, warmup_lr_init=0.1)
+    own = upstream_epochs(2, 6, 10, start_ratio=0.05, min_ratio=0.01)
+    for epoch in range(6):
+        theirs.step(epoch)
+        (rate,) = (group["lr"] for group in optimizer.param_groups)
+        assert [2 * own(step) for step in (10 * epoch, 10 * epoch + 9)] == pytest.approx([rate, rate])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: upstream_steps(5, 4), "num_warmup_steps is 5"),
+        (lambda: upstream_steps(1, 4, start_ratio=2.0), "start_ratio is 2.0"),
+        (lambda: upstream_epochs(1, 4, 0), "steps_per_epoch is 0"),
+    ],
+)
+def test_wrong_values_of_upstreams_schedules(make, message):
+    with pytest.raises(VmrError, match=message):
+        make()

@@ -18,7 +18,6 @@ from vmr.train.build import build_loader, build_sources, build_task, learning_ra
 from vmr.train.checkpoint import first_difference
 from vmr.train.config import (
     ModelConfig,
-    OptimizerConfig,
     RunConfig,
     StageConfig,
     TrainConfig,
@@ -27,6 +26,7 @@ from vmr.train.config import (
 )
 from vmr.train.config_file import read_config, save_config
 from vmr.train.data_config import BatchSize, DataConfig
+from vmr.train.optimizer import OptimizerConfig
 from vmr.train.source_config import AnnotatedSourceConfig, HubSourceConfig, ShapesSourceConfig, TarSourceConfig
 from vmr.train.tasks.config import LossWeights, MaskConfig
 from vmr.train.tasks.retrieval import model_sizes
@@ -233,7 +233,7 @@ def test_flip_has_three_values(tmp_path):
         ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_buffer is 0"),
         (
             "data: {sources: [{kind: folder, path: a}]}",
-            "no kind 'folder': use one of annotations, tar",
+            "no kind 'folder': use one of annotations, labelled, tar",
         ),
         ("data: {flip: sometimes}", "data.flip"),
         ("data: {max_text_tokens: 1}", "max_text_tokens"),

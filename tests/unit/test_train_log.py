@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from vmr.errors import VmrError
-from vmr.train.config import RunConfig
 from vmr.train.log import RunLog, RunningMeans, train_line
+from vmr.train.run_config import RunConfig
 
 
 def test_a_window_is_the_mean_over_the_steps_that_have_a_loss():

@@ -13,15 +13,21 @@ if TYPE_CHECKING:
 
 
 def list_protocols() -> None:
-    """List the evaluations by name: what they are, numbers of videos and texts, version of their rules."""
+    """List the evaluations by name: what they are, numbers of videos, texts and classes, version of their rules."""
+    from vmr.eval.classification.protocols.catalogue import PROTOCOLS as WITH_CLASSES
     from vmr.eval.protocols.catalogue import PROTOCOLS, SHAPES_PROTOCOLS
 
     rows = [
         (one.name, one.title, _count(one.num_videos), _count(one.num_texts), f"v{one.version} {one.hash}")
         for one in (*PROTOCOLS.values(), *SHAPES_PROTOCOLS.values())
     ]
-    print_table("", ("name", "what it is", "videos", "texts", "version and hash"), rows)
+    print_table("retrieval", ("name", "what it is", "videos", "texts", "version and hash"), rows)
     print("next: vmr-data check NAME --data-dir DIR lists which files of a data set are in a folder")
+    rows = [
+        (one.name, one.title, _count(one.num_videos), _count(one.num_classes), f"v{one.version} {one.hash}")
+        for one in WITH_CLASSES.values()
+    ]
+    print_table("vmr-eval --task classify", ("name", "what it is", "videos", "classes", "version and hash"), rows)
 
 
 def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from vmr.progress import printable
 
 if TYPE_CHECKING:
+    from vmr.eval.classification.report.report import ClassificationReport
     from vmr.eval.report.report import Report
-    from vmr.eval.report.tables import Cell
+    from vmr.eval.report.tables import Cell, Table
     from vmr.retrieval.results import Failure, VideoRemark
 
 
@@ -26,7 +27,7 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]
         columns: the names of the columns; without any name the table has no header.
         rows: the cells.
     """
-    table = Table(title=printable(title), title_justify="left", show_header=any(columns))
+    table = RichTable(title=printable(title), title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
@@ -68,14 +69,8 @@ def print_report(report: "Report") -> None:
         print(f"WARNING: {printable(warning)}", file=sys.stderr)
     for kind in report.scores:
         table = score_table(report, kind)
-        rows = [
-            line
-            for row in table.rows
-            for line in ([cell.text for cell in row], ["", *(cell.small for cell in row[1:])])
-            if any(line)
-        ]
-        if rows:
-            print_table(f"{report.dataset}, {report.encoder}, {table.caption}", table.header, rows)
+        if table.rows:
+            print_table(f"{report.dataset}, {report.encoder}, {table.caption}", table.header, _lines(table))
         for name, cell in other_scores(report, kind):
             print(f"{kind} {name} {_with_small(cell)}")
     if report.intervals:
@@ -85,6 +80,38 @@ def print_report(report: "Report") -> None:
         print_table(table.caption, table.header[:-1], [[_with_small(cell) for cell in row[:-1]] for row in table.rows])
     print(f"over {report.coverage}")
     print(f"{report.encoder}: {report.about}")
+
+
+def print_classification(report: "ClassificationReport") -> None:
+    """Print a report on a classifier: its warnings on standard error; its scores, and published results.
+
+    Args:
+        report: the report.
+    """
+    from vmr.eval.classification.report.tables import JOINS, reference_table, score_table, views_words, warnings
+
+    for warning in warnings(report):
+        print(f"WARNING: {printable(warning)}", file=sys.stderr)
+    for note in report.notes:
+        print(f"noticed: {printable(note)}", file=sys.stderr)
+    table = score_table(report)
+    print_table(f"{report.dataset}, {report.model}, {table.caption}", table.header, _lines(table))
+    print("below each score: its 95 % bootstrap interval over the videos")
+    if report.reference:
+        table = reference_table(report)
+        print_table(table.caption, table.header[:-1], [[_with_small(cell) for cell in row[:-1]] for row in table.rows])
+    print(f"over {report.coverage}, views {views_words(report)}, joined by {report.join} ({JOINS[report.join]})")
+    print(f"{report.model}: {report.about}")
+
+
+def _lines(table: "Table") -> list[list[str]]:
+    """The rows of a table, each with its intervals below it."""
+    return [
+        line
+        for row in table.rows
+        for line in ([cell.text for cell in row], ["", *(cell.small for cell in row[1:])])
+        if any(line)
+    ]
 
 
 def _with_small(cell: "Cell") -> str:

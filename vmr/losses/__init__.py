@@ -1,8 +1,15 @@
-"""The losses, as functions of tensors: `retrieval` holds those of video-text training.
+"""The losses, as functions of tensors: `retrieval` holds those of video-text training, `classification` the others.
 
 They know no model, no config and no logger.
 """
 
+from vmr.losses.classification import (
+    distillation_loss,
+    smoothed_cross_entropy,
+    soft_cross_entropy,
+    soft_targets,
+    target_loss,
+)
 from vmr.losses.retrieval import (
     IGNORED,
     MAX_TEMPERATURE,
@@ -37,6 +44,7 @@ __all__ = [
     "alignment_loss",
     "clamp_temperature",
     "contrastive_loss",
+    "distillation_loss",
     "draw_tokens",
     "mask_tokens",
     "masked_lm_loss",
@@ -45,4 +53,8 @@ __all__ = [
     "negative_weights",
     "sample_negatives",
     "similarity",
+    "smoothed_cross_entropy",
+    "soft_cross_entropy",
+    "soft_targets",
+    "target_loss",
 ]

@@ -1,17 +1,55 @@
 """The interface between classifiers and the rest of vmr. The evaluation and `vmr-classify` use only this interface.
 
+To use a classifier of your own, write a class with the attributes and methods of `Classifier`; no base class is needed.
+
 Imports no torch. Shapes: B videos, T frames, S pixels a side, C classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, get_args, runtime_checkable
 
-from vmr.targets import Target
+from vmr.checks import whole_number
+from vmr.errors import ModelError
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
+from vmr.targets import FrameRule, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClipInput:
+    """The clips that a classifier expects, and how their pixels become floats.
+
+    Attributes:
+        num_frames: T, frames of a clip; 1 for classifiers of images.
+        size: S, side of the square frames in pixels.
+        frames: which frames of a video a clip takes.
+        mean: subtracted from the channels, for pixels scaled to [0, 1].
+        std: divides the channels after that.
+
+    Raises:
+        VmrError: a number is out of range.
+        ModelError: the rule is unknown.
+    """
+
+    num_frames: int
+    size: int
+    frames: FrameRule = "sparse"
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "size"):
+            whole_number(name, getattr(self, name))
+        if self.frames not in get_args(FrameRule):
+            raise ModelError(f"frames is {self.frames!r}; use one of {', '.join(get_args(FrameRule))}")
+
+    def __call__(self, video: Tensor) -> Tensor:
+        """Normalise pixels, uint8 (B, T, 3, S, S) -> float32; see `Preprocess`."""
+        return Preprocess(self.num_frames, self.size, "crop", self.mean, self.std)(video)
 
 
 @dataclass(frozen=True)
@@ -38,6 +76,7 @@ class Classifier(Protocol):
         target: what it predicts.
         num_frames: T, frames of a clip.
         size: S, side of a frame in pixels.
+        frames: which frames of a video a clip takes.
         fingerprint: a hash of everything that the logits depend on.
     """
 
@@ -47,6 +86,7 @@ class Classifier(Protocol):
     target: Target
     num_frames: int
     size: int
+    frames: FrameRule
     fingerprint: str
 
     def logits(self, video: Tensor) -> Tensor:
@@ -68,4 +108,7 @@ class Classifier(Protocol):
 
         Returns:
             B predictions.
+
+        Raises:
+            ModelError: the classifier predicts a number (`regression`): use `logits`.
         """

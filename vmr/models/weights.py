@@ -8,7 +8,7 @@ ModelError. All loaders of vmr use `match_weights`, and return its report.
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -53,6 +53,11 @@ class LoadReport:
     fitted: dict[str, str]
     ignored: dict[str, str]
     fresh: tuple[str, ...]
+
+    def refitted(self, fitted: dict[str, str]) -> "LoadReport":
+        """Add what was changed after loading: weights -> the change."""
+        loaded = tuple(key for key in self.loaded if key not in fitted)
+        return replace(self, loaded=loaded, fitted={**self.fitted, **fitted})
 
     def __str__(self) -> str:
         """Return the report in one line."""

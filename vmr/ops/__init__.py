@@ -5,7 +5,7 @@ chooses one of them. Import what `__all__` lists; `cpu_kernel`, `gpu` and the `.
 """
 
 from vmr.ops.backend import available_backends
-from vmr.ops.causal_conv import bidirectional_conv_silu
+from vmr.ops.causal_conv import bidirectional_conv_silu, causal_conv_silu
 from vmr.ops.rms_norm import add_rms_norm
 from vmr.ops.scan_inputs import ScanInputs
 from vmr.ops.selective_scan import bidirectional_scan, selective_scan
@@ -16,5 +16,6 @@ __all__ = [
     "available_backends",
     "bidirectional_conv_silu",
     "bidirectional_scan",
+    "causal_conv_silu",
     "selective_scan",
 ]

@@ -60,6 +60,43 @@ def bidirectional_conv_silu(
     return results if out is None else (out[0].copy_(results[0]), out[1].copy_(results[1]))
 
 
+def causal_conv_silu(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out: Tensor | None = None, backend: Backend = "auto"
+) -> Tensor:
+    """Filter every channel with taps that look back, and apply SiLU: the forward half of `bidirectional_conv_silu`.
+
+    On a GPU both halves are computed by the one kernel there is, and the other one is dropped.
+
+    Args:
+        x: (B, L, D).
+        weight: (D, K); the last tap meets the step itself.
+        bias: (D,) or None.
+        out: (B, L, D), written and returned. For inference only.
+        backend: as for `bidirectional_conv_silu`.
+
+    Returns:
+        (B, L, D) in the dtype of `x`.
+
+    Raises:
+        VmrError: as for `bidirectional_conv_silu`.
+    """
+    _check(x, weight, bias)
+    if out is not None:
+        _check_out("out", out, x, (weight, bias))
+    choice = _choose(backend, x, weight)
+    if choice == "cpu":
+        from vmr.ops.conv_cpu import causal_conv_silu_cpu
+
+        return causal_conv_silu_cpu(x, weight, bias, out=out)
+    if choice == "triton":
+        from vmr.ops.gpu.conv import bidirectional_conv_silu_triton
+
+        result = bidirectional_conv_silu_triton(x, (weight, bias), (weight, bias), out=None)[0]
+    else:
+        result = causal_conv_silu_reference(x, weight, bias)
+    return result if out is None else out.copy_(result)
+
+
 def causal_conv_silu_reference(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, *, reverse: bool = False
 ) -> Tensor:

@@ -33,6 +33,25 @@ def bidirectional_conv_silu_cpu(x: Tensor, forward: Filter, backward: Filter, *,
     return y
 
 
+def causal_conv_silu_cpu(x: Tensor, weight: Tensor, bias: Tensor | None, *, out: Tensor | None) -> Tensor:
+    """Compute `causal_conv_silu` on checked CPU tensors.
+
+    Args:
+        x: (B, L, D), float32 or bfloat16.
+        weight: (D, K).
+        bias: (D,) or None.
+        out: (B, L, D) to write; only where no gradient is needed.
+
+    Returns:
+        (B, L, D) in the dtype of `x`.
+    """
+    if needs_grad(x, weight, bias):
+        return _differentiable(x, weight, bias, reverse=False)
+    y = torch.empty(x.shape, dtype=x.dtype) if out is None else out
+    _run(with_contiguous_channels(x), ((weight, bias), y), None)
+    return y
+
+
 def _differentiable(x: Tensor, weight: Tensor, bias: Tensor | None, *, reverse: bool) -> Tensor:
     """One direction in float32, with gradients."""
     y: Tensor = _ConvSilu.apply(x.float(), weight.float(), None if bias is None else bias.float(), reverse)

@@ -1,5 +1,6 @@
 """From a config to the parts of a run: task, data, optimiser."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,28 +9,34 @@ import torch
 from torch import nn
 
 from vmr.data.extras import import_extra
+from vmr.data.labels.read import read_labels
 from vmr.data.media import Media
 from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
+from vmr.data.sources.labelled import LabelledSource
 from vmr.data.sources.shapes import ShapesSource
 from vmr.data.sources.shapes_actions import ShapesActionsSource
 from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
+from vmr.data.training.rand_augment import require_timm
 from vmr.errors import VmrError
 from vmr.processes import Processes
 from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
-from vmr.train.schedule import cosine_with_warmup
+from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import (
     HubSourceConfig,
+    LabelledSourceConfig,
     ShapesActionsSourceConfig,
     ShapesSourceConfig,
     SourceConfig,
     TarSourceConfig,
 )
+from vmr.train.tasks.classification import build_classification
+from vmr.train.tasks.masked import build_masked
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
 
@@ -38,7 +45,16 @@ _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that te
 Source = tuple[TrainSource | TrainStream, float]
 """A source and its weight."""
 
-_BUILD: dict[TaskName, Callable[..., Task]] = {"retrieval": build_retrieval}
+_SECTIONS: dict[TaskName, str] = {
+    "retrieval": "objective",
+    "classification": "classification",
+    "masked": "masked",
+}
+_BUILD: dict[TaskName, Callable[..., Task]] = {
+    "retrieval": build_retrieval,
+    "classification": build_classification,
+    "masked": build_masked,
+}
 
 
 def build_task(config: TrainConfig, *, start: bool) -> Task:
@@ -55,6 +71,9 @@ def build_task(config: TrainConfig, *, start: bool) -> Task:
         VmrError: settings of the task do not fit each other, or a file is missing (a `ModelError` for the model).
         MissingExtraError: a package is not installed.
     """
+    for name, section in _SECTIONS.items():
+        if name != config.task and getattr(config, section) != getattr(TrainConfig(), section):
+            raise VmrError(f"{section} belongs to the task {name}: leave it out for the task {config.task}")
     task = _BUILD[config.task](config, start=start)
     for stage in [*config.stages[1:], config.stages[0]]:
         task.set_stage(stage)
@@ -78,11 +97,13 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
         AnnotationError: an annotation file is refused.
         MissingExtraError: a package is not installed.
     """
-    if config.data.rand_augment:
+    if isinstance(config.data.rand_augment, str):
+        require_timm()
+    elif config.data.rand_augment:
         import_extra("torchvision")
     if not config.data.sources:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
-    others = [source.kind for source in config.data.sources if source.kind != "annotations"]
+    others = [source.kind for source in config.data.sources if source.kind not in ("annotations", "labelled")]
     if config.data.frame_cache is not None and others:
         raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has no lasting files: leave it null")
     sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
@@ -100,6 +121,14 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     if isinstance(config, ShapesActionsSourceConfig):
         return ShapesActionsSource(config.num_clips, config.seed)
     path = root / config.path
+    folder = root / config.video_dir if not isinstance(config, TarSourceConfig) and config.video_dir else None
+    if isinstance(config, LabelledSourceConfig):
+        classes = root / config.classes if config.classes else None
+        return LabelledSource(
+            read_labels(
+                path, config.format, video_dir=folder, classes=classes, target=config.target, split=config.split
+            )
+        )
     if isinstance(config, TarSourceConfig):
         return TarSource(find_shards(path), config.media, config.path, keep, clips)
     if isinstance(config, HubSourceConfig):
@@ -109,14 +138,13 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
             video_column=config.video_column,
             caption_column=config.caption_column,
             media=config.media,
-            root=root / (config.video_dir or "."),
+            root=folder or root,
             subset=config.subset,
             revision=config.revision,
         )
         return HubStream(data, config.shuffle_buffer, keep, clips) if config.stream else HubSource(data, keep, clips)
     only = root / config.only if config.only else None
-    folder = root / config.video_dir if config.video_dir else path.parent
-    return AnnotatedSource(load_table(path, config.format, only), folder, config.media, config.path)
+    return AnnotatedSource(load_table(path, config.format, only), folder or path.parent, config.media, config.path)
 
 
 def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, processes: Processes) -> TrainLoader:
@@ -173,6 +201,7 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
         decay=settings.decay,
         overrides=settings.overrides,
         layer_decay=settings.layer_decay,
+        layer_scope=settings.layer_scope,
     )
     for group in groups:
         group["full_lr"] = group["lr"]
@@ -182,7 +211,14 @@ def build_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.AdamW:
 def learning_rate_factor(config: TrainConfig, step: int) -> float:
     """Return the factor of the full learning rates at a step; every stage has its own warm-up and cosine."""
     stage, step_in_stage = config.stage_at(step)
-    num_steps = stage.cosine_steps or stage.num_steps
-    factor = cosine_with_warmup(config.warmup_of(stage), num_steps, config.optimizer.min_ratio)(step_in_stage)
-    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / config.optimizer.learning_rate
-    return scale * factor
+    settings, num_steps, warmup = config.optimizer, stage.cosine_steps or stage.num_steps, config.warmup_of(stage)
+    ratios = {"start_ratio": settings.start_ratio, "min_ratio": settings.min_ratio}
+    if settings.schedule == "cosine":
+        factor = cosine_with_warmup(warmup, num_steps, settings.min_ratio)
+    elif settings.steps_per_epoch is None:
+        factor = upstream_steps(round(warmup), num_steps, **ratios)
+    else:
+        epoch = settings.steps_per_epoch
+        factor = upstream_epochs(round(warmup / epoch), math.ceil(num_steps / epoch), epoch, **ratios)
+    scale = 1.0 if stage.learning_rate is None else stage.learning_rate / settings.learning_rate
+    return scale * factor(step_in_stage)

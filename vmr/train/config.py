@@ -14,12 +14,11 @@ from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.train.data_config import BatchSize, DataConfig
-from vmr.train.optimizer import DecayRule
+from vmr.train.optimizer import OptimizerConfig
+from vmr.train.run_config import RunConfig, ValidationConfig
 from vmr.train.source_config import completed_source, require
-from vmr.train.tasks.config import LossWeights, MaskConfig, ObjectiveConfig
+from vmr.train.tasks.config import ClassificationConfig, LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 
-Precision = Literal["fp32", "bf16", "fp16"]
-Parallel = Literal["ddp", "fsdp"]
 TaskName = Literal["retrieval", "classification", "masked"]
 
 
@@ -33,8 +32,11 @@ class ModelConfig:
             classification.
         text: sizes of BERT; null takes those of text_init, or those of BERT base without text_init.
         embed_dim: dimensions of the space that videos and texts share.
-        init: start the whole model from a folder saved by vmr, or from a video-text checkpoint file of upstream's.
-        video_init: start the video encoder from a vision-only file of upstream's, such as masked pre-training on K400.
+        init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
+            also from the name of a released one.
+        fresh_head: with init, start a classifier with a new head, for other classes.
+        video_init: start the video encoder from a folder saved by vmr, such as that of masked pre-training, or from a
+            vision-only file of upstream's; a classifier starts from it with a new head.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
             repository.
@@ -50,6 +52,7 @@ class ModelConfig:
     text: TextConfig | None = None
     embed_dim: int = 512
     init: str | None = None
+    fresh_head: bool = False
     video_init: str | None = None
     text_init: str | None = None
     tokenizer: str = MINILM
@@ -77,45 +80,6 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class OptimizerConfig:
-    """AdamW and its learning rate: in every stage, a linear warm-up and then half a cosine.
-
-    Attributes:
-        learning_rate: learning rate at the end of the warm-up.
-        weight_decay: weight decay of the parameters that are not exempt; see decay.
-        decay: which parameters decay: standard (weights of matrix products) or upstream (all but vectors and biases).
-        betas: decay rates of the running means of the gradients and of their squares.
-        eps: added to the root of the mean square.
-        layer_decay: factor from each layer's learning rate to that of the layer below; see `parameter_groups`.
-        overrides: regular expression -> learning rate of the parameters whose names match it.
-        max_grad_norm: if the norm of all gradients together is greater, they are scaled down to it; null for no limit.
-        warmup: length of each stage's warm-up, in steps, or, below 1, as a share of the stage's steps.
-        min_ratio: lower bound of the learning rate, as a share of learning_rate.
-    """
-
-    learning_rate: float = 4e-4
-    weight_decay: float = 0.05
-    decay: DecayRule = "standard"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    layer_decay: float | None = None
-    overrides: dict[str, float] = field(default_factory=dict)
-    max_grad_norm: float | None = 1.0
-    warmup: float = 0.1
-    min_ratio: float = 0.01
-
-    def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"optimizer.learning_rate is {self.learning_rate}, but must be above 0")
-        require(all(0 <= beta < 1 for beta in self.betas), f"optimizer.betas are {self.betas}, but must be in [0, 1)")
-        require(
-            self.max_grad_norm is None or self.max_grad_norm > 0, "optimizer.max_grad_norm must be above 0, or null"
-        )
-        require(self.warmup >= 0, f"optimizer.warmup is {self.warmup}, but must be at least 0")
-        require(self.eps > 0, f"optimizer.eps is {self.eps}, but must be above 0")
-        require(0 <= self.min_ratio <= 1, f"optimizer.min_ratio is {self.min_ratio}, but must be in [0, 1]")
-
-
-@dataclass(frozen=True)
 class StageConfig:
     """A part of the run, with its own warm-up and cosine. A setting that is null is taken from the rest of the config.
 
@@ -131,6 +95,7 @@ class StageConfig:
         weights: loss -> weight, for the losses whose weight differs from objective.weights.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden.
+        mixing: whether classification mixes clips, as classification.mixup and classification.cutmix say.
     """
 
     name: str = "train"
@@ -143,6 +108,7 @@ class StageConfig:
     weights: dict[str, float] = field(default_factory=dict)
     video_mask: MaskConfig | None = None
     image_mask: MaskConfig | None = None
+    mixing: bool = True
 
     def __post_init__(self) -> None:
         require(self.num_steps >= 1, f"stages: num_steps of {self.name!r} is {self.num_steps}, but must be at least 1")
@@ -159,90 +125,6 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
-class RunConfig:
-    """Folder, device, precision, checkpoints and logs of a run.
-
-    Attributes:
-        out: folder of checkpoints, logs and the finished model.
-        seed: seed of everything random.
-        device: cpu, cuda, or auto (cuda if there is a GPU, else cpu).
-        precision: dtype of matrix products: fp32, bf16 or fp16; weights, states and scans are float32 in any case.
-        accumulate: batches whose gradients are averaged for one step.
-        log_every: steps from one line of the log to the next.
-        checkpoint_every: steps from one checkpoint to the next.
-        checkpoint_minutes: also write a checkpoint when this many minutes have passed; null for none.
-        keep: how many of the newest checkpoints are kept; the best is kept as well.
-        validate_every: steps from one validation to the next; null for none.
-        ema: decay of a moving average of the weights, which is then validated and saved; null for no average.
-        compile: run the encoders through torch.compile.
-        cuda_graphs: run the layers of the video encoder as CUDA graphs. For one GPU, if launching the layers' kernels
-            takes longer than computing them.
-        parallel: under torchrun, ddp (each process has all weights) or fsdp (each has a part).
-        skip_bad_steps: how many steps may be skipped because a loss or gradient is not finite; one more stops the run.
-        wandb: project on Weights & Biases; null for none.
-        resume: continue the run found in `out`; false refuses a folder that holds one.
-        stop_after_steps: stop after this step of the run; the run can be resumed later. Null for no limit.
-        max_minutes: stop after this many minutes; the run can be resumed later. Null for no limit.
-    """
-
-    out: str = "runs/train"
-    seed: int = 0
-    device: str = "auto"
-    precision: Precision = "fp32"
-    accumulate: int = 1
-    log_every: int = 10
-    checkpoint_every: int = 1000
-    checkpoint_minutes: float | None = None
-    keep: int = 2
-    validate_every: int | None = None
-    ema: float | None = None
-    compile: bool = False
-    cuda_graphs: bool = False
-    parallel: Parallel = "ddp"
-    skip_bad_steps: int = 0
-    wandb: str | None = None
-    resume: bool = True
-    stop_after_steps: int | None = None
-    max_minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("accumulate", "log_every", "checkpoint_every", "keep", "validate_every", "stop_after_steps"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"run.{name} is {value}, but must be at least 1")
-        for name in ("checkpoint_minutes", "max_minutes"):
-            value = getattr(self, name)
-            require(value is None or value > 0, f"run.{name} is {value}, but must be above 0")
-        require(min(self.seed, self.skip_bad_steps) >= 0, "run.seed and run.skip_bad_steps must be at least 0")
-        require(self.ema is None or 0 < self.ema < 1, f"run.ema is {self.ema}, but must be between 0 and 1")
-        require(
-            not (self.compile and self.cuda_graphs), "run.compile and run.cuda_graphs exclude each other: choose one"
-        )
-        require(self.precision != "fp16" or self.parallel == "ddp", "run.precision: fsdp takes bf16 or fp32, not fp16")
-        for name, choices in {"precision": Precision, "parallel": Parallel}.items():
-            value = getattr(self, name)
-            require(value in get_args(choices), f"run.{name} is {value!r}; use one of {', '.join(get_args(choices))}")
-
-
-@dataclass(frozen=True)
-class ValidationConfig:
-    """Retrieval evaluation during training, by `vmr-train`; from Python, `train` takes a function instead.
-
-    Attributes:
-        dataset: an annotation file, or the name of a data set; see `vmr-eval`.
-        video_dir: the folder of an annotation file's videos.
-        data_dir: the folder of a named data set.
-        rerank: how many candidates of each query are scored again by matching; their metrics are named vtm/...
-        metric: the metric that chooses the best checkpoint; higher is better.
-    """
-
-    dataset: str
-    video_dir: str | None = None
-    data_dir: str | None = None
-    rerank: int = 0
-    metric: str = "text_to_video/R@1"
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """A training run.
 
@@ -250,7 +132,9 @@ class TrainConfig:
         task: retrieval (videos and captions), classification, or masked (pre-training of a video encoder alone).
         model: the model, the weights that it starts from, and its teacher.
         data: the training data.
-        objective: the losses.
+        objective: the losses of retrieval.
+        classification: the losses of classification.
+        masked: the masks and the loss of masked pre-training.
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
@@ -261,6 +145,8 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    classification: ClassificationConfig = field(default_factory=ClassificationConfig)
+    masked: MaskedConfig = field(default_factory=MaskedConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stages: list[StageConfig] = field(default_factory=lambda: [StageConfig()])
     run: RunConfig = field(default_factory=RunConfig)
@@ -379,7 +265,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
-    "model": ("init", "video_init"),
+    "model": ("init", "video_init", "fresh_head"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",

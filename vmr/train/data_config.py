@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.training.augment import FlipRule
+from vmr.data.training.augment import FlipRule, Interpolation
 from vmr.data.training.clips import ClipSpec, Crop
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.train.source_config import SourceConfig, require
@@ -30,17 +30,30 @@ class DataConfig:
     """The training data. The frames and pixels of a clip are set in model.video.
 
     Attributes:
-        sources: a list of sources, which are mixed. Each has a kind - annotations, tar, hub, shapes or shapes_actions -
-            and the keys of this kind. --data.sources.help KIND lists them, where KIND is AnnotatedSourceConfig,
-            TarSourceConfig, HubSourceConfig, ShapesSourceConfig or ShapesActionsSourceConfig.
+        sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, tar, hub, shapes or
+            shapes_actions - and the keys of this kind. --data.sources.help KIND lists them, where KIND is
+            AnnotatedSourceConfig, LabelledSourceConfig, TarSourceConfig, HubSourceConfig, ShapesSourceConfig or
+            ShapesActionsSourceConfig.
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
         sampling: rand (a random frame of each of equal parts), rand_upstream (the same, but never the last frame of a
-            part), middle, or, over the first N seconds, rand_trimmedN or trimmedN.
-        crop: random (half to all of the picture, as upstream trains), center, stretch or upstream.
-        flip: mirror every second clip at random: true, false, or unless_sided (not if the caption says left or right).
-        rand_augment: RandAugment with upstream's settings; needs torchvision.
+            part), middle, or, over the first N seconds, rand_trimmedN or trimmedN; or as upstream trains classes:
+            sparse (Kinetics, Breakfast, COIN, LVU), segments (Something-Something, masked pre-training).
+        crop: random (a part of the picture, see crop_scale), multi_scale (as upstream's masked pre-training), center,
+            stretch or upstream.
+        crop_scale: the least and the greatest share of the picture that a random crop shows; upstream has 0.5 and 1 for
+            retrieval, 0.08 and 1 for classes.
+        interpolation: how a random or multi_scale crop is scaled. As upstream: bicubic for retrieval, bilinear for
+            classes of videos, antialiased_bicubic for images, antialiased_bilinear for masked pre-training.
+        flip: mirror every second clip at random: true, false, or unless_sided (not if the caption, or the name of the
+            class, says left or right). Upstream trains Something-Something with false.
+        rand_augment: true (RandAugment as upstream trains retrieval, after the crop; needs torchvision), or a string of
+            timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: before the crop; needs timm.
+        num_augmented: how many clips are made of each decoded clip, all in the same batch; upstream has 2 for classes.
+            A batch then has this many times batch_size clips.
+        repeats: how often each clip comes, one after the other, before the next one of an epoch; upstream has 3 for
+            images.
         frame_cache: a folder that keeps decoded frames, for small sets of files.
         reader: pyav, decord, torchcodec or torchcodec-cuda (on a GPU).
         num_workers: decoding processes; null for one per core, at most 8; 0 decodes in a thread of training.
@@ -56,7 +69,11 @@ class DataConfig:
     sampling: str = "rand"
     crop: Crop = "random"
     flip: FlipRule = "unless_sided"
-    rand_augment: bool = False
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    interpolation: Interpolation = "bicubic"
+    rand_augment: bool | str = False
+    num_augmented: int = 1
+    repeats: int = 1
     frame_cache: str | None = None
     reader: str = "pyav"
     num_workers: int | None = None
@@ -80,5 +97,10 @@ class DataConfig:
             sampling=self.sampling,
             crop=self.crop,
             flip=self.flip,
+            crop_scale=self.crop_scale,
+            interpolation=self.interpolation,
+            rand_augment=self.rand_augment if isinstance(self.rand_augment, str) else None,
+            num_augmented=self.num_augmented,
+            repeats=self.repeats,
             cache_dir=self.frame_cache,
         )

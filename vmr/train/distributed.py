@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vmr.errors import VmrError
 from vmr.processes import Processes, choose_device, joined
-from vmr.train.config import Parallel
+from vmr.train.run_config import Parallel
 from vmr.train.tasks.task import Task
 
 TIMEOUT = timedelta(hours=2)  # one process validates while the others wait

@@ -21,7 +21,7 @@ from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
 from vmr.files import AppendedFile, write_atomically, write_errors
 from vmr.progress import progress_bar
-from vmr.train.config import RunConfig
+from vmr.train.run_config import RunConfig
 
 LOG_FILE, SKIPPED_FILE = "log.jsonl", "skipped.jsonl"
 WANDB_FILE = "wandb_id"
@@ -219,9 +219,10 @@ def train_line(record: Mapping[str, Any]) -> str:
         The line.
     """
     losses = " ".join(f"{name} {value:.3f}" for name, value in record["losses"].items())
+    temperature = f" temperature {record['temperature']:.4f}" if "temperature" in record else ""
     line = (
         f"step {record['step']} {record['stage']}: loss {record['loss']:.3f} ({losses}) "
-        f"lr {record['learning_rate']:.2e} temperature {record['temperature']:.4f} grad {record['grad_norm']:.2f} "
+        f"lr {record['learning_rate']:.2e}{temperature} grad {record['grad_norm']:.2f} "
         f"{record['step_s']:.2f} s/step"
     )
     if record["waiting"] > MAX_WAITING_SHARE:

@@ -26,10 +26,10 @@ from vmr.train.config_file import save_config
 from vmr.train.distributed import Parallelised, join_processes, shard
 from vmr.train.log import RunLog, RunningMeans
 from vmr.train.step import Stepper, StepResult
-from vmr.train.tasks.task import Validated
 from vmr.train.weights import Weights, averaged
 
-Validate = Callable[[Validated], dict[str, float]]
+Validate = Callable[[Any], dict[str, float]]
+"""From the model in use, an encoder or a classifier as the task makes it, to metrics by name."""
 
 FIRST_CHECKPOINT_MINUTES = 5.0  # whatever `run.checkpoint_every` says: the first hours of a run are worth keeping
 
@@ -208,6 +208,7 @@ class Run:
         began, run, step = time.perf_counter(), self.config.run, self.state.step
         seeds = np.random.SeedSequence((run.seed, step, self.processes.rank))
         torch.manual_seed(int(seeds.generate_state(1, np.uint64)[0]))
+        self.task.step = step
         factor = learning_rate_factor(self.config, step)
         for group in self.weights.optimizer.param_groups:
             group["lr"] = group["full_lr"] * factor
@@ -301,7 +302,7 @@ class Run:
         model = self.weights.snapshot(self.task.new_model)
         if self.processes.is_main:
             record = {"step": self.state.step, "best": self.state.best, "config": self.config.essentials()}
-            self.task.save(folder, model, record)
+            self.task.save_model(folder, model, record)
 
     def _loader(self, stage: StageConfig) -> TrainLoader:
         return build_loader(self.config, self._sources, stage, self.processes)

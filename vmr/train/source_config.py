@@ -12,6 +12,7 @@ from vmr.data.media import Media
 from vmr.data.shapes.split import TRAIN_CLIPS, Difference
 from vmr.errors import VmrError
 from vmr.parsing import explain, keys_of
+from vmr.targets import Target
 
 
 def require(holds: bool, message: str) -> None:
@@ -45,6 +46,34 @@ class AnnotatedSourceConfig:
     video_dir: str | None = None
     format: str = "auto"
     only: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSourceConfig:
+    """Clips with labels: a list, a folder with such lists, or a folder with a subfolder for each class.
+
+    Attributes:
+        kind: labelled.
+        path: the list or the folder, relative to data.root.
+        weight: how often a clip is taken from this source rather than another; weights need not sum to 1.
+        video_dir: the folder of the clips, relative to data.root; null for that of the list, or one near it.
+        format: format of the list; auto finds it from the content. See `vmr.data.labels.read.FORMATS`.
+        classes: a file with the names of the classes in order, relative to data.root; null where the data set has it.
+        target: single (one class), multi (several classes) or regression; null to find out.
+        split: train, val or test of a folder, with a number where there are several (train1); null where there is one.
+    """
+
+    kind: Literal["labelled"] = "labelled"
+    path: str
+    weight: float = 1.0
+    video_dir: str | None = None
+    format: str = "auto"
+    classes: str | None = None
+    target: Target | None = None
+    split: str | None = None
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
@@ -156,12 +185,18 @@ class ShapesActionsSourceConfig:
 
 
 SourceConfig: TypeAlias = (
-    AnnotatedSourceConfig | TarSourceConfig | HubSourceConfig | ShapesSourceConfig | ShapesActionsSourceConfig
+    AnnotatedSourceConfig
+    | LabelledSourceConfig
+    | TarSourceConfig
+    | HubSourceConfig
+    | ShapesSourceConfig
+    | ShapesActionsSourceConfig
 )
 """A source of any kind; the key `kind` names its kind."""
 
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "annotations": AnnotatedSourceConfig,
+    "labelled": LabelledSourceConfig,
     "tar": TarSourceConfig,
     "hub": HubSourceConfig,
     "shapes": ShapesSourceConfig,

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vmr.errors import VmrError
 from vmr.processes import Processes
-from vmr.train.config import Precision
 from vmr.train.distributed import Parallelised, clip_gradients, gradient_norm
+from vmr.train.run_config import Precision
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _SMALLEST_SCALE = 1.0  # the lowest scale of losses in fp16: if gradients overflow even at this scale, they are infinite

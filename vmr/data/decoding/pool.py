@@ -7,9 +7,11 @@ import os
 import queue
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future
 from dataclasses import replace
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from vmr.cpus import num_cpus
 from vmr.data.decoding.options import DecodeOptions
@@ -21,11 +23,17 @@ from vmr.data.decoding.worker_process import (
     DecodedPart,
     DecodedVideo,
     DecodeFailure,
+    DecodeJob,
     DecodeRestart,
     WorkerProcess,
+    damage_failure,
 )
+from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.memory import format_bytes, peak_bytes
+
+J = TypeVar("J", bound=DecodeJob)
+R = TypeVar("R")
 
 _SEGMENTS_WAITING = 2  # for each worker: decoded in advance
 _WORKER_BYTES = 112 * 2**20  # of a process that decodes 1920x1080: 97 MiB, measured with two threads
@@ -120,6 +128,77 @@ class DecodePool:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class JobPool(Generic[J, R]):
+    """Worker processes for jobs that give one segment each. Jobs are begun in the order in which they are submitted.
+
+    Args:
+        options: the number of processes, how long a file may go without delivering anything, and whether a damaged
+            video is a failure; the reader is that of each job.
+        result: makes the result of a job from its segment and from what was noticed about the file.
+    """
+
+    def __init__(self, options: DecodeOptions, result: Callable[[J, DecodedSegment, tuple[Remark, ...]], R]) -> None:
+        self._workers, self._strict, self._result = start_workers(options), options.strict, result
+        self.num_workers = len(self._workers)
+        self._jobs: queue.SimpleQueue[tuple[J, Future[R | DecodeFailure]] | None] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._threads = [threading.Thread(target=self._feed, args=(worker,), daemon=True) for worker in self._workers]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, job: J) -> Future[R | DecodeFailure]:
+        """Submit a job.
+
+        Returns:
+            A future of its result, or of the failure. The future raises VmrError if a worker cannot start.
+        """
+        future: Future[R | DecodeFailure] = Future()
+        self._jobs.put((job, future))
+        if self._closed.is_set():  # the thread that closed the pool may not have seen this job
+            future.cancel()
+        return future
+
+    def close(self) -> None:
+        """End the workers at once. Futures of unfinished jobs are cancelled or failed."""
+        self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting = self._jobs.get_nowait()
+                if waiting is not None:
+                    waiting[1].cancel()
+        for _ in self._threads:
+            self._jobs.put(None)
+        join_threads(self._threads, self._workers, kill=True)
+        for worker in self._workers:
+            worker.end()
+
+    def _feed(self, worker: WorkerProcess) -> None:
+        while (submitted := self._jobs.get()) is not None:
+            job, future = submitted
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(self._run(worker, job))
+            except Exception as error:  # raised where the result is waited for; in a thread it would be lost
+                future.set_exception(error)
+
+    def _run(self, worker: WorkerProcess, job: J) -> R | DecodeFailure:
+        segment: DecodedSegment | None = None
+        end: Decoded | None = None
+        for item in worker.decode(job):
+            if isinstance(item, DecodedSegment):
+                segment = item
+            else:
+                end = item
+        if isinstance(end, DecodeFailure):
+            return end
+        if segment is None or not isinstance(end, DecodedVideo):
+            return DecodeFailure(job.path, "the decoder gave no frames")
+        return (damage_failure(job.path, end.remarks) if self._strict else None) or self._result(
+            job, segment, end.remarks
+        )
 
 
 def start_workers(options: DecodeOptions) -> list[WorkerProcess]:

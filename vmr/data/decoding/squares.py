@@ -13,7 +13,8 @@ from vmr.data.decoding.sampling import Indices
 from vmr.errors import VideoError
 
 RESIZES = ("crop", "stretch", "upstream")
-_MAX_ASPECT_RATIO = 32  # the short side is scaled to the square's side, so a very long side would take very much memory
+MAX_ASPECT_RATIO = 32
+"""Of pictures whose short side is scaled to a square's side: a very long side would take very much memory."""
 
 
 class FrameSource(Protocol):
@@ -60,7 +61,7 @@ def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) 
     if resize == "upstream":
         return resize_bicubic(video.frames_at(indices.tolist()), (size, size))
     short, long = sorted((video.height, video.width))
-    if long > _MAX_ASPECT_RATIO * short:
+    if long > MAX_ASPECT_RATIO * short:
         raise VideoError(video.path, f"{video.width} x {video.height} pixels: too narrow to crop a square from")
     height, width = max(size, size * video.height // short), max(size, size * video.width // short)
     crop = (round((height - size) / 2), round((width - size) / 2), size, size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import av
 import numpy as np
@@ -51,6 +51,10 @@ class Frames:
             frames = np.stack(scaled).transpose(0, 3, 1, 2)
         top, left, height, width = crop or (0, 0, *frames.shape[2:])
         return frames[:, :, top : top + height, left : left + width]
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """See `VideoReader.pictures`."""
+        return (self._frames[index].transpose(1, 2, 0) for index in indices)
 
 
 class NotAStillError(VideoError):

@@ -169,6 +169,20 @@ class VideoReader:
             frame[...] = rgb[top : top + height, left : left + width].transpose(2, 0, 1)
         return frames if np.array_equal(distinct, asked) else frames[where]
 
+    def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """Decode frames one after the other, so that those of a large video need not fit into memory together.
+
+        Args:
+            indices: their numbers, increasing and without repeats, each in [0, num_frames).
+
+        Yields:
+            Each frame in the video's own size, uint8 RGB in [0, 255], (H, W, 3).
+
+        Raises:
+            VideoError: a frame that the file lists cannot be decoded.
+        """
+        return self._reader.frames(list(indices), (self.height, self.width))
+
     def close(self) -> None:
         """Close the file. Does nothing if it is closed."""
         self._reader.close()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.media import Media
 from vmr.errors import VmrError
-from vmr.targets import Label
+from vmr.targets import Label, Target
 
 MakeClip = Callable[[int, int], NDArray[np.uint8]]
 """make(num_frames, size) draws a clip: uint8 RGB in [0, 255], (T, 3, S, S) for T = num_frames and S = size."""
@@ -27,10 +27,12 @@ class Pair:
         name: its name in a list of failures.
         id: pairs with equal ids are of the same video. Ids are unique within a source; a loader of several sources adds
             an offset to the ids of each.
-        caption: the caption, unchanged; "" for a clip with a label.
-        path: the file to decode; None where `make` is given.
+        caption: the caption, unchanged. Of a clip with a label the name of its class, which tells whether it may be
+            mirrored; "" where it has none.
+        path: the file to decode, or a folder of frames; None where `make` is given.
         make: draws the clip; None where `path` is given.
         label: what a classifier learns of the clip; None for a clip with a caption.
+        span: the part of the video that is used, start and end in seconds; None for the whole video.
 
     Raises:
         VmrError: both or none of `path` and `make` are given.
@@ -42,6 +44,7 @@ class Pair:
     path: Path | None = None
     make: MakeClip | None = None
     label: Label | None = None
+    span: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.make is None):
@@ -87,6 +90,23 @@ class TrainData(Protocol):
     @property
     def num_ids(self) -> int:
         """Ids are from 0 to num_ids - 1. A source uses all of them, a stream need not."""
+
+
+@runtime_checkable
+class LabelledData(TrainData, Protocol):
+    """The attributes that sources and streams of labelled clips have as well; each of their pairs has a `label`."""
+
+    @property
+    def target(self) -> Target:
+        """What the labels say."""
+
+    @property
+    def num_outputs(self) -> int:
+        """C, outputs of a classifier: the number of classes, or 1 for a regression."""
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of the classes, C of them; None if they have no names."""
 
 
 class TrainSource(TrainData, Protocol):

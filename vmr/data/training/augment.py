@@ -1,8 +1,9 @@
 """Training augmentation as upstream trains: a random crop, a flip and RandAugment, each the same for all frames.
 
-Shapes: T frames, H x W pixels in, S x S out. The rules are those of OpenGVLab/VideoMamba at f3427e42
-(dataset/__init__.py): torchvision's RandomResizedCrop with scale 0.5 to 1, then a horizontal flip of one clip in two.
-All randomness comes from the generator that is an argument.
+Shapes: T frames, H x W pixels in, S x S out. The rules are those of OpenGVLab/VideoMamba at f3427e42: torchvision's
+RandomResizedCrop, with scale 0.5 to 1 for retrieval and 0.08 to 1 for classes, then a horizontal flip of one clip in
+two; and for masked pre-training one of some sizes at one of 13 places. All randomness comes from the generator that is
+an argument.
 """
 
 import math
@@ -12,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.resize import resize_bicubic
+from vmr.data.decoding.resize import resize_bicubic, resize_bilinear
 from vmr.data.extras import import_extra
 from vmr.errors import VmrError
 
@@ -21,9 +22,14 @@ Box = tuple[int, int, int, int]
 
 FlipRule = bool | Literal["unless_sided"]
 
-_SCALE = (0.5, 1.0)  # share of the picture's area
+Interpolation = Literal["bicubic", "bilinear", "antialiased_bicubic", "antialiased_bilinear"]
+"""How a part of a picture is scaled, see `resize_clip`."""
+
 _RATIO = (3 / 4, 4 / 3)  # width over height
 _TRIES = 10
+_SIDES = (1.0, 0.875, 0.75, 0.66)  # of multi-scale crops, over the short side of the picture
+_SAME_SIDE = 3  # a side that differs by fewer pixels from that of the result is taken to be it
+_QUARTERS = ((0, 0), (4, 0), (0, 4), (4, 4), (2, 2), (0, 2), (4, 2), (2, 4), (2, 0), (1, 1), (3, 1), (1, 3), (3, 3))
 # Words that are wrong for the mirrored picture. "counter-clockwise" and "left-handed" are found by their parts.
 _SIDED = {
     *("left", "leftmost", "leftward", "leftwards", "lefthand", "clockwise", "counterclockwise"),
@@ -31,19 +37,20 @@ _SIDED = {
 }
 
 
-def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
+def random_box(height: int, width: int, rng: np.random.Generator, scale: tuple[float, float] = (0.5, 1.0)) -> Box:
     """Draw the part of a picture that a training clip shows, as torchvision's RandomResizedCrop draws it.
 
-    It has half to all of the area, and its width over height is between 3/4 and 4/3, uniform in the logarithm. If ten
-    draws do not fit into the picture, the largest possible box in its middle is taken.
+    Its width over height is between 3/4 and 4/3, uniform in the logarithm. If ten draws do not fit into the picture,
+    the largest possible box in its middle is taken.
 
     Args:
         height: H.
         width: W.
         rng: where the random choices come from.
+        scale: the least and the greatest share of the picture's area.
     """
     for _ in range(_TRIES):
-        area = height * width * rng.uniform(*_SCALE)
+        area = height * width * rng.uniform(*scale)
         ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         h, w = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
         if 0 < h <= height and 0 < w <= width:
@@ -53,8 +60,29 @@ def random_box(height: int, width: int, rng: np.random.Generator) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resize_clip(frames: NDArray[np.uint8], size: int, *, antialias: bool = False) -> NDArray[np.uint8]:
-    """Resize a clip with bicubic interpolation.
+def multi_scale_box(height: int, width: int, size: int, rng: np.random.Generator) -> Box:
+    """Draw the part of a picture that masked pre-training shows.
+
+    Its sides are 1, 0.875, 0.75 or 0.66 of the picture's short side; height and width are equal or neighbours in this
+    row, all such pairs alike. It is at one of 13 places: the corners, the middle of each side, the middle, and half-way
+    from the middle to each corner.
+
+    Args:
+        height: H.
+        width: W.
+        size: S; a side within two pixels of it is S.
+        rng: where the random choices come from.
+    """
+    sides = [int(min(height, width) * share) for share in _SIDES]
+    sides = [size if abs(side - size) < _SAME_SIDE and size <= min(height, width) else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for k, w in enumerate(sides) if abs(i - k) <= 1]
+    h, w = pairs[rng.integers(len(pairs))]
+    right, down = _QUARTERS[rng.integers(len(_QUARTERS))]
+    return down * ((height - h) // 4), right * ((width - w) // 4), max(1, h), max(1, w)
+
+
+def resize_clip(frames: NDArray[np.uint8], size: int, how: Interpolation = "bicubic") -> NDArray[np.uint8]:
+    """Resize a clip.
 
     It is done one frame at a time, because the intermediate results then fit into the processor's cache, which halves
     the time at 720p.
@@ -62,12 +90,26 @@ def resize_clip(frames: NDArray[np.uint8], size: int, *, antialias: bool = False
     Args:
         frames: uint8 (T, 3, H, W).
         size: S.
-        antialias: whether to smooth when the picture becomes smaller; upstream does not (False).
+        how: "bicubic" as upstream trains retrieval, "bilinear" as it trains classes of videos, both without
+            antialiasing; or with it, by Pillow: "antialiased_bicubic" as it trains on images, "antialiased_bilinear" as
+            in its masked pre-training.
 
     Returns:
         uint8 (T, 3, S, S).
+
+    Raises:
+        MissingExtraError: Pillow is not installed, and `how` needs it.
     """
-    return np.stack([resize_bicubic(frame, (size, size), antialias=antialias) for frame in frames])
+    if how == "bicubic":
+        return np.stack([resize_bicubic(frame, (size, size)) for frame in frames])
+    pictures = [np.ascontiguousarray(frame.transpose(1, 2, 0)) for frame in frames]
+    if how == "bilinear":
+        scaled = [resize_bilinear(picture, (size, size)) for picture in pictures]
+    else:
+        image = import_extra("PIL.Image")
+        kind = image.Resampling.BICUBIC if how == "antialiased_bicubic" else image.Resampling.BILINEAR
+        scaled = [np.asarray(image.fromarray(picture).resize((size, size), kind)) for picture in pictures]
+    return np.stack(scaled).transpose(0, 3, 1, 2)
 
 
 def random_flip(frames: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -6,14 +6,15 @@ that decoding processes start fast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.sampling import Timed, check_rule, sample_indices
+from vmr.data.decoding.sampling import Indices, Timed, check_rule, sample_indices
 from vmr.data.decoding.segments import DecodedSegment, FileEnd, Segments
 from vmr.data.decoding.segments_job import WorkerMessageError
 from vmr.data.decoding.squares import FrameSource, square_frames
@@ -21,14 +22,27 @@ from vmr.data.decoding.stills import Frames, read_still
 from vmr.data.decoding.video import with_video
 from vmr.data.remark import Remark
 from vmr.data.sources.source import MakeClip
-from vmr.data.training.augment import FlipRule, random_box, random_flip, resize_clip
+from vmr.data.training.augment import (
+    FlipRule,
+    Interpolation,
+    multi_scale_box,
+    random_box,
+    random_flip,
+    resize_clip,
+)
 from vmr.data.training.frame_cache import cached_frames
+from vmr.data.training.rand_augment import augment_frames, check_policy
+from vmr.data.views.frame_folder import FrameFolder
+from vmr.data.views.frame_rules import segment_ranges, sparse_ranges
+from vmr.data.views.trimmed import Span
+from vmr.data.views.view_job import span_of
 from vmr.errors import VmrError
 
-Crop = Literal["random", "center", "stretch", "upstream"]
+Crop = Literal["random", "multi_scale", "center", "stretch", "upstream"]
 CACHED_FRAMES = 8
 """How many frames the frame cache keeps for each frame of a clip, so that random sampling still has a choice."""
 
+_RANGES = {"sparse": sparse_ranges, "segments": segment_ranges}
 _CACHED_SIDE = 8 / 7  # the short side of cached frames, over the side of a clip: 256 pixels for 224
 
 
@@ -40,13 +54,22 @@ class ClipSpec:
         num_frames: T, for videos; a still picture is one frame.
         size: S, in pixels.
         sampling: "rand" (a random frame of each of T equal intervals), "middle", "trimmedN" or "rand_trimmedN", see
-            `sample_indices`.
-        crop: "random" shows half to all of the picture, as upstream trains; "center" scales the short side to S and
-            keeps the middle; "stretch" and "upstream" keep everything, as the resize of a `FrameSpec` does.
+            `sample_indices`; or, as upstream trains classes, "sparse" or "segments", see `sparse_ranges` and
+            `segment_ranges` of `vmr.data.views.frame_rules`.
+        crop: "random" shows a part of the picture, see `random_box`; "multi_scale" as upstream's masked pre-training,
+            see `multi_scale_box`; "center" scales the short side to S and keeps the middle; "stretch" and "upstream"
+            keep everything, as the resize of a `FrameSpec` does.
         flip: whether one clip in two is mirrored: True, False, or "unless_sided", see `flip_allowed`.
-        antialias: whether the random crop is scaled with antialiasing; upstream does not (False).
+        crop_scale: of the random crop, the least and the greatest share of the picture's area.
+        interpolation: how a random or multi-scale crop is scaled, see `resize_clip`.
+        rand_augment: how pixels are changed before the crop, see `check_policy` of
+            `vmr.data.training.rand_augment`; None for not at all.
+        num_augmented: how many clips are made of the frames that are decoded, each with its own changes, crop and flip.
+        repeats: how often each clip of a source comes, one after the other, each time with another augmentation; an
+            epoch then has a part of the clips. Not for streams.
         cache_dir: a folder that keeps decoded frames, see `vmr.data.training.frame_cache`: CACHED_FRAMES * T frames per
-            video, from which "rand" and "middle" then choose. None for no cache.
+            video, from which a rule for whole videos then chooses. It is not used for parts of videos. None for no
+            cache.
 
     Raises:
         VmrError: a value is not allowed.
@@ -57,18 +80,35 @@ class ClipSpec:
     sampling: str = "rand"
     crop: Crop = "random"
     flip: FlipRule = "unless_sided"
-    antialias: bool = False
+    crop_scale: tuple[float, float] = (0.5, 1.0)
+    interpolation: Interpolation = "bicubic"
+    rand_augment: str | None = None
+    num_augmented: int = 1
+    repeats: int = 1
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
-        check_rule(self.sampling)
+        object.__setattr__(self, "crop_scale", tuple(self.crop_scale))  # JSON turns tuples into lists
+        if self.sampling not in _RANGES:
+            check_rule(self.sampling)
+        if self.rand_augment is not None:
+            check_policy(self.rand_augment)
         uneven, partial = self.sampling.startswith("fps"), "trimmed" in self.sampling
         bad_flip = self.flip not in (True, False, "unless_sided")
+        least, greatest = self.crop_scale
+        too_few = min(self.num_frames, self.size, self.num_augmented, self.repeats) < 1
+        crops, ways = get_args(Crop), get_args(Interpolation)
         wrong = {
-            "num_frames and size must be at least 1": self.num_frames < 1 or self.size < 1,
+            "num_frames, size, num_augmented and repeats must be at least 1": too_few,
             f"sampling {self.sampling!r} gives clips of different lengths, which make no batch": uneven,
-            f"crop must be one of {', '.join(get_args(Crop))}, not {self.crop!r}": self.crop not in get_args(Crop),
+            f"crop must be one of {', '.join(crops)}, not {self.crop!r}": self.crop not in crops,
             f"flip must be true, false or unless_sided, not {self.flip!r}": bad_flip,
+            f"crop_scale is {least:g}, {greatest:g}, but must be shares of the picture, the least one first": not (
+                0 < least <= greatest <= 1
+            ),
+            f"interpolation must be one of {', '.join(ways)}, not {self.interpolation!r}": (
+                self.interpolation not in ways
+            ),
             f"cache_dir keeps frames of whole videos, of no use to {self.sampling!r}": bool(self.cache_dir) and partial,
         }
         for reason, is_so in wrong.items():
@@ -81,12 +121,13 @@ class ClipJob:
     """One training clip to decode. The same job always gives the same clip.
 
     Attributes:
-        path: a video, or a still picture (jpg, png, webp, bmp) if `still`.
+        path: a video, a folder of numbered pictures, or a still picture (jpg, png, webp, bmp) if `still`.
         spec: the settings of the clip.
         seed: for `numpy.random.default_rng`.
         may_flip: the result of `flip_allowed` for the caption.
         still: whether the file is a still picture.
         reader: the library that decodes a video, see `VideoReader`.
+        span: the part of the video that is used, start and end in seconds; None for the whole video.
     """
 
     kind: ClassVar[str] = "vmr.data.training.clips:serve_clip"
@@ -97,6 +138,7 @@ class ClipJob:
     may_flip: bool = False
     still: bool = False
     reader: str = "pyav"
+    span: Span | None = None
 
     def request(self) -> dict[str, Any]:
         """Return the job as JSON, for a decoding process."""
@@ -108,13 +150,14 @@ class ClipJob:
 
     def accepts(self, shape: Sequence[int]) -> bool:
         """Tell whether the clip may have this shape."""
-        return list(shape) == [self.spec.num_frames, 3, self.spec.size, self.spec.size]
+        spec = self.spec
+        return list(shape) == [spec.num_augmented * spec.num_frames, 3, spec.size, spec.size]
 
 
 def serve_clip(request: dict[str, Any], ask: Callable[[dict[str, Any]], Any]) -> Segments:
     """Run a `ClipJob` in a decoding process; it asks no questions."""
-    spec, seed = ClipSpec(**request.pop("spec")), tuple(request.pop("seed"))
-    job = ClipJob(spec=spec, seed=seed, **request)
+    spec, seed, span = ClipSpec(**request.pop("spec")), tuple(request.pop("seed")), request.pop("span")
+    job = ClipJob(spec=spec, seed=seed, span=span and (span[0], span[1]), **request)
     clip, remarks = _read(job)
     yield DecodedSegment(job.path, 0.0, 0.0, tuple(clip), tuple(range(len(clip))))
     return FileEnd(remarks)
@@ -127,7 +170,7 @@ def read_train_clip(job: ClipJob) -> NDArray[np.uint8]:
         job: the clip. From a damaged video, the decodable frames are used; a damaged picture is refused.
 
     Returns:
-        uint8 RGB in [0, 255], (T, 3, S, S).
+        uint8 RGB in [0, 255], (T, 3, S, S); (num_augmented * T, 3, S, S) for several clips, one after the other.
 
     Raises:
         VideoError: the file cannot be read.
@@ -140,7 +183,9 @@ def _read(job: ClipJob) -> tuple[NDArray[np.uint8], tuple[Remark, ...]]:
     spec = job.spec
     if job.still:
         return _cut(Frames(job.path, read_still(job.path)), job), ()
-    if spec.cache_dir:
+    if Path(job.path).is_dir():
+        return _cut(FrameFolder(job.path), job), ()
+    if spec.cache_dir and job.span is None:
         num_frames, short_side = CACHED_FRAMES * spec.num_frames, round(_CACHED_SIDE * spec.size)
         frames = cached_frames(job.path, spec.cache_dir, num_frames, short_side, job.reader)
         return _cut(Frames(job.path, frames), job), ()
@@ -155,7 +200,7 @@ def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
         job: the clip; its path only names it.
 
     Returns:
-        uint8 RGB in [0, 255], (T, 3, S, S).
+        As `read_train_clip` does.
 
     Raises:
         VmrError: what `make` draws has another shape or type.
@@ -170,13 +215,58 @@ def render_train_clip(make: MakeClip, job: ClipJob) -> NDArray[np.uint8]:
 class _Frames(FrameSource, Timed, Protocol):
     """Frames with times, from which a clip is taken."""
 
+    num_frames: int
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """See `VideoReader.pictures`."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A part of a video, as a rule of `sample_indices` sees it."""
+
+    num_frames: int
+    fps: float
+    duration_s: float
+
 
 def _cut(video: _Frames, job: ClipJob) -> NDArray[np.uint8]:
     spec, rng = job.spec, np.random.default_rng(job.seed)
-    indices = sample_indices(spec.sampling, spec.num_frames, video, rng)
-    if spec.crop == "random":
-        box = random_box(video.height, video.width, rng)
-        frames = resize_clip(video.frames_at(indices.tolist(), crop=box), spec.size, antialias=spec.antialias)
+    indices = _indices(video, job, rng).tolist()
+    if spec.num_augmented == 1 and spec.rand_augment is None:
+        return _augmented(video, indices, job, rng)
+    frames = video.frames_at(indices)
+    clips = []
+    for _ in range(spec.num_augmented):
+        changed = frames
+        if spec.rand_augment is not None:
+            changed = augment_frames(frames, spec.rand_augment, int(rng.integers(2**32)))
+        clips.append(_augmented(Frames(job.path, changed), range(len(indices)), job, rng))
+    return np.concatenate(clips)
+
+
+def _indices(video: _Frames, job: ClipJob, rng: np.random.Generator) -> Indices:
+    """Choose the frames."""
+    spec = job.spec
+    first, length = 0, video.num_frames
+    if job.span is not None:
+        first, last = span_of(video, job.span)
+        length = last - first + 1
+    if ranges := _RANGES.get(spec.sampling):
+        return first + rng.integers(*ranges(spec.num_frames, length), endpoint=True)
+    part = video if job.span is None else _Part(length, video.fps, length / video.fps)
+    return first + sample_indices(spec.sampling, spec.num_frames, part, rng)
+
+
+def _augmented(video: _Frames, indices: Sequence[int], job: ClipJob, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Cut a clip out of frames, scale it, and maybe flip it."""
+    spec = job.spec
+    if spec.crop in ("random", "multi_scale"):
+        if spec.crop == "random":
+            box = random_box(video.height, video.width, rng, spec.crop_scale)
+        else:
+            box = multi_scale_box(video.height, video.width, spec.size, rng)
+        frames = resize_clip(video.frames_at(indices, crop=box), spec.size, spec.interpolation)
     else:
-        frames = square_frames(video, "crop" if spec.crop == "center" else spec.crop, spec.size, indices)
+        frames = square_frames(video, "crop" if spec.crop == "center" else spec.crop, spec.size, np.asarray(indices))
     return random_flip(frames, rng) if job.may_flip else frames

@@ -54,7 +54,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """B clips of one media type with their captions.
+    """B clips of one media type with their captions or labels.
+
+    With several augmentations of each clip, the rows of one clip follow each other, and B is the loader's batch size
+    times their number.
 
     Attributes:
         media: the media type of the clips.
@@ -130,6 +133,8 @@ class TrainLoader:
             wrong[f"{source.name}: batch_size[{source.media!r}] must be at least 1"] = (
                 batch_size.get(source.media, 0) < 1
             )
+            streams_repeat = spec.repeats > 1 and isinstance(source, TrainStream)
+            wrong[f"{source.name}: is read as a stream, which has no repeats: set repeats to 1"] = streams_repeat
         for reason, is_so in wrong.items():
             if is_so:
                 raise VmrError(reason)
@@ -225,11 +230,14 @@ class TrainLoader:
             number += 1
             skipped: list[Skipped] = []
             pairs, clips = zip(*(_next_clip(walk, failures, skipped) for walk in of_rows), strict=True)
+            video = _pinned(clips) if pin_memory else np.stack(clips)
+            spec = self._specs[media]
+            of_clips = [pair for pair in pairs for _ in range(spec.num_augmented)]
             yield TrainBatch(
                 media=media,
-                video=_pinned(clips) if pin_memory else np.stack(clips),
-                captions=tuple(pair.caption for pair in pairs),
-                ids=np.array([pair.id for pair in pairs], np.int64),
+                video=video.reshape(-1, spec.num_frames, *video.shape[2:]),
+                captions=tuple(pair.caption for pair in of_clips),
+                ids=np.array([pair.id for pair in of_clips], np.int64),
                 position=replace(
                     position,
                     batch=number,
@@ -237,7 +245,7 @@ class TrainLoader:
                     stream_states=tuple(walk.stream_state() for walk in walks),
                 ),
                 skipped=tuple(skipped),
-                labels=_labels(pairs),
+                labels=_labels(of_clips),
             )
 
     def _plan(self, batch: int) -> tuple[Media, list[int]]:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ from vmr.errors import VideoError, VmrError
 
 # The purpose of a random generator. It is part of the seed, so that no two generators draw the same numbers.
 PLAN, ORDER, CAPTION, CLIP = 1, 2, 3, 4
+
+T = TypeVar("T", bound=np.generic)
 
 _OLD_NAMES = {"bookmarks": "stream_states"}  # old names of fields in checkpoints
 
@@ -126,7 +128,7 @@ class Walk:
         if isinstance(source, TrainStream):
             self._group, self._order = 1, _BufferedOrder(source, number, position, stopped)
         else:
-            self._group, self._order = source.group, _EpochOrder(source, (position.seed, ORDER, number))
+            self._group, self._order = source.group, _EpochOrder(source, (position.seed, ORDER, number), spec.repeats)
 
     def submit(self) -> None:
         """Submit one more pair for decoding."""
@@ -145,6 +147,7 @@ class Walk:
             may_flip=flip_allowed(pair.caption, self._spec.flip),
             still=self._source.media == "image",
             reader=self._reader,
+            span=pair.span,
         )
         future = None if self._pool is None or pair.make is not None else self._pool.submit(job)
         self._submitted.append((replace(pair, id=pair.id + self._offset), job, future))
@@ -162,6 +165,21 @@ class Walk:
         return self._order.stream_state(self.taken)
 
 
+def repeated(order: NDArray[T], repeats: int) -> NDArray[T]:
+    """Repeat each entry of an epoch's order, and leave out as many of the last ones as are then too many.
+
+    With several processes that take turns, each of them gets one of the repeats, with its own augmentation.
+
+    Args:
+        order: the order of an epoch, (n,).
+        repeats: how often each entry comes, one after the other.
+
+    Returns:
+        The order with repeats, (n,).
+    """
+    return np.repeat(order, repeats)[: len(order)]
+
+
 class _Order(Protocol):
     """The order of the pairs."""
 
@@ -173,10 +191,10 @@ class _Order(Protocol):
 
 
 class _EpochOrder:
-    """Epochs of a source that can be read in any order, each a permutation of its groups."""
+    """Epochs of a source that can be read in any order, each a permutation of its groups, maybe with repeats."""
 
-    def __init__(self, source: TrainSource, seed: tuple[int, ...]) -> None:
-        self._source, self._seed = source, seed
+    def __init__(self, source: TrainSource, seed: tuple[int, ...], repeats: int) -> None:
+        self._source, self._seed, self._repeats = source, seed, repeats
         self._epoch = -1
         self._indices = np.empty(0, np.uint32)
 
@@ -187,7 +205,8 @@ class _EpochOrder:
             first = np.random.default_rng((*self._seed, epoch)).permutation(
                 np.arange(0, len(self._source), size, dtype=np.uint32)
             )
-            self._indices = (first[:, None] + np.arange(size, dtype=np.uint32)).reshape(-1)
+            groups = repeated(first, self._repeats)
+            self._indices = (groups[:, None] + np.arange(size, dtype=np.uint32)).reshape(-1)
             self._epoch = epoch
         return self._source.pair(int(self._indices[step]), rng)
 

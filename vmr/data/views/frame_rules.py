@@ -188,7 +188,8 @@ def dense_indices(num_frames: int, stride: int, video_length: int, segment: int 
 
 def _rounded(step: float, count: int) -> Indices:
     """The multiples 0, 1, ..., count - 1 of a step, halves rounded to even."""
-    return np.rint(step * np.arange(count)).astype(np.int64)
+    rounded: Indices = np.rint(step * np.arange(count)).astype(np.int64)
+    return rounded
 
 
 def _check(num_frames: int, video_length: int, segment: int = 0, num_segments: int = 1) -> None:

@@ -5,9 +5,10 @@ from typing import Literal, get_args
 
 from vmr.checks import whole_number
 from vmr.errors import VmrError
+from vmr.targets import FrameRule
 
-FrameRule = Literal["sparse", "sthsth", "sthsth_frames", "dense"]
-"""Which frames a view takes; see `vmr.data.views.frame_rules`."""
+ViewResize = Literal["video", "image"]
+"""How a picture is scaled before it is cropped; see `ViewSpec.resize`."""
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,11 @@ class ViewSpec:
         stride: frames from one to the next, for the rule `dense` only.
         num_segments: choices of frames.
         num_crops: 1 (the centre) or 3 (along the long side).
+        resize: "video" scales the short side to S, bilinear as OpenCV does it; "image" scales the short side to
+            int(S / 0.875), bicubic as Pillow does it, and shows the centre, as ImageNet is evaluated.
 
     Raises:
-        VmrError: a number is out of range, or the rule is unknown.
+        VmrError: a number is out of range, a rule is unknown, or 3 crops are asked for with "image".
     """
 
     num_frames: int
@@ -32,14 +35,18 @@ class ViewSpec:
     stride: int = 1
     num_segments: int = 1
     num_crops: int = 1
+    resize: ViewResize = "video"
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "size", "stride", "num_segments"):
             whole_number(name, getattr(self, name))
         if self.num_crops not in (1, 3):
             raise VmrError(f"num_crops is {self.num_crops}: use 1 or 3")
-        if self.frames not in get_args(FrameRule):
-            raise VmrError(f"frames must be one of {', '.join(get_args(FrameRule))}, not {self.frames!r}")
+        for name, rule in (("frames", FrameRule), ("resize", ViewResize)):
+            if getattr(self, name) not in get_args(rule):
+                raise VmrError(f"{name} must be one of {', '.join(get_args(rule))}, not {getattr(self, name)!r}")
+        if self.resize == "image" and self.num_crops != 1:
+            raise VmrError("resize 'image' shows the centre only: use num_crops 1, or resize 'video'")
 
     @property
     def num_views(self) -> int:

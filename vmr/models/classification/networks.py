@@ -1,12 +1,26 @@
 """From sizes to a classifying network of any kind."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor, nn
 
-from vmr.errors import ModelError
-from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.config import Kind, NetworkConfig
+from vmr.models.comparators.mamba import CausalVideoMamba, FramesVideoMamba, Vim
+from vmr.models.comparators.timesformer import TimeSformer
+from vmr.models.comparators.vit import JointVit
+from vmr.models.comparators.vivit import Vivit
 from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
+
+KINDS: dict[Kind, Callable[[NetworkConfig], nn.Module]] = {
+    "videomamba": VideoMambaClassifier,
+    "videomamba_frames": FramesVideoMamba,
+    "videomamba_causal": CausalVideoMamba,
+    "vit": JointVit,
+    "timesformer": TimeSformer,
+    "vivit": Vivit,
+    "vim": Vim,
+}
 
 
 class Network(Protocol):
@@ -30,6 +44,9 @@ class Network(Protocol):
             Logits (B, num_classes).
         """
 
+    def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> "Network":
+        """Copy the network for another input size; positions are interpolated, those of time linearly."""
+
 
 def build_network(config: NetworkConfig) -> nn.Module:
     """Make a network with fresh weights.
@@ -41,8 +58,7 @@ def build_network(config: NetworkConfig) -> nn.Module:
         The network, which follows the protocol `Network`.
 
     Raises:
-        ModelError: the kind is not known, or cannot have these sizes.
+        ModelError: the kind cannot have these sizes.
+        MissingExtraError: the kind is a transformer, and timm is not installed.
     """
-    if config.kind == "videomamba":
-        return VideoMambaClassifier(config)
-    raise ModelError(f"kind is {config.kind!r}, which cannot be made")
+    return KINDS[config.kind](config)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.saved_folder import read_any_weights
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
@@ -30,6 +31,8 @@ K710_TO_K400 = (710, 400)  # Kinetics-710 lists the classes of Kinetics-400 firs
 
 _PREFIXES = ("backbone.", "encoder.")
 _ENCODER_IN_FULL_MODEL = "vision_encoder."
+_PARTS = ("head.", "distill_head.", "clip_decoder.", "pool_norm.")
+"""Parts that not every kind of network has: of classifiers, of self-distillation, and of encoders for retrieval."""
 _NOT_VISION = ("text_encoder.", "clip_teacher.", "vision_proj.", "text_proj.", "itm_head.", "temp")
 
 
@@ -43,9 +46,10 @@ def load_upstream(
 
     Args:
         model: a `VideoMamba` or `VideoMambaClassifier`, in any dtype.
-        weights: a checkpoint file, or the content of one.
+        weights: a checkpoint file, a folder saved by vmr (see `read_vision`), or the content of a file.
         fresh: prefixes of weights that the model keeps as they are, such as "head." before fine-tuning. They may be
-            absent from the file; keys of the file under these prefixes are ignored.
+            absent from the file; keys of the file under these prefixes are ignored. "norm_f." lets the
+            final norm restart at 1 after masked pre-training, as upstream does by accident: it looks for another name.
 
     Returns:
         A report on every key.
@@ -54,8 +58,7 @@ def load_upstream(
         ModelError: the file cannot be read safely, or keys are missing, left over, or of a shape that no rule can fit.
     """
     source = str(weights) if isinstance(weights, str | Path) else "state dict"
-    content = read_checkpoint(weights) if isinstance(weights, str | Path) else weights
-    state_dict = find_state_dict(content, source)
+    state_dict = read_vision(weights) if isinstance(weights, str | Path) else find_state_dict(weights, source)
     with error_prefix(source):
         available, ignored = select_vision_keys(state_dict)
     wanted = model.state_dict()
@@ -64,6 +67,25 @@ def load_upstream(
     matched, report = match_weights(source, available, wanted, may_lack=may_lack, fit=fit_tensor)
     model.load_state_dict(wanted | matched)
     return replace(report, ignored=ignored)
+
+
+def read_vision(path: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a video encoder or classifier.
+
+    Args:
+        path: a checkpoint file, or a folder saved by vmr; of a video-text model, its video encoder is read.
+
+    Returns:
+        Key -> weight, by the names in the file.
+
+    Raises:
+        ModelError: the file cannot be read safely, or holds no weights; or the folder holds no saved model.
+    """
+    if not Path(path).is_dir():
+        return find_state_dict(read_checkpoint(path), str(path))
+    weights, part = read_any_weights(path), "video_encoder."
+    encoder = {key.removeprefix(part): tensor for key, tensor in weights.items() if key.startswith(part)}
+    return encoder or weights
 
 
 def select_vision_keys(state_dict: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -173,13 +195,12 @@ def fit_tensor(key: str, tensor: Tensor, wanted: Tensor) -> tuple[Tensor, str]:
 def _take_unused(available: dict[str, Tensor], model: VideoMambaBackbone, fresh: tuple[str, ...]) -> dict[str, str]:
     """Remove from `available` what this kind of model does not use, and return the reasons; rename the final norm."""
     own, other = "norm.weight", "norm_f.weight"
-    unused: tuple[str, ...] = ("clip_decoder.", "pool_norm.")
-    if isinstance(model, VideoMamba):
-        unused = ("head.",) if model.config.student else ("head.", "clip_decoder.")
-    else:
+    if not isinstance(model, VideoMamba):
         own, other = other, own
     if own not in available and other in available:
         available[own] = available.pop(other)
+    has = tuple(model.state_dict())
+    unused = tuple(part for part in _PARTS if not any(key.startswith(part) for key in has))
     reasons = {key: "this model has no such part" for key in available if key.startswith(unused)}
     reasons |= {key: "asked to start fresh" for key in available if key.startswith(fresh)}
     for key in reasons:

@@ -6,8 +6,9 @@ image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
 Parameter names are those of upstream's checkpoints.
 """
 
+import copy
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -17,8 +18,9 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from vmr.errors import ModelError
+from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 from vmr.models.videomamba.layer_graphs import LayerGraphs
-from vmr.models.videomamba.mixer import Block, DtInit, drop_path, stochastic_depth_rates
+from vmr.models.videomamba.mixer import BidirectionalMixer, Block, DtInit, drop_path, stochastic_depth_rates
 from vmr.models.videomamba.workspace import PackedWeights, Workspace
 from vmr.ops.backend import Backend
 
@@ -137,13 +139,26 @@ class VideoMambaBackbone(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + config.grid_size**2, config.width))
         self.temporal_pos_embedding = nn.Parameter(torch.zeros(1, config.num_steps, config.width))
         rates = stochastic_depth_rates(config.drop_path, config.num_layers)
-        self.layers = nn.ModuleList(Block(config.width, rate, backend=backend) for rate in [0.0, *rates[:-1]])
+        self.layers = nn.ModuleList(
+            Block(config.width, rate, self.make_mixer(backend), backend=backend) for rate in [0.0, *rates[:-1]]
+        )
         self.last_drop_path_rate = rates[-1]
         self.packed = PackedWeights()
         self.layer_graphs: LayerGraphs | None = None
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
         for layer in self.blocks:
             layer.mixer.reset_parameters(config.num_layers, config.dt_init)
+
+    def make_mixer(self, backend: Backend) -> BidirectionalMixer:
+        """Make the mixer of a layer; its weights are not set.
+
+        Args:
+            backend: implementation of the kernels, as in `vmr.ops.backend`.
+
+        Returns:
+            The mixer.
+        """
+        return BidirectionalMixer(self.config.width, backend=backend)
 
     @property
     def blocks(self) -> list[Block]:
@@ -163,7 +178,7 @@ class VideoMambaBackbone(nn.Module):
         Raises:
             ModelError: the video does not have the configured size, or the mask is not as required.
         """
-        self._check_video(video)
+        check_video(video, self.config)
         is_image = video.shape[1] == 1
         if is_image:  # one time step, however many frames a token takes
             video = video.expand(-1, self.config.tubelet_size, -1, -1, -1)
@@ -214,6 +229,31 @@ class VideoMambaBackbone(nn.Module):
         self.layer_graphs = LayerGraphs(self)
         return self
 
+    def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> Self:
+        """Copy the model for another input size; positions are interpolated as upstream does.
+
+        Args:
+            image_size: side of the frames in pixels; default, as before.
+            num_frames: frames of a clip; default, as before.
+
+        Returns:
+            A copy that does not share weights with this model.
+
+        Raises:
+            ModelError: these sizes do not fit the model.
+        """
+        model = copy.deepcopy(self)
+        model.config = config = replace(
+            self.config,
+            image_size=image_size or self.config.image_size,
+            num_frames=num_frames or self.config.num_frames,
+        )
+        model.pos_embed.data = interpolate_positions(model.pos_embed.data, config.grid_size)
+        if hasattr(model, "temporal_pos_embedding"):  # networks that read frames one by one have none
+            times = model.temporal_pos_embedding
+            times.data = interpolate_time(times.data, config.num_steps)
+        return model
+
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """Tell the dtype of the matrix products.
 
@@ -258,16 +298,25 @@ class VideoMambaBackbone(nn.Module):
         return self
 
     def _linears(self) -> list[nn.Linear]:
-        mixers = [block.mixer for block in self.blocks]
-        return [linear for m in mixers for linear in (m.in_proj, m.x_proj, m.x_proj_b, m.out_proj)]
+        return [linear for block in self.blocks for linear in block.mixer.linears]
 
-    def _check_video(self, video: Tensor) -> None:
-        size, frames = self.config.image_size, self.config.num_frames
-        if video.dim() != 5 or video.shape[2:] != (3, size, size) or video.shape[1] not in (1, frames):
-            raise ModelError(
-                f"video is {tuple(video.shape)}, but this model takes (B, {frames} or 1, 3, {size}, {size}); "
-                "`resized()` gives it another size or number of frames"
-            )
+
+def check_video(video: Tensor, config: BackboneConfig) -> None:
+    """Check that a video has the size that a model takes.
+
+    Args:
+        video: (B, T, 3, H, W).
+        config: sizes of the model's input.
+
+    Raises:
+        ModelError: it has another size, or another number of frames than `config.num_frames` and 1.
+    """
+    size, frames = config.image_size, config.num_frames
+    if video.dim() != 5 or video.shape[2:] != (3, size, size) or video.shape[1] not in (1, frames):
+        raise ModelError(
+            f"video is {tuple(video.shape)}, but this model takes (B, {frames} or 1, 3, {size}, {size}); "
+            "`resized()` gives it another size or number of frames"
+        )
 
 
 def check_mask(mask: Tensor, batch: int, num_tokens: int) -> None:

@@ -70,9 +70,37 @@ class VideoMambaClassifier(VideoMambaBackbone):
         Raises:
             ModelError: the video does not have the size that this model takes.
         """
-        tokens = self.embed_tokens(video)  # (B, 1 + N, C)
-        hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))
-        stream: Tensor = residual[:, 0] + hidden[:, 0]  # (B, C): only CLS is read
-        normed, _ = self.norm_f(stream, None, torch.float32, Workspace())
-        logits: Tensor = self.head(normed.to(self.head.weight.dtype))
+        logits: Tensor = self.head(self.embed(video))
         return logits
+
+    def embed(self, video: Tensor) -> Tensor:
+        """Compute what the head reads: the class token after the final norm.
+
+        Args:
+            video: floats (B, T, 3, H, W), as `forward` takes them.
+
+        Returns:
+            (B, C) in the dtype of the head's weights.
+
+        Raises:
+            ModelError: the video does not have the size that this model takes.
+        """
+        tokens = self.embed_tokens(video)  # (B, 1 + N, C)
+        place = self.class_place(tokens.shape[1])
+        if place:
+            tokens = torch.cat([tokens[:, 1 : place + 1], tokens[:, :1], tokens[:, place + 1 :]], dim=1)
+        hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))
+        stream: Tensor = residual[:, place] + hidden[:, place]  # (B, C): only the class token is read
+        normed, _ = self.norm_f(stream, None, torch.float32, Workspace())
+        return normed.to(self.head.weight.dtype)
+
+    def class_place(self, num_tokens: int) -> int:
+        """Tell where the class token stands when the layers run.
+
+        Args:
+            num_tokens: of a sequence, the class token included.
+
+        Returns:
+            Its place, from 0.
+        """
+        return 0

@@ -7,16 +7,15 @@ K student taps, D teacher width.
                                                                                -> pooled (B, 1 or 2 or S, C)
 """
 
-import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from vmr.errors import ModelError
 from vmr.models.videomamba.backbone import SIZES, BackboneConfig, Size, VideoMambaBackbone, check_mask
-from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 from vmr.models.videomamba.mixer import RMSNorm
 from vmr.models.videomamba.pooling import PoolType, pool_tokens
 from vmr.models.videomamba.student import StudentConfig, StudentDecoder, sinusoid
@@ -154,30 +153,11 @@ class VideoMamba(VideoMambaBackbone):
         pooled = pool_tokens(cls_token, video_tokens, self.config.pool, num_steps if keep_temporal else None)
         return VideoEncoderOutput(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
 
-    def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> "VideoMamba":
-        """Copy the model for another input size; positions are interpolated as upstream does.
-
-        Args:
-            image_size: side of the frames in pixels; default, as before.
-            num_frames: frames of a clip; default, as before.
-
-        Returns:
-            A copy that does not share weights with this model.
-
-        Raises:
-            ModelError: these sizes do not fit the model.
-        """
-        config = replace(
-            self.config,
-            image_size=image_size or self.config.image_size,
-            num_frames=num_frames or self.config.num_frames,
-        )
-        model = copy.deepcopy(self)
-        model.config = config
-        model.pos_embed.data = interpolate_positions(model.pos_embed.data, config.grid_size)
-        model.temporal_pos_embedding.data = interpolate_time(model.temporal_pos_embedding.data, config.num_steps)
-        if config.student is not None:
-            model.student_positions = _student_positions(config).to(self.student_positions)
+    def resized(self, *, image_size: int | None = None, num_frames: int | None = None) -> Self:
+        """Copy the model for another input size; see `VideoMambaBackbone.resized`."""
+        model = super().resized(image_size=image_size, num_frames=num_frames)
+        if self.config.student is not None:
+            model.student_positions = _student_positions(model.config).to(self.student_positions)
         return model
 
     def _encode_apart(self, video: Tensor, mask: Tensor | None, keep_temporal: bool) -> VideoEncoderOutput:

@@ -9,7 +9,7 @@ are those in upstream's checkpoints, where the suffix `_b` marks the direction f
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,24 @@ DtInit = Literal["intended", "upstream"]
 
 NORM_EPS = 1e-5
 DT_MIN, DT_MAX = 1e-3, 1e-1  # range of the initial step sizes (Mamba, section 3.6)
+
+
+class Scan(NamedTuple):
+    """The parameters of one direction.
+
+    Attributes:
+        conv: the short filter.
+        x_proj: from the filtered tokens to delta, B and C.
+        dt_proj: from the low rank of delta to every channel.
+        A_log: (d_inner, d_state), log of the decay rates.
+        D: (d_inner,), skip connection.
+    """
+
+    conv: nn.Conv1d
+    x_proj: nn.Linear
+    dt_proj: nn.Linear
+    A_log: nn.Parameter
+    D: nn.Parameter
 
 
 class BidirectionalMixer(nn.Module):
@@ -106,6 +124,19 @@ class BidirectionalMixer(nn.Module):
             delta_weight=dt_proj.weight,
         )
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The matrix products."""
+        return [self.in_proj, self.x_proj, self.x_proj_b, self.out_proj]
+
+    @property
+    def scans(self) -> list[Scan]:
+        """The parameters of each direction."""
+        return [
+            Scan(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D),
+            Scan(self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b),
+        ]
+
     @torch.no_grad()
     def reset_parameters(self, num_layers: int, dt_init: DtInit) -> None:
         """Set fresh weights.
@@ -117,16 +148,16 @@ class BidirectionalMixer(nn.Module):
             num_layers: of the model that the mixer belongs to.
             dt_init: `intended` draws step sizes as Mamba does; `upstream` starts as upstream's models did.
         """
-        for linear in (self.in_proj, self.x_proj, self.x_proj_b):
+        for linear in (self.in_proj, *(scan.x_proj for scan in self.scans)):
             nn.init.trunc_normal_(linear.weight, std=0.02)
         nn.init.kaiming_uniform_(self.out_proj.weight, a=math.sqrt(5))
         self.out_proj.weight /= math.sqrt(num_layers)  # one addition to the residual stream per layer
-        for conv in (self.conv1d, self.conv1d_b):
-            conv.reset_parameters()
-        for A_log, D in ((self.A_log, self.D), (self.A_b_log, self.D_b)):
-            A_log.copy_(torch.arange(1, self.d_state + 1).log().expand_as(A_log))  # S4D-real
-            D.fill_(1.0)
-        for dt_proj in (self.dt_proj, self.dt_proj_b):
+        for scan in self.scans:
+            scan.conv.reset_parameters()
+        for scan in self.scans:
+            scan.A_log.copy_(torch.arange(1, self.d_state + 1).log().expand_as(scan.A_log))  # S4D-real
+            scan.D.fill_(1.0)
+        for dt_proj in [scan.dt_proj for scan in self.scans]:
             if dt_init == "upstream":
                 nn.init.trunc_normal_(dt_proj.weight, std=0.02)
                 nn.init.zeros_(dt_proj.bias)
@@ -187,16 +218,19 @@ class Block(nn.Module):
     output (as in upstream's code), and the first block has no such rate.
     """
 
-    def __init__(self, width: int, drop_path_rate: float, *, backend: Backend = "auto") -> None:
-        """Make a block; the weights of its mixer are not set before `BidirectionalMixer.reset_parameters`.
+    def __init__(
+        self, width: int, drop_path_rate: float, mixer: BidirectionalMixer, *, backend: Backend = "auto"
+    ) -> None:  # fmt: skip
+        """Make a block.
 
         Args:
             width: C.
             drop_path_rate: rate in [0, 1) at which the output of the previous block is dropped in training.
+            mixer: mixes the tokens.
             backend: implementation of the kernels, as in `vmr.ops.backend`.
         """
         super().__init__()
-        self.mixer = BidirectionalMixer(width, backend=backend)
+        self.mixer = mixer
         self.norm = RMSNorm(width, backend=backend)
         self.drop_path_rate = drop_path_rate
 

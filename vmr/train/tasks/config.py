@@ -45,7 +45,7 @@ class MaskConfig:
     def __post_init__(self) -> None:
         check_kind(self.kind)
         if not 0 <= self.ratio < 1:
-            raise ModelError(f"objective: mask ratio is {self.ratio}, but must be in [0, 1)")
+            raise ModelError(f"mask ratio is {self.ratio}, but must be in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,77 @@ class ObjectiveConfig:
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
         if not 0 <= self.word_mask_probability < 1:
             raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
+
+
+@dataclass(frozen=True)
+class MaskedConfig:
+    """Masked pre-training of the video encoder alone. The defaults are upstream's.
+
+    Attributes:
+        video_mask: which patches of clips are hidden.
+        image_mask: which patches of images are hidden.
+        alignment_norm: as in the objective of video-text training.
+        alignment_kind: as in the objective of video-text training.
+    """
+
+    video_mask: MaskConfig = field(default_factory=MaskConfig)
+    image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    alignment_norm: AlignmentNorm = "l2"
+    alignment_kind: AlignmentKind = "l2"
+
+    def __post_init__(self) -> None:
+        if "none" in (self.video_mask.kind, self.image_mask.kind):
+            raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
+        if self.alignment_kind == "l2" and self.alignment_norm == "none":
+            raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """A smaller trained VideoMamba, whose features of all tokens the network learns as well.
+
+    Attributes:
+        teacher: the name of a released classifier, or a folder saved by vmr.
+        weight: weight of the loss.
+        stop_after: learn the classes alone after this step of the run; null to learn from the teacher to the end.
+    """
+
+    teacher: str
+    weight: float = 1.0
+    stop_after: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight <= 0:
+            raise ModelError(f"classification.distillation: weight is {self.weight}, but must be above 0")
+        if self.stop_after is not None and self.stop_after < 0:
+            raise ModelError(f"classification.distillation: stop_after is {self.stop_after}, but must be at least 0")
+
+
+@dataclass(frozen=True)
+class ClassificationConfig:
+    """The losses of a classifier. What it predicts (one class, several, or a number) is that of the sources' labels.
+
+    Attributes:
+        smoothing: the share of each label that is spread over all classes, in [0, 1); for single labels.
+        mixup: pixels and labels of two clips are mixed, with shares from Beta(mixup, mixup); 0 for no mixup.
+        cutmix: a box of one clip is put into another, of a size from Beta(cutmix, cutmix); 0 for no cutmix.
+        switch: the probability of cutmix instead of mixup, if both are above 0.
+        erasing: the probability that a rectangle of a clip becomes noise; see `vmr.train.tasks.erasing`.
+        distillation: learn from a teacher as well; null for no teacher.
+    """
+
+    smoothing: float = 0.1
+    mixup: float = 0.8
+    cutmix: float = 1.0
+    switch: float = 0.5
+    erasing: float = 0.25
+    distillation: DistillationConfig | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ModelError(f"classification: smoothing is {self.smoothing}, but must be in [0, 1)")
+        for name in ("switch", "erasing"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ModelError(f"classification: {name} is {getattr(self, name)}, but must be in [0, 1]")
+        if min(self.mixup, self.cutmix) < 0:
+            raise ModelError("classification: mixup and cutmix must be at least 0")

@@ -26,12 +26,13 @@ from vmr.losses import (
     sample_negatives,
     similarity,
 )
-from vmr.models.masks import check_student_mask, draw_mask, select_visible
+from vmr.models.masks import check_student_mask
 from vmr.models.teachers import Teacher, check_teacher
 from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import TextEncoding, VideoEncoding, VideoTextModel
 from vmr.train.tasks.config import ObjectiveConfig
+from vmr.train.tasks.student import draw_visible
 
 
 class Batch(NamedTuple):
@@ -173,27 +174,10 @@ class Objective(nn.Module):
         Raises:
             ModelError: the teacher is needed, but the batch holds no video for it.
         """
-        video, num_frames = self.model.config.video, batch.video.shape[1]
-        masking = self.config.image_mask if num_frames == 1 else self.config.video_mask
-        num_steps = 1 if num_frames == 1 else num_frames // video.tubelet_size
-        if masking.kind == "none":
-            return None, None
-        seen = None
-        if self.teacher is not None and (self.config.weights.alignment or masking.kind == "attention"):
-            if batch.teacher_video is None:
-                raise ModelError("objective: these losses need the teacher, so the batch must hold teacher_video")
-            # A token of several frames learns the teacher's features of the middle frame.
-            start = 0 if num_frames == 1 else video.tubelet_size // 2
-            seen = self.teacher(batch.teacher_video[:, start :: video.tubelet_size])
-        mask = draw_mask(
-            masking.kind,
-            masking.ratio,
-            (len(batch.video), num_steps, video.grid_size, video.grid_size),
-            attention=None if seen is None else seen.attention,
-            order=importance,
-            device=batch.video.device,
-        )
-        return mask, None if seen is None or mask is None else select_visible(seen.features, mask)
+        masking = self.config.image_mask if batch.video.shape[1] == 1 else self.config.video_mask
+        is_needed = bool(self.config.weights.alignment) or masking.kind == "attention"
+        teacher = self.teacher if is_needed else None
+        return draw_visible(masking, self.model.config.video, batch.video, teacher, batch.teacher_video, importance)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
         """Encode videos. The time axis is kept, unless frames keep different patches (as in upstream).

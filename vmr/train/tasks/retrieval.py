@@ -11,21 +11,20 @@ from torch import Tensor, nn
 
 from vmr.data.training.loader import TrainBatch
 from vmr.errors import ModelError
-from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.families.video_text import VideoTextEncoder, check_input
 from vmr.models.saved_model import load_saved, save_model
-from vmr.models.teachers import Teacher, load_teacher
+from vmr.models.teachers import Teacher
 from vmr.models.text.bert_weights import bert_config, load_bert
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import load_video_text, read_video_text
-from vmr.models.upstream.vision import load_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.backbone import VideoMambaBackbone
 from vmr.models.weights import LoadReport, match_weights
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.tasks.config import ObjectiveConfig
 from vmr.train.tasks.objective import Batch, Draws, Objective
+from vmr.train.tasks.student import named_teacher, start_encoder
 from vmr.train.tasks.task import Task
 
 # Parts that only training needs: a saved model may lack them, or have some that this run does not train.
@@ -110,7 +109,7 @@ class Retrieval(Task):
             device=self.device,
         )
 
-    def save(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+    def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
         """Write the model with its tokeniser; see `Task`."""
         assert isinstance(model, VideoTextModel)
         tokenizer, max_text_tokens = self.objective.tokenizer, self.config.data.max_text_tokens
@@ -159,11 +158,8 @@ def model_sizes(config: TrainConfig) -> VideoTextConfig:
 
 def build_teacher(config: TrainConfig) -> Teacher | None:
     """Return the teacher, or None if no stage needs it. Raises ModelError, MissingExtraError as `load_teacher`."""
-    model = config.model
-    if model.teacher is None or not any(needs_teacher(config.objective_of(stage)) for stage in config.stages):
-        return None
-    taps = model.video.student.num_taps if model.video.student else 1
-    return load_teacher(model.teacher, model.video.grid_size, num_features=taps, pixels=model.teacher_pixels)
+    is_needed = any(needs_teacher(config.objective_of(stage)) for stage in config.stages)
+    return named_teacher(config.model) if is_needed else None
 
 
 def needs_teacher(objective: ObjectiveConfig) -> bool:
@@ -192,7 +188,7 @@ def load_initial_weights(model: VideoTextModel, config: TrainConfig, tokenizer: 
         return [load_video_text(model, read_video_text(named.init))]
     reports = []
     if named.video_init is not None:
-        reports.append(_load_initial_video_encoder(model, named.video_init))
+        reports.append(start_encoder(model.video_encoder, named.video_init))
     if named.text_init is not None:
         reports.append(load_bert(model.text_encoder, model.fusion, named.text_init, model.masked_lm_head))
     return reports
@@ -213,13 +209,3 @@ def _start_from_folder(model: VideoTextModel, folder: Path, tokenizer: CaptionTo
     model.load_state_dict(wanted | matched)
     fitted = saved.report.fitted if saved.report is not None else {}
     return replace(report, loaded=tuple(key for key in report.loaded if key not in fitted), fitted=fitted)
-
-
-def _load_initial_video_encoder(model: VideoTextModel, file: str) -> LoadReport:
-    """Load the video encoder. Masked pre-training saves no pooling norm; classifiers lack student outputs too."""
-    weights = find_state_dict(read_checkpoint(file), file)
-    fresh = ("pool_norm.",) if any("clip_decoder." in key for key in weights) else ("pool_norm.", "clip_decoder.")
-    try:
-        return replace(load_upstream(model.video_encoder, weights, fresh=fresh), source=file)
-    except ModelError as error:
-        raise ModelError(f"{file}: {error}") from error

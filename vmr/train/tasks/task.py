@@ -18,10 +18,11 @@ from vmr.data.training.loader import TrainBatch
 from vmr.models.classifier import Classifier
 from vmr.models.encoder import Encoder
 from vmr.models.videomamba.backbone import VideoMambaBackbone
+from vmr.models.videomamba.encoder import VideoMamba
 from vmr.train.config import StageConfig, TrainConfig
 
-Validated: TypeAlias = Encoder | Classifier
-"""What a validation gets: a model in use."""
+Validated: TypeAlias = Encoder | Classifier | VideoMamba
+"""What a validation gets: a model in use; of masked pre-training the video encoder itself, in evaluation mode."""
 
 
 class Task(nn.Module, ABC):
@@ -40,12 +41,14 @@ class Task(nn.Module, ABC):
     Attributes:
         config: as given.
         notes: as given.
+        step: the number of the step, counted from 0 over the whole run; the loop sets it before each step.
     """
 
     def __init__(self, config: TrainConfig, *, frozen: nn.Module | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__()
         self.config = config
         self.notes = tuple(notes)
+        self.step = 0
         self._frozen = (frozen,)  # in a tuple, where torch does not look for submodules
 
     @property
@@ -164,7 +167,7 @@ class Task(nn.Module, ABC):
         """
 
     @abstractmethod
-    def save(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+    def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
         """Write a model that `vmr.load_model` or a later training run can load.
 
         Args:
@@ -187,6 +190,6 @@ class Task(nn.Module, ABC):
             uint8 (B, T, 3, S, S) in [0, 255].
         """
         pixels = batch.video
-        if self.config.data.rand_augment:
+        if self.config.data.rand_augment is True:
             pixels = np.stack([rand_augment(clip, own) for clip in pixels])
         return torch.from_numpy(pixels).to(self.device, non_blocking=True)

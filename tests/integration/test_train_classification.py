@@ -1,0 +1,315 @@
+"""Classification and self-distillation on tiny networks: exact resume after a kill, targets, weights, refused settings."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from tests.integration.tiny_run import kill_after, start
+from vmr.cli.train import main
+from vmr.errors import VmrError
+from vmr.models.catalogue import load_model
+from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.distillation import HEAD
+from vmr.models.classification.networks import build_network
+from vmr.models.classification.saved import save_classifier
+from vmr.models.classifier import ClipInput
+from vmr.processes import ALONE
+from vmr.train.build import build_loader, build_sources, build_task
+from vmr.train.config import ModelConfig, RunConfig, StageConfig, TrainConfig, ValidationConfig
+from vmr.train.config_file import save_config
+from vmr.train.data_config import BatchSize, DataConfig
+from vmr.train.loop import train
+from vmr.train.optimizer import OptimizerConfig
+from vmr.train.source_config import LabelledSourceConfig, ShapesSourceConfig
+from vmr.train.tasks.classification import Classification
+from vmr.train.tasks.config import ClassificationConfig, DistillationConfig
+
+COLORS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 20, 30)}
+PICTURES = NetworkConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=1, num_classes=3)
+SMALL = replace(PICTURES, width=8)
+NUM_STEPS = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the commands that tests start: sums of several threads are rounded in another way."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder for each color, with four pictures of noise around it."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for name, color in COLORS.items():
+        (folder / name).mkdir()
+        for number in range(4):
+            noisy = np.clip(rng.normal(color, 40, (36, 40, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory) -> Path:
+    """A saved classifier that is smaller than the trained one."""
+    torch.manual_seed(1)
+    folder = tmp_path_factory.mktemp("teacher")
+    save_classifier(folder, build_network(SMALL), ["a", "b", "c"], "single", ClipInput(1, 32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(pictures) -> TrainConfig:
+    """A few steps on the pictures, without a teacher."""
+    return TrainConfig(
+        task="classification",
+        model=ModelConfig(network=PICTURES),
+        data=DataConfig(
+            [LabelledSourceConfig(path=".")], root=str(pictures), batch_size=BatchSize(video=4, image=4), num_workers=0
+        ),
+        optimizer=OptimizerConfig(learning_rate=1e-2, schedule="upstream_steps"),
+        stages=[StageConfig(num_steps=2)],
+        run=RunConfig(ema=0.9, keep=99, device="cpu", log_every=1),
+    )
+
+
+@pytest.fixture(scope="module")
+def distilled(plain, teacher) -> TrainConfig:
+    """Twelve steps: the teacher helps in the first eight, clips are mixed in the first six."""
+    classification = ClassificationConfig(distillation=DistillationConfig(str(teacher), weight=0.5, stop_after=8))
+    return replace(
+        plain,
+        model=ModelConfig(network=replace(PICTURES, drop_path=0.2)),
+        classification=classification,
+        stages=[StageConfig("mixed", num_steps=6), StageConfig("plain", num_steps=NUM_STEPS - 6, mixing=False)],
+        run=replace(plain.run, checkpoint_every=1),
+    )
+
+
+def in_folder(config: TrainConfig, out: Path, **run: object) -> TrainConfig:
+    return replace(config, run=replace(config.run, out=str(out), **run))
+
+
+def at_step(out: Path, step: int, name: str = "model") -> dict[str, torch.Tensor]:
+    return load_file(out / "checkpoints" / f"step-{step:08}" / f"{name}.safetensors")
+
+
+def logged(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def straight(distilled, tmp_path_factory) -> Path:
+    """All steps with a teacher, without interruption."""
+    return train(in_folder(distilled, tmp_path_factory.mktemp("straight") / "run"))
+
+
+# -- the run ---------------------------------------------------------------------------------------------------------
+
+
+def test_resume_is_exact_after_a_kill(straight, distilled, tmp_path):
+    """Of classification and of self-distillation: the run is killed while the teacher still helps."""
+    out = tmp_path / "run"
+    save_config(in_folder(distilled, out), tmp_path / "config.yaml")
+    kill_after(start(tmp_path / "config.yaml"), out, 3)
+    assert not (out / "model").exists()
+    train(in_folder(distilled, out))
+    for name in ("model", "optimizer", "ema"):
+        one, other = at_step(out, NUM_STEPS, name), at_step(straight, NUM_STEPS, name)
+        assert one.keys() == other.keys()
+        assert not [key for key in one if not torch.equal(one[key], other[key])]
+
+
+def test_the_teacher_helps_until_it_is_told_to_stop(straight):
+    losses = {record["step"]: record["losses"] for record in logged(straight) if "losses" in record}
+    assert [step for step in losses if "distillation" in losses[step]] == [*range(1, 9)]
+    assert all("labels" in losses[step] for step in losses)
+    head = f"{HEAD}1.weight"
+    assert not torch.equal(at_step(straight, 7)[head], at_step(straight, 8)[head])
+    assert torch.equal(at_step(straight, 8)[head], at_step(straight, NUM_STEPS)[head])
+    assert losses[1]["distillation"] == pytest.approx(0.5 * 2, abs=0.5)  # random directions have a cosine around 0
+
+
+def test_the_saved_model_classifies_without_what_only_distillation_needs(straight):
+    classifier = load_model(straight / "model", device="cpu")
+    assert (classifier.labels, classifier.target) == (("blue", "green", "red"), "single")
+    average = at_step(straight, NUM_STEPS, "ema")
+    weights = classifier.network.state_dict()
+    assert all(torch.equal(weights[name], average[f"module.{name}"]) for name in weights)
+    left_out = {name.removeprefix("module.") for name in average} - set(weights) - {"n_averaged"}
+    assert left_out == {f"{HEAD}0.weight", f"{HEAD}1.weight", f"{HEAD}1.bias"}
+
+
+def test_it_learns(plain, tmp_path):
+    """Colors are learnt in a few steps without mixing; validation gets a classifier and keeps the best one."""
+    seen = []
+
+    def validate(classifier) -> dict[str, float]:
+        video = torch.tensor(list(COLORS.values()), dtype=torch.uint8)[:, None, :, None, None].expand(-1, 1, -1, 32, 32)
+        named = [prediction.labels[0] for prediction in classifier.classify(video)]
+        seen.append(100 * float(np.mean([one == other for one, other in zip(named, COLORS, strict=True)])))
+        return {"top1": seen[-1]}
+
+    config = replace(
+        in_folder(plain, tmp_path / "run", validate_every=10, ema=None),
+        classification=ClassificationConfig(smoothing=0.0, mixup=0.0, cutmix=0.0, erasing=0.0),
+        stages=[StageConfig(num_steps=40)],
+        validation=ValidationConfig("any"),
+    )
+    train(config, validate)
+    assert seen[-1] == 100.0
+    assert load_model(tmp_path / "run" / "best", device="cpu").labels == tuple(COLORS)
+
+
+def test_videos_are_learnt_as_well(plain, footage, tmp_path):
+    """Several labels a clip, and two clips of each decoding."""
+    (tmp_path / "names.txt").write_text("cartoon\nman\nride\nseat\n")
+    (tmp_path / "multi.json").write_text(
+        json.dumps(
+            [
+                {"video": "bigbuckbunny.mp4", "label": ["cartoon"]},
+                {"video": "bikes.mp4", "label": ["man", "ride"]},
+                {"video": "carphone_pristine.mp4", "label": ["man", "ride", "seat"]},
+            ]
+        )
+    )
+    source = LabelledSourceConfig(
+        path=str(tmp_path / "multi.json"), video_dir=str(footage), classes=str(tmp_path / "names.txt"), target="multi"
+    )
+    network = replace(PICTURES, num_frames=2, num_classes=4)
+    config = replace(
+        in_folder(plain, tmp_path / "run"),
+        model=ModelConfig(network=network),
+        data=replace(plain.data, sources=[source], batch_size=BatchSize(video=2), num_augmented=2),
+    )
+    classifier = load_model(train(config) / "model", device="cpu")
+    assert (classifier.target, classifier.labels) == ("multi", ("cartoon", "man", "ride", "seat"))
+    assert logged(tmp_path / "run")[-1]["losses"]["labels"] == pytest.approx(0.7, abs=0.3)  # binary, of each class
+
+
+def test_a_number_is_learnt(plain, pictures, tmp_path):
+    (tmp_path / "numbers.csv").write_text("".join(f"{name}/0.png,{row - 1.5}\n" for row, name in enumerate(COLORS)))
+    source = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")
+    network = replace(PICTURES, num_classes=1)
+    data = replace(plain.data, sources=[source])
+    out = train(in_folder(replace(plain, model=ModelConfig(network=network), data=data), tmp_path / "run"))
+    classifier = load_model(out / "model", device="cpu")
+    assert (classifier.target, len(classifier.labels)) == ("regression", 1)
+
+
+def test_all_processes_mix_in_the_same_way(plain):
+    task = build_task(plain, start=True)
+    assert isinstance(task, Classification)
+    sources = build_sources(plain)
+    task.check_sources([source for source, _ in sources])
+    with build_loader(plain, sources, plain.stages[0], ALONE) as loader:
+        batch = next(loader.batches())
+
+    def prepared(shared: int, own: int, **stage: bool):
+        task.set_stage(StageConfig(**stage))
+        return task.prepare(batch, np.random.default_rng(shared), np.random.default_rng(own))
+
+    one, other = prepared(1, 1), prepared(1, 2)
+    assert torch.equal(one.targets, other.targets)
+    assert not torch.equal(one.targets, prepared(2, 1).targets)
+    assert not torch.equal(one.video, other.video)  # what is erased is drawn by each process
+    plain_targets = prepared(1, 1, mixing=False).targets
+    assert torch.equal(plain_targets.argmax(dim=1), torch.from_numpy(batch.labels))
+    assert plain_targets.max().item() == pytest.approx(0.9 + 0.1 / 3)
+    assert torch.allclose(one.targets.sum(dim=1), torch.ones(4))
+
+
+# -- initial weights ---------------------------------------------------------------------------------------------------
+
+
+def start_from(plain: TrainConfig, network: NetworkConfig, name: str, **model: object) -> dict[str, torch.Tensor]:
+    task = build_task(replace(plain, model=ModelConfig(network=network, init=name, **model)), start=True)
+    return task.model.state_dict()
+
+
+def test_a_classifier_of_pictures_starts_one_of_videos(plain, straight):
+    before = load_model(straight / "model", device="cpu").network.state_dict()
+    after = start_from(plain, replace(PICTURES, num_frames=4, image_size=48), str(straight / "model"))
+    changed = [name for name in after if after[name].shape != before[name].shape]
+    assert changed == ["pos_embed", "temporal_pos_embedding"]
+    assert all(torch.equal(after[name], before[name]) for name in after if name not in changed)
+
+
+def test_other_classes_are_learnt_only_when_asked(plain, straight):
+    network, model = replace(PICTURES, num_classes=5), str(straight / "model")
+    with pytest.raises(
+        VmrError, match=r"model has 3 classes, but model.network.num_classes is 5: set model.fresh_head"
+    ):
+        start_from(plain, network, model)
+    after = start_from(plain, network, model, fresh_head=True)
+    before = load_model(model, device="cpu").network.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in after if not name.startswith("head."))
+    assert after["head.weight"].shape == (5, 16)
+
+
+def test_transformers_start_from_their_own_folder(plain, tmp_path):
+    vit = replace(PICTURES, kind="vit")
+    network = build_network(vit)
+    save_classifier(tmp_path, network, ["a", "b", "c"], "single", ClipInput(1, 32))
+    after = start_from(plain, vit, str(tmp_path))
+    assert all(torch.equal(after[name], tensor) for name, tensor in network.state_dict().items())
+    with pytest.raises(VmrError, match=r"is a vit, but model.network.kind is videomamba"):
+        start_from(plain, PICTURES, str(tmp_path))
+
+
+# -- refused settings --------------------------------------------------------------------------------------------------
+
+
+def refused(capsys, config: TrainConfig, folder: Path, *arguments: str) -> str:
+    """The one line on standard error of a command that ends with status 2, before a step."""
+    save_config(in_folder(config, folder / "run"), folder / "config.yaml")
+    with pytest.raises(SystemExit) as caught:
+        main([str(folder / "config.yaml"), *arguments])
+    assert caught.value.code == 2
+    assert not (folder / "run" / "checkpoints").exists()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.network.num_classes", "4"], "has 3 classes (single): set model.network.num_classes to 3, not 4"),
+        (["--data.sources", '[{"kind": "shapes"}]'], "shapes has captions, but classification learns from labels"),
+        (["--model.network", "null"], "task classification and model.network need each other"),
+        (["--model.network.kind", "vit"], "self-distillation is for kind videomamba, not vit"),
+        (["--model.network.image_size", "48", "--model.network.patch_size", "16"], "the teacher's patch_size is 8"),
+        (["--classification.distillation.teacher", "nowhere/model"], "classification.distillation.teacher: "),
+        (["--classification.distillation.weight", "0"], "classification.distillation: weight is 0"),
+        (["--classification.smoothing", "1"], "classification: smoothing is 1"),
+        (["--task", "clasify"], "task"),
+        (["--optimizer.steps_per_epoch", "5"], "schedule upstream_epochs and steps_per_epoch need each other"),
+    ],
+)
+def test_wrong_input_is_one_line_before_training(distilled, tmp_path, capsys, arguments, message):
+    assert message in refused(capsys, distilled, tmp_path, *arguments)
+
+
+def test_labels_of_two_kinds_do_not_fit(plain, pictures, tmp_path, capsys):
+    (tmp_path / "numbers.csv").write_text("red/0.png,0.5\nblue/0.png,1.5\n")
+    numbers = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")
+    data = replace(plain.data, sources=[*plain.data.sources, numbers])
+    line = refused(capsys, replace(plain, data=data), tmp_path)
+    assert "numbers.csv has numbers to predict, but" in line and "3 classes (single)" in line
+
+
+def test_sections_belong_to_their_tasks(plain, tmp_path, capsys):
+    config = TrainConfig(
+        data=DataConfig([ShapesSourceConfig()]), classification=ClassificationConfig(mixup=0.0), run=plain.run
+    )
+    assert "classification belongs to the task classification" in refused(capsys, config, tmp_path)

@@ -1,0 +1,194 @@
+"""Evaluation of classifiers: joins, averages, controls, what is kept, what is refused before anything is decoded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.classifiers import COLOURS, ColourClassifier, write_colour_film, write_colour_tree
+from vmr.data.decoding.options import DecodeOptions
+from vmr.errors import ModelError, VmrError
+from vmr.eval.classification.classes import ClassMap
+from vmr.eval.classification.load import load_labelled
+from vmr.eval.classification.logits import ClipLogits
+from vmr.eval.classification.protocols.catalogue import PROTOCOLS
+from vmr.eval.classification.runner import _report, evaluate_classifier
+from vmr.eval.classification.task import ClassifyOptions, prepare_classification
+from vmr.retrieval.feature_cache import FeatureCache
+
+ONE_WORKER = DecodeOptions(num_workers=1)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_colour_tree(tmp_path_factory.mktemp("colours") / "tree")
+
+
+def options(**changes: object) -> ClassifyOptions:
+    return ClassifyOptions(decode=ONE_WORKER, **changes)
+
+
+def test_a_tree_is_scored_and_kept(tree, tmp_path):
+    classifier, cache = ColourClassifier(("red", "green", "blue", "grey")), FeatureCache(tmp_path)
+    report = evaluate_classifier(tree, classifier, options=options(controls=True), cache=cache)
+    assert report.scores["views"] == report.scores["static"] == {"top-1": 100.0, "mean class accuracy": 100.0}
+    assert (report.num_videos, report.num_videos_asked, report.complete) == (6, 6, True)
+    assert report.classes == classifier.labels and report.labels == ((2,), (2,), (1,), (1,), (0,), (0,))
+    assert report.videos[:2] == ("blue/blue_0.mp4", "blue/blue_1.mp4")
+    assert classifier.count == 3 * 6 * 12  # columns, videos, views
+    again = evaluate_classifier(tree, classifier, options=options(average="logits"), cache=cache)
+    assert classifier.count == 3 * 6 * 12 and again["top-1"] == 100.0 and list(again.scores) == ["views"]
+    with pytest.raises(VmrError, match="no metric 'top-5': it has top-1"):
+        again["top-5"]
+
+
+def test_an_interrupted_evaluation_goes_on(tree, tmp_path):
+    stopping = ColourClassifier(stop_at=30)
+    cache = FeatureCache(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_classifier(tree, stopping, options=options(), cache=cache)
+    going_on = ColourClassifier()
+    report = evaluate_classifier(tree, going_on, options=options(), cache=cache)
+    assert going_on.count == 6 * 12 - 24  # two videos were kept
+    straight = evaluate_classifier(tree, ColourClassifier(), options=options())
+    assert report.as_dict() | {"date": ""} == straight.as_dict() | {"date": ""}
+
+
+def test_broken_and_missing_videos_are_named_and_counted(tmp_path):
+    write_colour_tree(tmp_path / "videos", 1)
+    (tmp_path / "videos" / "red" / "broken.mp4").write_bytes(b"no film")
+    rows = ["blue/blue_0.mp4,0", "green/green_0.mp4,1", "red/red_0.mp4,2", "red/broken.mp4,2", "red/gone.mp4,2"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", video_dir=tmp_path / "videos", classes=tmp_path / "classes.txt")
+    report = evaluate_classifier(data, ColourClassifier(), options=options())
+    assert [failure.video for failure in report.failures] == ["red/broken.mp4", "red/gone.mp4"]
+    assert report.failures[1].reason == "no such file" and not report.complete
+    assert report.coverage == "3 of 5 videos (2 missing or unreadable files)" and report["top-1"] == 100.0
+    (tmp_path / "list.csv").write_text("red/broken.mp4,2")
+    data = load_labelled(tmp_path / "list.csv", video_dir=tmp_path / "videos", classes=tmp_path / "classes.txt")
+    with pytest.raises(VmrError, match=r"none of 1 videos can be scored, first: red/broken\.mp4: "):
+        evaluate_classifier(data, ColourClassifier(), options=options())
+
+
+def test_joins_by_path_and_by_the_name_of_the_file(tmp_path):
+    # Two cameras film P03's breakfast: one of them shows another colour.
+    write_colour_film(tmp_path / "P03" / "cam01" / "P03_red.avi", COLOURS["red"])
+    write_colour_film(tmp_path / "P03" / "cam02" / "P03_red.avi", COLOURS["blue"])
+    (tmp_path / "list.csv").write_text("P03/cam01/P03_red.avi,2\nP03/cam02/P03_red.avi,2\n")
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", classes=tmp_path / "classes.txt")
+    by_path = evaluate_classifier(data, ColourClassifier(), options=options())
+    assert (by_path.num_videos, by_path["top-1"], by_path.join) == (2, 50.0, "path")
+    by_name = evaluate_classifier(data, ColourClassifier(), options=options(join="basename"))
+    assert (by_name.num_videos, by_name["top-1"], by_name.videos) == (1, 100.0, ("P03_red",))
+    assert "2 clips are 1 videos; the first file of each counts" in by_name.notes[-1]
+
+
+def test_clips_of_a_film_count_together_or_each(tmp_path):
+    """As in the trimmed evaluation of LVU; the logits of the clips are given by hand."""
+    write_colour_film(tmp_path / "film.mp4", COLOURS["red"])
+    (tmp_path / "list.csv").write_text("film.mp4,2,100\n")
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", classes=tmp_path / "classes.txt", format="trimmed")
+    tables = {"0-60": [9.0, 0, 0], "16-76": [0, 1, 0.0], "32-92": [0, 1, 0.0], "48-100": [0, 1, 0.0]}
+    found = ClipLogits({f"film.mp4 {span} s": (np.array([row], np.float32),) for span, row in tables.items()})
+    scores = {}
+    for join in ("path", "clip", "basename"):
+        task = prepare_classification(data, ColourClassifier(), options(join=join))
+        scores[join] = _report(task, found)
+    assert (scores["path"].num_videos, scores["clip"].num_videos, scores["basename"].num_videos) == (1, 4, 1)
+    assert scores["clip"]["top-1"] == 25.0 and scores["clip"].videos[1] == "film.mp4 16-76 s"
+    # red by the first clip alone; all together: red (1 + 3 x 0.212) / 4 = 0.409, green (0 + 3 x 0.576) / 4 = 0.432
+    assert (scores["basename"]["top-1"], scores["path"]["top-1"]) == (100.0, 0.0)
+    assert scores["path"].results["views"].probabilities[0][:2] == pytest.approx((0.432, 0.409), abs=0.001)
+
+
+def test_several_labels_and_numbers(tmp_path):
+    write_colour_tree(tmp_path, 1)
+    (tmp_path / "several.csv").write_text("red/red_0.mp4,red;green\ngreen/green_0.mp4,green\nblue/blue_0.mp4,blue\n")
+    data = load_labelled(tmp_path / "several.csv")
+    assert data.labels.target == "multi"
+    with pytest.raises(VmrError, match="labels for several classes, but colours predicts one class: use another"):
+        evaluate_classifier(data, ColourClassifier(), options=options())
+    classifier = ColourClassifier()
+    classifier.target = "multi"
+    report = evaluate_classifier(data, classifier, options=options())
+    # red is found first of three; green is the best of one of its two and the worse of two others for the other
+    assert report.labels == ((0, 1), (1,), (2,)) and 66 < report["mAP"] < 100
+    assert report.metric_rows().shape == (3, 6)
+    (tmp_path / "like").mkdir()
+    (tmp_path / "like" / "test.csv").write_text("../red/red_0.mp4,1.5\n../blue/blue_0.mp4,0.5\n")
+    numbers = ColourClassifier(("red",))
+    numbers.target = "regression"
+    report = evaluate_classifier(load_labelled(tmp_path / "like" / "test.csv"), numbers, options=options())
+    predicted = [row[0] for row in report.results["views"].scores]
+    assert report.values == (1.5, 0.5) and report.classes == ()
+    assert report["MSE"] == pytest.approx(np.mean((np.array(predicted) - (1.5, 0.5)) ** 2))
+
+
+def test_views_are_the_protocols_unless_the_user_says_so(tree):
+    own = evaluate_classifier(tree, ColourClassifier(), options=options(views="1x1", limit=2))
+    assert (own.views.num_segments, own.views.num_crops, own.views_of_protocol, own.partial) == (1, 1, False, True)
+    assert "1 segments x 1 crops (--views, not the protocol's)" in own.to_markdown()
+    for views in ("4", "0x3", "4x2", "4x3x1"):
+        with pytest.raises(VmrError, match=r"views is|num_crops is 2"):
+            evaluate_classifier(tree, ColourClassifier(), options=options(views=views))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (("red", "green"), "colours does not know 1 of the classes of tree: 'blue'"),
+        (("0", "1"), "tree has 3 classes, but colours has 2"),
+    ],
+)
+def test_classes_that_do_not_fit_are_found_before_decoding(tree, labels, message):
+    with pytest.raises(VmrError, match=message):
+        evaluate_classifier(tree, ColourClassifier(labels), options=options())
+
+
+def test_what_else_is_refused_before_decoding(tree, tmp_path):
+    with pytest.raises(ModelError, match="dict is no classifier"):
+        evaluate_classifier(tree, {}, options=options())
+    with pytest.raises(VmrError, match="leave out data_dir"):
+        evaluate_classifier(tree, ColourClassifier(), data_dir=tree)
+    with pytest.raises(VmrError, match="breakfast says split and format itself"):
+        load_labelled("breakfast", data_dir=tree, split="test")
+    with pytest.raises(VmrError, match="data set 'breakfast' needs data_dir"):
+        load_labelled("breakfast")
+    with pytest.raises(VmrError, match="shapes-actions needs no files: leave out data_dir"):
+        load_labelled("shapes-actions", data_dir=tree)
+    (tmp_path / "test.csv").write_text("red/red_0.mp4,11\n")
+    with pytest.raises(VmrError, match="the list has 12 classes, but Breakfast has 10: is it the list of another"):
+        load_labelled("breakfast", data_dir=tmp_path, video_dir=tree)
+    one_frame = ColourClassifier()
+    one_frame.num_frames = 1
+    with pytest.raises(VmrError, match="controls show what motion is needed for"):
+        evaluate_classifier(tree, one_frame, options=options(controls=True))
+
+
+def test_drawn_actions_need_no_files_and_have_controls():
+    names = load_labelled("shapes-actions").labels.classes
+    classifier = ColourClassifier(names)
+    report = evaluate_classifier("shapes-actions", classifier, options=options(limit=24))
+    assert list(report.scores) == ["views", "static", "shuffled"] and report.num_videos_asked == 960
+    assert [row[0] for row in report.labels] == list(range(24))
+    # every class gets the same score, so that none is right
+    assert report["top-1"] == 0.0 and set(report.results["views"].ranks) == {24}
+    assert "24 of 24 videos have several classes with the same best score." in report.alarms
+    with pytest.raises(VmrError, match="shapes-actions has no files that could be joined"):
+        evaluate_classifier("shapes-actions", classifier, options=options(join="clip"))
+
+
+def test_classes_that_overlap_are_scored_alone(tmp_path, tree):
+    """Kinetics in small: the data has three classes, and the other set has two of them."""
+    data = load_labelled(tree)
+    protocol = replace(PROTOCOLS["k600-overlap-k400"], num_segments=1, num_crops=1)
+    data = replace(data, protocol=protocol, overlap=("RED", "blue", "mauve"))
+    report = evaluate_classifier(data, ColourClassifier(("green", "red", "blue", "grey")), options=options())
+    assert report.classes == ("blue", "red") and report.num_videos == report.num_videos_asked == 4
+    assert "2 of 3 classes are in both sets, and only they compete" in report.notes
+    task = prepare_classification(data, ColourClassifier(("green", "red", "blue", "grey")), options())
+    assert task.classes == ClassMap(("blue", "red"), (2, 1), {0: 0, 2: 1}, task.classes.notes)

@@ -1,0 +1,5 @@
+"""`python -m vmr.cli.eval`, which torchrun starts."""
+
+from vmr.cli.eval import main
+
+main()

@@ -1,0 +1,38 @@
+"""Sizes that only transformers have."""
+
+from dataclasses import dataclass
+
+from vmr.errors import ModelError
+from vmr.models.videomamba.classifier import ClassifierConfig
+
+HEAD_WIDTH = 64  # channels of an attention head in the published transformers
+
+
+@dataclass(frozen=True)
+class TransformerConfig(ClassifierConfig):
+    """Sizes of a transformer: those of `ClassifierConfig`, and its heads.
+
+    Attributes:
+        num_heads: attention heads, a divisor of the width; 0 for heads of 64 channels, or of nearly as many where the
+            width is no multiple of 64.
+        num_time_layers: layers of the temporal encoder of `vivit`.
+
+    Raises:
+        ModelError: a size is out of range, or two do not fit each other.
+    """
+
+    num_heads: int = 0
+    num_time_layers: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_heads < 0 or self.num_time_layers < 1:
+            raise ModelError("num_heads must be at least 0, and num_time_layers at least 1")
+        if self.num_heads and self.width % self.num_heads:
+            raise ModelError(f"width {self.width} is no multiple of num_heads {self.num_heads}")
+
+    @property
+    def heads(self) -> int:
+        """Attention heads, at least 1."""
+        divisors = [number for number in range(1, self.width + 1) if self.width % number == 0]
+        return self.num_heads or min(divisors, key=lambda number: abs(self.width / number - HEAD_WIDTH))

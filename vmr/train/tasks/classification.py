@@ -1,0 +1,241 @@
+"""Classification of videos or images: one class, several classes or a number, with mixing and self-distillation.
+
+Shapes: B clips, T frames, S pixels a side, C outputs of the head, N patch tokens, D width of the teacher.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vmr.data.sources.source import LabelledData, TrainData
+from vmr.data.training.loader import TrainBatch
+from vmr.errors import VmrError
+from vmr.losses import distillation_loss, soft_targets, target_loss
+from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.distillation import DistilledClassifier, teacher_features, without_head
+from vmr.models.classification.family import VideoClassifier
+from vmr.models.classification.networks import build_network
+from vmr.models.classification.saved import save_classifier
+from vmr.models.classifier import ClipInput
+from vmr.models.videomamba.backbone import VideoMambaBackbone
+from vmr.models.videomamba.classifier import VideoMambaClassifier
+from vmr.targets import Target
+from vmr.train.config import StageConfig, TrainConfig
+from vmr.train.tasks.erasing import erase_randomly
+from vmr.train.tasks.initial import load_classifier_weights, load_encoder_weights, load_teacher
+from vmr.train.tasks.mixing import draw_mix, mix_pixels, mix_targets
+from vmr.train.tasks.task import Task
+
+
+class Labelled(NamedTuple):
+    """The clips and targets of one batch.
+
+    Attributes:
+        video: floats (B, T, 3, S, S), normalised and mixed; T = 1 for images.
+        targets: float32 (B, C), mixed; see `target_loss`.
+    """
+
+    video: Tensor
+    targets: Tensor
+
+
+class Classification(Task):
+    """Learns labels, and, with a teacher, the features of a smaller network that was trained before.
+
+    Args:
+        config: the config of the run; `model.network` is given.
+        network: a `DistilledClassifier` if there is a teacher, else any `Network`.
+        teacher: the trained network; None without distillation.
+        notes: as for `Task`.
+
+    Attributes:
+        network: as given.
+        target: what the labels say; known after `check_sources`.
+        labels: the names of the classes; known after `check_sources`.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        network: nn.Module,
+        teacher: VideoMambaClassifier | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(config, frozen=teacher, notes=notes)
+        self.network = network
+        self.target: Target = "single"
+        self.labels: tuple[str, ...] = ()
+        self._mixes = True
+
+    @property
+    def model(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    @property
+    def sizes(self) -> NetworkConfig:
+        """Kind and sizes of the network."""
+        sizes = self.config.model.network
+        assert sizes is not None  # TrainConfig has checked it
+        return sizes
+
+    def check_sources(self, sources: Sequence[TrainData]) -> None:
+        """Take the meaning of the labels from the sources.
+
+        Args:
+            sources: the sources of the run.
+
+        Raises:
+            VmrError: a source has no labels, or other ones than the first source, or more or fewer classes than the
+                network.
+        """
+        named: LabelledData | None = None
+        for source in sources:
+            if not isinstance(source, LabelledData):
+                raise VmrError(f"data.sources: {source.name} has captions, but classification learns from labels")
+            first = named or source
+            if (source.target, source.num_outputs) != (first.target, first.num_outputs):
+                raise VmrError(
+                    f"data.sources: {source.name} has {_labels_text(source)}, but {first.name} {_labels_text(first)}"
+                )
+            if first.classes is not None and source.classes is not None and source.classes != first.classes:
+                raise VmrError(f"data.sources: {source.name} names its classes otherwise than {first.name}")
+            if source.num_outputs != self.sizes.num_classes:
+                raise VmrError(
+                    f"data.sources: {source.name} has {_labels_text(source)}: set model.network.num_classes to "
+                    f"{source.num_outputs}, not {self.sizes.num_classes}"
+                )
+            named = source if first.classes is None else first
+        if named is None:
+            raise VmrError("data.sources: name one at least")
+        self.target = named.target
+        names = tuple(str(number) for number in range(named.num_outputs))
+        self.labels = named.classes or (("value",) if named.target == "regression" else names)
+
+    def set_stage(self, stage: StageConfig) -> None:
+        """Mix clips or not; see `Task`."""
+        self._mixes = stage.mixing
+
+    def prepare(self, batch: TrainBatch, shared: np.random.Generator, own: np.random.Generator) -> Labelled:
+        """Normalise, erase and mix; how a batch is mixed is the same in all processes. See `Task`."""
+        settings = self.config.classification
+        video = self.config.model.preprocess(self.pixels(batch, own))
+        video = erase_randomly(video, settings.erasing, own)
+        targets = self._targets(batch)
+        height, width = video.shape[-2:]
+        alphas = (settings.mixup, settings.cutmix) if self._mixes else (0.0, 0.0)
+        mix = draw_mix(shared, height, width, mixup=alphas[0], cutmix=alphas[1], switch=settings.switch)
+        if mix is not None:
+            video, targets = mix_pixels(video, mix), mix_targets(targets, mix)
+        return Labelled(video, targets)
+
+    def _targets(self, batch: TrainBatch) -> Tensor:
+        """What the outputs should be, float32 (B, C)."""
+        if batch.labels is None:
+            raise VmrError("classification: a batch has no labels")
+        labels = torch.from_numpy(batch.labels).to(self.device)
+        if self.target == "single":
+            return soft_targets(labels, self.sizes.num_classes, self.config.classification.smoothing)
+        return labels.float().reshape(len(labels), -1)
+
+    def forward(self, batch: Labelled) -> dict[str, Tensor]:
+        """Compute the loss of the labels, and that of distillation; see `Task`."""
+        distillation = self.config.classification.distillation
+        if distillation is None or not self._distills():
+            return {"labels": target_loss(self.network(batch.video), batch.targets, self.target)}
+        assert isinstance(self.network, DistilledClassifier)
+        assert isinstance(self.frozen, VideoMambaClassifier)
+        with torch.no_grad():
+            wanted = teacher_features(self.frozen, batch.video)
+        outputs, found = self.network.distilled(batch.video)
+        return {
+            "labels": target_loss(outputs, batch.targets, self.target),
+            "distillation": distillation.weight * distillation_loss(found, wanted),
+        }
+
+    def _distills(self) -> bool:
+        distillation = self.config.classification.distillation
+        return distillation is not None and (distillation.stop_after is None or self.step < distillation.stop_after)
+
+    def new_model(self) -> nn.Module:
+        """Make a network of the same sizes; see `Task`."""
+        if isinstance(self.network, DistilledClassifier):
+            return DistilledClassifier(self.sizes, self.network.teacher_width)
+        return build_network(self.sizes)
+
+    def compiled_modules(self) -> list[nn.Module]:
+        """List the network; see `Task`."""
+        return [self.network]
+
+    def backbone(self) -> VideoMambaBackbone | None:
+        """Return the network, if it is a VideoMamba; see `Task`."""
+        return self.network if isinstance(self.network, VideoMambaBackbone) else None
+
+    def layers_of(self, model: nn.Module) -> list[nn.Module]:
+        """List the layers; every kind of network keeps them in lists of modules."""
+        return [layer for part in model.children() if isinstance(part, nn.ModuleList) for layer in part]
+
+    def as_validated(self, model: nn.Module) -> VideoClassifier:
+        """Return the network as a classifier; see `Task`."""
+        return VideoClassifier(
+            self._plain(model),
+            self.labels,
+            self.target,
+            self._clip(),
+            name=self.config.run.out,
+            about="a classifier in training",
+            device=self.device,
+        )
+
+    def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
+        """Write the network without the head of distillation; see `Task`."""
+        save_classifier(folder, self._plain(model), self.labels, self.target, self._clip(), training=training)
+
+    def _plain(self, model: nn.Module) -> nn.Module:
+        """The network without the head of distillation."""
+        if not isinstance(model, DistilledClassifier):
+            return model
+        plain = build_network(self.sizes)
+        plain.load_state_dict(without_head(model.state_dict()))
+        return plain.eval()
+
+    def _clip(self) -> ClipInput:
+        model = self.config.model
+        return ClipInput(self.sizes.num_frames, self.sizes.image_size, mean=model.mean, std=model.std)
+
+
+def build_classification(config: TrainConfig, *, start: bool) -> Classification:
+    """Build the network with its teacher.
+
+    Args:
+        config: the config of the run.
+        start: whether to fill the network with the weights that the config names; a resumed run does not need them.
+
+    Returns:
+        The task; its notes are a report on loaded weights.
+
+    Raises:
+        ModelError: sizes, files and teacher do not fit each other.
+        MissingExtraError: a package is not installed.
+    """
+    sizes, distillation = config.model.network, config.classification.distillation
+    assert sizes is not None
+    teacher = None if distillation is None else load_teacher(distillation.teacher, sizes)
+    torch.manual_seed(config.run.seed)
+    network = build_network(sizes) if teacher is None else DistilledClassifier(sizes, teacher.config.width)
+    reports = []
+    if start and config.model.init is not None:
+        reports.append(load_classifier_weights(network, config.model.init, fresh_head=config.model.fresh_head))
+    if start and config.model.video_init is not None:
+        reports.append(load_encoder_weights(network, config.model.video_init))
+    return Classification(config, network, teacher, [str(report) for report in reports])
+
+
+def _labels_text(source: LabelledData) -> str:
+    if source.target == "regression":
+        return "numbers to predict"
+    return f"{source.num_outputs} classes ({source.target})"
