@@ -9,19 +9,17 @@ from vmr.data.shapes.actions import ACTIONS, render_action, train_action_seed, t
 from vmr.data.shapes.split import TRAIN_CLIPS
 from vmr.data.sources.source import Pair
 from vmr.errors import VmrError
+from vmr.targets import Target
 
 
 class ShapesActionsSource:
-    """Clips of moving shapes with the number of their class, see `vmr.data.shapes.actions`; a TrainSource.
+    """Clips of moving shapes with their classes, see `vmr.data.shapes.actions`; a TrainSource, and LabelledData.
 
     Clip `index` follows from the seed and the index alone. Its looks are those that the test does not show.
 
     Args:
         num_clips: clips in an epoch, at least 1.
         seed: of the sequence of clips, at least 0.
-
-    Attributes:
-        labels: the names of the classes.
 
     Raises:
         VmrError: a number is out of range.
@@ -31,7 +29,9 @@ class ShapesActionsSource:
     media: Media = "video"
     notes = ()
     group = 1
-    labels = tuple(str(action) for action in ACTIONS)
+    target: Target = "single"
+    classes = tuple(str(action) for action in ACTIONS)
+    num_outputs = len(ACTIONS)
 
     def __init__(self, num_clips: int = TRAIN_CLIPS, seed: int = 0) -> None:
         if num_clips < 1 or seed < 0:
@@ -50,4 +50,4 @@ class ShapesActionsSource:
             raise IndexError(f"shapes-actions: clip {index} of {self.num_ids}")
         label = train_label(index)
         make = partial(render_action, label, train_action_seed(self._seed, index))
-        return Pair(f"shapes-actions:{index}", index, make=make, label=label)
+        return Pair(f"shapes-actions:{index}", index, self.classes[label], make=make, label=label)
