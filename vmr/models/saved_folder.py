@@ -25,6 +25,8 @@ from vmr.models.weights import shape_text
 from vmr.version import __version__
 
 CONFIG_FILE = "config.json"
+CLASSIFIER = "vmr-classifier"
+"""The kind of the schema of saved classifiers, see `saved_kind`."""
 PRETRAINED = "vmr-encoder"  # the kind of models that nothing but training can use
 
 _REMEDY = "copy the folder again, or save the model anew"
