@@ -18,6 +18,7 @@ from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
 from vmr.data.sources.labelled import LabelledHubSource, LabelledHubStream, LabelledSource, LabelledTarSource
 from vmr.data.sources.shapes import ShapesSource
+from vmr.data.sources.shapes_actions import ShapesActionsSource
 from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
@@ -31,6 +32,7 @@ from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_ste
 from vmr.train.source_config import (
     AnnotatedSourceConfig,
     LabelledSourceConfig,
+    ShapesActionsSourceConfig,
     ShapesSourceConfig,
     SourceConfig,
     TarSourceConfig,
@@ -118,6 +120,8 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
     if isinstance(config, ShapesSourceConfig):
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
+    if isinstance(config, ShapesActionsSourceConfig):
+        return ShapesActionsSource(config.num_clips, config.seed)
     path = root / config.path
     folder = root / config.video_dir if not isinstance(config, TarSourceConfig) and config.video_dir else None
     if isinstance(config, AnnotatedSourceConfig):

@@ -177,8 +177,33 @@ class ShapesSourceConfig:
         _check_weight(self.weight)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapesActionsSourceConfig:
+    """The synthetic classes of motion: labelled clips of moving shapes, drawn when they are needed.
+
+    Attributes:
+        kind: shapes_actions.
+        weight: how often a clip is taken from this source rather than another; weights need not sum to 1.
+        num_clips: clips in an epoch.
+        seed: seed of the clips.
+    """
+
+    kind: Literal["shapes_actions"] = "shapes_actions"
+    weight: float = 1.0
+    num_clips: int = TRAIN_CLIPS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
 SourceConfig: TypeAlias = (
-    AnnotatedSourceConfig | LabelledSourceConfig | TarSourceConfig | HubSourceConfig | ShapesSourceConfig
+    AnnotatedSourceConfig
+    | LabelledSourceConfig
+    | TarSourceConfig
+    | HubSourceConfig
+    | ShapesSourceConfig
+    | ShapesActionsSourceConfig
 )
 """A source of any kind; the key `kind` names its kind."""
 
@@ -188,6 +213,7 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "tar": TarSourceConfig,
     "hub": HubSourceConfig,
     "shapes": ShapesSourceConfig,
+    "shapes_actions": ShapesActionsSourceConfig,
 }
 
 _OLD_NAMES = {"shuffle_rows": "shuffle_buffer"}
