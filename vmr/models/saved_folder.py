@@ -27,6 +27,8 @@ from vmr.version import __version__
 CONFIG_FILE = "config.json"
 CLASSIFIER = "vmr-classifier"
 """The kind of the schema of saved classifiers, see `saved_kind`."""
+ENCODER = "vmr-encoder"
+"""That of encoders of masked pre-training."""
 
 _REMEDY = "copy the folder again, or save the model anew"
 _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
