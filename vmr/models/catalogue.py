@@ -135,19 +135,13 @@ def _checked(
 
 
 def _is_classifier(name: str, path: Path | None) -> bool:
-    """Whether a name or a path means a classifier. Raises ModelError for an encoder of masked pre-training."""
+    """Whether a name or a path means a classifier. Raises ModelError for a file without a head."""
     if path is None:
         return name in PUBLISHED_VISION
     if path.is_dir():
-        from vmr.models.saved_folder import CLASSIFIER, ENCODER, saved_kind
+        from vmr.models.saved_folder import CLASSIFIER, saved_kind
 
-        kind = saved_kind(path)
-        if kind == ENCODER:
-            raise ModelError(
-                f"{path} is an encoder of masked pre-training, which knows neither texts nor classes: start a training "
-                "from it with model.video_init"
-            )
-        return kind == CLASSIFIER
+        return saved_kind(path) == CLASSIFIER
     from vmr.models.classification.released import is_classifier_file
 
     return is_classifier_file(path)
