@@ -11,7 +11,8 @@ from vmr.errors import IndexFileError, VmrError
 from vmr.eval.protocols.catalogue import FILE
 from vmr.eval.protocols.load import Loaded, load_dataset
 from vmr.eval.protocols.protocol import Protocol
-from vmr.models.catalogue import load_model, shows_progress
+from vmr.models.catalogue import load_encoder as load_by_name
+from vmr.models.catalogue import shows_progress
 from vmr.models.encoder import Encoder, Matcher, TextLimited, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
@@ -140,7 +141,7 @@ def load_encoder(encoder: str | Path | Encoder, *, progress: bool = False) -> En
         check_encoder(encoder)
         return encoder
     with spinner(progress and not shows_progress(encoder), "loading the encoder"):
-        return load_model(encoder)
+        return load_by_name(encoder)
 
 
 def check_index(index: VideoIndex, task: Task) -> None:

@@ -1,4 +1,4 @@
-"""Which frames an encoder takes, and reading one video for an encoder."""
+"""Which frames a model takes, and reading one video for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from vmr.checks import check_path
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
+from vmr.data.views.spec import ViewSpec
+from vmr.data.views.view_job import read_views
 from vmr.errors import VmrError
+from vmr.models.classifier import Classifier
 from vmr.models.encoder import Encoder, FrameEncoder, check_encoder
 
 if TYPE_CHECKING:
@@ -53,22 +56,35 @@ def frame_spec(
     )
 
 
-def read_video(path: str | Path, encoder: Encoder, *, reader: str = DecodeOptions.reader) -> Tensor:
-    """Read the frames of one whole video that an encoder takes.
+def clip_spec(classifier: Classifier) -> ViewSpec:
+    """Return the one view of a video that a classifier is shown; images are cropped as ImageNet is evaluated."""
+    is_of_images = classifier.num_frames == 1
+    return ViewSpec(
+        classifier.num_frames,
+        classifier.size,
+        frames=classifier.frames,
+        resize="image" if is_of_images else "video",
+    )
+
+
+def read_video(path: str | Path, encoder: Encoder | Classifier, *, reader: str = DecodeOptions.reader) -> Tensor:
+    """Read the frames of one whole video that a model takes.
 
     Args:
         path: a video or a still picture.
-        encoder: the encoder that will be given the frames.
+        encoder: the encoder, or the classifier, that will be given the frames.
         reader: see `vmr.VideoReader`.
 
     Returns:
-        uint8 in [0, 255], (1, T, 3, S, S), for `encoder.encode_video`.
+        uint8 in [0, 255], (1, T, 3, S, S), for `encode_video` of an encoder, or `classify` of a classifier.
 
     Raises:
         VideoError: the file cannot be read.
     """
-    check_path("path", path)
+    path = check_path("path", path)
     import torch
 
+    if isinstance(encoder, Classifier):
+        return torch.from_numpy(read_views(str(path), clip_spec(encoder), reader=reader))
     (segment,) = read_segments(path, frame_spec(encoder), reader=reader)
     return torch.from_numpy(segment.video).unsqueeze(0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.checks import check_path, whole_number
-from vmr.models.catalogue import load_model
+from vmr.models.catalogue import load_encoder
 from vmr.models.encoder import Encoder, Matcher, check_encoder
 from vmr.retrieval.info import IndexInfo, describe
 from vmr.retrieval.legacy import open_reader
@@ -66,7 +66,7 @@ class VideoIndex:
         encoder: as for `vmr.open_index`.
         space: as for `vmr.open_index`.
         store: as for `vmr.open_index`.
-        load: loads a model, given its name or path; None for `load_model`.
+        load: loads a model, given its name or path; None for `vmr.load_model`.
         holds_rows: keep the rows in memory, for a process that answers many searches.
 
     Attributes:
@@ -87,7 +87,7 @@ class VideoIndex:
         holds_rows: bool = False,
     ) -> None:
         self.folder = folder
-        self._reader, self._load = reader, load or load_model
+        self._reader, self._load = reader, load or load_encoder
         self._encoder: Encoder | None = None
         with reader.snapshot() as snapshot:
             spaces = snapshot.spaces()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -159,7 +160,7 @@ def _scores(task: ClassifyTask, video: Video, found: ClipLogits, column: int) ->
     return merge_views(views[:, task.classes.outputs], task.data.labels.target, task.options.average)
 
 
-def _truth(task: ClassifyTask, videos: Sequence[Video]) -> NDArray[np.generic]:
+def _truth(task: ClassifyTask, videos: Sequence[Video]) -> NDArray[Any]:
     """Classes (V,); 0 or 1 for each class that competes (V, C); or numbers (V,)."""
     labels, target = [video.label for video in videos], task.data.labels.target
     if target == "regression":
@@ -173,13 +174,13 @@ def _truth(task: ClassifyTask, videos: Sequence[Video]) -> NDArray[np.generic]:
     return truth
 
 
-def _labels(truth: NDArray[np.generic], target: Target) -> tuple[tuple[int, ...], ...]:
+def _labels(truth: NDArray[Any], target: Target) -> tuple[tuple[int, ...], ...]:
     if target == "single":
         return tuple((int(number),) for number in truth)
     return tuple(tuple(np.flatnonzero(row).tolist()) for row in truth) if target == "multi" else ()
 
 
-def _result(table: Scores, truth: NDArray[np.generic], rows: NDArray[np.generic], target: Target) -> ColumnResult:
+def _result(table: Scores, truth: NDArray[Any], rows: NDArray[Any], target: Target) -> ColumnResult:
     as_tuples = tuple(tuple(row) for row in table.tolist())
     if target == "regression":
         return ColumnResult(scores=as_tuples)

@@ -16,7 +16,8 @@ from vmr.eval.classification.load import LabelledData
 from vmr.eval.classification.report.report import Join
 from vmr.eval.classification.videos import Video, action_videos, joined_names, videos_of
 from vmr.eval.metrics.accuracy import Average
-from vmr.models.catalogue import load_model, shows_progress
+from vmr.models.catalogue import load_classifier as load_by_name
+from vmr.models.catalogue import shows_progress
 from vmr.models.classifier import Classifier
 from vmr.progress import spinner
 
@@ -125,7 +126,7 @@ def prepare_classification(data: LabelledData, classifier: Classifier, options: 
         missing=missing,
         num_asked=len(videos) + len(missing),
         controls=_controls(data, spec, options),
-        notes=(*labels.notes, *classes.notes, *notes),
+        notes=(*labels.notes, *getattr(classifier, "notes", ()), *classes.notes, *notes),
         options=options,
     )
 
@@ -161,17 +162,14 @@ def load_classifier(
         ModelError: the model is unknown, its weights cannot be loaded, or it is no classifier.
         VmrError: sizes are given for a classifier that is loaded already.
     """
-    if not isinstance(model, str | Path):
-        if num_frames is not None or image_size is not None:
-            raise VmrError("the classifier is loaded already: give num_frames and image_size to load_model")
-        loaded: object = model
-    else:
+    if isinstance(model, str | Path):
         with spinner(progress and not shows_progress(model), "loading the classifier"):
-            loaded = load_model(model, num_frames=num_frames, image_size=image_size)
-    if not isinstance(loaded, Classifier):
-        name = getattr(loaded, "name", type(loaded).__name__)
-        raise ModelError(f"{name} is no classifier: it has no classes, and is evaluated by --task retrieval")
-    return loaded
+            return load_by_name(model, num_frames=num_frames, image_size=image_size)
+    if num_frames is not None or image_size is not None:
+        raise VmrError("the classifier is loaded already: give num_frames and image_size to load_model")
+    if not isinstance(model, Classifier):
+        raise ModelError(f"{type(model).__name__} is no classifier: see vmr.Classifier for what it must have")
+    return model
 
 
 _TARGETS = {"single": "one class", "multi": "several classes", "regression": "a number"}

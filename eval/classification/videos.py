@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 
 from vmr.data.labels.label_set import LabelledItem, LabelSet
-from vmr.data.shapes.actions import ACTIONS, ACTIONS_VERSION, TEST_LAYOUTS, ClipPixels, render_test_action
+from vmr.data.shapes.actions import ACTIONS, ACTIONS_VERSION, TEST_LAYOUTS, render_test_action
+from vmr.data.shapes.drawing import ClipPixels
 from vmr.errors import AnnotationError
 from vmr.eval.classification.report.report import Join
 from vmr.targets import Label

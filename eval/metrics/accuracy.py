@@ -53,12 +53,13 @@ def merge_views(logits: ArrayLike, target: Target = "single", average: Average =
     views = np.asarray(logits, np.float32)
     if views.ndim != 2 or not len(views):
         raise VmrError(f"logits must be (views, classes) with at least one view, got shape {views.shape}")
-    if target == "regression":
-        return views.mean(axis=0, dtype=np.float64)
-    probabilities = _softmax if target == "single" else _sigmoid
-    if average == "logits":
-        return probabilities(views.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32))[0].astype(float)
-    return probabilities(views).mean(axis=0, dtype=np.float64)
+    if target != "regression":
+        probabilities = _softmax if target == "single" else _sigmoid
+        if average == "logits":
+            views = views.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)
+        views = probabilities(views)
+    merged: Floats = views.mean(axis=0, dtype=np.float64)
+    return merged
 
 
 def class_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
@@ -82,7 +83,7 @@ def class_ranks(scores: ArrayLike, labels: ArrayLike) -> NDArray[np.int64]:
     own_scores = np.take_along_axis(table, own[:, None], axis=1)  # (V, 1)
     rivals = ~(table < own_scores)  # a NaN on either side is a rival
     np.put_along_axis(rivals, own[:, None], False, axis=1)
-    ranks = 1 + rivals.sum(axis=1, dtype=np.int64)
+    ranks: NDArray[np.int64] = 1 + rivals.sum(axis=1, dtype=np.int64)
     ranks[np.isnan(own_scores[:, 0])] = table.shape[1] + 1
     return ranks
 
@@ -102,7 +103,8 @@ def best_classes(scores: ArrayLike, labels: ArrayLike, k: int = NUM_TOP) -> NDAr
     is_own = own[:, None] == np.arange(table.shape[1])
     lost = is_own & np.isnan(table)
     ranked = np.where(lost, -np.inf, np.where(np.isnan(table), np.inf, table))
-    return np.lexsort((is_own, -ranked), axis=1)[:, :k]
+    best: NDArray[np.int64] = np.lexsort((is_own, -ranked), axis=1)[:, :k]
+    return best
 
 
 def stored_rows(

@@ -8,7 +8,7 @@ from typing import Literal
 from vmr.checks import check_type
 from vmr.data.decoding.segments import FrameSpec
 from vmr.errors import IndexFileError, VmrError
-from vmr.models.catalogue import load_model, shows_progress
+from vmr.models.catalogue import load_encoder, shows_progress
 from vmr.models.encoder import Encoder, check_encoder
 from vmr.progress import spinner
 from vmr.retrieval.frames import frame_spec
@@ -180,7 +180,7 @@ class Spaces:
 
     def _load(self, name: str | Path) -> Encoder:
         with spinner(self._progress and not shows_progress(name), "loading the encoder"):
-            return load_model(name)
+            return load_encoder(name)
 
     def _check(self, space: Space, model: Encoder) -> None:
         is_same = (model.fingerprint, model.embed_dim) == (space.fingerprint, space.dim)

@@ -12,7 +12,7 @@ import numpy as np
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
 from vmr.hashes import hash_file, remembered_hashes
-from vmr.models.catalogue import load_model
+from vmr.models.catalogue import load_encoder
 from vmr.progress import progress_bar
 from vmr.retrieval.frames import frame_spec
 from vmr.retrieval.legacy import UNKNOWN, is_old_index, require_database
@@ -115,7 +115,7 @@ def _described(file: Path, dim: int, about: About | None, options: ImportOptions
             raise VmrError(f"{file}: was made by {encoder} ({about.fingerprint}), not ({fingerprint})")
         fingerprint = about.fingerprint
     elif encoder and not fingerprint:
-        model = load_model(encoder)
+        model = load_encoder(encoder)
         encoder, fingerprint = model.name, model.fingerprint
         frames = asdict(frame_spec(model)) | {"reader": DecodeOptions.reader}
         if model.embed_dim != dim:

@@ -154,7 +154,7 @@ def test_the_command_shows_accuracy_beside_cost(tmp_path, capsys):
     compare_command(files[0], files[1], [files[2]], measure=True)
     out = capsys.readouterr().out
     line = next(line for line in out.splitlines() if "toy" in line)
-    assert "75.0" in line and "0.01 M" in line and "2.00 G x 12" in line and "MiB" in line
+    assert "75.0" in line and "0.007 M" in line and "2 G x 12" in line and "MiB" in line
     assert re.search(r"\d\.\d+e?-?\d* +│ +\d+ MiB", line)  # CPU seconds of a video, and memory
     assert next(line for line in out.splitlines() if "better" in line).count("│ - ") == 4
     assert "b.json (b) against" in out and "c.json (b) against" in out and "+25.0" in out and "paired: 8 videos" in out

@@ -60,7 +60,8 @@ ALLOWED = {
     "models.comparators": f"{MODEL_BASE} models.videomamba ops",
     "models.classification": f"{MODEL_BASE} models.classifier models.comparators models.saved_folder "
     "models.teachers models.upstream models.videomamba ops",
-    "models.catalogue": f"{MODEL_BASE} models.families models.saved_model models.text models.upstream "
+    "models.catalogue": f"{MODEL_BASE} models.families models.saved_folder models.saved_model models.text "
+    "models.upstream "
     "models.classification models.classifier",
     "models": "",
     "data": "",
@@ -91,7 +92,8 @@ ALLOWED = {
     "retrieval.storage retrieval.updating retrieval.vectors",
     "retrieval.updating": "data data.decoding data.discovery models.catalogue models.encoder retrieval "
     "retrieval.calibration retrieval.embedding retrieval.storage retrieval.vectors",
-    "retrieval": "data data.annotations data.decoding data.discovery models.catalogue models.encoder "
+    "retrieval": "data data.annotations data.decoding data.discovery data.views models.catalogue models.classifier "
+    "models.encoder "
     "retrieval.calibration retrieval.embedding retrieval.searching retrieval.storage retrieval.updating "
     "retrieval.vectors",
     "retrieval.service.guard": "retrieval.service.options",
@@ -134,7 +136,7 @@ TORCH_FREE = [
     "vmr/cli/**/*.py", "vmr/models/encoder.py", "vmr/models/catalogue.py", "vmr/models/pip_weights.py",
     "vmr/models/classifier.py", "vmr/models/runtime.py", "vmr/targets.py",
     "vmr/models/families/frames.py", "vmr/models/families/offline.py",
-    "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published.py",
+    "vmr/models/text/__init__.py", "vmr/models/text/tokenizer.py", "vmr/models/upstream/published*.py",
     "retrieval/*.py", "retrieval/calibration/*.py", "retrieval/embedding/*.py", "retrieval/searching/*.py",
     "retrieval/service/**/*.py",
     "retrieval/storage/*.py", "retrieval/updating/*.py", "retrieval/upkeep/*.py",

@@ -307,7 +307,7 @@ def test_the_encoder_of_an_index_is_loaded_at_the_first_search(tmp_path, monkeyp
         loaded.append(name)
         return TwoDimensional() if name == "two" else Other()
 
-    monkeypatch.setattr("vmr.retrieval.index.load_model", load_model)
+    monkeypatch.setattr("vmr.retrieval.index.load_encoder", load_model)
     write_index(tmp_path / "index", ROWS, VECTORS)
     for name in (None, "two", Path("two")):
         index = VideoIndex.open(tmp_path / "index", name)

@@ -1,4 +1,4 @@
-"""The names of the known models, and the one function that turns a name or a path into an encoder.
+"""The names of the known models, and the functions that turn a name or a path into an encoder or a classifier.
 
 Imports no torch: names, paths and sizes are checked first.
 """
@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmr.checks import check_path, whole_number
 from vmr.cpus import let_threads_sleep
 from vmr.errors import ModelError, VmrError
 from vmr.models.encoder import Encoder
 from vmr.models.upstream.published import RELEASED_MODELS, about_released
+from vmr.models.upstream.published_vision import PUBLISHED_VISION
 
 if TYPE_CHECKING:
     import torch
+
+    from vmr.models.classification.family import VideoClassifier
 
 WEIGHT_SUFFIXES = (".pth", ".pt", ".bin", ".safetensors")
 
@@ -27,11 +30,12 @@ KNOWN = {
     "offline": "a baseline whose weights come with pip",
     **dict.fromkeys(SHIPPED, "trained with vmr on its own synthetic benchmark, and comes with it"),
     **{name: about_released(pairs) for name, pairs in RELEASED_MODELS.items()},
+    "videomamba-ti-k400-f8": "a published classifier, one of many; vmr-info lists all",
     "open_clip:MODEL/WEIGHTS": "CLIP averaged over frames",
-    "a folder": "a model saved by vmr",
-    f"a file ({' '.join(WEIGHT_SUFFIXES)})": "a video-text checkpoint of upstream's VideoMamba",
+    "a folder": "a model or a classifier saved by vmr",
+    f"a file ({' '.join(WEIGHT_SUFFIXES)})": "a video-text checkpoint or a classifier of upstream's VideoMamba",
 }
-"""Name, or kind of path -> what it is, in one line; see `known_models`."""
+"""Name, or kind of name or path -> what it is, in one line; the published classifiers are one line."""
 
 
 def known_models() -> dict[str, str]:
@@ -40,7 +44,7 @@ def known_models() -> dict[str, str]:
     Returns:
         Name, or kind of name or path -> one line on what it is, in the order in which to show them.
     """
-    return dict(KNOWN)
+    return {**KNOWN, **{name: published.about for name, published in PUBLISHED_VISION.items() if published.has_head}}
 
 
 def load_model(
@@ -50,13 +54,13 @@ def load_model(
     num_frames: int | None = None,
     image_size: int | None = None,
     num_heads: int | None = None,
-) -> Encoder:
-    """Load an encoder by name or path.
+) -> Any:
+    """Load an encoder or a classifier by name or path.
 
     Args:
-        name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` (downloaded once),
-            `open_clip:MODEL/WEIGHTS`, a folder written by `save_model`, or a checkpoint file of upstream's. A path
-            becomes the encoder's name, made absolute.
+        name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` or the classifier
+            `videomamba-ti-k400-f8` (downloaded once), `open_clip:MODEL/WEIGHTS`, a folder that vmr saved, or a
+            checkpoint file of upstream's. A path becomes the model's name, made absolute.
         device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU;
             for `offline`, `cpu` if OpenVINO is installed).
         num_frames: frames of a clip; default, the model's own.
@@ -65,7 +69,8 @@ def load_model(
         num_heads: attention heads of BERT in a checkpoint file of an unusual width.
 
     Returns:
-        The encoder, in evaluation mode. Models that can re-rank also implement `vmr.models.encoder.Matcher`.
+        The model, in evaluation mode: an `Encoder`, and also a `vmr.models.encoder.Matcher` if it can re-rank; or a
+        `Classifier`. Its type depends on the name, so none is stated.
 
     Raises:
         ModelError: a name that is unknown (with a suggestion), a path that does not exist, a device that is not
@@ -73,14 +78,93 @@ def load_model(
             wrong type.
         MissingExtraError: the packages for this kind of model are not installed.
     """
+    name, path, sizes = _checked(name, num_frames, image_size, num_heads)
+    return (
+        _load_classifier(name, path, device, **sizes)
+        if _is_classifier(name, path)
+        else _load_encoder(name, path, device, **sizes)
+    )
+
+
+def load_encoder(
+    name: str | Path = "offline",
+    device: str = "auto",
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+    num_heads: int | None = None,
+) -> Encoder:
+    """Load an encoder: `load_model` for those who cannot use a classifier. See there."""
+    name, path, sizes = _checked(name, num_frames, image_size, num_heads)
+    if _is_classifier(name, path):
+        raise ModelError(
+            f"{name} is a classifier, which has no vectors to search by: use it with vmr-classify or vmr-eval --task "
+            "classify, and here an encoder, such as offline"
+        )
+    return _load_encoder(name, path, device, **sizes)
+
+
+def load_classifier(
+    name: str | Path,
+    device: str = "auto",
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+) -> VideoClassifier:
+    """Load a classifier: `load_model` for those who cannot use an encoder. See there."""
+    name, path, sizes = _checked(name, num_frames, image_size, None)
+    if not _is_classifier(name, path):
+        raise ModelError(
+            f"{name} is an encoder, which names no classes: use it with vmr-search or vmr-eval, and here a classifier, "
+            "such as videomamba-ti-k400-f8 or a folder that vmr-train made"
+        )
+    return _load_classifier(name, path, device, **sizes)
+
+
+def _checked(
+    name: str | Path, num_frames: int | None, image_size: int | None, num_heads: int | None
+) -> tuple[str, Path | None, dict[str, int | None]]:
+    """The name, the path if it is one, and the sizes by the names of their arguments."""
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
     try:
         name = str(check_path("name", name))
         sizes = {key: None if value is None else whole_number(key, value) for key, value in sizes.items()}
     except VmrError as error:
         raise ModelError(str(error)) from error
-    num_frames, image_size, num_heads = sizes.values()
-    path = None if _is_named(name) else _existing(name)
+    return name, None if _is_named(name) else _existing(name), sizes
+
+
+def _is_classifier(name: str, path: Path | None) -> bool:
+    if path is None:
+        return name in PUBLISHED_VISION
+    if path.is_dir():
+        from vmr.models.saved_folder import CLASSIFIER, saved_kind
+
+        return saved_kind(path) == CLASSIFIER
+    from vmr.models.classification.released import is_classifier_file
+
+    return is_classifier_file(path)
+
+
+def _load_classifier(
+    name: str, path: Path | None, device: str, *, num_frames: int | None, image_size: int | None, num_heads: int | None
+) -> VideoClassifier:
+    from vmr.models.classification.released import load_classifier_file, load_released_classifier
+    from vmr.models.classification.saved import load_saved_classifier
+
+    _refuse(name, num_heads=num_heads)
+    chosen = _device(device)
+    let_threads_sleep()
+    if path is None:
+        return load_released_classifier(name, chosen, num_frames=num_frames, image_size=image_size)
+    load = load_saved_classifier if path.is_dir() else load_classifier_file
+    return load(path, chosen, num_frames=num_frames, image_size=image_size)
+
+
+def _load_encoder(
+    name: str, path: Path | None, device: str, *, num_frames: int | None, image_size: int | None, num_heads: int | None
+) -> Encoder:
+    sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
     if name == "offline":
         _refuse(name, **sizes)
         return _load_offline(device)
@@ -105,7 +189,8 @@ def load_model(
 
 
 def _is_named(name: str) -> bool:
-    return name == "offline" or name.startswith("open_clip:") or name in SHIPPED or name in RELEASED_MODELS
+    named = {"offline", *SHIPPED, *RELEASED_MODELS, *PUBLISHED_VISION}
+    return name in named or name.startswith("open_clip:")
 
 
 def _load_offline(device: str) -> Encoder:
@@ -147,7 +232,7 @@ def shows_progress(name: str | Path) -> bool:
     Returns:
         True for the released models.
     """
-    return str(name) in RELEASED_MODELS
+    return str(name) in RELEASED_MODELS or str(name) in PUBLISHED_VISION
 
 
 def _load_path(
@@ -190,7 +275,8 @@ def _is_path(name: str) -> bool:
 
 
 def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name.partition(":")[0], [known.partition(":")[0] for known in KNOWN], n=1)
+    names = [known.partition(":")[0] for known in (*KNOWN, *PUBLISHED_VISION)]
+    close = difflib.get_close_matches(name.partition(":")[0], names, n=1)
     hint = f": did you mean {close[0]!r}?" if close else ""
     return f"unknown model {name!r}{hint} (known: {', '.join(KNOWN)})"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from vmr.errors import IndexFileError
-from vmr.models.catalogue import load_model
+from vmr.models.catalogue import load_encoder
 from vmr.models.encoder import Encoder
 from vmr.retrieval.storage.schema import DATABASE
 
@@ -94,5 +94,5 @@ class Encoders:
         """
         with self._lock:
             if str(name) not in self._loaded:
-                self._loaded[str(name)] = load_model(name)
+                self._loaded[str(name)] = load_encoder(name)
             return self._loaded[str(name)]

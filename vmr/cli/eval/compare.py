@@ -109,8 +109,8 @@ def _print_costs(files: Sequence[str], reports: Sequence[ClassificationReport], 
                 report.model,
                 views_words(report),
                 *(f"{report.scores[MAIN][name]:.{digits}f}" for name in names),
-                "-" if cost is None else f"{cost.parameters / 1e6:.2f} M",
-                "-" if cost is None else f"{cost.operations / 1e9:.2f} G x {views}",
+                "-" if cost is None else f"{cost.parameters / 1e6:.3g} M",
+                "-" if cost is None else f"{cost.operations / 1e9:.3g} G x {views}",
                 *times,
             )
         )

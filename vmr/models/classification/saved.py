@@ -16,6 +16,7 @@ from vmr.models.classification.family import VideoClassifier, check_fit, config_
 from vmr.models.classification.networks import Network, build_network
 from vmr.models.classifier import ClipInput
 from vmr.models.saved_folder import (
+    CLASSIFIER,
     Schema,
     fitted_weights,
     packed_weights,
@@ -55,7 +56,7 @@ class SavedClassifier:
     training: dict[str, Any] | None
 
 
-SCHEMA = Schema("vmr-classifier/1", SavedClassifier, ("weights",), "classifier")
+SCHEMA = Schema(f"{CLASSIFIER}/1", SavedClassifier, ("weights",), "classifier")
 
 
 def save_classifier(
