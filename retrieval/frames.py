@@ -57,7 +57,7 @@ def frame_spec(
 
 
 def clip_spec(classifier: Classifier) -> ViewSpec:
-    """Return the one view of a video that a classifier is shown; that of an image is what ImageNet is evaluated with."""
+    """Return the one view of a video that a classifier is shown; images are cropped as ImageNet is evaluated."""
     is_of_images = classifier.num_frames == 1
     return ViewSpec(
         classifier.num_frames,

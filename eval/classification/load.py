@@ -99,8 +99,8 @@ def load_labelled(
 
 def _own_protocol(labels: LabelSet) -> ClassificationProtocol:
     """The rules for a user's own files, which say themselves what they are."""
-    own = replace(FILE, target=labels.target, media=labels.media)
-    return replace(own, num_segments=1, num_crops=1) if labels.media == "image" else own
+    one_view = {"num_segments": 1, "num_crops": 1} if labels.media == "image" else {}
+    return replace(FILE, target=labels.target, media=labels.media, **one_view)
 
 
 def _check(labels: LabelSet, protocol: ClassificationProtocol) -> None:

@@ -17,6 +17,7 @@ from vmr.data.sources.source import Pair
 from vmr.data.training.loader import TrainLoader
 from vmr.errors import VmrError
 from vmr.from_json import from_json
+from vmr.models.classification.config import NetworkConfig
 from vmr.models.saved_folder import read_any_weights
 from vmr.models.teachers import EfficientNetTeacher
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
@@ -94,6 +95,20 @@ def test_pre_training_goes_on_from_it(straight, tmp_path):
     assert "fresh" not in task.notes[0]
     weights = read_any_weights(straight / "model")
     assert all(torch.equal(tensor, weights[key]) for key, tensor in task.model.state_dict().items())
+
+
+def test_fine_tuning_of_a_classifier_starts_from_it_and_says_what_is_fresh(straight, tmp_path):
+    sizes = NetworkConfig(16, 2, 32, 8, num_frames=4, num_classes=3)
+    model = ModelConfig(network=sizes, video_init=str(straight / "model"))
+    task = build_task(TrainConfig(task="classification", model=model), start=True)
+    weights, state = read_any_weights(straight / "model"), task.model.state_dict()
+    fresh = {"head.weight", "head.bias", "temporal_pos_embedding"}  # the last one is interpolated from 2 frames to 4
+    assert torch.equal(state["norm_f.weight"], weights["norm.weight"])
+    assert all(torch.equal(state[key], weights[key]) for key in state.keys() - fresh - {"norm_f.weight"})
+    (note,) = task.notes
+    assert f"{straight / 'model'}: {len(state) - 2} weights loaded" in note
+    assert "temporal_pos_embedding interpolated from 1x2x16 to 1x4x16" in note
+    assert "2 weights left fresh, first: head.weight" in note
 
 
 class Untold:

@@ -9,6 +9,7 @@ import torch
 from tests.models import tiny_model
 from vmr.errors import ModelError
 from vmr.from_json import from_json
+from vmr.models.catalogue import load_model
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.saved import save_classifier
 from vmr.models.classifier import ClipInput
@@ -95,6 +96,11 @@ def test_encoders_start_from_classifiers_and_from_video_text_models(tmp_path: Pa
         assert {key.partition(".")[0] for key in report.fresh} == set(lacks)
         state = student.state_dict()
         assert all(torch.equal(state[key], source[key]) for key in report.loaded)
+
+
+def test_nobody_searches_with_it(folder: Path) -> None:
+    with pytest.raises(ModelError, match="model: a pre-trained video encoder, which knows neither texts nor classes"):
+        load_model(folder, device="cpu")
 
 
 @pytest.mark.parametrize("name", ["null", '"../../model.safetensors"', "3"])

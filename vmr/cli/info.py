@@ -8,10 +8,14 @@ from vmr.cli.common import run
 from vmr.cli.output import print_table
 
 if TYPE_CHECKING:
+    from vmr.models.classification.family import VideoClassifier
     from vmr.models.encoder import Encoder
+    from vmr.models.upstream.published_vision import PublishedVision
     from vmr.models.upstream.released import ReleasedModel
     from vmr.models.video_text import VideoTextModel
     from vmr.models.weights import LoadReport
+
+_SHOWN_LABELS = 5
 
 
 def info(model: str | None = None, check_gpu: bool = False) -> None:
@@ -32,16 +36,25 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         _print_machine()
         return
     from vmr.models.catalogue import load_model, shows_progress
+    from vmr.models.classification.family import VideoClassifier
     from vmr.models.upstream.published import RELEASED_MODELS
+    from vmr.models.upstream.published_vision import PUBLISHED_VISION
     from vmr.progress import spinner
 
     if model in RELEASED_MODELS:
         from vmr.models.upstream.released import RELEASED
 
         _print_released(RELEASED[model])
+    if model in PUBLISHED_VISION:
+        _print_published(PUBLISHED_VISION[model])
+        if not PUBLISHED_VISION[model].has_head:
+            return
     with spinner(not shows_progress(model), "loading the model"):
-        encoder = load_model(model)
-    _print_encoder(encoder)
+        loaded = load_model(model)
+    if isinstance(loaded, VideoClassifier):
+        _print_classifier(loaded)
+    else:
+        _print_encoder(loaded)
 
 
 def _print_machine() -> None:
@@ -50,6 +63,7 @@ def _print_machine() -> None:
 
     from vmr.models.catalogue import KNOWN
     from vmr.models.runtime import runtime_version
+    from vmr.models.upstream.published_vision import PUBLISHED_VISION, TEST_SETS
     from vmr.ops import available_backends
     from vmr.version import __version__
 
@@ -58,6 +72,8 @@ def _print_machine() -> None:
     backends = [(f"backend {name}", state) for name, state in available_backends().items()]
     print_table("vmr on this machine", ("", ""), [*versions, *backends])
     print_table("models, by name or path", ("", ""), KNOWN.items())
+    rows = [(one.name, TEST_SETS[one.data].title, one.clip, _score(one)) for one in PUBLISHED_VISION.values()]
+    print_table("published classifiers and encoders of VideoMamba", ("", "data set", "clips", "top-1 in %"), rows)
 
 
 def _check_gpu() -> None:
@@ -97,6 +113,48 @@ def _print_released(released: "ReleasedModel") -> None:
     ]
     print_table("published scores, in percent", ("data set", "direction", "R@1", "R@5", "R@10"), scores)
     print(f"source: {released.scores_source}")
+
+
+def _score(published: "PublishedVision") -> str:
+    return "no head" if published.score is None else f"{published.score[0]:.1f}"
+
+
+def _print_published(published: "PublishedVision") -> None:
+    """Print the facts about a published classifier or encoder that are known without its file."""
+    from vmr.models.upstream.published_vision import SCORES_SOURCE
+
+    rows = [("what", published.about), ("file", published.url), ("clips", published.clip)]
+    if published.score is not None:
+        top_1, top_5 = published.score
+        segments, crops = published.views
+        score = f"top-1 {top_1:.1f}" + ("" if top_5 is None else f", top-5 {top_5:.1f}")
+        rows += [
+            ("published score", f"{score} in percent, of {segments} segments x {crops} crops"),
+            ("frames", published.frames),
+        ]
+        rows += [("source", SCORES_SOURCE)]
+    rows += [("note", note) for note in published.notes]
+    rows += [("defect", published.defect)] if published.defect is not None else []
+    print_table(published.name, ("", ""), rows)
+
+
+def _print_classifier(classifier: "VideoClassifier") -> None:
+    """Describe a loaded classifier."""
+    from vmr.models.classification.family import config_of
+
+    clip, labels = classifier.clip, classifier.labels
+    sizes = config_of(classifier.network)
+    shown = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if len(labels) > _SHOWN_LABELS else "")
+    rows = [
+        ("what", classifier.about),
+        ("clips", f"{clip.num_frames} x {clip.size} x {clip.size} pixels, frames taken by {clip.frames!r}"),
+        ("predicts", f"{classifier.target}: {len(labels)} outputs, {shown}"),
+        ("network", f"{sizes.kind}: {sizes.num_layers} layers of width {sizes.width}"),
+        ("parameters", f"{sum(p.numel() for p in classifier.network.parameters()):,}"),
+        ("fingerprint", classifier.fingerprint),
+    ]
+    rows += _report_rows(classifier.report) if classifier.report is not None else []
+    print_table(classifier.name, ("", ""), rows)
 
 
 def _print_encoder(encoder: "Encoder") -> None:

@@ -13,7 +13,9 @@ from vmr.cli.common import Parser, fail
 from vmr.errors import VmrError
 
 if TYPE_CHECKING:
+    from vmr.models.classifier import Classifier
     from vmr.models.encoder import Encoder
+    from vmr.train.config import TaskName
     from vmr.train.loop import Validate
     from vmr.train.run_config import ValidationConfig
 
@@ -40,27 +42,33 @@ def train(config: str | None, overrides: list[str]) -> None:
 
     from vmr.train.loop import train as run
 
-    if parsed.validation is not None and parsed.task == "masked":
-        raise VmrError("validation: an encoder of masked pre-training cannot retrieve yet: leave validation out")
-    out = run(parsed, None if parsed.validation is None else make_validate(parsed.validation))
+    out = run(parsed, None if parsed.validation is None else make_validate(parsed.validation, parsed.task))
     if os.environ.get("RANK", "0") == "0":  # one of torchrun's processes prints
         print(f"trained: {out}")
 
 
-def make_validate(config: "ValidationConfig") -> "Validate":
-    """Return the function that evaluates a model in training by retrieval; the data set is loaded here, once.
+def make_validate(config: "ValidationConfig", task: "TaskName") -> "Validate":
+    """Return the function that evaluates a model in training; the data set is loaded here, once.
 
     Args:
         config: the data set and the metric.
+        task: what the run learns.
 
     Returns:
-        A function from an encoder to its metrics, those of the column `embedding` without the column's name.
+        A function from a model in use to its metrics.
 
     Raises:
         VmrError: the data set cannot be loaded, or the config names a metric that does not exist, or one for which
-            lower is better.
-        MissingExtraError: FAISS is not installed.
+            lower is better; or the task has no evaluation.
+        MissingExtraError: FAISS is not installed, which retrieval needs.
     """
+    if task == "masked":
+        raise VmrError("validation: an encoder of masked pre-training cannot retrieve yet: leave validation out")
+    return _by_accuracy(config) if task == "classification" else _by_retrieval(config)
+
+
+def _by_retrieval(config: "ValidationConfig") -> "Validate":
+    """Evaluate an encoder: the metrics are those of the column `embedding`, without the column's name."""
     from vmr.eval.metrics.ranks import RECALL_AT, DirectionRanks
     from vmr.eval.metrics.scoring import CHOICE_METRIC
     from vmr.eval.protocols.load import load_dataset
@@ -75,8 +83,7 @@ def make_validate(config: "ValidationConfig") -> "Validate":
     names = [CHOICE_METRIC] if data.choices else names
     if config.rerank:
         names += [f"vtm/{name}" for name in names]
-    if config.metric not in names:
-        raise VmrError(f"validation.metric: no {config.metric!r}; use one of {', '.join(names)}")
+    _check_metric(config, names)
 
     def validate(encoder: "Encoder") -> dict[str, float]:
         columns = evaluate(replace(loaded, data=data), encoder, options=options).scores
@@ -87,6 +94,31 @@ def make_validate(config: "ValidationConfig") -> "Validate":
         }
 
     return validate
+
+
+def _by_accuracy(config: "ValidationConfig") -> "Validate":
+    """Evaluate a classifier, by default with one view of each video."""
+    from vmr.eval.classification.load import load_labelled
+    from vmr.eval.classification.report.report import MAIN
+    from vmr.eval.classification.runner import evaluate_classifier
+    from vmr.eval.classification.task import ClassifyOptions
+
+    loaded = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
+    # Clips that are drawn have one view. The controls would take as long again.
+    options = ClassifyOptions(views=None if loaded.drawn else config.views, controls=False)
+    names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
+    _check_metric(config, names[loaded.labels.target])
+
+    def validate(classifier: "Classifier") -> dict[str, float]:
+        found = evaluate_classifier(loaded, classifier, options=options).scores[MAIN]
+        return {**found, "-MSE": -found["MSE"]} if "MSE" in found else found
+
+    return validate
+
+
+def _check_metric(config: "ValidationConfig", names: Sequence[str]) -> None:
+    if config.metric is not None and config.metric not in names:
+        raise VmrError(f"validation.metric: no {config.metric!r}; use one of {', '.join(names)}")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -27,6 +27,7 @@ from vmr.version import __version__
 CONFIG_FILE = "config.json"
 CLASSIFIER = "vmr-classifier"
 """The kind of the schema of saved classifiers, see `saved_kind`."""
+PRETRAINED = "vmr-encoder"  # the kind of models that nothing but training can use
 
 _REMEDY = "copy the folder again, or save the model anew"
 _OWN_FILE = re.compile(r"model-[0-9a-f]{16}\.safetensors|vocab-[0-9a-f]{16}\.txt")
@@ -256,6 +257,11 @@ def _read_config(folder: Path, schema: Schema[C]) -> C:
     path = folder / CONFIG_FILE
     content = _read_json(folder)
     found = content.pop("schema", None)
+    if str(found).startswith(f"{PRETRAINED}/"):
+        raise ModelError(
+            f"{folder}: a pre-trained video encoder, which knows neither texts nor classes: train from it by "
+            "vmr-train with model.video_init"
+        )
     if found != schema.name:
         raise ModelError(
             f"{path}: schema is {found!r:.40}, but this version of vmr ({__version__}) reads {schema.name!r}"

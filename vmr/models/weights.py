@@ -23,7 +23,8 @@ Fit = Callable[[str, Tensor, Tensor], tuple[Tensor, str]]
 class Unfilled(TorchFunctionMode):
     """A context in which modules are made without random weights, because a file will replace every one of them.
 
-    Drawing them takes longer than reading the file, and touches memory that is never used.
+    Drawing them takes longer than reading the file, and touches memory that is never used. Not for modules that call
+    torch's `trunc_normal_`: it draws until every number is in range, which without drawing may be never.
     """
 
     def __torch_function__(

@@ -4,6 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from torch import nn
@@ -15,20 +16,23 @@ from vmr.data.sources.annotated import AnnotatedSource, load_table
 from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
-from vmr.data.sources.labelled import LabelledSource
+from vmr.data.sources.labelled import LabelledHubSource, LabelledHubStream, LabelledSource, LabelledTarSource
 from vmr.data.sources.shapes import ShapesSource
+from vmr.data.sources.shapes_actions import ShapesActionsSource
 from vmr.data.sources.source import TrainSource, TrainStream
 from vmr.data.sources.tar import TarSource, find_shards
 from vmr.data.training.loader import TrainLoader
 from vmr.data.training.rand_augment import require_timm
 from vmr.errors import VmrError
 from vmr.processes import Processes
+from vmr.targets import Target
 from vmr.train.config import StageConfig, TaskName, TrainConfig
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import (
-    HubSourceConfig,
+    AnnotatedSourceConfig,
     LabelledSourceConfig,
+    ShapesActionsSourceConfig,
     ShapesSourceConfig,
     SourceConfig,
     TarSourceConfig,
@@ -116,31 +120,41 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
     if isinstance(config, ShapesSourceConfig):
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
+    if isinstance(config, ShapesActionsSourceConfig):
+        return ShapesActionsSource(config.num_clips, config.seed)
     path = root / config.path
     folder = root / config.video_dir if not isinstance(config, TarSourceConfig) and config.video_dir else None
+    if isinstance(config, AnnotatedSourceConfig):
+        only = root / config.only if config.only else None
+        return AnnotatedSource(load_table(path, config.format, only), folder or path.parent, config.media, config.path)
+    learned: _Learned = {"classes": root / config.classes if config.classes else None, "target": config.target}
     if isinstance(config, LabelledSourceConfig):
-        classes = root / config.classes if config.classes else None
-        return LabelledSource(
-            read_labels(
-                path, config.format, video_dir=folder, classes=classes, target=config.target, split=config.split
-            )
-        )
+        return LabelledSource(read_labels(path, config.format, video_dir=folder, split=config.split, **learned))
     if isinstance(config, TarSourceConfig):
-        return TarSource(find_shards(path), config.media, config.path, keep, clips)
-    if isinstance(config, HubSourceConfig):
-        data = HubData(
-            name=str(path) if path.exists() else config.path,
-            split=config.split,
-            video_column=config.video_column,
-            caption_column=config.caption_column,
-            media=config.media,
-            root=folder or root,
-            subset=config.subset,
-            revision=config.revision,
-        )
-        return HubStream(data, config.shuffle_buffer, keep, clips) if config.stream else HubSource(data, keep, clips)
-    only = root / config.only if config.only else None
-    return AnnotatedSource(load_table(path, config.format, only), folder or path.parent, config.media, config.path)
+        opened = (find_shards(path), config.media, config.path, keep, clips)
+        return LabelledTarSource(*opened, **learned) if config.labels else TarSource(*opened)
+    data = HubData(
+        name=str(path) if path.exists() else config.path,
+        split=config.split,
+        video_column=config.video_column,
+        caption_column=config.label_column or config.caption_column,
+        media=config.media,
+        root=folder or root,
+        subset=config.subset,
+        revision=config.revision,
+        labels=config.label_column is not None,
+    )
+    if config.stream:
+        streamed = (data, config.shuffle_buffer, keep, clips)
+        return LabelledHubStream(*streamed, **learned) if data.labels else HubStream(*streamed)
+    return LabelledHubSource(data, keep, clips, **learned) if data.labels else HubSource(data, keep, clips)
+
+
+class _Learned(TypedDict):
+    """What the labels of a source mean."""
+
+    classes: Path | None
+    target: Target | None
 
 
 def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, processes: Processes) -> TrainLoader:

@@ -271,8 +271,8 @@ class Run:
         if self.validate is None or self.config.validation is None:
             return False
         metrics = self.processes.share(self._metrics(self.validate))
-        name = self.config.validation.metric
-        if name not in metrics:
+        name = self.config.validation.metric or self.task.metric
+        if name is None or name not in metrics:
             raise VmrError(f"validation.metric: no {name!r}; there are {', '.join(metrics)}")
         before = self.state.best["metrics"].get(name) if self.state.best else None  # None: another metric was used
         is_best = before is None or metrics[name] > before

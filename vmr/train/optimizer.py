@@ -13,10 +13,10 @@ from vmr.train.source_config import require
 
 DecayRule = Literal["standard", "upstream", "upstream_classifier"]
 LayerScope = Literal["all", "all_but_time", "input"]
-"""What layer_decay slows. all_but_time: temporal positions, which are new where a model of images starts to learn videos,
-have the full rate, as upstream's recipes mean it. input: all layers have the full rate too, and only the patch filter,
-the positions in space and CLS are slowed. This is what upstream's code does: with its default of 0.75 and 24 layers
-they get 0.00075 of the rate."""
+"""What layer_decay slows. all_but_time: temporal positions, which are new where a model of images starts to learn
+videos, have the full rate, as upstream's recipes mean it. input: all layers have the full rate too, and only the patch
+filter, the positions in space and CLS are slowed. This is what upstream's code does: with its default of 0.75 and 24
+layers they get 0.00075 of the rate."""
 
 # Parameters that do not decay although they may have two dimensions, because they are no weights of a product. Decay
 # pulls to 0, which is no neutral value for them: A_log = 0 is a state that decays at rate 1.

@@ -76,18 +76,21 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class ValidationConfig:
-    """Retrieval evaluation during training, by `vmr-train`; from Python, `train` takes a function instead.
+    """Evaluation during training by `vmr-train`, as by `vmr-eval`; from Python, `train` takes a function instead.
 
     Attributes:
-        dataset: an annotation file, or the name of a data set; see `vmr-eval`.
-        video_dir: the folder of an annotation file's videos.
+        dataset: a file of annotations or labels, or the name of a data set; see `vmr-eval`.
+        video_dir: the folder of the videos of such a file.
         data_dir: the folder of a named data set.
         rerank: how many candidates of each query are scored again by matching; their metrics are named vtm/...
-        metric: the metric that chooses the best checkpoint; higher is better.
+        views: segments x crops of each video, for classification.
+        metric: the metric that chooses the best checkpoint; higher is better. null for that of the task:
+            text_to_video/R@1, or top-1, mAP (several classes) or -MSE (a number).
     """
 
     dataset: str
     video_dir: str | None = None
     data_dir: str | None = None
     rerank: int = 0
-    metric: str = "text_to_video/R@1"
+    views: str = "1x1"
+    metric: str | None = None

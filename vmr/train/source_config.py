@@ -81,19 +81,25 @@ class LabelledSourceConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TarSourceConfig:
-    """WebDataset shards: tar files of clips with their captions.
+    """WebDataset shards: tar files of clips with their captions or labels.
 
     Attributes:
         kind: tar.
         path: a folder of shards, or a pattern such as "{0000..0099}.tar"; relative to data.root.
         media: video or image.
         weight: how often a pair is taken from this source rather than another; weights need not sum to 1.
+        labels: whether to learn labels instead of captions - .cls files, or "label" in .json files.
+        classes: a file with the names of the classes in order, relative to data.root; null to sort those that occur.
+        target: single (one class), multi (several classes) or regression; null to find out.
     """
 
     kind: Literal["tar"] = "tar"
     path: str
     media: Media = "video"
     weight: float = 1.0
+    labels: bool = False
+    classes: str | None = None
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
@@ -114,6 +120,10 @@ class HubSourceConfig:
         revision: a branch, tag or commit; null for the newest.
         video_column: the column of clips: videos, images, bytes or paths.
         caption_column: the column of captions: a text, or a list of texts to choose from.
+        label_column: the column of labels, to learn labels instead of captions; null for captions.
+        classes: a file with the names of the classes in order, relative to data.root; null where the column names them,
+            or to sort those that occur.
+        target: single (one class), multi (several classes) or regression; null to find out.
         stream: read the data set while it is downloaded, for a data set that does not fit on the disk.
         shuffle_buffer: how many consecutive rows of such a stream are shuffled together. Clips that are not separate
             files are kept in run.out: those of twice as many rows, and those that are decoded in advance.
@@ -129,6 +139,9 @@ class HubSourceConfig:
     revision: str | None = None
     video_column: str = "video"
     caption_column: str = "caption"
+    label_column: str | None = None
+    classes: str | None = None
+    target: Target | None = None
     stream: bool = False
     shuffle_buffer: int = 1000
 
@@ -164,8 +177,33 @@ class ShapesSourceConfig:
         _check_weight(self.weight)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShapesActionsSourceConfig:
+    """The synthetic classes of motion: labelled clips of moving shapes, drawn when they are needed.
+
+    Attributes:
+        kind: shapes_actions.
+        weight: how often a clip is taken from this source rather than another; weights need not sum to 1.
+        num_clips: clips in an epoch.
+        seed: seed of the clips.
+    """
+
+    kind: Literal["shapes_actions"] = "shapes_actions"
+    weight: float = 1.0
+    num_clips: int = TRAIN_CLIPS
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
 SourceConfig: TypeAlias = (
-    AnnotatedSourceConfig | LabelledSourceConfig | TarSourceConfig | HubSourceConfig | ShapesSourceConfig
+    AnnotatedSourceConfig
+    | LabelledSourceConfig
+    | TarSourceConfig
+    | HubSourceConfig
+    | ShapesSourceConfig
+    | ShapesActionsSourceConfig
 )
 """A source of any kind; the key `kind` names its kind."""
 
@@ -175,6 +213,7 @@ SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "tar": TarSourceConfig,
     "hub": HubSourceConfig,
     "shapes": ShapesSourceConfig,
+    "shapes_actions": ShapesActionsSourceConfig,
 }
 
 _OLD_NAMES = {"shuffle_rows": "shuffle_buffer"}

@@ -1,7 +1,9 @@
 """Frames, crops, views and samplers."""
 
 import numpy as np
+import torch
 
+from vmr.data.training.order import repeated
 from vmr.data.views.crops import center_box, crop_boxes, resized_size
 from vmr.data.views.frame_rules import (
     dense_indices,
@@ -51,3 +53,8 @@ class Data:
     def center_crop(self, height, width, size):
         resized = resized_size(height, width, size)
         return resized, center_box(*resized, size)
+
+    def repeated_sampler(self, n, replicas, rank, epoch):
+        """Upstream draws the order from torch, and ends an epoch at a multiple of 256 images of all ranks."""
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch)).numpy()
+        return repeated(order, 3)[rank::replicas][: n // 256 * 256 // replicas]

@@ -145,6 +145,13 @@ class RecordTable:
         number: int = batch.column("video")[row].as_py()
         return number
 
+    def distinct_texts(self) -> list[str]:
+        """Return the captions of all records, each once, sorted: for records whose captions are labels."""
+        texts: set[str] = set()
+        for batch in self._batches:
+            texts.update(batch.column("captions").flatten().unique().to_pylist())
+        return sorted(texts)
+
     def _place(self, index: int) -> tuple[Any, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path}: record {index} of {len(self)}")

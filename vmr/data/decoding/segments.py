@@ -97,7 +97,8 @@ class FrameSpec:
         size: side of the square pictures, in pixels.
         resize: "crop" scales the short side to `size` and keeps the middle `size` x `size`; "stretch" scales both sides
             to `size` whatever the aspect ratio; "upstream" stretches as the released VideoMamba models were evaluated,
-            see `vmr.data.decoding.resize`.
+            see `vmr.data.decoding.resize`; "video" and "image" crop the middle as classifiers are evaluated, see
+            `vmr.data.views.spec.ViewSpec`.
         sampling: which frames of a whole video, see `sample_indices`; "fpsR" gives at most num_frames. Random rules are
             refused. A span always gives frames at equal distances, see `grid_indices`.
         keyframes: take the nearest key frame in place of each frame, which is fast and not exact.

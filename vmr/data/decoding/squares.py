@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vmr.data.decoding.resize import resize_bicubic
+from vmr.data.decoding.resize import resize_bicubic, resize_bilinear, resize_pillow
 from vmr.data.decoding.sampling import Indices
 from vmr.errors import VideoError
 
-RESIZES = ("crop", "stretch", "upstream")
+RESIZES = ("crop", "stretch", "upstream", "video", "image")
+IMAGE_SHARE = 0.875
+"""Of the short side of a scaled picture that its middle shows, as ImageNet is evaluated."""
 MAX_ASPECT_RATIO = 32
 """Of pictures whose short side is scaled to a square's side: a very long side would take very much memory."""
 
@@ -37,6 +39,9 @@ class FrameSource(Protocol):
         crop: tuple[int, int, int, int] | None = None,
     ) -> NDArray[np.uint8]:
         """See `VideoReader.frames_at`."""
+
+    def pictures(self, indices: Sequence[int]) -> Iterator[NDArray[np.uint8]]:
+        """See `VideoReader.pictures`."""
 
 
 def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) -> NDArray[np.uint8]:
@@ -63,6 +68,15 @@ def square_frames(video: FrameSource, resize: str, size: int, indices: Indices) 
     short, long = sorted((video.height, video.width))
     if long > MAX_ASPECT_RATIO * short:
         raise VideoError(video.path, f"{video.width} x {video.height} pixels: too narrow to crop a square from")
-    height, width = max(size, size * video.height // short), max(size, size * video.width // short)
-    crop = (round((height - size) / 2), round((width - size) / 2), size, size)
-    return video.frames_at(indices.tolist(), (height, width), crop)
+    scaled = int(size / IMAGE_SHARE) if resize == "image" else size  # the short side
+    height, width = max(scaled, scaled * video.height // short), max(scaled, scaled * video.width // short)
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    if resize == "crop":
+        return video.frames_at(indices.tolist(), (height, width), (top, left, size, size))
+    whole = (
+        resize_pillow(rgb.transpose(2, 0, 1), (height, width))
+        if resize == "image"
+        else resize_bilinear(rgb, (height, width)).transpose(2, 0, 1)
+        for rgb in video.pictures(indices.tolist())
+    )
+    return np.stack([picture[:, top : top + size, left : left + size] for picture in whole])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vmr.data.labels.label_set import LabelledItem, LabelSet
-from vmr.data.labels.meaning import Names, Source, find_meaning, label_numbers
+from vmr.data.labels.meaning import Meaning, Names, Source, find_meaning, label_numbers
 from vmr.data.labels.places import ClipFolder, find_clip_folder, media_of
 from vmr.data.labels.rows import Row
 from vmr.data.views.trimmed import trimmed_clips
@@ -38,7 +38,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
         raise AnnotationError(f"{source.where}: an empty list: there are no clips with labels in it")
     meaning = find_meaning(rows, source, names, target)
     labels = [label_numbers(row, meaning) for row in rows]
-    num_outputs = meaning.num_outputs or 1 + int(max(max(numbers) for numbers in labels))
+    num_outputs = count_outputs(meaning, labels)
     rows, labels, repeated = _without_repeats(rows, labels)
     media = media_of(rows)
     if video_dir is None:
@@ -63,6 +63,16 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
         items, meaning.classes, meaning.target, media, source.name,
         tuple(f"{source.name}: {note}" for note in notes), num_outputs, missing,
     )  # fmt: skip
+
+
+def count_outputs(meaning: Meaning, labels: Sequence[Numbers]) -> int:
+    """Return the number of outputs that the labels need: C.
+
+    Args:
+        meaning: of the labels.
+        labels: all of them.
+    """
+    return meaning.num_outputs or 1 + int(max(max(numbers) for numbers in labels))
 
 
 def _without_repeats(rows: Sequence[Row], labels: Sequence[Numbers]) -> tuple[list[Row], list[Numbers], int]:
@@ -92,7 +102,7 @@ def _items(
         if path is None:
             missing.append(id)
             continue
-        label = _label(numbers, target, num_outputs)
+        label = label_of(numbers, target, num_outputs)
         if row.duration_s is None:
             items.append(LabelledItem(path, label, id, num_frames=row.num_frames))
         else:
@@ -100,7 +110,14 @@ def _items(
     return items, tuple(missing)
 
 
-def _label(numbers: Numbers, target: Target, num_outputs: int) -> Label:
+def label_of(numbers: Numbers, target: Target, num_outputs: int) -> Label:
+    """Return a label as training and evaluation use it.
+
+    Args:
+        numbers: of its classes, or the number to predict.
+        target: what a label is.
+        num_outputs: C.
+    """
     if target == "regression":
         return numbers
     if target == "single":

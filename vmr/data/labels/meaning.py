@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
-from vmr.data.labels.class_names import sorted_names, unknown_name
+from vmr.data.labels.class_names import check_names, read_class_names, sorted_names, unknown_name
 from vmr.data.labels.lvu import LvuTask
 from vmr.data.labels.rows import Row
 from vmr.errors import AnnotationError
@@ -62,6 +62,22 @@ class Meaning:
     by_name: bool
     notes: tuple[str, ...]
     numbers: Mapping[str, int] = field(default_factory=dict)
+
+
+def given_names(classes: str | Path | Sequence[str] | None) -> Names | None:
+    """Return the names of classes that a user gives, as names or as a file of them; None if none are given.
+
+    Args:
+        classes: see `vmr.data.labels.read.read_labels`.
+
+    Raises:
+        AnnotationError: a name is blank or comes twice, or the file is refused.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, str | Path):
+        return read_class_names(classes), str(classes)
+    return check_names(classes, "classes"), "the given order"
 
 
 def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, target: Target | None) -> Meaning:

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr.data.annotations.locator import MediaFolder
 from vmr.data.labels.rows import Row
 from vmr.data.media import SUFFIXES, Media
 from vmr.errors import AnnotationError
@@ -75,7 +74,7 @@ def media_of(rows: Sequence[Row]) -> Media:
 
 
 class ClipFolder:
-    """The folder that the paths of a list are relative to. Each folder below it is listed once.
+    """The folder that the paths of a list are relative to. Each folder below it is listed once, and no file is opened.
 
     Args:
         path: the folder.
@@ -83,31 +82,49 @@ class ClipFolder:
     """
 
     def __init__(self, path: Path, media: Media) -> None:
-        self.path, self._media = path, media
-        self._other_names = MediaFolder(path)
-        self._listed: dict[str, frozenset[str]] = {}
+        self.path, self._suffixes = path, SUFFIXES[media]
+        self._listed: dict[str, _Listing] = {}
 
     def find(self, row: Row) -> str | None:
         """Return the file, or the folder of frames, of a row; None if it is not there.
 
-        Suffixes may be in another case, or absent from the list.
+        Suffixes may be in another case, or absent from the list; then the most usual one is taken.
         """
-        for path in (row.path, *row.others):
-            folder, name = posixpath.split(posixpath.join(self.path, path))
-            if name in self._names(folder):
+        places = [posixpath.split(posixpath.join(self.path, path)) for path in (row.path, *row.others)]
+        for folder, name in places:
+            if name in self._listing(folder).names:
                 return posixpath.join(folder, name)
-        for path in (row.path, *row.others):
-            if (found := self._other_names.find(path, self._media)) is not None:
-                return str(found)
+        for folder, name in places:
+            stem, suffix = posixpath.splitext(name)
+            if suffix.lower() in self._suffixes:
+                found = self._listing(folder).of_stem.get(stem, {}).get(suffix.lower())
+            else:
+                there = self._listing(folder).of_stem.get(name, {})
+                found = next((there[suffix] for suffix in self._suffixes if suffix in there), None)
+            if found is not None:
+                return posixpath.join(folder, found)
         return None
 
-    def _names(self, folder: str) -> frozenset[str]:
+    def _listing(self, folder: str) -> _Listing:
         if folder not in self._listed:
             try:
-                self._listed[folder] = frozenset(entry.name for entry in Path(folder).iterdir())
+                self._listed[folder] = _Listing(sorted(entry.name for entry in Path(folder).iterdir()))
             except OSError:
-                self._listed[folder] = frozenset()
+                self._listed[folder] = _Listing([])
         return self._listed[folder]
+
+
+class _Listing:
+    """The names in a folder, and those with a suffix by what is before it, and by the suffix in lower case."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = frozenset(names)
+        self.of_stem: dict[str, dict[str, str]] = {}
+        for name in names:
+            stem, suffix = posixpath.splitext(name)
+            self.of_stem.setdefault(stem, {})[suffix.lower()] = (
+                name  # of a.MP4 and a.mp4 the latter, which is sorted last
+            )
 
 
 def find_clip_folder(rows: Sequence[Row], beside: Path, media: Media, list_name: str, *, next_to: bool) -> ClipFolder:

@@ -9,11 +9,11 @@ from pathlib import Path
 from vmr.data.annotations.json_list import first_character
 from vmr.data.annotations.locator import require_data_folder
 from vmr.data.annotations.tables import Table
-from vmr.data.labels.class_names import BESIDE, check_names, read_class_names
+from vmr.data.labels.class_names import BESIDE, read_class_names
 from vmr.data.labels.label_set import LabelSet
 from vmr.data.labels.lvu import lvu_task
 from vmr.data.labels.making import make_label_set
-from vmr.data.labels.meaning import Names, Source
+from vmr.data.labels.meaning import Names, Source, given_names
 from vmr.data.labels.places import lists_in, parse_split
 from vmr.data.labels.published import (
     describe_keys,
@@ -111,22 +111,16 @@ def read_labels(
     if video_dir is not None:
         require_data_folder(video_dir)
     source = _folder_source(place, format, split) if place.is_dir() else _file_source(place, format, split)
-    names = _names(classes, source, place if place.is_dir() else place.parent)
+    names = given_names(classes)
+    if names is None and source.format != "folders":
+        names = _names_beside(place if place.is_dir() else place.parent)
     return make_label_set(source, names, target, None if video_dir is None else Path(video_dir))
 
 
-def _names(classes: str | Path | Sequence[str] | None, source: Source, beside: Path) -> Names | None:
-    """The names of the classes that a user or a file gives, and where they are from; None if there are none."""
-    if isinstance(classes, str | Path):
-        return read_class_names(classes), str(classes)
-    if classes is not None:
-        return check_names(classes, "classes"), "the given order"
-    if source.format == "folders":
-        return None
-    for file in (beside / name for name in BESIDE):
-        if file.is_file():
-            return read_class_names(file), str(file)
-    return None
+def _names_beside(folder: Path) -> Names | None:
+    """The names of the classes in a file that stands beside a list, and which file."""
+    files = (folder / name for name in BESIDE)
+    return next(((read_class_names(file), str(file)) for file in files if file.is_file()), None)
 
 
 def _folder_source(folder: Path, format: str, split: str | None) -> Source:

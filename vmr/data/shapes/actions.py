@@ -1,34 +1,30 @@
 """`shapes-actions`: 24 classes of motion that only the order of the frames tells.
 
-Two shapes rest somewhere in a picture without edges: what leaves it on one side enters it on the other. Four things
-happen, one in each quarter of the clip, and after each of them everything is where it was:
+Two shapes rest side by side. Three things happen, and after each of them both are again where they were:
 
-    circle   one of the two goes once around a circle, clockwise or anticlockwise
-    slide    one of the two leaves on the right and comes back from the left, or the other way round
-    dip      one of the two moves down, turns back and moves up again
-    meet     the two move towards each other, touch, bounce and part (if they cover each other, they part and come back)
+    orbit   they go once around each other, clockwise or anticlockwise
+    sway    both move to the right, back, to the left and back; or to the left first
+    meet    they move towards each other, touch, bounce and part
 
-A class says in which order circle, slide and dip happen (6 orders), which way round the circle is (2) and which way
-the slide goes (2). When the meeting happens is left to chance, like all that a class does not say: looks, sizes,
-places, who of the two moves, how far and how fast. Class number = 4 * order + 2 * turn + side, see `ACTIONS`.
+A clip has four quarters. In the third, which holds the middle frame, both rest; in each of the others one thing
+happens. A class says in which order the three happen (6 orders), which way round the orbit is (2), and to which side
+the sway goes first (2). All else is left to chance: looks, sizes, places, distances, and how long each event takes.
+Class number = 4 * order + 2 * turn + side, see `ACTIONS`.
 
-Why the order of the frames is needed, for every class alike:
+Why each class needs the order of the frames:
 
-- **All classes show the same pictures.** Each of the four paths is closed, begins and ends at the same state of the
-  world, and is gone through at a speed that is symmetric in time. So neither the order of the four nor the way round of
-  one of them changes which pictures a clip has, only their order: a scene drawn in all 24 classes gives 24 clips with
-  exactly the same set of frames (`tests/unit/test_shapes_actions.py` compares the pixels). Whoever sees a set of frames
-  without their order has chance, 1 in 24.
-- **No picture tells when it is shown.** The places of rest are drawn uniformly over the picture without edges, each by
-  itself. Whatever shift the event of the moment adds, the places of both shapes in any frame are again uniform and
-  independent of the class. Whoever sees one frame, even with its number, has chance. (The one event that moves both,
-  the meeting, does not depend on the class.)
-- **Each class is another one played backwards**: the order, the turn and the side are all turned round.
+- **All classes show the same pictures.** Each event begins and ends at rest, and its speed is symmetric in time. So
+  neither the order of the events nor the way round of one of them changes which pictures a clip has, only when each
+  is shown. A scene drawn in all 24 classes gives 24 clips with exactly the same set of frames; the tests compare the
+  pixels. So who sees the frames as a set, or one frame without its time, has chance: 1 in 24.
+- **The middle frame is at rest in every class**, so a clip that repeats it is the same for all classes.
+- **Each class is another one played backwards**, apart from the rest in the third quarter: the order, the turn and
+  the side are all turned round.
 
-So a network needs the order of the events over the whole clip (right order alone: 1 in 4), and the direction within two
-of them (right directions alone: 1 in 6). With 4 frames each event shows one picture, at its middle, which is the same
-in both directions: more than 25 % is not possible with 4 frames. From 8 frames on a solver of a few lines is always
-right.
+So a network needs the order of events over the whole clip (the order alone, without directions, gives 1 in 4) and the
+direction within two of them (both directions without the order give 1 in 6). With 4 frames each event shows one
+picture, its middle, which is the same in both directions: no more than 25 % is possible. From 8 frames on, a solver of
+a few lines is always right.
 
 Lengths are in px of a picture of 64 x 64 px; x points to the right and y downwards. Times are shares of the clip, so a
 clip of 4, 8, 16 or 32 frames shows the same motion: frame i of T is the state at (i + 0.5) / T.
@@ -48,18 +44,23 @@ from vmr.errors import VmrError
 
 ACTIONS_VERSION = 1  # raise it when the same seed gives other clips or other pixels
 
-Event = Literal["circle", "slide", "dip", "meet"]
+Event = Literal["orbit", "sway", "meet"]
+Order: TypeAlias = tuple[Event, Event, Event]
+Turn = Literal["clockwise", "anticlockwise"]
+Side = Literal["right", "left"]
 Look: TypeAlias = tuple[str, str]
 """A key of COLORS, and one of SHAPES."""
 
 TEST_LAYOUTS = 40
 """Scenes of the test, each of which is drawn in all 24 classes."""
 
-_NUM_QUARTERS = 4
+_QUARTERS = (0, 1, 3)  # in which the three events happen
 _TRAIN, _TEST = 1, 2  # the second entry of all seeds
-_RADIUS = (6.0, 9.0)
-_CIRCLE_RADIUS = (9.0, 12.0)
-_DIP_DEPTH = (16.0, 24.0)
+_RADIUS = (4.0, 5.5)
+_HALF_DISTANCE = (9.0, 12.0)  # from the middle between the two to each of them
+_TILT = 0.3  # radians by which the line between the two may be turned
+_SWAY = (7.0, 10.0)
+_JITTER = 5.0  # px from the middle of the picture to the middle between the two, to each side
 _REST = (0.0, 0.1)  # shares of its quarter that an event waits before it begins, and after it has ended
 _DIGITS = 9  # mirrored times must give equal places, whatever the rounding of floats
 
@@ -69,28 +70,21 @@ class Action:
     """A class of `shapes-actions`.
 
     Attributes:
-        order: circle, slide and dip, in the order in which they happen.
-        turn: which way round the circle is.
-        side: the side on which the sliding shape leaves.
+        order: the three events, in the order in which they happen.
+        turn: which way round the orbit is.
+        side: to which side the sway goes first.
     """
 
-    order: tuple[Event, Event, Event]
-    turn: Literal["clockwise", "anticlockwise"]
-    side: Literal["right", "left"]
+    order: Order
+    turn: Turn
+    side: Side
 
     def __str__(self) -> str:
-        words = {"circle": f"circle {self.turn}", "slide": f"slide {self.side}", "dip": "dip"}
+        words = {"orbit": f"orbit {self.turn}", "sway": f"sway {self.side} first", "meet": "meet"}
         return ", ".join(words[event] for event in self.order)
 
-    @property
-    def backwards(self) -> "Action":
-        """The class of a clip of this class that is played backwards."""
-        first, second, third = self.order
-        turn: Literal["clockwise", "anticlockwise"] = "anticlockwise" if self.turn == "clockwise" else "clockwise"
-        return Action((third, second, first), turn, "left" if self.side == "right" else "right")
 
-
-_ORDERS: tuple[tuple[Event, Event, Event], ...] = tuple(permutations(("circle", "slide", "dip")))  # type: ignore[arg-type]
+_ORDERS: tuple[Order, ...] = tuple(permutations(("orbit", "sway", "meet")))  # type: ignore[arg-type]
 ACTIONS: tuple[Action, ...] = tuple(
     Action(order, turn, side)
     for order in _ORDERS
@@ -99,10 +93,11 @@ ACTIONS: tuple[Action, ...] = tuple(
 )
 """The classes by their numbers."""
 
-_LOOKS: tuple[Look, ...] = tuple((color, shape) for color in COLORS for shape in SHAPES)
 TEST_LOOKS: tuple[Look, ...] = tuple((color, SHAPES[-number % len(SHAPES)]) for number, color in enumerate(COLORS))
-"""The looks of the test, one of each colour; training shows the others."""
-TRAIN_LOOKS: tuple[Look, ...] = tuple(look for look in _LOOKS if look not in TEST_LOOKS)
+"""The looks of the test, one of each colour. Training shows the others."""
+TRAIN_LOOKS: tuple[Look, ...] = tuple(
+    (color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in TEST_LOOKS
+)
 
 
 @dataclass(frozen=True)
@@ -113,23 +108,19 @@ class ActionLayout:
         background: uint8 (3, 64, 64).
         looks: of the two shapes, in different colours. The second is in front.
         radii: of both, in px.
-        rests: where both rest, as (x, y) in px, anywhere in the picture; (2, 2).
-        movers: which of the two (0 or 1) moves in the circle, the slide and the dip.
-        circle_radius: in px. The circle lies above the place of rest.
-        dip_depth: in px.
+        middle: the point between the two at rest, as (x, y) in px; (2,).
+        arm: from the middle to the second shape, which is on the right; (2,) in px.
+        sway: how far both move to each side, in px.
         pauses: share of its quarter that each event waits before it begins, and again after it has ended.
-        meeting: the quarter of the clip in which the two meet, from 0 to 3.
     """
 
     background: NDArray[np.uint8]
     looks: tuple[Look, Look]
     radii: tuple[float, float]
-    rests: Floats
-    movers: dict[Event, int]
-    circle_radius: float
-    dip_depth: float
+    middle: Floats
+    arm: Floats
+    sway: float
     pauses: dict[Event, float]
-    meeting: int
 
 
 def draw_action_layout(looks: Sequence[Look], rng: np.random.Generator) -> ActionLayout:
@@ -143,18 +134,15 @@ def draw_action_layout(looks: Sequence[Look], rng: np.random.Generator) -> Actio
     first = looks[rng.integers(len(looks))]
     others = [look for look in looks if look[0] != first[0]]
     second = others[rng.integers(len(others))]
-    small, large = rng.uniform(*_RADIUS, 2)
-    events: tuple[Event, ...] = ("circle", "slide", "dip", "meet")
+    radii, tilt = rng.uniform(*_RADIUS, 2), rng.uniform(-_TILT, _TILT)
     return ActionLayout(
         background,
         (first, second),
-        (float(small), float(large)),
-        rng.uniform(0, SIZE, (2, 2)),
-        {event: int(rng.integers(2)) for event in events[:3]},
-        float(rng.uniform(*_CIRCLE_RADIUS)),
-        float(rng.uniform(*_DIP_DEPTH)),
-        {event: float(rng.uniform(*_REST)) for event in events},
-        int(rng.integers(_NUM_QUARTERS)),
+        (float(radii[0]), float(radii[1])),
+        SIZE / 2 + rng.uniform(-_JITTER, _JITTER, 2),
+        rng.uniform(*_HALF_DISTANCE) * np.array([np.cos(tilt), np.sin(tilt)]),
+        float(rng.uniform(*_SWAY)),
+        {"orbit": float(rng.uniform(*_REST)), "sway": float(rng.uniform(*_REST)), "meet": float(rng.uniform(*_REST))},
     )
 
 
@@ -167,47 +155,33 @@ def action_centers(action: Action, layout: ActionLayout, num_frames: int) -> Flo
         num_frames: T, at least 1.
 
     Returns:
-        Centres as (x, y) in px, (2, T, 2). They may lie beyond the edges, which are joined to the opposite ones.
+        Centres as (x, y) in px, (2, T, 2).
     """
-    events: list[Event] = [*action.order]
-    events.insert(layout.meeting, "meet")
-    times = (np.arange(num_frames) + 0.5) / num_frames * _NUM_QUARTERS
-    quarters = times.astype(int)
-    centers = np.repeat(layout.rests[:, None], num_frames, axis=1)
-    for quarter, event in enumerate(events):
-        now = quarters == quarter
+    middles = np.repeat(layout.middle[None], num_frames, axis=0)
+    arms = np.repeat(layout.arm[None], num_frames, axis=0)
+    times = (np.arange(num_frames) + 0.5) / num_frames * 4
+    for quarter, event in zip(_QUARTERS, action.order, strict=True):
+        now = times.astype(int) == quarter
         pause = layout.pauses[event]
-        done = (((times[now] - quarter) - pause) / (1 - 2 * pause)).clip(0, 1).round(_DIGITS)
-        if (event, action.turn) == ("circle", "anticlockwise") or (event, action.side) == ("slide", "left"):
+        done = ((times[now] - quarter - pause) / (1 - 2 * pause)).clip(0, 1).round(_DIGITS)
+        if (event, action.turn) == ("orbit", "anticlockwise") or (event, action.side) == ("sway", "left"):
             done = (1 - done).round(_DIGITS)
-        centers[:, now] += _shifts(event, layout, done)
-    return centers
+        angle = 2 * np.pi * done[:, None]
+        if event == "sway":
+            middles[now] += np.array([layout.sway, 0]) * np.sin(angle)
+        elif event == "orbit":
+            arms[now] = np.cos(angle) * layout.arm + np.sin(angle) * np.array([-layout.arm[1], layout.arm[0]])
+        else:
+            arms[now] *= 1 - (1 - abs(2 * done[:, None] - 1)) * (1 - _touching(layout))
+    return np.stack([middles - arms, middles + arms])
 
 
-def _shifts(event: Event, layout: ActionLayout, done: Floats) -> Floats:
-    """How far both shapes are from their places of rest, (2, n, 2), when shares `done` of an event are over, (n,)."""
-    away = 1 - abs(2 * done - 1)  # 0, 1 in the middle, 0
-    if event == "meet":
-        apart = (
-            layout.rests[1] - layout.rests[0] + SIZE / 2
-        ) % SIZE - SIZE / 2  # the shortest way from first to second
-        distance = float(np.hypot(*apart))
-        way = apart / distance if distance else np.array([1.0, 0.0])
-        touching = sum(
-            radius * reach(shape, sign * way)
-            for radius, (_, shape), sign in zip(layout.radii, layout.looks, (1, -1), strict=True)
-        )
-        steps = away[:, None] * way * (distance - touching) / 2
-        return np.stack([steps, -steps])
-    angle = 2 * np.pi * done
-    steps = {
-        "circle": layout.circle_radius * np.stack([-np.sin(angle), np.cos(angle) - 1], axis=1),
-        "slide": SIZE * np.stack([done, np.zeros_like(done)], axis=1),
-        "dip": layout.dip_depth * np.stack([np.zeros_like(away), away], axis=1),
-    }[event]
-    shifts = np.zeros((2, *steps.shape))
-    shifts[layout.movers[event]] = steps
-    return shifts
+def _touching(layout: ActionLayout) -> float:
+    """The distance at which the two touch, as a share of their distance at rest."""
+    distance = float(np.hypot(*layout.arm))
+    way = layout.arm / distance
+    (_, first), (_, second) = layout.looks
+    return (layout.radii[0] * reach(first, way) + layout.radii[1] * reach(second, -way)) / (2 * distance)
 
 
 def render_action(
@@ -232,7 +206,7 @@ def render_action(
         raise VmrError(f"shapes-actions has classes 0 to {len(ACTIONS) - 1}, not {label}")
     layout = draw_action_layout(looks, np.random.default_rng(seed))
     centers = action_centers(ACTIONS[label], layout, num_frames)
-    return paint(layout.background, layout.looks, layout.radii, centers, size, joined_edges=True)
+    return paint(layout.background, layout.looks, layout.radii, centers, size)
 
 
 def train_label(index: int) -> int:

@@ -40,7 +40,6 @@ def paint(
     radii: Sequence[float],
     centers: Floats,
     size: int = SIZE,
-    joined_edges: bool = False,
 ) -> ClipPixels:
     """Draw shapes on a background.
 
@@ -50,7 +49,6 @@ def paint(
         radii: of each, in px of the picture of 64 px.
         centers: of each in each frame, as (x, y) in such px; (N, T, 2).
         size: S, the side of the clip in px.
-        joined_edges: whether what reaches beyond an edge is seen at the opposite one.
 
     Returns:
         uint8 RGB in [0, 255], (T, 3, S, S).
@@ -62,13 +60,13 @@ def paint(
     frames = np.empty((centers.shape[1], 3, size, size), np.uint8)
     frames[:] = background
     for (color, shape), radius, of_thing in zip(looks, radii, centers, strict=True):
-        inside = cover(shape, radius, of_thing, places, joined_edges)
+        inside = cover(shape, radius, of_thing, places)
         for channel, value in enumerate(COLORS[color]):
             np.copyto(frames[:, channel], np.uint8(value), where=inside)
     return frames
 
 
-def cover(shape: str, radius: float, centers: Floats, places: Floats, joined_edges: bool = False) -> NDArray[np.bool_]:
+def cover(shape: str, radius: float, centers: Floats, places: Floats) -> NDArray[np.bool_]:
     """Tell which pixels a shape covers.
 
     Args:
@@ -76,14 +74,11 @@ def cover(shape: str, radius: float, centers: Floats, places: Floats, joined_edg
         radius: in px.
         centers: the centre in each frame, as (x, y) in px; (T, 2).
         places: where the rows and columns of pixels are, in px; (S,).
-        joined_edges: whether each edge of the picture of 64 px is joined to the opposite one.
 
     Returns:
         (T, S, S).
     """
     offsets = places.astype(np.float32) - centers.astype(np.float32)[:, :, None]  # (T, 2, S)
-    if joined_edges:
-        offsets = (offsets + SIZE / 2) % SIZE - SIZE / 2
     x, y = offsets[:, 0, None, :], offsets[:, 1, :, None]
     across, along = abs(x), abs(y)
     if shape == "circle":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vmr.data.extras import import_extra
 from vmr.data.sources.hub_rows import HubData, RowFiles
-from vmr.data.sources.source import Pair
+from vmr.data.sources.source import CaptionedClip, Pair
 
 
 class HubSource:
@@ -23,29 +23,36 @@ class HubSource:
         keep: how many clips may be in temporary files; more than the number of clips that are decoded ahead.
         folder: the folder of the temporary files, see `Spool`.
 
+    Attributes:
+        rows: the loaded `datasets.Dataset`.
+
     Raises:
         VmrError: as `HubData.load` raises. `pair` raises it for a row that `HubData.read` refuses.
         MissingExtraError: `datasets` is not installed.
     """
 
-    notes = ()
+    notes: tuple[str, ...] = ()
     group = 1
 
     def __init__(self, data: HubData, keep: int = 2048, folder: Path | None = None) -> None:
         self.name, self.media = data.title, data.media
         self._data = data
-        self._rows = data.load(stream=False)
-        self._ids = _numbers(self._rows, data.video_column)
+        self.rows = data.load(stream=False)
+        self._ids = _numbers(self.rows, data.video_column)
         self.num_ids = int(self._ids.max()) + 1 if len(self._ids) else 0
         self._files = RowFiles(data, keep, folder)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
         """Return row `index` with one of its captions. A row without captions counts as an unreadable clip."""
-        row = self._data.read(self._rows[index])
-        return self._files.captioned(row, index, f"{self.name}:{index}", int(self._ids[index])).pair(rng)
+        return self.clip(index).pair(rng)
+
+    def clip(self, index: int) -> CaptionedClip:
+        """Return row `index` with all of its captions."""
+        row = self._data.read(self.rows[index])
+        return self._files.captioned(row, index, f"{self.name}:{index}", int(self._ids[index]))
 
 
 def _numbers(rows: Any, column: str) -> NDArray[np.int64]:

@@ -42,6 +42,7 @@ class HubData:
         root: the folder of the clips where rows hold paths.
         subset: of a data set that has several configurations.
         revision: of a repository, a branch, tag or commit.
+        labels: whether `caption_column` holds labels, which may also be numbers; they are read as texts.
     """
 
     name: str
@@ -52,6 +53,7 @@ class HubData:
     root: str | Path = "."
     subset: str | None = None
     revision: str | None = None
+    labels: bool = False
 
     @property
     def title(self) -> str:
@@ -105,6 +107,8 @@ class HubData:
         """
         clip, captions = row[self.video_column], row[self.caption_column]
         captions = captions if isinstance(captions, list) else [captions]
+        if self.labels:
+            captions = [str(one) if type(one) in (int, float) else one for one in captions]
         content, path = (clip.get("bytes"), clip.get("path")) if isinstance(clip, dict) else (clip, None)
         if isinstance(content, str):
             content, path = None, content
@@ -153,7 +157,8 @@ class RowFiles:
         if row.path:
             name = f"{name} ({row.path})"
         if not row.captions:
-            return CaptionedClip(f"{name} (no caption)", id, ("",), self._spool.put(number, "", lambda: None))
+            lacks = f"{name} (no {'label' if self._data.labels else 'caption'})"
+            return CaptionedClip(lacks, id, ("",), self._spool.put(number, "", lambda: None))
         if row.content is None and row.path and "://" not in row.path:
             return CaptionedClip(name, id, row.captions, self._folder.locate(row.path, self._data.media))
         suffix = PurePosixPath((row.path or "").partition("::")[0]).suffix

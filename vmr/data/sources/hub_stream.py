@@ -15,7 +15,7 @@ import numpy as np
 
 from vmr.data.extras import import_extra
 from vmr.data.sources.hub_rows import HubData, HubRow, RowFiles
-from vmr.data.sources.source import CaptionedClip, StreamState
+from vmr.data.sources.source import CaptionedClip, StreamReader, StreamState
 from vmr.errors import VmrError
 
 _ID_BYTES = 6  # with this many, two different clips of a batch of 4096 have the same id once in 30 million batches
@@ -35,6 +35,9 @@ class HubStream:
             that are decoded ahead.
         folder: of the temporary files, see `Spool`.
 
+    Attributes:
+        rows: the loaded `datasets.IterableDataset`.
+
     Raises:
         VmrError: a number is out of range, or as `HubData.load` raises.
         MissingExtraError: `datasets` is not installed.
@@ -47,23 +50,23 @@ class HubStream:
             raise VmrError(f"{data.name}: the shuffle buffer of a stream has at least 1 row, got {shuffle_buffer}")
         self.name, self.media = data.title, data.media
         self.data, self.shuffle_buffer = data, shuffle_buffer
-        self._rows = data.load(stream=True)
+        self.rows = data.load(stream=True)
         self._keep, self._folder = keep, folder
         read_first = f"{shuffle_buffer} rows are read before the first step"
-        self.notes = (f"{self.name}: {self.num_shards} files, streamed; {read_first}",)
+        self.notes: tuple[str, ...] = (f"{self.name}: {self.num_shards} files, streamed; {read_first}",)
 
-    def reader(self, seed: Sequence[int], rank: int, world: int, state: StreamState | None) -> HubReader:
+    def reader(self, seed: Sequence[int], rank: int, world: int, state: StreamState | None) -> StreamReader:
         """Return the reader of one process, see `TrainStream.reader`."""
         return HubReader(self, tuple(seed), rank, world, state)
 
     @property
     def num_shards(self) -> int:
         """The number of files of the data set."""
-        return int(self._rows.num_shards)
+        return int(self.rows.num_shards)
 
     def shard(self, number: int) -> Any:
         """Return the rows of one file, as an IterableDataset."""
-        return self._rows.shard(num_shards=self.num_shards, index=number)
+        return self.rows.shard(num_shards=self.num_shards, index=number)
 
     def files(self) -> RowFiles:
         """Return the temporary files for the clips of one reader."""

@@ -7,9 +7,10 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +20,13 @@ from vmr.data.sources.source import Pair
 from vmr.data.sources.spool import Spool
 from vmr.errors import AnnotationError, VmrError
 
-_CAPTIONS = (".txt", ".caption", ".json")  # the first of these comes first if a sample has several
+What = Literal["caption", "label"]
+"""What a sample says of its clip."""
+
+_FIELDS: dict[What, tuple[str, ...]] = {  # the first of these comes first if a sample has several
+    "caption": (".txt", ".caption", ".json"),
+    "label": (".cls", ".json"),
+}
 _PARTED = " (its files are not next to each other)"
 _NAMED = 3  # how many names of left-out samples are kept
 
@@ -62,6 +69,8 @@ class TarSource:
         shards: the tar files.
         media: what the clips are.
         name: what to call this source in logs.
+        what: whether samples have captions or labels. A label is a .cls file, or "label" in a .json file: a name, a
+            number, or a list of them.
         keep: how many clips may be in temporary files; more than the number of clips that are decoded ahead.
         folder: the folder of the temporary files, see `Spool`.
 
@@ -70,10 +79,17 @@ class TarSource:
     """
 
     def __init__(
-        self, shards: Sequence[Path], media: Media, name: str, keep: int = 2048, folder: Path | None = None
+        self,
+        shards: Sequence[Path],
+        media: Media,
+        name: str,
+        keep: int = 2048,
+        folder: Path | None = None,
+        what: What = "caption",
     ) -> None:
+        kind = ["tar", media] if what == "caption" else ["tar", media, what]
         self.table = cached_table(
-            shards, ["tar", media], lambda left_out: _samples(shards, media, left_out), by_contents=False
+            shards, kind, lambda left_out: _samples(shards, media, what, left_out), by_contents=False
         )
         self.name = name
         self.media = media
@@ -81,8 +97,8 @@ class TarSource:
         self.num_ids = self.table.num_videos
         parted_first = sorted(self.table.left_out, key=lambda one: not one.endswith(_PARTED))
         left_out = ", ".join(parted_first[:_NAMED])
-        how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no caption, such as {left_out}"
-        self.notes = (how_many,) if left_out else ()
+        how_many = f"{name}: {self.table.num_left_out} samples have no {media} or no {what}, such as {left_out}"
+        self.notes: tuple[str, ...] = (how_many,) if left_out else ()
         self._spool = Spool(keep, folder)
 
     def __len__(self) -> int:
@@ -90,13 +106,17 @@ class TarSource:
 
     def pair(self, index: int, rng: np.random.Generator) -> Pair:
         """Return sample `index` with one of its captions, which `rng` chooses."""
+        captions, pair = self.texts_and_clip(index)
+        return replace(pair, caption=captions[rng.integers(len(captions))])
+
+    def texts_and_clip(self, index: int) -> tuple[tuple[str, ...], Pair]:
+        """Return all captions or labels of sample `index`, and its clip without any."""
         record = self.table[index]
-        caption = record.captions[rng.integers(len(record.captions))]
         path = self._spool.put(index, PurePosixPath(record.id).suffix, lambda: _member(record))
-        return Pair(f"{record.path}/{record.id}", self.table.video_number(index), caption, path)
+        return record.captions, Pair(f"{record.path}/{record.id}", self.table.video_number(index), path=path)
 
 
-def _samples(shards: Sequence[Path], media: Media, left_out: list[str]) -> Iterator[Record]:
+def _samples(shards: Sequence[Path], media: Media, what: What, left_out: list[str]) -> Iterator[Record]:
     is_empty, parted = True, ""
     for shard in shards:
         incomplete: set[str] = set()
@@ -104,7 +124,7 @@ def _samples(shards: Sequence[Path], media: Media, left_out: list[str]) -> Itera
             with tarfile.open(shard, "r:") as archive:
                 files = (member for member in archive if member.isreg() and not _is_hidden(member.name))
                 for key, members in groupby(files, lambda member: _key_and_field(member.name)[0]):
-                    record = _sample(archive, shard, media, list(members))
+                    record = _sample(archive, shard, media, what, list(members))
                     if record is None:
                         is_parted = key in incomplete
                         parted = parted or (f"{shard}: {key}" if is_parted else "")
@@ -134,8 +154,10 @@ def _key_and_field(name: str) -> tuple[str, str]:
     return str(path.with_name(base)), field.lower()
 
 
-def _sample(archive: tarfile.TarFile, shard: Path, media: Media, members: list[tarfile.TarInfo]) -> Record | None:
-    """The record of one sample; None if it lacks its clip or its caption."""
+def _sample(
+    archive: tarfile.TarFile, shard: Path, media: Media, what: What, members: list[tarfile.TarInfo]
+) -> Record | None:
+    """The record of one sample; None if it lacks its clip, or its caption or label."""
     fields = {_key_and_field(member.name)[1]: member for member in members}
     clips = [member for field, member in fields.items() if _suffix(field) in SUFFIXES[media]]
     plain = [member for field, member in fields.items() if f".{field}" in SUFFIXES[media]]
@@ -143,41 +165,44 @@ def _sample(archive: tarfile.TarFile, shard: Path, media: Media, members: list[t
         raise AnnotationError(
             f"{shard}: {clips[0].name} and {clips[1].name} are one sample: names must differ before their first dot"
         )
-    captions = _captions(archive, shard, fields)
-    if not clips or not captions:
+    texts = _texts(archive, shard, what, fields)
+    if not clips or not texts:
         return None
     clip = (plain or clips)[0]
-    return Record(str(shard.absolute()), clip.name, captions, media, offset=clip.offset_data, size=clip.size)
+    return Record(str(shard.absolute()), clip.name, texts, media, offset=clip.offset_data, size=clip.size)
 
 
 def _suffix(field: str) -> str:
     return "." + field.rpartition(".")[2]
 
 
-def _captions(archive: tarfile.TarFile, shard: Path, fields: dict[str, tarfile.TarInfo]) -> tuple[str, ...]:
+def _texts(archive: tarfile.TarFile, shard: Path, what: What, fields: dict[str, tarfile.TarInfo]) -> tuple[str, ...]:
+    """The captions or labels of one sample."""
+    suffixes = _FIELDS[what]
     clip_suffixes = {suffix for suffixes in SUFFIXES.values() for suffix in suffixes}
 
     def rank(field: str) -> tuple[int, int]:
         about_clip = f".{field.partition('.')[0]}" in clip_suffixes
-        return _CAPTIONS.index(_suffix(field)), 2 if about_clip else int("." in field)
+        return suffixes.index(_suffix(field)), 2 if about_clip else int("." in field)
 
-    for field in sorted((field for field in fields if _suffix(field) in _CAPTIONS), key=rank):
+    for field in sorted((field for field in fields if _suffix(field) in suffixes), key=rank):
         content = archive.extractfile(fields[field])
         assert content is not None  # it is a regular file
         try:
             text = content.read().decode("utf-8-sig")
-            values = _of_json(json.loads(text)) if _suffix(field) == ".json" else [text]
+            values = _of_json(json.loads(text), what) if _suffix(field) == ".json" else [text]
         except ValueError as error:
-            raise AnnotationError(f"{shard}: {fields[field].name} holds no caption: {error}") from None
-        if captions := tuple(value.strip() for value in values if value.strip()):
-            return captions
+            raise AnnotationError(f"{shard}: {fields[field].name} holds no {what}: {error}") from None
+        if texts := tuple(value.strip() for value in values if value.strip()):
+            return texts
     return ()
 
 
-def _of_json(about: Any) -> list[str]:
-    value = about.get("caption") if isinstance(about, dict) else None
+def _of_json(about: Any, what: What) -> list[str]:
+    value = about.get(what) if isinstance(about, dict) else None
     values = value if isinstance(value, list) else [value]
-    return [value for value in values if isinstance(value, str)]
+    kinds: tuple[type, ...] = (str,) if what == "caption" else (str, int, float)
+    return [str(value) for value in values if isinstance(value, kinds) and not isinstance(value, bool)]
 
 
 def _member(record: Record) -> bytes | None:

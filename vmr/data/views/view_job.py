@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vmr.data.decoding.resize import resize_bilinear, resize_pillow
 from vmr.data.decoding.segments import DecodedSegment, FileEnd, Segments
 from vmr.data.decoding.segments_job import WorkerMessageError
-from vmr.data.decoding.squares import MAX_ASPECT_RATIO
+from vmr.data.decoding.squares import IMAGE_SHARE, MAX_ASPECT_RATIO
 from vmr.data.decoding.stills import Frames, NotAStillError, read_still
 from vmr.data.decoding.video import VideoReader, with_video
 from vmr.data.media import IMAGE_SUFFIXES
@@ -28,8 +28,6 @@ from vmr.data.views.frame_rules import Indices, view_indices
 from vmr.data.views.spec import ViewSpec
 from vmr.data.views.trimmed import Span, frames_of_span
 from vmr.errors import VideoError
-
-_IMAGE_SHARE = 0.875  # of the scaled picture's short side that the centre shows, when images are evaluated
 
 Frame = NDArray[np.uint8]
 """RGB in [0, 255], (3, h, w): scaled, and cropped if there is one crop only."""
@@ -192,7 +190,7 @@ def _scaled(rgb: NDArray[np.uint8], spec: ViewSpec) -> Frame:
     """Scale a picture (H, W, 3); if it has one crop, keep only that."""
     height, width = rgb.shape[:2]
     if spec.resize == "image":
-        sides = resized_size(height, width, int(spec.size / _IMAGE_SHARE))
+        sides = resized_size(height, width, int(spec.size / IMAGE_SHARE))
         frame = resize_pillow(rgb.transpose(2, 0, 1), sides)
     else:
         sides = resized_size(height, width, spec.size)

@@ -4,6 +4,7 @@ Shapes: B videos, T frames, S pixels a side, C classes.
 """
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict
 
 import torch
@@ -29,7 +30,6 @@ class VideoClassifier:
         target: what it predicts.
         clip: the clips that it expects.
         report: which keys of the network's file were loaded, fitted or ignored; None for one made in memory.
-        notes: what a user of these weights should know, such as a defect of the published file; printed by commands.
         device: where the network runs.
     """
 
@@ -44,7 +44,6 @@ class VideoClassifier:
         about: str,
         device: str | torch.device = "cpu",
         report: LoadReport | None = None,
-        notes: Sequence[str] = (),
     ) -> None:
         """Move a network to the device and set it to evaluation mode; on a CPU, also pack VideoMamba's weights.
 
@@ -57,14 +56,13 @@ class VideoClassifier:
             about: one line on what it can and cannot do.
             device: where the network runs.
             report: which keys of the network's file were loaded, fitted or ignored.
-            notes: what a user of these weights should know.
 
         Raises:
             ModelError: the labels or the clips do not fit the network.
         """
         config = config_of(network)
         check_fit(name, config, labels, target, clip)
-        self.name, self.about, self.report, self.notes = name, about, report, tuple(notes)
+        self.name, self.about, self.report = name, about, report
         self.labels, self.target, self.clip = tuple(labels), target, clip
         self.num_frames, self.size, self.frames = clip.num_frames, clip.size, clip.frames
         self.device = torch.device(device)
@@ -75,6 +73,23 @@ class VideoClassifier:
         self.fingerprint = fingerprint(
             self.network.state_dict(), clip, {"family": "classifier", "config": asdict(config), "target": target}
         )
+
+    def with_labels(self, labels: Sequence[str]) -> "VideoClassifier":
+        """Make a classifier with the same network and other names for its classes.
+
+        Args:
+            labels: names of the classes, C of them.
+
+        Returns:
+            The other classifier, which shares the network with this one.
+
+        Raises:
+            ModelError: there are more or fewer names than classes.
+        """
+        check_fit(self.name, config_of(self.network), labels, self.target, self.clip)
+        named = copy(self)
+        named.labels = tuple(labels)
+        return named
 
     @torch.inference_mode()
     def logits(self, video: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from vmr.models.upstream.vision import checked_shape, infer_config, load_upstrea
 from vmr.models.videomamba.backbone import SIZES
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import error_prefix
+from vmr.targets import FrameRule
 
 ABOUT_FILE = "a VideoMamba classifier in upstream's format, from a file"
 
@@ -78,10 +79,9 @@ def load_released_classifier(
         published_file(name),
         device,
         name=name,
-        about=published.about,
         published=published,
-        num_frames=num_frames or published.num_frames,
-        image_size=image_size or published.image_size,
+        num_frames=num_frames,
+        image_size=image_size,
     )
 
 
@@ -90,7 +90,6 @@ def load_classifier_file(
     device: str | torch.device = "cpu",
     *,
     name: str | None = None,
-    about: str = ABOUT_FILE,
     published: PublishedVision | None = None,
     num_frames: int | None = None,
     image_size: int | None = None,
@@ -101,12 +100,12 @@ def load_classifier_file(
         path: the file.
         device: where the classifier runs.
         name: of the classifier; default, the file's absolute path.
-        about: one line on what it can and cannot do.
         published: what was published in this file; default, found by the name of the file. Without it the classes are
             numbered, and clips take frames as for Kinetics.
-        num_frames: frames of a clip; default, those of the weights. Temporal positions are interpolated; an image
-            classifier is inflated to a video classifier.
-        image_size: side of the frames in pixels; default, that of the weights. Positions are interpolated.
+        num_frames: frames of a clip; default, as published, or those of the weights. Temporal positions are
+            interpolated; an image classifier is inflated to a video classifier.
+        image_size: side of the frames in pixels; default, as published, or that of the weights. Positions are
+            interpolated.
 
     Returns:
         The classifier.
@@ -119,19 +118,18 @@ def load_classifier_file(
     published = published or next((one for one in PUBLISHED_VISION.values() if one.file == path.name), None)
     weights = find_state_dict(read_checkpoint(path), str(path))
     stored = infer_network_config(weights, str(path))
-    if published is not None:
-        _check_published(published, stored, path)
-    sizes = replace(stored, num_frames=num_frames or stored.num_frames, image_size=image_size or stored.image_size)
+    known = stored if published is None else _checked(published, stored, path)
+    sizes = replace(stored, num_frames=num_frames or known.num_frames, image_size=image_size or known.image_size)
     network = VideoMambaClassifier(sizes)
     report = replace(load_upstream(network, weights), source=str(path))
-    clip = ClipInput(sizes.num_frames, sizes.image_size, published.frames if published is not None else "sparse")
+    frames: FrameRule = "sparse" if published is None else published.frames
     classifier = VideoClassifier(
         network,
         _labels(published, sizes.num_classes),
         "single",
-        clip,
+        ClipInput(sizes.num_frames, sizes.image_size, frames),
         name=name or str(path),
-        about=about,
+        about=ABOUT_FILE if published is None else published.about,
         device=device,
         report=report,
     )
@@ -201,8 +199,8 @@ def published_config(published: PublishedVision) -> NetworkConfig:
     )
 
 
-def _check_published(published: PublishedVision, stored: NetworkConfig, path: Path) -> None:
-    """Compare a file with what was published; not its frames and pixels, which a file may have others of."""
+def _checked(published: PublishedVision, stored: NetworkConfig, path: Path) -> NetworkConfig:
+    """Return the sizes of what was published, if a file holds it; it may hold other frames and pixels."""
     wanted = published_config(published)
     for name in ("width", "num_layers", "patch_size", "tubelet_size", "num_classes"):
         if getattr(stored, name) != getattr(wanted, name):
@@ -210,6 +208,7 @@ def _check_published(published: PublishedVision, stored: NetworkConfig, path: Pa
                 f"{path}: {name} is {getattr(stored, name)}, but {getattr(wanted, name)} in what was published as "
                 f"{published.name}: delete the file and load it again, or give it another name to load it as it is"
             )
+    return wanted
 
 
 def _labels(published: PublishedVision | None, num_classes: int) -> Sequence[str]:

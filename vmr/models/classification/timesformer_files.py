@@ -16,7 +16,7 @@ from vmr.from_json import from_json
 from vmr.models.checkpoint_file import read_checkpoint
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.comparators.timesformer import TimeSformer
-from vmr.models.weights import LoadReport, Unfilled, match_weights
+from vmr.models.weights import LoadReport, match_weights
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # What the paper's models have in common; a file that says otherwise is another network.
@@ -96,8 +96,7 @@ def load_timesformer(folder: str | Path) -> LoadedTimeSformer:
         raise ModelError(f"{weights}: has no classifier.bias, so it is no classifier")
     sizes = {ours: from_json(int, description.get(key, value), key) for ours, (key, value) in SIZES.items()}
     config = NetworkConfig(kind="timesformer", num_classes=len(available["head.bias"]), **sizes)
-    with Unfilled():
-        network = TimeSformer(config)
+    network = TimeSformer(config)
     state, report = match_weights(str(weights), available, network.state_dict())
     network.load_state_dict(state)
     names = description.get("id2label") or {}

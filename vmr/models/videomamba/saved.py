@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from vmr.models.encoder import Preprocess
-from vmr.models.saved_folder import Schema, packed_weights, recorded, write_saved
+from vmr.models.saved_folder import PRETRAINED, Schema, packed_weights, recorded, write_saved
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 
 
@@ -37,7 +37,7 @@ class SavedEncoder:
     training: dict[str, Any] | None
 
 
-SCHEMA = Schema("vmr-encoder/1", SavedEncoder, ("weights",), "video encoder")
+SCHEMA = Schema(f"{PRETRAINED}/1", SavedEncoder, ("weights",), "video encoder")
 
 
 def save_encoder(

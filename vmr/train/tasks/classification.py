@@ -30,6 +30,9 @@ from vmr.train.tasks.initial import load_classifier_weights, load_encoder_weight
 from vmr.train.tasks.mixing import draw_mix, mix_pixels, mix_targets
 from vmr.train.tasks.task import Task
 
+METRICS: dict[Target, str] = {"single": "top-1", "multi": "mAP", "regression": "-MSE"}
+"""What is predicted -> the metric of a validation by which the best network is chosen; higher is better."""
+
 
 class Labelled(NamedTuple):
     """The clips and targets of one batch.
@@ -118,6 +121,8 @@ class Classification(Task):
 
     def set_stage(self, stage: StageConfig) -> None:
         """Mix clips or not; see `Task`."""
+        if stage.weights or stage.video_mask or stage.image_mask:
+            raise VmrError(f"stages: {stage.name!r}: leave out weights and masks: classification has none")
         self._mixes = stage.mixing
 
     def prepare(self, batch: TrainBatch, shared: np.random.Generator, own: np.random.Generator) -> Labelled:
@@ -178,6 +183,11 @@ class Classification(Task):
     def layers_of(self, model: nn.Module) -> list[nn.Module]:
         """List the layers; every kind of network keeps them in lists of modules."""
         return [layer for part in model.children() if isinstance(part, nn.ModuleList) for layer in part]
+
+    @property
+    def metric(self) -> str:
+        """Accuracy, or what stands for it; see `Task`."""
+        return METRICS[self.target]
 
     def as_validated(self, model: nn.Module) -> VideoClassifier:
         """Return the network as a classifier; see `Task`."""

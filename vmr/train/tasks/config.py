@@ -109,7 +109,7 @@ class DistillationConfig:
     """A smaller trained VideoMamba, whose features of all tokens the network learns as well.
 
     Attributes:
-        teacher: the name of a released classifier, or a folder saved by vmr.
+        teacher: a folder saved by vmr, a checkpoint file of upstream's, or the name of a released classifier.
         weight: weight of the loss.
         stop_after: learn the classes alone after this step of the run; null to learn from the teacher to the end.
     """

@@ -1,23 +1,18 @@
 """The weights that a classifier starts from, and the teacher of a classifier."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from torch import nn
 
 from vmr.errors import ModelError
-from vmr.models.catalogue import load_model
-from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
+from vmr.models.catalogue import load_classifier
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import HEAD, check_teacher
-from vmr.models.classification.family import VideoClassifier, config_of
+from vmr.models.classification.family import config_of
 from vmr.models.classification.networks import build_network
-from vmr.models.classification.saved import load_saved_classifier
-from vmr.models.upstream.vision import load_upstream
+from vmr.models.upstream.vision import K710_TO_K400, load_upstream
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import LoadReport, error_prefix, match_weights
-
-_K710_TO_K400 = (710, 400)  # load_upstream cuts this head
 
 
 def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) -> LoadReport:
@@ -28,7 +23,7 @@ def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) 
 
     Args:
         network: the network.
-        name: a folder saved by vmr, a checkpoint file of upstream's, or the name of a released classifier.
+        name: of a classifier, as `load_classifier` takes it.
         fresh_head: whether the network keeps its own head.
 
     Returns:
@@ -38,21 +33,19 @@ def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) 
         ModelError: the classifier is of another kind or size, or has other classes and `fresh_head` is false.
     """
     sizes, fresh = config_of(network), (("head.", HEAD) if fresh_head else (HEAD,))
-    if Path(name).is_file():
-        weights = find_state_dict(read_checkpoint(name), name)
-    else:
-        found = _load(name, None if isinstance(network, VideoMambaClassifier) else sizes)
-        kind = config_of(found.network).kind
-        if kind != sizes.kind:
-            raise ModelError(f"model.init: {name} is a {kind}, but model.network.kind is {sizes.kind}")
-        weights = found.network.state_dict()
-    head = next((len(tensor) for key, tensor in weights.items() if key.endswith("head.weight")), None)
-    if not fresh_head and head is not None and (head, sizes.num_classes) != _K710_TO_K400 and head != sizes.num_classes:
-        raise ModelError(
-            f"model.init: {name} has {head} classes, but model.network.num_classes is {sizes.num_classes}: "
-            "set model.fresh_head to learn other classes"
-        )
     with error_prefix(f"model.init: {name}"):
+        is_mamba = isinstance(network, VideoMambaClassifier)  # whose positions are interpolated below
+        input_size = {} if is_mamba else {"num_frames": sizes.num_frames, "image_size": sizes.image_size}
+        found = load_classifier(name, "cpu", **input_size).network
+        theirs, weights = config_of(found), found.state_dict()
+        if theirs.kind != sizes.kind:
+            raise ModelError(f"is a {theirs.kind}, but model.network.kind is {sizes.kind}")
+        heads = (theirs.num_classes, sizes.num_classes)
+        if not fresh_head and heads[0] != heads[1] and heads != K710_TO_K400:
+            raise ModelError(
+                f"has {heads[0]} classes, but model.network.num_classes is {heads[1]}: set model.fresh_head to learn "
+                "other classes"
+            )
         if isinstance(network, VideoMambaClassifier):
             return replace(load_upstream(network, weights, fresh=fresh), source=name)
         kept = {key: tensor for key, tensor in weights.items() if not key.startswith(fresh)}
@@ -85,7 +78,7 @@ def load_teacher(name: str, student: NetworkConfig) -> VideoMambaClassifier:
     """Load the teacher of a network.
 
     Args:
-        name: a folder saved by vmr, or the name of a released classifier.
+        name: of a classifier, as `load_classifier` takes it.
         student: sizes of the network that learns from it; the teacher takes the same clips.
 
     Returns:
@@ -95,20 +88,9 @@ def load_teacher(name: str, student: NetworkConfig) -> VideoMambaClassifier:
         ModelError: there is no such classifier, or it does not fit the student.
     """
     with error_prefix("classification.distillation.teacher"):
-        found = _load(name, student).network
+        found = load_classifier(name, "cpu", num_frames=student.num_frames, image_size=student.image_size).network
         check_teacher(name, config_of(found), student)
         teacher = build_network(config_of(found))  # `found` has been laid out for inference on the CPU
         teacher.load_state_dict(found.state_dict())
     assert isinstance(teacher, VideoMambaClassifier)  # check_teacher has seen its kind
     return teacher.eval()
-
-
-def _load(name: str, sizes: NetworkConfig | None) -> VideoClassifier:
-    """Load a classifier, for clips of these sizes if given."""
-    frames, pixels = (None, None) if sizes is None else (sizes.num_frames, sizes.image_size)
-    if Path(name).is_dir():
-        return load_saved_classifier(name, num_frames=frames, image_size=pixels)
-    loaded: object = load_model(name, "cpu", num_frames=frames, image_size=pixels)
-    if not isinstance(loaded, VideoClassifier):
-        raise ModelError(f"{name}: is an encoder, not a classifier")
-    return loaded

@@ -96,6 +96,11 @@ class Retrieval(Task):
         assert isinstance(model, VideoTextModel)
         return [*model.video_encoder.layers, *model.text_encoder.layers]
 
+    @property
+    def metric(self) -> str:
+        """Recall of texts; see `Task`."""
+        return "text_to_video/R@1"
+
     def as_validated(self, model: nn.Module) -> VideoTextEncoder:
         """Return the model as an encoder; see `Task`."""
         assert isinstance(model, VideoTextModel)

@@ -155,6 +155,11 @@ class Task(nn.Module, ABC):
         """
         return [parameter for parameter in model.parameters() if parameter.dim() == 0]
 
+    @property
+    def metric(self) -> str | None:
+        """The metric by which the best model is chosen, if the config names none; None if it must name one."""
+        return None
+
     @abstractmethod
     def as_validated(self, model: nn.Module) -> Validated:
         """Return a model in use, for validation.
