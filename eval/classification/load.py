@@ -99,8 +99,9 @@ def load_labelled(
 
 def _own_protocol(labels: LabelSet) -> ClassificationProtocol:
     """The rules for a user's own files, which say themselves what they are."""
-    one_view = {"num_segments": 1, "num_crops": 1} if labels.media == "image" else {}
-    return replace(FILE, target=labels.target, media=labels.media, **one_view)
+    if labels.media == "image":
+        return replace(FILE, target=labels.target, media="image", num_segments=1, num_crops=1)
+    return replace(FILE, target=labels.target)
 
 
 def _check(labels: LabelSet, protocol: ClassificationProtocol) -> None:
