@@ -33,6 +33,7 @@ from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_ste
 from vmr.train.source_config import (
     AnnotatedSourceConfig,
     FolderSourceConfig,
+    HubSourceConfig,
     LabelledSourceConfig,
     ShapesActionsSourceConfig,
     ShapesSourceConfig,
