@@ -20,10 +20,12 @@ from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
 from vmr.train.build import build_loader, build_sources, build_task
-from vmr.train.config import ModelConfig, OptimizerConfig, RunConfig, StageConfig, TrainConfig
+from vmr.train.config import ModelConfig, StageConfig, TrainConfig
 from vmr.train.config_file import save_config
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.loop import train
+from vmr.train.optimizer import OptimizerConfig
+from vmr.train.run_config import RunConfig, ValidationConfig
 from vmr.train.source_config import FolderSourceConfig, ShapesSourceConfig
 from vmr.train.tasks.config import LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
 from vmr.train.tasks.masked import build_masked
@@ -145,6 +147,18 @@ def test_settings_that_do_not_fit_get_one_line(change, line, tmp_path):
     with pytest.raises(VmrError, match=line):
         config = change(config_in(tmp_path))
         build_task(config, start=True)
+
+
+def test_a_function_of_ones_own_validates_the_encoder(tmp_path):
+    def spread(encoder: VideoMamba) -> dict[str, float]:
+        assert not encoder.training
+        with torch.no_grad():
+            return {"spread": encoder(torch.randn(4, 2, 3, 32, 32)).pooled.std().item()}
+
+    config = config_in(tmp_path / "run")
+    run = replace(config.run, validate_every=1, stop_after_steps=1)
+    out = train(replace(config, run=run, validation=ValidationConfig("mine", metric="spread")), spread)
+    assert read_any_weights(out / "best").keys() == VideoMamba(VIDEO).state_dict().keys()
 
 
 def test_the_command_cannot_validate_it(tmp_path, capsys):
