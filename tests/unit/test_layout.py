@@ -72,7 +72,7 @@ ALLOWED = {
     "data.annotations": "data data.decoding data.shapes",
     "data.labels": "data data.annotations data.decoding data.views",
     "data.views": "data data.decoding",
-    "data.sources": "data data.annotations data.decoding data.labels data.shapes",
+    "data.sources": "data data.annotations data.decoding data.discovery data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
     "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
     "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
