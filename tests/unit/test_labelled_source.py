@@ -12,6 +12,7 @@ from PIL import Image
 from tests.shards import write_shard
 from tests.unit.counted import SPEC, num_frames
 from tests.video_matrix import Recipe, number_of, picture, write_video
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.labels.read import read_labels
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.labelled import LabelledHubSource, LabelledHubStream, LabelledSource, LabelledTarSource
@@ -115,6 +116,23 @@ def test_folders_of_frames_and_parts_of_videos(tmp_path):
         assert all(numbers == sorted(numbers) for numbers in numbers)
         drawn |= {number for clip in numbers for number in clip}
     assert drawn == set(range(12, 26)), "from the frame that is shown at 0.5 s to that at 1 s"
+
+
+def test_a_decoding_process_augments_as_this_process_does(tmp_path):
+    write_video(tmp_path / "film.mp4", Recipe(num_frames=60, options={"preset": "ultrafast", "bf": "0"}))
+    (tmp_path / "film.csv").write_text("film.mp4,1,2\n")
+    labels = read_labels(tmp_path / "film.csv", format="trimmed")
+    source = LabelledSource(replace(labels, items=[replace(labels.items[0], start_s=0.5, end_s=1.9)]))
+    spec = ClipSpec(3, 40, "sparse", flip=True, crop_scale=(0.08, 1.0), interpolation="bilinear", num_augmented=2)
+    spec = replace(spec, rand_augment="rand-m7-n4-mstd0.5-inc1")
+    here = batches(source, 2, spec, batch_size=2)
+    with TrainLoader(
+        [(source, 1.0)], spec, batch_size={"video": 2}, seed=3, decode=DecodeOptions(num_workers=1)
+    ) as loader:
+        for batch, other in zip(here, loader.batches(), strict=False):
+            assert batch.video.shape == (4, 3, 3, 40, 40)
+            assert np.array_equal(batch.video, other.video)
+            assert batch.labels.tolist() == other.labels.tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("named", [False, True])
