@@ -124,6 +124,13 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
     return [(_source(Path(config.data.root), source, keep, clips), source.weight) for source in config.data.sources]
 
 
+class _Learned(TypedDict):
+    """What the labels of a source mean."""
+
+    classes: Path | None
+    target: Target | None
+
+
 def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
     """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
     if isinstance(config, ShapesSourceConfig):
@@ -147,13 +154,20 @@ def _stored_source(root: Path, config: StoredConfig, keep: int, clips: Path) -> 
     if isinstance(config, TarSourceConfig):
         opened = (find_shards(path), config.media, config.path, keep, clips)
         return LabelledTarSource(*opened, **learned) if config.labels else TarSource(*opened)
+    return _hub_source(path, folder or root, config, keep, clips, learned)
+
+
+def _hub_source(
+    path: Path, folder: Path, config: HubSourceConfig, keep: int, clips: Path, learned: _Learned
+) -> TrainSource | TrainStream:
+    """Open a data set of the hub, or one at `path`. folder: of the clips where rows hold paths."""
     data = HubData(
         name=str(path) if path.exists() else config.path,
         split=config.split,
         video_column=config.video_column,
         caption_column=config.label_column or config.caption_column,
         media=config.media,
-        root=folder or root,
+        root=folder,
         subset=config.subset,
         revision=config.revision,
         labels=config.label_column is not None,
@@ -162,13 +176,6 @@ def _stored_source(root: Path, config: StoredConfig, keep: int, clips: Path) -> 
         streamed = (data, config.shuffle_buffer, keep, clips)
         return LabelledHubStream(*streamed, **learned) if data.labels else HubStream(*streamed)
     return LabelledHubSource(data, keep, clips, **learned) if data.labels else HubSource(data, keep, clips)
-
-
-class _Learned(TypedDict):
-    """What the labels of a source mean."""
-
-    classes: Path | None
-    target: Target | None
 
 
 def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, processes: Processes) -> TrainLoader:

@@ -49,7 +49,8 @@ class DataConfig:
         flip: mirror every second clip at random: true, false, or unless_sided (not if the caption, or the name of the
             class, says left or right). Upstream trains Something-Something with false.
         rand_augment: true (RandAugment as upstream trains retrieval, after the crop; needs torchvision), or a string of
-            timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: before the crop; needs timm.
+            timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: on videos before the crop, on images after
+            it; needs timm.
         num_augmented: how many clips are made of each decoded clip, all in the same batch; upstream has 2 for classes.
             A batch then has this many times batch_size clips.
         repeats: how often each clip comes, one after the other, before the next one of an epoch; upstream has 3 for
