@@ -16,7 +16,17 @@ from tests.integration.commands import refused, run, run_here
 from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COMMANDS = ("vmr-data", "vmr-demo", "vmr-eval", "vmr-index", "vmr-info", "vmr-search", "vmr-serve", "vmr-train")
+COMMANDS = (
+    "vmr-classify",
+    "vmr-data",
+    "vmr-demo",
+    "vmr-eval",
+    "vmr-index",
+    "vmr-info",
+    "vmr-search",
+    "vmr-serve",
+    "vmr-train",
+)
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "vmr-data make": (data.make, ["shapes", "out"]),
     "vmr-data check": (data.check, ["file.json"]),
     "vmr-eval": (eval.score, ["--dataset", "x.json"]),
+    "vmr-eval --task classify": (eval.classify, ["--dataset", "x.csv", "--model", "m"]),
     "vmr-eval compare": (eval.compare, ["a.json", "b.json"]),
     "vmr-index build": (index.build.build, ["videos", "--out", "out"]),
     "vmr-index add": (index.build.add, ["index", "video"]),

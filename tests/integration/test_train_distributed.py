@@ -6,9 +6,12 @@ in each half, the mean over processes is the loss of the joint batch, so all fou
 
 import json
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
@@ -18,22 +21,31 @@ from safetensors.torch import load_file
 from tests.integration.processes import finish
 from tests.integration.tiny_run import VOCABULARY, kill_after, start, write_config
 from tests.patience import PATIENCE_S
+from vmr.data.training.loader import TrainBatch
+from vmr.data.training.order import LoaderPosition
 from vmr.losses import TokenDraws
+from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.distillation import DistilledClassifier
 from vmr.models.teachers import EfficientNetTeacher
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
 from vmr.processes import Processes
-from vmr.train.config import Parallel, TrainConfig
+from vmr.train.config import ModelConfig, TrainConfig
 from vmr.train.distributed import Parallelised, averages, full_tensor, gradient_norm
-from vmr.train.tasks.config import MaskConfig, MaskedConfig, ObjectiveConfig
+from vmr.train.run_config import Parallel
+from vmr.train.tasks.classification import Classification, Labelled
+from vmr.train.tasks.config import ClassificationConfig, DistillationConfig, MaskConfig, MaskedConfig, ObjectiveConfig
 from vmr.train.tasks.masked import Clips, Masked
 from vmr.train.tasks.objective import Batch, Draws, Objective
 from vmr.train.tasks.retrieval import Retrieval
+from vmr.train.tasks.task import Task
 
 WORLD = 2
+NETWORK = NetworkConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=2, num_classes=3)
 MODEL = VideoTextConfig(
     VideoMambaConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=2, student=StudentConfig(112)),
     TextConfig(
@@ -89,13 +101,35 @@ def joint_clips() -> tuple[Clips, torch.Tensor]:
     return Clips(batch.video, batch.teacher_video), order
 
 
-def masked_gradients(
-    rank: int, parallel: Parallel, processes: Processes
+def masked_half(rank: int) -> tuple[Clips, torch.Tensor]:
+    clips, order = joint_clips()
+    half = slice(2 * rank, 2 * rank + 2)
+    return Clips(*(part[half] for part in clips)), order[half]
+
+
+def make_classification() -> Classification:
+    torch.manual_seed(0)
+    learning = ClassificationConfig(erasing=0.0, distillation=DistillationConfig("a smaller one"))
+    config = TrainConfig(task="classification", model=ModelConfig(network=NETWORK), classification=learning)
+    teacher = VideoMambaClassifier(replace(NETWORK, width=8)).eval()
+    return Classification(config, DistilledClassifier(NETWORK, 8), teacher)
+
+
+def mixed_half(task: Classification, rank: int) -> Labelled:
+    """One half of four labelled clips, mixed as the loop lets each process mix its own."""
+    pixels = np.random.default_rng(3).integers(0, 256, (4, 2, 3, 32, 32), np.uint8)
+    rows, start = slice(2 * rank, 2 * rank + 2), LoaderPosition(1, (2,), (None,), 0, rank, WORLD, (4,))
+    labels = np.array([0, 2, 1, 1])
+    batch = TrainBatch("video", pixels[rows], ("", ""), np.arange(4)[rows], start, (), labels[rows])
+    return task.prepare(batch, np.random.default_rng(7), np.random.default_rng(rank))
+
+
+def half_gradients(
+    task: Task, arguments: Sequence[Any], parallel: Parallel, processes: Processes
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss of one half of the clips, and the gradients of both."""
-    task, (clips, order), half = make_masked(), joint_clips(), slice(2 * rank, 2 * rank + 2)
-    parallelised = Parallelised(task, parallel, processes)
-    loss = parallelised(Clips(*(part[half] for part in clips)), order[half])["alignment"]
+    parallelised = Parallelised(task, parallel, processes)  # the backward pass needs it as well
+    loss = torch.stack(list(parallelised(*arguments).values())).sum()
     loss.backward()
     found = {name: full_tensor(p.grad) for name, p in task.model.named_parameters() if p.grad is not None}
     return loss.detach(), found
@@ -119,7 +153,9 @@ def work(rank: int, folder: str) -> None:
             gradients = {name: full_tensor(parameter.grad) for name, parameter in objective.model.named_parameters()}
             norm = gradient_norm(objective.model.parameters())
             found[parallel, num_pieces] = {name: loss.item() for name, loss in losses.items()}, gradients, norm
-        found[parallel, "masked"] = masked_gradients(rank, parallel, processes)
+        found[parallel, "masked"] = half_gradients(make_masked(), masked_half(rank), parallel, processes)
+        task = make_classification()
+        found[parallel, "classification"] = half_gradients(task, [mixed_half(task, rank)], parallel, processes)
     found["share"] = processes.share(f"of {rank}"), processes.collect(rank), processes.any(rank == 1, False)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
@@ -155,20 +191,26 @@ def test_gradients_are_those_of_the_joint_batch(ranks, parallel, num_pieces):
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_masked_pre_training_has_the_gradients_of_the_joint_batch(ranks, parallel):
-    if (parallel, "masked") not in ranks[0]:
+@pytest.mark.parametrize("name", ["masked", "classification"])
+def test_other_tasks_have_the_gradients_of_the_joint_batch(ranks, name, parallel):
+    """Clips are mixed within the half of each process, but in the same way in both."""
+    if (parallel, name) not in ranks[0]:
         pytest.skip("this PyTorch cannot average on CPUs as FSDP does")
-    task = make_masked()
-    loss = task(*joint_clips())["alignment"]
+    if name == "masked":
+        task = make_masked()
+        loss = task(*joint_clips())["alignment"]
+    else:
+        task = make_classification()
+        loss = torch.stack([sum(task(mixed_half(task, rank)).values()) for rank in range(WORLD)]).mean()
     loss.backward()
-    (one, gradients), (other, same) = (rank[parallel, "masked"] for rank in ranks)
+    (one, gradients), (other, same) = (rank[parallel, name] for rank in ranks)
     assert ((one + other) / WORLD).item() == pytest.approx(loss.item(), rel=1e-5)
     assert abs(one - other).item() > 1e-3  # each saw its own half
-    for name, parameter in task.model.named_parameters():
+    for key, parameter in task.model.named_parameters():
         if parameter.grad is not None and parameter.grad.any():
             atol = 1e-6 * max(1.0, parameter.grad.abs().max().item())
-            assert torch.allclose(gradients[name], parameter.grad, rtol=1e-5, atol=atol), name
-            assert torch.equal(gradients[name], same[name]), name
+            assert torch.allclose(gradients[key], parameter.grad, rtol=1e-5, atol=atol), key
+            assert torch.equal(gradients[key], same[key]), key
 
 
 def test_halves_alone_have_other_gradients(ranks):

@@ -151,13 +151,25 @@ def test_the_command_shows_accuracy_beside_cost(tmp_path, capsys):
     make_classification_report().save(files[0])
     make_classification_report(LABELS, model="better", cost=None).save(files[1])
     make_classification_report(LABELS, model="third", cost=None).save(files[2])
-    compare_command(files[0], files[1], [files[2]], measure=True)
+    compare_command(files[0], files[1], [files[2]])
     out = capsys.readouterr().out
     line = next(line for line in out.splitlines() if "toy" in line)
-    assert "75.0" in line and "0.007 M" in line and "2 G x 12" in line and "MiB" in line
+    assert "75.0" in line and "0.007 M" in line and "2 G x 12" in line
+    assert next(line for line in out.splitlines() if "better" in line).count("│ - ") == 2
+    assert "b.json (b) against" in out and "c.json (b) against" in out and "+25.0" in out and "paired: 8 videos" in out
+
+
+@pytest.mark.slow
+def test_cost_is_measured_here(tmp_path, capsys):
+    """pytest -m slow tests/unit/test_classification_report.py"""
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    make_classification_report().save(files[0])
+    make_classification_report(LABELS, model="better", cost=None).save(files[1])
+    compare_command(*files, measure=True)
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if "toy" in line)
     assert re.search(r"\d\.\d+e?-?\d* +│ +\d+ MiB", line)  # CPU seconds of a video, and memory
     assert next(line for line in out.splitlines() if "better" in line).count("│ - ") == 4
-    assert "b.json (b) against" in out and "c.json (b) against" in out and "+25.0" in out and "paired: 8 videos" in out
 
 
 def test_reports_of_two_tasks_have_nothing_to_compare(tmp_path):

@@ -48,7 +48,7 @@ def write(folder: Path, **files: str) -> Path:
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_shipped_configs_are_read(file, tmp_path):
     config = read_config(file)
-    assert config.data.clip_spec(config.model.video).num_frames == config.model.video.num_frames
+    assert config.data.clip_spec(config.model.input).num_frames == config.model.preprocess.num_frames
     if "base" not in file.stem:
         assert config.run.out.endswith(file.stem)
         assert config.data.sources
@@ -56,6 +56,23 @@ def test_shipped_configs_are_read(file, tmp_path):
         assert getattr(config.objective.weights, name) == 1.0
     save_config(config, tmp_path / "copy.yaml")
     assert read_config(tmp_path / "copy.yaml") == config
+
+
+def test_classifiers_are_trained_at_upstreams_rates():
+    """Kinetics with 1e-6 of 2e-4 at both ends, times 512 clips and 2 augmentations over 256; ImageNet unscaled ends."""
+
+    def rates(name: str) -> tuple[TrainConfig, list[float]]:
+        config = read_config(CONFIGS / "train" / f"{name}.yaml")
+        steps = (0, round(config.optimizer.warmup) - 1, config.num_steps - 1)
+        return config, [config.optimizer.learning_rate * learning_rate_factor(config, step) for step in steps]
+
+    config, found = rates("finetune_k400")
+    assert found == pytest.approx([4e-6, 8e-4, 4e-6], rel=1e-3)
+    assert config.num_steps == 70 * (240_436 // config.data.batch_size.video)
+    config, (first, _, last) = rates("distill_middle")
+    assert (first, last) == pytest.approx((5e-7, 5e-6), rel=0.05)
+    assert config.num_steps == 300 * config.optimizer.steps_per_epoch
+    assert config.data.repeats == 3 and config.classification.distillation.teacher == "videomamba-s-in1k"
 
 
 def test_all_that_were_promised_are_shipped():

@@ -204,7 +204,9 @@ def _parser_of(prog: str, command: Command, positional: Sequence[str], example: 
         if option.type is bool:
             settings = {"action": "store_true", "help": option.help}
         elif option.name in positional and option.type in (list[str], list[str] | None):
-            settings = {"type": str, "nargs": "+" if option.default is MISSING else "*", "help": option.help}
+            settings = {"type": str, "nargs": "+", "help": option.help}
+            if option.default is not MISSING:
+                settings |= {"nargs": "*", "default": option.default}
         elif option.default is not MISSING:
             settings |= {"default": option.default} | ({"nargs": "?"} if option.name in positional else {})
         elif option.name not in positional:

@@ -135,6 +135,7 @@ def _checked(
 
 
 def _is_classifier(name: str, path: Path | None) -> bool:
+    """Whether a name or a path means a classifier. Raises ModelError for a file without a head."""
     if path is None:
         return name in PUBLISHED_VISION
     if path.is_dir():

@@ -60,7 +60,7 @@ class Schema(Generic[C]):
         return self.name.partition("/")[0]
 
 
-def named(role: str, stem: str, suffix: str, data: bytes) -> dict[str, str]:
+def named(role: str, stem: str, suffix: str, data: bytes) -> dict[str, Any]:
     """Name a file by its checksum.
 
     Args:

@@ -16,6 +16,7 @@ from vmr.models.upstream.vision import load_upstream
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.classifier import ClassifierConfig, VideoMambaClassifier
 from vmr.models.videomamba.encoder import VideoMamba
+from vmr.ops.backend import Backend
 
 KINDS: dict[str, MaskKind] = {  # upstream's masks, by the checker's names -> ours
     "tube": "tube",
@@ -26,7 +27,13 @@ KINDS: dict[str, MaskKind] = {  # upstream's masks, by the checker's names -> ou
 
 
 class Masked:
-    """Masks, and masked pre-training with a CLIP teacher."""
+    """Masks, and masked pre-training with a CLIP teacher.
+
+    Attributes:
+        backend: implementation of the kernels.
+    """
+
+    backend: Backend = "auto"
 
     def mask(
         self, kind: str, shape: tuple[int, int, int], ratio: float, rng: np.random.RandomState
@@ -54,7 +61,7 @@ class Masked:
         teacher_cfg: dict[str, Any],
         teacher_sd: Mapping[str, Tensor],
     ) -> "MaskedStudent":
-        return MaskedStudent(cfg, sd, teacher_cfg, teacher_sd)
+        return MaskedStudent(cfg, sd, teacher_cfg, teacher_sd, self.backend)
 
     def masked_step(self, m: "MaskedStudent", video: Tensor, mask: Tensor, kind: AlignmentKind) -> dict[str, Tensor]:
         frames = video.transpose(1, 2)
@@ -85,9 +92,10 @@ class MaskedStudent:
         sd: Mapping[str, Tensor],
         teacher_cfg: dict[str, Any],
         teacher_sd: Mapping[str, Tensor],
+        backend: Backend,
     ) -> None:
         assert teacher_cfg["clip_return_interval"] == 1  # as in every recipe
-        self.encoder = VideoMamba(encoder_config(cfg)).eval()
+        self.encoder = VideoMamba(encoder_config(cfg), backend=backend).eval()
         load_upstream(self.encoder, sd, fresh=("pool_norm.",))
         self.teacher = upstream_teacher(teacher_cfg, dict(teacher_sd))
         check_teacher(self.teacher, self.encoder.config)

@@ -39,7 +39,7 @@ def _task(arguments: Sequence[str]) -> str | None:
         flag, equals, value = argument.partition("=")
         given = value if equals else following
         if flag == "--task":
-            task = given
+            task = given or task  # the parser reports that the value is missing
         elif flag == "--config":
             task = _task_of_file(given) or task
     return task

@@ -121,7 +121,7 @@ def load_classifier_file(
     known = stored if published is None else _checked(published, stored, path)
     sizes = replace(stored, num_frames=num_frames or known.num_frames, image_size=image_size or known.image_size)
     network = VideoMambaClassifier(sizes)
-    report = replace(load_upstream(network, weights), source=str(path))
+    report = load_upstream(network, path)
     frames: FrameRule = "sparse" if published is None else published.frames
     classifier = VideoClassifier(
         network,
