@@ -250,8 +250,8 @@ def test_flip_has_three_values(tmp_path):
         ),
         ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_buffer is 0"),
         (
-            "data: {sources: [{kind: folder, path: a}]}",
-            "no kind 'folder': use one of annotations, labelled, tar",
+            "data: {sources: [{kind: files, path: a}]}",
+            "no kind 'files': use one of annotations, labelled, folder, tar",
         ),
         ("data: {flip: sometimes}", "data.flip"),
         ("data: {max_text_tokens: 1}", "max_text_tokens"),

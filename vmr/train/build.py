@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from vmr.data.extras import import_extra
 from vmr.data.labels.read import read_labels
 from vmr.data.media import Media
 from vmr.data.sources.annotated import AnnotatedSource, load_table
+from vmr.data.sources.folder import FolderSource
 from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
@@ -31,6 +32,7 @@ from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import (
     AnnotatedSourceConfig,
+    FolderSourceConfig,
     HubSourceConfig,
     LabelledSourceConfig,
     ShapesActionsSourceConfig,
@@ -42,6 +44,11 @@ from vmr.train.tasks.classification import build_classification
 from vmr.train.tasks.masked import build_masked
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
+
+StoredConfig: TypeAlias = (
+    AnnotatedSourceConfig | FolderSourceConfig | HubSourceConfig | LabelledSourceConfig | TarSourceConfig
+)
+"""A source of clips that lie in files."""
 
 _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that temporary files hold
 
@@ -106,7 +113,7 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
         import_extra("torchvision")
     if not config.data.sources:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
-    others = [source.kind for source in config.data.sources if source.kind not in ("annotations", "labelled")]
+    others = [source.kind for source in config.data.sources if source.kind not in ("annotations", "labelled", "folder")]
     if config.data.frame_cache is not None and others:
         raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has no lasting files: leave it null")
     sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
@@ -130,7 +137,13 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     if isinstance(config, ShapesActionsSourceConfig):
         return ShapesActionsSource(config.num_clips, config.seed)
+    return _stored_source(root, config, keep, clips)
+
+
+def _stored_source(root: Path, config: StoredConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
     path = root / config.path
+    if isinstance(config, FolderSourceConfig):
+        return FolderSource(path, config.path)
     folder = root / config.video_dir if not isinstance(config, TarSourceConfig) and config.video_dir else None
     if isinstance(config, AnnotatedSourceConfig):
         only = root / config.only if config.only else None

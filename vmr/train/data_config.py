@@ -30,10 +30,10 @@ class DataConfig:
     """The training data. The frames and pixels of a clip are set in model.video.
 
     Attributes:
-        sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, tar, hub, shapes or
-            shapes_actions - and the keys of this kind. --data.sources.help KIND lists them, where KIND is
-            AnnotatedSourceConfig, LabelledSourceConfig, TarSourceConfig, HubSourceConfig, ShapesSourceConfig or
-            ShapesActionsSourceConfig.
+        sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, folder, tar, hub, shapes
+            or shapes_actions - and the keys of this kind. --data.sources.help KIND lists them, where KIND is
+            AnnotatedSourceConfig, LabelledSourceConfig, FolderSourceConfig, TarSourceConfig, HubSourceConfig,
+            ShapesSourceConfig or ShapesActionsSourceConfig.
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
