@@ -62,7 +62,7 @@ def load_labelled(
         classes: a file with the names of the data set's classes; default, those that it comes with.
         overlap_classes: with a protocol of overlapping classes, a file with the names of the other set's classes;
             default, the file `NAME_classes.txt` in `data_dir`.
-        split: with a list or folder of one's own: train, val or test.
+        split: with a folder of one's own: train, val or test, or test2 for the second of several.
         format: with a list of one's own, how it is written; see `vmr.data.labels.read.FORMATS`.
 
     Raises:
@@ -99,8 +99,9 @@ def load_labelled(
 
 def _own_protocol(labels: LabelSet) -> ClassificationProtocol:
     """The rules for a user's own files, which say themselves what they are."""
-    one_view = {"num_segments": 1, "num_crops": 1} if labels.media == "image" else {}
-    return replace(FILE, target=labels.target, media=labels.media, **one_view)
+    if labels.media == "image":
+        return replace(FILE, target=labels.target, media="image", num_segments=1, num_crops=1)
+    return replace(FILE, target=labels.target)
 
 
 def _check(labels: LabelSet, protocol: ClassificationProtocol) -> None:

@@ -20,6 +20,8 @@ from vmr.models.classification.distillation import HEAD
 from vmr.models.classification.networks import build_network
 from vmr.models.classification.saved import save_classifier
 from vmr.models.classifier import ClipInput
+from vmr.models.text.encoder import TextConfig
+from vmr.models.videomamba.encoder import VideoMambaConfig
 from vmr.processes import ALONE
 from vmr.train.build import build_loader, build_sources, build_task
 from vmr.train.config import ModelConfig, RunConfig, StageConfig, TrainConfig, ValidationConfig
@@ -29,7 +31,7 @@ from vmr.train.loop import train
 from vmr.train.optimizer import OptimizerConfig
 from vmr.train.source_config import LabelledSourceConfig, ShapesSourceConfig
 from vmr.train.tasks.classification import Classification
-from vmr.train.tasks.config import ClassificationConfig, DistillationConfig
+from vmr.train.tasks.config import ClassificationConfig, DistillationConfig, LossWeights, MaskConfig, ObjectiveConfig
 
 COLORS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 20, 30)}
 PICTURES = NetworkConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=1, num_classes=3)
@@ -299,6 +301,21 @@ def test_labels_of_two_kinds_do_not_fit(plain, pictures, tmp_path, capsys):
     data = replace(plain.data, sources=[*plain.data.sources, numbers])
     line = refused(capsys, replace(plain, data=data), tmp_path)
     assert "numbers.csv has numbers to predict, but" in line and "3 classes (single)" in line
+
+
+def test_numbers_are_no_captions(pictures, tmp_path, capsys):
+    (tmp_path / "numbers.csv").write_text("red/0.png,0.5\nblue/0.png,1.5\n")
+    numbers = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")
+    model = ModelConfig(
+        video=VideoMambaConfig(width=16, num_layers=2, image_size=32, num_frames=1),
+        text=TextConfig(width=16, num_layers=2, num_text_layers=1, num_heads=2, feed_forward=16),
+        embed_dim=8,
+    )
+    weights, unmasked = LossWeights(masked_lm=0.0, alignment=0.0), MaskConfig("none", 0.0)
+    objective = ObjectiveConfig(weights, unmasked, unmasked)
+    config = TrainConfig(model=model, data=DataConfig([numbers], root=str(pictures)), objective=objective)
+    line = refused(capsys, config, tmp_path)
+    assert "numbers.csv has labels without a text, but retrieval learns from captions" in line
 
 
 def test_sections_belong_to_their_tasks(plain, tmp_path, capsys):

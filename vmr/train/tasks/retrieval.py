@@ -1,6 +1,6 @@
 """Video-text training: the four losses of `vmr.train.tasks.objective`, from a config to a saved video-text model."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vmr.data.sources.folder import FolderSource
+from vmr.data.sources.source import LabelledData, TrainData
 from vmr.data.training.loader import TrainBatch
-from vmr.errors import ModelError
+from vmr.errors import ModelError, VmrError
 from vmr.models.families.video_text import VideoTextEncoder, check_input
 from vmr.models.saved_model import load_saved, save_model
 from vmr.models.teachers import Teacher
@@ -51,6 +53,16 @@ class Retrieval(Task):
     def model(self) -> VideoTextModel:
         """The video-text model."""
         return self.objective.model
+
+    def check_sources(self, sources: Sequence[TrainData]) -> None:
+        """Refuse clips without captions; the name of a class may be a caption. See `Task`."""
+        for source in sources:
+            if isinstance(source, FolderSource):
+                raise VmrError(f"data.sources: {source.name} has no captions, from which retrieval learns")
+            if isinstance(source, LabelledData) and (source.target != "single" or source.classes is None):
+                raise VmrError(
+                    f"data.sources: {source.name} has labels without a text, but retrieval learns from captions"
+                )
 
     def set_stage(self, stage: StageConfig) -> None:
         """Change losses and masks; see `Task`."""
