@@ -46,7 +46,13 @@ class Measurement:
 
 
 def measure_in_turns(
-    prepare: Callable[..., Work], peers: Sequence[str], arguments: tuple[Any, ...], *, seconds: float, threads: int
+    prepare: Callable[..., Work],
+    peers: Sequence[str],
+    arguments: tuple[Any, ...],
+    *,
+    seconds: float,
+    threads: int,
+    cpu_time: bool = False,
 ) -> list[Measurement]:
     """Time `prepare(peer, *arguments)()` for every peer, each in a new process.
 
@@ -59,15 +65,20 @@ def measure_in_turns(
         arguments: the other arguments of `prepare`.
         seconds: for all peers together, roughly.
         threads: torch's threads in each process.
+        cpu_time: count the CPU seconds of all threads, for a machine that is busy with other work.
 
     Returns:
         One measurement for each peer, in their order.
     """
+    clock = time.process_time if cpu_time else time.perf_counter
     context = multiprocessing.get_context("spawn")
     results, connections = [], []
     for name in peers:
         ours, theirs = context.Pipe()
-        context.Process(target=_serve, args=(theirs, prepare, (name, *arguments), threads), daemon=True).start()
+        process = context.Process(
+            target=_serve, args=(theirs, prepare, (name, *arguments), threads, clock), daemon=True
+        )  # fmt: skip
+        process.start()
         theirs.close()
         connections.append(ours)
         results.append(Measurement(name))
@@ -115,7 +126,13 @@ def _record(result: Measurement, connection: Connection) -> None:
         result.extra_memory_mb, result.peak_memory_mb = first
 
 
-def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], threads: int) -> None:
+def _serve(
+    connection: Connection,
+    prepare: Callable[..., Work],
+    arguments: tuple[Any, ...],
+    threads: int,
+    clock: Callable[[], float],
+) -> None:
     """Run a peer in its process: once to measure its memory, then whenever it receives "run"."""
     import torch
 
@@ -133,9 +150,9 @@ def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tupl
     while connection.recv() == "run":
         times: list[float] = []
         while sum(times) < TURN_SECONDS:
-            start = time.perf_counter()
+            start = clock()
             work()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
         connection.send(times)
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.networks
     python -m benchmarks.networks --size tiny --frames 4 8 --json networks.json
+    python -m benchmarks.networks --cpu-time --threads 1      # on a machine that is busy with other work
 
 Every network has its own process. The networks of a row run in turns, so that other work on the machine slows all of
 them, and the fastest run of each counts. A training step is forward, cross-entropy, backward and AdamW of one batch.
@@ -88,7 +89,9 @@ def prepare(kind: Kind, config: NetworkConfig, mode: Mode, batch_size: int) -> W
     return step
 
 
-def measure(config: NetworkConfig, mode: Mode, batch_size: int, *, seconds: float, threads: int) -> list[Result]:
+def measure(
+    config: NetworkConfig, mode: Mode, batch_size: int, *, seconds: float, threads: int, cpu_time: bool
+) -> list[Result]:  # fmt: skip
     """Measure all networks at one length.
 
     Args:
@@ -97,12 +100,15 @@ def measure(config: NetworkConfig, mode: Mode, batch_size: int, *, seconds: floa
         batch_size: clips.
         seconds: for all networks together, roughly.
         threads: torch's threads in each process.
+        cpu_time: count CPU seconds instead of the time that passes.
 
     Returns:
         One result for each kind, VideoMamba first.
     """
     kinds: tuple[Kind, ...] = get_args(Kind)
-    measured = measure_in_turns(prepare, kinds, (config, mode, batch_size), seconds=seconds, threads=threads)
+    measured = measure_in_turns(
+        prepare, kinds, (config, mode, batch_size), seconds=seconds, threads=threads, cpu_time=cpu_time
+    )  # fmt: skip
     results = []
     for kind, one in zip(kinds, measured, strict=True):
         if one.absent:
@@ -150,6 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="to spend on each row, about (default: 20)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds instead of the time that passes")
     parser.add_argument("--json", type=Path, help="write all results here")
     args = parser.parse_args(argv)
     results = [
@@ -158,16 +165,22 @@ def main(argv: list[str] | None = None) -> None:
         for frames in args.frames
         for result in measure(
             replace(SIZES[args.size], num_frames=frames), mode, args.batch_size,
-            seconds=args.seconds, threads=args.threads,
+            seconds=args.seconds, threads=args.threads, cpu_time=args.cpu_time,
         )
     ]  # fmt: skip
-    title = f"VideoMamba {args.size}, batch {args.batch_size}, {args.threads} threads; others: time / its, memory / its"
-    console = Console()
-    console.print(table(results, title))
+    clock = "CPU seconds" if args.cpu_time else "seconds"
+    ours = f"VideoMamba {args.size}, batch {args.batch_size}, {args.threads} threads, {clock}"
+    console = Console(width=150)
+    console.print(table(results, f"{ours}; others: time and memory / its"))
     first = [result for result in results if result.num_frames == args.frames[0] and result.mode == args.modes[0]]
     console.print("parameters: " + ", ".join(f"{result.kind} {result.parameters:,}" for result in first))
     if args.json:
-        record = {**environment(), "threads": args.threads, "results": [asdict(result) for result in results]}
+        record = {
+            **environment(),
+            "threads": args.threads,
+            "clock": clock,
+            "results": [asdict(result) for result in results],
+        }
         args.json.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -81,7 +81,7 @@ def read_video(path: str | Path, encoder: Encoder | Classifier, *, reader: str =
     Raises:
         VideoError: the file cannot be read.
     """
-    path = check_path("path", path)
+    check_path("path", path)
     import torch
 
     if isinstance(encoder, Classifier):

@@ -26,6 +26,8 @@ from .eval.runner import evaluate as evaluate
 from .eval.task import EvalOptions as EvalOptions
 from .models.catalogue import known_models as known_models
 from .models.catalogue import load_model as load_model
+from .models.classifier import Classifier as Classifier
+from .models.classifier import Prediction as Prediction
 from .models.encoder import Encoder as Encoder
 from .models.encoder import FrameEncoder as FrameEncoder
 from .models.encoder import Matcher as Matcher

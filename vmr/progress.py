@@ -28,7 +28,10 @@ def progress_bar(shown: bool) -> Progress:
     """
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not (shown and console.is_terminal))
+    # rich would send what is printed meanwhile to the bar's terminal, also where standard output is a file.
+    return Progress(
+        *columns, console=console, disable=not (shown and console.is_terminal), redirect_stdout=sys.stdout.isatty()
+    )
 
 
 def spinner(shown: bool, text: str) -> AbstractContextManager[object]:

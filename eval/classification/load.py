@@ -62,7 +62,7 @@ def load_labelled(
         classes: a file with the names of the data set's classes; default, those that it comes with.
         overlap_classes: with a protocol of overlapping classes, a file with the names of the other set's classes;
             default, the file `NAME_classes.txt` in `data_dir`.
-        split: with a list or folder of one's own: train, val or test.
+        split: with a folder of one's own: train, val or test, or test2 for the second of several.
         format: with a list of one's own, how it is written; see `vmr.data.labels.read.FORMATS`.
 
     Raises:

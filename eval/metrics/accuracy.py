@@ -224,9 +224,11 @@ def _accuracies(rows: NDArray[Any], counts: NDArray[np.int64]) -> dict[str, Floa
     """Of rows of class and rank (n, 2), drawn counts times (R, n)."""
     total = counts.sum(axis=1)
     values = {f"top-{k}": 100.0 * (counts @ (rows[:, 1] <= k)) / total for k in TOP_AT}
-    classes, place = np.unique(rows[:, 0], return_inverse=True)
-    of_class = (place[:, None] == np.arange(len(classes))).astype(np.int64)  # (n, classes that occur)
-    drawn, right = counts @ of_class, (counts * (rows[:, 1] <= 1)) @ of_class  # (R, classes)
+    order = np.argsort(rows[:, 0], kind="stable")
+    rows, counts = rows[order], counts[:, order]
+    starts = np.flatnonzero(np.diff(rows[:, 0], prepend=rows[0, 0] - 1))  # of the classes that occur
+    drawn = np.add.reduceat(counts, starts, axis=1)  # (R, classes)
+    right = np.add.reduceat(counts * (rows[:, 1] <= 1), starts, axis=1)
     shares = np.where(drawn > 0, right / np.maximum(drawn, 1), 0.0)
     return values | {"mean class accuracy": 100.0 * shares.sum(axis=1) / (drawn > 0).sum(axis=1)}
 

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vmr.data.decoding.segments import FrameSpec, read_segments
+from vmr.data.views.spec import ViewSpec
+from vmr.data.views.view_job import read_views
 from vmr.errors import MissingExtraError, VideoError
 
 NUM_FRAMES = 4
@@ -58,14 +60,21 @@ class FrameStrips:
 
     def _make(self, video: str) -> Strip:
         path = self._videos.get(video)
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             return Strip(video, reason="no such file")
         try:
-            (segment,) = read_segments(path, self._frames)
+            frames = self._read(path)
         except VideoError as error:
             return Strip(video, reason=error.reason)
-        frames = segment.video.transpose(0, 2, 3, 1)  # (T, H, W, 3)
-        return Strip(video, uri=_jpeg(np.concatenate(list(frames), axis=1)))
+        return Strip(video, uri=_jpeg(np.concatenate(list(frames.transpose(0, 2, 3, 1)), axis=1)))
+
+    def _read(self, path: Path) -> NDArray[np.uint8]:
+        """The frames (T, 3, S, S) of a file, or of a folder of numbered pictures."""
+        if path.is_dir():
+            return read_views(str(path), ViewSpec(self._frames.num_frames, SIZE))[0]
+        (segment,) = read_segments(path, self._frames)
+        frames: NDArray[np.uint8] = segment.video
+        return frames
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:

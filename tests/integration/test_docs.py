@@ -32,6 +32,7 @@ PRINTED = {
     "three.yaml": "3 of 3 videos, 3 of 3 texts",
     "NumpyStore": "True",
     "model.match": "tensor([[",
+    "model.classify": "yes",
     "index/index.db": "bikes.mp4",
     '"vmr-search"': "a rabbit",
 }

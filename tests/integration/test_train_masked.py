@@ -8,28 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from tests.integration.tiny_run import kill_after, start
 from vmr.cli.train import main
-from vmr.data.sources.source import Pair
-from vmr.data.training.loader import TrainLoader
 from vmr.errors import VmrError
 from vmr.from_json import from_json
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.saved_folder import read_any_weights
-from vmr.models.teachers import EfficientNetTeacher
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
-from vmr.train.build import build_task
-from vmr.train.config import ModelConfig, OptimizerConfig, RunConfig, StageConfig, TrainConfig
+from vmr.processes import Processes
+from vmr.train.build import build_loader, build_sources, build_task
+from vmr.train.config import ModelConfig, StageConfig, TrainConfig
 from vmr.train.config_file import save_config
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.loop import train
-from vmr.train.source_config import ShapesSourceConfig
+from vmr.train.optimizer import OptimizerConfig
+from vmr.train.run_config import RunConfig, ValidationConfig
+from vmr.train.source_config import FolderSourceConfig, ShapesSourceConfig
 from vmr.train.tasks.config import LossWeights, MaskConfig, MaskedConfig, ObjectiveConfig
-from vmr.train.tasks.masked import Masked, build_masked
+from vmr.train.tasks.masked import build_masked
 
 STUDENT = StudentConfig(112, last_tap="after_last_layer")
 VIDEO = VideoMambaConfig(
@@ -111,29 +110,14 @@ def test_fine_tuning_of_a_classifier_starts_from_it_and_says_what_is_fresh(strai
     assert "2 weights left fresh, first: head.weight" in note
 
 
-class Untold:
-    """Clips of noise without captions and labels."""
-
-    name, media, notes, num_ids, group = "untold", "video", (), 8, 1
-
-    def __len__(self) -> int:
-        return 8
-
-    def pair(self, index: int, rng: np.random.Generator) -> Pair:
-        def make(num_frames: int, size: int) -> NDArray[np.uint8]:
-            return np.random.default_rng(index).integers(0, 256, (num_frames, 3, size, size), np.uint8)
-
-        return Pair(f"clip {index}", index, make=make)
-
-
-def test_clips_need_neither_captions_nor_labels(tmp_path):
-    config = config_in(tmp_path)
-    torch.manual_seed(0)
-    task = Masked(config, VideoMamba(VIDEO), EfficientNetTeacher(4))
-    task.check_sources([Untold()])
-    spec = config.data.clip_spec(config.model.input)
-    with TrainLoader([(Untold(), 1.0)], spec, batch_size={"video": 2}, seed=0, in_process=True) as loader:
+def test_clips_need_neither_captions_nor_labels(footage, tmp_path):
+    sources = [FolderSourceConfig(path=str(footage))]
+    config = replace(config_in(tmp_path), data=DataConfig(sources, batch_size=BatchSize(video=2), num_workers=0))
+    task, sources = build_task(config, start=True), build_sources(config)
+    task.check_sources([source for source, _ in sources])
+    with build_loader(config, sources, config.stages[0], Processes(0, 1, torch.device("cpu"))) as loader:
         batch = next(loader.batches())
+    assert batch.captions == ("", "") and batch.labels is None
     rng = np.random.default_rng(0)
     losses = task(task.prepare(batch, rng, rng))
     assert list(losses) == ["alignment"]
@@ -163,6 +147,18 @@ def test_settings_that_do_not_fit_get_one_line(change, line, tmp_path):
     with pytest.raises(VmrError, match=line):
         config = change(config_in(tmp_path))
         build_task(config, start=True)
+
+
+def test_a_function_of_ones_own_validates_the_encoder(tmp_path):
+    def spread(encoder: VideoMamba) -> dict[str, float]:
+        assert not encoder.training
+        with torch.no_grad():
+            return {"spread": encoder(torch.randn(4, 2, 3, 32, 32)).pooled.std().item()}
+
+    config = config_in(tmp_path / "run")
+    run = replace(config.run, validate_every=1, stop_after_steps=1)
+    out = train(replace(config, run=run, validation=ValidationConfig("mine", metric="spread")), spread)
+    assert read_any_weights(out / "best").keys() == VideoMamba(VIDEO).state_dict().keys()
 
 
 def test_the_command_cannot_validate_it(tmp_path, capsys):

@@ -17,7 +17,7 @@ from tests.video_matrix import Recipe, number_of, write_video
 from vmr.data.training.augment import multi_scale_box, random_box, random_flip, resize_clip
 from vmr.data.training.clips import ClipJob, ClipSpec, read_train_clip, render_train_clip
 from vmr.data.training.order import repeated
-from vmr.data.training.rand_augment import augment_frames
+from vmr.data.training.rand_augment import MEAN_COLOR, augment_frames
 from vmr.errors import VmrError
 from vmr.train.tasks.erasing import erase_randomly, random_rectangle
 
@@ -140,6 +140,21 @@ def test_rand_augment_comes_before_the_crop_and_two_clips_are_made_of_the_same_f
     for clip in (clips[:2], clips[2:]):
         rng_seed = int(rng.integers(2**32))
         assert np.array_equal(clip, random_flip(augment_frames(plain, POLICY, rng_seed), rng))
+
+
+def test_pictures_are_changed_after_the_crop_and_filled_with_the_mean_colour():
+    spec = ClipSpec(1, 24, crop_scale=(0.2, 0.5), rand_augment=POLICY)
+    seen = set()
+    for seed in range(30):
+        (clip,) = render_train_clip(lambda t, s: noise(1, s, s), ClipJob("made", spec, (seed,), True, still=True))
+        rng = np.random.default_rng(seed)
+        rng.integers([0], [1])
+        top, left, height, width = random_box(24, 24, rng, (0.2, 0.5))
+        part = random_flip(resize_clip(noise(1, 24, 24)[:, :, top : top + height, left : left + width], 24), rng)
+        expected = augment_frames(part, POLICY, int(rng.integers(2**32)), MEAN_COLOR)
+        assert np.array_equal(clip, expected[0])
+        seen |= set(map(tuple, clip.reshape(3, -1).T.tolist()))
+    assert MEAN_COLOR in seen
 
 
 @pytest.mark.parametrize("rule", ["sparse", "segments"])

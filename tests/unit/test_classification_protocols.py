@@ -7,6 +7,7 @@ import pytest
 from vmr.data.views.spec import ViewSpec
 from vmr.errors import AnnotationError, VmrError
 from vmr.eval.classification.classes import match_classes
+from vmr.eval.classification.load import load_labelled
 from vmr.eval.classification.protocols.catalogue import FILE, PROTOCOLS, find_protocol, read_protocols
 
 LVU = {"relation": 4, "speak": 5, "scene": 6, "director": 10, "genre": 4, "writer": 10, "year": 9}
@@ -101,3 +102,29 @@ def test_overlap_keeps_what_both_sets_have():
         match_classes("k600", sets["k600"], 4, "k600", sets["k600"], overlap=("x",))
     with pytest.raises(VmrError, match="the classes of this classifier have no names"):
         match_classes("k600", sets["k600"], 4, "model", ("0", "1", "2", "3"), overlap=sets["k400"])
+
+
+def test_the_list_of_a_protocol_is_found_and_checked(tmp_path):
+    """UCF101 has three test lists, an overlap needs the names of the other set, Breakfast has ten classes."""
+    for number in (1, 2, 3):
+        (tmp_path / f"testlist0{number}.txt").write_text(f"Yoga/v_Yoga_g0{number}.avi\n")
+    (tmp_path / "classInd.txt").write_text("1 Archery\n2 Yoga\n")
+    (tmp_path / "Yoga").mkdir()
+    for number in (1, 2, 3):
+        (tmp_path / "Yoga" / f"v_Yoga_g0{number}.avi").touch()
+    for name, number in (("ucf101", 1), ("ucf101-split3", 3)):
+        data = load_labelled(name, data_dir=tmp_path)
+        assert [(item.id, item.label) for item in data.labels.items] == [(f"Yoga/v_Yoga_g0{number}.avi", 1)]
+        assert (data.num_classes, data.labels.name, data.protocol.num_classes) == (2, name, 101)
+    kinetics = tmp_path / "kinetics"
+    (kinetics / "val" / "yoga").mkdir(parents=True)
+    (kinetics / "val" / "yoga" / "a.mp4").touch()
+    with pytest.raises(AnnotationError, match=r"k400_classes\.txt: no such file: k600-overlap-k400 needs the names"):
+        load_labelled("k600-overlap-k400", data_dir=kinetics)
+    (kinetics / "k400_classes.txt").write_text("zumba\nyoga\n")
+    assert load_labelled("k600-overlap-k400", data_dir=kinetics).overlap == ("zumba", "yoga")
+    with pytest.raises(VmrError, match="k600 has no overlapping classes: leave out overlap_classes"):
+        load_labelled("k600", data_dir=kinetics, overlap_classes=kinetics / "k400_classes.txt")
+    (kinetics / "numbers.csv").write_text("val/yoga/a.mp4,3\n")
+    data = load_labelled(kinetics / "numbers.csv")
+    assert (data.labels.classes, data.num_classes, data.protocol) == (None, 4, FILE)

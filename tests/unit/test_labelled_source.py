@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.shards import write_shard
 from tests.unit.counted import SPEC, num_frames
-from tests.unit.test_tar_source import write_shard
 from tests.video_matrix import Recipe, number_of, picture, write_video
+from vmr.data.decoding.options import DecodeOptions
 from vmr.data.labels.read import read_labels
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.labelled import LabelledHubSource, LabelledHubStream, LabelledSource, LabelledTarSource
@@ -19,6 +20,9 @@ from vmr.data.sources.source import LabelledData, TrainSource, TrainStream
 from vmr.data.training.clips import ClipSpec
 from vmr.data.training.loader import LoaderPosition, TrainBatch, TrainLoader
 from vmr.errors import AnnotationError, VmrError
+from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.train.build import build_sources
+from vmr.train.config_file import read_config
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
@@ -114,6 +118,23 @@ def test_folders_of_frames_and_parts_of_videos(tmp_path):
     assert drawn == set(range(12, 26)), "from the frame that is shown at 0.5 s to that at 1 s"
 
 
+def test_a_decoding_process_augments_as_this_process_does(tmp_path):
+    write_video(tmp_path / "film.mp4", Recipe(num_frames=60, options={"preset": "ultrafast", "bf": "0"}))
+    (tmp_path / "film.csv").write_text("film.mp4,1,2\n")
+    labels = read_labels(tmp_path / "film.csv", format="trimmed")
+    source = LabelledSource(replace(labels, items=[replace(labels.items[0], start_s=0.5, end_s=1.9)]))
+    spec = ClipSpec(3, 40, "sparse", flip=True, crop_scale=(0.08, 1.0), interpolation="bilinear", num_augmented=2)
+    spec = replace(spec, rand_augment="rand-m7-n4-mstd0.5-inc1")
+    here = batches(source, 2, spec, batch_size=2)
+    with TrainLoader(
+        [(source, 1.0)], spec, batch_size={"video": 2}, seed=3, decode=DecodeOptions(num_workers=1)
+    ) as loader:
+        for batch, other in zip(here, loader.batches(), strict=False):
+            assert batch.video.shape == (4, 3, 3, 40, 40)
+            assert np.array_equal(batch.video, other.video)
+            assert batch.labels.tolist() == other.labels.tolist() == [1] * 4
+
+
 @pytest.mark.parametrize("named", [False, True])
 def test_labels_in_shards(tmp_path, counted_videos, named: bool):
     names = ("one", "two", "three")
@@ -182,3 +203,42 @@ def test_labels_in_a_stream_of_the_hub(datasets, tmp_path, counted_videos):
     assert named.num_outputs == 4
     with pytest.raises(VmrError, match="is read as a stream, which has no repeats"):
         batches(named, 1, replace(SPEC, repeats=3))
+
+
+def test_a_config_names_the_sources_and_the_augmentation(datasets, pictures, counted_videos):
+    shard = {"0.mp4": counted_videos[0], "0.cls": "b", "1.mp4": counted_videos[1], "1.cls": "a"}
+    write_shard(pictures / "s-0.tar", shard)
+    rows_of(datasets, counted_videos, datasets.Value("string"), list("abab")).save_to_disk(pictures / "rows")
+    (pictures / "names.txt").write_text("b\na\n")
+    config = pictures / "config.yaml"
+    config.write_text(
+        """
+data:
+  sources:
+  - {kind: labelled, path: train, weight: 2}
+  - {kind: tar, path: s-0.tar, labels: true, classes: names.txt}
+  - {kind: hub, path: rows, caption_column: text, label_column: caption, classes: names.txt}
+  sampling: sparse
+  crop_scale: [0.08, 1]
+  interpolation: bilinear
+  rand_augment: rand-m7-n4-mstd0.5-inc1
+  num_augmented: 2
+  repeats: 3
+"""
+    )
+    read = read_config(config, [f"--data.root={pictures}", f"--run.out={pictures / 'run'}"])
+    files, tar, hub = build_sources(read)
+    assert [type(source) for source, _ in (files, tar, hub)] == [LabelledSource, LabelledTarSource, LabelledHubSource]
+    assert files[1] == 2
+    assert (tar[0].classes, tar[0].num_outputs) == (hub[0].classes, hub[0].num_outputs) == (("b", "a"), 2)
+    rng = np.random.default_rng(0)
+    assert [tar[0].pair(n, rng).label for n in range(2)] == [0, 1]
+    assert [hub[0].pair(n, rng).label for n in range(4)] == [1, 0, 1, 0]
+    assert read.data.clip_spec(VideoMambaConfig()) == ClipSpec(
+        8, 224, "sparse", crop_scale=(0.08, 1.0), interpolation="bilinear", rand_augment="rand-m7-n4-mstd0.5-inc1",
+        num_augmented=2, repeats=3,
+    )  # fmt: skip
+    for wrong in ("rand_augment=rand-q3", "crop_scale=[0.5,0.1]", "num_augmented=0", "interpolation=cubic"):
+        with pytest.raises(VmrError) as error:
+            read_config(config, [f"--data.{wrong}"]).data.clip_spec(VideoMambaConfig())
+        assert "\n" not in str(error.value)

@@ -72,7 +72,7 @@ ALLOWED = {
     "data.annotations": "data data.decoding data.shapes",
     "data.labels": "data data.annotations data.decoding data.views",
     "data.views": "data data.decoding",
-    "data.sources": "data data.annotations data.decoding data.labels data.shapes",
+    "data.sources": "data data.annotations data.decoding data.discovery data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
     "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
     "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
@@ -119,8 +119,8 @@ ALLOWED = {
     "retrieval.service.uploads retrieval.storage retrieval.vectors",
     "eval.metrics": "data.annotations",
     "eval.protocols": "data data.annotations data.decoding data.shapes",
-    "eval.report": "data.decoding eval.metrics models.upstream retrieval",
-    "eval.classification.protocols": "data data.shapes data.views",
+    "eval.report": "data.decoding data.views eval.metrics models.upstream retrieval",
+    "eval.classification.protocols": "data data.labels data.shapes data.views",
     "eval.classification.report": "data.decoding data.views eval.metrics eval.report models.upstream retrieval",
     "eval.classification": "data data.decoding data.labels data.shapes data.views eval eval.classification.protocols "
     "eval.classification.report eval.metrics eval.report models.catalogue models.classification models.classifier "

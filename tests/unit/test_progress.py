@@ -1,7 +1,10 @@
 """Progress in seconds of video: what it says at a time that is given, as a line or beside a bar."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -229,3 +232,21 @@ def test_a_build_tells_how_far_it_is(tmp_path):
     (line,) = [line for line in done.stderr.splitlines() if "real time" in line]
     assert re.fullmatch(r"6 s of 6 s of video, [\d.]+ x real time, \d+ s in all", line)
     assert "real time" not in run_here(*build).stderr  # nothing is left to do
+
+
+def test_what_is_printed_beside_a_bar_goes_into_a_file():
+    """On a terminal for errors alone, rich would send it there."""
+    script = "from vmr.progress import progress_bar\nwith progress_bar(True) as bar:\n    print('result')"
+    terminal, other_end = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=other_end,
+            env={**os.environ, "TERM": "xterm"},
+            check=True,
+        )
+    finally:
+        os.close(other_end)
+        os.close(terminal)
+    assert done.stdout == b"result\n"

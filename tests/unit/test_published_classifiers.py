@@ -22,6 +22,7 @@ from vmr.models.videomamba.backbone import SIZES
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.student import StudentConfig
+from vmr.train.tasks.initial import load_encoder_weights
 
 IMAGE = replace(VIDEO, num_frames=1)
 PRETRAINED = VideoMambaConfig(width=32, num_layers=2, image_size=32, num_frames=4, student=StudentConfig(8))
@@ -168,14 +169,14 @@ def test_a_head_is_replaced_only_when_asked():
     assert torch.equal(wider.norm_f.weight, tiny_network(1).norm_f.weight)
 
 
-def test_the_trained_norm_of_masked_pretraining_is_kept_unless_asked():
+def test_the_trained_norm_of_masked_pretraining_is_kept_unless_asked(tmp_path):
     weights = pretrained_file()
     network = VideoMambaClassifier(VIDEO)
     report = load_upstream(network, weights, fresh=("head.",))
     assert torch.equal(network.norm_f.weight, weights["norm.weight"])
     assert set(report.ignored) == {key for key in weights if key.startswith("clip_decoder.")}
-    as_upstream = VideoMambaClassifier(VIDEO)
-    report = load_upstream(as_upstream, weights, fresh=("head.", "norm_f."))
+    as_upstream, path = VideoMambaClassifier(VIDEO), write(tmp_path / "a.pth", weights)
+    report = load_encoder_weights(as_upstream, str(path), fresh_norm=True)
     assert torch.equal(as_upstream.norm_f.weight, torch.ones(32))
     assert report.ignored["norm_f.weight"] == "asked to start fresh"
 
@@ -185,19 +186,23 @@ def test_an_encoder_without_a_head_is_refused(tmp_path):
     assert "has no head, so that it names no classes" in refused(lambda: load_model(path, "cpu"))
 
 
-def test_a_published_file(tmp_path, monkeypatch, caplog):
-    """The file of Breakfast that holds half the positions in time that it should, in the sizes of a tiny network."""
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub cache without internet, and a function that writes a file to it; VideoMamba-M is a tiny network."""
     monkeypatch.setitem(SIZES, "middle", (32, 2))
-    published = PUBLISHED_VISION["videomamba-m-breakfast-mask-f64"]
-    commit, hub = "0" * 40, tmp_path / "models--OpenGVLab--VideoMamba"
-    (hub / "refs").mkdir(parents=True)
-    (hub / "refs" / "main").write_text(commit)
-    file = hub / "snapshots" / commit / published.file
-    file.parent.mkdir(parents=True)
-    network = tiny_network(sizes=replace(VIDEO, num_frames=32, num_classes=10))
-    write(file, network.state_dict())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit, folder = "0" * 40, tmp_path / "models--OpenGVLab--VideoMamba"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    return lambda name, content: write(folder / "snapshots" / commit / PUBLISHED_VISION[name].file, content)
+
+
+def test_a_published_file(hub, caplog):
+    """The file of Breakfast that holds half the positions in time that it should."""
+    published = PUBLISHED_VISION["videomamba-m-breakfast-mask-f64"]
+    file = hub(published.name, tiny_network(sizes=replace(VIDEO, num_frames=32, num_classes=10)).state_dict())
     with caplog.at_level(logging.WARNING):
         classifier = load_model(published.name, device="cpu")
     assert (classifier.name, classifier.about) == (published.name, published.about)
@@ -207,10 +212,19 @@ def test_a_published_file(tmp_path, monkeypatch, caplog):
     assert "the classes of Breakfast have numbers for names" in caplog.text
     small = load_model(file, device="cpu", num_frames=32, image_size=32)  # a file of this name is that file
     assert small.about == published.about and set(small.report.fitted) == set()
-    write(file, tiny_network().state_dict())
+    hub(published.name, tiny_network().state_dict())
     assert f"num_classes is 3, but 10 in what was published as {published.name}" in refused(
         lambda: load_model(published.name, "cpu")
     )
+
+
+def test_a_training_starts_from_a_published_encoder_by_name(hub):
+    weights = pretrained_file()
+    hub("videomamba-m-k400-mask-pt", weights)
+    network = VideoMambaClassifier(VIDEO)
+    report = load_encoder_weights(network, "videomamba-m-k400-mask-pt")
+    assert report.source == "videomamba-m-k400-mask-pt" and report.fresh == ("head.weight", "head.bias")
+    assert torch.equal(network.norm_f.weight, weights["norm.weight"])
 
 
 def test_names_of_classes():

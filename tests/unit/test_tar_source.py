@@ -10,6 +10,7 @@ import weakref
 import numpy as np
 import pytest
 
+from tests.shards import write_shard
 from tests.unit.counted import SPEC, num_frames, num_frames_of
 
 pytest.importorskip("pyarrow", reason="needs pyarrow, of the extra train")
@@ -22,16 +23,6 @@ from vmr.errors import AnnotationError, VmrError
 pytestmark = pytest.mark.usefixtures("temporary")
 
 ONE_WORKER = DecodeOptions(num_workers=1)
-
-
-def write_shard(path, members):
-    with tarfile.open(path, "w") as archive:
-        for name, content in members.items():
-            data = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return path
 
 
 @pytest.fixture

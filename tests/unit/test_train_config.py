@@ -147,12 +147,13 @@ def test_sources_saved_with_the_keys_of_all_kinds_are_read(tmp_path):
         assert read_config(None, option).data.sources == TODAYS_SOURCES
     more = read_config(file, ["--data.sources+", json.dumps(SAVED_SOURCES[3])])
     assert more.data.sources == [*TODAYS_SOURCES, TODAYS_SOURCES[3]]
-    with pytest.raises(VmrError, match=r"kind tar has no key 'stream'; its keys are kind, path, media, weight$"):
+    with pytest.raises(VmrError, match=r"kind tar has no key 'stream'; its keys are kind, path, media, weight, labels"):
         read_config(file, ["--data.sources+", json.dumps({**SAVED_SOURCES[1], "stream": True})])
 
 
 def test_help_lists_the_keys_of_each_kind(capsys):
-    for name, key in (("AnnotatedSourceConfig", "only"), ("HubSourceConfig", "shuffle_buffer")):
+    keys = {"AnnotatedSourceConfig": "only", "HubSourceConfig": "shuffle_buffer", "LabelledSourceConfig": "classes"}
+    for name, key in keys.items():
         with pytest.raises(SystemExit):
             read_config(None, ["--data.sources.help", name])
         assert f"--data.sources.{key} " in capsys.readouterr().out
@@ -249,8 +250,8 @@ def test_flip_has_three_values(tmp_path):
         ),
         ("data: {sources: [{kind: hub, path: a, shuffle_rows: 0}]}", "shuffle_buffer is 0"),
         (
-            "data: {sources: [{kind: folder, path: a}]}",
-            "no kind 'folder': use one of annotations, labelled, tar",
+            "data: {sources: [{kind: files, path: a}]}",
+            "no kind 'files': use one of annotations, labelled, folder, tar",
         ),
         ("data: {flip: sometimes}", "data.flip"),
         ("data: {max_text_tokens: 1}", "max_text_tokens"),

@@ -81,7 +81,7 @@ def classify(
     if stride is not None and window is None:
         raise VmrError("--stride is for windows: give --window too")
     from vmr.models.catalogue import load_classifier, shows_progress
-    from vmr.retrieval.results import Failure, VideoRemark
+    from vmr.retrieval.results import VideoRemark
     from vmr.retrieval.segments import FixedWindows
 
     windows = None if window is None else FixedWindows(window, stride)
@@ -102,6 +102,13 @@ def classify(
             num_read += 1
             _print_json(done, classifier, k) if json else _print_classes(done, classifier, k)
             print_remarks([VideoRemark(done.path, remark.kind, remark.text) for remark in done.remarks])
+    _end(num_read, failures, fail_on_skip)
+
+
+def _end(num_read: int, failures: "Sequence[DecodeFailure]", fail_on_skip: bool) -> None:
+    """Name and count what was left out. Raises VmrError if nothing could be read."""
+    from vmr.retrieval.results import Failure
+
     print_failures([Failure(failure.path, failure.reason) for failure in failures])
     print(f"{num_read} files classified, {len(failures)} left out", file=sys.stderr)
     if not num_read:

@@ -140,17 +140,19 @@ def _print_published(published: "PublishedVision") -> None:
 
 def _print_classifier(classifier: "VideoClassifier") -> None:
     """Describe a loaded classifier."""
+    from vmr.models.classification.cost import cost_of
     from vmr.models.classification.family import config_of
 
     clip, labels = classifier.clip, classifier.labels
-    sizes = config_of(classifier.network)
+    sizes, cost = config_of(classifier.network), cost_of(classifier.network)
     shown = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if len(labels) > _SHOWN_LABELS else "")
     rows = [
         ("what", classifier.about),
         ("clips", f"{clip.num_frames} x {clip.size} x {clip.size} pixels, frames taken by {clip.frames!r}"),
         ("predicts", f"{classifier.target}: {len(labels)} outputs, {shown}"),
         ("network", f"{sizes.kind}: {sizes.num_layers} layers of width {sizes.width}"),
-        ("parameters", f"{sum(p.numel() for p in classifier.network.parameters()):,}"),
+        ("parameters", f"{cost.parameters:,}"),
+        ("operations", f"{cost.operations.total / 1e9:.3g} G multiply-accumulates of a clip"),
         ("fingerprint", classifier.fingerprint),
     ]
     rows += _report_rows(classifier.report) if classifier.report is not None else []
@@ -180,6 +182,8 @@ def _print_encoder(encoder: "Encoder") -> None:
 
 
 def _model_rows(model: "VideoTextModel") -> list[tuple[str, str]]:
+    from vmr.models.classification.cost import count_operations
+
     video, text = model.config.video, model.config.text
     num_fusion = text.num_layers - text.num_text_layers
     counts = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
@@ -192,6 +196,10 @@ def _model_rows(model: "VideoTextModel") -> list[tuple[str, str]]:
         ),
         ("fusion", f"{num_fusion} layers of width {text.width}, {counts['fusion']:,} parameters"),
         ("parameters", f"{total:,} in all"),
+        (
+            "operations",
+            f"{count_operations(video).total / 1e9:.3g} G multiply-accumulates of the video encoder for a clip",
+        ),
     ]
 
 

@@ -4,7 +4,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict
+from typing import TypeAlias, TypedDict
 
 import torch
 from torch import nn
@@ -13,6 +13,7 @@ from vmr.data.extras import import_extra
 from vmr.data.labels.read import read_labels
 from vmr.data.media import Media
 from vmr.data.sources.annotated import AnnotatedSource, load_table
+from vmr.data.sources.folder import FolderSource
 from vmr.data.sources.hub import HubSource
 from vmr.data.sources.hub_rows import HubData
 from vmr.data.sources.hub_stream import HubStream
@@ -31,6 +32,8 @@ from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import cosine_with_warmup, upstream_epochs, upstream_steps
 from vmr.train.source_config import (
     AnnotatedSourceConfig,
+    FolderSourceConfig,
+    HubSourceConfig,
     LabelledSourceConfig,
     ShapesActionsSourceConfig,
     ShapesSourceConfig,
@@ -41,6 +44,11 @@ from vmr.train.tasks.classification import build_classification
 from vmr.train.tasks.masked import build_masked
 from vmr.train.tasks.retrieval import build_retrieval
 from vmr.train.tasks.task import Task
+
+StoredConfig: TypeAlias = (
+    AnnotatedSourceConfig | FolderSourceConfig | HubSourceConfig | LabelledSourceConfig | TarSourceConfig
+)
+"""A source of clips that lie in files."""
 
 _SPOOLED = 2048  # lower limit of the clips from tar shards and hub rows that temporary files hold
 
@@ -105,7 +113,7 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
         import_extra("torchvision")
     if not config.data.sources:
         raise VmrError("data.sources: name one at least, such as {kind: shapes}")
-    others = [source.kind for source in config.data.sources if source.kind not in ("annotations", "labelled")]
+    others = [source.kind for source in config.data.sources if source.kind not in ("annotations", "labelled", "folder")]
     if config.data.frame_cache is not None and others:
         raise VmrError(f"data.frame_cache keeps frames of files, and {others[0]} has no lasting files: leave it null")
     sizes = [config.data.batch_size, *(stage.batch_size for stage in config.stages if stage.batch_size is not None)]
@@ -116,13 +124,26 @@ def build_sources(config: TrainConfig, rank: int = 0) -> list[Source]:
     return [(_source(Path(config.data.root), source, keep, clips), source.weight) for source in config.data.sources]
 
 
+class _Learned(TypedDict):
+    """What the labels of a source mean."""
+
+    classes: Path | None
+    target: Target | None
+
+
 def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
     """Open one source. keep: how many unpacked clips may lie in the folder `clips`."""
     if isinstance(config, ShapesSourceConfig):
         return ShapesSource(config.parts, config.num_clips, config.seed, config.group, config.difference)
     if isinstance(config, ShapesActionsSourceConfig):
         return ShapesActionsSource(config.num_clips, config.seed)
+    return _stored_source(root, config, keep, clips)
+
+
+def _stored_source(root: Path, config: StoredConfig, keep: int, clips: Path) -> TrainSource | TrainStream:
     path = root / config.path
+    if isinstance(config, FolderSourceConfig):
+        return FolderSource(path, config.path)
     folder = root / config.video_dir if not isinstance(config, TarSourceConfig) and config.video_dir else None
     if isinstance(config, AnnotatedSourceConfig):
         only = root / config.only if config.only else None
@@ -133,13 +154,20 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
     if isinstance(config, TarSourceConfig):
         opened = (find_shards(path), config.media, config.path, keep, clips)
         return LabelledTarSource(*opened, **learned) if config.labels else TarSource(*opened)
+    return _hub_source(path, folder or root, config, keep, clips, learned)
+
+
+def _hub_source(
+    path: Path, folder: Path, config: HubSourceConfig, keep: int, clips: Path, learned: _Learned
+) -> TrainSource | TrainStream:
+    """Open a data set of the hub, or one at `path`. folder: of the clips where rows hold paths."""
     data = HubData(
         name=str(path) if path.exists() else config.path,
         split=config.split,
         video_column=config.video_column,
         caption_column=config.label_column or config.caption_column,
         media=config.media,
-        root=folder or root,
+        root=folder,
         subset=config.subset,
         revision=config.revision,
         labels=config.label_column is not None,
@@ -148,13 +176,6 @@ def _source(root: Path, config: SourceConfig, keep: int, clips: Path) -> TrainSo
         streamed = (data, config.shuffle_buffer, keep, clips)
         return LabelledHubStream(*streamed, **learned) if data.labels else HubStream(*streamed)
     return LabelledHubSource(data, keep, clips, **learned) if data.labels else HubSource(data, keep, clips)
-
-
-class _Learned(TypedDict):
-    """What the labels of a source mean."""
-
-    classes: Path | None
-    target: Target | None
 
 
 def build_loader(config: TrainConfig, sources: list[Source], stage: StageConfig, processes: Processes) -> TrainLoader:

@@ -35,8 +35,11 @@ class ModelConfig:
         init: start the whole model from a folder saved by vmr, or from a checkpoint file of upstream's; a classifier
             also from the name of a released one.
         fresh_head: with init, start a classifier with a new head, for other classes.
-        video_init: start the video encoder from a folder saved by vmr, such as that of masked pre-training, or from a
-            vision-only file of upstream's; a classifier starts from it with a new head.
+        video_init: start the video encoder from a folder saved by vmr, such as that of masked pre-training, from a
+            vision-only file of upstream's, or from a published one by name, such as videomamba-m-k400-mask-pt; a
+            classifier starts from it with a new head.
+        fresh_norm: with video_init, let the last norm of a classifier restart at 1. Upstream does so by accident: it
+            looks for the trained one under another name.
         text_init: start BERT from minilm, a folder, or a repository of the Hugging Face hub.
         tokenizer: minilm (BERT uncased), a vocab.txt (relative to the config file or the current folder), or a hub
             repository.
@@ -54,6 +57,7 @@ class ModelConfig:
     init: str | None = None
     fresh_head: bool = False
     video_init: str | None = None
+    fresh_norm: bool = False
     text_init: str | None = None
     tokenizer: str = MINILM
     mean: RGB = IMAGENET_MEAN
@@ -265,7 +269,7 @@ def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
-    "model": ("init", "video_init", "fresh_head"),
+    "model": ("init", "video_init", "fresh_head", "fresh_norm"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",

@@ -30,10 +30,10 @@ class DataConfig:
     """The training data. The frames and pixels of a clip are set in model.video or model.network.
 
     Attributes:
-        sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, tar, hub, shapes or
-            shapes_actions - and the keys of this kind. --data.sources.help KIND lists them, where KIND is
-            AnnotatedSourceConfig, LabelledSourceConfig, TarSourceConfig, HubSourceConfig, ShapesSourceConfig or
-            ShapesActionsSourceConfig.
+        sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, folder, tar, hub, shapes
+            or shapes_actions - and the keys of this kind. --data.sources.help KIND lists them, where KIND is
+            AnnotatedSourceConfig, LabelledSourceConfig, FolderSourceConfig, TarSourceConfig, HubSourceConfig,
+            ShapesSourceConfig or ShapesActionsSourceConfig.
         root: the folder that paths in sources are relative to.
         batch_size: pairs in a batch of all processes together.
         max_text_tokens: where captions are cut.
@@ -49,7 +49,8 @@ class DataConfig:
         flip: mirror every second clip at random: true, false, or unless_sided (not if the caption, or the name of the
             class, says left or right). Upstream trains Something-Something with false.
         rand_augment: true (RandAugment as upstream trains retrieval, after the crop; needs torchvision), or a string of
-            timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: before the crop; needs timm.
+            timm, such as rand-m7-n4-mstd0.5-inc1, as it trains classes: on videos before the crop, on images after
+            it; needs timm.
         num_augmented: how many clips are made of each decoded clip, all in the same batch; upstream has 2 for classes.
             A batch then has this many times batch_size clips.
         repeats: how often each clip comes, one after the other, before the next one of an epoch; upstream has 3 for

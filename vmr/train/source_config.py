@@ -80,6 +80,24 @@ class LabelledSourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FolderSourceConfig:
+    """Every video below a folder, without captions and labels: for masked pre-training.
+
+    Attributes:
+        kind: folder.
+        path: the folder, relative to data.root.
+        weight: how often a clip is taken from this source rather than another; weights need not sum to 1.
+    """
+
+    kind: Literal["folder"] = "folder"
+    path: str
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TarSourceConfig:
     """WebDataset shards: tar files of clips with their captions or labels.
 
@@ -200,6 +218,7 @@ class ShapesActionsSourceConfig:
 SourceConfig: TypeAlias = (
     AnnotatedSourceConfig
     | LabelledSourceConfig
+    | FolderSourceConfig
     | TarSourceConfig
     | HubSourceConfig
     | ShapesSourceConfig
@@ -210,6 +229,7 @@ SourceConfig: TypeAlias = (
 SOURCE_KINDS: dict[str, type[SourceConfig]] = {
     "annotations": AnnotatedSourceConfig,
     "labelled": LabelledSourceConfig,
+    "folder": FolderSourceConfig,
     "tar": TarSourceConfig,
     "hub": HubSourceConfig,
     "shapes": ShapesSourceConfig,

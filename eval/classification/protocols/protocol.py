@@ -6,9 +6,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal, get_args
+from typing import get_args
 
 from vmr.checks import whole_number
+from vmr.data.labels.places import parse_split
 from vmr.data.media import Media
 from vmr.data.views.spec import ViewSpec
 from vmr.errors import VmrError
@@ -38,7 +39,8 @@ class ClassificationProtocol:
         source: the source of these facts.
         where: where to get the files.
         format: how the list is written, one of the formats of `vmr.data.labels`; "auto" to find out.
-        split: which list or subfolder of the data set is scored: train, val or test; None if there is only one.
+        split: which list or subfolder of the data set is scored: train, val or test, or test2 for the second of
+            several; None if there is only one.
         target: what is predicted.
         media: video or image.
         num_classes: how many classes there are; None if the data says.
@@ -61,7 +63,7 @@ class ClassificationProtocol:
     source: str
     where: str = ""
     format: str = "auto"
-    split: Literal["train", "val", "test"] | None = None
+    split: str | None = None
     target: Target = "single"
     media: Media = "video"
     num_classes: int | None = None
@@ -77,12 +79,12 @@ class ClassificationProtocol:
             for name in ("version", "num_classes", "num_videos"):
                 if getattr(self, name) is not None:
                     whole_number(name, getattr(self, name))
+            parse_split(self.split)
             self.view_spec(1, 1, "sparse")
         except VmrError as error:
             raise VmrError(f"protocol {self.name}: {error}") from None
         wrong = {
             "needs a title, a note and a source": not (self.title and self.note and self.source),
-            "split must be train, val or test": self.split not in (None, "train", "val", "test"),
             f"target must be one of {', '.join(get_args(Target))}": self.target not in get_args(Target),
             "media must be video or image": self.media not in get_args(Media),
             "a picture has one segment": self.media == "image" and self.num_segments != 1,

@@ -26,7 +26,8 @@ class DataOptions:
         classes: a file with the names of the data set's classes, one a line; default, those that it comes with
         overlap_classes: with k400-overlap-k600 or k600-overlap-k400, a file with the names of the other set's classes;
             default, k600_classes.txt or k400_classes.txt in --data-dir
-        split: with a list or folder of your own, which part of it is scored; train, val or test
+        split: with a list or folder of your own, which part of it is scored, such as val, or test2 for the second of
+            several
         format: with a list of your own, how it is written, such as comma, space or table
     """
 
@@ -34,7 +35,7 @@ class DataOptions:
     video_dir: str | None = None
     classes: str | None = None
     overlap_classes: str | None = None
-    split: Literal["train", "val", "test"] | None = None
+    split: str | None = None
     format: str = "auto"
 
 

@@ -176,9 +176,10 @@ def _format_of(file: Path) -> str:
         if "label" in keys:
             return "json"
         raise AnnotationError(f"{file}: cannot tell its format by its keys ({describe_keys(keys)}): is there a label?")
-    if _UCF_LIST.fullmatch(file.name) or (file.parent / "classInd.txt").is_file():
+    table = Table(file)
+    if _UCF_LIST.fullmatch(file.name) or ((file.parent / "classInd.txt").is_file() and "," not in table.first_line):
         return "ucf101"
-    columns = set(Table(file).columns)
+    columns = set(table.columns)
     if "label" in columns and columns & {"youtube_id", "video", "image", "path"}:
         return "kinetics" if "youtube_id" in columns else "table"
     if "youtube_id" in columns:

@@ -31,7 +31,7 @@ from vmr.data.training.augment import (
     resize_clip,
 )
 from vmr.data.training.frame_cache import cached_frames
-from vmr.data.training.rand_augment import augment_frames, check_policy
+from vmr.data.training.rand_augment import GREY, MEAN_COLOR, Color, augment_frames, check_policy
 from vmr.data.views.frame_folder import FrameFolder
 from vmr.data.views.frame_rules import segment_ranges, sparse_ranges
 from vmr.data.views.trimmed import Span
@@ -62,8 +62,8 @@ class ClipSpec:
         flip: whether one clip in two is mirrored: True, False, or "unless_sided", see `flip_allowed`.
         crop_scale: of the random crop, the least and the greatest share of the picture's area.
         interpolation: how a random or multi-scale crop is scaled, see `resize_clip`.
-        rand_augment: how pixels are changed before the crop, see `check_policy` of
-            `vmr.data.training.rand_augment`; None for not at all.
+        rand_augment: how pixels are changed, see `check_policy` of `vmr.data.training.rand_augment`: as upstream does,
+            those of videos before the crop, of still pictures after crop and flip. None for not at all.
         num_augmented: how many clips are made of the frames that are decoded, each with its own changes, crop and flip.
         repeats: how often each clip of a source comes, one after the other, each time with another augmentation; an
             epoch then has a part of the clips. Not for streams.
@@ -233,16 +233,24 @@ class _Part:
 def _cut(video: _Frames, job: ClipJob) -> NDArray[np.uint8]:
     spec, rng = job.spec, np.random.default_rng(job.seed)
     indices = _indices(video, job, rng).tolist()
-    if spec.num_augmented == 1 and spec.rand_augment is None:
-        return _augmented(video, indices, job, rng)
-    frames = video.frames_at(indices)
+    is_changed_before = spec.rand_augment is not None and not job.still
+    frames = video.frames_at(indices) if is_changed_before or spec.num_augmented > 1 else None
     clips = []
     for _ in range(spec.num_augmented):
-        changed = frames
-        if spec.rand_augment is not None:
-            changed = augment_frames(frames, spec.rand_augment, int(rng.integers(2**32)))
-        clips.append(_augmented(Frames(job.path, changed), range(len(indices)), job, rng))
-    return np.concatenate(clips)
+        source, places = video, indices
+        if frames is not None:
+            changed = _changed(frames, spec, rng, GREY) if is_changed_before else frames
+            source, places = Frames(job.path, changed), list(range(len(indices)))
+        clip = _augmented(source, places, job, rng)
+        clips.append(_changed(clip, spec, rng, MEAN_COLOR) if job.still else clip)
+    return clips[0] if len(clips) == 1 else np.concatenate(clips)
+
+
+def _changed(frames: NDArray[np.uint8], spec: ClipSpec, rng: np.random.Generator, fill: Color) -> NDArray[np.uint8]:
+    """Apply `spec.rand_augment`, if there is one."""
+    if spec.rand_augment is None:
+        return frames
+    return augment_frames(frames, spec.rand_augment, int(rng.integers(2**32)), fill)
 
 
 def _indices(video: _Frames, job: ClipJob, rng: np.random.Generator) -> Indices:

@@ -23,6 +23,13 @@ from numpy.typing import NDArray
 from vmr.data.extras import import_extra
 from vmr.errors import MissingExtraError, VmrError
 
+Color = tuple[int, int, int]
+"""Red, green and blue in [0, 255]."""
+
+GREY: Color = (128, 128, 128)
+MEAN_COLOR: Color = (124, 116, 104)
+"""The mean of ImageNet's pixels."""
+
 _RAND = re.compile(r"rand(-(m\d+|n\d+|p[\d.]+|mstd[\d.]+|mmax\d+|inc[01]))*")
 _POLICIES = ("v0", "original")
 _ONE_AT_A_TIME = threading.Lock()  # the random state belongs to the module
@@ -51,15 +58,16 @@ def require_timm() -> None:
         raise MissingExtraError("timm", "train")
 
 
-def augment_frames(frames: NDArray[np.uint8], policy: str, seed: int) -> NDArray[np.uint8]:
+def augment_frames(frames: NDArray[np.uint8], policy: str, seed: int, fill: Color = GREY) -> NDArray[np.uint8]:
     """Apply a policy to a clip, with one draw for all frames: the same operations, magnitudes and signs.
 
-    Operations that move pixels are bicubic, and what they uncover is grey (128), as upstream has it.
+    Operations that move pixels are bicubic, as upstream has it.
 
     Args:
         frames: uint8 RGB, (T, 3, H, W).
         policy: see `check_policy`.
         seed: of the draw.
+        fill: what operations uncover: upstream has GREY for videos and MEAN_COLOR for images.
 
     Returns:
         uint8 RGB, (T, 3, H, W).
@@ -68,7 +76,7 @@ def augment_frames(frames: NDArray[np.uint8], policy: str, seed: int) -> NDArray
         MissingExtraError: timm or Pillow is not installed.
     """
     image = import_extra("PIL.Image")
-    timm, apply = _module(), _operations(policy)
+    timm, apply = _module(), _operations(policy, fill)
     changed = np.empty_like(frames)
     with _ONE_AT_A_TIME:
         for number, frame in enumerate(frames):
@@ -117,9 +125,9 @@ def _posterize(operation: Callable[..., Any], picture: Any, bits_to_keep: int, *
 
 
 @lru_cache(maxsize=4)
-def _operations(policy: str) -> Callable[[Any], Any]:
+def _operations(policy: str, fill: Color) -> Callable[[Any], Any]:
     check_policy(policy)
     timm, image = _module(), import_extra("PIL.Image")
     make = timm.rand_augment_transform if policy.startswith("rand") else timm.auto_augment_transform
-    operations: Callable[[Any], Any] = make(policy, {"interpolation": image.Resampling.BICUBIC})
+    operations: Callable[[Any], Any] = make(policy, {"interpolation": image.Resampling.BICUBIC, "img_mean": fill})
     return operations

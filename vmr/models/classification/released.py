@@ -18,8 +18,7 @@ from vmr.models.classification.class_names import known_names, numbered_names, w
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.family import VideoClassifier
 from vmr.models.classifier import ClipInput
-from vmr.models.hub import download_file
-from vmr.models.upstream.published_vision import PUBLISHED_VISION, REPOSITORY, PublishedVision
+from vmr.models.upstream.published_vision import PUBLISHED_VISION, PublishedVision, local_file
 from vmr.models.upstream.vision import checked_shape, infer_config, load_upstream, select_vision_keys
 from vmr.models.videomamba.backbone import SIZES
 from vmr.models.videomamba.classifier import VideoMambaClassifier
@@ -34,21 +33,6 @@ _NO_HEAD = (
 )
 
 logger = logging.getLogger(__name__)
-
-
-def published_file(name: str) -> Path:
-    """Get a published file from the hub's cache, or from the hub.
-
-    Args:
-        name: a key of `PUBLISHED_VISION`, of a classifier or of an encoder.
-
-    Returns:
-        The local file.
-
-    Raises:
-        ModelError: it cannot be downloaded.
-    """
-    return download_file(REPOSITORY, PUBLISHED_VISION[name].file)
 
 
 def load_released_classifier(
@@ -76,7 +60,7 @@ def load_released_classifier(
     if not published.has_head:
         raise ModelError(f"{name} {_NO_HEAD}")
     return load_classifier_file(
-        published_file(name),
+        local_file(name),
         device,
         name=name,
         published=published,

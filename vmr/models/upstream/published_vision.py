@@ -6,7 +6,9 @@ Imports no torch. `vmr.models.classification.released` loads them. Scores are pe
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from vmr.models.hub import download_file
 from vmr.targets import FrameRule
 
 REPOSITORY = "OpenGVLab/VideoMamba"
@@ -211,3 +213,19 @@ def _made(
 
 PUBLISHED_VISION = {published.name: published for published in _published()}
 """Name that `load_model` takes -> the file."""
+
+
+def local_file(name: str | Path) -> Path:
+    """Get a published file from the hub's cache, or from the hub.
+
+    Args:
+        name: a key of `PUBLISHED_VISION`; anything else is taken for the path of a file or folder.
+
+    Returns:
+        The local file, or that path.
+
+    Raises:
+        ModelError: the file cannot be downloaded.
+    """
+    published = PUBLISHED_VISION.get(str(name))
+    return Path(name) if published is None else download_file(REPOSITORY, published.file)

@@ -21,6 +21,7 @@ from torch import Tensor
 from vmr.errors import ModelError
 from vmr.models.checkpoint_file import find_state_dict, read_checkpoint
 from vmr.models.saved_folder import read_any_weights
+from vmr.models.upstream.published_vision import local_file
 from vmr.models.videomamba.backbone import SIZES, VideoMambaBackbone
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
 from vmr.models.videomamba.interpolation import inflate_patch_filter, interpolate_positions, interpolate_time
@@ -73,7 +74,8 @@ def read_vision(path: str | Path) -> dict[str, Tensor]:
     """Read the weights of a video encoder or classifier.
 
     Args:
-        path: a checkpoint file, or a folder saved by vmr; of a video-text model, its video encoder is read.
+        path: a checkpoint file, a folder saved by vmr, or the name of a published file, see
+            `vmr.models.upstream.published_vision`; of a video-text model, its video encoder is read.
 
     Returns:
         Key -> weight, by the names in the file.
@@ -82,7 +84,7 @@ def read_vision(path: str | Path) -> dict[str, Tensor]:
         ModelError: the file cannot be read safely, or holds no weights; or the folder holds no saved model.
     """
     if not Path(path).is_dir():
-        return find_state_dict(read_checkpoint(path), str(path))
+        return find_state_dict(read_checkpoint(local_file(path)), str(path))
     weights, part = read_any_weights(path), "video_encoder."
     encoder = {key.removeprefix(part): tensor for key, tensor in weights.items() if key.startswith(part)}
     return encoder or weights

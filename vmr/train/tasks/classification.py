@@ -243,7 +243,7 @@ def build_classification(config: TrainConfig, *, start: bool) -> Classification:
     if start and config.model.init is not None:
         reports.append(load_classifier_weights(network, config.model.init, fresh_head=config.model.fresh_head))
     if start and config.model.video_init is not None:
-        reports.append(load_encoder_weights(network, config.model.video_init))
+        reports.append(load_encoder_weights(network, config.model.video_init, fresh_norm=config.model.fresh_norm))
     return Classification(config, network, teacher, [str(report) for report in reports])
 
 

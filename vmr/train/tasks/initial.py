@@ -55,12 +55,13 @@ def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) 
         return report
 
 
-def load_encoder_weights(network: nn.Module, path: str) -> LoadReport:
+def load_encoder_weights(network: nn.Module, path: str, *, fresh_norm: bool = False) -> LoadReport:
     """Fill a network, except for its head, with the weights of a video encoder from masked pre-training.
 
     Args:
         network: the network.
-        path: a folder saved by vmr, or a checkpoint file of upstream's.
+        path: a folder saved by vmr, a checkpoint file of upstream's, or the name of a published one.
+        fresh_norm: whether the last norm restarts at 1, as in upstream, which loses it.
 
     Returns:
         A report on the weights.
@@ -71,7 +72,7 @@ def load_encoder_weights(network: nn.Module, path: str) -> LoadReport:
     if not isinstance(network, VideoMambaClassifier):
         raise ModelError(f"model.video_init: an encoder fits kind videomamba, not {config_of(network).kind}")
     with error_prefix("model.video_init"):
-        return load_upstream(network, path, fresh=("head.", HEAD))
+        return load_upstream(network, path, fresh=("head.", HEAD, *(["norm_f."] if fresh_norm else [])))
 
 
 def load_teacher(name: str, student: NetworkConfig) -> VideoMambaClassifier:

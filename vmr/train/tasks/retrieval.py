@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vmr.data.sources.folder import FolderSource
 from vmr.data.sources.source import LabelledData, TrainData
 from vmr.data.training.loader import TrainBatch
 from vmr.errors import ModelError, VmrError
@@ -54,8 +55,10 @@ class Retrieval(Task):
         return self.objective.model
 
     def check_sources(self, sources: Sequence[TrainData]) -> None:
-        """Refuse labels that are no texts; the name of a class may be a caption. See `Task`."""
+        """Refuse clips without captions; the name of a class may be a caption. See `Task`."""
         for source in sources:
+            if isinstance(source, FolderSource):
+                raise VmrError(f"data.sources: {source.name} has no captions, from which retrieval learns")
             if isinstance(source, LabelledData) and (source.target != "single" or source.classes is None):
                 raise VmrError(
                     f"data.sources: {source.name} has labels without a text, but retrieval learns from captions"
