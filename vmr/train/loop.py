@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,22 @@ from vmr.train.weights import Weights, averaged
 
 Validate = Callable[[Any], dict[str, float]]
 """From the model in use, an encoder or a classifier as the task makes it, to metrics by name."""
+
+
+@runtime_checkable
+class CheckedValidate(Protocol):
+    """A `Validate` that can tell before training starts that a model does not fit its data."""
+
+    def check(self, model: Any) -> None:
+        """Check a model in use, as for the call itself.
+
+        Args:
+            model: an encoder or a classifier with its initial weights.
+
+        Raises:
+            VmrError: it does not fit the data of the validation.
+        """
+
 
 FIRST_CHECKPOINT_MINUTES = 5.0  # whatever `run.checkpoint_every` says: the first hours of a run are worth keeping
 
@@ -130,9 +146,17 @@ class Run:
             ]
         elif processes.is_main:
             save_config(config, self.out / "config.yaml")
+        self._check(validate)
         self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=processes.is_main)
         for event in events:
             self.log.event(self.state.step, event)
+
+    def _check(self, validate: object) -> None:
+        """Let a validation look at the model before training, if it can."""
+        if isinstance(validate, CheckedValidate):
+            model = self.weights.snapshot(self.task.new_model)
+            if self.processes.is_main:
+                validate.check(self.task.as_validated(model))
 
     def _wrap(self) -> tuple[Stepper, Weights]:
         """Copy the average before the model is split over the processes; make the optimiser afterwards."""
