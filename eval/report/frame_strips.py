@@ -73,7 +73,8 @@ class FrameStrips:
         if path.is_dir():
             return read_views(str(path), ViewSpec(self._frames.num_frames, SIZE))[0]
         (segment,) = read_segments(path, self._frames)
-        return segment.video
+        frames: NDArray[np.uint8] = segment.video
+        return frames
 
 
 def _jpeg(picture: NDArray[np.uint8]) -> str:

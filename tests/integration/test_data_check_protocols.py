@@ -103,3 +103,17 @@ def test_names_that_cannot_be_checked(tmp_path, capsys, name, message):
 def test_protocols_need_no_torch():
     modules = "vmr.eval.protocols.load, vmr.eval.protocols.check, vmr.cli.data_protocols"
     subprocess.run([sys.executable, "-c", f"import sys, {modules}; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_a_data_set_with_classes_is_checked_too(tmp_path, capsys):
+    (tmp_path / "val.csv").write_text("a.mp4,0\nb.mp4,399\n")
+    (tmp_path / "a.mp4").touch()
+    status, out, err = check(capsys, "k400", tmp_path, str(tmp_path / "report.json"))
+    assert status == 2 and "missing: b.mp4" in out and "1 of 2" in out and "400 (400 published)" in out
+    assert err.startswith(f"error: {tmp_path}: 1 of 2 videos are missing, first: b.mp4; lists and videos: ")
+    assert json.loads((tmp_path / "report.json").read_text())["missing"] == ["b.mp4"]
+    (tmp_path / "b.mp4").touch()
+    assert check(capsys, "k400", tmp_path)[0] == 0
+    (tmp_path / "val.csv").write_text("a.mp4 0\nb.mp4,399\n")
+    status, _, err = check(capsys, "k400", tmp_path)
+    assert status == 2 and "is parted by a space, but line 2 by a comma" in err

@@ -40,10 +40,14 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         data_dir: the folder of its videos and annotations, in any layout
         report: JSON file to write, with every missing video by name
     """
-    from vmr.eval.protocols.catalogue import SHAPES_PROTOCOLS, load_protocol
+    from vmr.eval.classification.protocols.catalogue import PROTOCOLS as WITH_CLASSES
+    from vmr.eval.protocols.catalogue import PROTOCOLS, SHAPES_PROTOCOLS, load_protocol
     from vmr.eval.protocols.check import check_data
     from vmr.files import require_writable, write_atomically
 
+    if name in WITH_CLASSES and name not in PROTOCOLS:
+        _check_labels(name, data_dir, report)
+        return
     chosen = load_protocol(name)
     if name in SHAPES_PROTOCOLS:
         raise AnnotationError(f"data set '{name}' is {chosen.where}: there is nothing to check")
@@ -64,6 +68,40 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         raise VmrError(
             f"{data_dir}: {len(found.missing)} of {found.num_videos} {chosen.media}s of {chosen.title} are missing, "
             f"first: {found.missing[0]}; {chosen.where}"
+        )
+
+
+def _check_labels(name: str, data_dir: str, report: str | None) -> None:
+    """Do the same for a data set with classes."""
+    from vmr.eval.classification.load import load_labelled
+    from vmr.files import require_writable, write_atomically
+
+    if report is not None:
+        require_writable(report)
+    data = load_labelled(name, data_dir=data_dir)
+    labels, protocol = data.labels, data.protocol
+    for video in labels.missing:
+        print(printable(f"missing: {video}"))
+    num_listed = len(labels.items) + len(labels.missing)
+    rows = [
+        ("named in the list", f"{num_listed} {protocol.media}s ({_count(protocol.num_videos)} published)"),
+        ("files present", f"{len(labels.items)} of {num_listed}"),
+        ("classes", f"{data.num_classes} ({_count(protocol.num_classes)} published)"),
+        *(("noticed", note) for note in labels.notes),
+        ("rules", f"version {protocol.version}, hash {protocol.hash}"),
+        ("to be had", protocol.where),
+    ]
+    print_table(f"{protocol.name}: {protocol.title}", ("", ""), rows)
+    print(printable(protocol.note))
+    if report is not None:
+        content = {"protocol": name, "version": protocol.version, "hash": protocol.hash, "data_dir": data_dir}
+        content |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": list(labels.missing)}
+        write_atomically(Path(report), (json.dumps(content, indent=1) + "\n").encode())
+        print(f"report: {report}")
+    if labels.missing:
+        raise VmrError(
+            f"{data_dir}: {len(labels.missing)} of {num_listed} {protocol.media}s are missing, first: "
+            f"{labels.missing[0]}; {protocol.where}"
         )
 
 

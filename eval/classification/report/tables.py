@@ -140,7 +140,7 @@ def reference_table(report: ClassificationReport) -> Table:
             Cell("-" if row.top5 is None else f"{row.top5:.1f}"),
             Cell(row.source),
         )
-        for row in report.reference
+        for row in sorted(report.reference, key=lambda row: row.model != report.model)  # its own published score first
     )
     header = ("model", "views", "setting", "top-1", "top-5", "source")
     return Table("beside published results", header, (ours, *published))
