@@ -187,10 +187,11 @@ def test_videos_are_learnt_as_well(plain, footage, tmp_path):
     config = replace(
         in_folder(plain, tmp_path / "run"),
         model=ModelConfig(network=network),
-        data=replace(plain.data, sources=[source], batch_size=BatchSize(video=2), num_augmented=2),
+        data=replace(plain.data, sources=[source], batch_size=BatchSize(video=2), num_augmented=2, sampling="segments"),
     )
     classifier = load_classifier(train(config) / "model", device="cpu")
     assert (classifier.target, classifier.labels) == ("multi", ("cartoon", "man", "ride", "seat"))
+    assert (classifier.clip.num_frames, classifier.clip.frames) == (2, "sthsth")  # as Something-Something is tested
     assert logged(tmp_path / "run")[-1]["losses"]["labels"] == pytest.approx(0.7, abs=0.3)  # binary, of each class
 
 

@@ -25,7 +25,11 @@ EXACT = [
     "merge", "merge_regression", "param_groups", "lr_schedule", "mix", "cutmix_box", "repeated_sampler",
     "masked_checkpoint",
 ]  # fmt: skip
-CLASSIFIERS = [name for name, (function, _) in PLAN.items() if function.endswith("_logits") and "vit" not in name]
+CLASSIFIERS = [
+    name
+    for name, (function, _) in PLAN.items()
+    if (function.endswith("_logits") and "vit" not in name) or function == "distillation"
+]
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from vmr.errors import ModelError
+from vmr.models.catalogue import load_classifier
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.networks import KINDS, build_network
 from vmr.models.classification.timesformer_files import load_timesformer
+from vmr.models.classifier import ClipInput
 from vmr.models.comparators.mamba import CausalMixer, CausalVideoMamba, Vim
 from vmr.models.videomamba.backbone import VideoMambaBackbone
 from vmr.models.videomamba.mixer import BidirectionalMixer
@@ -157,9 +159,15 @@ def hugging_face_timesformer() -> nn.Module:
 def test_timesformer_is_hugging_faces_also_in_its_gradients(tmp_path: Path):
     theirs = hugging_face_timesformer()
     theirs.save_pretrained(tmp_path)
-    ours = load_timesformer(tmp_path)
+    ours = load_classifier(tmp_path, "cpu")
     assert ours.labels == ("class 0", "class 1", "class 2", "class 3", "class 4")
-    assert ours.network.config.num_classes == 5 and ours.network.config.kind == "timesformer"
+    assert ours.clip == ClipInput(4, 32, "sparse", (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+    assert (
+        load_classifier(tmp_path, "cpu", num_frames=8)
+        .logits(torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
+        .isfinite()
+        .all()
+    )
     gradients = []
     for network in (theirs, ours.network):
         video = make_video().requires_grad_()

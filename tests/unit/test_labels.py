@@ -283,6 +283,8 @@ def test_names_of_classes(tmp_path, name: str, text: str):
         ("a.mp4,1\nb.mp4 0\n", {}, "line 2 is parted by a space, but line 1 by a comma"),
         ("a.mp4,1\nb.mp4,two\n", {}, "line 2: label 'two' is no number of a class"),
         ("a.mp4,1\nb.mp4,0.5\n", {}, "line 2: label '0.5' is no number of a class.*target=regression"),
+        ("a.mp4,two\nb.mp4,1\n", {}, "line 1: label 'two' is no number of a class, which other lines have"),
+        ("a.mp4,1.5\nb.mp4,.5\n", {}, "line 1: label '1.5' is no class: for numbers to predict use target=regression"),
         ("a.mp4,1\nb.mp4,-1\n", {}, "line 2: label -1 is negative"),
         ("a.mp4,0\nb.mp4,2\n", {"classes": ["x", "y"]}, "line 2: label 2 is above 1: there are 2 classes"),
         ("a.mp4,dog\nb.mp4,cot\n", {"classes": ["dog", "cat"]}, "line 2: label 'cot' is none of .* did you mean 'cat'"),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vmr.train.loop import Validate
     from vmr.train.run_config import ValidationConfig
 
-_DESCRIPTION = """Train a video-text model as a config says, or continue the run in its folder.
+_DESCRIPTION = """Train a model as a config says, or continue the run in its folder.
 
 Any key of the config can be given on the line: --run.out runs/mine. `vmr-train CONFIG --help` lists all of them,
 `vmr-train CONFIG --print_config` prints the config with what it is based on, `vmr-train --print_config` the defaults.

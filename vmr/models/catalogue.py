@@ -59,8 +59,9 @@ def load_model(
 
     Args:
         name: `offline` (weights installed by pip), a released VideoMamba such as `videomamba-m-25m` or the classifier
-            `videomamba-ti-k400-f8` (downloaded once), `open_clip:MODEL/WEIGHTS`, a folder that vmr saved, or a
-            checkpoint file of upstream's. A path becomes the model's name, made absolute.
+            `videomamba-ti-k400-f8` (downloaded once), `open_clip:MODEL/WEIGHTS`, a folder that vmr saved, a folder
+            of TimeSformer in Hugging Face's layout, or a checkpoint file of upstream's. A path becomes the model's
+            name, made absolute.
         device: `cpu`, `cuda` (under torchrun, the GPU of this process), `cuda:1`, or `auto` (`cuda` if there is a GPU;
             for `offline`, `cpu` if OpenVINO is installed).
         num_frames: frames of a clip; default, the model's own.
@@ -139,9 +140,10 @@ def _is_classifier(name: str, path: Path | None) -> bool:
     if path is None:
         return name in PUBLISHED_VISION
     if path.is_dir():
+        from vmr.models.classification.timesformer_files import is_timesformer
         from vmr.models.saved_folder import CLASSIFIER, saved_kind
 
-        return saved_kind(path) == CLASSIFIER
+        return saved_kind(path) == CLASSIFIER or is_timesformer(path)
     from vmr.models.classification.released import is_classifier_file
 
     return is_classifier_file(path)
@@ -152,13 +154,15 @@ def _load_classifier(
 ) -> VideoClassifier:
     from vmr.models.classification.released import load_classifier_file, load_released_classifier
     from vmr.models.classification.saved import load_saved_classifier
+    from vmr.models.classification.timesformer_files import is_timesformer, load_timesformer
 
     _refuse(name, num_heads=num_heads)
     chosen = _device(device)
     let_threads_sleep()
     if path is None:
         return load_released_classifier(name, chosen, num_frames=num_frames, image_size=image_size)
-    load = load_saved_classifier if path.is_dir() else load_classifier_file
+    of_a_folder = load_timesformer if is_timesformer(path) else load_saved_classifier
+    load = of_a_folder if path.is_dir() else load_classifier_file
     return load(path, chosen, num_frames=num_frames, image_size=image_size)
 
 

@@ -142,7 +142,7 @@ class TrainConfig:
         optimizer: AdamW and its learning rate.
         stages: the parts of the run, in their order.
         run: folder, device, precision, checkpoints and logs.
-        validation: retrieval evaluation during training; null for none.
+        validation: evaluation during training; null for none.
     """
 
     task: TaskName = "retrieval"

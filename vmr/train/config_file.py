@@ -56,7 +56,7 @@ def read_config(file: str | Path | None, overrides: Sequence[str] = ()) -> Train
             options = [f"--{name}" for name in content] + [f"--data.{name}" for name in content.get("data", {})]
             arguments = [*_emptied(options), f"--config={_parsable(path, content)}", *arguments]
     parser = ArgumentParser(
-        prog="vmr-train CONFIG", description="Train a video-text model.", exit_on_error=False, allow_abbrev=False
+        prog="vmr-train CONFIG", description="Train a model.", exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("--config", action="config", help="a YAML file; what comes later wins")
     parser.add_argument("--base", type=str | None, help="the file that a config is based on")

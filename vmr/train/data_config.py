@@ -27,7 +27,7 @@ class BatchSize:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The training data. The frames and pixels of a clip are set in model.video.
+    """The training data. The frames and pixels of a clip are set in model.video or model.network.
 
     Attributes:
         sources: a list of sources, which are mixed. Each has a kind - annotations, labelled, folder, tar, hub, shapes

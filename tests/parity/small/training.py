@@ -12,6 +12,7 @@ from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import HEAD, DistilledClassifier, teacher_features
 from vmr.models.upstream.vision import load_upstream
 from vmr.models.videomamba.classifier import VideoMambaClassifier
+from vmr.ops.backend import Backend
 from vmr.train.optimizer import parameter_groups
 from vmr.train.schedule import upstream_steps
 from vmr.train.tasks.mixing import Mix, cut, mix_by, mix_pixels, mix_targets
@@ -37,14 +38,20 @@ class Distiller:
 
 
 class Training:
-    """Self-distillation, parameter groups, schedules and mixing."""
+    """Self-distillation, parameter groups, schedules and mixing.
+
+    Attributes:
+        backend: implementation of the kernels.
+    """
+
+    backend: Backend = "auto"
 
     def distiller(self, cfg: dict[str, Any], sd: StateDict, teacher_cfg: dict[str, Any], teacher_sd: StateDict) -> Any:
-        student = DistilledClassifier(image_config(cfg), teacher_cfg["embed_dim"]).eval()
+        student = DistilledClassifier(image_config(cfg), teacher_cfg["embed_dim"], backend=self.backend).eval()
         heads = {name: weight for name, weight in sd.items() if name.startswith(HEAD)}
         load_upstream(student, {name: sd[name] for name in sd if name not in heads}, fresh=[HEAD])
         student.load_state_dict(student.state_dict() | heads)
-        teacher = VideoMambaClassifier(image_config(teacher_cfg)).eval().requires_grad_(False)
+        teacher = VideoMambaClassifier(image_config(teacher_cfg), backend=self.backend).eval().requires_grad_(False)
         load_upstream(teacher, teacher_sd)
         return Distiller(student, teacher)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,9 +105,15 @@ def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, targe
     if target == "single" and several is not None:
         raise AnnotationError(f"{several.where}: has {len(several.labels)} labels, but target is single; use multi")
     target = target or ("single" if several is None else "multi")
-    numeric = not source.by_name and source.class_names is None and _is_number(rows[0].labels)
-    if numeric:
-        return _of_numbers(rows, source, names, target)
+    if not source.by_name and source.class_names is None:
+        looked_at = rows[:1] if names is not None else rows  # without names, one number says that all should be numbers
+        if any(_is_number(row.labels) for row in looked_at):
+            return _of_numbers(source, names, target)
+        if names is None and all(_is_fraction(label) for label in rows[0].labels):
+            raise AnnotationError(
+                f"{rows[0].where}: label {rows[0].labels[0]!r:.60} is no class: for numbers to predict use "
+                "target=regression"
+            )
     if names is None:
         found = source.class_names or sorted_names(label for row in rows for label in row.labels)
         order = "the folders" if source.class_names else "the list"
@@ -116,7 +123,7 @@ def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, targe
     return Meaning(target, classes, len(classes), True, (f"{len(classes)} classes, numbered by {origin}",), numbers)
 
 
-def _of_numbers(rows: Sequence[Row], source: Source, names: Names | None, target: Target) -> Meaning:
+def _of_numbers(source: Source, names: Names | None, target: Target) -> Meaning:
     """The meaning of labels that are numbers of classes."""
     lvu = source.lvu
     if names is not None:
@@ -130,6 +137,10 @@ def _of_numbers(rows: Sequence[Row], source: Source, names: Names | None, target
 
 def _is_number(labels: tuple[str, ...]) -> bool:
     return all(label.lstrip("+-").isdecimal() for label in labels)
+
+
+def _is_fraction(label: str) -> bool:
+    return re.fullmatch(r"[+-]?\d*\.\d+(e[+-]?\d+)?", label, re.IGNORECASE) is not None
 
 
 def label_numbers(row: Row, meaning: Meaning) -> tuple[float, ...]:

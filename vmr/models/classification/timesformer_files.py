@@ -1,23 +1,28 @@
 """Read TimeSformer as Hugging Face publishes it (`facebook/timesformer-base-finetuned-k400` and the like).
 
-A folder holds `config.json` and `model.safetensors` or `pytorch_model.bin`. Its networks expect pixels in [0, 1], minus
-0.45, divided by 0.225.
+A folder holds `config.json` and `model.safetensors` or `pytorch_model.bin`.
 """
 
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
 from vmr.from_json import from_json
 from vmr.models.checkpoint_file import read_checkpoint
 from vmr.models.classification.config import NetworkConfig
-from vmr.models.comparators.timesformer import TimeSformer
-from vmr.models.weights import LoadReport, match_weights
+from vmr.models.classification.family import VideoClassifier
+from vmr.models.classification.networks import build_network
+from vmr.models.classification.saved import resize_network
+from vmr.models.classifier import ClipInput
+from vmr.models.weights import match_weights
 
+CONFIG_FILE = "config.json"
+MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 # What the paper's models have in common; a file that says otherwise is another network.
 FIXED: dict[str, object] = {
@@ -58,59 +63,83 @@ RENAMED = (
 )
 
 
-class LoadedTimeSformer(NamedTuple):
-    """A published TimeSformer.
+def is_timesformer(folder: Path) -> bool:
+    """Tell whether a folder holds a TimeSformer in Hugging Face's layout.
 
-    Attributes:
-        network: the network, in evaluation mode.
-        labels: names of its classes; their numbers where the file names none.
-        report: on every key of the file.
+    Args:
+        folder: any folder.
+
+    Returns:
+        Whether its `config.json` says so.
     """
+    try:
+        return bool(_read_json(folder / CONFIG_FILE).get("model_type") == FIXED["model_type"])
+    except ModelError:
+        return False
 
-    network: TimeSformer
-    labels: tuple[str, ...]
-    report: LoadReport
 
-
-def load_timesformer(folder: str | Path) -> LoadedTimeSformer:
+def load_timesformer(
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    num_frames: int | None = None,
+    image_size: int | None = None,
+) -> VideoClassifier:
     """Load TimeSformer from a folder in Hugging Face's layout.
 
     Args:
         folder: with `config.json`, and `model.safetensors` or `pytorch_model.bin`.
+        device: where the classifier runs.
+        num_frames: frames of a clip; default, as published. Temporal positions are interpolated.
+        image_size: side of the frames in pixels; default, as published. Positions are interpolated.
 
     Returns:
-        The network and its labels.
+        The classifier. Classes that the file does not name have their number as name.
 
     Raises:
         VmrError: a file is missing or damaged, the network is not a TimeSformer with divided attention, or a weight
             did not load.
         MissingExtraError: timm is not installed.
     """
-    folder = Path(folder)
-    description = _read_description(folder / "config.json")
-    weights = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if weights is None:
+    folder = Path(folder).absolute()
+    description = _read_description(folder / CONFIG_FILE)
+    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if file is None:
         raise ModelError(f"{folder}: holds neither {' nor '.join(WEIGHT_FILES)}")
-    available = _renamed(read_checkpoint(weights))
+    available = _renamed(read_checkpoint(file))
     if "head.bias" not in available:
-        raise ModelError(f"{weights}: has no classifier.bias, so it is no classifier")
+        raise ModelError(f"{file}: has no classifier.bias, so it is no classifier")
     sizes = {ours: from_json(int, description.get(key, value), key) for ours, (key, value) in SIZES.items()}
     config = NetworkConfig(kind="timesformer", num_classes=len(available["head.bias"]), **sizes)
-    network = TimeSformer(config)
-    state, report = match_weights(str(weights), available, network.state_dict())
-    network.load_state_dict(state)
+    network = build_network(config)
+    weights, report = match_weights(str(file), available, network.state_dict())
+    network.load_state_dict(weights)
+    network, fitted = resize_network(network, num_frames, image_size)
     names = description.get("id2label") or {}
-    labels = tuple(str(names.get(str(number), number)) for number in range(config.num_classes))
-    return LoadedTimeSformer(network.eval(), labels, report)
+    return VideoClassifier(
+        network,
+        [str(names.get(str(number), number)) for number in range(config.num_classes)],
+        "single",
+        ClipInput(num_frames or config.num_frames, image_size or config.image_size, mean=MEAN, std=STD),
+        name=str(folder),
+        about="TimeSformer, from a folder in Hugging Face's layout",
+        device=device,
+        report=report.refitted(fitted),
+    )
 
 
-def _read_description(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     if not isinstance(description, dict):
         raise ModelError(f"{path}: holds no JSON object")
+    return description
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    description = _read_json(path)
     for key, value in FIXED.items():
         if description.get(key, value) != value:
             raise ModelError(f"{path}: {key} is {description[key]!r}; only {value!r} can be loaded")

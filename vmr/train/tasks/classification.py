@@ -23,7 +23,7 @@ from vmr.models.classification.saved import save_classifier
 from vmr.models.classifier import ClipInput
 from vmr.models.videomamba.backbone import VideoMambaBackbone
 from vmr.models.videomamba.classifier import VideoMambaClassifier
-from vmr.targets import Target
+from vmr.targets import FrameRule, Target
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.tasks.erasing import erase_randomly
 from vmr.train.tasks.initial import load_classifier_weights, load_encoder_weights, load_teacher
@@ -214,8 +214,10 @@ class Classification(Task):
         return plain.eval()
 
     def _clip(self) -> ClipInput:
+        """The clips of the classifier in use: frames are taken as in training, but at fixed places."""
         model = self.config.model
-        return ClipInput(self.sizes.num_frames, self.sizes.image_size, mean=model.mean, std=model.std)
+        frames: FrameRule = "sthsth" if self.config.data.sampling == "segments" else "sparse"
+        return ClipInput(self.sizes.num_frames, self.sizes.image_size, frames, model.mean, model.std)
 
 
 def build_classification(config: TrainConfig, *, start: bool) -> Classification:
