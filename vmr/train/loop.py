@@ -67,8 +67,9 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
     Args:
         config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
         validate: called in the main process every `run.validate_every` steps with the current model (its moving
-            average, if there is one). It returns metrics by name, among them `validation.metric`, by which the best
-            model is chosen. `config.validation` must be set, but only its `metric` is read. None for no validation.
+            average, if there is one) as an encoder or a classifier. It returns metrics by name, among them
+            `validation.metric`, by which the best model is chosen. `config.validation` must be set, but only its
+            `metric` is read. None for no validation.
 
     Returns:
         `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
