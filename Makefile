@@ -9,17 +9,18 @@ LOWEST_PYTHON ?= python3.10
 demo: $(VENV)/installed-demo
 	$(VENV)/bin/vmr-demo
 
+# Files are taken in their order: those of tests/integration, which take minutes each, do not come last and alone.
 test: $(VENV)/installed-dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(VENV)/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 	TRITON_INTERPRET=1 $(VENV)/bin/python -m pytest -n logical --maxprocesses 8 tests/triton
 
 # The same tests with the lowest version of every package that setup.cfg allows, in an environment beside the first.
 test-lowest:
 	$(MAKE) VENV=$(VENV)-lowest PYTHON=$(LOWEST_PYTHON) PIP_FLAGS='--constraint tests/lowest.txt' $(VENV)-lowest/installed-dev
-	$(VENV)-lowest/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile
+	$(VENV)-lowest/bin/python -m pytest -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 # zensical itself fails on broken links, but not on docstrings that do not fit what they describe: griffe only names them.
 docs: $(VENV)/installed-docs
