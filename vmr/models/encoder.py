@@ -348,8 +348,7 @@ def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess | ClipInpu
     Args:
         weights: all weights of the encoder by name, as in `state_dict()`; names, dtypes, shapes and values count.
         preprocess: how its input is made.
-        config: everything else that the vectors depend on, as JSON types, such as the kind of encoder, constants, and
-            sizes that no weight shows.
+        config: everything else that the vectors depend on, as JSON types: constants, sizes that no weight shows.
 
     Returns:
         16 hex digits: the beginning of a SHA-256.
