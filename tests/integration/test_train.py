@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.integration.processes import finish
-from tests.integration.tiny_run import kill_after, start, write_config
+from tests.integration.tiny_run import finish_here, kill_after, start, write_config
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_model
@@ -31,9 +31,9 @@ FILES = ("model.safetensors", "optimizer.safetensors", "ema.safetensors")
 
 @pytest.fixture(scope="module")
 def config_file(footage, annotations, tmp_path_factory) -> Path:
-    """40 steps in two stages; two workers decode."""
-    run = {"checkpoint_every": 20}
-    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(25, 15), num_workers=2, run=run)
+    """25 steps in two stages; two workers decode."""
+    run = {"checkpoint_every": 10, "log_every": 5}
+    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(13, 12), num_workers=2, run=run)
 
 
 @pytest.fixture(scope="module")
@@ -64,37 +64,37 @@ def same_files(first: Path, second: Path) -> None:
 
 @pytest.fixture(scope="module")
 def straight(config_file, tmp_path_factory) -> Path:
-    """The 40 steps without interruption."""
+    """The 25 steps without interruption."""
     out = tmp_path_factory.mktemp("straight") / "run"
-    printed = finish(start(config_file, "--run.out", out))
+    printed = finish_here(config_file, "--run.out", out)
     assert f"trained: {out}" in printed
-    assert "step 40 plain: loss" in printed
+    assert "step 25 plain: loss" in printed
     return out
 
 
 def test_a_run_leaves_all_that_it_should(straight, config_file):
     assert {path.name for path in straight.iterdir()} >= {"config.yaml", "log.jsonl", "skipped.jsonl", "model"}
     assert read_config(straight / "config.yaml") == read_config(config_file, ["--run.out", str(straight)])
-    assert [record["step"] for record in lines(straight)] == [1, 10, 20, 25, 30, 40]  # the stages end at 25 and 40
+    assert [record["step"] for record in lines(straight)] == [1, 5, 10, 13, 15, 20, 25]  # the stages end at 13 and 25
     first, *_, last = lines(straight)
     assert set(first["losses"]) == {"contrastive", "matching", "masked_lm", "alignment"}
     assert set(last["losses"]) == {"contrastive", "matching", "masked_lm"}
     assert last["loss"] == pytest.approx(sum(last["losses"].values()))
     assert last["loss"] < first["loss"]
     encoder = load_model(straight / "model", device="cpu")
-    weights, average = encoder.model.state_dict(), load_file(straight / "checkpoints/step-00000040/ema.safetensors")
+    weights, average = encoder.model.state_dict(), load_file(straight / "checkpoints/step-00000025/ema.safetensors")
     assert all(torch.equal(weights[name], average[f"module.{name}"]) for name in weights)  # the average is what is kept
 
 
 def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
-    kill_after(start(config_file, "--run.out", out), out, 20)
-    assert not (out / "checkpoints" / "step-00000040").exists()
+    kill_after(start(config_file, "--run.out", out), out, 10)
+    assert not (out / "checkpoints" / "step-00000025").exists()
     assert list(out.glob(".clips-0/*/*.mp4"))  # clips of the stream; the next run removes them
     assert "resumes from" in finish(start(config_file, "--run.out", out))
     assert not list(out.glob(".clips*"))
-    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
-    # log lines are means since the last one, so those of step 30 on cover the same steps in both
+    same_files(out / "checkpoints" / "step-00000025", straight / "checkpoints" / "step-00000025")
+    # log lines are means since the last one, so those of step 15 on cover the same steps in both
     assert lines(out) == lines(straight)
 
 
@@ -102,10 +102,10 @@ def test_kills_at_any_moment_lose_nothing(straight, config_file, tmp_path):
     """In this test a checkpoint is being written most of the time, so most kills leave an incomplete checkpoint."""
     out = tmp_path / "run"
     options = ("--run.out", out, "--run.checkpoint_every", 1, "--run.keep", 2)
-    for step in (3, 13, 26):
+    for step in (3, 9, 17):
         kill_after(start(config_file, *options), out, step)
-    finish(start(config_file, *options))
-    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
+    finish_here(config_file, *options)
+    same_files(out / "checkpoints" / "step-00000025", straight / "checkpoints" / "step-00000025")
 
 
 def test_a_finished_run_is_not_trained_further(straight, config_file, tmp_path):
@@ -113,7 +113,7 @@ def test_a_finished_run_is_not_trained_further(straight, config_file, tmp_path):
     shutil.copytree(straight, out)
     (weights,) = (out / "model").glob("*.safetensors")
     shutil.rmtree(out / "model")
-    finish(start(config_file, "--run.out", out))
+    finish_here(config_file, "--run.out", out)
     assert [path.name for path in (out / "model").glob("*.safetensors")] == [weights.name]  # named by their sum
     assert lines(out) == lines(straight)
 
@@ -121,11 +121,11 @@ def test_a_finished_run_is_not_trained_further(straight, config_file, tmp_path):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_taken(straight, config_file, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(straight, out)
-    broken = out / "checkpoints" / "step-00000040" / "model.safetensors"
+    broken = out / "checkpoints" / "step-00000025" / "model.safetensors"
     broken.write_bytes(broken.read_bytes()[:-100])
-    printed = finish(start(config_file, "--run.out", out))
-    assert "ignores a checkpoint:" in printed and "step-00000040/model.safetensors is damaged" in printed
-    same_files(out / "checkpoints" / "step-00000040", straight / "checkpoints" / "step-00000040")
+    printed = finish_here(config_file, "--run.out", out)
+    assert "ignores a checkpoint:" in printed and "step-00000025/model.safetensors is damaged" in printed
+    same_files(out / "checkpoints" / "step-00000025", straight / "checkpoints" / "step-00000025")
 
 
 # -- in this process -----------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""Training on two processes: gradients of the joint batch, exact resume under torchrun, FSDP beside DDP.
+"""Training on two processes: gradients of the joint batch, exact resume under torchrun after kills and signals, FSDP
+beside DDP.
 
 VTC sees all rows, VTM and MLM draw among the rows of their own process. With the draws fixed, and as many masked words
 in each half, the mean over processes is the loss of the joint batch, so all four losses are compared.
 """
 
 import json
+import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -19,7 +23,15 @@ import torch.multiprocessing as mp
 from safetensors.torch import load_file
 
 from tests.integration.processes import finish
-from tests.integration.tiny_run import VOCABULARY, kill_after, start, write_config
+from tests.integration.tiny_run import (
+    VOCABULARY,
+    kill_after,
+    start,
+    step_where_it_stopped,
+    steps_of,
+    wait_for_step,
+    write_config,
+)
 from tests.patience import PATIENCE_S
 from vmr.data.training.loader import TrainBatch
 from vmr.data.training.order import LoaderPosition
@@ -235,9 +247,9 @@ def test_processes_talk(ranks):
 
 @pytest.fixture(scope="module")
 def config_file(footage, annotations, tmp_path_factory) -> Path:
-    """16 steps in two stages; a worker of each process decodes."""
+    """18 steps in two stages; a worker of each process decodes."""
     run = {"checkpoint_every": 6}
-    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(10, 6), num_workers=1, run=run)
+    return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(10, 8), num_workers=1, run=run)
 
 
 def start_two(config: Path, out: Path, *arguments: object) -> subprocess.Popen:
@@ -252,26 +264,55 @@ def straight(config_file, tmp_path_factory) -> Path:
 
 
 def weights_of(out: Path, name: str) -> dict[str, torch.Tensor]:
-    return load_file(out / "checkpoints" / "step-00000016" / f"{name}.safetensors")
+    return load_file(out / "checkpoints" / "step-00000018" / f"{name}.safetensors")
 
 
 def test_each_process_has_its_place_in_the_data(straight):
-    state = json.loads((straight / "checkpoints" / "step-00000016" / "state.json").read_text())
+    state = json.loads((straight / "checkpoints" / "step-00000018" / "state.json").read_text())
     assert [position["rank"] for position in state["positions"]] == [0, 1]
-    assert [position["batch"] for position in state["positions"]] == [16, 16]
-    assert [sum(position["taken"]) for position in state["positions"]] == [32, 32]  # 2 pairs a step each
+    assert [position["batch"] for position in state["positions"]] == [18, 18]
+    assert [sum(position["taken"]) for position in state["positions"]] == [36, 36]  # 2 pairs a step each
     assert all(position["stream_states"][2]["within"] for position in state["positions"])  # within a file of the stream
+
+
+def assert_same_end(out: Path, straight: Path) -> None:
+    for name in ("model", "optimizer", "ema"):
+        one, other = weights_of(out, name), weights_of(straight, name)
+        assert one.keys() == other.keys()
+        assert not [key for key in one if not torch.equal(one[key], other[key])]
 
 
 def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
     out = tmp_path / "run"
     kill_after(start_two(config_file, out), out, 6)
-    assert not (out / "checkpoints" / "step-00000016").exists()
+    assert not (out / "checkpoints" / "step-00000018").exists()
     assert "resumes from" in finish(start_two(config_file, out))
-    for name in ("model", "optimizer", "ema"):
-        one, other = weights_of(out, name), weights_of(straight, name)
-        assert one.keys() == other.keys()
-        assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert_same_end(out, straight)
+
+
+def test_a_signal_stops_all_processes_at_one_step(straight, config_file, tmp_path):
+    """One process alone gets it, or torchrun, which passes it on to one after the other. One run is stopped by each."""
+    out, steps = tmp_path / "run", []
+    options = ("--run.checkpoint_every", 1000, "--run.log_every", 1)  # no checkpoint comes by itself before the end
+    for rank in (0, 1, None):
+        process = start_two(config_file, out, *options)
+        wait_for_step(process, out, sum(steps[-1:]) + 2)
+        if rank is None:
+            os.kill(process.pid, signal.SIGINT)
+        else:
+            ranks = {one.environ().get("RANK"): one for one in psutil.Process(process.pid).children()}
+            ranks[str(rank)].terminate()
+        printed, _ = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode != 0
+        assert ("resumes from" in printed) == bool(steps)
+        step = step_where_it_stopped(printed, out, "SIGINT" if rank is None else "SIGTERM", 18)
+        steps.append(step)
+        assert steps_of(out) == steps
+        checkpoint = out / "checkpoints" / f"step-{step:08}"
+        positions = json.loads((checkpoint / "state.json").read_text())["positions"]
+        assert [position["batch"] for position in positions] == [step, step]
+    assert f"resumes from {checkpoint}" in finish(start_two(config_file, out, *options))
+    assert_same_end(out, straight)
 
 
 def test_fsdp_trains_as_ddp_does(ranks, straight, config_file, tmp_path):

@@ -1,14 +1,19 @@
 """A training run of a few seconds on sources of every reading order, and the command that starts it."""
 
+import contextlib
+import io
+import re
 import subprocess
 import time
 from pathlib import Path
 
 import psutil
+import torch
 import yaml
 
 from tests.integration.processes import launch
 from tests.patience import PATIENCE_S
+from vmr.cli.train import main
 from vmr.train.checkpoint import list_checkpoints, step_of
 
 VOCABULARY = Path(__file__).parent.parent.parent / "configs" / "model" / "shapes_vocab.txt"
@@ -74,6 +79,21 @@ def start(config: Path, *arguments: object, world: int | None = None) -> subproc
     return launch("-m", "vmr.cli.train", config, *arguments, world=world)
 
 
+def finish_here(config: Path, *arguments: object) -> str:
+    """Run the command in this process to its end, and return all its output: a new one imports torch for seconds.
+
+    It has one thread, as those that `start` starts: sums of several threads are rounded in another way.
+    """
+    printed, num_threads = io.StringIO(), torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            main([str(config), *map(str, arguments)])
+    finally:
+        torch.set_num_threads(num_threads)
+    return printed.getvalue()
+
+
 def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
     """Kill a process and all its children by SIGKILL, as soon as there is a checkpoint of `step` or later."""
     deadline = time.monotonic() + PATIENCE_S
@@ -84,3 +104,26 @@ def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
     for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         member.kill()
     process.communicate()
+
+
+def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
+    """Wait until a run has logged a step."""
+    deadline, log = time.monotonic() + PATIENCE_S, out / "log.jsonl"
+    while not (log.exists() and any(f'"step": {step},' in line for line in log.read_text().splitlines())):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def steps_of(out: Path) -> list[int]:
+    """The steps of a run's checkpoints."""
+    return sorted(step_of(path) for path in list_checkpoints(out / "checkpoints"))
+
+
+def step_where_it_stopped(printed: str, out: Path, by: str, num_steps: int) -> int:
+    """The step after which a run was stopped, from the one line that says so."""
+    (line,) = re.findall(r"^step \d+: stopped.*$", printed, re.MULTILINE)
+    found = re.fullmatch(rf"step (\d+): stopped by {by} after \1 of {num_steps} steps; .* goes on from (.*)", line)
+    assert found is not None, line
+    assert Path(found[2]) == out / "checkpoints" / f"step-{int(found[1]):08}"
+    return int(found[1])

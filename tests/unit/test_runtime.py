@@ -222,3 +222,22 @@ def test_two_processes_export_once(cache):
     assert [process.returncode for process in started] == [0, 0], ends
     assert ends[0][0] == ends[1][0] != ""
     assert sum("is exported" in said for _, said in ends) == 1
+
+
+def test_ctrl_c_is_taken_after_networks_have_gone(cache):
+    """In whatever order: OpenVINO gives a thread a stack for signals, which must not be memory that is gone."""
+    script = (
+        "import gc, signal\n"
+        "from tests.networks import network\n"
+        "from vmr.models.runtime import open_network\n"
+        "first = open_network(network('small'), 'cpu')\n"
+        "second = open_network(network('small'), 'cpu')\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('taken')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "taken\n"), done.stderr

@@ -10,6 +10,7 @@ not depend on the other inputs, nor on the number of threads, to the last bit.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import sys
@@ -40,6 +41,7 @@ TOLERANCE = 1e-4  # largest difference from torch, relative to the largest value
 _GRAPH, _WEIGHTS, _HASHES = "graph.xml", "graph.bin", "sha256.json"
 
 logger = logging.getLogger(__name__)
+_core_lock = threading.Lock()
 
 Run = Callable[[Sequence[NDArray[Any]]], NDArray[np.float32]]
 """N inputs, without a dimension for the batch -> N results, float32 (N, F)."""
@@ -142,7 +144,7 @@ class _Graph:
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # decoders need the same cores
         }
-        self._queue = openvino.AsyncInferQueue(openvino.Core().compile_model(model, "CPU", settings), streams)
+        self._queue = openvino.AsyncInferQueue(_core().compile_model(model, "CPU", settings), streams)
         self._results: dict[int, NDArray[np.float32]] = {}
         self._queue.set_callback(_taking(self._results))
         self._lock = threading.Lock()
@@ -205,6 +207,23 @@ def _openvino() -> Any | None:
             logger.warning("OpenVINO cannot be imported, so torch runs networks, slower: %s", error)
             return None
     return openvino
+
+
+def _core() -> Any:
+    """The only core of OpenVINO in this process.
+
+    Each that is used gives the thread a stack for signals, and puts back the one before when it ends. If one of two
+    ends before the other, that is memory which is gone, and the next signal, such as Ctrl-C, ends the process.
+    """
+    with _core_lock:
+        return _make_core()
+
+
+@functools.cache
+def _make_core() -> Any:
+    openvino = _openvino()
+    assert openvino is not None
+    return openvino.Core()
 
 
 def _folder(network: Network) -> Path:
@@ -285,7 +304,7 @@ def _export(network: Network) -> tuple[Any | None, tuple[bytes, bytes] | None]:
         expected = [module(torch.from_numpy(example))[0].numpy() for example in examples]
     files = _files_of(model)
     if files is not None:
-        model = openvino.Core().read_model(*files)
+        model = _core().read_model(*files)
     run = _Graph(model)
     found = [run([*example])[0] for example in examples]
     difference = max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, expected, strict=True))
