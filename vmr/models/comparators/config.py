@@ -1,9 +1,12 @@
 """Sizes that only transformers have."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from vmr.errors import ModelError
 from vmr.models.videomamba.classifier import ClassifierConfig
+
+Init = Literal["published", "scaled"]
 
 HEAD_WIDTH = 64  # channels of an attention head in the published transformers
 
@@ -16,6 +19,9 @@ class TransformerConfig(ClassifierConfig):
         num_heads: attention heads, a divisor of the width; 0 for heads of 64 channels, or of nearly as many where the
             width is no multiple of 64.
         num_time_layers: layers of the temporal encoder of `vivit`.
+        init: fresh weights of a transformer. published: deviation 0.02, and positions in time of 0. scaled: matrices by
+            their sizes, and positions of deviation 0.2 in space and time. For widths of about 100, at which the
+            published ones are too small to learn from in minutes.
 
     Raises:
         ModelError: a size is out of range, or two do not fit each other.
@@ -23,11 +29,14 @@ class TransformerConfig(ClassifierConfig):
 
     num_heads: int = 0
     num_time_layers: int = 4
+    init: Init = "published"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_heads < 0 or self.num_time_layers < 1:
             raise ModelError("num_heads must be at least 0, and num_time_layers at least 1")
+        if self.init not in get_args(Init):
+            raise ModelError(f"init is {self.init!r}; use one of {', '.join(get_args(Init))}")
         if self.num_heads and self.width % self.num_heads:
             raise ModelError(f"width {self.width} is no multiple of num_heads {self.num_heads}")
 

@@ -28,7 +28,8 @@ class TimeSformer(VideoTransformer):
         super().__init__(config, (DividedBlock(config.width, config.heads, rate) for rate in rates))
         for layer in self.layers:
             assert isinstance(layer, DividedBlock)
-            nn.init.zeros_(layer.temporal_fc.weight)
+            if config.init == "published":
+                nn.init.zeros_(layer.temporal_fc.weight)
 
     def embed(self, video: Tensor) -> Tensor:
         """Compute the class token after the last norm; see `VideoTransformer.embed`."""

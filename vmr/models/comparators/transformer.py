@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from vmr.errors import MissingExtraError
-from vmr.models.comparators.config import TransformerConfig
+from vmr.models.comparators.config import Init, TransformerConfig
 from vmr.models.videomamba.backbone import PatchEmbed, check_video
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 
@@ -54,9 +54,11 @@ class VideoTransformer(nn.Module, ABC):
         self.layers = nn.ModuleList(layers)
         self.norm = layer_norm(config.width)
         self.head = nn.Linear(config.width, config.num_classes)
-        for positions in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(positions, std=0.02)
-        reset_linears(self)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02 if config.init == "published" else 0.2)
+        if config.init == "scaled":
+            nn.init.trunc_normal_(self.temporal_pos_embedding, std=0.2)
+        reset_linears(self, config.init)
 
     @abstractmethod
     def embed(self, video: Tensor) -> Tensor:
@@ -205,14 +207,18 @@ def import_timm() -> Any:
     return vision_transformer
 
 
-def reset_linears(module: nn.Module) -> None:
-    """Start all linear layers as ViT does: normal weights of deviation 0.02, biases of 0.
+def reset_linears(module: nn.Module, init: Init) -> None:
+    """Start all linear layers, with biases of 0.
 
     Args:
         module: it and what it contains.
+        init: published as ViT does, with normal weights of deviation 0.02; scaled by the sizes of each matrix.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=0.02)
+            if init == "scaled":
+                nn.init.xavier_uniform_(part.weight)
+            else:
+                nn.init.trunc_normal_(part.weight, std=0.02)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)

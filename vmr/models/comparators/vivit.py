@@ -26,7 +26,7 @@ class Vivit(VideoTransformer):
         """
         rates = stochastic_depth_rates(config.drop_path, config.num_layers + config.num_time_layers)
         super().__init__(config, (make_block(config.width, config.heads, rate) for rate in rates[: config.num_layers]))
-        self.temporal = TemporalEncoder(config.width, config.heads, rates[config.num_layers :])
+        self.temporal = TemporalEncoder(config, rates[config.num_layers :])
 
     def embed(self, video: Tensor) -> Tensor:
         """Compute the temporal encoder's class token; see `VideoTransformer.embed`."""
@@ -46,20 +46,19 @@ class Vivit(VideoTransformer):
 class TemporalEncoder(nn.Module):
     """Transformer layers over the vectors of the time steps, with a class token of their own."""
 
-    def __init__(self, width: int, num_heads: int, drop_path_rates: list[float]) -> None:
+    def __init__(self, config: TransformerConfig, drop_path_rates: list[float]) -> None:
         """Make an encoder.
 
         Args:
-            width: C.
-            num_heads: attention heads.
+            config: sizes of the whole network.
             drop_path_rates: of each layer.
         """
         super().__init__()
-        self.cls_token = nn.Parameter(torch.empty(1, 1, width))
-        self.layers = nn.ModuleList(make_block(width, num_heads, rate) for rate in drop_path_rates)
-        self.norm = layer_norm(width)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
+        self.layers = nn.ModuleList(make_block(config.width, config.heads, rate) for rate in drop_path_rates)
+        self.norm = layer_norm(config.width)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        reset_linears(self)
+        reset_linears(self, config.init)
 
     def forward(self, steps: Tensor) -> Tensor:
         """Read the vectors of the time steps.
