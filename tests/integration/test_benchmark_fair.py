@@ -34,7 +34,7 @@ def test_networks_have_equal_parameters_and_share_the_recipe():
 
 
 def test_all_of_it_fits_into_an_evening():
-    assert 60 < estimate_minutes(Settings(5.0, 3, (*KINDS, *ABLATIONS)), lanes=2) < 135
+    assert 60 < estimate_minutes(Settings(7.0, 3, (*KINDS, *ABLATIONS)), lanes=2) < 135
 
 
 def script(*lines):
@@ -110,4 +110,4 @@ def test_a_killed_comparison_goes_on(tmp_path):
     changed = command_of(out, "--minutes", "1")
     other = subprocess.run(changed, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert other.returncode == 2
-    assert "holds a comparison with minutes 5.0: repeat its options" in other.stderr
+    assert "holds a comparison with minutes 7.0: repeat its options" in other.stderr

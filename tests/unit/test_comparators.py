@@ -44,6 +44,20 @@ def make_video(frames: int = 4, size: int = 32) -> Tensor:
     return torch.randn(2, frames, 3, size, size, generator=torch.Generator().manual_seed(frames))
 
 
+@pytest.mark.parametrize("kind", ["vit", "timesformer", "vivit"])
+def test_fresh_transformers_start_as_published_or_scaled(kind):
+    networks = [build_network(replace(SIZES, kind=kind, width=64, init=init)) for init in ("published", "scaled")]
+    published, scaled = (network.state_dict() for network in networks)
+    matrix, positions = "layers.1.mlp.fc2.weight", "temporal_pos_embedding"  # the matrix is (64, 256)
+    assert published[matrix].std() == pytest.approx(0.02, rel=0.1)
+    assert scaled[matrix].std() == pytest.approx((2 / (64 + 256)) ** 0.5, rel=0.1)
+    assert not published[positions].any()
+    assert scaled[positions].std() == pytest.approx(0.2, rel=0.3)
+    assert scaled["pos_embed"].std() == pytest.approx(0.2, rel=0.3)
+    with pytest.raises(ModelError, match="init is 'small'; use one of published, scaled"):
+        replace(SIZES, init="small")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_takes_clips_and_images_and_trains_all_its_weights(kind: str):
     network = make_network(kind).train()
