@@ -46,13 +46,7 @@ class Measurement:
 
 
 def measure_in_turns(
-    prepare: Callable[..., Work],
-    peers: Sequence[str],
-    arguments: tuple[Any, ...],
-    *,
-    seconds: float,
-    threads: int,
-    cpu_time: bool = False,
+    prepare: Callable[..., Work], peers: Sequence[str], arguments: tuple[Any, ...], *, seconds: float, threads: int
 ) -> list[Measurement]:
     """Time `prepare(peer, *arguments)()` for every peer, each in a new process.
 
@@ -65,20 +59,15 @@ def measure_in_turns(
         arguments: the other arguments of `prepare`.
         seconds: for all peers together, roughly.
         threads: torch's threads in each process.
-        cpu_time: count the CPU seconds of all threads, for a machine that is busy with other work.
 
     Returns:
         One measurement for each peer, in their order.
     """
-    clock = time.process_time if cpu_time else time.perf_counter
     context = multiprocessing.get_context("spawn")
     results, connections = [], []
     for name in peers:
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_serve, args=(theirs, prepare, (name, *arguments), threads, clock), daemon=True
-        )  # fmt: skip
-        process.start()
+        context.Process(target=_serve, args=(theirs, prepare, (name, *arguments), threads), daemon=True).start()
         theirs.close()
         connections.append(ours)
         results.append(Measurement(name))
@@ -94,6 +83,35 @@ def measure_in_turns(
         with contextlib.suppress(BrokenPipeError):
             connection.send("stop")
     return results
+
+
+def measure_in_one_process(
+    prepare: Callable[..., Work], peers: Sequence[str], arguments: tuple[Any, ...], *, seconds: float
+) -> list[Measurement]:
+    """Time the CPU seconds of `prepare(peer, *arguments)()` for every peer, in turns, on one thread of this process.
+
+    This is for a machine that is busy with other work, where a process for each peer takes minutes to start.
+
+    Args:
+        prepare: makes the inputs and returns the work.
+        peers: the peers' names, the first argument of `prepare`.
+        arguments: the other arguments of `prepare`.
+        seconds: for all peers together, roughly.
+
+    Returns:
+        One measurement for each peer, in their order, without memory.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    works = [(Measurement(peer), prepare(peer, *arguments)) for peer in peers]
+    for _, work in works:
+        work()  # not counted
+    for turn in range(200):
+        for result, work in works:
+            if turn < 2 or sum(result.seconds) < seconds / len(peers):
+                result.seconds.extend(_timed(work, time.process_time))
+    return [result for result, _ in works]
 
 
 def environment() -> dict[str, str]:
@@ -126,13 +144,7 @@ def _record(result: Measurement, connection: Connection) -> None:
         result.extra_memory_mb, result.peak_memory_mb = first
 
 
-def _serve(
-    connection: Connection,
-    prepare: Callable[..., Work],
-    arguments: tuple[Any, ...],
-    threads: int,
-    clock: Callable[[], float],
-) -> None:
+def _serve(connection: Connection, prepare: Callable[..., Work], arguments: tuple[Any, ...], threads: int) -> None:
     """Run a peer in its process: once to measure its memory, then whenever it receives "run"."""
     import torch
 
@@ -148,12 +160,17 @@ def _serve(
         connection.send(f"{type(error).__name__}: {error}")
         return
     while connection.recv() == "run":
-        times: list[float] = []
-        while sum(times) < TURN_SECONDS:
-            start = clock()
-            work()
-            times.append(clock() - start)
-        connection.send(times)
+        connection.send(_timed(work, time.perf_counter))
+
+
+def _timed(work: Work, clock: Callable[[], float]) -> list[float]:
+    """The seconds of each run in a turn."""
+    times: list[float] = []
+    while sum(times) < TURN_SECONDS:
+        start = clock()
+        work()
+        times.append(clock() - start)
+    return times
 
 
 def _reset_peak_memory() -> int:

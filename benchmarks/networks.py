@@ -2,7 +2,7 @@
 
     python -m benchmarks.networks
     python -m benchmarks.networks --size tiny --frames 4 8 --json networks.json
-    python -m benchmarks.networks --cpu-time --threads 1      # on a machine that is busy with other work
+    python -m benchmarks.networks --cpu-time        # in one process, on a machine that is busy with other work
 
 Every network has its own process. The networks of a row run in turns, so that other work on the machine slows all of
 them, and the fastest run of each counts. A training step is forward, cross-entropy, backward and AdamW of one batch.
@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.common import Work, environment, measure_in_turns
+from benchmarks.common import Work, environment, measure_in_one_process, measure_in_turns
 from vmr.models.classification.config import Kind, NetworkConfig
 from vmr.models.classification.cost import count_operations
 from vmr.models.classification.matching import count_parameters, matched
@@ -45,7 +45,7 @@ class Result:
         num_frames: frames of a clip.
         seconds: of the fastest run.
         runs: how many runs were timed.
-        memory_mb: growth of the peak memory in the first run.
+        memory_mb: growth of the peak memory in the first run; 0 where it was not measured.
         parameters: of the network.
         operations: multiply-accumulates of a clip, forward.
     """
@@ -100,15 +100,17 @@ def measure(
         batch_size: clips.
         seconds: for all networks together, roughly.
         threads: torch's threads in each process.
-        cpu_time: count CPU seconds instead of the time that passes.
+        cpu_time: measure in this process on one thread, CPU seconds alone.
 
     Returns:
         One result for each kind, VideoMamba first.
     """
     kinds: tuple[Kind, ...] = get_args(Kind)
-    measured = measure_in_turns(
-        prepare, kinds, (config, mode, batch_size), seconds=seconds, threads=threads, cpu_time=cpu_time
-    )  # fmt: skip
+    arguments = (config, mode, batch_size)
+    if cpu_time:
+        measured = measure_in_one_process(prepare, kinds, arguments, seconds=seconds)
+    else:
+        measured = measure_in_turns(prepare, kinds, arguments, seconds=seconds, threads=threads)
     results = []
     for kind, one in zip(kinds, measured, strict=True):
         if one.absent:
@@ -135,12 +137,17 @@ def table(results: Sequence[Result], title: str) -> Table:
         out.add_column(column, justify="right")
     for mode, frames in dict.fromkeys((result.mode, result.num_frames) for result in results):
         ours, *others = (result for result in results if (result.mode, result.num_frames) == (mode, frames))
-        ratios = [f"{one.seconds / ours.seconds:.2f}, {one.memory_mb / ours.memory_mb:.2f}" for one in others]
+        ratios = [_ratio(one, ours) for one in others]
         out.add_row(mode, str(frames), f"{ours.seconds:.4f}", f"{ours.memory_mb:.0f}", *ratios)
         counted = [f"{one.operations / ours.operations:.2f}" for one in others]
         if mode == "forward":
             out.add_row("operations", str(frames), f"{ours.operations / 1e9:.2f} G", "", *counted)
     return out
+
+
+def _ratio(other: Result, ours: Result) -> str:
+    time = f"{other.seconds / ours.seconds:.2f}"
+    return f"{time}, {other.memory_mb / ours.memory_mb:.2f}" if ours.memory_mb else time
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -156,7 +163,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--batch-size", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="to spend on each row, about (default: 20)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--cpu-time", action="store_true", help="count CPU seconds instead of the time that passes")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU seconds, on one thread of one process")
     parser.add_argument("--json", type=Path, help="write all results here")
     args = parser.parse_args(argv)
     results = [
@@ -168,8 +175,8 @@ def main(argv: list[str] | None = None) -> None:
             seconds=args.seconds, threads=args.threads, cpu_time=args.cpu_time,
         )
     ]  # fmt: skip
-    clock = "CPU seconds" if args.cpu_time else "seconds"
-    ours = f"VideoMamba {args.size}, batch {args.batch_size}, {args.threads} threads, {clock}"
+    clock = "CPU seconds on one thread" if args.cpu_time else f"seconds, {args.threads} threads"
+    ours = f"VideoMamba {args.size}, batch {args.batch_size}, {clock}"
     console = Console(width=150)
     console.print(table(results, f"{ours}; others: time and memory / its"))
     first = [result for result in results if result.num_frames == args.frames[0] and result.mode == args.modes[0]]

@@ -7,7 +7,7 @@ from functools import partial
 from statistics import median
 
 from benchmarks.fair.lanes import Job
-from benchmarks.fair.plan import FRAMES, NEEDED, Folder, Settings, config_of, scored
+from benchmarks.fair.plan import FRAMES, NEEDED, SAME_NETWORK, Folder, Settings, config_of, scored
 from vmr.files import write_atomically
 from vmr.train.log import LOG_FILE
 
@@ -25,7 +25,8 @@ def jobs_of(settings: Settings, folder: Folder) -> list[Job]:
             jobs.append(_training(name, seed, folder, settings))
     for seed in range(settings.seeds):
         jobs += [_scoring(name, seed, folder, settings) for name in scored(settings)]
-    return jobs + [_costing(name, folder) for name in scored(settings)]
+    networks = dict.fromkeys(SAME_NETWORK.get(name, name) for name in scored(settings))
+    return jobs + [_costing(name, folder) for name in networks]
 
 
 def steps_of(name: str, folder: Folder, settings: Settings) -> int:

@@ -70,18 +70,19 @@ def run_jobs(jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str
     try:
         while waiting or any(lane.job for lane in running):
             for lane in running:
-                if lane.job is None:
-                    ready = next((job for job in waiting if all(need.exists() for need in job.needs)), None)
-                    if ready is not None:
-                        waiting.remove(ready)
-                        _start(lane, ready, folder)
-                elif _has_ended(lane, folder):
+                ready = next((job for job in waiting if all(need.exists() for need in job.needs)), None)
+                if lane.job is None and ready is not None:
+                    waiting.remove(ready)
+                    _start(lane, ready, folder)
+            if not any(lane.job for lane in running):
+                missing = next(need for need in waiting[0].needs if not need.exists())
+                raise VmrError(f"{waiting[0].name}: {missing} is missing, and no job makes it")
+            time.sleep(_POLL_S)
+            for lane in running:
+                if lane.job is not None and _has_ended(lane, folder):
                     num_done += 1
                     say(f"{num_done} of {len(jobs)}: {lane.job.name}, {time.monotonic() - lane.began:.0f} s")
                     lane.job = lane.process = None
-            if waiting and not any(lane.job for lane in running):
-                raise VmrError(f"{waiting[0].name}: {waiting[0].needs[0]} is missing, and no job makes it")
-            time.sleep(_POLL_S)
     finally:
         _stop([lane.process for lane in running if lane.process is not None])
 

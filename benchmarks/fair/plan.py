@@ -23,6 +23,9 @@ NEEDED = {
 }
 """A config that starts from the model of another: that one, and the option that names the model."""
 
+SAME_NETWORK = {"wide_distilled": "wide", "masked_tuned": "videomamba"}
+"""A config that trains the network of another in another way; one of them is measured."""
+
 HALF_TIME = ("masked", "masked_tuned")  # which together train as long as the others
 NOT_SCORED = ("masked",)
 FRAMES = (4, 8, 16, 32)
@@ -95,7 +98,7 @@ class Folder:
 
     def costs(self, name: str) -> Path:
         """What a clip costs the network of a config."""
-        return self.out / "costs" / f"{name}.json"
+        return self.out / "costs" / f"{SAME_NETWORK.get(name, name)}.json"
 
     def log(self, job: str) -> Path:
         """What the process of a job printed."""

@@ -31,6 +31,8 @@ from vmr.retrieval.feature_cache import FeatureCache, Features, facts_key
 FRAMES_AT_ONCE = 64
 """Frames that a classifier gets at once. They are of one clip, so its logits do not depend on other clips."""
 
+_LOOKED_UP = 256  # clips at once, in the cache
+
 Logits = NDArray[np.float32]
 _Key = tuple[str, tuple[float, float] | None]
 
@@ -113,14 +115,17 @@ class _Run:
             return
         files = dict.fromkeys(clip.path for clip in clips if clip.path)
         self._contents = {path: content for path, content in _contents(self._cache, list(files)) if content is not None}
-        for clip in clips:
-            self._keys[clip.name] = self._keys_of(clip)
-            known = self._cache.find(self._keys[clip.name])
-            if self._keys[clip.name] and len(known) == len(set(self._keys[clip.name])):
-                self._keep(clip, [known[key] for key in self._keys[clip.name]])
-            else:
-                self.missing.append(clip)
-            yield clip
+        for start in range(0, len(clips), _LOOKED_UP):
+            some = clips[start : start + _LOOKED_UP]
+            self._keys |= {clip.name: self._keys_of(clip) for clip in some}
+            known = self._cache.find(key for clip in some for key in self._keys[clip.name])
+            for clip in some:
+                keys = self._keys[clip.name]
+                if keys and all(key in known for key in keys):
+                    self._keep(clip, [known[key] for key in keys])
+                else:
+                    self.missing.append(clip)
+                yield clip
 
     def classify(self) -> Iterator[Clip]:
         """Decode and classify what the cache does not hold."""

@@ -81,10 +81,10 @@ def videos_of(data: LabelSet, join: Join) -> tuple[list[Video], list[str]]:
         videos.append(Video(_name(first, join), first.label, tuple(_clip(item) for item in distinct.values())))
     notes = []
     if join == "basename":
-        unlike_words = f", {num_unlike} of them with different labels" if num_unlike else ""
+        unlike_words = f", of which {num_unlike} stand for different labels" if num_unlike else ""
         notes.append(
-            f"joined by the names of the files: {len(data.items)} clips are {len(videos)} videos; the first file of "
-            f"each counts, as in upstream's code ({num_merged} have several{unlike_words})"
+            f"joined by the names of the files: {len(data.items)} clips count as {len(videos)}; of each name the first "
+            f"file counts, as in upstream's code ({num_merged} names stand for several files{unlike_words})"
         )
     return videos, notes
 

@@ -70,10 +70,12 @@ class FrameStrips:
 
     def _read(self, path: Path) -> NDArray[np.uint8]:
         """The frames (T, 3, S, S) of a file, or of a folder of numbered pictures."""
+        frames: NDArray[np.uint8]
         if path.is_dir():
-            return read_views(str(path), ViewSpec(self._frames.num_frames, SIZE))[0]
+            frames = read_views(str(path), ViewSpec(self._frames.num_frames, SIZE))[0]
+            return frames
         (segment,) = read_segments(path, self._frames)
-        frames: NDArray[np.uint8] = segment.video
+        frames = segment.video
         return frames
 
 

@@ -114,7 +114,10 @@ def test_every_option_is_named_as_it_is_typed(command, tmp_path, monkeypatch):
         ("vmr-train seed.yaml", "seed.yaml: run.seed must be a whole number, not 'abc'"),
         ("vmr-train based.yaml", "seed.yaml: run.seed must be a whole number, not 'abc'"),
         ("vmr-train stage.yaml", "stage.yaml: stages[1].num_steps must be a whole number, not 'abc'"),
-        ("vmr-train mask.yaml", "mask.yaml: stages[0].video_mask.kind must be one of attention, tube, random, none, "),
+        (
+            "vmr-train mask.yaml",
+            "mask.yaml: stages[0].video_mask.kind must be one of attention, tube, random, clip_random, frame_row, ",
+        ),
         ("vmr-train betas.yaml", "betas.yaml: optimizer.betas must be a list of 2, not [0.9]"),
         ("vmr-train out.yaml", "out.yaml: run.out must be a text, not null"),
         ("vmr-train text.yaml", "text.yaml: there is no key model.text.widh: did you mean model.text.width?"),

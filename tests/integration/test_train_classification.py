@@ -304,6 +304,14 @@ def test_labels_of_two_kinds_do_not_fit(plain, pictures, tmp_path, capsys):
     assert "numbers.csv has numbers to predict, but" in line and "3 classes (single)" in line
 
 
+def test_a_validation_that_does_not_fit_is_noticed_before_training(plain, tmp_path, capsys):
+    config = replace(
+        plain, run=replace(plain.run, validate_every=1), validation=ValidationConfig("shapes-actions", metric="top-1")
+    )
+    line = refused(capsys, config, tmp_path)
+    assert "validation: " in line and "does not know 24 of the classes of shapes-actions" in line
+
+
 def test_numbers_are_no_captions(pictures, tmp_path, capsys):
     (tmp_path / "numbers.csv").write_text("red/0.png,0.5\nblue/0.png,1.5\n")
     numbers = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")

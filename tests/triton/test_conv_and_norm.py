@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from tests.unit.scan_cases import cast, relative_l2
-from vmr.ops import add_rms_norm, bidirectional_conv_silu
+from vmr.ops import add_rms_norm, bidirectional_conv_silu, causal_conv_silu
 from vmr.ops.causal_conv import causal_conv_silu_reference
 from vmr.ops.rms_norm import add_rms_norm_reference
 
@@ -58,6 +58,19 @@ def test_filters_without_bias():
     with torch.no_grad():
         again = bidirectional_conv_silu(ours[0], ours[1:3], ours[3:], backend="triton")
     assert torch.equal(again[0], y[0]) and torch.equal(again[1], y[1])
+
+
+def test_causal_half():
+    given = (torch.randn(2, 9, 5), *filters(5, 4)[:2])
+    ours, exact = cast(given, torch.float32, grad=True), cast(given, torch.float64, grad=True)
+    y, expected = causal_conv_silu(*ours, backend="triton"), causal_conv_silu_reference(*exact)
+    y.square().sum().backward()
+    expected.square().sum().backward()
+    assert relative_l2(y, expected) <= 5e-6
+    assert max(errors(ours, exact)) <= 3e-5
+    with torch.no_grad():
+        out = torch.empty_like(y)
+        assert torch.equal(causal_conv_silu(*ours, out=out, backend="triton"), y)
 
 
 @pytest.mark.parametrize("first", [False, True])

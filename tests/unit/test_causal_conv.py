@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tests.unit.scan_cases import cast, needs_kernel, relative_l2
 from vmr.errors import VmrError
-from vmr.ops import bidirectional_conv_silu
+from vmr.ops import bidirectional_conv_silu, causal_conv_silu
 from vmr.ops.causal_conv import causal_conv_silu_reference
 
 BACKENDS = ("reference", pytest.param("cpu", marks=needs_kernel))
@@ -74,6 +74,25 @@ def test_both_directions_in_place_of_two_calls(dtype):
     assert actual[0].data_ptr() == out.data_ptr()
     tolerance = 1e-6 if dtype == torch.float32 else 8e-3
     assert all(relative_l2(a, e) < tolerance for a, e in zip(actual, expected, strict=True))
+
+
+@needs_kernel
+def test_causal_half_and_its_gradients():
+    given = random_conv(2, 33, 40, 4)
+    ours, exact = cast(given, torch.float32, grad=True), cast(given, torch.float64, grad=True)
+    y, expected = causal_conv_silu(*ours, backend="cpu"), causal_conv_silu_reference(*exact)
+    grad = torch.randn(y.shape)
+    y.backward(grad)
+    expected.backward(grad.double())
+    assert relative_l2(y, expected) < 1e-6
+    assert max(relative_l2(a.grad, e.grad) for a, e in zip(ours, exact, strict=True)) < 2e-6
+    out = torch.empty_like(y)
+    with torch.no_grad():
+        assert causal_conv_silu(*ours, out=out, backend="cpu").data_ptr() == out.data_ptr()
+        assert torch.equal(out, y)
+        assert relative_l2(causal_conv_silu(*ours, out=out, backend="reference"), expected) < 1e-6
+    with pytest.raises(VmrError, match="conv: out= is for inference"):
+        causal_conv_silu(*ours, out=out, backend="cpu")
 
 
 def test_misfits_are_named():

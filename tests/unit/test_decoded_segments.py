@@ -68,7 +68,7 @@ def numbers(segment):
     [
         ({"num_frames": 0}, "num_frames is 0, but must be a whole number of at least 1"),
         ({"size": 2.5}, "size is 2.5, but must be a whole number of at least 1"),
-        ({"resize": "pad"}, "resize must be one of crop, stretch, upstream, not 'pad'"),
+        ({"resize": "pad"}, "resize must be one of crop, stretch, upstream, video, image, not 'pad'"),
         (
             {"sampling": "rand"},
             "sampling 'rand' is for training: here a segment must give the same frames each time",

@@ -40,7 +40,7 @@ ALLOWED = {
     "ops.gpu.kernels": "",
     "losses": "",
     "models.checkpoint_file": "",
-    "models.encoder": "",
+    "models.encoder": "models.classifier",
     "models.hub": "",
     "models.pip_weights": "",
     "models.runtime": "",

@@ -13,7 +13,7 @@ from tests.films import write_film
 from tests.models import CONFIG, PREPROCESS, make_video, tiny_model
 from tests.tiny_classifiers import CLIP, LABELS, SIZES, tiny_classifier, tiny_network
 from vmr.errors import ModelError, VmrError
-from vmr.models.catalogue import load_classifier, load_encoder, load_model
+from vmr.models.catalogue import KNOWN, SHIPPED, load_classifier, load_encoder, load_model
 from vmr.models.classification.family import VideoClassifier
 from vmr.models.classification.saved import load_saved_classifier, save_classifier
 from vmr.models.classifier import Classifier, ClipInput
@@ -45,6 +45,15 @@ def test_what_is_saved_is_what_is_loaded(saved):
     assert torch.equal(loaded.logits(video), original.logits(video))
     assert json.loads((saved / "config.json").read_text())["training"] == {"epochs": 3}
     assert not list(saved.glob("*.pt*")) and len(list(saved.glob("model-*.safetensors"))) == 1
+
+
+def test_a_classifier_that_comes_along_goes_by_its_name(saved, monkeypatch):
+    monkeypatch.setitem(SHIPPED, "shapes-of-mine", saved)
+    monkeypatch.setitem(KNOWN, "shapes-of-mine", "comes along")
+    loaded = load_model("shapes-of-mine", device="cpu")
+    assert (loaded.name, loaded.about) == ("shapes-of-mine", "comes along")
+    assert loaded.fingerprint == tiny_classifier().fingerprint
+    assert "shapes-of-mine is a classifier" in refused(lambda: load_encoder("shapes-of-mine"))
 
 
 def test_the_likeliest_classes_come_first():

@@ -36,7 +36,6 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         _print_machine()
         return
     from vmr.models.catalogue import load_model, shows_progress
-    from vmr.models.classification.family import VideoClassifier
     from vmr.models.upstream.published import RELEASED_MODELS
     from vmr.models.upstream.published_vision import PUBLISHED_VISION
     from vmr.progress import spinner
@@ -50,7 +49,9 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         if not PUBLISHED_VISION[model].has_head:
             return
     with spinner(not shows_progress(model), "loading the model"):
-        loaded = load_model(model)
+        loaded = load_model(model)  # an unknown name is reported before torch is imported
+    from vmr.models.classification.family import VideoClassifier
+
     if isinstance(loaded, VideoClassifier):
         _print_classifier(loaded)
     else:

@@ -64,7 +64,7 @@ def make_validate(config: "ValidationConfig", task: "TaskName") -> "Validate":
     """
     if task == "masked":
         raise VmrError("validation: an encoder of masked pre-training cannot retrieve yet: leave validation out")
-    return _by_accuracy(config) if task == "classification" else _by_retrieval(config)
+    return _ByAccuracy(config) if task == "classification" else _by_retrieval(config)
 
 
 def _by_retrieval(config: "ValidationConfig") -> "Validate":
@@ -96,24 +96,33 @@ def _by_retrieval(config: "ValidationConfig") -> "Validate":
     return validate
 
 
-def _by_accuracy(config: "ValidationConfig") -> "Validate":
-    """Evaluate a classifier, by default with one view of each video."""
-    from vmr.eval.classification.load import load_labelled
-    from vmr.eval.classification.report.report import MAIN
-    from vmr.eval.classification.runner import evaluate_classifier
-    from vmr.eval.classification.task import ClassifyOptions
+class _ByAccuracy:
+    """Evaluates classifiers, by default with one view of each video."""
 
-    loaded = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
-    # Clips that are drawn have one view. The controls would take as long again.
-    options = ClassifyOptions(views=None if loaded.drawn else config.views, controls=False)
-    names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
-    _check_metric(config, names[loaded.labels.target])
+    def __init__(self, config: "ValidationConfig") -> None:
+        from vmr.eval.classification.load import load_labelled
+        from vmr.eval.classification.task import ClassifyOptions
 
-    def validate(classifier: "Classifier") -> dict[str, float]:
-        found = evaluate_classifier(loaded, classifier, options=options).scores[MAIN]
+        self._data = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
+        # Clips that are drawn have one view. The controls would take as long again.
+        self._options = ClassifyOptions(views=None if self._data.drawn else config.views, controls=False)
+        names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
+        _check_metric(config, names[self._data.labels.target])
+
+    def check(self, classifier: "Classifier") -> None:
+        from vmr.eval.classification.task import prepare_classification
+
+        try:
+            prepare_classification(self._data, classifier, self._options)
+        except VmrError as error:
+            raise VmrError(f"validation: {error}") from error
+
+    def __call__(self, classifier: "Classifier") -> dict[str, float]:
+        from vmr.eval.classification.report.report import MAIN
+        from vmr.eval.classification.runner import evaluate_classifier
+
+        found = evaluate_classifier(self._data, classifier, options=self._options).scores[MAIN]
         return {**found, "-MSE": -found["MSE"]} if "MSE" in found else found
-
-    return validate
 
 
 def _check_metric(config: "ValidationConfig", names: Sequence[str]) -> None:

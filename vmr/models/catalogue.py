@@ -137,6 +137,7 @@ def _checked(
 
 def _is_classifier(name: str, path: Path | None) -> bool:
     """Whether a name or a path means a classifier. Raises ModelError for a file without a head."""
+    path = path or SHIPPED.get(name)
     if path is None:
         return name in PUBLISHED_VISION
     if path.is_dir():
@@ -159,6 +160,10 @@ def _load_classifier(
     _refuse(name, num_heads=num_heads)
     chosen = _device(device)
     let_threads_sleep()
+    if name in SHIPPED:
+        return load_saved_classifier(
+            SHIPPED[name], chosen, name=name, about=KNOWN[name], num_frames=num_frames, image_size=image_size
+        )
     if path is None:
         return load_released_classifier(name, chosen, num_frames=num_frames, image_size=image_size)
     of_a_folder = load_timesformer if is_timesformer(path) else load_saved_classifier

@@ -26,9 +26,10 @@ from vmr.checks import whole_number
 from vmr.errors import ModelError, VmrError
 
 if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
     from torch import Tensor
     from typing_extensions import Self
+
+    from vmr.models.classifier import ClipInput
 
 Resize = Literal["crop", "stretch", "upstream"]
 """How frames are brought to a size, see `Preprocess`."""
@@ -341,14 +342,13 @@ class TextLimited(Encoder, Protocol):
         """
 
 
-def fingerprint(weights: Mapping[str, Tensor], preprocess: DataclassInstance, config: Mapping[str, object]) -> str:
+def fingerprint(weights: Mapping[str, Tensor], preprocess: Preprocess | ClipInput, config: Mapping[str, object]) -> str:
     """Hash everything that the vectors of an encoder depend on, for its attribute `fingerprint`.
 
     Args:
         weights: all weights of the encoder by name, as in `state_dict()`; names, dtypes, shapes and values count.
-        preprocess: how its input is made: an encoder's `Preprocess`, or the `ClipInput` of a classifier.
-        config: everything else that the vectors depend on, as JSON types, such as the kind of encoder, constants, and
-            sizes that no weight shows.
+        preprocess: how its input is made.
+        config: everything else that the vectors depend on, as JSON types: constants, sizes that no weight shows.
 
     Returns:
         16 hex digits: the beginning of a SHA-256.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,22 @@ from vmr.train.weights import Weights, averaged
 Validate = Callable[[Any], dict[str, float]]
 """From the model in use, an encoder or a classifier as the task makes it, to metrics by name."""
 
+
+@runtime_checkable
+class CheckedValidate(Protocol):
+    """A `Validate` that can tell before training starts that a model does not fit its data."""
+
+    def check(self, model: Any) -> None:
+        """Check a model in use, as for the call itself.
+
+        Args:
+            model: an encoder or a classifier with its initial weights.
+
+        Raises:
+            VmrError: it does not fit the data of the validation.
+        """
+
+
 FIRST_CHECKPOINT_MINUTES = 5.0  # whatever `run.checkpoint_every` says: the first hours of a run are worth keeping
 
 # These keep the random numbers of a task apart from the loader's.
@@ -51,8 +67,9 @@ def train(config: TrainConfig, validate: Validate | None = None) -> Path:
     Args:
         config: the run, from `vmr.train.config_file.read_config` or made of the classes in `vmr.train.config`.
         validate: called in the main process every `run.validate_every` steps with the current model (its moving
-            average, if there is one). It returns metrics by name, among them `validation.metric`, by which the best
-            model is chosen. `config.validation` must be set, but only its `metric` is read. None for no validation.
+            average, if there is one) as an encoder or a classifier. It returns metrics by name, among them
+            `validation.metric`, by which the best model is chosen. `config.validation` must be set, but only its
+            `metric` is read. None for no validation.
 
     Returns:
         `config.run.out` as a path. If `run.stop_after_steps` or `run.max_minutes` stopped the run early, there is no
@@ -130,9 +147,17 @@ class Run:
             ]
         elif processes.is_main:
             save_config(config, self.out / "config.yaml")
+        self._check(validate)
         self.log = RunLog(config.run, config.num_steps, self.state.step, asdict(config), active=processes.is_main)
         for event in events:
             self.log.event(self.state.step, event)
+
+    def _check(self, validate: object) -> None:
+        """Let a validation look at the model before training, if it can."""
+        if isinstance(validate, CheckedValidate):
+            model = self.weights.snapshot(self.task.new_model)
+            if self.processes.is_main:
+                validate.check(self.task.as_validated(model))
 
     def _wrap(self) -> tuple[Stepper, Weights]:
         """Copy the average before the model is split over the processes; make the optimiser afterwards."""

@@ -131,9 +131,9 @@ def draw_action_layout(looks: Sequence[Look], rng: np.random.Generator) -> Actio
         rng: where all random choices come from.
     """
     background = (rng.integers(0, 70, (3, 1, 1)) + rng.integers(-8, 9, (3, SIZE, SIZE))).clip(0).astype(np.uint8)
-    first = looks[rng.integers(len(looks))]
+    first = looks[int(rng.integers(len(looks)))]
     others = [look for look in looks if look[0] != first[0]]
-    second = others[rng.integers(len(others))]
+    second = others[int(rng.integers(len(others)))]
     radii, tilt = rng.uniform(*_RADIUS, 2), rng.uniform(-_TILT, _TILT)
     return ActionLayout(
         background,

@@ -56,6 +56,11 @@ class Operations:
         """All of them."""
         return sum(vars(self).values())
 
+    @property
+    def as_printed(self) -> int:
+        """Those that VideoMamba's paper counts: all but scans, convolutions and `selection`."""
+        return self.total - self.scan - self.convolution - self.selection
+
     def __add__(self, other: "Operations") -> "Operations":
         """Add part by part."""
         mine, theirs = vars(self), vars(other)
@@ -73,13 +78,10 @@ class Cost:
     Attributes:
         parameters: how many it has.
         operations: multiply-accumulates of one clip.
-        as_printed: multiply-accumulates as VideoMamba's paper counts them, without scans, convolutions and the products
-            for delta, B and C; None for networks without scans.
     """
 
     parameters: int
     operations: Operations
-    as_printed: int | None
 
 
 def cost_of(network: nn.Module, num_frames: int | None = None, image_size: int | None = None) -> Cost:
@@ -99,10 +101,8 @@ def cost_of(network: nn.Module, num_frames: int | None = None, image_size: int |
     config = getattr(network, "config", None)
     if not isinstance(config, BackboneConfig):
         raise ModelError(f"the operations of {type(network).__name__} are not known")
-    operations = count_operations(config, num_frames, image_size)
-    hidden = operations.scan + operations.convolution + operations.selection
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    return Cost(parameters, operations, operations.total - hidden if hidden else None)
+    return Cost(parameters, count_operations(config, num_frames, image_size))
 
 
 def count_operations(

@@ -92,7 +92,8 @@ class VideoMambaClassifier(VideoMambaBackbone):
         hidden, residual, _ = self.run_layers(tokens, workspace_for(tokens, self.packed))
         stream: Tensor = residual[:, place] + hidden[:, place]  # (B, C): only the class token is read
         normed, _ = self.norm_f(stream, None, torch.float32, Workspace())
-        return normed.to(self.head.weight.dtype)
+        read: Tensor = normed.to(self.head.weight.dtype)
+        return read
 
     def class_place(self, num_tokens: int) -> int:
         """Tell where the class token stands when the layers run.

@@ -61,7 +61,7 @@ def inflate_patch_filter(image_filter: Tensor, tubelet_size: int) -> Tensor:
     """Turn the patch filter of an image model into that of a video model.
 
     The centre frame gets the image filter and the others get zeros, so that on a still clip the new filter gives
-    exactly what the image filter gave.
+    exactly what the image filter gave. All published video models have k = 1, where it is the image filter itself.
 
     Args:
         image_filter: (C, 3, P, P).
