@@ -11,6 +11,17 @@ from pathlib import Path
 from tests.patience import PATIENCE_S
 
 BIN = Path(sys.executable).parent
+COMMANDS = (
+    "vmr-classify",
+    "vmr-data",
+    "vmr-demo",
+    "vmr-eval",
+    "vmr-index",
+    "vmr-info",
+    "vmr-search",
+    "vmr-serve",
+    "vmr-train",
+)
 
 
 def run(*arguments: object, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""The real commands on real files, each in a process of its own, as a user starts them."""
+"""The real commands on real files, most of them in a process of their own, as a user starts them."""
 
 import contextlib
 import json
@@ -12,21 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.commands import refused, run, run_here
+from tests.integration.commands import COMMANDS, refused, run, run_here
 from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parent.parent.parent
-COMMANDS = (
-    "vmr-classify",
-    "vmr-data",
-    "vmr-demo",
-    "vmr-eval",
-    "vmr-index",
-    "vmr-info",
-    "vmr-search",
-    "vmr-serve",
-    "vmr-train",
-)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +54,7 @@ def test_names_are_printed_as_they_are(footage, tmp_path):
 
 
 def test_info(index, footage):
-    result = run("vmr-index", "info", index)
+    result = run_here("vmr-index", "info", index)
     assert result.returncode == 0, result.stderr
     for fact in ("offline", "384", "4 s every 2 s, 8 frames, read by pyav", footage.name):
         assert fact in result.stdout
@@ -96,7 +85,7 @@ def test_eval_with_missing_videos(footage, tmp_path):
     strict = run(*command)
     assert "left out: gone.mp4: no such file" in strict.stderr
     assert "1 of 2 videos (1 missing or unreadable), 1 of 2 texts" in refused(strict)
-    lenient = run(*command, "--allow-missing")
+    lenient = run_here(*command, "--allow-missing")
     assert lenient.returncode == 0
     assert "over 1 of 2 videos" in lenient.stdout
 
@@ -105,7 +94,7 @@ def test_shapes_are_made_and_scored(tmp_path):
     made = run("vmr-data", "make", "shapes", tmp_path / "shapes", "--part", "order", "--n", 12)
     assert made.returncode == 0, made.stderr
     assert "12 clips to train on" in made.stdout and "12 clips to test on" in made.stdout
-    scored = run("vmr-eval", "--dataset", tmp_path / "shapes" / "test.json", "--video-dir", tmp_path / "shapes")
+    scored = run_here("vmr-eval", "--dataset", tmp_path / "shapes" / "test.json", "--video-dir", tmp_path / "shapes")
     assert scored.returncode == 0, scored.stderr
     assert "rsum" in scored.stdout
 
@@ -124,7 +113,7 @@ def test_demo(footage, tmp_path):
     recalls = {kind: scores["text_to_video/R@1"] for kind, scores in motion["scores"].items()}
     assert motion["num_videos"] == 100
     assert min(recalls["embedding"], recalls["vtm"]) > 80 > 2 * recalls["static"]
-    assert run("vmr-search", tmp_path / "demo" / "index", "a rabbit").returncode == 0
+    assert run_here("vmr-search", tmp_path / "demo" / "index", "a rabbit").returncode == 0
     program, folder = result.stdout.splitlines()[-1].partition(": ")[2].split()
     assert Path(program).name == "vmr-serve" and shutil.which(program) is not None
     assert (tmp_path / folder / "index.db").exists()
@@ -186,22 +175,14 @@ def test_an_index_of_another_encoder_is_refused(index, tmp_path):
     copy = shutil.copytree(index, tmp_path / "index")
     with contextlib.closing(sqlite3.connect(copy / "index.db")) as database, database:
         database.execute("UPDATE spaces SET fingerprint = '0123456789abcdef'")  # as if the weights had changed
-    assert "made by offline (0123456789abcdef), not by offline" in refused(run("vmr-search", copy, "a dog"))
+    assert "made by offline (0123456789abcdef), not by offline" in refused(run_here("vmr-search", copy, "a dog"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_is_quick_to_import_and_ends_with_an_example(command):
+def test_help_ends_with_an_example(command):
     result = run(command, "--help")
     assert result.returncode == 0
     assert f"example: {command}" in result.stdout.strip().splitlines()[-1]
-    module = f"vmr.cli.{command.removeprefix('vmr-')}"
-    script = (
-        f"import sys; from {module} import main\n"
-        "try: main(['--help'])\n"
-        "except SystemExit: pass\n"
-        "assert 'torch' not in sys.modules"
-    )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False).returncode == 0
 
 
 def test_a_script_without_a_main_guard_runs_once(footage, tmp_path):

@@ -4,14 +4,15 @@ import json
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+from tests.integration.commands import BIN, run_here
 from tests.models import PREPROCESS, tiny_model
-from tests.patience import PATIENCE_S
 from vmr.data.shapes.files import make_shapes
 from vmr.models.saved_model import save_model
 from vmr.models.text.tokenizer import CaptionTokenizer
@@ -26,7 +27,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     make_shapes(folder / "shapes", ("pairs",), NUM_VIDEOS, 0, "test")
     save_model(folder / "model", tiny_model(), PREPROCESS, CaptionTokenizer())
     dataset = ["--dataset", str(folder / "shapes" / "test.json"), "--encoder", str(folder / "model")]
-    return [str(Path(sys.executable).with_name("vmr-eval")), *dataset, "--rerank", "40", "--num-workers", "1"]
+    return ["vmr-eval", *dataset, "--rerank", "40", "--num-workers", "1"]
 
 
 def num_matched(cache: Path) -> int:
@@ -39,10 +40,18 @@ def num_matched(cache: Path) -> int:
     return 0
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here and in new processes: sums of several threads are rounded in another way."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def finish(command: list[str], *options: object) -> dict:
-    result = subprocess.run(
-        [*command, *map(str, options)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    result = run_here(*command, *options)
     assert result.returncode == 0, result.stderr
     report = json.loads(Path(options[options.index("--out") + 1]).read_text())
     return {name: value for name, value in report.items() if name not in TIMES}
@@ -51,7 +60,9 @@ def finish(command: list[str], *options: object) -> dict:
 def test_a_killed_evaluation_goes_on_to_the_same_report(command, tmp_path):
     straight = finish(command, "--cache", tmp_path / "one", "--out", tmp_path / "one.json")
     cache, out = tmp_path / "two", tmp_path / "two.json"
-    process = subprocess.Popen([*command, "--cache", cache, "--out", out], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [BIN / command[0], *command[1:], "--cache", cache, "--out", out], stderr=subprocess.DEVNULL
+    )
     while num_matched(cache) < 3:
         assert process.poll() is None, "it ended before it could be killed"
         time.sleep(0.002)
@@ -64,11 +75,9 @@ def test_a_killed_evaluation_goes_on_to_the_same_report(command, tmp_path):
 
 def test_estimate_says_what_it_takes_and_stops(command, tmp_path):
     options = ["--estimate", "--memory", "8GiB", "--out", tmp_path / "report.json"]
-    result = subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    result = run_here(*command, *options)
     assert result.returncode == 0, result.stderr
     # 60 texts and 60 videos of 40 candidates each: 4800 asked for, of 3600 that there are
     assert "3,600" in result.stdout and not (tmp_path / "report.json").exists()
-    too_little = subprocess.run(
-        [*command, "--estimate", "--memory", "1MiB"], capture_output=True, text=True, timeout=PATIENCE_S, check=False
-    )
+    too_little = run_here(*command, "--estimate", "--memory", "1MiB")
     assert too_little.returncode == 2 and "does not fit into 1 MiB" in too_little.stderr

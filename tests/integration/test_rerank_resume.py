@@ -1,4 +1,4 @@
-"""Re-ranking in new processes: one that is killed at any moment, and two that share the work."""
+"""Re-ranking in a process that is killed at any moment, and in two that share the work."""
 
 import signal
 import sqlite3
@@ -8,45 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.integration.processes import finish, launch
+from tests.integration.rerank_run import NUM_TEXTS, NUM_VIDEOS, rerank
 from tests.patience import PATIENCE_S
 from vmr.retrieval.reranking.log import LOG_FILE
 
-NUM_VIDEOS, NUM_TEXTS = 12, 40
-
-# argv: the folder of the log, the file of the result, seconds that a video takes
-PROGRAM = f"""
-import sys, time
-from pathlib import Path
-import numpy as np
-import torch
-from datetime import timedelta
-from tests.models import make_encoder, make_video, tiny_model
-from vmr.processes import joined
-from vmr.retrieval.reranking.engine import rerank_videos
-
-work, result, seconds = Path(sys.argv[1]), sys.argv[2], float(sys.argv[3])
-matcher = make_encoder(tiny_model())
-videos = matcher.video_tokens(make_video({NUM_VIDEOS}))
-texts = [f"caption {{'very ' * (index % 5)}}number {{index}}" for index in range({NUM_TEXTS})]
-scores = np.random.default_rng(0).normal(size=({NUM_TEXTS}, {NUM_VIDEOS})).astype(np.float32)
-
-with joined(torch.device("cpu"), timedelta(minutes=4)) as among:
-    def tokens(video):
-        print(video, file=Path(f"{{result}}.{{among.rank}}").open("a"))
-        time.sleep(seconds)
-        return videos[video : video + 1]
-
-    out = rerank_videos(matcher, tokens, texts, scores, 3, work=work, processes=among)
-    np.savez(f"{{result}}.{{among.rank}}.npz", *out)
-"""
-
 
 def start(*arguments: object, world: int | None = None) -> subprocess.Popen:
-    script = Path(f"{arguments[1]}.py")
-    script.write_text(PROGRAM)
-    return launch(script, *arguments, world=world)
+    return launch("-m", "tests.integration.rerank_run", *arguments, world=world)
+
+
+def finish_here(work: Path, result: Path) -> None:
+    """Run the program in this process: a new one imports torch for seconds. It has one thread, as those have."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        rerank(work, result)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def result_of(path: Path, rank: int = 0) -> list[np.ndarray]:
@@ -71,7 +52,7 @@ def num_logged(work: Path) -> int:
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("straight")
-    finish(start(folder / "work", folder / "result", 0))
+    finish_here(folder / "work", folder / "result")
     assert asked_of(folder / "result") == list(range(NUM_VIDEOS))
     return folder / "result"
 
@@ -98,7 +79,7 @@ def test_a_killed_run_goes_on_to_the_same_matrices(straight, tmp_path):
     assert 5 <= num_done < NUM_VIDEOS
     before = len(asked_of(result))
     assert before <= num_done + 2  # each kill lost one video at most
-    finish(start(work, result, 0))
+    finish_here(work, result)
     assert asked_of(result)[before:] == list(range(num_done, NUM_VIDEOS))
     assert_same(result_of(result), result_of(straight))
 
@@ -110,6 +91,6 @@ def test_two_processes_have_the_result_of_one(straight, tmp_path):
     assert asked_of(result, 1) == list(range(1, NUM_VIDEOS, 2))
     for rank in (0, 1):
         assert_same(result_of(result, rank), result_of(straight))
-    finish(start(work, result, 0))  # one process finds in the log all the work that two have done
+    finish_here(work, result)  # one process finds in the log all the work that two have done
     assert len(asked_of(result, 0)) == NUM_VIDEOS // 2
     assert_same(result_of(result), result_of(straight))

@@ -7,26 +7,39 @@ import sys
 import numpy as np
 import pytest
 
+from tests.integration.commands import COMMANDS
+
 HEAVY = ("torch", "torch._dynamo", "transformers", "timm", "av", "faiss", "fastapi", "uvicorn")
 
 SCRIPT = """
-import json, sys
+import contextlib, io, json, sys
 from importlib import import_module
-status = 0
-try:
-    import_module(f"vmr.cli.{sys.argv[1]}").main(sys.argv[3:])
-except SystemExit as error:
-    status = error.code
-print(json.dumps([status, [name for name in json.loads(sys.argv[2]) if name in sys.modules]]))
+for module, *arguments in json.loads(sys.argv[1]):
+    status, said = 0, io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            import_module(f"vmr.cli.{module}").main(arguments)
+    except SystemExit as error:
+        status = error.code
+    print(json.dumps([status, [name for name in json.loads(sys.argv[2]) if name in sys.modules], said.getvalue()]))
 """
 
 
-def run(module: str, *arguments: object) -> tuple[int, set[str], str]:
-    """Exit status, the heavy packages that were imported, and what was said on standard error."""
-    command = [sys.executable, "-c", SCRIPT, module, json.dumps(HEAVY), *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    status, imported = json.loads(result.stdout.splitlines()[-1])
-    return status, set(imported), result.stderr
+def run_all(*lines: tuple[object, ...]) -> list[tuple[int, set[str], str]]:
+    """Run commands one after the other in a new process.
+
+    Returns:
+        Of each: exit status, the heavy packages that are imported by then, and what was said on standard error.
+    """
+    arguments = (json.dumps([[str(word) for word in line] for line in lines]), json.dumps(HEAVY))
+    done = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True)
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(("[0, [", "[2, ["))]
+    return [(status, set(imported), said + done.stderr) for status, imported, said in results]
+
+
+def run(*line: object) -> tuple[int, set[str], str]:
+    (result,) = run_all(line)
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +53,7 @@ def index(offline, footage, tmp_path_factory):
 
 def test_wrong_input_is_reported_before_torch_is_imported(index, footage, annotations, tmp_path):
     out = tmp_path / "out"
-    for said, *line in (
+    cases = (
         ("no such index", "search", "nowhere", "x"),
         ("the query is empty", "search", index, " "),
         ("did you mean", "search", index, "x", "--encoder", "ofline"),
@@ -53,8 +66,9 @@ def test_wrong_input_is_reported_before_torch_is_imported(index, footage, annota
         ("add --token", "serve", index, "--host", "0.0.0.0"),
         ("no such folder", "eval", "--dataset", annotations, "--video-dir", "nowhere"),
         ("did you mean", "info", "ofline"),
-    ):
-        status, imported, stderr = run(*line)
+    )
+    results = run_all(*(line for _, *line in cases))
+    for (said, *line), (status, imported, stderr) in zip(cases, results, strict=True):
         assert status == 2 and said in stderr, (line, stderr)
         assert "torch" not in imported, line
 
@@ -64,13 +78,19 @@ def test_help_imports_nothing_that_is_heavy():
         assert run(command, "--help")[:2] == (0, set())
 
 
+def test_no_help_imports_torch():
+    commands = [command.removeprefix("vmr-") for command in COMMANDS]
+    for command, (status, imported, _) in zip(commands, run_all(*((c, "--help") for c in commands)), strict=True):
+        assert status == 0 and "torch" not in imported, command
+
+
 def test_commands_that_need_no_model_do_without_torch(index, annotations, footage, tmp_path):
     from vmr.eval.runner import evaluate
 
     report = tmp_path / "report.json"
     evaluate(annotations, "offline", video_dir=footage).save(report)
-    for line in (("index", "info", index), ("eval", "compare", report, report), ("data", "list")):
-        status, imported, stderr = run(*line)
+    lines = (("index", "info", index), ("eval", "compare", report, report), ("data", "list"))
+    for line, (status, imported, stderr) in zip(lines, run_all(*lines), strict=True):
         assert status == 0, stderr
         assert not imported & {"torch", "transformers", "timm"}, line
 

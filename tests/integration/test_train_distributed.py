@@ -275,23 +275,10 @@ def test_each_process_has_its_place_in_the_data(straight):
     assert all(position["stream_states"][2]["within"] for position in state["positions"])  # within a file of the stream
 
 
-def assert_same_end(out: Path, straight: Path) -> None:
-    for name in ("model", "optimizer", "ema"):
-        one, other = weights_of(out, name), weights_of(straight, name)
-        assert one.keys() == other.keys()
-        assert not [key for key in one if not torch.equal(one[key], other[key])]
-
-
-def test_resume_is_exact_after_a_kill(straight, config_file, tmp_path):
-    out = tmp_path / "run"
-    kill_after(start_two(config_file, out), out, 6)
-    assert not (out / "checkpoints" / "step-00000018").exists()
-    assert "resumes from" in finish(start_two(config_file, out))
-    assert_same_end(out, straight)
-
-
-def test_a_signal_stops_all_processes_at_one_step(straight, config_file, tmp_path):
-    """One process alone gets it, or torchrun, which passes it on to one after the other. One run is stopped by each."""
+def test_resume_is_exact_after_signals_and_a_kill(straight, config_file, tmp_path):
+    """One run is stopped again and again. A signal stops all processes at one step, although it reaches one process
+    alone, or torchrun, which passes it on to one after the other.
+    """
     out, steps = tmp_path / "run", []
     options = ("--run.checkpoint_every", 1000, "--run.log_every", 1)  # no checkpoint comes by itself before the end
     for rank in (0, 1, None):
@@ -311,8 +298,14 @@ def test_a_signal_stops_all_processes_at_one_step(straight, config_file, tmp_pat
         checkpoint = out / "checkpoints" / f"step-{step:08}"
         positions = json.loads((checkpoint / "state.json").read_text())["positions"]
         assert [position["batch"] for position in positions] == [step, step]
-    assert f"resumes from {checkpoint}" in finish(start_two(config_file, out, *options))
-    assert_same_end(out, straight)
+    killed = start_two(config_file, out, "--run.checkpoint_every", 1)
+    kill_after(killed, out, steps[-1] + 1)
+    assert not (out / "checkpoints" / "step-00000018").exists()
+    assert "resumes from" in finish(start_two(config_file, out))
+    for name in ("model", "optimizer", "ema"):
+        one, other = weights_of(out, name), weights_of(straight, name)
+        assert one.keys() == other.keys()
+        assert not [key for key in one if not torch.equal(one[key], other[key])]
 
 
 def test_fsdp_trains_as_ddp_does(ranks, straight, config_file, tmp_path):

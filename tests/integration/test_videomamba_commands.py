@@ -1,4 +1,7 @@
-"""The real commands with VideoMamba models, saved by vmr and in upstream's format; tiny ones of random weights."""
+"""The real commands with VideoMamba models, saved by vmr and in upstream's format; tiny ones of random weights.
+
+Those that build an index and search it, and those that may read other places, run in a process of their own.
+"""
 
 import json
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import vmr
-from tests.integration.commands import refused, run
+from tests.integration.commands import refused, run, run_here
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.upstream_checkpoints import put_into_cache, save_as_upstream
 from vmr.models.saved_model import save_model
@@ -43,13 +46,13 @@ def test_index_and_search(models, fingerprint, footage, tmp_path, kind):
     assert found.returncode == 0, found.stderr
     hits = json.loads(found.stdout)["hits"]
     assert len(hits) == 3 and all(-1 <= hit["score"] <= 1 for hit in hits)
-    assert "was made by" in refused(run("vmr-search", tmp_path / "index", "a dog", "--encoder", "offline"))
+    assert "was made by" in refused(run_here("vmr-search", tmp_path / "index", "a dog", "--encoder", "offline"))
 
 
 @pytest.mark.parametrize("kind", ["saved", "upstream"])
 def test_eval(models, fingerprint, annotations, footage, tmp_path, kind):
     out = tmp_path / "report.json"
-    result = run(
+    result = run_here(
         *("vmr-eval", "--dataset", annotations, "--video-dir", footage, "--encoder", models[kind], "--out", out)
     )
     assert result.returncode == 0, result.stderr
@@ -65,7 +68,7 @@ def test_info_on_models(models, fingerprint):
         ("saved", ["a video-text model trained with vmr"]),
         ("upstream", ["in upstream's format", "44 of its keys: the frozen teacher", "1 of its keys: a constant"]),
     ):
-        result = run("vmr-info", models[kind])
+        result = run_here("vmr-info", models[kind])
         assert result.returncode == 0, result.stderr
         for fact in (str(models[kind]), fingerprint, "2 frames of 32 x 32 pixels", f"{num_parameters:,} in all", *said):
             assert fact in result.stdout, fact
@@ -78,7 +81,7 @@ def test_info_lists_the_models_and_describes_any():
     assert listed.returncode == 0, listed.stderr
     for name in ("backend reference", "offline", "videomamba-m-25m", "open_clip:MODEL/WEIGHTS", ".safetensors"):
         assert name in listed.stdout
-    offline = run("vmr-info", "offline")
+    offline = run_here("vmr-info", "offline")
     assert offline.returncode == 0, offline.stderr
     assert "8 frames of 224 x 224 pixels" in offline.stdout and "384" in offline.stdout
 
@@ -116,7 +119,7 @@ def test_damaged_models_get_one_line(models, footage, tmp_path):
         tmp_path / "gone": "gone: no such file or folder",
     }
     for model, said in cases.items():
-        assert said in refused(run("vmr-info", model)), model
+        assert said in refused(run_here("vmr-info", model)), model
     build = ("vmr-index", "build", footage, "--out", tmp_path / "index", "--encoder")
-    assert "no such file or folder" in refused(run(*build, tmp_path / "gone"))
+    assert "no such file or folder" in refused(run_here(*build, tmp_path / "gone"))
     assert not (tmp_path / "index").exists()

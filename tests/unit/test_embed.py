@@ -21,13 +21,14 @@ from vmr.eval.controls import CONTROLS, WithoutMotion
 from vmr.files import sha256_of
 from vmr.models.encoder import Matcher, VideoFeatures
 from vmr.models.families.video_text import VideoTextEncoder
-from vmr.retrieval.embed import embed_videos, embed_videos_with
+from vmr.retrieval import embed
 from vmr.retrieval.feature_cache import ARRAYS, FeatureCache
 from vmr.retrieval.frames import frame_spec, read_video
 from vmr.retrieval.segments import FixedWindows, window_segmenter
 from vmr.retrieval.texts import embed_texts
 
 ONE_WORKER = DecodeOptions(num_workers=1)
+"""Starting a second takes longer than it saves with these three videos; `test_decode_pool.py` tests several."""
 
 LONG_AGO = 1_000_000_000
 
@@ -35,6 +36,14 @@ LONG_AGO = 1_000_000_000
 @pytest.fixture(scope="module")
 def encoder() -> VideoTextEncoder:
     return make_encoder(tiny_model())
+
+
+def embed_videos(*arguments, **options):
+    return embed.embed_videos(*arguments, **{"decode": ONE_WORKER, **options})
+
+
+def embed_videos_with(*arguments, **options):
+    return embed.embed_videos_with(*arguments, **{"decode": ONE_WORKER, **options})
 
 
 @pytest.fixture
@@ -105,7 +114,7 @@ def test_other_frames_and_other_encoders_are_other_features(videos, encoder, cac
 
 def test_stopped_in_the_middle_what_was_done_is_kept(videos, encoder, cache):
     with pytest.raises(KeyboardInterrupt):
-        embed_videos(videos, Counting(encoder, stop_at=3), decode=ONE_WORKER, cache=cache, tokens=True)
+        embed_videos(videos, Counting(encoder, stop_at=3), cache=cache, tokens=True)
     assert cache.sizes().num_videos_with_tokens == 2
     rest = Counting(encoder)
     assert_equal(embed_videos(videos, rest, cache=cache, tokens=True), embed_videos(videos, encoder))
