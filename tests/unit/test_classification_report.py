@@ -146,8 +146,9 @@ def test_models_of_other_clips_can_be_compared_and_other_classes_not():
         a.compare(replace(a, views=replace(a.views, num_segments=1, num_crops=1)))
 
 
-def test_the_command_shows_accuracy_beside_cost(tmp_path, capsys):
-    files = [str(tmp_path / name) for name in ("a.json", "b.json", "c.json")]
+def test_the_command_shows_accuracy_beside_cost(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = ["a.json", "b.json", "c.json"]
     make_classification_report().save(files[0])
     make_classification_report(LABELS, model="better", cost=None).save(files[1])
     make_classification_report(LABELS, model="third", cost=None).save(files[2])

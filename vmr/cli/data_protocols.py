@@ -1,8 +1,9 @@
 """`vmr-data list` and `vmr-data check NAME`: list the evaluations, and check the files of a data set."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmr.cli.output import print_table
 from vmr.errors import AnnotationError, VmrError
@@ -43,7 +44,7 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
     from vmr.eval.classification.protocols.catalogue import PROTOCOLS as WITH_CLASSES
     from vmr.eval.protocols.catalogue import PROTOCOLS, SHAPES_PROTOCOLS, load_protocol
     from vmr.eval.protocols.check import check_data
-    from vmr.files import require_writable, write_atomically
+    from vmr.files import require_writable
 
     if name in WITH_CLASSES and name not in PROTOCOLS:
         _check_labels(name, data_dir, report)
@@ -58,10 +59,7 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         print(printable(f"missing: {video}"))
     print_table(f"{chosen.name}: {chosen.title}", ("", ""), _rows(found))
     print(printable(chosen.note))
-    if report is not None:
-        text = json.dumps(found.as_dict(), indent=1) + "\n"
-        write_atomically(Path(report), text.encode())
-        print(f"report: {report}")
+    _write(report, found.as_dict())
     if found.problems:
         raise VmrError("; ".join(found.problems))
     if found.missing:
@@ -71,10 +69,19 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         )
 
 
+def _write(report: str | None, found: Mapping[str, Any]) -> None:
+    """Write what was found to the file of the report, if one is asked for."""
+    from vmr.files import write_atomically
+
+    if report is not None:
+        write_atomically(Path(report), (json.dumps(found, indent=1) + "\n").encode())
+        print(f"report: {report}")
+
+
 def _check_labels(name: str, data_dir: str, report: str | None) -> None:
     """Do the same for a data set with classes."""
     from vmr.eval.classification.load import load_labelled
-    from vmr.files import require_writable, write_atomically
+    from vmr.files import require_writable
 
     if report is not None:
         require_writable(report)
@@ -93,11 +100,9 @@ def _check_labels(name: str, data_dir: str, report: str | None) -> None:
     ]
     print_table(f"{protocol.name}: {protocol.title}", ("", ""), rows)
     print(printable(protocol.note))
-    if report is not None:
-        content = {"protocol": name, "version": protocol.version, "hash": protocol.hash, "data_dir": data_dir}
-        content |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": list(labels.missing)}
-        write_atomically(Path(report), (json.dumps(content, indent=1) + "\n").encode())
-        print(f"report: {report}")
+    found = {"protocol": name, "version": protocol.version, "hash": protocol.hash, "data_dir": data_dir}
+    found |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": list(labels.missing)}
+    _write(report, found)
     if labels.missing:
         raise VmrError(
             f"{data_dir}: {len(labels.missing)} of {num_listed} {protocol.media}s are missing, first: "
