@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,8 @@ def _by_retrieval(config: "ValidationConfig") -> "Validate":
     from vmr.retrieval.vectors.faiss_store import require_faiss
 
     require_faiss()
-    loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
+    with _keys_in_errors(config):
+        loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # skips the controls and the matching, which would take long
     options = EvalOptions(rerank_depth=config.rerank)
     names = ["rsum", *(f"{direction}/R@{k}" for direction in DirectionRanks._fields for k in RECALL_AT)]
@@ -103,7 +105,8 @@ class _ByAccuracy:
         from vmr.eval.classification.load import load_labelled
         from vmr.eval.classification.task import ClassifyOptions
 
-        self._data = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
+        with _keys_in_errors(config):
+            self._data = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
         # Clips that are drawn have one view. The controls would take as long again.
         self._options = ClassifyOptions(views=None if self._data.drawn else config.views, controls=False)
         names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
@@ -123,6 +126,17 @@ class _ByAccuracy:
 
         found = evaluate_classifier(self._data, classifier, options=self._options).scores[MAIN]
         return {**found, "-MSE": -found["MSE"]} if "MSE" in found else found
+
+
+@contextmanager
+def _keys_in_errors(config: "ValidationConfig") -> Iterator[None]:
+    """Name the keys of the data in what is wrong with it: the run has another data set, which has keys of its own."""
+    try:
+        yield
+    except VmrError as error:
+        given = {name: getattr(config, name) for name in ("dataset", "data_dir", "video_dir")}
+        keys = ", ".join(f"validation.{name} {value}" for name, value in given.items() if value is not None)
+        raise VmrError(f"{keys}: {error}") from error
 
 
 def _check_metric(config: "ValidationConfig", names: Sequence[str]) -> None:
