@@ -196,11 +196,20 @@ def test_videos_are_learnt_as_well(plain, footage, tmp_path):
 
 
 def test_a_number_is_learnt(plain, pictures, tmp_path):
-    (tmp_path / "numbers.csv").write_text("".join(f"{name}/0.png,{row - 1.5}\n" for row, name in enumerate(COLORS)))
-    source = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")
-    network = replace(PICTURES, num_classes=1)
-    data = replace(plain.data, sources=[source])
-    out = train(in_folder(replace(plain, model=ModelConfig(network=network), data=data), tmp_path / "run"))
+    """A validation over whole numbers takes them for numbers, since the network predicts one."""
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("".join(f"{name}/0.png,{row}\n" for row, name in enumerate(COLORS)))
+    source = LabelledSourceConfig(path=str(numbers), video_dir=str(pictures), target="regression")
+    config = replace(
+        plain,
+        run=replace(plain.run, out=str(tmp_path / "run"), validate_every=2),
+        model=ModelConfig(network=replace(PICTURES, num_classes=1)),
+        data=replace(plain.data, sources=[source]),
+        validation=ValidationConfig(str(numbers), video_dir=str(pictures), metric="-MSE"),
+    )
+    out = train(config, make_validate(config.validation, config.task))
+    (said,) = (record["validation"] for record in logged(out) if "validation" in record)
+    assert set(said) == {"MSE", "-MSE"}
     classifier = load_classifier(out / "model", device="cpu")
     assert (classifier.target, len(classifier.labels)) == ("regression", 1)
 
@@ -302,6 +311,13 @@ def test_labels_of_two_kinds_do_not_fit(plain, pictures, tmp_path, capsys):
     data = replace(plain.data, sources=[*plain.data.sources, numbers])
     line = refused(capsys, replace(plain, data=data), tmp_path)
     assert "numbers.csv has numbers to predict, but" in line and "3 classes (single)" in line
+
+
+def test_a_single_class_leaves_nothing_to_learn(plain, pictures, tmp_path, capsys):
+    (tmp_path / "one.csv").write_text("red/0.png,0\nblue/0.png,0\n")
+    one = LabelledSourceConfig(path=str(tmp_path / "one.csv"), video_dir=str(pictures))
+    line = refused(capsys, replace(plain, data=replace(plain.data, sources=[one])), tmp_path)
+    assert "one.csv has one class only, which leaves nothing to learn" in line
 
 
 def test_a_validation_that_does_not_fit_is_noticed_before_training(plain, tmp_path, capsys):

@@ -107,6 +107,11 @@ class Classification(Task):
                 )
             if first.classes is not None and source.classes is not None and source.classes != first.classes:
                 raise VmrError(f"data.sources: {source.name} names its classes otherwise than {first.name}")
+            if (source.target, source.num_outputs) == ("single", 1):
+                raise VmrError(
+                    f"data.sources: {source.name} has one class only, which leaves nothing to learn: name all classes "
+                    "by classes, or use target multi if a clip may also be of no class"
+                )
             if source.num_outputs != self.sizes.num_classes:
                 raise VmrError(
                     f"data.sources: {source.name} has {_labels_text(source)}: set model.network.num_classes to "
