@@ -320,6 +320,14 @@ def test_a_single_class_leaves_nothing_to_learn(plain, pictures, tmp_path, capsy
     assert "one.csv has one class only, which leaves nothing to learn" in line
 
 
+def test_data_of_the_validation_is_named_by_its_keys(tmp_path):
+    config = ValidationConfig("k400", data_dir=str(tmp_path / "K400"))
+    with pytest.raises(VmrError, match=r"validation\.dataset k400, validation\.data_dir .*K400: .*K400: "):
+        make_validate(config, "classification")
+    with pytest.raises(VmrError, match=r"validation\.dataset gone\.json: "):
+        make_validate(ValidationConfig("gone.json"), "retrieval")
+
+
 def test_a_validation_that_does_not_fit_is_noticed_before_training(plain, tmp_path, capsys):
     config = replace(
         plain, run=replace(plain.run, validate_every=1), validation=ValidationConfig("shapes-actions", metric="top-1")

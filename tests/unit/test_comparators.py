@@ -175,7 +175,7 @@ def test_timesformer_is_hugging_faces_also_in_its_gradients(tmp_path: Path):
     theirs.save_pretrained(tmp_path)
     ours = load_classifier(tmp_path, "cpu")
     assert ours.labels == ("class 0", "class 1", "class 2", "class 3", "class 4")
-    assert ours.clip == ClipInput(4, 32, "sparse", (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+    assert ours.clip == ClipInput(4, 32, None, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
     assert (
         load_classifier(tmp_path, "cpu", num_frames=8)
         .logits(torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))

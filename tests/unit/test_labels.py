@@ -82,7 +82,7 @@ def test_official_kinetics_table(tmp_path):
         ("q_000000_000010.mkv", 2),
         ("xyz.mp4", 0),
     ]
-    assert found.missing == ("zumba/gone_000005_000015.mp4",)
+    assert [file.id for file in found.missing] == ["zumba/gone_000005_000015.mp4"]
     assert any("1 of 4 files are missing" in note and "gone" in note for note in found.notes)
     assert any(str(tmp_path / "train") in note for note in found.notes), "where the files were found"
     both = table + "zumba,q,20,30,validate\n"

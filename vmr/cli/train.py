@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -81,7 +82,8 @@ def _by_retrieval(config: "ValidationConfig") -> "Validate":
     from vmr.retrieval.vectors.faiss_store import require_faiss
 
     require_faiss()
-    loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
+    with _keys_in_errors(config):
+        loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # skips the controls and the matching, which would take long
     options = EvalOptions(rerank_depth=config.rerank)
     names = ["rsum", *(f"{direction}/R@{k}" for direction in DirectionRanks._fields for k in RECALL_AT)]
@@ -108,7 +110,8 @@ class _ByAccuracy:
         from vmr.eval.classification.load import labelled_for
 
         self._config = config
-        self._load = cache(labelled_for(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir))
+        with _keys_in_errors(config):
+            self._load = cache(labelled_for(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir))
 
     def check(self, classifier: "Classifier") -> None:
         from vmr.eval.classification.task import prepare_classification
@@ -131,10 +134,22 @@ class _ByAccuracy:
     def _prepared(self, classifier: "Classifier") -> "tuple[LabelledData, Classifier, ClassifyOptions]":
         from vmr.eval.classification.task import ClassifyOptions
 
-        data = self._load(classifier.target)
+        with _keys_in_errors(self._config):
+            data = self._load(classifier.target)
         # Clips that are drawn have one view. The controls would take as long again.
         options = ClassifyOptions(views=None if data.drawn else self._config.views, controls=False)
         return data, classifier, options
+
+
+@contextmanager
+def _keys_in_errors(config: "ValidationConfig") -> Iterator[None]:
+    """Name the keys of the data in what is wrong with it: the run has another data set, which has keys of its own."""
+    try:
+        yield
+    except VmrError as error:
+        given = {name: getattr(config, name) for name in ("dataset", "data_dir", "video_dir")}
+        keys = ", ".join(f"validation.{name} {value}" for name, value in given.items() if value is not None)
+        raise VmrError(f"{keys}: {error}") from error
 
 
 def _check_metric(config: "ValidationConfig", names: Sequence[str]) -> None:

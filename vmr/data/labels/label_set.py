@@ -29,6 +29,23 @@ class LabelledItem:
     end_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class MissingFile:
+    """A file of a list that is not there.
+
+    Attributes:
+        id: what the list calls it, with its folders.
+        label: as that of a `LabelledItem`.
+        place: how many items of its set stand before it in the list.
+        spans: start and end in seconds of the parts that it would be; () for a whole file.
+    """
+
+    id: str
+    label: Label
+    place: int
+    spans: tuple[tuple[float, float], ...] = ()
+
+
 @dataclass(frozen=True)
 class LabelSet:
     """Items with labels. Those whose files are not there are left out, and named in `missing`.
@@ -41,7 +58,7 @@ class LabelSet:
         name: what messages call the set.
         notes: what the user should know, one line each: what is missing, and where the order of the classes is from.
         num_outputs: C, the numbers that a network must give: classes, also those that no item has; 1 for regression.
-        missing: ids of the list whose files are not there.
+        missing: what the list names, but is not there, in its order.
 
     Raises:
         AnnotationError: there is no item.
@@ -54,7 +71,7 @@ class LabelSet:
     name: str
     notes: tuple[str, ...] = ()
     num_outputs: int = 1
-    missing: tuple[str, ...] = ()
+    missing: tuple[MissingFile, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.items:

@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr.data.labels.label_set import LabelledItem, LabelSet
+from vmr.data.labels.label_set import LabelledItem, LabelSet, MissingFile
 from vmr.data.labels.meaning import Meaning, Names, Source, find_meaning, label_numbers
 from vmr.data.labels.places import ClipFolder, find_clip_folder, media_of
 from vmr.data.labels.rows import Row
@@ -64,7 +64,7 @@ def make_label_set(
     if repeated:
         notes.append(f"{repeated} lines repeat others and count once")
     if missing:
-        first = ", ".join(missing[:_NAMED])
+        first = ", ".join(file.id for file in missing[:_NAMED])
         notes.append(f"{len(missing)} of {len(rows)} files are missing and left out, such as {first}")
     return LabelSet(
         items, meaning.classes, meaning.target, media, source.name,
@@ -98,22 +98,22 @@ def _without_repeats(rows: Sequence[Row], labels: Sequence[Numbers]) -> tuple[li
 
 def _items(
     rows: Sequence[Row], labels: Sequence[Numbers], folder: ClipFolder, target: Target, num_outputs: int
-) -> tuple[list[LabelledItem], tuple[str, ...]]:
-    """The items whose files are there, and the ids of the others."""
+) -> tuple[list[LabelledItem], tuple[MissingFile, ...]]:
+    """The items whose files are there, and the other files."""
     items: list[LabelledItem] = []
-    missing: list[str] = []
+    missing: list[MissingFile] = []
     for row, numbers in zip(rows, labels, strict=True):
         if "://" in row.path:
             raise AnnotationError(f"{row.where}: {row.path!r:.80} is an address: copy the files, and list their paths")
         path, id = folder.find(row), _id_of(row.path)
-        if path is None:
-            missing.append(id)
-            continue
         label = label_of(numbers, target, num_outputs)
-        if row.duration_s is None:
+        spans = () if row.duration_s is None else tuple(trimmed_clips(row.duration_s))
+        if path is None:
+            missing.append(MissingFile(id, label, len(items), spans))
+        elif row.duration_s is None:
             items.append(LabelledItem(path, label, id))
         else:
-            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in trimmed_clips(row.duration_s)]
+            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in spans]
     return items, tuple(missing)
 
 

@@ -120,7 +120,7 @@ def load_timesformer(
         network,
         [str(names.get(str(number), number)) for number in range(config.num_classes)],
         "single",
-        ClipInput(num_frames or config.num_frames, image_size or config.image_size, mean=MEAN, std=STD),
+        ClipInput(num_frames or config.num_frames, image_size or config.image_size, None, MEAN, STD),
         name=str(folder),
         about="TimeSformer, from a folder in Hugging Face's layout",
         device=device,
