@@ -48,7 +48,7 @@ def explain(
     """
     message = re.sub("^Validation failed: ", "", " ".join(message.split()))  # as older versions of jsonargparse say
     if match := _REFUSED_GROUP.search(message):
-        return _refused_group(*match.groups(), kinds, name_of)
+        return _refused_group(match[1], match[2], kinds, name_of)
     options = [name for name in map(name_of, kinds) if name.startswith("-")] if known is None else list(known)
     keys = list(kinds)
     rules: dict[str, Callable[..., str]] = {
@@ -74,8 +74,9 @@ def explain(
 def _refused_group(name: str, reason: str, kinds: Mapping[str, Any], name_of: Callable[[str], str]) -> str:
     """What a dataclass that may be null says about its fields, with the key of the field where it begins with one."""
     keys = [key for key, kind in kinds.items() if name in [getattr(part, "__name__", "") for part in get_args(kind)]]
-    key = f"{keys[0]}.{reason.split()[0]}" if len(keys) == 1 else ""
-    return f"{name_of(key)} {reason.partition(' ')[2]}" if key in kinds else reason
+    field, _, rest = reason.partition(" ")
+    key = f"{keys[0]}.{field}" if len(keys) == 1 else ""
+    return f"{name_of(key)} {rest}" if key in kinds else reason
 
 
 def takes(kind: Any) -> str:

@@ -109,7 +109,7 @@ def load_timesformer(
     if "head.bias" not in available:
         raise ModelError(f"{file}: has no classifier.bias, so it is no classifier")
     with error_prefix(str(folder / CONFIG_FILE)):
-        sizes = {ours: _size(description.get(key, value), key) for ours, (key, value) in SIZES.items()}
+        sizes: dict[str, Any] = {ours: _size(description.get(key, value), key) for ours, (key, value) in SIZES.items()}
         config = NetworkConfig(kind="timesformer", num_classes=len(available["head.bias"]), **sizes)
     network = build_network(config)
     weights, report = match_weights(str(file), available, network.state_dict())
