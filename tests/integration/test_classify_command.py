@@ -128,3 +128,6 @@ def test_info_describes_classifiers(model):
     assert "videomamba-m-k400-mask-f64-384" in listed and "85.0" in listed
     pretrained = run_here("vmr-info", "videomamba-m-ssv2-mask-pt")
     assert pretrained.returncode == 0 and "videomamba_m16_ssv2_mask_pt_f8_res224.pth" in pretrained.stdout
+    absent = run_here("vmr-info", "videomamba-ti-k400-f8")  # nothing is downloaded to describe it
+    assert absent.returncode == 0 and "top-1 76.9" in absent.stdout and "not on this machine yet" in absent.stdout
+    assert not absent.stderr
