@@ -74,7 +74,7 @@ def read_video(path: str | Path, encoder: Encoder | Classifier, *, reader: str =
     """Read the frames of one whole video that a model takes.
 
     Args:
-        path: a video or a still picture.
+        path: a video or a still picture; for a classifier also a folder of numbered pictures.
         encoder: the encoder, or the classifier, that will be given the frames.
         reader: see `vmr.VideoReader`.
 

@@ -13,10 +13,11 @@ import os
 import shlex
 import signal
 import sys
-from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from benchmarks.fair.jobs import jobs_of
+from benchmarks.fair.kept import keep_plan
 from benchmarks.fair.lanes import run_jobs
 from benchmarks.fair.plan import ABLATIONS, KINDS, NEEDED, Folder, Settings, scored
 from benchmarks.fair.plots import draw_plots
@@ -41,23 +42,6 @@ def settings_of(options: argparse.Namespace) -> Settings:
         if name in NEEDED and NEEDED[name][0] not in names:
             raise VmrError(f"--only: {name} starts from {NEEDED[name][0]}: name that too")
     return Settings(options.minutes, options.seeds, names, options.steps, options.limit)
-
-
-def keep_settings(settings: Settings, folder: Folder) -> None:
-    """Write the settings, or compare them with those that the comparison was started with.
-
-    Raises:
-        VmrError: they differ.
-    """
-    content = json.loads(json.dumps(asdict(settings)))
-    if not folder.plan.exists():
-        write_atomically(folder.plan, json.dumps(content, indent=1).encode())
-        return
-    before = json.loads(folder.plan.read_text("utf-8"))
-    changed = [name for name in content if content[name] != before.get(name)]
-    if changed:
-        was = ", ".join(f"{name} {before.get(name)}" for name in changed)
-        raise VmrError(f"{folder.out}: holds a comparison with {was}: repeat its options, or name another --out")
 
 
 def estimate_minutes(settings: Settings, lanes: int) -> float:
@@ -87,7 +71,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         settings, folder = settings_of(options), Folder(options.out)
-        keep_settings(settings, folder)
+        keep_plan(settings, folder)
         num_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         if options.lanes > num_cores:
             raise VmrError(f"--lanes {options.lanes}: this process may use {num_cores} cores")
@@ -95,7 +79,8 @@ def main() -> int:
             estimate = estimate_minutes(settings, options.lanes)
             print(f"about {estimate:.0f} minutes in all, if nothing else runs on these cores", flush=True)
         jobs = jobs_of(settings, folder)
-        run_jobs(jobs, options.lanes, folder, lambda line: print(line, flush=True))
+        keep = partial(keep_plan, settings, folder)  # none of the table is made by other code than the rest
+        run_jobs(jobs, options.lanes, folder, lambda line: print(line, flush=True), keep)
         command = f"python -m benchmarks.fair {shlex.join(sys.argv[1:])}"
         results = collect(settings, folder, command)
         text = markdown(results)

@@ -59,11 +59,11 @@ def _training(name: str, seed: int, folder: Folder, settings: Settings) -> Job:
 
     probed = () if settings.steps else (folder.probe(name),)
     needs = (*probed, *_needs(name, seed, folder))
-    return Job(f"{name}-{seed}", folder.model(name, seed), command, needs)
+    return Job(f"{name}-{seed}", folder.trained(name, seed), command, needs)
 
 
 def _needs(name: str, seed: int, folder: Folder) -> tuple[str, ...]:
-    return (folder.model(NEEDED[name][0], seed),) if name in NEEDED else ()
+    return (folder.trained(NEEDED[name][0], seed),) if name in NEEDED else ()
 
 
 def _train_command(name: str, seed: int, folder: Folder, options: Sequence[str]) -> list[str]:
@@ -77,11 +77,11 @@ def _train_command(name: str, seed: int, folder: Folder, options: Sequence[str])
 
 
 def _scoring(name: str, seed: int, folder: Folder, settings: Settings) -> Job:
-    model, out = folder.model(name, seed), folder.scores(name, seed)
-    command = [sys.executable, "-m", "benchmarks.fair.score", str(model), str(out), "--frames", *map(str, FRAMES)]
+    model, out = str(folder.model(name, seed)), folder.scores(name, seed)
+    command = [sys.executable, "-m", "benchmarks.fair.score", model, str(out), "--frames", *map(str, FRAMES)]
     if settings.limit:
         command += ["--limit", str(settings.limit)]
-    return Job(f"score-{name}-{seed}", out, lambda: command, (model,))
+    return Job(f"score-{name}-{seed}", out, lambda: command, (folder.trained(name, seed),))
 
 
 def _costing(name: str, folder: Folder) -> Job:

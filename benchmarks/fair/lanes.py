@@ -23,11 +23,11 @@ _DIES_WITH_PARENT = 1  # of prctl(2), Linux
 
 @dataclass(frozen=True)
 class Job:
-    """Something that a process does, and the file or folder that shows that it is done.
+    """Something that a process does, and the file that shows that it is done.
 
     Attributes:
         name: what it is called in logs.
-        result: exists when the job is done, and not before.
+        result: a file that is written last, in one step; it exists when the job is done, and not before.
         command: returns the command line; called when all that the job needs is there.
         needs: the results of other jobs.
         finish: called after the command has succeeded; makes `result` where the command does not.
@@ -50,7 +50,9 @@ class _Lane:
     began: float = field(default_factory=time.monotonic)
 
 
-def run_jobs(jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str], None]) -> None:
+def run_jobs(
+    jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str], None], check: Callable[[], None]
+) -> None:
     """Do all jobs that are not done, in their order as far as what they need is there.
 
     Args:
@@ -58,10 +60,11 @@ def run_jobs(jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str
         lanes: how many run at once.
         folder: where logs and times are written.
         say: shows a line to the user.
+        check: called before each job and after the last; raises a VmrError if none may start any more.
 
     Raises:
-        VmrError: a process failed, or a job needs what no other makes. The other processes are stopped first, and go on
-            where they were when the same comparison is started again.
+        VmrError: a process failed, a job needs what no other makes, or `check` found a reason. The other processes are
+            stopped first, and go on where they were when the same comparison is started again.
     """
     cores: list[int | None] = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [None]
     running = [_Lane(cores[number % len(cores)]) for number in range(lanes)]
@@ -72,6 +75,7 @@ def run_jobs(jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str
             for lane in running:
                 ready = next((job for job in waiting if all(need.exists() for need in job.needs)), None)
                 if lane.job is None and ready is not None:
+                    check()
                     waiting.remove(ready)
                     _start(lane, ready, folder)
             if not any(lane.job for lane in running):
@@ -83,6 +87,7 @@ def run_jobs(jobs: Sequence[Job], lanes: int, folder: Folder, say: Callable[[str
                     num_done += 1
                     say(f"{num_done} of {len(jobs)}: {lane.job.name}, {time.monotonic() - lane.began:.0f} s")
                     lane.job = lane.process = None
+        check()
     finally:
         _stop([lane.process for lane in running if lane.process is not None])
 

@@ -2,7 +2,7 @@
 
 The folder of a comparison:
 
-    plan.json           its settings; another command with other settings is refused
+    plan.json           its settings, recipes and code; a command with others is refused
     probes/NAME.json    seconds of a training step and the steps that fit into the time, of config fair_NAME.yaml
     runs/NAME-SEED/     the folder of vmr-train
     scores/NAME-SEED.json
@@ -14,6 +14,8 @@ The folder of a comparison:
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from vmr.models.saved_folder import CONFIG_FILE
 
 KINDS = ("videomamba", "videomamba_causal", "videomamba_frames", "vim", "vit", "timesformer", "vivit")
 ABLATIONS = ("wide", "wide_distilled", "masked", "masked_tuned")
@@ -89,8 +91,12 @@ class Folder:
         return self.out / "runs" / f"{name}-{seed}"
 
     def model(self, name: str, seed: int) -> Path:
-        """The model that a run has trained; it is there when the run is over."""
+        """The folder of the model that a run trains."""
         return self.run(name, seed) / "model"
+
+    def trained(self, name: str, seed: int) -> Path:
+        """The file of a model that is written last: it is there when the run is over."""
+        return self.model(name, seed) / CONFIG_FILE
 
     def scores(self, name: str, seed: int) -> Path:
         """The scores of a trained model."""

@@ -15,7 +15,7 @@ from vmr.checks import check_type
 from vmr.data.labels.label_set import LabelSet
 from vmr.errors import ModelError, VmrError
 from vmr.eval.classification.alarms import classification_alarms
-from vmr.eval.classification.load import LabelledData, load_labelled
+from vmr.eval.classification.load import LabelledData, labelled_for
 from vmr.eval.classification.logits import ClipLogits, clip_logits
 from vmr.eval.classification.protocols.catalogue import FILE
 from vmr.eval.classification.report.reference import published_accuracies
@@ -83,9 +83,12 @@ def evaluate_classifier(
         raise VmrError("this data set is loaded already and knows its files: leave out data_dir and video_dir")
     if isinstance(dataset, LabelSet):
         dataset = LabelledData(dataset, FILE)
-    if not isinstance(dataset, LabelledData):
-        dataset = load_labelled(dataset, data_dir=data_dir, video_dir=video_dir)
-    classifier = load_classifier(model, progress=progress and processes.is_main)
+    if isinstance(dataset, LabelledData):
+        classifier = load_classifier(model, progress=progress and processes.is_main)
+    else:
+        load = labelled_for(dataset, data_dir=data_dir, video_dir=video_dir)
+        classifier = load_classifier(model, progress=progress and processes.is_main)
+        dataset = load(classifier.target)
     task = prepare_classification(dataset, classifier, options)
     columns = [classifier, *(ClassifierWithoutMotion(classifier, control) for control in task.controls)]
     clips = [clip for video in task.videos for clip in video.clips]

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.fair.__main__ import estimate_minutes
 from benchmarks.fair.jobs import jobs_of
+from benchmarks.fair.kept import code_hash, keep_plan
 from benchmarks.fair.lanes import Job, run_jobs
 from benchmarks.fair.plan import ABLATIONS, KINDS, Folder, Settings, config_of
 from benchmarks.fair.report import markdown
@@ -37,6 +39,10 @@ def test_all_of_it_fits_into_an_evening():
     assert 60 < estimate_minutes(Settings(7.0, 3, (*KINDS, *ABLATIONS)), lanes=2) < 135
 
 
+def all_is_well():
+    """Nothing has changed since the comparison began."""
+
+
 def script(*lines):
     return lambda: [sys.executable, "-c", "; ".join(lines)]
 
@@ -48,10 +54,10 @@ def test_jobs_run_after_what_they_need_and_once_only(tmp_path):
         Job("first", first, script(f"open({str(first)!r}, 'w').write('1')")),
     ]
     said = []
-    run_jobs(jobs, 2, Folder(tmp_path), said.append)
+    run_jobs(jobs, 2, Folder(tmp_path), said.append, all_is_well)
     assert second.read_text() == "12"
     assert [line.partition(",")[0] for line in said] == ["1 of 2: first", "2 of 2: second"]
-    run_jobs(jobs, 2, Folder(tmp_path), said.append)
+    run_jobs(jobs, 2, Folder(tmp_path), said.append, all_is_well)
     assert len(said) == 2
     records = [json.loads(line) for line in Folder(tmp_path).processes.read_text().splitlines()]
     assert [record["job"] for record in records] == ["first", "second"] and records[0]["cpu_s"] > 0
@@ -64,16 +70,96 @@ def test_a_job_that_fails_stops_the_others_and_is_named(tmp_path):
     ]
     began = time.monotonic()
     with pytest.raises(VmrError, match="broken failed with status 3: the reason"):
-        run_jobs(jobs, 2, Folder(tmp_path), print)
+        run_jobs(jobs, 2, Folder(tmp_path), print, all_is_well)
     assert time.monotonic() - began < 30
     with pytest.raises(VmrError, match="nobody is missing, and no job makes it"):
-        run_jobs([Job("x", tmp_path / "x", script(), (tmp_path / "nobody",))], 2, Folder(tmp_path), print)
+        run_jobs([Job("x", tmp_path / "x", script(), (tmp_path / "nobody",))], 2, Folder(tmp_path), print, all_is_well)
+
+
+def test_no_job_starts_when_the_code_has_changed(tmp_path):
+    def changed():
+        raise VmrError("other code")
+
+    job = Job("only", tmp_path / "only", script(f"open({str(tmp_path / 'only')!r}, 'w')"))
+    with pytest.raises(VmrError, match="other code"):
+        run_jobs([job], 1, Folder(tmp_path), print, changed)
+    assert not job.result.exists() and not Folder(tmp_path).log("only").exists()
+    with pytest.raises(VmrError, match="other code"):  # during the last job
+        run_jobs([], 1, Folder(tmp_path), print, changed)
+
+
+def test_a_model_is_done_when_its_config_is_written_which_comes_last(tmp_path):
+    folder = Folder(tmp_path)
+    jobs = {
+        job.name: job for job in jobs_of(Settings(2.0, 1, ("videomamba", "wide", "wide_distilled"), steps=2), folder)
+    }
+    written = folder.model("videomamba", 0) / "config.json"
+    assert jobs["videomamba-0"].result == written
+    assert jobs["wide_distilled-0"].needs == jobs["score-videomamba-0"].needs == (written,)
+    assert all(job.result.suffix == ".json" for job in jobs.values())  # no folder, which is there before it is whole
+    command = jobs["wide_distilled-0"].command()
+    assert command[-2:] == ["--classification.distillation.teacher", str(folder.model("videomamba", 0))]
+
+
+@pytest.fixture
+def recipes(tmp_path, monkeypatch):
+    """A folder of recipes in place of the shipped ones, which a test may change."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "base.yaml").write_text("optimizer: {learning_rate: 0.001}\n")
+    for name in ("vit", "vim"):
+        (folder / f"fair_{name}.yaml").write_text(f"base: base.yaml\nrun: {{out: runs/{name}}}\n")
+    monkeypatch.setattr("benchmarks.fair.kept.config_of", lambda name: folder / f"fair_{name}.yaml")
+    return folder
+
+
+def test_a_comparison_goes_on_by_the_same_recipes_and_code_only(tmp_path, recipes, monkeypatch):
+    settings, folder = Settings(2.0, 1, ("vit", "vim")), Folder(tmp_path / "out")
+    keep_plan(settings, folder)
+    (recipes / "fair_vit.yaml").write_text("# in other words\nrun: {out: runs/vit}\nbase: base.yaml\n")
+    keep_plan(settings, folder)  # a comment is no change
+    (recipes / "fair_vit.yaml").write_text("base: base.yaml\nrun: {out: runs/vit, seed: 3}\n")
+    with pytest.raises(
+        VmrError, match=r"out: holds runs by other recipes \(fair_vit.yaml changed\): go back to commit"
+    ):
+        keep_plan(settings, folder)
+    (recipes / "fair_vit.yaml").write_text("base: base.yaml\nrun: {out: runs/vit}\n")
+    (recipes / "base.yaml").write_text("optimizer: {learning_rate: 0.002}\n")
+    with pytest.raises(VmrError, match=r"\(fair_vit.yaml, fair_vim.yaml changed\)"):
+        keep_plan(settings, folder)
+    (recipes / "base.yaml").write_text("optimizer: {learning_rate: 0.001}\n")
+    monkeypatch.setattr("benchmarks.fair.kept._ROOT", tmp_path)
+    with pytest.raises(VmrError, match="holds runs by other code of vmr: go back to commit"):
+        keep_plan(settings, folder)
+    with pytest.raises(VmrError, match=r"holds a comparison with minutes 2.0: repeat its options"):
+        keep_plan(replace(settings, minutes=1.0), folder)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b"{}", b'{"minutes": 2.0}', None])
+def test_a_damaged_plan_is_named(tmp_path, recipes, content):
+    settings, folder = Settings(2.0, 1, ("vit", "vim")), Folder(tmp_path / "out")
+    keep_plan(settings, folder)
+    whole = folder.plan.read_bytes()
+    folder.plan.write_bytes(whole.replace(b'"recipes": {', b'"recipes": [], "r": {') if content is None else content)
+    with pytest.raises(VmrError, match=r"plan.json is damaged, or was written by another version of vmr: name another"):
+        keep_plan(settings, folder)
+
+
+def test_changed_code_has_another_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.fair.kept._ROOT", tmp_path)
+    (tmp_path / "vmr").mkdir()
+    (tmp_path / "vmr" / "a.py").write_text("1")
+    one = code_hash()
+    (tmp_path / "vmr" / "note.md").write_text("1")
+    assert code_hash() == one
+    (tmp_path / "vmr" / "a.py").write_text("2")
+    assert code_hash() != one
 
 
 def test_steps_fill_the_time_of_a_network(tmp_path):
     folder, settings = Folder(tmp_path), Settings(2.0, 1, ("masked", "masked_tuned"))
     jobs = {job.name: job for job in jobs_of(settings, folder)}
-    assert jobs["masked_tuned-0"].needs == (folder.probe("masked_tuned"), folder.model("masked", 0))
+    assert jobs["masked_tuned-0"].needs == (folder.probe("masked_tuned"), folder.trained("masked", 0))
     probed = folder.probe("masked").with_suffix("")
     probed.mkdir(parents=True)
     records = [{"step": step, "step_s": 9.0 if step < 20 else 0.25} for step in (1, 10, 20, 30, 40, 50, 60)]

@@ -1,5 +1,6 @@
 """Evaluation of classifiers: joins, averages, controls, what is kept, what is refused before anything is decoded."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from vmr.eval.classification.classes import ClassMap
 from vmr.eval.classification.load import load_labelled
 from vmr.eval.classification.logits import ClipLogits
 from vmr.eval.classification.protocols.catalogue import PROTOCOLS
+from vmr.eval.classification.report.report import ClassificationReport
 from vmr.eval.classification.runner import _report, evaluate_classifier
 from vmr.eval.classification.task import ClassifyOptions, prepare_classification
 from vmr.retrieval.feature_cache import FeatureCache
@@ -175,6 +177,34 @@ def test_several_labels_and_numbers(tmp_path):
     predicted = [row[0] for row in report.results["views"].scores]
     assert report.values == (1.5, 0.5) and report.classes == ()
     assert report["MSE"] == pytest.approx(np.mean((np.array(predicted) - (1.5, 0.5)) ** 2))
+
+
+def test_the_classifier_decides_what_a_list_leaves_open(tmp_path):
+    """One number or one class for each video may be all of a regression, or of several labels."""
+    write_colour_tree(tmp_path, 1)
+    (tmp_path / "numbers.csv").write_text("red/red_0.mp4,3\nblue/blue_0.mp4,1\n")
+    numbers = ColourClassifier(("red",))
+    numbers.target = "regression"
+    assert evaluate_classifier(tmp_path / "numbers.csv", numbers, options=options()).values == (3.0, 1.0)
+    (tmp_path / "fractions.csv").write_text("red/red_0.mp4,1.5\nblue/blue_0.mp4,0.5\n")
+    assert evaluate_classifier(tmp_path / "fractions.csv", numbers, options=options()).values == (1.5, 0.5)
+    with pytest.raises(VmrError, match=r"fractions\.csv has labels for a number, but colours predicts one class: use"):
+        evaluate_classifier(tmp_path / "fractions.csv", ColourClassifier(), options=options())
+    with pytest.raises(VmrError, match="has labels for one class, but colours predicts a number: use another"):
+        evaluate_classifier(tmp_path, numbers, options=options())
+    several = ColourClassifier()
+    several.target = "multi"
+    rows = [{"video": f"{name}/{name}_0.mp4", "label": name} for name in COLOURS]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    report = evaluate_classifier(tmp_path / "rows.json", several, options=options())
+    assert (report.target, report["mAP"]) == ("multi", 100.0)
+    rows[0]["label"] = []
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    report = evaluate_classifier(tmp_path / "rows.json", several, options=options())
+    assert (report.labels, report["mAP"]) == (((), (1,), (0,)), 100.0), "a video of no class"
+    report.save(tmp_path / "report.json")
+    assert ClassificationReport.load(tmp_path / "report.json").labels == report.labels
 
 
 def test_views_are_the_protocols_unless_the_user_says_so(tree):

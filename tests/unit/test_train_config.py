@@ -13,6 +13,7 @@ from tests.paths import CONFIGS
 from vmr.errors import VmrError
 from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import SPECIAL, CaptionTokenizer, clean_caption
+from vmr.models.upstream.published_vision import PUBLISHED_VISION
 from vmr.processes import ALONE
 from vmr.train.build import build_loader, build_sources, build_task, learning_rate_factor
 from vmr.train.checkpoint import first_difference
@@ -63,7 +64,8 @@ def test_classifiers_are_trained_at_upstreams_rates():
 
     def rates(name: str) -> tuple[TrainConfig, list[float]]:
         config = read_config(CONFIGS / "train" / f"{name}.yaml")
-        steps = (0, round(config.optimizer.warmup) - 1, config.num_steps - 1)
+        warmup = config.optimizer.warmup * (1 if config.optimizer.warmup >= 1 else config.num_steps)
+        steps = (0, round(warmup) - 1, config.num_steps - 1)
         return config, [config.optimizer.learning_rate * learning_rate_factor(config, step) for step in steps]
 
     config, found = rates("finetune_k400")
@@ -73,6 +75,37 @@ def test_classifiers_are_trained_at_upstreams_rates():
     assert (first, last) == pytest.approx((5e-7, 5e-6), rel=0.05)
     assert config.num_steps == 300 * config.optimizer.steps_per_epoch
     assert config.data.repeats == 3 and config.classification.distillation.teacher == "videomamba-s-in1k"
+    config, found = rates("finetune_lvu_like")
+    assert found == pytest.approx([5e-7, 2e-4, 5e-7], rel=0.02)
+    assert config.model.network.num_classes == 1 and config.classification.mixup == config.classification.cutmix == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "of", "epochs", "num_items", "rate"),
+    [
+        ("finetune_k400_384", "videomamba-ti-k400-f64-384", (10, 2), 240_436, 5e-6 * 2 / 256),
+        ("finetune_ssv2_288", "videomamba-ti-ssv2-f16-288", (10, 2), 168_913, 5e-6 * 2 / 256),
+        ("imagenet_tiny_448", "videomamba-ti-in1k-448", (30, 5), 1_281_167, 5e-6 / 512),
+        ("imagenet_tiny_576", "videomamba-ti-in1k-576", (10, 2), 1_281_167, 5e-6 / 512),
+    ],
+)
+def test_higher_resolutions_continue_the_classifier_below(name, of, epochs, num_items, rate):
+    config = read_config(CONFIGS / "train" / f"{name}.yaml")
+    made, begun, network = PUBLISHED_VISION[of], PUBLISHED_VISION[config.model.init], config.model.network
+    assert (network.num_frames, network.image_size, network.num_classes) == (
+        made.num_frames, made.image_size, made.num_classes,
+    )  # fmt: skip
+    assert (begun.data, begun.size, begun.num_frames) == (made.data, made.size, made.num_frames)
+    assert begun.image_size < made.image_size and not config.model.fresh_head
+    batch = config.data.batch_size.image if made.num_frames == 1 else config.data.batch_size.video
+    steps = num_items // batch
+    assert (config.num_steps, config.optimizer.warmup) == (epochs[0] * steps, epochs[1] * steps)
+    assert config.optimizer.learning_rate == pytest.approx(rate * batch)
+    assert config.optimizer.steps_per_epoch in (None, steps)
+    ends = (config.optimizer.start_ratio, config.optimizer.min_ratio)  # of images they are not scaled by the batch
+    scale = config.optimizer.learning_rate if made.num_frames == 1 else 5e-6
+    assert ends == pytest.approx((1e-6 / scale, (5e-6 if made.num_frames == 1 else 1e-6) / scale))
+    assert config.optimizer.weight_decay == 1e-8
 
 
 def test_all_that_were_promised_are_shipped():

@@ -118,7 +118,9 @@ def pair_table(report: ClassificationReport) -> Table:
 
 def reference_table(report: ClassificationReport) -> Table:
     """Return our result and published ones; each row says how it was scored."""
-    metrics = report.scores[MAIN]
+    metrics, name, digits = report.scores[MAIN], "top-1", 1
+    if report.target == "regression":
+        name, digits = "MSE", 2
     setting = (
         "-" if report.complete and not report.partial else f"over {report.num_videos} of {report.num_videos_asked}"
     )
@@ -127,7 +129,7 @@ def reference_table(report: ClassificationReport) -> Table:
         Cell(report.model),
         Cell(views_words(report)),
         Cell(setting),
-        Cell(f"{metrics.get('top-1', 0.0):.1f}"),
+        Cell(f"{metrics[name]:.{digits}f}" if name in metrics else "-"),
         Cell(top5),
         Cell(THIS_REPORT),
     )
@@ -136,13 +138,13 @@ def reference_table(report: ClassificationReport) -> Table:
             Cell(row.model),
             Cell(row.views),
             Cell(row.setting or "-"),
-            Cell(f"{row.top1:.1f}"),
+            Cell(f"{row.top1:.{digits}f}"),
             Cell("-" if row.top5 is None else f"{row.top5:.1f}"),
             Cell(row.source),
         )
         for row in sorted(report.reference, key=lambda row: row.model != report.model)  # its own published score first
     )
-    header = ("model", "views", "setting", "top-1", "top-5", "source")
+    header = ("model", "views", "setting", name, "top-5", "source")
     return Table("beside published results", header, (ours, *published))
 
 

@@ -91,11 +91,11 @@ def classify(
         model: name or path of a classifier; vmr-info lists them
         task: classify
     """
-    from vmr.eval.classification.load import load_labelled
+    from vmr.eval.classification.load import labelled_for
 
     check_outputs(outputs)
     options = _options(scoring, decode)
-    labelled = load_labelled(  # a misspelt name is reported before torch is imported
+    load = labelled_for(  # a misspelt name is reported before torch is imported
         dataset,
         data_dir=data.data_dir,
         video_dir=data.video_dir,
@@ -117,7 +117,7 @@ def classify(
             model, num_frames=scoring.num_frames, image_size=scoring.image_size, progress=processes.is_main
         )
         report = evaluate_classifier(
-            labelled,
+            load(classifier.target),
             classifier,
             options=options,
             cache=None if caching.no_cache else FeatureCache(caching.cache),

@@ -20,7 +20,6 @@ class LabelledItem:
         id: what the list calls it, with its folders: `P03/cam01/P03_cereals.avi`. Items of one file have one id.
         start_s: where the part begins, in seconds; None for a whole video.
         end_s: where the part ends, in seconds; None for a whole video.
-        num_frames: how many frames the list says that a folder of frames has; None where it says nothing.
     """
 
     path: str
@@ -28,7 +27,6 @@ class LabelledItem:
     id: str
     start_s: float | None = None
     end_s: float | None = None
-    num_frames: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

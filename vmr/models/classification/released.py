@@ -128,7 +128,7 @@ def is_classifier_file(path: str | Path) -> bool:
         path: a checkpoint file.
 
     Raises:
-        ModelError: the file cannot be read safely, or is an encoder without a head.
+        ModelError: the file cannot be read safely, is an encoder without a head, or holds no VideoMamba.
     """
     weights = find_state_dict(read_checkpoint(path), str(path))
     if any(key.startswith("text_encoder.") for key in weights):
@@ -137,7 +137,9 @@ def is_classifier_file(path: str | Path) -> bool:
         keys, _ = select_vision_keys(weights)
     if "patch_embed.proj.weight" in keys and "head.weight" not in keys:
         raise ModelError(f"{path} {_NO_HEAD}")
-    return "head.weight" in keys
+    if "head.weight" not in keys:
+        raise ModelError(f"{path}: no weights of VideoMamba: it has {min(weights)}, but no patch_embed.proj.weight")
+    return True
 
 
 def infer_network_config(state_dict: dict[str, Tensor], source: str) -> NetworkConfig:
