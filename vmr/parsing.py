@@ -25,9 +25,9 @@ _KINDS = {
     tuple: "a list",
     dict: "keys with values",
 }
-# A dataclass that may be null, and what it says.
+# A dataclass of ours that may be null, and what it says of its fields. Unknown and missing keys are not its own words.
 _REFUSED_GROUP = re.compile(
-    r"Union subtypes Subtypes: .<class '[\w.]*?(\w+)'>.*? Errors: - (.+?) - Expected a <class 'NoneT"
+    r"Union subtypes Subtypes: .<class 'vmr\.[\w.]*?(\w+)'>.*? Errors: - (?!Problem with)(.+?) - Expected a <class"
 )
 _GIVEN = re.compile(r"value: (.+)$|(?:base 10|to float): '(.+?)'|: (\S+) does not conform")
 
