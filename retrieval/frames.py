@@ -57,12 +57,15 @@ def frame_spec(
 
 
 def clip_spec(classifier: Classifier) -> ViewSpec:
-    """Return the one view of a video that a classifier is shown; images are cropped as ImageNet is evaluated."""
+    """Return the one view of a video that a classifier is shown; images are cropped as ImageNet is evaluated.
+
+    A classifier without a rule of its own is shown frames of the whole video by the rule `sparse`.
+    """
     is_of_images = classifier.num_frames == 1
     return ViewSpec(
         classifier.num_frames,
         classifier.size,
-        frames=classifier.frames,
+        frames=classifier.frames or "sparse",
         resize="image" if is_of_images else "video",
     )
 
@@ -71,7 +74,7 @@ def read_video(path: str | Path, encoder: Encoder | Classifier, *, reader: str =
     """Read the frames of one whole video that a model takes.
 
     Args:
-        path: a video or a still picture.
+        path: a video or a still picture; for a classifier also a folder of numbered pictures.
         encoder: the encoder, or the classifier, that will be given the frames.
         reader: see `vmr.VideoReader`.
 

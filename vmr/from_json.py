@@ -9,6 +9,8 @@ from vmr.errors import VmrError
 
 IN_MEMORY = MappingProxyType({"in_memory": True})
 """Metadata of a dataclass field that is not part of the JSON; such a field has a default."""
+LATER = MappingProxyType({"later": True})
+"""Metadata of a field that files of earlier versions lack: its default is what they did, and stands for it."""
 
 
 def as_json(instance: Any) -> dict[str, Any]:
@@ -33,7 +35,8 @@ def from_json(kind: Any, value: Any, name: str) -> Any:
         The value as `kind`.
 
     Raises:
-        VmrError: a value is of another type, or keys of a dataclass are missing or unknown; the message names the key.
+        VmrError: a value is of another type, or keys of a dataclass are missing (unless they are `LATER`) or unknown;
+            the message names the key.
             Errors that a dataclass raises in its constructor are not changed.
     """
     if kind is Any:
@@ -75,7 +78,8 @@ def _literal(options: tuple[Any, ...], value: Any, name: str) -> Any:
 def _dataclass(kind: Any, content: Mapping[str, Any], name: str) -> Any:
     known = _fields_of(kind)
     within = f"{name}: " if name else ""
-    for problem, keys in (("unknown", content.keys() - known), ("missing", known - content.keys())):
+    needed = known - {field.name for field in fields(kind) if field.metadata.get("later")}
+    for problem, keys in (("unknown", content.keys() - known), ("missing", needed - content.keys())):
         if keys:
             raise VmrError(f"{within}{problem} {'keys' if len(keys) > 1 else 'key'} {', '.join(sorted(keys))}")
     types = get_type_hints(kind)

@@ -25,6 +25,10 @@ _KINDS = {
     tuple: "a list",
     dict: "keys with values",
 }
+# A dataclass that may be null, and what it says.
+_REFUSED_GROUP = re.compile(
+    r"Union subtypes Subtypes: .<class '[\w.]*?(\w+)'>.*? Errors: - (.+?) - Expected a <class 'NoneT"
+)
 _GIVEN = re.compile(r"value: (.+)$|(?:base 10|to float): '(.+?)'|: (\S+) does not conform")
 
 
@@ -43,6 +47,8 @@ def explain(
         The line. A message that is of no known kind is only brought into one line.
     """
     message = re.sub("^Validation failed: ", "", " ".join(message.split()))  # as older versions of jsonargparse say
+    if match := _REFUSED_GROUP.search(message):
+        return _refused_group(match[1], match[2], kinds, name_of)
     options = [name for name in map(name_of, kinds) if name.startswith("-")] if known is None else list(known)
     keys = list(kinds)
     rules: dict[str, Callable[..., str]] = {
@@ -63,6 +69,14 @@ def explain(
         if match := re.match(pattern, message, re.IGNORECASE):
             return say(*match.groups())
     return message
+
+
+def _refused_group(name: str, reason: str, kinds: Mapping[str, Any], name_of: Callable[[str], str]) -> str:
+    """What a dataclass that may be null says about its fields, with the key of the field where it begins with one."""
+    keys = [key for key, kind in kinds.items() if name in [getattr(part, "__name__", "") for part in get_args(kind)]]
+    field, _, rest = reason.partition(" ")
+    key = f"{keys[0]}.{field}" if len(keys) == 1 else ""
+    return f"{name_of(key)} {rest}" if key in kinds else reason
 
 
 def takes(kind: Any) -> str:

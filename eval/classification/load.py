@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from vmr.checks import check_path
 from vmr.data.labels.class_names import read_class_names
@@ -14,6 +16,7 @@ from vmr.errors import AnnotationError, VmrError
 from vmr.eval.classification.protocols.catalogue import FILE, SHAPES_ACTIONS, find_protocol
 from vmr.eval.classification.protocols.protocol import ClassificationProtocol
 from vmr.eval.classification.videos import action_videos
+from vmr.targets import Target
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def load_labelled(
     overlap_classes: str | Path | None = None,
     split: str | None = None,
     format: str = "auto",
+    assumed: Target | None = None,
 ) -> LabelledData:
     """Load a data set with labels. No video is opened.
 
@@ -64,6 +68,7 @@ def load_labelled(
             default, the file `NAME_classes.txt` in `data_dir`.
         split: with a folder of one's own: train, val or test, or test2 for the second of several.
         format: with a list of one's own, how it is written; see `vmr.data.labels.read.FORMATS`.
+        assumed: with a list of one's own, what the classifier predicts; it decides what the list leaves open.
 
     Raises:
         AnnotationError: there is no such data set, its list is damaged, or no file is there.
@@ -88,13 +93,36 @@ def load_labelled(
             raise AnnotationError(f"data set '{protocol.name}' needs data_dir, the folder of its list and its videos")
         place, split, format = data_dir, protocol.split, protocol.format
     target = None if protocol is FILE else protocol.target
-    labels = read_labels(place, format, video_dir=video_dir, classes=classes, target=target, split=split)
+    labels = read_labels(
+        place, format, video_dir=video_dir, classes=classes, target=target, split=split, assumed=assumed
+    )
     if protocol is FILE:
         protocol = _own_protocol(labels)
     else:
         labels = replace(labels, name=protocol.name)
     _check(labels, protocol)
     return LabelledData(labels, protocol, _overlap(protocol, data_dir, overlap_classes))
+
+
+def labelled_for(dataset: str | Path, **where: Any) -> Callable[[Target], LabelledData]:
+    """Load a data set with labels for a classifier that is loaded later; a mistake is found now, as far as it can be.
+
+    Args:
+        dataset: as for `load_labelled`.
+        where: the other arguments of `load_labelled`, except for `assumed`.
+
+    Returns:
+        A function from what the classifier predicts to the data set. It reads a list of one's own only then, since the
+        classifier decides what such a list leaves open.
+
+    Raises:
+        AnnotationError: as `load_labelled` raises.
+        VmrError: likewise.
+    """
+    if find_protocol(str(check_path("dataset", dataset))) is FILE:
+        return lambda target: load_labelled(dataset, **where, assumed=target)
+    loaded = load_labelled(dataset, **where)
+    return lambda target: loaded
 
 
 def _own_protocol(labels: LabelSet) -> ClassificationProtocol:

@@ -15,11 +15,11 @@ from vmr.checks import check_type
 from vmr.data.labels.label_set import LabelSet
 from vmr.errors import ModelError, VmrError
 from vmr.eval.classification.alarms import classification_alarms
-from vmr.eval.classification.load import LabelledData, load_labelled
+from vmr.eval.classification.load import LabelledData, labelled_for
 from vmr.eval.classification.logits import ClipLogits, clip_logits
 from vmr.eval.classification.protocols.catalogue import FILE
 from vmr.eval.classification.report.reference import published_accuracies
-from vmr.eval.classification.report.report import MAIN, ClassificationReport, ColumnResult, Cost
+from vmr.eval.classification.report.report import MAIN, ClassificationReport, ColumnResult, Cost, Join
 from vmr.eval.classification.task import ClassifyOptions, ClassifyTask, load_classifier, prepare_classification
 from vmr.eval.classification.videos import Clip, Video, files_of
 from vmr.eval.controls import ClassifierWithoutMotion
@@ -83,9 +83,12 @@ def evaluate_classifier(
         raise VmrError("this data set is loaded already and knows its files: leave out data_dir and video_dir")
     if isinstance(dataset, LabelSet):
         dataset = LabelledData(dataset, FILE)
-    if not isinstance(dataset, LabelledData):
-        dataset = load_labelled(dataset, data_dir=data_dir, video_dir=video_dir)
-    classifier = load_classifier(model, progress=progress and processes.is_main)
+    if isinstance(dataset, LabelledData):
+        classifier = load_classifier(model, progress=progress and processes.is_main)
+    else:
+        load = labelled_for(dataset, data_dir=data_dir, video_dir=video_dir)
+        classifier = load_classifier(model, progress=progress and processes.is_main)
+        dataset = load(classifier.target)
     task = prepare_classification(dataset, classifier, options)
     columns = [classifier, *(ClassifierWithoutMotion(classifier, control) for control in task.controls)]
     clips = [clip for video in task.videos for clip in video.clips]
@@ -99,7 +102,8 @@ def _report(task: ClassifyTask, found: ClipLogits) -> ClassificationReport:
     failures = _failures(task, found)
     if not kept:
         first = f", first: {failures[0].video}: {failures[0].reason}" if failures else ""
-        raise VmrError(f"{task.data.labels.name}: none of {task.num_asked} videos can be scored{first}")
+        num_chosen = len(task.videos) + len(task.missing)
+        raise VmrError(f"{task.data.labels.name}: none of {num_chosen} videos can be scored{first}")
     truth = _truth(task, kept)
     scores: dict[str, dict[str, float]] = {}
     intervals: dict[str, dict[str, tuple[float, float]]] = {}
@@ -152,11 +156,8 @@ def _readable(video: Video, found: ClipLogits) -> list[Clip]:
 
 
 def _scores(task: ClassifyTask, video: Video, found: ClipLogits, column: int) -> Scores:
-    """The scores (C,) of a video, over the views of all its clips, or of its first one."""
-    clips = _readable(video, found)
-    if task.options.join == "basename":
-        clips = clips[:1]
-    views = np.concatenate([found.logits[clip.name][column] for clip in clips])
+    """The scores (C,) of a video, over the views of all its clips."""
+    views = np.concatenate([found.logits[clip.name][column] for clip in _readable(video, found)])
     return merge_views(views[:, task.classes.outputs], task.data.labels.target, task.options.average)
 
 
@@ -195,8 +196,21 @@ def _result(table: Scores, truth: NDArray[Any], rows: NDArray[Any], target: Targ
 
 
 def _failures(task: ClassifyTask, found: ClipLogits) -> tuple[Failure, ...]:
-    unreadable = [Failure(name, reason) for name, reason in found.failures.items()]
-    return (*unreadable, *(Failure(name, "no such file") for name in task.missing))
+    """A failure for each video that is lost, and for each part that a scored video lacks; by the names of videos."""
+    failures: list[Failure] = []
+    for video in task.videos:
+        failed = [clip for clip in video.clips if clip.name in found.failures]
+        if len(failed) == len(video.clips):
+            failures.append(Failure(_name(video, task.options.join), found.failures[failed[0].name]))
+        else:
+            parts = ((clip, "part {:g}-{:g} s".format(*clip.span or ())) for clip in failed)
+            failures += [Failure(video.name, f"{part}: {found.failures[clip.name]}") for clip, part in parts]
+    return (*failures, *(Failure(_name(video, task.options.join), "no such file") for video in task.missing))
+
+
+def _name(video: Video, join: Join) -> str:
+    """What a failure calls a video; if it stands for several files, the one that counts."""
+    return video.clips[0].name if join == "basename" else video.name
 
 
 def _remarks(videos: Sequence[Video], found: ClipLogits) -> tuple[VideoRemark, ...]:

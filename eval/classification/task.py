@@ -14,12 +14,13 @@ from vmr.errors import ModelError, VmrError
 from vmr.eval.classification.classes import ClassMap, match_classes
 from vmr.eval.classification.load import LabelledData
 from vmr.eval.classification.report.report import Join
-from vmr.eval.classification.videos import Video, action_videos, joined_names, videos_of
+from vmr.eval.classification.videos import Video, action_videos, videos_of
 from vmr.eval.metrics.accuracy import Average
 from vmr.models.catalogue import load_classifier as load_by_name
 from vmr.models.catalogue import shows_progress
 from vmr.models.classifier import Classifier
 from vmr.progress import spinner
+from vmr.targets import FrameRule
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class ClassifyOptions:
 
     Attributes:
         views: segments x crops, such as "4x3", instead of the protocol's; the report says so.
+        frames: the rule by which a view takes frames, instead of the classifier's own; the report says so.
         average: what is averaged over the views of a video: `probabilities` or `logits`.
         join: what counts as one video: `path`, `clip` or `basename`; see `vmr.eval.classification.report.report.Join`.
         controls: also score one frame repeated, and frames out of order, in columns of their own; None for controls
@@ -40,6 +42,7 @@ class ClassifyOptions:
     """
 
     views: str | None = None
+    frames: FrameRule | None = None
     average: Average = "probabilities"
     join: Join = "path"
     controls: bool | None = None
@@ -50,6 +53,8 @@ class ClassifyOptions:
         for name, kind in (("average", Average), ("join", Join)):
             if getattr(self, name) not in get_args(kind):
                 raise VmrError(f"{name} must be one of {', '.join(get_args(kind))}, not {getattr(self, name)!r}")
+        if self.frames is not None and self.frames not in get_args(FrameRule):
+            raise VmrError(f"frames must be one of {', '.join(get_args(FrameRule))}, not {self.frames!r}")
         if self.limit is not None:
             whole_number("limit", self.limit)
         check_type("decode", self.decode, DecodeOptions)
@@ -66,8 +71,8 @@ class ClassifyTask:
         classifier: the classifier.
         classes: the classes that compete.
         spec: the views.
-        videos: those that are scored, the first `options.limit` of all.
-        missing: names of videos whose files are not there.
+        videos: those to be scored, of the first `options.limit` of the list.
+        missing: those of them whose files are not there.
         num_asked: how many videos the data set holds.
         controls: keys of `vmr.eval.controls.CONTROLS` that get a column.
         notes: what there is to know about the data.
@@ -79,7 +84,7 @@ class ClassifyTask:
     classes: ClassMap
     spec: ViewSpec
     videos: tuple[Video, ...]
-    missing: tuple[str, ...]
+    missing: tuple[Video, ...]
     num_asked: int
     controls: tuple[str, ...]
     notes: tuple[str, ...]
@@ -106,7 +111,7 @@ def prepare_classification(data: LabelledData, classifier: Classifier, options: 
             f"{_TARGETS[classifier.target]}: use another classifier"
         )
     classes = _classes(data, classifier)
-    spec = _views(data, classifier, options)
+    spec, view_notes = _views(data, classifier, options)
     if data.drawn and options.join != "path":
         raise VmrError(f"{protocol.name} has no files that could be joined: leave out join")
     videos, notes = (action_videos(), []) if data.drawn else videos_of(labels, options.join)
@@ -115,18 +120,17 @@ def prepare_classification(data: LabelledData, classifier: Classifier, options: 
     num_listed = len(labels.items) + len(labels.missing)
     if protocol.num_videos not in (None, num_listed) and protocol.overlap is None:
         notes.append(f"the list names {num_listed} videos, the published one {protocol.num_videos}")
-    names = {video.name for video in videos}
-    missing = tuple(name for name in joined_names(labels.missing, options.join) if name not in names)
+    chosen = videos[: options.limit]
     return ClassifyTask(
         data=data,
         classifier=classifier,
         classes=classes,
         spec=spec,
-        videos=tuple(videos[: options.limit]),
-        missing=missing,
-        num_asked=len(videos) + len(missing),
+        videos=tuple(video for video in chosen if not video.missing),
+        missing=tuple(video for video in chosen if video.missing),
+        num_asked=len(videos),
         controls=_controls(data, spec, options),
-        notes=(*labels.notes, *getattr(classifier, "notes", ()), *classes.notes, *notes),
+        notes=(*labels.notes, *getattr(classifier, "notes", ()), *classes.notes, *view_notes, *notes),
         options=options,
     )
 
@@ -192,7 +196,8 @@ def _classes(data: LabelledData, classifier: Classifier) -> ClassMap:
     )
 
 
-def _views(data: LabelledData, classifier: Classifier, options: ClassifyOptions) -> ViewSpec:
+def _views(data: LabelledData, classifier: Classifier, options: ClassifyOptions) -> tuple[ViewSpec, list[str]]:
+    """The views, and a note if their rule of frames is not the protocol's or not the classifier's."""
     protocol = data.protocol
     if options.views is not None:
         if data.drawn:
@@ -204,7 +209,15 @@ def _views(data: LabelledData, classifier: Classifier, options: ClassifyOptions)
             f"{data.labels.name} has pictures, but {classifier.name} takes clips of {classifier.num_frames} frames: "
             "give num_frames 1, if this classifier can take pictures"
         )
-    return protocol.view_spec(classifier.num_frames, classifier.size, classifier.frames)
+    if options.frames is not None and (data.drawn or protocol.media == "image"):
+        raise VmrError(f"{data.labels.name} has no videos to take frames of: leave out frames")
+    own = protocol.frames_for(classifier.frames)
+    frames = options.frames or own
+    rules = {"the classifier's own": classifier.frames and own, "the protocol's": protocol.frames}
+    others = [f"{whose} is {rule}" for whose, rule in rules.items() if rule not in (None, frames)]
+    chosen = "the user's choice" if options.frames else "the classifier's own"
+    notes = [f"frames by rule {frames}, {chosen}; {' and '.join(others)}"] if others and not data.drawn else []
+    return protocol.view_spec(classifier.num_frames, classifier.size, frames), notes
 
 
 def _controls(data: LabelledData, spec: ViewSpec, options: ClassifyOptions) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -42,12 +42,17 @@ class Video:
     Attributes:
         name: its name in the report.
         label: of the data set, before its classes are matched with the classifier's.
-        clips: whose views are averaged; for the join `basename` the first that can be read counts alone.
+        clips: whose views are averaged; for the join `basename` there is one.
     """
 
     name: str
     label: Label
     clips: tuple[Clip, ...]
+
+    @property
+    def missing(self) -> bool:
+        """Whether its file is not there."""
+        return not (self.clips[0].path or self.clips[0].draw)
 
 
 def videos_of(data: LabelSet, join: Join) -> tuple[list[Video], list[str]]:
@@ -58,14 +63,14 @@ def videos_of(data: LabelSet, join: Join) -> tuple[list[Video], list[str]]:
         join: what counts as one video.
 
     Returns:
-        The videos, in the order of their first items, and what is to be noted about them.
+        The videos, also those whose files are missing, in the order of the list; and what is to be noted about them.
 
     Raises:
         AnnotationError: two items of one video have different labels, unless they were joined by the names of their
             files: then the label of the first one counts, and the notes say so.
     """
     grouped: dict[Hashable, list[LabelledItem]] = {}
-    for item in data.items:
+    for item in _listed(data):
         grouped.setdefault(_key(item, join), []).append(item)
     videos, num_merged, num_unlike = [], 0, 0
     for items in grouped.values():
@@ -76,27 +81,19 @@ def videos_of(data: LabelSet, join: Join) -> tuple[list[Video], list[str]]:
                 f"{data.name}: {first.id} is in the list with the labels {first.label} and {unlike.label}: keep one"
             )
         num_unlike += unlike is not None
-        num_merged += len({item.path for item in items}) > 1
-        distinct = {(item.path, item.start_s, item.end_s): item for item in items}  # a line that stands twice
+        num_merged += len({item.path or item.id for item in items}) > 1
+        counted = items[:1] if join == "basename" else items  # no other file takes the place of the first
+        distinct = {(item.path, item.start_s, item.end_s): item for item in counted}  # a line that stands twice
         videos.append(Video(_name(first, join), first.label, tuple(_clip(item) for item in distinct.values())))
     notes = []
     if join == "basename":
         unlike_words = f", of which {num_unlike} stand for different labels" if num_unlike else ""
+        num_clips = sum(map(len, grouped.values()))
         notes.append(
-            f"joined by the names of the files: {len(data.items)} clips count as {len(videos)}; of each name the first "
+            f"joined by the names of the files: {num_clips} clips count as {len(videos)}; of each name the first "
             f"file counts, as in upstream's code ({num_merged} names stand for several files{unlike_words})"
         )
     return videos, notes
-
-
-def joined_names(ids: Iterable[str], join: Join) -> list[str]:
-    """Return the names of the videos that files without content would be: those that are missing.
-
-    Args:
-        ids: the files' ids.
-        join: what counts as one video.
-    """
-    return list(dict.fromkeys(_basename(id) if join == "basename" else id for id in ids))
 
 
 def action_videos() -> list[Video]:
@@ -113,10 +110,23 @@ def files_of(videos: Sequence[Video]) -> dict[str, Path]:
     return {video.name: Path(video.clips[0].path) for video in videos if video.clips[0].path}
 
 
+def _listed(data: LabelSet) -> Iterator[LabelledItem]:
+    """The items in the order of the list, with those whose files are missing: these have no path."""
+    done = 0
+    for file in data.missing:
+        yield from data.items[done : file.place]
+        done = file.place
+        if not file.spans:
+            yield LabelledItem("", file.label, file.id)
+        yield from (LabelledItem("", file.label, file.id, start_s, end_s) for start_s, end_s in file.spans)
+    yield from data.items[done:]
+
+
 def _key(item: LabelledItem, join: Join) -> Hashable:
     if join == "basename":
         return _basename(item.id)
-    return (item.path, item.start_s, item.end_s) if join == "clip" else item.path
+    path = item.path or item.id
+    return (path, item.start_s, item.end_s) if join == "clip" else path
 
 
 def _basename(id: str) -> str:

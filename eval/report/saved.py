@@ -102,7 +102,7 @@ class SavedReport:
             text = self.to_json()
         else:
             text = self.to_markdown() if suffix == ".md" else self.to_html(video_files)
-        write_atomically(Path(path), text.encode())
+        write_atomically(Path(path), encoded(text))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -130,6 +130,15 @@ class SavedReport:
         if partial is not report.partial:
             raise VmrError(f"{path}: a damaged report: partial is {partial}, limit is {report.limit}: evaluate again")
         return report
+
+
+def encoded(text: str) -> bytes:
+    """Return the bytes of a report's file; names of videos and classes that are not Unicode are escaped.
+
+    Args:
+        text: the content of the file.
+    """
+    return text.encode(errors="backslashreplace")
 
 
 def task_of_report(path: str | Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 import vmr
 from tests.classifiers import save_tiny_classifier
@@ -62,10 +63,30 @@ def test_windows(model, folder):
     times = ["0:00:00.0-0:00:02.0", "0:00:01.0-0:00:03.0", "0:00:02.0-0:00:04.0"]
     for line, time in zip([*lines[1:4], lines[5]], [*times, "0:00:00.0-0:00:01.0"], strict=True):
         when, _, said = line.strip().partition("  ")
-        pairs = [pair.split() for pair in said.split(", ")]
+        pairs = [pair.split() for pair in said.split("; ")]
         assert when == time and {label for label, _ in pairs} == set(LABELS)
         values = [float(value) for _, value in pairs]
         assert values == sorted(values, reverse=True) and sum(values) == pytest.approx(1, abs=0.002)
+
+
+def test_a_folder_of_numbered_pictures_is_a_video(model, tmp_path):
+    """As find_videos names videos: below a folder, or the folder itself. Other pictures are passed over and counted."""
+    rng = np.random.default_rng(0)
+    for name in ("run/img_00001.jpg", "run/img_00002.jpg", "gap/1.png", "gap/3.png", "a.jpg", "films/1.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / name)
+    write_film(tmp_path / "films" / "short.mp4", num_frames=10, fps=10)
+    done = classify(tmp_path, "--model", model, "--k", 1)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[::2] == [str(tmp_path / "films/short.mp4"), str(tmp_path / "run")]
+    assert f"passed over: 2 pictures, such as {tmp_path}/a.jpg: name pictures to classify them" in done.stderr
+    assert f"left out: {tmp_path}/gap: lacks pictures before 3.png: number 2" in done.stderr
+    classifier = load_classifier(model, "cpu")
+    (said,) = classifier.classify(vmr.read_video(tmp_path / "run", classifier), k=1)
+    alone = classify(tmp_path / "run", "--model", model, "--k", 1)
+    assert alone.stdout.splitlines() == [str(tmp_path / "run"), f"  {said.labels[0]} {said.probabilities[0]:.3f}"]
+    windows = classify(tmp_path, "--model", model, "--window", 1)
+    assert f"left out: {tmp_path}/run: a folder of pictures has no times, so that it cannot be cut" in windows.stderr
 
 
 def test_json_and_other_names(model, folder, tmp_path):
@@ -107,3 +128,6 @@ def test_info_describes_classifiers(model):
     assert "videomamba-m-k400-mask-f64-384" in listed and "85.0" in listed
     pretrained = run_here("vmr-info", "videomamba-m-ssv2-mask-pt")
     assert pretrained.returncode == 0 and "videomamba_m16_ssv2_mask_pt_f8_res224.pth" in pretrained.stdout
+    absent = run_here("vmr-info", "videomamba-ti-k400-f8")  # nothing is downloaded to describe it
+    assert absent.returncode == 0 and "top-1 76.9" in absent.stdout and "not on this machine yet" in absent.stdout
+    assert not absent.stderr

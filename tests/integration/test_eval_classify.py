@@ -85,7 +85,7 @@ def test_missing_videos_cost_the_exit_status(folder, tmp_path, capsys):
         main([*given, "--markdown", str(tmp_path / "report.md"), "--html", str(tmp_path / "report.html")])
     out, err = capsys.readouterr()
     assert end.value.code == 2 and "left out: red/gone.mp4: no such file" in err
-    assert "error: the score is over 3 of 4 videos (1 missing or unreadable files): repair the files" in err
+    assert "error: the score is over 3 of 4 videos (1 missing or unreadable): repair the files" in err
     assert "3 of 4 videos" in (tmp_path / "report.md").read_text() and (tmp_path / "report.html").is_file()
     main([*given, "--allow-missing", "--join", "basename", "--views", "1x1", "--average", "logits"])
     out, err = capsys.readouterr()
@@ -97,7 +97,12 @@ def test_missing_videos_cost_the_exit_status(folder, tmp_path, capsys):
     [
         ("--task classify --dataset {videos} --model {model} --encoder offline", "there is no option --encoder"),
         ("--task classify --dataset {videos} --model {model} --rerank 5", "there is no option --rerank"),
-        ("--dataset {videos} --model {model}", "there is no option --model"),
+        ("--dataset {videos} --model {model}", "--model is an option for classifiers: give --task classify"),
+        ("--dataset {videos} --overlap-classes=x", "--overlap-classes is an option for classifiers: give --task"),
+        ("--task classify --dataset {videos} --model {model} --num-frames 1000000000", "must be at most 65536"),
+        ("--task classify --dataset {videos} --model {model} --image-size 80000", "must be at most 4096"),
+        ("--task classify --dataset {videos} --model {model} --frames some", "--frames must be one of sparse, sthsth"),
+        ("--dataset {videos} --out x.json --html x.json", "--html x.json is the file that --out names"),
         ("--task clasify --dataset {videos}", "--task must be one of retrieval, classify"),
         ("--dataset k400 --data-dir {videos}", "k400 is a data set with classes: give --task classify --model NAME"),
         ("--task classify --dataset k400 --model {model}", "data set 'k400' needs --data-dir"),

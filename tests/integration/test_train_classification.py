@@ -1,6 +1,8 @@
 """Classification and self-distillation on tiny networks: exact resume, targets, weights, refused settings."""
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.classifiers import save_tiny_classifier, write_colour_film
+from tests.integration.commands import run_here
 from tests.integration.tiny_run import kill_after, start
 from vmr.cli.train import main, make_validate
 from vmr.errors import VmrError
@@ -37,6 +41,7 @@ COLORS = {"blue": (20, 30, 200), "green": (30, 190, 40), "red": (210, 20, 30)}
 PICTURES = NetworkConfig(width=16, num_layers=2, image_size=32, patch_size=8, num_frames=1, num_classes=3)
 SMALL = replace(PICTURES, width=8)
 NUM_STEPS = 12
+COMMANDS = ("vmr-train configs/train/finetune_k400", "vmr-eval --task classify")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -196,11 +201,21 @@ def test_videos_are_learnt_as_well(plain, footage, tmp_path):
 
 
 def test_a_number_is_learnt(plain, pictures, tmp_path):
-    (tmp_path / "numbers.csv").write_text("".join(f"{name}/0.png,{row - 1.5}\n" for row, name in enumerate(COLORS)))
-    source = LabelledSourceConfig(path=str(tmp_path / "numbers.csv"), video_dir=str(pictures), target="regression")
-    network = replace(PICTURES, num_classes=1)
-    data = replace(plain.data, sources=[source])
-    out = train(in_folder(replace(plain, model=ModelConfig(network=network), data=data), tmp_path / "run"))
+    """A validation over whole numbers takes them for numbers, since the network predicts one."""
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text("".join(f"{name}/0.png,{row}\n" for row, name in enumerate(COLORS)))
+    source = LabelledSourceConfig(path=str(numbers), video_dir=str(pictures), target="regression")
+    config = replace(
+        plain,
+        run=replace(plain.run, out=str(tmp_path / "run"), validate_every=2),
+        model=ModelConfig(network=replace(PICTURES, num_classes=1)),
+        data=replace(plain.data, sources=[source]),
+        validation=ValidationConfig(str(numbers), video_dir=str(pictures), metric="-MSE"),
+    )
+    out = train(config, make_validate(config.validation, config.task))
+    (said,) = (record["validation"] for record in logged(out) if "validation" in record)
+    assert set(said) == {"MSE", "-MSE"}
+    assert "classification.smoothing 0.1 is not used: the labels are numbers" in (out / "log.jsonl").read_text()
     classifier = load_classifier(out / "model", device="cpu")
     assert (classifier.target, len(classifier.labels)) == ("regression", 1)
 
@@ -263,6 +278,48 @@ def test_transformers_start_from_their_own_folder(plain, tmp_path):
         start_from(plain, PICTURES, str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["red", "green", "blue"],
+            "has the classes in another order: its class 0 is 'red', but 'blue' in data.sources",
+        ),
+        (["blue", "green", "black"], "has other classes: its class 2 is 'black', but 'red' in data.sources"),
+        (["blue", "Green", "RED"], None),
+        (["class 0", "class 1", "class 2"], None),  # numbers are no names
+    ],
+)
+def test_a_head_of_other_classes_is_not_kept(plain, tmp_path, capsys, names, said):
+    save_classifier(tmp_path / "init", build_network(PICTURES), names, "single", ClipInput(1, 32))
+    config = replace(plain, model=replace(plain.model, init=str(tmp_path / "init")))
+    if said is not None:
+        assert f"{said}: set model.fresh_head" in refused(capsys, config, tmp_path)
+        config = replace(config, model=replace(config.model, fresh_head=True))
+    task = build_task(config, start=True)
+    task.check_sources([source for source, _ in build_sources(config)])
+    assert task.labels == tuple(COLORS)
+
+
+def test_the_documented_fine_tuning_on_own_classes_runs(tmp_path, monkeypatch):
+    """The commands of docs/training.md, with a network and a run that are small."""
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text().replace("\\\n", " ")
+    training, evaluation = (re.search(rf"^{name}.* mine.*$", text, re.MULTILINE)[0] for name in COMMANDS)
+    for split in ("train", "val"):
+        for number in range(12):
+            film = tmp_path / "mine" / split / f"kind {number:02}" / "a.mp4"
+            write_colour_film(film, (20 * number, 10 * number, 99), num_frames=3)
+    save_tiny_classifier(tmp_path / "trained", ("a", "b"))
+    network = {"width": 16, "num_layers": 1, "image_size": 16, "patch_size": 8, "num_frames": 2}
+    small = [word for name, size in network.items() for word in (f"--model.network.{name}", str(size))]
+    short = "--stages '[{num_steps: 1, warmup: 0}]' --run.validate_every 1 --run.precision fp32 --run.device cpu"
+    short += " --model.init trained --data.batch_size.video 2 --data.num_workers 0"
+    monkeypatch.chdir(tmp_path)
+    main([*shlex.split(training)[1:], *small, *shlex.split(short)])
+    assert load_classifier("runs/mine/best", device="cpu").labels == tuple(f"kind {n:02}" for n in range(12))
+    assert "over 12 of 12 videos" in run_here(*shlex.split(evaluation)).stdout
+
+
 # -- refused settings --------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +341,15 @@ def refused(capsys, config: TrainConfig, folder: Path, *arguments: str) -> str:
         (["--data.sources", '[{"kind": "shapes"}]'], "shapes has captions, but classification learns from labels"),
         (["--model.network", "null"], "task classification and model.network need each other"),
         (["--model.network.kind", "vit"], "self-distillation is for kind videomamba, not vit"),
+        (["--model.network.num_frames", "0"], "--model.network.num_frames is 0, but must be at least 1"),
+        (["--model.network.drop_path", "1"], "--model.network.drop_path is 1.0, but must be in [0, 1)"),
+        (
+            ["--model.network.init", "scaled"],
+            "model.network.init is for kind vit or timesformer or vivit, not videomamba",
+        ),
+        (["--model.network.num_heads", "2"], "model.network.num_heads is for kind vit"),
+        (["--model.teacher", "efficientnet"], "model.teacher: a classifier does not learn from it"),
+        (["--model.text_init", "minilm"], "model.text_init: a classifier has no text encoder"),
         (["--model.network.image_size", "48", "--model.network.patch_size", "16"], "the teacher's patch_size is 8"),
         (["--classification.distillation.teacher", "nowhere/model"], "classification.distillation.teacher: "),
         (["--classification.distillation.weight", "0"], "classification.distillation: weight is 0"),
@@ -302,6 +368,21 @@ def test_labels_of_two_kinds_do_not_fit(plain, pictures, tmp_path, capsys):
     data = replace(plain.data, sources=[*plain.data.sources, numbers])
     line = refused(capsys, replace(plain, data=data), tmp_path)
     assert "numbers.csv has numbers to predict, but" in line and "3 classes (single)" in line
+
+
+def test_a_single_class_leaves_nothing_to_learn(plain, pictures, tmp_path, capsys):
+    (tmp_path / "one.csv").write_text("red/0.png,0\nblue/0.png,0\n")
+    one = LabelledSourceConfig(path=str(tmp_path / "one.csv"), video_dir=str(pictures))
+    line = refused(capsys, replace(plain, data=replace(plain.data, sources=[one])), tmp_path)
+    assert "one.csv has one class only, which leaves nothing to learn" in line
+
+
+def test_data_of_the_validation_is_named_by_its_keys(tmp_path):
+    config = ValidationConfig("k400", data_dir=str(tmp_path / "K400"))
+    with pytest.raises(VmrError, match=r"validation\.dataset k400, validation\.data_dir .*K400: .*K400: "):
+        make_validate(config, "classification")
+    with pytest.raises(VmrError, match=r"validation\.dataset gone\.json: "):
+        make_validate(ValidationConfig("gone.json"), "retrieval")
 
 
 def test_a_validation_that_does_not_fit_is_noticed_before_training(plain, tmp_path, capsys):

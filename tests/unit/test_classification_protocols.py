@@ -30,7 +30,7 @@ def test_published_numbers():
         "lvu-like", "lvu-view", "lvu-trimmed-like", "lvu-trimmed-view",
     }  # fmt: skip
     assert PROTOCOLS["imagenet"].view_spec(1, 224, "sparse").resize == "image"
-    assert PROTOCOLS["ssv2"].view_spec(8, 224, "sparse") == ViewSpec(8, 224, "sthsth", num_segments=2, num_crops=3)
+    assert PROTOCOLS["ssv2"].view_spec(8, 224, "sthsth") == ViewSpec(8, 224, "sthsth", num_segments=2, num_crops=3)
 
 
 def test_rules_make_the_hash_and_words_do_not(tmp_path):

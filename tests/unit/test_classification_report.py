@@ -3,17 +3,20 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from tests.classification_reports import CLASSES, LABELS, make_classification_report
+from tests.classification_reports import CLASSES, LABELS, NETWORK, make_classification_report
 from tests.classifiers import COLOURS, write_colour_film
 from tests.reports import make_report
 from vmr.cli.eval import compare as compare_command
+from vmr.cli.eval.outputs import OutputOptions, check_outputs, write
 from vmr.errors import VmrError
-from vmr.eval.classification.report.report import ClassificationReport, ColumnResult
+from vmr.eval.classification.report.report import ClassificationReport, ColumnResult, Cost
 from vmr.eval.classification.report.tables import class_scores, confusion_matrix, pair_table, reference_table, warnings
 from vmr.eval.report.report import Report
+from vmr.retrieval.results import Failure
 
 
 def test_a_report_survives_its_file(tmp_path):
@@ -110,6 +113,34 @@ def test_hostile_names_are_text_on_the_page_and_in_markdown(tmp_path):
     assert str(film) not in report.to_json()
 
 
+def test_names_that_are_not_unicode_are_escaped(tmp_path):
+    odd = "a\udcff"  # a file name with the byte 0xff
+    report = make_classification_report(
+        dataset=odd, classes=(odd, *CLASSES[1:]), videos=(odd, *map(str, range(7))), failures=(Failure(odd, "gone"),)
+    )
+    files = OutputOptions(*(str(tmp_path / f"report.{suffix}") for suffix in ("json", "md", "html")))
+    write(report, files)
+    assert ClassificationReport.load(files.out).videos[0] == odd
+    for file in (files.markdown, files.html):
+        assert r"a\udcff" in Path(file).read_text(encoding="utf-8")
+        written = Path(file).read_bytes()
+        report.save(file)
+        assert Path(file).read_bytes() == written
+    retrieval = make_report(dataset=odd, video_ids=(odd, *make_report().video_ids[1:]))
+    write(retrieval, files)
+    assert all(r"a\udcff" in Path(file).read_text(encoding="utf-8") for file in (files.markdown, files.html))
+
+
+def test_each_report_has_a_file_of_its_own(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    report = str(tmp_path / "report")
+    check_outputs(OutputOptions(out=report, html=str(tmp_path / "page")))
+    for other in (report, str(tmp_path / "link" / "report"), str(tmp_path / "x" / ".." / "report")):
+        with pytest.raises(VmrError, match=r"--html .*report is the file that --out names: give each report a file of"):
+            check_outputs(OutputOptions(out=report, html=other))
+    assert not Path(report).exists()
+
+
 def test_a_report_on_a_number_has_no_classes():
     report = make_classification_report(
         target="regression", classes=(), labels=(), values=(1.0,) * 8, scores={"views": {"MSE": 0.25}}, intervals={},
@@ -184,6 +215,24 @@ def test_cost_is_measured_here(tmp_path, capsys):
     line = next(line for line in out.splitlines() if "toy" in line)
     assert re.search(r"\d\.\d+e?-?\d* +│ +\d+ MiB", line)  # CPU seconds of a video, and memory
     assert next(line for line in out.splitlines() if "better" in line).count("│ - ") == 4
+
+
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"widht": 16}, "unknown key widht"),
+        ({"width": "wide"}, "cost.network.width is 'wide', expected an integer"),
+        ({"kind": "resnet"}, "cost.network.kind is 'resnet', expected one of"),
+        ({"patch_size": 5}, "image_size 16 is no multiple of patch_size 5"),
+    ],
+)
+def test_networks_that_cannot_be_measured_are_named_before_anything_is(network, said, tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("a.json", "b.json")]
+    make_classification_report(cost=None).save(files[0])
+    make_classification_report(cost=Cost(7, 7, {**NETWORK, **network})).save(files[1])
+    with pytest.raises(VmrError, match=rf"b\.json: --measure cannot build this network: .*{said}.*: evaluate again"):
+        compare_command(*files, measure=True)
+    assert capsys.readouterr().out == ""
 
 
 def test_reports_of_two_tasks_have_nothing_to_compare(tmp_path):

@@ -1,5 +1,6 @@
 """Evaluation of classifiers: joins, averages, controls, what is kept, what is refused before anything is decoded."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pytest
 
 from tests.classifiers import COLOURS, ColourClassifier, write_colour_film, write_colour_tree
 from vmr.data.decoding.options import DecodeOptions
+from vmr.data.labels.label_set import MissingFile
 from vmr.errors import ModelError, VmrError
 from vmr.eval.classification.classes import ClassMap
 from vmr.eval.classification.load import load_labelled
 from vmr.eval.classification.logits import ClipLogits
 from vmr.eval.classification.protocols.catalogue import PROTOCOLS
+from vmr.eval.classification.report.report import ClassificationReport
 from vmr.eval.classification.runner import _report, evaluate_classifier
 from vmr.eval.classification.task import ClassifyOptions, prepare_classification
 from vmr.retrieval.feature_cache import FeatureCache
@@ -65,7 +68,7 @@ def test_broken_and_missing_videos_are_named_and_counted(tmp_path):
     report = evaluate_classifier(data, ColourClassifier(), options=options())
     assert [failure.video for failure in report.failures] == ["red/broken.mp4", "red/gone.mp4"]
     assert report.failures[1].reason == "no such file" and not report.complete
-    assert report.coverage == "3 of 5 videos (2 missing or unreadable files)" and report["top-1"] == 100.0
+    assert report.coverage == "3 of 5 videos (2 missing or unreadable)" and report["top-1"] == 100.0
     (tmp_path / "list.csv").write_text("red/broken.mp4,2")
     data = load_labelled(tmp_path / "list.csv", video_dir=tmp_path / "videos", classes=tmp_path / "classes.txt")
     with pytest.raises(VmrError, match=r"none of 1 videos can be scored, first: red/broken\.mp4: "):
@@ -106,6 +109,53 @@ def test_clips_of_a_film_count_together_or_each(tmp_path):
     assert scores["path"].results["views"].probabilities[0][:2] == pytest.approx((0.432, 0.409), abs=0.001)
 
 
+def test_parts_that_cannot_be_read_are_not_counted_as_videos(tmp_path):
+    """Five parts of a film that is there, of which three cannot be read, and a film that is missing."""
+    write_colour_film(tmp_path / "film.mp4", COLOURS["red"])
+    (tmp_path / "list.csv").write_text("gone.mp4,1,100\nfilm.mp4,2,100\n")
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", classes=tmp_path / "classes.txt", format="trimmed")
+    spans = ("0-60", "16-76", "32-92", "48-100", "64-100")
+    read = {f"film.mp4 {span} s": (np.array([[9.0, 0, 0]], np.float32),) for span in spans[:2]}
+    found = ClipLogits(read, failures={f"film.mp4 {span} s": "it ends before" for span in spans[2:]})
+    reports = {
+        join: _report(prepare_classification(data, ColourClassifier(), options(join=join)), found)
+        for join in ("path", "clip", "basename")
+    }
+    assert reports["path"].coverage == "1 of 2 videos (1 missing or unreadable, 3 unreadable parts of others)"
+    assert [failure.video for failure in reports["path"].failures] == ["film.mp4"] * 3 + ["gone.mp4"]
+    assert reports["path"].failures[0].reason == "part 32-92 s: it ends before"
+    assert reports["clip"].coverage == "2 of 10 videos (8 missing or unreadable)"
+    assert reports["basename"].coverage == "1 of 2 videos (1 missing or unreadable)"
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_no_other_file_takes_the_place_of_the_first_of_a_name(broken, tmp_path):
+    write_colour_film(tmp_path / "cam02" / "P03_red.avi", COLOURS["red"])
+    write_colour_film(tmp_path / "cam01" / "P04_red.avi", COLOURS["red"])
+    if broken:
+        (tmp_path / "cam01" / "P03_red.avi").write_bytes(b"no film")
+    (tmp_path / "list.csv").write_text("cam01/P03_red.avi,2\ncam02/P03_red.avi,2\ncam01/P04_red.avi,2\n")
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", classes=tmp_path / "classes.txt")
+    report = evaluate_classifier(data, ColourClassifier(), options=options(join="basename"))
+    assert report.videos == ("P04_red",) and report.coverage == "1 of 2 videos (1 missing or unreadable)"
+    assert [failure.video for failure in report.failures] == ["cam01/P03_red.avi"]
+    assert "3 clips count as 2" in report.notes[-1] and "1 names stand for several files" in report.notes[-1]
+
+
+def test_missing_files_after_the_limit_do_not_count(tmp_path):
+    write_colour_tree(tmp_path, 1)
+    lines = ["blue/blue_0.mp4,0", "red/gone.mp4,2", "green/green_0.mp4,1", "red/red_0.mp4,2", "red/far.mp4,2"]
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    data = load_labelled(tmp_path / "list.csv", classes=tmp_path / "classes.txt")
+    one = evaluate_classifier(data, ColourClassifier(), options=options(limit=1))
+    assert one.complete and one.coverage == "1 of 5 videos"
+    three = evaluate_classifier(data, ColourClassifier(), options=options(limit=3))
+    assert three.coverage == "2 of 5 videos (1 missing or unreadable)" and three.failures[0].video == "red/gone.mp4"
+
+
 def test_several_labels_and_numbers(tmp_path):
     write_colour_tree(tmp_path, 1)
     (tmp_path / "several.csv").write_text("red/red_0.mp4,red;green\ngreen/green_0.mp4,green\nblue/blue_0.mp4,blue\n")
@@ -127,6 +177,34 @@ def test_several_labels_and_numbers(tmp_path):
     predicted = [row[0] for row in report.results["views"].scores]
     assert report.values == (1.5, 0.5) and report.classes == ()
     assert report["MSE"] == pytest.approx(np.mean((np.array(predicted) - (1.5, 0.5)) ** 2))
+
+
+def test_the_classifier_decides_what_a_list_leaves_open(tmp_path):
+    """One number or one class for each video may be all of a regression, or of several labels."""
+    write_colour_tree(tmp_path, 1)
+    (tmp_path / "numbers.csv").write_text("red/red_0.mp4,3\nblue/blue_0.mp4,1\n")
+    numbers = ColourClassifier(("red",))
+    numbers.target = "regression"
+    assert evaluate_classifier(tmp_path / "numbers.csv", numbers, options=options()).values == (3.0, 1.0)
+    (tmp_path / "fractions.csv").write_text("red/red_0.mp4,1.5\nblue/blue_0.mp4,0.5\n")
+    assert evaluate_classifier(tmp_path / "fractions.csv", numbers, options=options()).values == (1.5, 0.5)
+    with pytest.raises(VmrError, match=r"fractions\.csv has labels for a number, but colours predicts one class: use"):
+        evaluate_classifier(tmp_path / "fractions.csv", ColourClassifier(), options=options())
+    with pytest.raises(VmrError, match="has labels for one class, but colours predicts a number: use another"):
+        evaluate_classifier(tmp_path, numbers, options=options())
+    several = ColourClassifier()
+    several.target = "multi"
+    rows = [{"video": f"{name}/{name}_0.mp4", "label": name} for name in COLOURS]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    report = evaluate_classifier(tmp_path / "rows.json", several, options=options())
+    assert (report.target, report["mAP"]) == ("multi", 100.0)
+    rows[0]["label"] = []
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "classes.txt").write_text("\n".join(COLOURS))
+    report = evaluate_classifier(tmp_path / "rows.json", several, options=options())
+    assert (report.labels, report["mAP"]) == (((), (1,), (0,)), 100.0), "a video of no class"
+    report.save(tmp_path / "report.json")
+    assert ClassificationReport.load(tmp_path / "report.json").labels == report.labels
 
 
 def test_views_are_the_protocols_unless_the_user_says_so(tree):
@@ -193,3 +271,44 @@ def test_classes_that_overlap_are_scored_alone(tmp_path, tree):
     assert "2 of 3 classes are in both sets, and only they compete" in report.notes
     task = prepare_classification(data, ColourClassifier(("green", "red", "blue", "grey")), options())
     assert task.classes == ClassMap(("blue", "red"), (2, 1), {0: 0, 2: 1}, task.classes.notes)
+    # Of three missing files one is of the class that does not compete.
+    gone = tuple(MissingFile(f"{number}.mp4", number, 6) for number in range(3))
+    data = replace(data, labels=replace(data.labels, missing=gone))
+    report = evaluate_classifier(data, ColourClassifier(("green", "red", "blue", "grey")), options=options())
+    assert report.coverage == "4 of 6 videos (2 missing or unreadable)"
+    assert [failure.video for failure in report.failures] == ["0.mp4", "2.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("own", "chosen", "followed", "note"),
+    [
+        (None, None, "sthsth", None),
+        ("sthsth", None, "sthsth", None),
+        ("sparse", None, "sparse", "frames by rule sparse, the classifier's own; the protocol's is sthsth"),
+        ("sparse", "sthsth", "sthsth", "frames by rule sthsth, the user's choice; the classifier's own is sparse"),
+        (None, "dense", "dense", "frames by rule dense, the user's choice; the protocol's is sthsth"),
+    ],
+)
+def test_frames_are_taken_by_the_classifiers_own_rule(own, chosen, followed, note, tree):
+    data = replace(load_labelled(tree), protocol=replace(PROTOCOLS["ssv2"], num_classes=None, num_videos=None))
+    classifier = ColourClassifier()
+    classifier.frames = own
+    task = prepare_classification(data, classifier, options(frames=chosen))
+    assert task.spec.frames == followed
+    assert [one for one in task.notes if one.startswith("frames by rule")] == ([note] if note else [])
+
+
+def test_the_rule_of_folders_of_frames_is_that_of_videos(tree):
+    classifier = ColourClassifier()
+    classifier.frames = "sthsth"
+    data = replace(load_labelled(tree), protocol=replace(PROTOCOLS["ssv2-frames"], num_classes=None, num_videos=None))
+    task = prepare_classification(data, classifier, options(views="1x1"))
+    assert task.spec.frames == "sthsth_frames" and not any("by rule" in note for note in task.notes)
+    with pytest.raises(VmrError, match="frames must be one of sparse, sthsth, sthsth_frames, dense, not 'some'"):
+        options(frames="some")
+    with pytest.raises(VmrError, match="shapes-actions has no videos to take frames of: leave out frames"):
+        prepare_classification(
+            load_labelled("shapes-actions"),
+            ColourClassifier(load_labelled("shapes-actions").labels.classes),
+            options(frames="dense"),
+        )

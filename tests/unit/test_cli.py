@@ -142,3 +142,24 @@ def test_words_may_stand_after_options():
     ):
         run("find", find, ["index", "query"], "find i", arguments)
         assert got.pop() == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 15 GiB for an array"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64000000000 bytes"),
+        RuntimeError("CUDA out of memory. Tried to allocate 64 GiB"),
+    ],
+)
+def test_a_lack_of_memory_is_one_line_and_other_errors_are_not_hidden(error, capsys):
+    def paint() -> None:
+        """Paint."""
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        run("paint", paint, [], "paint", [])
+    assert stopped.value.code == 2 and capsys.readouterr().err.startswith("error: there is not enough memory: use")
+    error = RuntimeError("a size does not fit")
+    with pytest.raises(RuntimeError, match="a size does not fit"):
+        run("paint", paint, [], "paint", [])

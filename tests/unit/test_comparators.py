@@ -175,7 +175,7 @@ def test_timesformer_is_hugging_faces_also_in_its_gradients(tmp_path: Path):
     theirs.save_pretrained(tmp_path)
     ours = load_classifier(tmp_path, "cpu")
     assert ours.labels == ("class 0", "class 1", "class 2", "class 3", "class 4")
-    assert ours.clip == ClipInput(4, 32, "sparse", (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
+    assert ours.clip == ClipInput(4, 32, None, (0.45, 0.45, 0.45), (0.225, 0.225, 0.225))
     assert (
         load_classifier(tmp_path, "cpu", num_frames=8)
         .logits(torch.zeros(1, 8, 3, 32, 32, dtype=torch.uint8))
@@ -199,9 +199,15 @@ def test_timesformer_files_that_do_not_fit_are_refused_by_name(tmp_path: Path):
         load_timesformer(tmp_path)
     model.save_pretrained(tmp_path)
     description = json.loads((tmp_path / "config.json").read_text())
+    path = re.escape(str(tmp_path / "config.json"))
     for change, message in (
         ({"attention_type": "joint_space_time"}, "attention_type is 'joint_space_time'"),
         ({"intermediate_size": 64}, "intermediate_size is not four times"),
+        ({"hidden_size": "32"}, f"{path}: hidden_size is '32', but must be a whole number"),
+        ({"hidden_size": None}, f"{path}: hidden_size is None"),
+        ({"num_frames": 0}, f"{path}: num_frames is 0"),
+        ({"num_attention_heads": 5}, f"{path}: width 32 is no multiple of num_heads 5"),
+        ({"id2label": ["a"]}, rf"{path}: id2label is \['a'\]"),
         ({"num_hidden_layers": 3}, "lacks 20 of 69 keys, first: layers.2"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**description, **change}))

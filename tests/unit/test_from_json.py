@@ -1,12 +1,12 @@
 """JSON to dataclasses: valid values are converted, and others are refused with the name of their key."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pytest
 
 from vmr.errors import VmrError
-from vmr.from_json import from_json
+from vmr.from_json import LATER, from_json
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,18 @@ def test_what_does_not_fit_is_refused_by_name(changes: dict[str, object], line: 
     with pytest.raises(VmrError) as caught:
         from_json(Shape, shape(**changes), "")
     assert str(caught.value) == line
+
+
+def test_a_file_of_an_earlier_version_lacks_later_keys() -> None:
+    @dataclass(frozen=True)
+    class Circle:
+        radius: float
+        colour: str = field(default="red", metadata=LATER)
+        width: int = 1
+
+    assert from_json(Circle, {"radius": 2.0, "width": 3}, "") == Circle(2.0, "red", 3)
+    with pytest.raises(VmrError, match="missing key width"):
+        from_json(Circle, {"radius": 2.0}, "")
 
 
 def test_the_whole_file_has_no_name() -> None:

@@ -82,7 +82,7 @@ def test_official_kinetics_table(tmp_path):
         ("q_000000_000010.mkv", 2),
         ("xyz.mp4", 0),
     ]
-    assert found.missing == ("zumba/gone_000005_000015.mp4",)
+    assert [file.id for file in found.missing] == ["zumba/gone_000005_000015.mp4"]
     assert any("1 of 4 files are missing" in note and "gone" in note for note in found.notes)
     assert any(str(tmp_path / "train") in note for note in found.notes), "where the files were found"
     both = table + "zumba,q,20,30,validate\n"
@@ -114,7 +114,7 @@ def test_something_lists(tmp_path):
 def test_folders_of_frames(tmp_path):
     put(tmp_path, "one/img_00001.jpg", "two of us/img_00001.jpg", train_txt="one 48 3\ntwo of us 61 0\n")
     found = read_labels(tmp_path)
-    assert [(item.id, item.num_frames, item.label) for item in found.items] == [("one", 48, 3), ("two of us", 61, 0)]
+    assert labels(found) == {"one": 3, "two of us": 0}
     assert Path(found.items[1].path) == tmp_path / "two of us"
     assert (found.media, found.num_outputs) == ("video", 4)
     with pytest.raises(AnnotationError, match=r"train.txt: line 2: .* is no number of frames: .* use|format space"):
@@ -143,6 +143,11 @@ def test_lvu(tmp_path):
     views = read_labels(tmp_path / "view_count")
     assert (views.target, views.num_outputs, views.classes) == ("regression", 1, None)
     assert views.items[0].label == (-1.25,)
+    put(tmp_path / "like", "a.mp4", test_csv="a.mp4,7\n", named_csv="a.mp4,dog\n")
+    likes = read_labels(tmp_path / "like/test.csv", assumed="single")
+    assert (likes.target, likes.items[0].label) == ("regression", (7.0,)), "also whole numbers"
+    assert read_labels(tmp_path / "like/named.csv").classes == ("dog",)
+    assert read_labels(tmp_path / "like/test.csv", classes=list("abcdefgh")).items[0].label == 7
     for folder, classes in {"speak": 5, "scene": 6, "director": 10, "genre": 4, "writer": 10, "year": 9}.items():
         put(tmp_path / folder, "a.mp4", val_csv="a.mp4,0\n")
         assert read_labels(tmp_path / folder).num_outputs == classes
@@ -225,7 +230,7 @@ def test_any_tree(tmp_path):
         read_labels(tmp_path, classes=["9", "100"])
     frames = put(tmp_path / "frames", "run/v1/img_00001.jpg", "run/v1/img_00002.jpg", "jump/v2/img_00001.jpg")
     found = read_labels(frames)
-    assert [(item.id, item.num_frames, item.label) for item in found.items] == [("jump/v2", 1, 0), ("run/v1", 2, 1)]
+    assert labels(found) == {"jump/v2": 0, "run/v1": 1}
     assert found.media == "video"
 
 
@@ -247,6 +252,74 @@ def test_several_labels_numbers_and_tables(tmp_path):
         "a.mp4": (1.0, 0.0),
         "b.mp4": (1.0, 1.0),
     }
+
+
+def test_clips_of_no_class(tmp_path):
+    put(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+
+    def of_labels(*said: object, **options: object) -> LabelSet:
+        rows = [{"video": f"{name}.mp4", "label": label} for name, label in zip("abc", said, strict=False)]
+        (tmp_path / "rows.json").write_text(json.dumps(rows))
+        return read_labels(tmp_path / "rows.json", **options)
+
+    named = of_labels([], ["dog"], [])
+    assert (named.target, named.classes) == ("multi", ("dog",))
+    assert labels(named) == {"a.mp4": (0.0,), "b.mp4": (1.0,), "c.mp4": (0.0,)}
+    assert labels(of_labels([], [1], 0)) == {"a.mp4": (0.0, 0.0), "b.mp4": (0.0, 1.0), "c.mp4": (1.0, 0.0)}
+    assert labels(of_labels([], ["cat"], classes=["dog", "cat"])) == {"a.mp4": (0.0, 0.0), "b.mp4": (0.0, 1.0)}
+    assert labels(of_labels([], [], classes=["dog", "cat"])) == {"a.mp4": (0.0, 0.0), "b.mp4": (0.0, 0.0)}
+    for said, options, why in (
+        (([], []), {}, "rows.json: no row has a label: say which classes there are by classes"),
+        (([],), {"target": "single"}, "row 1: has 0 labels, but target is single; use multi"),
+        (([],), {"target": "regression"}, "row 1: label '' is no number to predict"),
+        (([], [0.5]), {}, "row 2: label '0.5' is no class"),
+    ):
+        with pytest.raises(AnnotationError, match=why) as error:
+            of_labels(*said, **options)
+        one_line(error)
+    rows = [{"video": "a.mp4", "label": []}, {"video": "a.mp4", "label": "dog"}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(AnnotationError, match=r"a\.mp4 has the label dog, but \[\], for no class in line 1: keep one"):
+        read_labels(tmp_path / "rows.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "assumed", "target"),
+    [
+        ("a.mp4,3\nb.mp4,1.5\n", "regression", "regression"),
+        ("a.mp4,dog\nb.mp4,cat\n", "regression", "single"),
+        ("a.mp4,1\nb.mp4,0\n", "multi", "multi"),
+        ("a.mp4,dog\nb.mp4,cat\n", "multi", "multi"),
+        ("a.mp4,dog;cat\nb.mp4,cat\n", "single", "multi"),
+        ("a.mp4,1.5\nb.mp4,2\n", "single", "regression"),
+        ("a.mp4,1\nb.mp4,0\n", "single", "single"),
+    ],
+)
+def test_what_a_list_leaves_open_is_as_assumed(tmp_path, text: str, assumed: str, target: str):
+    put(tmp_path, "a.mp4", "b.mp4", list_csv=text)
+    assert read_labels(tmp_path / "list.csv", assumed=assumed).target == target
+
+
+def test_a_class_that_is_called_train(tmp_path):
+    """Beside other classes it is one of them; with folders of its own it may be a split, which one line asks for."""
+    put(tmp_path / "vehicles", "bus/a.mp4", "train/b.mp4", "car/deep/c.mp4")
+    found = read_labels(tmp_path / "vehicles")
+    assert (found.classes, labels(found)) == (
+        ("bus", "car", "train"),
+        {"bus/a.mp4": 0, "car/deep/c.mp4": 1, "train/b.mp4": 2},
+    )
+    put(tmp_path / "mixed", "train/run/a.mp4", "train/jump/b.mp4", "samples/c.mp4", "notes/readme.md")
+    with pytest.raises(
+        AnnotationError, match="train is a split or a class, since samples beside it holds clips"
+    ) as error:
+        read_labels(tmp_path / "mixed")
+    one_line(error)
+    assert labels(read_labels(tmp_path / "mixed", split="train")) == {"jump/b.mp4": 0, "run/a.mp4": 1}
+    put(tmp_path / "apart", "val/run/a.mp4", "notes/readme.md", "valid.txt/x")
+    assert labels(read_labels(tmp_path / "apart")) == {"run/a.mp4": 0}
+    put(tmp_path / "apart", "valid/run/a.mp4")
+    with pytest.raises(AnnotationError, match="val and valid are both of the split val: name one of the folders"):
+        read_labels(tmp_path / "apart", split="val")
 
 
 @pytest.mark.parametrize(
@@ -286,6 +359,8 @@ def test_names_of_classes(tmp_path, name: str, text: str):
         ("a.mp4,two\nb.mp4,1\n", {}, "line 1: label 'two' is no number of a class, which other lines have"),
         ("a.mp4,1.5\nb.mp4,.5\n", {}, "line 1: label '1.5' is no class: for numbers to predict use target=regression"),
         ("a.mp4,1\nb.mp4,-1\n", {}, "line 2: label -1 is negative"),
+        ("a.mp4,1\nb.mp4,1000000\n", {}, "line 2: label 1000000 is no number of a class, which are below 1,000,000"),
+        (f"a.mp4,{'9' * 5000}\n", {}, "line 1: label 9999999999999999999999999999999999999999 is no number of a class"),
         ("a.mp4,0\nb.mp4,2\n", {"classes": ["x", "y"]}, "line 2: label 2 is above 1: there are 2 classes"),
         ("a.mp4,dog\nb.mp4,cot\n", {"classes": ["dog", "cat"]}, "line 2: label 'cot' is none of .* did you mean 'cat'"),
         ("a.mp4,0\nb.mp4,1\na.mp4,2\n", {}, r"line 3: a.mp4 has the label 2, but 0 in line 1: keep one"),

@@ -1,6 +1,7 @@
 """Classifiers: what they say of clips, and saving and loading them."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,6 +170,32 @@ def test_encoders_and_classifiers_do_not_replace_each_other(saved, tmp_path):
     save_encoder(tmp_path / "pretrained", VideoMamba(CONFIG.video), PREPROCESS)
     said = refused(lambda: load_model(tmp_path / "pretrained"))
     assert "knows neither texts nor classes" in said and "model.video_init" in said
+
+
+def test_what_is_no_classifier_is_called_by_its_name(saved, tmp_path):
+    run = tmp_path / "run"
+    step = run / "checkpoints" / "step-00000001"
+    step.mkdir(parents=True)
+    assert "a run of vmr-train that has no model yet" in refused(lambda: load_classifier(run))
+    (step / "state.json").write_text("{}")
+    assert "a checkpoint to resume a run from: name the folder model or best" in refused(lambda: load_classifier(step))
+    shutil.copytree(saved, run / "best")
+    for load in (load_classifier, load_encoder, load_model):
+        assert f"a run of vmr-train, whose model is in {run / 'best'}" in refused(lambda load=load: load(run))
+    (tmp_path / "empty").mkdir()
+    said = refused(lambda: load_classifier(tmp_path / "empty"))
+    assert said.endswith("empty: no saved model here (no config.json)")
+    config = run / "best" / "config.json"
+    config.write_text("{")
+    assert "config.json is damaged" in refused(lambda: load_classifier(run / "best"))
+    config.write_text('{"architectures": ["CLIPModel"]}')
+    assert "config.json: of no model that vmr can read" in refused(lambda: load_classifier(run / "best"))
+    save_encoder(tmp_path / "pretrained", VideoMamba(CONFIG.video), PREPROCESS)
+    assert "knows neither texts nor classes" in refused(lambda: load_classifier(tmp_path / "pretrained"))
+    torch.save({"fc.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    for load in (load_classifier, load_model):
+        said = refused(lambda load=load: load(tmp_path / "other.pth"))
+        assert said.endswith("other.pth: no weights of VideoMamba: it has fc.weight, but no patch_embed.proj.weight")
 
 
 def test_a_video_is_read_for_a_classifier(tmp_path):

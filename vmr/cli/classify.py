@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +64,11 @@ def classify(
 ) -> None:
     """Say what videos and pictures show, as classes with probabilities.
 
-    Files that cannot be read are left out, named and counted.
+    Files that cannot be read are left out, named and counted. A folder of numbered pictures, such as img_00001.jpg, is
+    a video; other pictures in a folder are passed over: name them, such as photos/*.jpg.
 
     Args:
-        video: videos, pictures, and folders, which are searched for videos
+        video: videos, pictures, and folders, which are searched for videos and for folders of numbered pictures
         model: name or path of a classifier; vmr-info lists the published ones
         k: how many classes to name, the likeliest first
         window: classify windows of so many seconds; default, each whole video as one clip
@@ -86,7 +88,7 @@ def classify(
 
     windows = None if window is None else FixedWindows(window, stride)
     names = None if labels is None else _names(labels)
-    paths, failures = _files(video, decode)
+    paths, failures = _files(video, decode, may_be_frames=windows is None)
     with spinner(not shows_progress(model), "loading the model"):
         classifier = load_classifier(model, device, num_frames=num_frames, image_size=image_size)
     if names is not None:
@@ -123,22 +125,56 @@ def _names(file: str) -> tuple[str, ...]:
     return read_class_names(file)
 
 
-def _files(given: Sequence[str], decode: DecodeOptions) -> "tuple[list[str], list[DecodeFailure]]":
-    """The files that are to be classified, and what cannot be listed of the folders. A wrong path ends the command."""
+def _files(
+    given: Sequence[str], decode: DecodeOptions, *, may_be_frames: bool
+) -> "tuple[list[str], list[DecodeFailure]]":
+    """The files and folders of frames that are to be classified, and what of the folders cannot be.
+
+    may_be_frames: whether folders of frames can be classified. A wrong path ends the command.
+    """
+    from vmr.data.decoding.worker_process import DecodeFailure
     from vmr.data.discovery.find import find_videos
 
     paths: dict[str, None] = {}
     failures: list[DecodeFailure] = []
     for path in given:
         if Path(path).is_dir():
-            found = find_videos(path, decode)
-            paths |= dict.fromkeys(map(str, found))
+            folders, pictures = _pictures(path)
+            if pictures:
+                print(printable(_passed_over(pictures)), file=sys.stderr)
+            found = find_videos(path, decode, may_be_empty=bool(folders))
             failures += found.failures
+            if not may_be_frames:
+                reason = "a folder of pictures has no times, so that it cannot be cut into windows"
+                failures += [DecodeFailure(folder, reason) for folder in folders]
+                folders = []
+            paths |= dict.fromkeys(sorted([*map(str, found), *folders]))
         elif Path(path).exists():
             paths[path] = None
         else:
             raise VmrError(f"{path}: no such file or folder")
     return list(paths), failures
+
+
+def _pictures(folder: str) -> tuple[list[str], list[Path]]:
+    """The folders of frames in a folder, or itself, and all other pictures in it."""
+    from vmr.data.media import IMAGE_SUFFIXES, has_video_suffix
+    from vmr.data.views.frame_folder import are_frames
+    from vmr.files import walk_files
+
+    folders: list[str] = []
+    others: list[Path] = []
+    for parent, files in groupby(walk_files(folder, pass_over=lambda path, error: None), lambda file: file.parent):
+        media = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES or has_video_suffix(file)]
+        if are_frames(file.name for file in media):
+            folders.append(str(parent))
+        else:
+            others += [file for file in media if not has_video_suffix(file)]
+    return folders, others
+
+
+def _passed_over(pictures: Sequence[Path]) -> str:
+    return f"passed over: {len(pictures)} pictures, such as {pictures[0]}: name pictures to classify them"
 
 
 def _in_order(
@@ -224,7 +260,7 @@ def _print_classes(done: ClassifiedFile, classifier: "VideoClassifier", k: int) 
         lines = rows[0]
     else:
         times = (f"{clock(start_s, tenths=True)}-{clock(end_s, tenths=True)}" for start_s, end_s in done.spans)
-        lines = [f"{time}  {', '.join(row)}" for time, row in zip(times, rows, strict=True)]
+        lines = [f"{time}  {'; '.join(row)}" for time, row in zip(times, rows, strict=True)]
     for line in lines:
         print(f"  {printable(line)}")
 

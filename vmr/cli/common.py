@@ -145,7 +145,9 @@ def fail(message: str) -> NoReturn:
 
 
 def call_command(command: Command, config: Any) -> None:
-    """Call a function with the parsed options; a VmrError becomes one line and status 2, an interrupt status 130.
+    """Call a function with the parsed options.
+
+    A VmrError, an error of the system, or a lack of memory becomes one line and status 2, an interrupt status 130.
 
     Args:
         command: the function.
@@ -165,6 +167,10 @@ def call_command(command: Command, config: Any) -> None:
         if error.errno is None:  # libraries derive their own errors from OSError
             raise
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror))
+    except (MemoryError, RuntimeError) as error:  # torch raises the latter
+        if not isinstance(error, MemoryError) and not re.search(r"allocate memory|out of memory", str(error)):
+            raise
+        fail("there is not enough memory: use smaller sizes, fewer at once, or a machine with more memory")
     except KeyboardInterrupt as interrupt:
         if not interrupt.args:  # else the command has said what it did
             print("interrupted", file=sys.stderr)

@@ -87,9 +87,10 @@ def _check_labels(name: str, data_dir: str, report: str | None) -> None:
         require_writable(report)
     data = load_labelled(name, data_dir=data_dir)
     labels, protocol = data.labels, data.protocol
-    for video in labels.missing:
+    missing = [file.id for file in labels.missing]
+    for video in missing:
         print(printable(f"missing: {video}"))
-    num_listed = len(labels.items) + len(labels.missing)
+    num_listed = len(labels.items) + len(missing)
     rows = [
         ("named in the list", f"{num_listed} {protocol.media}s ({_count(protocol.num_videos)} published)"),
         ("files present", f"{len(labels.items)} of {num_listed}"),
@@ -101,12 +102,12 @@ def _check_labels(name: str, data_dir: str, report: str | None) -> None:
     print_table(f"{protocol.name}: {protocol.title}", ("", ""), rows)
     print(printable(protocol.note))
     found = {"protocol": name, "version": protocol.version, "hash": protocol.hash, "data_dir": data_dir}
-    found |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": list(labels.missing)}
+    found |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": missing}
     _write(report, found)
-    if labels.missing:
+    if missing:
         raise VmrError(
-            f"{data_dir}: {len(labels.missing)} of {num_listed} {protocol.media}s are missing, first: "
-            f"{labels.missing[0]}; {protocol.where}"
+            f"{data_dir}: {len(missing)} of {num_listed} {protocol.media}s are missing, first: "
+            f"{missing[0]}; {protocol.where}"
         )
 
 

@@ -22,7 +22,8 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
     """Describe this installation (kernels, known models), or a model.
 
     Args:
-        model: name or path of a model to load and describe; default, this machine's backends and the models known
+        model: name or path of a model to load and describe (of a published classifier that has not been downloaded yet,
+            what is known without its file); default, this machine's backends and the models known
         check_gpu: run the GPU kernels on this machine, compare them with their definitions and time them
     """
     if check_gpu:
@@ -36,8 +37,9 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
         _print_machine()
         return
     from vmr.models.catalogue import load_model, shows_progress
+    from vmr.models.hub import is_downloaded
     from vmr.models.upstream.published import RELEASED_MODELS
-    from vmr.models.upstream.published_vision import PUBLISHED_VISION
+    from vmr.models.upstream.published_vision import PUBLISHED_VISION, REPOSITORY
     from vmr.progress import spinner
 
     if model in RELEASED_MODELS:
@@ -47,6 +49,9 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
     if model in PUBLISHED_VISION:
         _print_published(PUBLISHED_VISION[model])
         if not PUBLISHED_VISION[model].has_head:
+            return
+        if not is_downloaded(REPOSITORY, PUBLISHED_VISION[model].file):
+            print("The file is not on this machine yet. Commands that classify download it when they need it.")
             return
     with spinner(not shows_progress(model), "loading the model"):
         loaded = load_model(model)  # an unknown name is reported before torch is imported
@@ -147,9 +152,10 @@ def _print_classifier(classifier: "VideoClassifier") -> None:
     clip, labels = classifier.clip, classifier.labels
     sizes, cost = config_of(classifier.network), cost_of(classifier.network)
     shown = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if len(labels) > _SHOWN_LABELS else "")
+    rule = "by the rule of the data" if clip.frames is None else f"by {clip.frames!r}"
     rows = [
         ("what", classifier.about),
-        ("clips", f"{clip.num_frames} x {clip.size} x {clip.size} pixels, frames taken by {clip.frames!r}"),
+        ("clips", f"{clip.num_frames} x {clip.size} x {clip.size} pixels, frames taken {rule}"),
         ("predicts", f"{classifier.target}: {len(labels)} outputs, {shown}"),
         ("network", f"{sizes.kind}: {sizes.num_layers} layers of width {sizes.width}"),
         ("parameters", f"{cost.parameters:,}"),

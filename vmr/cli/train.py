@@ -2,8 +2,10 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -13,6 +15,8 @@ from vmr.cli.common import Parser, fail
 from vmr.errors import VmrError
 
 if TYPE_CHECKING:
+    from vmr.eval.classification.load import LabelledData
+    from vmr.eval.classification.task import ClassifyOptions
     from vmr.models.classifier import Classifier
     from vmr.models.encoder import Encoder
     from vmr.train.config import TaskName
@@ -48,7 +52,9 @@ def train(config: str | None, overrides: list[str]) -> None:
 
 
 def make_validate(config: "ValidationConfig", task: "TaskName") -> "Validate":
-    """Return the function that evaluates a model in training; the data set is loaded here, once.
+    """Return the function that evaluates a model in training; the data set is loaded once.
+
+    It is loaded here, except for a list of labels of one's own, which the classifier helps to read.
 
     Args:
         config: the data set and the metric.
@@ -76,7 +82,8 @@ def _by_retrieval(config: "ValidationConfig") -> "Validate":
     from vmr.retrieval.vectors.faiss_store import require_faiss
 
     require_faiss()
-    loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
+    with _keys_in_errors(config):
+        loaded = load_dataset(config.dataset, config.video_dir, config.data_dir)
     data = replace(loaded.data, needs_time=False)  # skips the controls and the matching, which would take long
     options = EvalOptions(rerank_depth=config.rerank)
     names = ["rsum", *(f"{direction}/R@{k}" for direction in DirectionRanks._fields for k in RECALL_AT)]
@@ -100,29 +107,49 @@ class _ByAccuracy:
     """Evaluates classifiers, by default with one view of each video."""
 
     def __init__(self, config: "ValidationConfig") -> None:
-        from vmr.eval.classification.load import load_labelled
-        from vmr.eval.classification.task import ClassifyOptions
+        from vmr.eval.classification.load import labelled_for
 
-        self._data = load_labelled(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir)
-        # Clips that are drawn have one view. The controls would take as long again.
-        self._options = ClassifyOptions(views=None if self._data.drawn else config.views, controls=False)
-        names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
-        _check_metric(config, names[self._data.labels.target])
+        self._config = config
+        with _keys_in_errors(config):
+            self._load = cache(labelled_for(config.dataset, data_dir=config.data_dir, video_dir=config.video_dir))
 
     def check(self, classifier: "Classifier") -> None:
         from vmr.eval.classification.task import prepare_classification
 
         try:
-            prepare_classification(self._data, classifier, self._options)
+            prepare_classification(*self._prepared(classifier))
         except VmrError as error:
             raise VmrError(f"validation: {error}") from error
+        names = {"single": ["top-1", "top-5", "mean class accuracy"], "multi": ["mAP"], "regression": ["-MSE"]}
+        _check_metric(self._config, names[classifier.target])
 
     def __call__(self, classifier: "Classifier") -> dict[str, float]:
         from vmr.eval.classification.report.report import MAIN
         from vmr.eval.classification.runner import evaluate_classifier
 
-        found = evaluate_classifier(self._data, classifier, options=self._options).scores[MAIN]
+        data, classifier, options = self._prepared(classifier)
+        found = evaluate_classifier(data, classifier, options=options).scores[MAIN]
         return {**found, "-MSE": -found["MSE"]} if "MSE" in found else found
+
+    def _prepared(self, classifier: "Classifier") -> "tuple[LabelledData, Classifier, ClassifyOptions]":
+        from vmr.eval.classification.task import ClassifyOptions
+
+        with _keys_in_errors(self._config):
+            data = self._load(classifier.target)
+        # Clips that are drawn have one view. The controls would take as long again.
+        options = ClassifyOptions(views=None if data.drawn else self._config.views, controls=False)
+        return data, classifier, options
+
+
+@contextmanager
+def _keys_in_errors(config: "ValidationConfig") -> Iterator[None]:
+    """Name the keys of the data in what is wrong with it: the run has another data set, which has keys of its own."""
+    try:
+        yield
+    except VmrError as error:
+        given = {name: getattr(config, name) for name in ("dataset", "data_dir", "video_dir")}
+        keys = ", ".join(f"validation.{name} {value}" for name, value in given.items() if value is not None)
+        raise VmrError(f"{keys}: {error}") from error
 
 
 def _check_metric(config: "ValidationConfig", names: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ They know no model, no config and no logger.
 
 from vmr.losses.classification import (
     distillation_loss,
-    smoothed_cross_entropy,
     soft_cross_entropy,
     soft_targets,
     target_loss,
@@ -53,7 +52,6 @@ __all__ = [
     "negative_weights",
     "sample_negatives",
     "similarity",
-    "smoothed_cross_entropy",
     "soft_cross_entropy",
     "soft_targets",
     "target_loss",

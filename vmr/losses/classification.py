@@ -38,20 +38,6 @@ def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     return F.cross_entropy(_wide(logits), targets)
 
 
-def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """Compute the cross entropy with one class for each clip, smoothed.
-
-    Args:
-        logits: (B, C).
-        labels: int64 (B,).
-        smoothing: as for `soft_targets`.
-
-    Returns:
-        The mean over the batch, in float32 or wider.
-    """
-    return F.cross_entropy(_wide(logits), labels, label_smoothing=smoothing)
-
-
 def target_loss(outputs: Tensor, targets: Tensor, target: Target) -> Tensor:
     """Compute the loss that fits what a classifier predicts.
 

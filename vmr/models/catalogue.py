@@ -115,6 +115,10 @@ def load_classifier(
     """Load a classifier: `load_model` for those who cannot use an encoder. See there."""
     name, path, sizes = _checked(name, num_frames, image_size, None)
     if not _is_classifier(name, path):
+        if path is not None and path.is_dir():
+            from vmr.models.saved_folder import check_saved
+
+            check_saved(path)
         raise ModelError(
             f"{name} is an encoder, which names no classes: use it with vmr-search or vmr-eval, and here a classifier, "
             "such as videomamba-ti-k400-f8 or a folder that vmr-train made"

@@ -26,7 +26,7 @@ class ClipInput:
     Attributes:
         num_frames: T, frames of a clip; 1 for classifiers of images.
         size: S, side of the square frames in pixels.
-        frames: which frames of a video a clip takes.
+        frames: which frames of a video a clip takes; None where that is not known, for the rule of the data.
         mean: subtracted from the channels, for pixels scaled to [0, 1].
         std: divides the channels after that.
 
@@ -37,14 +37,14 @@ class ClipInput:
 
     num_frames: int
     size: int
-    frames: FrameRule = "sparse"
+    frames: FrameRule | None = "sparse"
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "size"):
             whole_number(name, getattr(self, name))
-        if self.frames not in get_args(FrameRule):
+        if self.frames is not None and self.frames not in get_args(FrameRule):
             raise ModelError(f"frames is {self.frames!r}; use one of {', '.join(get_args(FrameRule))}")
 
     def __call__(self, video: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Classifier(Protocol):
         target: what it predicts.
         num_frames: T, frames of a clip.
         size: S, side of a frame in pixels.
-        frames: which frames of a video a clip takes.
+        frames: which frames of a video a clip takes; None to take them by the rule of the data.
         fingerprint: a hash of everything that the logits depend on.
     """
 
@@ -86,7 +86,7 @@ class Classifier(Protocol):
     target: Target
     num_frames: int
     size: int
-    frames: FrameRule
+    frames: FrameRule | None
     fingerprint: str
 
     def logits(self, video: Tensor) -> Tensor:

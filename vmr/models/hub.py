@@ -75,6 +75,18 @@ def download_file(repository: str, file: str) -> Path:
         ) from error
 
 
+def is_downloaded(repository: str, file: str) -> bool:
+    """Tell whether a file of the hub is in the cache, without asking the hub.
+
+    Args:
+        repository: such as `bert-base-uncased`.
+        file: path within the repository.
+    """
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repository, file), str)
+
+
 @contextmanager
 def _quiet_hub() -> Iterator[None]:
     """Silence huggingface_hub's own lines about retries: the final error is reported once."""

@@ -27,6 +27,8 @@ from vmr.version import __version__
 CONFIG_FILE = "config.json"
 CLASSIFIER = "vmr-classifier"
 """The kind of the schema of saved classifiers, see `saved_kind`."""
+VIDEO_TEXT = "vmr-model"
+"""The kind of the schema of saved video-text models."""
 PRETRAINED = "vmr-encoder"  # the kind of models that nothing but training can use
 
 _REMEDY = "copy the folder again, or save the model anew"
@@ -161,6 +163,26 @@ def saved_kind(folder: str | Path) -> str | None:
         return None
 
 
+def check_saved(folder: Path) -> None:
+    """Check that a folder holds a model that can be used.
+
+    Args:
+        folder: the folder.
+
+    Raises:
+        ModelError: it holds no model of a known kind, or one that only training can use; the message says what it is.
+    """
+    schema = str(_read_json(folder).get("schema"))
+    kind = schema.partition("/")[0]
+    if kind == PRETRAINED:
+        raise _pretrained(folder)
+    if kind not in (CLASSIFIER, VIDEO_TEXT):
+        raise ModelError(
+            f"{folder / CONFIG_FILE}: of no model that vmr can read: its schema is {schema!r:.40}, not {VIDEO_TEXT!r} "
+            f"or {CLASSIFIER!r}"
+        )
+
+
 def read_saved(folder: Path, schema: Schema[C], read: Callable[[C], T]) -> tuple[C, T]:
     """Read all of one save, even while another process replaces it.
 
@@ -258,10 +280,7 @@ def _read_config(folder: Path, schema: Schema[C]) -> C:
     content = _read_json(folder)
     found = content.pop("schema", None)
     if str(found).startswith(f"{PRETRAINED}/"):
-        raise ModelError(
-            f"{folder}: a pre-trained video encoder, which knows neither texts nor classes: train from it by "
-            "vmr-train with model.video_init"
-        )
+        raise _pretrained(folder)
     if found != schema.name:
         raise ModelError(
             f"{path}: schema is {found!r:.40}, but this version of vmr ({__version__}) reads {schema.name!r}"
@@ -277,10 +296,29 @@ def _read_config(folder: Path, schema: Schema[C]) -> C:
     return config
 
 
+def _pretrained(folder: Path) -> ModelError:
+    return ModelError(
+        f"{folder}: a pre-trained video encoder, which knows neither texts nor classes: train from it by "
+        "vmr-train with model.video_init"
+    )
+
+
+def _what_else(folder: Path) -> str:
+    """What a folder of training is, and which folder to name in its place; "" for other folders."""
+    models = [str(folder / name) for name in ("model", "best") if (folder / name / CONFIG_FILE).is_file()]
+    if models:
+        return f": it is a run of vmr-train, whose model is in {' or '.join(models)}"
+    if (folder / "checkpoints").is_dir():
+        return ": it is a run of vmr-train that has no model yet: start the run again to finish it"
+    if (folder / "state.json").is_file():
+        return ": it is a checkpoint to resume a run from: name the folder model or best of the run"
+    return ""
+
+
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise ModelError(f"{folder}: no saved model here (no {CONFIG_FILE})")
+        raise ModelError(f"{folder}: no saved model here (no {CONFIG_FILE}){_what_else(folder)}")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

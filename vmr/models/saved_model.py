@@ -15,6 +15,7 @@ from torch import Tensor
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.saved_folder import (
+    VIDEO_TEXT,
     Schema,
     fitted_weights,
     named,
@@ -59,7 +60,7 @@ class SavedConfig:
     training: dict[str, Any] | None
 
 
-SCHEMA = Schema("vmr-model/1", SavedConfig, ("weights", "vocabulary"), "model")
+SCHEMA = Schema(f"{VIDEO_TEXT}/1", SavedConfig, ("weights", "vocabulary"), "model")
 
 
 def save_model(

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, RGB, Preprocess
@@ -234,11 +234,7 @@ class TrainConfig:
         Returns:
             The config as JSON values, without settings that do not change what the model learns.
         """
-        content: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        for section, names in _INESSENTIAL.items():
-            for name in names:
-                del content[section][name]
-        del content["validation"]
+        content = _without_inessentials(json.loads(json.dumps(asdict(self))))
         content["model"]["tokenizer"] = Path(self.model.tokenizer).name  # its folder may have been moved
         return content
 
@@ -252,19 +248,34 @@ def with_defaults(essentials: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         A copy with all settings of this version.
     """
-    found = _filled(essentials, TrainConfig().essentials())
-    stage = json.loads(json.dumps(asdict(StageConfig())))
+    found: dict[str, Any] = _completed(TrainConfig, essentials)
     found["data"]["sources"] = [completed_source(item) for item in found["data"]["sources"]]
-    found["stages"] = [_filled(item, stage) for item in found["stages"]]
-    return found
+    return _without_inessentials(found)
 
 
-def _filled(content: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    merged = {**defaults, **content}
-    for name, default in defaults.items():
-        if isinstance(default, dict) and isinstance(merged[name], dict):
-            merged[name] = _filled(merged[name], default)
-    return merged
+def _completed(kind: Any, saved: Any) -> Any:
+    """JSON values of a type, with defaults for the keys that its dataclasses lack, those that may be null as well."""
+    if get_origin(kind) is list and isinstance(saved, list):
+        return [_completed(get_args(kind)[0], item) for item in saved]
+    groups = [part for part in (kind, *get_args(kind)) if is_dataclass(part)]
+    if len(groups) != 1 or not isinstance(saved, Mapping):
+        return saved
+    types, filled = get_type_hints(groups[0]), dict(saved)
+    for one in fields(groups[0]):
+        if one.name in saved:
+            filled[one.name] = _completed(types[one.name], saved[one.name])
+        elif one.default is not MISSING or one.default_factory is not MISSING:
+            default = one.default_factory() if one.default_factory is not MISSING else one.default
+            filled[one.name] = json.loads(json.dumps(default, default=asdict))
+    return filled
+
+
+def _without_inessentials(content: dict[str, Any]) -> dict[str, Any]:
+    for section, names in _INESSENTIAL.items():
+        for name in names:
+            content[section].pop(name, None)
+    content.pop("validation", None)
+    return content
 
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.

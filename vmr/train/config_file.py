@@ -85,7 +85,10 @@ def _explained(message: str, overrides: Sequence[str]) -> str:
             if key in kinds and (wrong := first_wrong(kinds[key], yaml.safe_load(value), option)) is not None:
                 return wrong
     options = {key: f"--{key}" for key in kinds}
-    return explain(message, kinds, lambda key: options[key] if options.get(key) in typed else key, options.values())
+    said = explain(message, kinds, lambda key: options[key] if options.get(key) in typed else key, options.values())
+    field, _, rest = said.partition(" ")  # a dataclass that refuses one of its fields does not know the section
+    sections = [option for option in typed if option.endswith(f".{field}")]
+    return f"{sections[0]} {rest}" if len(sections) == 1 else said
 
 
 def save_config(config: TrainConfig, file: Path) -> None:

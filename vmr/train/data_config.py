@@ -39,7 +39,8 @@ class DataConfig:
         max_text_tokens: where captions are cut.
         sampling: rand (a random frame of each of equal parts), rand_upstream (the same, but never the last frame of a
             part), middle, or, over the first N seconds, rand_trimmedN or trimmedN; or as upstream trains classes:
-            sparse (Kinetics, Breakfast, COIN, LVU), segments (Something-Something, masked pre-training).
+            sparse (Kinetics, Breakfast, COIN, LVU), segments (Something-Something, masked pre-training). A classifier
+            in use takes the rule of Something-Something after segments, and that of Kinetics after all others.
         crop: random (a part of the picture, see crop_scale), multi_scale (as upstream's masked pre-training), center,
             stretch or upstream.
         crop_scale: the least and the greatest share of the picture that a random crop shows; upstream has 0.5 and 1 for

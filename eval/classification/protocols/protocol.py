@@ -45,7 +45,8 @@ class ClassificationProtocol:
         media: video or image.
         num_classes: how many classes there are; None if the data says.
         num_videos: how many videos the published list has; None if that is uncertain.
-        frames: which frames a view takes, see `vmr.data.views`; None for the classifier's own rule.
+        frames: which frames a view takes for a classifier without a rule of its own, see `vmr.data.views`; None for
+            `sparse`. A report says which rule was followed.
         num_segments: choices of frames of a video.
         num_crops: places in the picture, 1 or 3.
         overlap: only the classes that a second data set has too are scored, and only they compete. This is its name:
@@ -80,7 +81,7 @@ class ClassificationProtocol:
                 if getattr(self, name) is not None:
                     whole_number(name, getattr(self, name))
             parse_split(self.split)
-            self.view_spec(1, 1, "sparse")
+            self.view_spec(1, 1, self.frames or "sparse")
         except VmrError as error:
             raise VmrError(f"protocol {self.name}: {error}") from None
         wrong = {
@@ -95,18 +96,27 @@ class ClassificationProtocol:
             if is_so:
                 raise VmrError(f"protocol {self.name}: {reason}")
 
-    def view_spec(self, num_frames: int, size: int, own_frames: FrameRule) -> ViewSpec:
+    def frames_for(self, own: FrameRule | None) -> FrameRule:
+        """Return the rule by which a classifier is shown frames.
+
+        Args:
+            own: the classifier's rule; None if it has none. The rules for videos and folders of frames of
+                Something-Something are one rule, of which the protocol says the form.
+        """
+        same = own is None or {own, self.frames} == {"sthsth", "sthsth_frames"}
+        return (self.frames if same else own) or "sparse"
+
+    def view_spec(self, num_frames: int, size: int, frames: FrameRule) -> ViewSpec:
         """Return the views of a video for a classifier.
 
         Args:
             num_frames: the classifier's.
             size: the classifier's, in pixels.
-            own_frames: the classifier's rule, if the protocol has none.
+            frames: the rule.
 
         Raises:
             VmrError: these views cannot be.
         """
-        frames = own_frames if self.frames is None else self.frames
         return ViewSpec(
             num_frames,
             size,

@@ -5,6 +5,7 @@ import numpy as np
 from vmr.eval.classification.report.report import ClassificationReport
 from vmr.eval.classification.report.tables import confusion_matrix
 from vmr.eval.report.svg import COLOURS, INK, inline, panels
+from vmr.progress import printable
 
 MOST_NAMED = 48  # classes whose names fit along an axis
 MOST_COUNTED = 12  # classes whose counts fit into the cells
@@ -48,4 +49,5 @@ def confusion_plot(report: ClassificationReport) -> str:
 
 
 def _short(name: str) -> str:
+    name = printable(name)  # matplotlib draws Unicode only
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

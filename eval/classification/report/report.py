@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 Join = Literal["path", "clip", "basename"]
 """What counts as one video: `path`, one path with its folders; `clip`, each trimmed clip of it by itself; `basename`,
-all files whose names are equal up to the first dot, of which the first counts, as OpenGVLab/VideoMamba does."""
+all files whose names are equal up to the first dot, of which the first in the list counts, as in OpenGVLab/VideoMamba;
+if it cannot be read, the video is lost."""
 
 MAIN = "views"
 """The column of the result itself; the other columns are controls."""
@@ -75,14 +76,15 @@ class ClassificationReport(SavedReport):
         fingerprint: the classifier's fingerprint.
         target: what it predicts.
         classes: names of the classes that competed, by number; () for a regression.
-        views: the views of each video.
+        views: the views of each video; the rule of frames is the user's choice, the classifier's, or the protocol's.
         views_of_protocol: whether these are the protocol's numbers of segments and crops.
         average: what was averaged over the views.
         join: what counted as one video.
         reader: the library that decoded the videos.
         num_videos: videos that were scored.
         num_videos_asked: videos that the data set holds.
-        failures: every video that should have been scored but could not be, with the reason.
+        failures: every video that should have been scored but could not be, with the reason; one that was scored
+            without some of its trimmed parts is named for each of them.
         remarks: what was noticed about videos that were scored: damage, and times that were mended.
         scores: for each column its metrics: `top-1`, `top-5`, `mean class accuracy` or `mAP` in percent, or `MSE`.
         intervals: for the same metrics, the bounds of the 95 % bootstrap interval over videos.
@@ -173,7 +175,11 @@ class ClassificationReport(SavedReport):
     @property
     def coverage(self) -> str:
         """How much of the data set was scored, in words."""
-        missing = f" ({len(self.failures)} missing or unreadable files)" if self.failures else ""
+        scored = set(self.videos)
+        num_parts = sum(failure.video in scored for failure in self.failures)
+        lost = {"missing or unreadable": len(self.failures) - num_parts, "unreadable parts of others": num_parts}
+        words = ", ".join(f"{number} {what}" for what, number in lost.items() if number)
+        missing = f" ({words})" if words else ""
         num_damaged = sum(remark.kind == "damage" for remark in self.remarks)
         damaged = f", {num_damaged} files read with damage" if num_damaged else ""
         return f"{self.num_videos} of {self.num_videos_asked} videos{missing}{damaged}"

@@ -106,7 +106,7 @@ class Training:
         return losses.soft_cross_entropy(logits, soft_targets)
 
     def smoothed_cross_entropy(self, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-        return losses.smoothed_cross_entropy(logits, labels, smoothing)
+        return losses.soft_cross_entropy(logits, losses.soft_targets(labels, logits.shape[1], smoothing))
 
     def cutmix_box(
         self, height: int, width: int, lam: float, rng: np.random.RandomState

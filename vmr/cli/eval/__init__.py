@@ -6,17 +6,19 @@ Each module holds a task or a subcommand. They may import every package of vmr, 
 import itertools
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import yaml
 
-from vmr.cli.common import run
-from vmr.cli.eval.classify import classify
+from vmr.cli.common import fail, run
+from vmr.cli.eval.classify import DataOptions, ViewOptions, classify
 from vmr.cli.eval.compare import compare
 from vmr.cli.eval.retrieval import score
 
 __all__ = ["classify", "compare", "main", "score"]
 
+_OF_BOTH = {"data_dir", "video_dir", "limit"}  # options of both tasks
 _CLASSIFY = "vmr-eval --task classify --dataset videos --model videomamba-ti-k400-f8 --out report.json"
 
 
@@ -29,7 +31,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     elif _task(arguments) == "classify":
         run("vmr-eval --task classify", classify, [], _CLASSIFY, arguments)
     else:
+        _refuse_options_of_classifiers(arguments)
         run("vmr-eval", score, [], "vmr-eval --dataset test.json --video-dir videos --out report.json", arguments)
+
+
+def _refuse_options_of_classifiers(arguments: Sequence[str]) -> None:
+    """Stop if the command line has an option that only classifiers have; the parser would name a similar option."""
+    names = {"model", *(field.name for group in (DataOptions, ViewOptions) for field in fields(group))}
+    flags = {f"--{name.replace('_', '-')}" for name in names - _OF_BOTH}
+    given = next((flag for argument in arguments if (flag := argument.partition("=")[0]) in flags), None)
+    if given is not None and _task(arguments) in (None, "retrieval"):
+        fail(f"{given} is an option for classifiers: give --task classify (see vmr-eval --task classify --help)")
 
 
 def _task(arguments: Sequence[str]) -> str | None:

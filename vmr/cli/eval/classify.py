@@ -11,6 +11,7 @@ from vmr.cli.eval.outputs import WAIT_AT_MOST, CacheOptions, OutputOptions, chec
 from vmr.cli.output import print_classification
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
+from vmr.targets import FrameRule
 
 if TYPE_CHECKING:
     from vmr.eval.classification.task import ClassifyOptions
@@ -45,6 +46,7 @@ class ViewOptions:
 
     Attributes:
         views: segments x crops of each video, such as 4x3, instead of the protocol's; the report says so
+        frames: the rule by which a view takes frames, instead of the classifier's own; the report says so
         average: what is averaged over the views of a video, their probabilities or their logits
         join: what counts as one video; path, with all its folders; clip, each trimmed clip by itself; or basename, the
             name of the file up to the first dot, as OpenGVLab/VideoMamba joins them
@@ -56,6 +58,7 @@ class ViewOptions:
     """
 
     views: str | None = None
+    frames: FrameRule | None = None
     average: Literal["probabilities", "logits"] = "probabilities"
     join: Literal["path", "clip", "basename"] = "path"
     controls: bool = False
@@ -88,11 +91,11 @@ def classify(
         model: name or path of a classifier; vmr-info lists them
         task: classify
     """
-    from vmr.eval.classification.load import load_labelled
+    from vmr.eval.classification.load import labelled_for
 
     check_outputs(outputs)
     options = _options(scoring, decode)
-    labelled = load_labelled(  # a misspelt name is reported before torch is imported
+    load = labelled_for(  # a misspelt name is reported before torch is imported
         dataset,
         data_dir=data.data_dir,
         video_dir=data.video_dir,
@@ -114,7 +117,7 @@ def classify(
             model, num_frames=scoring.num_frames, image_size=scoring.image_size, progress=processes.is_main
         )
         report = evaluate_classifier(
-            labelled,
+            load(classifier.target),
             classifier,
             options=options,
             cache=None if caching.no_cache else FeatureCache(caching.cache),
@@ -129,6 +132,7 @@ def _options(scoring: ViewOptions, decode: DecodeOptions) -> ClassifyOptions:
 
     return ClassifyOptions(
         views=scoring.views,
+        frames=scoring.frames,
         average=scoring.average,
         join=scoring.join,
         controls=True if scoring.controls else False if scoring.no_controls else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from vmr.errors import VmrError
 if TYPE_CHECKING:
     from vmr.eval.classification.report.report import ClassificationReport
     from vmr.eval.report.compare import MetricDifference
+    from vmr.models.classification.config import NetworkConfig
 
 _HEADER = ("metric", "a", "b", "b - a", "95 % interval", "difference")
 
@@ -82,7 +83,8 @@ def _compare_classification(files: Sequence[str], force: bool, measure: bool) ->
     reports = [ClassificationReport.load(file) for file in files]
     digits = 3 if reports[0].target == "regression" else 1
     results = [reports[0].compare(report, force=force) for report in reports[1:]]  # before anything is measured
-    _print_costs(files, reports, measure)
+    networks = [_network_of(file, report) if measure else None for file, report in zip(files, reports, strict=True)]
+    _print_costs(files, reports, networks, measure)
     for file, result in zip(files[1:], results, strict=True):
         _print_forced(result.differences)
         print_table(f"{file} (b) against {files[0]} (a)", _HEADER, _rows(result.rows, digits))
@@ -91,7 +93,12 @@ def _compare_classification(files: Sequence[str], force: bool, measure: bool) ->
             print("the same: every video has the same result in both")
 
 
-def _print_costs(files: Sequence[str], reports: Sequence[ClassificationReport], measure: bool) -> None:
+def _print_costs(
+    files: Sequence[str],
+    reports: Sequence[ClassificationReport],
+    networks: Sequence[NetworkConfig | None],
+    measure: bool,
+) -> None:
     """Print what each classifier scores, and what it costs."""
     from vmr.cli.output import print_table
     from vmr.eval.classification.report.report import MAIN
@@ -99,7 +106,7 @@ def _print_costs(files: Sequence[str], reports: Sequence[ClassificationReport], 
 
     names = list(reports[0].scores[MAIN])
     digits = 3 if reports[0].target == "regression" else 1
-    measured: Iterable[tuple[str, ...]] = _measured(reports) if measure else [()] * len(reports)
+    measured: Iterable[tuple[str, ...]] = _measured(reports, networks) if measure else [()] * len(reports)
     rows = []
     for file, report, times in zip(files, reports, measured, strict=True):
         cost, views = report.cost, report.views.num_views
@@ -118,20 +125,33 @@ def _print_costs(files: Sequence[str], reports: Sequence[ClassificationReport], 
     print_table("accuracy and cost", ("report", "classifier", "views", *names, *costs), rows)
 
 
-def _measured(reports: Sequence[ClassificationReport]) -> Iterable[tuple[str, str]]:
+def _network_of(file: str, report: ClassificationReport) -> NetworkConfig | None:
+    """The network of a report's classifier, for the report's views; a size that the report lacks is the usual one."""
+    from vmr.from_json import from_json
+    from vmr.models.classification.config import NetworkConfig
+
+    if report.cost is None:
+        return None
+    network = {**asdict(NetworkConfig()), **report.cost.network}
+    try:
+        sizes: NetworkConfig = from_json(NetworkConfig, network, "cost.network")
+        return replace(sizes, num_frames=report.views.num_frames, image_size=report.views.size)
+    except VmrError as error:
+        raise VmrError(f"{file}: --measure cannot build this network: {error}: evaluate again") from None
+
+
+def _measured(
+    reports: Sequence[ClassificationReport], networks: Sequence[NetworkConfig | None]
+) -> Iterable[tuple[str, str]]:
     """CPU seconds of a video and memory of a view, in words, of each classifier."""
     from vmr.memory import format_bytes
-    from vmr.models.classification.config import NetworkConfig
     from vmr.models.classification.measuring import measure
 
-    for report in reports:
-        if report.cost is None:
+    for report, network in zip(reports, networks, strict=True):
+        if network is None:
             yield "-", "-"
             continue
-        sizes = replace(
-            NetworkConfig(**report.cost.network), num_frames=report.views.num_frames, image_size=report.views.size
-        )
-        found = measure(sizes)
+        found = measure(network)
         yield f"{found.cpu_seconds * report.views.num_views:.3g}", format_bytes(found.memory_bytes)
 
 

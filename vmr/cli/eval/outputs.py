@@ -65,16 +65,22 @@ def check_outputs(outputs: OutputOptions) -> None:
         outputs: the files.
 
     Raises:
-        VmrError: a file cannot be written.
+        VmrError: a file cannot be written, or two reports would be one file.
         MissingExtraError: a page needs a package that is not installed.
     """
     from vmr.files import require_writable
 
     if outputs.html is not None:
         require_extra("report", "jinja2", "matplotlib", "PIL")
-    for file in (outputs.out, outputs.markdown, outputs.html):
-        if file is not None:
-            require_writable(file)
+    given = {"--out": outputs.out, "--markdown": outputs.markdown, "--html": outputs.html}
+    options: dict[Path, str] = {}  # the real file -> the option that names it
+    for option, file in given.items():
+        if file is None:
+            continue
+        require_writable(file)
+        other = options.setdefault(Path(file).resolve(), option)
+        if other != option:
+            raise VmrError(f"{option} {file} is the file that {other} names: give each report a file of its own")
 
 
 def finish(report: AnyReport, show: Callable[[AnyReport], None], outputs: OutputOptions, is_main: bool) -> None:
@@ -102,10 +108,11 @@ def write(report: SavedReport, outputs: OutputOptions) -> None:
         report: the report.
         outputs: the files.
     """
+    from vmr.eval.report.saved import encoded
     from vmr.files import write_atomically
 
     formats = ((outputs.out, report.to_json), (outputs.markdown, report.to_markdown), (outputs.html, report.to_html))
     for file, as_text in formats:
         if file is not None:
-            write_atomically(Path(file), as_text().encode())
+            write_atomically(Path(file), encoded(as_text()))
             print(f"report: {file}")

@@ -20,7 +20,6 @@ class LabelledItem:
         id: what the list calls it, with its folders: `P03/cam01/P03_cereals.avi`. Items of one file have one id.
         start_s: where the part begins, in seconds; None for a whole video.
         end_s: where the part ends, in seconds; None for a whole video.
-        num_frames: how many frames the list says that a folder of frames has; None where it says nothing.
     """
 
     path: str
@@ -28,7 +27,23 @@ class LabelledItem:
     id: str
     start_s: float | None = None
     end_s: float | None = None
-    num_frames: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFile:
+    """A file of a list that is not there.
+
+    Attributes:
+        id: what the list calls it, with its folders.
+        label: as that of a `LabelledItem`.
+        place: how many items of its set stand before it in the list.
+        spans: start and end in seconds of the parts that it would be; () for a whole file.
+    """
+
+    id: str
+    label: Label
+    place: int
+    spans: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +58,7 @@ class LabelSet:
         name: what messages call the set.
         notes: what the user should know, one line each: what is missing, and where the order of the classes is from.
         num_outputs: C, the numbers that a network must give: classes, also those that no item has; 1 for regression.
-        missing: ids of the list whose files are not there.
+        missing: what the list names, but is not there, in its order.
 
     Raises:
         AnnotationError: there is no item.
@@ -56,7 +71,7 @@ class LabelSet:
     name: str
     notes: tuple[str, ...] = ()
     num_outputs: int = 1
-    missing: tuple[str, ...] = ()
+    missing: tuple[MissingFile, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.items:

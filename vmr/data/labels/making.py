@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
-from vmr.data.labels.label_set import LabelledItem, LabelSet
+from vmr.data.labels.label_set import LabelledItem, LabelSet, MissingFile
 from vmr.data.labels.meaning import Meaning, Names, Source, find_meaning, label_numbers
 from vmr.data.labels.places import ClipFolder, find_clip_folder, media_of
 from vmr.data.labels.rows import Row
@@ -21,7 +21,13 @@ Numbers = tuple[float, ...]
 """Numbers of classes, or one number to predict."""
 
 
-def make_label_set(source: Source, names: Names | None, target: Target | None, video_dir: Path | None) -> LabelSet:
+def make_label_set(
+    source: Source,
+    names: Names | None,
+    target: Target | None,
+    video_dir: Path | None,
+    assumed: Target | None = None,
+) -> LabelSet:
     """Make a data set of rows.
 
     Args:
@@ -29,6 +35,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
         names: of the classes, and where they are from; None to take them from the rows.
         target: what a label is; None to find out.
         video_dir: the folder that paths are relative to; None to find it.
+        assumed: what a label is where the rows leave it open; None for one class.
 
     Raises:
         AnnotationError: a label does not fit, two rows contradict each other, or no file is there.
@@ -36,7 +43,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
     rows = list(source.rows)
     if not rows:
         raise AnnotationError(f"{source.where}: an empty list: there are no clips with labels in it")
-    meaning = find_meaning(rows, source, names, target)
+    meaning = find_meaning(rows, source, names, target, assumed)
     labels = [label_numbers(row, meaning) for row in rows]
     num_outputs = count_outputs(meaning, labels)
     rows, labels, repeated = _without_repeats(rows, labels)
@@ -57,7 +64,7 @@ def make_label_set(source: Source, names: Names | None, target: Target | None, v
     if repeated:
         notes.append(f"{repeated} lines repeat others and count once")
     if missing:
-        first = ", ".join(missing[:_NAMED])
+        first = ", ".join(file.id for file in missing[:_NAMED])
         notes.append(f"{len(missing)} of {len(rows)} files are missing and left out, such as {first}")
     return LabelSet(
         items, meaning.classes, meaning.target, media, source.name,
@@ -72,7 +79,7 @@ def count_outputs(meaning: Meaning, labels: Sequence[Numbers]) -> int:
         meaning: of the labels.
         labels: all of them.
     """
-    return meaning.num_outputs or 1 + int(max(max(numbers) for numbers in labels))
+    return meaning.num_outputs or 1 + int(max(number for numbers in labels for number in numbers))
 
 
 def _without_repeats(rows: Sequence[Row], labels: Sequence[Numbers]) -> tuple[list[Row], list[Numbers], int]:
@@ -82,7 +89,7 @@ def _without_repeats(rows: Sequence[Row], labels: Sequence[Numbers]) -> tuple[li
         first = kept.setdefault(_id_of(row.path), number)
         if set(labels[first]) != set(labels[number]):
             raise AnnotationError(
-                f"{row.where}: {row.path} has the label {';'.join(row.labels)}, but {';'.join(rows[first].labels)} in "
+                f"{row.where}: {row.path} has the label {_written(row)}, but {_written(rows[first])} in "
                 f"line {rows[first].where.rpartition(' ')[2]}: keep one"
             )
     chosen = kept.values()
@@ -91,22 +98,22 @@ def _without_repeats(rows: Sequence[Row], labels: Sequence[Numbers]) -> tuple[li
 
 def _items(
     rows: Sequence[Row], labels: Sequence[Numbers], folder: ClipFolder, target: Target, num_outputs: int
-) -> tuple[list[LabelledItem], tuple[str, ...]]:
-    """The items whose files are there, and the ids of the others."""
+) -> tuple[list[LabelledItem], tuple[MissingFile, ...]]:
+    """The items whose files are there, and the other files."""
     items: list[LabelledItem] = []
-    missing: list[str] = []
+    missing: list[MissingFile] = []
     for row, numbers in zip(rows, labels, strict=True):
         if "://" in row.path:
             raise AnnotationError(f"{row.where}: {row.path!r:.80} is an address: copy the files, and list their paths")
         path, id = folder.find(row), _id_of(row.path)
-        if path is None:
-            missing.append(id)
-            continue
         label = label_of(numbers, target, num_outputs)
-        if row.duration_s is None:
-            items.append(LabelledItem(path, label, id, num_frames=row.num_frames))
+        spans = () if row.duration_s is None else tuple(trimmed_clips(row.duration_s))
+        if path is None:
+            missing.append(MissingFile(id, label, len(items), spans))
+        elif row.duration_s is None:
+            items.append(LabelledItem(path, label, id))
         else:
-            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in trimmed_clips(row.duration_s)]
+            items += [LabelledItem(path, label, id, start_s, end_s) for start_s, end_s in spans]
     return items, tuple(missing)
 
 
@@ -124,6 +131,10 @@ def label_of(numbers: Numbers, target: Target, num_outputs: int) -> Label:
         (number,) = numbers
         return int(number)
     return tuple(1.0 if number in numbers else 0.0 for number in range(num_outputs))
+
+
+def _written(row: Row) -> str:
+    return ";".join(row.labels) or "[], for no class"
 
 
 def _id_of(path: str) -> str:

@@ -18,6 +18,9 @@ from vmr.targets import Target
 Names = tuple[tuple[str, ...], str]
 """Names of classes by number, and what says so."""
 
+MAX_CLASSES = 1_000_000
+"""A number that is not below this is taken for a mistake, such as a date in the place of a label."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -81,7 +84,13 @@ def given_names(classes: str | Path | Sequence[str] | None) -> Names | None:
     return check_names(classes, "classes"), "the given order"
 
 
-def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, target: Target | None) -> Meaning:
+def find_meaning(
+    rows: Sequence[Row],
+    source: Source,
+    names: Names | None,
+    target: Target | None,
+    assumed: Target | None = None,
+) -> Meaning:
     """Find out what labels mean.
 
     Args:
@@ -89,29 +98,32 @@ def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, targe
         source: of the rows.
         names: of the classes, and where they are from; None to take them from the rows.
         target: what a label is; None to find out.
+        assumed: what a label is where the rows leave it open; None for one class.
 
     Raises:
-        AnnotationError: the rows do not fit the target.
+        AnnotationError: the rows do not fit the target, or none has a label and nothing names the classes.
     """
     if target is not None and target not in get_args(Target):
         raise AnnotationError(f"target is {target!r}: use {', '.join(get_args(Target))}")
     lvu = source.lvu
-    if target is None and lvu is not None and not lvu.num_classes:
-        target = "regression" if any(not row.labels[0].isdecimal() for row in rows) else None
-    if target == "regression":
-        about = (f"a regression, as the folder {lvu.name} says",) if lvu is not None else ()
-        return Meaning("regression", None, 1, False, about)
     several = next((row for row in rows if len(row.labels) != 1), None)
     if target == "single" and several is not None:
         raise AnnotationError(f"{several.where}: has {len(several.labels)} labels, but target is single; use multi")
-    target = target or ("single" if several is None else "multi")
+    if target is None:
+        target = "multi" if several is not None else _target_of(rows[0], source, names, assumed)
+    if target == "regression":
+        about = (f"a regression, as the folder {lvu.name} says",) if lvu and not lvu.num_classes else ()
+        return Meaning("regression", None, 1, False, about)
+    labelled = [row for row in rows if row.labels]
+    if not labelled and names is None:
+        raise AnnotationError(f"{source.where}: no row has a label: say which classes there are by classes")
     if not source.by_name and source.class_names is None:
-        looked_at = rows[:1] if names is not None else rows  # without names, one number says that all should be numbers
-        if any(_is_number(row.labels) for row in looked_at):
+        looked_at = labelled if names is None else labelled[:1]  # one number says that all should be, unless named
+        if not labelled or any(_is_number(row.labels) for row in looked_at):
             return _of_numbers(source, names, target)
-        if names is None and all(_is_fraction(label) for label in rows[0].labels):
+        if names is None and all(_is_fraction(label) for label in labelled[0].labels):
             raise AnnotationError(
-                f"{rows[0].where}: label {rows[0].labels[0]!r:.60} is no class: for numbers to predict use "
+                f"{labelled[0].where}: label {labelled[0].labels[0]!r:.60} is no class: for numbers to predict use "
                 "target=regression"
             )
     if names is None:
@@ -121,6 +133,15 @@ def find_meaning(rows: Sequence[Row], source: Source, names: Names | None, targe
     classes, origin = names
     numbers = {name: number for number, name in enumerate(classes)}
     return Meaning(target, classes, len(classes), True, (f"{len(classes)} classes, numbered by {origin}",), numbers)
+
+
+def _target_of(first: Row, source: Source, names: Names | None, assumed: Target | None) -> Target:
+    """What a label is where each row has one, by the first row; `assumed` decides what that leaves open."""
+    if names is None and not source.by_name and source.class_names is None and _is_value(first.labels[0]):
+        is_lvu = source.lvu is not None and not source.lvu.num_classes
+        if is_lvu or assumed == "regression" or (assumed is not None and _is_fraction(first.labels[0])):
+            return "regression"
+    return "multi" if assumed == "multi" else "single"
 
 
 def _of_numbers(source: Source, names: Names | None, target: Target) -> Meaning:
@@ -137,6 +158,14 @@ def _of_numbers(source: Source, names: Names | None, target: Target) -> Meaning:
 
 def _is_number(labels: tuple[str, ...]) -> bool:
     return all(label.lstrip("+-").isdecimal() for label in labels)
+
+
+def _is_value(label: str) -> bool:
+    """Whether a label may be a number to predict."""
+    try:
+        return math.isfinite(float(label))
+    except ValueError:
+        return False
 
 
 def _is_fraction(label: str) -> bool:
@@ -172,6 +201,11 @@ def _class_number(label: str, where: str, meaning: Meaning) -> int:
         raise AnnotationError(
             f"{where}: label {label!r:.60} is no number of a class, which other lines have; "
             "for numbers to predict use target=regression"
+        )
+    if len(label.lstrip("0")) >= len(str(MAX_CLASSES)):  # before `int`, which refuses thousands of digits
+        raise AnnotationError(
+            f"{where}: label {label:.40} is no number of a class, which are below {MAX_CLASSES:,}: for numbers to "
+            "predict use target=regression"
         )
     number = int(label)
     if meaning.num_outputs and number >= meaning.num_outputs:

@@ -66,6 +66,8 @@ def read_table(file: Path) -> Iterator[Row]:
 def read_json_rows(file: Path) -> Iterator[Row]:
     """Read a JSON list of {"video" (or "image", "path"): path, "label": name, number, or a list of them}.
 
+    An empty list says that a clip is of no class.
+
     Raises:
         AnnotationError: a row lacks a key, or its label is something else.
     """

@@ -74,6 +74,7 @@ def read_labels(
     classes: str | Path | Sequence[str] | None = None,
     target: Target | None = None,
     split: str | None = None,
+    assumed: Target | None = None,
 ) -> LabelSet:
     """Read a list of labels, or a folder that holds such lists, or a folder with a subfolder for each class.
 
@@ -83,7 +84,8 @@ def read_labels(
     of the result say which.
 
     Lists in a folder that is named like a task of LVU (relation, speak, scene, director, genre, writer, year, like,
-    view) have its number of classes; like and view are regressions.
+    view) have its number of classes; like and view are regressions, unless their labels are names or `classes` names
+    them.
 
     Args:
         place: the file or the folder.
@@ -94,6 +96,8 @@ def read_labels(
         target: what a label is. None to find out: one class, unless the list says something else.
         split: "train", "val" or "test": which list or subfolder of a folder; "train2" for the second of several. None
             where there is only one.
+        assumed: what a label is where neither `target` nor the list says it: a list of numbers may name classes or
+            numbers to predict, and one with a class for each clip may allow several. None for one class.
 
     Returns:
         The items whose files are there, with what their labels mean. Files are looked up, but not opened.
@@ -114,7 +118,7 @@ def read_labels(
     names = given_names(classes)
     if names is None and source.format != "folders":
         names = _names_beside(place if place.is_dir() else place.parent)
-    return make_label_set(source, names, target, None if video_dir is None else Path(video_dir))
+    return make_label_set(source, names, target, None if video_dir is None else Path(video_dir), assumed)
 
 
 def _names_beside(folder: Path) -> Names | None:

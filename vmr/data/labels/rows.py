@@ -28,9 +28,8 @@ class Row:
     Attributes:
         where: file and line, for messages.
         path: of the clip, as it is written.
-        labels: names or numbers of classes, or one number of a regression, as they are written.
+        labels: names or numbers of classes, or one number of a regression, as they are written; () for no class.
         duration_s: the length of the video in seconds, in lists of trimmed clips.
-        num_frames: of a folder of frames.
         others: paths that may be meant as well, less usual ones last.
     """
 
@@ -38,7 +37,6 @@ class Row:
     path: str
     labels: tuple[str, ...]
     duration_s: float | None = None
-    num_frames: int | None = None
     others: tuple[str, ...] = ()
 
 
@@ -90,18 +88,20 @@ def read_space_list(file: Path) -> Iterator[Row]:
 def read_frames_list(file: Path) -> Iterator[Row]:
     """Read `folder frames label`, as for folders of frames of SSv2.
 
+    The number of frames must be one, but is not used: the pictures that are in a folder count. Upstream believes it.
+
     Raises:
         AnnotationError: a line does not have these values.
     """
     for where, line in _lines(file):
         before, label = _split_at_space(line, where)
         path, number = _split_at_space(before, where) if re.search(r"\s", before) else (before, "")
-        if not number.isdecimal() or int(number) < 1:
+        if not number.isdecimal() or not number.strip("0"):
             raise AnnotationError(
                 f"{where}: {number or 'nothing'!r:.40} is no number of frames: expected `folder frames label`; "
                 "a list of `path label` is format space"
             )
-        yield Row(where, _some(_unquoted(path), "path", where), labels_in(label, where), num_frames=int(number))
+        yield Row(where, _some(_unquoted(path), "path", where), labels_in(label, where))
 
 
 def format_of_lines(file: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,21 @@ class FrameFolder:
                 self.path, f"{file} has {width} x {height} pixels, and the first picture {self.width} x {self.height}"
             )
         return picture
+
+
+def are_frames(names: Iterable[str]) -> bool:
+    """Tell whether the files of a folder are the frames of one video, by their names.
+
+    They are if all are pictures of one kind of name with a number, which begin with 0 or 1. A gap does not matter here:
+    such a video is refused when it is read.
+
+    Args:
+        names: of the videos and pictures in the folder.
+    """
+    matches = [_NUMBERED.fullmatch(name) for name in names]
+    numbered = [match for match in matches if match is not None and match[3].lower() in IMAGE_SUFFIXES]
+    is_one_kind = len({(match[1], match[3]) for match in numbered}) == 1
+    return is_one_kind and len(numbered) == len(matches) and min(int(match[2]) for match in numbered) <= 1
 
 
 def _numbered_files(folder: str) -> list[str]:

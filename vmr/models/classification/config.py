@@ -8,6 +8,16 @@ from vmr.models.comparators.config import TransformerConfig
 
 Kind = Literal["videomamba", "videomamba_frames", "videomamba_causal", "vit", "timesformer", "vivit", "vim"]
 
+_TRANSFORMERS: tuple[Kind, ...] = ("vit", "timesformer", "vivit")
+_MAMBAS: tuple[Kind, ...] = ("videomamba", "videomamba_frames", "videomamba_causal", "vim")
+OPTIONS_OF_KINDS: dict[str, tuple[Kind, ...]] = {
+    "num_heads": _TRANSFORMERS,
+    "num_time_layers": ("vivit",),
+    "init": _TRANSFORMERS,
+    "dt_init": _MAMBAS,
+}
+"""A key of `NetworkConfig` -> the kinds that have it; the others leave it at its default."""
+
 
 @dataclass(frozen=True)
 class NetworkConfig(TransformerConfig):

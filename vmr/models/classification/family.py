@@ -6,6 +6,7 @@ Shapes: B videos, T frames, S pixels a side, C classes.
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,7 +72,7 @@ class VideoClassifier:
             network.pack_products()
         self._run: CudaGraphs[Tensor] = CudaGraphs(self.network, self.network)
         self.fingerprint = fingerprint(
-            self.network.state_dict(), clip, {"family": "classifier", "config": asdict(config), "target": target}
+            self.network.state_dict(), clip, {"family": "classifier", "config": _computed(config), "target": target}
         )
 
     def with_labels(self, labels: Sequence[str]) -> "VideoClassifier":
@@ -121,6 +122,11 @@ class VideoClassifier:
             VmrError: the video has another dtype or shape.
         """
         return predictions(self.name, self.logits(video), self.labels, self.target, k)
+
+
+def _computed(config: NetworkConfig) -> dict[str, Any]:
+    """The sizes that say what is computed: the weights are given, however fresh ones would be drawn."""
+    return {name: value for name, value in asdict(config).items() if name != "init"}
 
 
 def config_of(network: nn.Module) -> NetworkConfig:

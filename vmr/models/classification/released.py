@@ -23,7 +23,6 @@ from vmr.models.upstream.vision import checked_shape, infer_config, load_upstrea
 from vmr.models.videomamba.backbone import SIZES
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import error_prefix
-from vmr.targets import FrameRule
 
 ABOUT_FILE = "a VideoMamba classifier in upstream's format, from a file"
 
@@ -85,7 +84,7 @@ def load_classifier_file(
         device: where the classifier runs.
         name: of the classifier; default, the file's absolute path.
         published: what was published in this file; default, found by the name of the file. Without it the classes are
-            numbered, and clips take frames as for Kinetics.
+            numbered, and clips take frames by the rule of the data.
         num_frames: frames of a clip; default, as published, or those of the weights. Temporal positions are
             interpolated; an image classifier is inflated to a video classifier.
         image_size: side of the frames in pixels; default, as published, or that of the weights. Positions are
@@ -106,7 +105,7 @@ def load_classifier_file(
     sizes = replace(stored, num_frames=num_frames or known.num_frames, image_size=image_size or known.image_size)
     network = VideoMambaClassifier(sizes)
     report = load_upstream(network, path)
-    frames: FrameRule = "sparse" if published is None else published.frames
+    frames = published.frames if published is not None and published.num_frames > 1 else None
     classifier = VideoClassifier(
         network,
         _labels(published, sizes.num_classes),
@@ -129,7 +128,7 @@ def is_classifier_file(path: str | Path) -> bool:
         path: a checkpoint file.
 
     Raises:
-        ModelError: the file cannot be read safely, or is an encoder without a head.
+        ModelError: the file cannot be read safely, is an encoder without a head, or holds no VideoMamba.
     """
     weights = find_state_dict(read_checkpoint(path), str(path))
     if any(key.startswith("text_encoder.") for key in weights):
@@ -138,7 +137,9 @@ def is_classifier_file(path: str | Path) -> bool:
         keys, _ = select_vision_keys(weights)
     if "patch_embed.proj.weight" in keys and "head.weight" not in keys:
         raise ModelError(f"{path} {_NO_HEAD}")
-    return "head.weight" in keys
+    if "head.weight" not in keys:
+        raise ModelError(f"{path}: no weights of VideoMamba: it has {min(weights)}, but no patch_embed.proj.weight")
+    return True
 
 
 def infer_network_config(state_dict: dict[str, Tensor], source: str) -> NetworkConfig:

@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from vmr.errors import ModelError
-from vmr.from_json import from_json
 from vmr.models.checkpoint_file import read_checkpoint
 from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.family import VideoClassifier
 from vmr.models.classification.networks import build_network
 from vmr.models.classification.saved import resize_network
 from vmr.models.classifier import ClipInput
-from vmr.models.weights import match_weights
+from vmr.models.weights import error_prefix, match_weights
 
 CONFIG_FILE = "config.json"
 MEAN, STD = (0.45, 0.45, 0.45), (0.225, 0.225, 0.225)
@@ -109,8 +108,9 @@ def load_timesformer(
     available = _renamed(read_checkpoint(file))
     if "head.bias" not in available:
         raise ModelError(f"{file}: has no classifier.bias, so it is no classifier")
-    sizes = {ours: from_json(int, description.get(key, value), key) for ours, (key, value) in SIZES.items()}
-    config = NetworkConfig(kind="timesformer", num_classes=len(available["head.bias"]), **sizes)
+    with error_prefix(str(folder / CONFIG_FILE)):
+        sizes: dict[str, Any] = {ours: _size(description.get(key, value), key) for ours, (key, value) in SIZES.items()}
+        config = NetworkConfig(kind="timesformer", num_classes=len(available["head.bias"]), **sizes)
     network = build_network(config)
     weights, report = match_weights(str(file), available, network.state_dict())
     network.load_state_dict(weights)
@@ -120,7 +120,7 @@ def load_timesformer(
         network,
         [str(names.get(str(number), number)) for number in range(config.num_classes)],
         "single",
-        ClipInput(num_frames or config.num_frames, image_size or config.image_size, mean=MEAN, std=STD),
+        ClipInput(num_frames or config.num_frames, image_size or config.image_size, None, MEAN, STD),
         name=str(folder),
         about="TimeSformer, from a folder in Hugging Face's layout",
         device=device,
@@ -128,10 +128,16 @@ def load_timesformer(
     )
 
 
+def _size(value: Any, key: str) -> int:
+    if type(value) is not int or value < 1:
+        raise ModelError(f"{key} is {value!r:.40}, but must be a whole number of at least 1")
+    return value
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path}: cannot be read: {error}") from error
     if not isinstance(description, dict):
         raise ModelError(f"{path}: holds no JSON object")
@@ -143,9 +149,13 @@ def _read_description(path: Path) -> dict[str, Any]:
     for key, value in FIXED.items():
         if description.get(key, value) != value:
             raise ModelError(f"{path}: {key} is {description[key]!r}; only {value!r} can be loaded")
-    width = description.get("hidden_size", 768)
+    width = _size(description.get("hidden_size", 768), f"{path}: hidden_size")
     if description.get("intermediate_size", 3072) != 4 * width:
         raise ModelError(f"{path}: intermediate_size is not four times the hidden_size {width}")
+    if not isinstance(description.get("id2label") or {}, dict):
+        raise ModelError(
+            f"{path}: id2label is {description['id2label']!r:.40}, expected an object of numbers and names"
+        )
     return description
 
 

@@ -1,9 +1,10 @@
 """Sizes that only transformers have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from vmr.errors import ModelError
+from vmr.from_json import LATER
 from vmr.models.videomamba.classifier import ClassifierConfig
 
 Init = Literal["published", "scaled"]
@@ -29,12 +30,13 @@ class TransformerConfig(ClassifierConfig):
 
     num_heads: int = 0
     num_time_layers: int = 4
-    init: Init = "published"
+    init: Init = field(default="published", metadata=LATER)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_heads < 0 or self.num_time_layers < 1:
-            raise ModelError("num_heads must be at least 0, and num_time_layers at least 1")
+        for name, least in (("num_heads", 0), ("num_time_layers", 1)):
+            if getattr(self, name) < least:
+                raise ModelError(f"{name} is {getattr(self, name)}, but must be at least {least}")
         if self.init not in get_args(Init):
             raise ModelError(f"init is {self.init!r}; use one of {', '.join(get_args(Init))}")
         if self.num_heads and self.width % self.num_heads:

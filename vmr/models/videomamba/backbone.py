@@ -29,6 +29,10 @@ SIZES: dict[Size, tuple[int, int]] = {"tiny": (192, 24), "small": (384, 24), "mi
 """Width and number of layers of the published sizes (Li et al. 2024, "VideoMamba")."""
 
 
+MAX_FRAMES, MAX_SIDE = 65536, 4096
+"""Frames of a clip and pixels of a side; larger ones are typing errors, for which no machine has the memory."""
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """Sizes of the layers and of their input.
@@ -64,6 +68,9 @@ class BackboneConfig:
         for name in ("width", "num_layers", "image_size", "patch_size", "num_frames", "tubelet_size"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name, at_most in (("num_frames", MAX_FRAMES), ("image_size", MAX_SIDE)):
+            if getattr(self, name) > at_most:
+                raise ModelError(f"{name} is {getattr(self, name)}, but must be at most {at_most}")
         if self.image_size % self.patch_size:
             raise ModelError(f"image_size {self.image_size} is no multiple of patch_size {self.patch_size}")
         if self.num_frames % self.tubelet_size:

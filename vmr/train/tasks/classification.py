@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from vmr.data.sources.source import LabelledData, TrainData
 from vmr.data.training.loader import TrainBatch
-from vmr.errors import VmrError
+from vmr.errors import ModelError, VmrError
 from vmr.losses import distillation_loss, soft_targets, target_loss
-from vmr.models.classification.config import NetworkConfig
+from vmr.models.classification.config import OPTIONS_OF_KINDS, NetworkConfig
 from vmr.models.classification.distillation import DistilledClassifier, teacher_features, without_head
 from vmr.models.classification.family import VideoClassifier
 from vmr.models.classification.networks import build_network
@@ -24,9 +24,9 @@ from vmr.models.classifier import ClipInput
 from vmr.models.videomamba.backbone import VideoMambaBackbone
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.targets import FrameRule, Target
-from vmr.train.config import StageConfig, TrainConfig
+from vmr.train.config import ModelConfig, StageConfig, TrainConfig
 from vmr.train.tasks.erasing import erase_randomly
-from vmr.train.tasks.initial import load_classifier_weights, load_encoder_weights, load_teacher
+from vmr.train.tasks.initial import check_same_classes, load_classifier_weights, load_encoder_weights, load_teacher
 from vmr.train.tasks.mixing import draw_mix, mix_pixels, mix_targets
 from vmr.train.tasks.task import Task
 
@@ -59,6 +59,7 @@ class Classification(Task):
         network: as given.
         target: what the labels say; known after `check_sources`.
         labels: the names of the classes; known after `check_sources`.
+        initial_labels: the names of the classes of the head that `model.init` has filled; None for a fresh head.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Classification(Task):
         self.target: Target = "single"
         self.labels: tuple[str, ...] = ()
         self._mixes = True
+        self.initial_labels: tuple[str, ...] | None = None
 
     @property
     def model(self) -> nn.Module:
@@ -94,7 +96,7 @@ class Classification(Task):
 
         Raises:
             VmrError: a source has no labels, or other ones than the first source, or more or fewer classes than the
-                network.
+                network, or other ones than the head that the network starts with.
         """
         named: LabelledData | None = None
         for source in sources:
@@ -107,6 +109,11 @@ class Classification(Task):
                 )
             if first.classes is not None and source.classes is not None and source.classes != first.classes:
                 raise VmrError(f"data.sources: {source.name} names its classes otherwise than {first.name}")
+            if (source.target, source.num_outputs) == ("single", 1):
+                raise VmrError(
+                    f"data.sources: {source.name} has one class only, which leaves nothing to learn: name all classes "
+                    "by classes, or use target multi if a clip may also be of no class"
+                )
             if source.num_outputs != self.sizes.num_classes:
                 raise VmrError(
                     f"data.sources: {source.name} has {_labels_text(source)}: set model.network.num_classes to "
@@ -118,6 +125,12 @@ class Classification(Task):
         self.target = named.target
         names = tuple(str(number) for number in range(named.num_outputs))
         self.labels = named.classes or (("value",) if named.target == "regression" else names)
+        if self.initial_labels is not None:
+            check_same_classes(self.config.model.init or "", self.initial_labels, self.labels)
+        smoothing = self.config.classification.smoothing
+        if smoothing and self.target != "single":
+            what = "several classes a clip" if self.target == "multi" else "numbers"
+            self.notes += (f"classification.smoothing {smoothing:g} is not used: the labels are {what}",)
 
     def set_stage(self, stage: StageConfig) -> None:
         """Mix clips or not; see `Task`."""
@@ -214,7 +227,11 @@ class Classification(Task):
         return plain.eval()
 
     def _clip(self) -> ClipInput:
-        """The clips of the classifier in use: frames are taken as in training, but at fixed places."""
+        """The clips of the classifier in use, whose frames lie at fixed places.
+
+        Sampling by `segments` is followed by the rule of Something-Something, and every other one by that of Kinetics:
+        the middles of T equal parts of the whole video, also where training saw only its beginning (`trimmedN`).
+        """
         model = self.config.model
         frames: FrameRule = "sthsth" if self.config.data.sampling == "segments" else "sparse"
         return ClipInput(self.sizes.num_frames, self.sizes.image_size, frames, model.mean, model.std)
@@ -236,15 +253,35 @@ def build_classification(config: TrainConfig, *, start: bool) -> Classification:
     """
     sizes, distillation = config.model.network, config.classification.distillation
     assert sizes is not None
+    _refuse_unused(config.model, sizes)
     teacher = None if distillation is None else load_teacher(distillation.teacher, sizes)
     torch.manual_seed(config.run.seed)
     network = build_network(sizes) if teacher is None else DistilledClassifier(sizes, teacher.config.width)
-    reports = []
+    reports, initial_labels = [], None
     if start and config.model.init is not None:
-        reports.append(load_classifier_weights(network, config.model.init, fresh_head=config.model.fresh_head))
+        report, initial_labels = load_classifier_weights(network, config.model.init, fresh_head=config.model.fresh_head)
+        reports.append(report)
     if start and config.model.video_init is not None:
         reports.append(load_encoder_weights(network, config.model.video_init, fresh_norm=config.model.fresh_norm))
-    return Classification(config, network, teacher, [str(report) for report in reports])
+    task = Classification(config, network, teacher, [str(report) for report in reports])
+    task.initial_labels = initial_labels
+    return task
+
+
+def _refuse_unused(model: ModelConfig, sizes: NetworkConfig) -> None:
+    """Raise ModelError for a setting of the model that a classifier of this kind does not have."""
+    if model.teacher is not None:
+        raise ModelError(
+            "model.teacher: a classifier does not learn from it: leave it out, or name a smaller classifier as "
+            "classification.distillation.teacher"
+        )
+    for option in ("text", "text_init"):
+        if getattr(model, option) is not None:
+            raise ModelError(f"model.{option}: a classifier has no text encoder: leave it out")
+    fresh = NetworkConfig()
+    for option, kinds in OPTIONS_OF_KINDS.items():
+        if sizes.kind not in kinds and getattr(sizes, option) != getattr(fresh, option):
+            raise ModelError(f"model.network.{option} is for kind {' or '.join(kinds)}, not {sizes.kind}: leave it out")
 
 
 def _labels_text(source: LabelledData) -> str:

@@ -130,7 +130,8 @@ class ClassificationConfig:
     """The losses of a classifier. What it predicts (one class, several, or a number) is that of the sources' labels.
 
     Attributes:
-        smoothing: the share of each label that is spread over all classes, in [0, 1); for single labels.
+        smoothing: the share of each label that is spread over all classes, in [0, 1). Used for single labels only; the
+            log says so where the labels are others.
         mixup: pixels and labels of two clips are mixed, with shares from Beta(mixup, mixup); 0 for no mixup.
         cutmix: a box of one clip is put into another, of a size from Beta(cutmix, cutmix); 0 for no cutmix.
         switch: the probability of cutmix instead of mixup, if both are above 0.

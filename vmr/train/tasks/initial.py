@@ -1,5 +1,7 @@
 """The weights that a classifier starts from, and the teacher of a classifier."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import nn
@@ -15,7 +17,9 @@ from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import LoadReport, error_prefix, match_weights
 
 
-def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) -> LoadReport:
+def load_classifier_weights(
+    network: nn.Module, name: str, *, fresh_head: bool
+) -> tuple[LoadReport, tuple[str, ...] | None]:
     """Fill a network with the weights of a trained classifier.
 
     Positions are interpolated to the number of frames and the image size of the network, and the patch filters of an
@@ -27,16 +31,18 @@ def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) 
         fresh_head: whether the network keeps its own head.
 
     Returns:
-        A report on the weights.
+        A report on the weights, and the names of the classes of the head; None if the network keeps its own.
 
     Raises:
-        ModelError: the classifier is of another kind or size, or has other classes and `fresh_head` is false.
+        ModelError: the classifier is of another kind or size, or has another number of classes and `fresh_head` is
+            false.
     """
     sizes, fresh = config_of(network), (("head.", HEAD) if fresh_head else (HEAD,))
     with error_prefix(f"model.init: {name}"):
         is_mamba = isinstance(network, VideoMambaClassifier)  # whose positions are interpolated below
         input_size = {} if is_mamba else {"num_frames": sizes.num_frames, "image_size": sizes.image_size}
-        found = load_classifier(name, "cpu", **input_size).network
+        classifier = load_classifier(name, "cpu", **input_size)
+        found, labels = classifier.network, None if fresh_head else classifier.labels[: sizes.num_classes]
         theirs, weights = config_of(found), found.state_dict()
         if theirs.kind != sizes.kind:
             raise ModelError(f"is a {theirs.kind}, but model.network.kind is {sizes.kind}")
@@ -47,12 +53,44 @@ def load_classifier_weights(network: nn.Module, name: str, *, fresh_head: bool) 
                 "other classes"
             )
         if isinstance(network, VideoMambaClassifier):
-            return replace(load_upstream(network, weights, fresh=fresh), source=name)
+            return replace(load_upstream(network, weights, fresh=fresh), source=name), labels
         kept = {key: tensor for key, tensor in weights.items() if not key.startswith(fresh)}
         own = network.state_dict()
         matched, report = match_weights(name, kept, own, may_lack=[key for key in own if key.startswith(fresh)])
         network.load_state_dict(own | matched)
-        return report
+        return report, labels
+
+
+def check_same_classes(name: str, theirs: Sequence[str], own: Sequence[str]) -> None:
+    """Refuse a head that knows other classes, or the same ones in another order; numbers are no names.
+
+    Args:
+        name: of the classifier that the head is from.
+        theirs: the names of its classes.
+        own: the names of the classes to learn, as many.
+
+    Raises:
+        ModelError: both have names, and a name differs.
+    """
+    if _are_numbers(theirs) or _are_numbers(own):
+        return
+    for number, (one, other) in enumerate(zip(theirs, own, strict=True)):
+        if _plain(one) != _plain(other):
+            what = "the classes in another order" if set(theirs) == set(own) else "other classes"
+            raise ModelError(
+                f"model.init: {name} has {what}: its class {number} is {one!r:.60}, but {other!r:.60} in data.sources: "
+                "set model.fresh_head to learn a new head"
+            )
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether names are `3`, `class 3` or `LABEL_3`, as classes without names are called."""
+    return all(re.fullmatch(rf"(class |LABEL_)?{number}", name) for number, name in enumerate(names))
+
+
+def _plain(name: str) -> str:
+    """A name as `vmr-eval` compares names: cases, underscores and repeated spaces do not count."""
+    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def load_encoder_weights(network: nn.Module, path: str, *, fresh_norm: bool = False) -> LoadReport:
