@@ -21,7 +21,7 @@ class TransformerConfig(ClassifierConfig):
             width is no multiple of 64.
         num_time_layers: layers of the temporal encoder of `vivit`.
         init: fresh weights of a transformer. published: deviation 0.02, and positions in time of 0. scaled: matrices by
-            their sizes, and positions of deviation 0.2 in space and time. For widths of about 100, at which the
+            their sizes, and positions of deviation 1 in space and time. For widths of about 100, at which the
             published ones are too small to learn from in minutes.
 
     Raises:

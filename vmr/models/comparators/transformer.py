@@ -24,6 +24,7 @@ from vmr.models.videomamba.backbone import PatchEmbed, check_video
 from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
 
 NORM_EPS = 1e-6
+_SCALED_POSITIONS = 1.0  # as large as the patches; with 0.2, order is not seen for up to 3 times as many steps
 
 
 class VideoTransformer(nn.Module, ABC):
@@ -55,9 +56,9 @@ class VideoTransformer(nn.Module, ABC):
         self.norm = layer_norm(config.width)
         self.head = nn.Linear(config.width, config.num_classes)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
-        nn.init.trunc_normal_(self.pos_embed, std=0.02 if config.init == "published" else 0.2)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02 if config.init == "published" else _SCALED_POSITIONS)
         if config.init == "scaled":
-            nn.init.trunc_normal_(self.temporal_pos_embedding, std=0.2)
+            nn.init.trunc_normal_(self.temporal_pos_embedding, std=_SCALED_POSITIONS)
         reset_linears(self, config.init)
 
     @abstractmethod
