@@ -78,7 +78,7 @@ class BackboneConfig:
         if not 0.0 <= self.drop_path < 1.0:
             raise ModelError(f"drop_path is {self.drop_path}, but must be in [0, 1)")
         if not 0 <= self.checkpointed_layers <= self.num_layers:
-            raise ModelError(f"checkpointed_layers is {self.checkpointed_layers} of {self.num_layers} layers")
+            raise ModelError(f"checkpointed_layers is {self.checkpointed_layers}: not in [0, {self.num_layers}]")
         if self.dt_init not in get_args(DtInit):
             raise ModelError(f"dt_init is {self.dt_init!r}; use one of {', '.join(get_args(DtInit))}")
 
