@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmr.errors import VmrError
+from vmr.models.classifier import plain_name
 
 _NAMED = 4  # names in a message
 
@@ -68,7 +69,7 @@ def match_classes(
     outputs = _numbers_of(labels)
     if overlap is not None:
         return _overlapping(dataset, classes, model, outputs, overlap)
-    strange = [name for name in classes if _plain(name) not in outputs]
+    strange = [name for name in classes if plain_name(name) not in outputs]
     if published and len(strange) == len(classes) == len(labels):
         return _by_number(dataset, None, num_classes, model, labels, "the classifier has other names for all of them")
     class_of = {number: _output(name, outputs, dataset, model, strange) for number, name in enumerate(classes)}
@@ -95,11 +96,11 @@ def _overlapping(
     dataset: str, classes: Sequence[str], model: str, outputs: dict[str, list[int]], overlap: Sequence[str]
 ) -> ClassMap:
     others = _numbers_of(overlap)
-    kept = [number for number, name in enumerate(classes) if _plain(name) in others]
+    kept = [number for number, name in enumerate(classes) if plain_name(name) in others]
     if not kept:
         raise VmrError(f"{dataset}: no class has the name of a class of the other set, such as {overlap[0]!r}")
     names = tuple(classes[number] for number in kept)
-    strange = [name for name in names if _plain(name) not in outputs]
+    strange = [name for name in names if plain_name(name) not in outputs]
     return ClassMap(
         names,
         tuple(_output(name, outputs, dataset, model, strange) for name in names),
@@ -115,7 +116,7 @@ def _output(name: str, outputs: dict[str, list[int]], dataset: str, model: str, 
         raise VmrError(
             f"{model} does not know {len(strange)} of the classes of {dataset}: {named}: use a classifier of them"
         )
-    first, *others = outputs[_plain(name)]
+    first, *others = outputs[plain_name(name)]
     if others:
         raise VmrError(f"{model} has {1 + len(others)} classes {name!r}, and names do not tell them apart: rename them")
     return first
@@ -124,9 +125,5 @@ def _output(name: str, outputs: dict[str, list[int]], dataset: str, model: str, 
 def _numbers_of(names: Sequence[str]) -> dict[str, list[int]]:
     numbers: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        numbers.setdefault(_plain(name), []).append(number)
+        numbers.setdefault(plain_name(name), []).append(number)
     return numbers
-
-
-def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())

@@ -112,3 +112,15 @@ class Classifier(Protocol):
         Raises:
             ModelError: the classifier predicts a number (`regression`): use `logits`.
         """
+
+
+def plain_name(name: str) -> str:
+    """Reduce the name of a class to what is compared: case, underscores and repeated spaces do not count.
+
+    Args:
+        name: as a data set or a classifier writes it.
+
+    Returns:
+        The name in small letters, its words parted by one space.
+    """
+    return " ".join(name.replace("_", " ").casefold().split())

@@ -12,6 +12,7 @@ from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import HEAD, check_teacher
 from vmr.models.classification.family import config_of
 from vmr.models.classification.networks import build_network
+from vmr.models.classifier import plain_name
 from vmr.models.upstream.vision import K710_TO_K400, load_upstream
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import LoadReport, error_prefix, match_weights
@@ -75,7 +76,7 @@ def check_same_classes(name: str, theirs: Sequence[str], own: Sequence[str]) -> 
     if _are_numbers(theirs) or _are_numbers(own):
         return
     for number, (one, other) in enumerate(zip(theirs, own, strict=True)):
-        if _plain(one) != _plain(other):
+        if plain_name(one) != plain_name(other):
             what = "the classes in another order" if set(theirs) == set(own) else "other classes"
             raise ModelError(
                 f"model.init: {name} has {what}: its class {number} is {one!r:.60}, but {other!r:.60} in data.sources: "
@@ -86,11 +87,6 @@ def check_same_classes(name: str, theirs: Sequence[str], own: Sequence[str]) -> 
 def _are_numbers(names: Sequence[str]) -> bool:
     """Whether names are `3`, `class 3` or `LABEL_3`, as classes without names are called."""
     return all(re.fullmatch(rf"(class |LABEL_)?{number}", name) for number, name in enumerate(names))
-
-
-def _plain(name: str) -> str:
-    """A name as `vmr-eval` compares names: cases, underscores and repeated spaces do not count."""
-    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def load_encoder_weights(network: nn.Module, path: str, *, fresh_norm: bool = False) -> LoadReport:
