@@ -6,10 +6,8 @@ C width.
 Blocks, attention and MLP are timm's, whose attention is torch's `scaled_dot_product_attention`.
 """
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +19,7 @@ from typing_extensions import Self
 from vmr.errors import MissingExtraError
 from vmr.models.comparators.config import Init, TransformerConfig
 from vmr.models.videomamba.backbone import PatchEmbed, check_video
-from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
+from vmr.models.videomamba.interpolation import resized_copy
 
 NORM_EPS = 1e-6
 _SCALED_POSITIONS = 1.0  # as large as the patches; with 0.2, order is not seen for up to 3 times as many steps
@@ -148,15 +146,7 @@ class VideoTransformer(nn.Module, ABC):
         Raises:
             ModelError: these sizes do not fit the network.
         """
-        network = copy.deepcopy(self)
-        network.config = config = replace(
-            self.config,
-            image_size=image_size or self.config.image_size,
-            num_frames=num_frames or self.config.num_frames,
-        )
-        network.pos_embed.data = interpolate_positions(network.pos_embed.data, config.grid_size)
-        network.temporal_pos_embedding.data = interpolate_time(network.temporal_pos_embedding.data, config.num_steps)
-        return network
+        return resized_copy(self, image_size, num_frames)
 
 
 def layer_norm(width: int) -> nn.LayerNorm:

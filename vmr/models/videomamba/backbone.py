@@ -6,9 +6,8 @@ image), N = S * G * G patch tokens in frame order, C width. Token 0 is CLS.
 Parameter names are those of upstream's checkpoints.
 """
 
-import copy
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
@@ -18,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from typing_extensions import Self
 
 from vmr.errors import ModelError
-from vmr.models.videomamba.interpolation import interpolate_positions, interpolate_time
+from vmr.models.videomamba.interpolation import resized_copy
 from vmr.models.videomamba.layer_graphs import LayerGraphs
 from vmr.models.videomamba.mixer import BidirectionalMixer, Block, DtInit, drop_path, stochastic_depth_rates
 from vmr.models.videomamba.workspace import PackedWeights, Workspace
@@ -249,17 +248,7 @@ class VideoMambaBackbone(nn.Module):
         Raises:
             ModelError: these sizes do not fit the model.
         """
-        model = copy.deepcopy(self)
-        model.config = config = replace(
-            self.config,
-            image_size=image_size or self.config.image_size,
-            num_frames=num_frames or self.config.num_frames,
-        )
-        model.pos_embed.data = interpolate_positions(model.pos_embed.data, config.grid_size)
-        if hasattr(model, "temporal_pos_embedding"):  # networks that read frames one by one have none
-            times = model.temporal_pos_embedding
-            times.data = interpolate_time(times.data, config.num_steps)
-        return model
+        return resized_copy(self, image_size, num_frames)
 
     def compute_dtype(self, tensor: Tensor) -> torch.dtype:
         """Tell the dtype of the matrix products.

@@ -6,13 +6,45 @@ The resampling is upstream's (bicubic in space, linear in time, corners not alig
 results equal upstream's.
 """
 
+import copy
 import math
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vmr.errors import ModelError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def resized_copy(network: Network, image_size: int | None, num_frames: int | None) -> Network:
+    """Copy a network for another input size, and interpolate its positions.
+
+    Args:
+        network: has `config`, `pos_embed` (1, 1 + G*G, C) and, unless it reads frames one by one,
+            `temporal_pos_embedding` (1, T, C).
+        image_size: side of the frames in pixels; None, as before.
+        num_frames: frames of a clip; None, as before.
+
+    Returns:
+        A copy that does not share weights with the network.
+
+    Raises:
+        ModelError: these sizes do not fit the network.
+    """
+    model: Any = copy.deepcopy(network)
+    config = model.config
+    model.config = config = replace(
+        config, image_size=image_size or config.image_size, num_frames=num_frames or config.num_frames
+    )
+    model.pos_embed.data = interpolate_positions(model.pos_embed.data, config.grid_size)
+    if hasattr(model, "temporal_pos_embedding"):
+        model.temporal_pos_embedding.data = interpolate_time(model.temporal_pos_embedding.data, config.num_steps)
+    resized: Network = model
+    return resized
 
 
 def interpolate_positions(positions: Tensor, grid_size: int) -> Tensor:
