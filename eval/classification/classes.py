@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vmr.errors import VmrError
-from vmr.models.classifier import plain_name
+from vmr.models.classifier import are_numbers, plain_name
 
 _NAMED = 4  # names in a message
 
@@ -48,7 +48,7 @@ def match_classes(
         classes: names of the data set's classes by number; None if they have none.
         num_classes: how many classes the data set has.
         model: the name of the classifier, for messages.
-        labels: names of the classifier's classes; `0`, `1`, ... and `class 0`, `class 1`, ... are no names.
+        labels: names of the classifier's classes; numbers are no names, see `are_numbers`.
         overlap: names of the classes of another data set: only classes that are in both are scored, and compete.
         published: whether the classes have published numbers: if none of their names is one of the classifier's, as
             with the folders of ImageNet, which are named by codes, they are matched by number.
@@ -59,7 +59,7 @@ def match_classes(
     Raises:
         VmrError: the classifier lacks a class, the numbers of classes do not fit, or names are needed and missing.
     """
-    unnamed = any(list(labels) == [f"{word}{number}" for number in range(len(labels))] for word in ("", "class "))
+    unnamed = are_numbers(labels)
     if overlap is not None and (classes is None or unnamed):
         lacking = f"{dataset}: its classes" if classes is None else f"{model}: the classes of this classifier"
         raise VmrError(f"{lacking} have no names, and names decide which classes overlap: give the names")

@@ -69,7 +69,11 @@ def test_classes_by_name_in_any_order_and_spelling():
 
 def test_classes_by_number_must_be_as_many():
     assert match_classes("set", None, 3, "model", ("a", "b", "c")).class_of == {0: 0, 1: 1, 2: 2}
-    assert match_classes("set", ("x", "y"), 2, "model", ("class 0", "class 1")).names == ("x", "y")
+    for unnamed in (("class 0", "class 1"), ("0", "1"), ("LABEL_0", "LABEL_1")):
+        assert match_classes("set", ("x", "y"), 2, "model", unnamed).names == ("x", "y")
+    for named in (("class 1", "class 0"), ("1", "2"), ("label 0", "label 1")):  # not in their places, or other words
+        with pytest.raises(VmrError, match="model does not know 2 of the classes"):
+            match_classes("set", ("x", "y"), 2, "model", named)
     with pytest.raises(VmrError, match="set has 10 classes, but model has 400: use a classifier of these"):
         match_classes("set", None, 10, "model", tuple(map(str, range(400))))
     with pytest.raises(VmrError, match="model does not know 2 of the classes of set: 'b', 'c': use"):

@@ -7,6 +7,8 @@ Imports no torch. Shapes: B videos, T frames, S pixels a side, C classes.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, get_args, runtime_checkable
 
@@ -124,3 +126,12 @@ def plain_name(name: str) -> str:
         The name in small letters, its words parted by one space.
     """
     return " ".join(name.replace("_", " ").casefold().split())
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    """Tell whether classes have numbers for names: `3`, `class 3`, or Transformers' `LABEL_3`, each in its place.
+
+    Args:
+        names: of all classes, in their order.
+    """
+    return all(re.fullmatch(rf"(class |LABEL_)?{number}", name) for number, name in enumerate(names))

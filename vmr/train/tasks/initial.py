@@ -1,6 +1,5 @@
 """The weights that a classifier starts from, and the teacher of a classifier."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from vmr.models.classification.config import NetworkConfig
 from vmr.models.classification.distillation import HEAD, check_teacher
 from vmr.models.classification.family import config_of
 from vmr.models.classification.networks import build_network
-from vmr.models.classifier import plain_name
+from vmr.models.classifier import are_numbers, plain_name
 from vmr.models.upstream.vision import K710_TO_K400, load_upstream
 from vmr.models.videomamba.classifier import VideoMambaClassifier
 from vmr.models.weights import LoadReport, error_prefix, match_weights
@@ -73,7 +72,7 @@ def check_same_classes(name: str, theirs: Sequence[str], own: Sequence[str]) -> 
     Raises:
         ModelError: both have names, and a name differs.
     """
-    if _are_numbers(theirs) or _are_numbers(own):
+    if are_numbers(theirs) or are_numbers(own):
         return
     for number, (one, other) in enumerate(zip(theirs, own, strict=True)):
         if plain_name(one) != plain_name(other):
@@ -82,11 +81,6 @@ def check_same_classes(name: str, theirs: Sequence[str], own: Sequence[str]) -> 
                 f"model.init: {name} has {what}: its class {number} is {one!r:.60}, but {other!r:.60} in data.sources: "
                 "set model.fresh_head to learn a new head"
             )
-
-
-def _are_numbers(names: Sequence[str]) -> bool:
-    """Whether names are `3`, `class 3` or `LABEL_3`, as classes without names are called."""
-    return all(re.fullmatch(rf"(class |LABEL_)?{number}", name) for number, name in enumerate(names))
 
 
 def load_encoder_weights(network: nn.Module, path: str, *, fresh_norm: bool = False) -> LoadReport:
