@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from tests.classifiers import save_tiny_classifier, write_colour_film
 from tests.integration.commands import run_here
-from tests.integration.tiny_run import kill_after, start
+from tests.integration.processes import finish
+from tests.integration.tiny_run import assert_same_state, kill_after, one_thread, start
 from vmr.cli.train import main, make_validate
 from vmr.errors import VmrError
 from vmr.models.catalogue import load_classifier
@@ -45,12 +46,9 @@ COMMANDS = ("vmr-train configs/train/finetune_k400", "vmr-eval --task classify")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the commands that tests start: sums of several threads are rounded in another way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def as_the_command() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +129,23 @@ def test_resume_is_exact_after_a_kill(straight, distilled, tmp_path):
     kill_after(start(tmp_path / "config.yaml"), out, 3)
     assert not (out / "model").exists()
     train(in_folder(distilled, out))
-    for name in ("model", "optimizer", "ema"):
-        one, other = at_step(out, NUM_STEPS, name), at_step(straight, NUM_STEPS, name)
-        assert one.keys() == other.keys()
-        assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert_same_state(out, straight, NUM_STEPS)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+def test_resume_is_exact_after_a_kill_of_two_processes(distilled, tmp_path):
+    """`pytest -m slow tests/integration/test_train_classification.py`: five starts of torchrun, 40 s on two cores."""
+    outs = [tmp_path / "straight", tmp_path / "killed"]
+    files = [tmp_path / f"{out.name}.yaml" for out in outs]
+    for out, file in zip(outs, files, strict=True):
+        save_config(in_folder(distilled, out), file)
+    finish(start(files[0], world=2))
+    for step in (2, 7):  # while clips are mixed, and after that
+        kill_after(start(files[1], world=2), outs[1], step)
+        assert not (outs[1] / "model").exists()
+    finish(start(files[1], world=2))
+    assert_same_state(*outs, NUM_STEPS)
 
 
 def test_the_teacher_helps_until_it_is_told_to_stop(straight):
@@ -288,6 +299,7 @@ def test_transformers_start_from_their_own_folder(plain, tmp_path):
         (["blue", "green", "black"], "has other classes: its class 2 is 'black', but 'red' in data.sources"),
         (["blue", "Green", "RED"], None),
         (["class 0", "class 1", "class 2"], None),  # numbers are no names
+        (["LABEL_0", "LABEL_1", "LABEL_2"], None),
     ],
 )
 def test_a_head_of_other_classes_is_not_kept(plain, tmp_path, capsys, names, said):
@@ -354,6 +366,7 @@ def refused(capsys, config: TrainConfig, folder: Path, *arguments: str) -> str:
         (["--classification.distillation.teacher", "nowhere/model"], "classification.distillation.teacher: "),
         (["--classification.distillation.weight", "0"], "classification.distillation: weight is 0"),
         (["--classification.smoothing", "1"], "classification: smoothing is 1"),
+        (["--run.compile", "true"], "run.compile leaves out classification.distillation"),
         (["--task", "clasify"], "task"),
         (["--optimizer.steps_per_epoch", "5"], "schedule upstream_epochs and steps_per_epoch need each other"),
     ],

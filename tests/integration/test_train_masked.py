@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.integration.tiny_run import kill_after, start
+from tests.integration.tiny_run import assert_same_state, kill_after, one_thread, start
 from vmr.cli.train import main
 from vmr.errors import VmrError
 from vmr.from_json import from_json
@@ -52,12 +52,9 @@ def config_in(folder: Path) -> TrainConfig:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As the commands that tests start: sums of several threads are rounded in another way."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+def as_the_command() -> Iterator[None]:
+    with one_thread():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +69,7 @@ def test_resume_is_exact_after_a_kill(straight, tmp_path):
     kill_after(start(tmp_path / "masked.yaml"), out, 3)
     assert not (out / "model").exists()
     train(config_in(out))
-    for name in ("model", "optimizer", "ema"):
-        one, other = (load_file(run / f"checkpoints/step-{NUM_STEPS:08}/{name}.safetensors") for run in (out, straight))
-        assert one.keys() == other.keys()
-        assert not [key for key in one if not torch.equal(one[key], other[key])]
+    assert_same_state(out, straight, NUM_STEPS)
 
 
 def test_the_moving_average_is_saved_with_its_sizes(straight):

@@ -7,11 +7,17 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from tests.integration.processes import finish, launch
-from tests.integration.tiny_run import finish_here, start, step_where_it_stopped, steps_of, wait_for_step, write_config
+from tests.integration.tiny_run import (
+    assert_same_state,
+    finish_here,
+    start,
+    step_where_it_stopped,
+    steps_of,
+    wait_for_step,
+    write_config,
+)
 from tests.patience import PATIENCE_S
 
 NUM_STEPS = 24
@@ -22,16 +28,6 @@ def config_file(footage, annotations, tmp_path_factory) -> Path:
     """24 steps in two stages; a worker decodes. No checkpoint comes by itself before the end."""
     run = {"checkpoint_every": 1000, "log_every": 1}
     return write_config(tmp_path_factory.mktemp("config"), footage, num_steps=(12, 12), num_workers=1, run=run)
-
-
-def assert_same_end(out: Path, straight: Path) -> None:
-    for name in ("model", "optimizer", "ema"):
-        one, other = (
-            load_file(folder / "checkpoints" / f"step-{NUM_STEPS:08}" / f"{name}.safetensors")
-            for folder in (out, straight)
-        )
-        assert one.keys() == other.keys()
-        assert not [key for key in one if not torch.equal(one[key], other[key])]
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +52,7 @@ def test_signals_to_all_processes_lose_nothing(straight, config_file, tmp_path):
         assert "interrupted" not in printed and "Traceback" not in printed
     assert checkpoints[0] >= 4 and checkpoints[0] + 4 <= checkpoints[1] < NUM_STEPS
     assert f"resumes from {out}" in finish_here(config_file, "--run.out", out)
-    assert_same_end(out, straight)
+    assert_same_state(out, straight, NUM_STEPS)
     assert (out / "skipped.jsonl").read_text() == ""
 
 

@@ -5,11 +5,13 @@ import io
 import re
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from tests.integration.processes import launch
 from tests.patience import PATIENCE_S
@@ -79,18 +81,22 @@ def start(config: Path, *arguments: object, world: int | None = None) -> subproc
     return launch("-m", "vmr.cli.train", config, *arguments, world=world)
 
 
-def finish_here(config: Path, *arguments: object) -> str:
-    """Run the command in this process to its end, and return all its output: a new one imports torch for seconds.
-
-    It has one thread, as those that `start` starts: sums of several threads are rounded in another way.
-    """
-    printed, num_threads = io.StringIO(), torch.get_num_threads()
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread, as in the commands that `start` starts: sums of several are rounded in another way."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-            main([str(config), *map(str, arguments)])
+        yield
     finally:
-        torch.set_num_threads(num_threads)
+        torch.set_num_threads(before)
+
+
+def finish_here(config: Path, *arguments: object) -> str:
+    """Run the command in this process to its end, and return all its output: a new one imports torch for seconds."""
+    printed = io.StringIO()
+    with one_thread(), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        main([str(config), *map(str, arguments)])
     return printed.getvalue()
 
 
@@ -104,6 +110,14 @@ def kill_after(process: subprocess.Popen, out: Path, step: int) -> None:
     for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
         member.kill()
     process.communicate()
+
+
+def assert_same_state(one: Path, other: Path, step: int) -> None:
+    """Compare weights, optimizer and moving average of two runs at a step, bit for bit."""
+    for name in ("model", "optimizer", "ema"):
+        first, second = (load_file(run / f"checkpoints/step-{step:08}/{name}.safetensors") for run in (one, other))
+        assert first.keys() == second.keys()
+        assert not [key for key in first if not torch.equal(first[key], second[key])]
 
 
 def wait_for_step(process: subprocess.Popen, out: Path, step: int) -> None:
