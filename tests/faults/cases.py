@@ -22,14 +22,14 @@ import torch
 from tests.faults import index_cases, job_cases
 from tests.models import PREPROCESS, make_encoder, tiny_model
 from tests.reports import make_report
-from vmr.cli import data_check, data_protocols, demo
+from vmr.cli import data_findings, data_protocols, demo
 from vmr.cli.eval.outputs import OutputOptions, write
 from vmr.cli.search.history import MAX_LINES, History
 from vmr.cli.search.hits import label_of
 from vmr.data.annotations.records import Record, RecordTable, cached_table
+from vmr.data.doctor.findings import CAPTION_PROBLEMS, Diagnosis, Finding
 from vmr.data.shapes.files import make_shapes
 from vmr.data.sources.spool import Spool
-from vmr.data.training.doctor import Diagnosis, Finding
 from vmr.data.training.frame_cache import cached_frames
 from vmr.data.training.loader import Skipped
 from vmr.errors import VmrError
@@ -352,9 +352,9 @@ def printed_reports(folder: Path) -> object:
 
 
 def report_findings(folder: Path, version: int) -> None:
-    found = Diagnosis(9, 9, 9, [Finding("missing", f"{number}.mp4", "gone") for number in range(99 * version)])
-    files = data_check.FileOptions(report=str(folder / "findings.json"))
-    data_check._write_findings("train.json", files, data_check.CheckOptions(), found)
+    missing = [Finding("missing", f"{number}.mp4", "gone") for number in range(99 * version)]
+    found = Diagnosis({"files": 999}, missing, CAPTION_PROBLEMS)
+    data_findings.finish_check("train.json", found, str(folder / "findings.json"), {"max_tokens": 32})
 
 
 def report_a_protocol(folder: Path, version: int) -> None:

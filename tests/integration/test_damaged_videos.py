@@ -8,7 +8,7 @@ from tests.integration.commands import refused, run_here
 from tests.video_matrix import X264, Recipe, cut, write_video
 from vmr.data.annotations.records import Record
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.training.doctor import diagnose
+from vmr.data.doctor.captions import diagnose
 
 MODEL = ("--encoder", "videomamba-nano-shapes")
 DAMAGE = "read with damage: 1.4 of 2.4 s"  # 36 of 60 pictures: those in the first 6 of 10 parts of the bytes

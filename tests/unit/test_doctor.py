@@ -12,7 +12,8 @@ from vmr.cli.data_check import FileOptions, check
 from vmr.data.annotations.formats import KINDS
 from vmr.data.annotations.records import Record
 from vmr.data.decoding.options import DecodeOptions
-from vmr.data.training.doctor import MAX_BAD_SHARE, PROBLEMS, Diagnosis, Finding, diagnose
+from vmr.data.doctor.captions import diagnose
+from vmr.data.doctor.findings import CAPTION_PROBLEMS, MAX_BAD_SHARE, Diagnosis, Finding
 
 FEW = {"preset": "ultrafast", "bf": "0"}
 
@@ -46,7 +47,7 @@ def found(folder, records, **more):
 
 
 def names(diagnosis):
-    return {kind: [finding.name for finding in diagnosis.of(kind)] for kind in PROBLEMS if diagnosis.of(kind)}
+    return {kind: [finding.name for finding in diagnosis.of(kind)] for kind in CAPTION_PROBLEMS if diagnosis.of(kind)}
 
 
 def rows(*paths):
@@ -56,7 +57,7 @@ def rows(*paths):
 def test_a_healthy_set(folder):
     diagnosis = found(folder, rows("good.mp4", "just", "still.mp4"))
     assert (diagnosis.findings, diagnosis.spoiled_by) == ([], [])
-    assert (diagnosis.num_records, diagnosis.num_captions, diagnosis.num_files) == (3, 3, 3)
+    assert diagnosis.counts == {"records": 3, "captions": 3, "files": 3}
 
 
 def test_files(folder):
@@ -108,7 +109,7 @@ def test_captions(folder):
     assert names(diagnosis) == {"empty_caption": ["good.mp4", "just.mp4"], "long_caption": ["good.mp4"]}
     assert diagnosis.of("long_caption")[0].detail == "7 tokens: a b c d e"
     assert diagnosis.spoiled_by == ["a caption without a word: 2"]
-    assert diagnosis.num_captions == 4
+    assert diagnosis.counts["captions"] == 4
 
 
 def test_moments_of_a_video_are_not_repeated(folder):
@@ -151,7 +152,8 @@ def test_pictures(tmp_path):
 
 def test_what_spoils_by_its_share():
     def with_bad(num_bad):
-        return Diagnosis(4, 4, 100, [Finding("missing", f"{n}.mp4", "") for n in range(num_bad)]).spoiled_by
+        missing = [Finding("missing", f"{n}.mp4", "") for n in range(num_bad)]
+        return Diagnosis({"files": 100}, missing, CAPTION_PROBLEMS).spoiled_by
 
     assert MAX_BAD_SHARE == 0.25
     assert (with_bad(25), with_bad(26)) == ([], ["missing or unreadable: 26 of 100 files"])
@@ -175,7 +177,7 @@ def test_the_command(folder, tmp_path, capsys):
     file = write(tmp_path / "train.json", "good.mp4", "short.mp4", "gone.mp4", "just.mp4", "still.mp4")
     run(file, "--video-dir", folder, "--report", tmp_path / "out/report.json", "--max-tokens", 8)
     out, err = capsys.readouterr()
-    assert f"{file}: 5 rows, 5 captions, 5 files" in out
+    assert f"{file}: 5 records, 5 captions, 5 files" in out
     assert "there is no such file" in out
     report = json.loads((tmp_path / "out/report.json").read_text())
     assert report["problems"]["missing"]["found"] == [{"name": "gone.mp4", "detail": str(folder / "gone.mp4")}]

@@ -74,6 +74,7 @@ ALLOWED = {
     "data.views": "data data.decoding",
     "data.sources": "data data.annotations data.decoding data.discovery data.labels data.shapes",
     "data.training": "data data.annotations data.decoding data.labels data.sources data.views",
+    "data.doctor": "data data.annotations data.decoding data.labels data.training data.views",
     "train.tasks": "train losses data.sources data.training models.encoder models.families models.masks "
     "models.saved_model models.teachers models.text models.video_text models.videomamba models.classification "
     f"models.catalogue models.classifier models.upstream {MODEL_BASE}",

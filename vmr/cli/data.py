@@ -7,6 +7,7 @@ from jsonargparse.typing import PositiveInt
 
 from vmr.cli.common import run_subcommands
 from vmr.cli.data_check import check
+from vmr.cli.data_labels import check_labels
 from vmr.cli.data_protocols import list_protocols
 from vmr.errors import VmrError
 
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         {
             "make": (make, ["kind", "dir"], "vmr-data make shapes shapes --n 200"),
             "check": (check, ["file"], "vmr-data check train.json --video-dir videos"),
+            "check-labels": (check_labels, ["place"], "vmr-data check-labels train.csv --video-dir videos"),
             "list": (list_protocols, [], "vmr-data list"),
         },
         argv,

@@ -1,6 +1,5 @@
 """`vmr-data check`: is this training set fit to train on?"""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +8,12 @@ from typing import TYPE_CHECKING
 from jsonargparse.typing import PositiveInt
 
 from vmr.cli.common import refuse
+from vmr.cli.data_findings import finish_check
 from vmr.cli.data_protocols import check_protocol
-from vmr.cli.output import print_table
 from vmr.data.decoding.options import DecodeOptions
-from vmr.errors import VmrError
-from vmr.progress import printable
 
 if TYPE_CHECKING:
-    from vmr.data.training.doctor import Diagnosis
+    from vmr.data.doctor.findings import Diagnosis
 
 _NO_LIMIT = 1 << 20  # tokens
 
@@ -93,17 +90,13 @@ def check(file: str, *, files: FileOptions, checks: CheckOptions, decode: Decode
     if files.report is not None:
         require_writable(files.report)
     found = _diagnose(file, files, checks, decode)
-    _print_findings(file, found)
-    if files.report is not None:
-        _write_findings(file, files, checks, found)
-        print(f"report: {files.report}")
-    if found.spoiled_by:
-        raise VmrError(f"{file} is not fit to train on: {'; '.join(found.spoiled_by)}")
+    about = {"file": file, "video_dir": str(files.folder(file)), "test": files.test, "max_tokens": checks.max_tokens}
+    finish_check(file, found, files.report, about)
 
 
 def _diagnose(file: str, files: FileOptions, checks: CheckOptions, decode: DecodeOptions) -> "Diagnosis":
     from vmr.data.annotations.formats import read_annotations
-    from vmr.data.training.doctor import diagnose
+    from vmr.data.doctor.captions import diagnose
 
     return diagnose(
         read_annotations(file, files.kind, files.only),
@@ -116,28 +109,6 @@ def _diagnose(file: str, files: FileOptions, checks: CheckOptions, decode: Decod
         decode=decode,
         progress=True,
     )
-
-
-def _print_findings(file: str, found: "Diagnosis") -> None:
-    from vmr.data.training.doctor import PROBLEMS
-
-    counts = f"{file}: {found.num_records} rows, {found.num_captions} captions, {found.num_files} files"
-    rows = [
-        (meaning, str(len(findings)), ", ".join(dict.fromkeys(finding.name for finding in findings[:3])))
-        for problem, meaning in PROBLEMS.items()
-        if (findings := found.of(problem))
-    ]
-    print(printable(counts if rows else f"{counts}: nothing wrong"))
-    if rows:
-        print_table("", ("found", "count", "such as"), rows)
-
-
-def _write_findings(file: str, files: FileOptions, checks: CheckOptions, found: "Diagnosis") -> None:
-    from vmr.files import write_atomically
-
-    content = {"file": file, "video_dir": str(files.folder(file)), "test": files.test, "max_tokens": checks.max_tokens}
-    text = json.dumps(content | found.as_dict(), indent=1) + "\n"
-    write_atomically(Path(str(files.report)), text.encode())
 
 
 def _token_counter() -> Callable[[Sequence[str]], list[int]]:

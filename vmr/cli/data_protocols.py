@@ -1,10 +1,8 @@
 """`vmr-data list` and `vmr-data check NAME`: list the evaluations, and check the files of a data set."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from vmr.cli.data_findings import write_report
 from vmr.cli.output import print_table
 from vmr.errors import AnnotationError, VmrError
 from vmr.progress import printable
@@ -59,7 +57,7 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
         print(printable(f"missing: {video}"))
     print_table(f"{chosen.name}: {chosen.title}", ("", ""), _rows(found))
     print(printable(chosen.note))
-    _write(report, found.as_dict())
+    write_report(report, found.as_dict())
     if found.problems:
         raise VmrError("; ".join(found.problems))
     if found.missing:
@@ -67,15 +65,6 @@ def check_protocol(name: str, data_dir: str, report: str | None = None) -> None:
             f"{data_dir}: {len(found.missing)} of {found.num_videos} {chosen.media}s of {chosen.title} are missing, "
             f"first: {found.missing[0]}; {chosen.where}"
         )
-
-
-def _write(report: str | None, found: Mapping[str, Any]) -> None:
-    """Write what was found to the file of the report, if one is asked for."""
-    from vmr.files import write_atomically
-
-    if report is not None:
-        write_atomically(Path(report), (json.dumps(found, indent=1) + "\n").encode())
-        print(f"report: {report}")
 
 
 def _check_labels(name: str, data_dir: str, report: str | None) -> None:
@@ -103,7 +92,7 @@ def _check_labels(name: str, data_dir: str, report: str | None) -> None:
     print(printable(protocol.note))
     found = {"protocol": name, "version": protocol.version, "hash": protocol.hash, "data_dir": data_dir}
     found |= {"num_videos": num_listed, "num_classes": data.num_classes, "missing": missing}
-    _write(report, found)
+    write_report(report, found)
     if missing:
         raise VmrError(
             f"{data_dir}: {len(missing)} of {num_listed} {protocol.media}s are missing, first: "
