@@ -75,6 +75,7 @@ def test_the_wheel_is_complete(wheel):
         "vmr/__init__.pyi",
         "vmr/data/decoding/worker.py",
         "vmr/py.typed",
+        "vmr/models/shipped/videomamba-nano-actions/config.json",
         "vmr/models/shipped/videomamba-nano-shapes/config.json",
         "vmr/models/shipped/videomamba-nano-shapes/report.json",
     ):

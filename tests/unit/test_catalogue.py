@@ -123,7 +123,7 @@ def test_wrong_names_get_one_line(tmp_path):
         (
             "qqqq",
             "(known: offline, videomamba-nano-shapes, videomamba-m-5m, videomamba-m-17m, videomamba-m-25m, "
-            "videomamba-ti-k400-f8, open_clip:MODEL/WEIGHTS, a fold",
+            "videomamba-nano-actions, videomamba-ti-k400-f8, open_clip:MODEL/WEIGHTS, a fold",
         ),
         ("runs/last", "runs/last: no such file or folder"),
         (f"{tmp_path}/gone.pth", f"{tmp_path}/gone.pth: no such file or folder"),

@@ -28,8 +28,9 @@ SHIPPED = {path.parent.name: path.parent for path in sorted(Path(__file__).with_
 
 KNOWN = {
     "offline": "a baseline whose weights come with pip",
-    **dict.fromkeys(SHIPPED, "trained with vmr on its own synthetic benchmark, and comes with it"),
+    "videomamba-nano-shapes": "trained with vmr on its own synthetic benchmark, and comes with it",
     **{name: about_released(pairs) for name, pairs in RELEASED_MODELS.items()},
+    "videomamba-nano-actions": "a classifier trained with vmr on its own drawn actions, and comes with it",
     "videomamba-ti-k400-f8": "a published classifier, one of many; vmr-info lists all",
     "open_clip:MODEL/WEIGHTS": "CLIP averaged over frames",
     "a folder": "a model or a classifier saved by vmr",
