@@ -61,7 +61,7 @@ def main() -> int:
     """Run the comparison, or what is left of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the folder of the comparison")
-    parser.add_argument("--minutes", type=float, default=7.0, help="of training for each network and seed")
+    parser.add_argument("--minutes", type=float, default=6.0, help="of training for each network and seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[*KINDS, *ABLATIONS], choices=[*KINDS, *ABLATIONS], metavar="NAME")
     parser.add_argument("--lanes", type=int, default=2, help="how many jobs run at once, each on a core of its own")

@@ -71,7 +71,7 @@ def values(results: dict[str, Any], name: str, frames: str, column: str, metric:
 def _budget(settings: dict[str, Any]) -> str:
     if settings["steps"]:
         return f"Every run makes {settings['steps']} steps."
-    return f"Every network trains for {settings['minutes']:g} minutes on one core."
+    return f"Every network makes as many steps as fit into {settings['minutes']:g} minutes on one core."
 
 
 def _num_clips(results: dict[str, Any]) -> int:
@@ -93,11 +93,11 @@ def _accuracies(results: dict[str, Any], names: Sequence[str]) -> list[str]:
         of_frames = [_spread(values(results, name, str(frames), "views", "top-1")) for frames in FRAMES]
         # The time of masked pre-training counts; that of a teacher does not, since it is a result of its own.
         parts = [results["runs"][part].values() for part in (("masked", name) if name == "masked_tuned" else (name,))]
-        train_s = sum(mean(run["train_s"] for run in runs) for runs in parts)
+        cpu_s = sum(mean(run["cpu_s"] for run in runs) for runs in parts)  # which other work beside does not change
         steps = " + ".join(f"{mean(run['steps'] for run in runs):.0f}" for runs in parts)
         parameters = f"{results['costs'][name]['parameters'] / 1e6:.3f} M"
-        rows.append([TITLES[name], parameters, steps, f"{train_s:.0f}", *of_frames])
-    return _table(["network", "parameters", "steps", "training s", *(f"{frames} frames" for frames in FRAMES)], rows)
+        rows.append([TITLES[name], parameters, steps, f"{cpu_s:.0f}", *of_frames])
+    return _table(["network", "parameters", "steps", "training CPU s", *(f"{frames} frames" for frames in FRAMES)], rows)
 
 
 def _parts(results: dict[str, Any], names: Sequence[str]) -> list[str]:
