@@ -135,7 +135,7 @@ def test_resume_is_exact_after_a_kill(straight, distilled, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
 def test_resume_is_exact_after_a_kill_of_two_processes(distilled, tmp_path):
-    """`pytest -m slow tests/integration/test_train_classification.py`: five starts of torchrun, 40 s on two cores."""
+    """`pytest -m slow tests/integration/test_train_classification.py`: four starts of torchrun, 40 s on two cores."""
     outs = [tmp_path / "straight", tmp_path / "killed"]
     files = [tmp_path / f"{out.name}.yaml" for out in outs]
     for out, file in zip(outs, files, strict=True):
