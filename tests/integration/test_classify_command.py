@@ -123,7 +123,7 @@ def test_what_is_wrong_is_said_in_one_line(model, folder, tmp_path):
 
 def test_info_describes_classifiers(model):
     described = run_here("vmr-info", model).stdout
-    assert "single: 3 outputs, red, green, blue" in described and "2 x 16 x 16 pixels" in described
+    assert "single, 3 outputs: red; green; blue" in described and "2 x 16 x 16 pixels" in described
     listed = run_here("vmr-info").stdout
     assert "videomamba-m-k400-mask-f64-384" in listed and "85.0" in listed
     pretrained = run_here("vmr-info", "videomamba-m-ssv2-mask-pt")

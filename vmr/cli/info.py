@@ -151,12 +151,12 @@ def _print_classifier(classifier: "VideoClassifier") -> None:
 
     clip, labels = classifier.clip, classifier.labels
     sizes, cost = config_of(classifier.network), cost_of(classifier.network)
-    shown = ", ".join(labels[:_SHOWN_LABELS]) + (", ..." if len(labels) > _SHOWN_LABELS else "")
+    shown = "; ".join([*labels[:_SHOWN_LABELS], *(["..."] if len(labels) > _SHOWN_LABELS else [])])
     rule = "by the rule of the data" if clip.frames is None else f"by {clip.frames!r}"
     rows = [
         ("what", classifier.about),
         ("clips", f"{clip.num_frames} x {clip.size} x {clip.size} pixels, frames taken {rule}"),
-        ("predicts", f"{classifier.target}: {len(labels)} outputs, {shown}"),
+        ("predicts", f"{classifier.target}, {len(labels)} outputs: {shown}"),
         ("network", f"{sizes.kind}: {sizes.num_layers} layers of width {sizes.width}"),
         ("parameters", f"{cost.parameters:,}"),
         ("operations", f"{cost.operations.total / 1e9:.3g} G multiply-accumulates of a clip"),
