@@ -54,7 +54,7 @@ def write_config(folder: Path, footage: Path, *, num_steps: tuple[int, int], num
             {"name": "masked", "num_steps": num_steps[0], "video_mask": {"kind": "attention", "ratio": 0.5}},
             {
                 "name": "plain", "num_steps": num_steps[1], "weights": {"alignment": 0.0},
-                "video_mask": NONE, "image_mask": NONE,
+                "video_mask": {"kind": "changed", "keep_all": 0.5}, "image_mask": NONE,
             },
         ],
         "run": {"ema": 0.9, "keep": 9, **run},

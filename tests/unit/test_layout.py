@@ -55,7 +55,8 @@ ALLOWED = {
     "models.upstream": f"{MODEL_BASE} models.saved_folder models.text models.videomamba models.video_text ops",
     "models.families": f"{MODEL_BASE} models.open_clip_weights models.text models.upstream models.videomamba "
     "models.video_text",
-    "models.saved_model": f"{MODEL_BASE} models.families models.saved_folder models.text models.video_text",
+    "models.saved_model": f"{MODEL_BASE} models.families models.saved_folder models.text models.video_text "
+    "models.videomamba",
     "models.classifier": "models.encoder",
     "models.comparators": f"{MODEL_BASE} models.videomamba ops",
     "models.classification": f"{MODEL_BASE} models.classifier models.comparators models.saved_folder "

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -191,11 +192,45 @@ def test_a_token_of_two_frames_learns_from_the_second(teacher, tokenizer):
     assert objective(make_batch(tokenizer, TEXTS, num_frames=1))["alignment"].isfinite()
 
 
+def test_repetitions_are_left_out_and_stand_for_themselves(tokenizer):
+    """The second frame of each clip changes in one patch of 16: 17 of 32 patches go through the encoder."""
+    config = replace(UNMASKED, video_mask=MaskConfig("changed"))
+    objective = Objective(
+        VideoTextModel(replace(CONFIG, video=replace(CONFIG.video, student=None))), None, tokenizer, config
+    )
+    batch = make_batch(tokenizer, TEXTS)
+    repeats = torch.tensor([[False] * 18 + [True] * 15] * 3)
+    mask, target = objective.run_teacher(batch._replace(repeats=repeats))
+    assert mask is repeats and target is None
+    encoded = objective.encode_video(batch.video, mask)
+    assert (encoded.video_tokens.shape[1], encoded.frame_embeddings.shape[1], encoded.student) == (32, 2, None)
+    assert torch.equal(encoded.video_tokens[:, 17:], encoded.video_tokens[:, 1:16])  # all but the patch that changed
+    assert not torch.equal(encoded.video_tokens[:, 16], encoded.video_tokens[:, 0])
+    whole, left = objective(batch), objective(batch._replace(repeats=repeats))
+    assert whole["contrastive"] != left["contrastive"] and left["matching"].isfinite()
+
+
+def test_thresholds_are_drawn_evenly_by_their_logarithm():
+    masking, rng = MaskConfig("changed", threshold=(0.01, 1.0), keep_all=0.4), np.random.default_rng(0)
+    drawn = [masking.draw_threshold(rng) for _ in range(4000)]
+    thresholds = [one for one in drawn if one is not None]
+    assert 1 - len(thresholds) / 4000 == pytest.approx(0.4, abs=0.03)
+    assert min(thresholds) >= 0.01 and max(thresholds) <= 1
+    assert np.median(thresholds) == pytest.approx(0.1, rel=0.1)  # the middle of 0.01 and 1
+    assert MaskConfig("changed", keep_all=1.0).draw_threshold(rng) is None
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: MaskConfig("atention", 0.5), "mask kind is 'atention'"),
         (lambda: MaskConfig("random", 1.0), "mask ratio is 1.0"),
+        (lambda: MaskConfig("random", threshold=(0.1, 0.2)), "threshold and keep_all are for kind changed, not random"),
+        (lambda: MaskConfig("changed", threshold=(0.2, 0.1)), r"is 0.2, 0.1, but must be in \(0, 1\]"),
+        (lambda: MaskConfig("changed", threshold=(0.0, 0.1)), r"is 0, 0.1, but must be in \(0, 1\]"),
+        (lambda: MaskConfig("changed", keep_all=1.5), "keep_all is 1.5"),
+        (lambda: replace(UNMASKED, image_mask=MaskConfig("changed")), "changed is for clips"),
+        (lambda: ObjectiveConfig(video_mask=MaskConfig("changed")), "alignment needs masks of another kind"),
         (lambda: LossWeights(contrastive=-1.0), "none may be below 0"),
         (lambda: LossWeights(0, 0, 0, 0), "nor all of them 0"),
     ],

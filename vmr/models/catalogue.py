@@ -55,6 +55,7 @@ def load_model(
     num_frames: int | None = None,
     image_size: int | None = None,
     num_heads: int | None = None,
+    skip: float | None = None,
 ) -> Any:
     """Load an encoder or a classifier by name or path.
 
@@ -69,6 +70,9 @@ def load_model(
         image_size: side of the frames in pixels; default, the model's own. VideoMamba's positions are interpolated to
             this size and to num_frames.
         num_heads: attention heads of BERT in a checkpoint file of an unusual width.
+        skip: leave out patches that differ from earlier ones by no more than this share of the range of pixels, see
+            `vmr.models.videomamba.repeats`; only for video-text models. 0 leaves out none; default, the model's own
+            choice. A model that was not trained so is worse then, also where it leaves out exact repetitions only.
 
     Returns:
         The model, in evaluation mode: an `Encoder`, and also a `vmr.models.encoder.Matcher` if it can re-rank; or a
@@ -81,11 +85,10 @@ def load_model(
         MissingExtraError: the packages for this kind of model are not installed.
     """
     name, path, sizes = _checked(name, num_frames, image_size, num_heads)
-    return (
-        _load_classifier(name, path, device, **sizes)
-        if _is_classifier(name, path)
-        else _load_encoder(name, path, device, **sizes)
-    )
+    if not _is_classifier(name, path):
+        return _load_encoder(name, path, device, skip, **sizes)
+    _refuse(name, skip=skip)
+    return _load_classifier(name, path, device, **sizes)
 
 
 def load_encoder(
@@ -95,6 +98,7 @@ def load_encoder(
     num_frames: int | None = None,
     image_size: int | None = None,
     num_heads: int | None = None,
+    skip: float | None = None,
 ) -> Encoder:
     """Load an encoder: `load_model` for those who cannot use a classifier. See there."""
     name, path, sizes = _checked(name, num_frames, image_size, num_heads)
@@ -103,7 +107,7 @@ def load_encoder(
             f"{name} is a classifier, which has no vectors to search by: use it with vmr-classify or vmr-eval --task "
             "classify, and here an encoder, such as offline"
         )
-    return _load_encoder(name, path, device, **sizes)
+    return _load_encoder(name, path, device, skip, **sizes)
 
 
 def load_classifier(
@@ -177,6 +181,27 @@ def _load_classifier(
 
 
 def _load_encoder(
+    name: str,
+    path: Path | None,
+    device: str,
+    skip: float | None,
+    *,
+    num_frames: int | None,
+    image_size: int | None,
+    num_heads: int | None,
+) -> Encoder:
+    """Load an encoder, and change what it leaves out if that is asked for."""
+    encoder = _loaded_encoder(name, path, device, num_frames=num_frames, image_size=image_size, num_heads=num_heads)
+    if skip is None:
+        return encoder
+    from vmr.models.families.video_text import VideoTextEncoder
+
+    if not isinstance(encoder, VideoTextEncoder):
+        raise ModelError(f"{name}: skip cannot be chosen for this model")
+    return encoder.with_skip(skip)
+
+
+def _loaded_encoder(
     name: str, path: Path | None, device: str, *, num_frames: int | None, image_size: int | None, num_heads: int | None
 ) -> Encoder:
     sizes = {"num_frames": num_frames, "image_size": image_size, "num_heads": num_heads}
@@ -296,7 +321,7 @@ def _unknown(name: str) -> str:
     return f"unknown model {name!r}{hint} (known: {', '.join(KNOWN)})"
 
 
-def _refuse(name: str, **sizes: int | None) -> None:
+def _refuse(name: str, **sizes: float | None) -> None:
     for key, value in sizes.items():
         if value is not None:
             raise ModelError(f"{name}: {key} cannot be chosen for this model")

@@ -20,6 +20,8 @@ keeps the same number of patches, so that samples can be stacked; whether every 
 int() rounds down once in each of these, so the same ratio drops different numbers of patches: at 0.8, 1254 of 8 x 14 x
 14 with `clip_random`, 1248 with `tube`, `random` and `attention`, 1232 with rows. Upstream calls `clip_random` random,
 `frame_row` tube_row and `clip_row` random_row; it has no `random` of single frames.
+
+The kind `changed` is not drawn: it hides the patches that repeat earlier ones, see `vmr.models.videomamba.repeats`.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -31,13 +33,13 @@ from vmr.errors import ModelError
 from vmr.models.videomamba.backbone import check_mask
 from vmr.models.videomamba.encoder import VideoMambaConfig
 
-MaskKind = Literal["attention", "tube", "random", "clip_random", "frame_row", "clip_row", "none"]
+MaskKind = Literal["attention", "tube", "random", "clip_random", "frame_row", "clip_row", "changed", "none"]
 
 # Smaller attention is raised to this value: softmax may round a row to zeros, which torch.multinomial refuses.
 SMALLEST_WEIGHT = 1e-12
 
 _ROWS = ("frame_row", "clip_row")
-_UNEVEN = ("clip_random", "clip_row")  # frames keep different numbers of patches
+_UNEVEN = ("clip_random", "clip_row", "changed")  # frames keep different numbers of patches
 
 
 class Drawn(NamedTuple):
@@ -88,7 +90,7 @@ def drawn_from(kind: MaskKind, ratio: float, shape: tuple[int, int, int, int]) -
     """Tell what a mask is drawn from, and how much of it is dropped.
 
     Args:
-        kind: any but `none`.
+        kind: any but `none` and `changed`.
         ratio: share to drop, in [0, 1).
         shape: (B, T, R, C).
 
@@ -99,6 +101,8 @@ def drawn_from(kind: MaskKind, ratio: float, shape: tuple[int, int, int, int]) -
         ModelError: the kind is unknown, or the ratio is out of range.
     """
     check_kind(kind)
+    if kind == "changed":
+        raise ModelError("mask kind 'changed' is not drawn: the pixels decide")
     if not 0 <= ratio < 1:
         raise ModelError(f"mask ratio is {ratio}; it must be at least 0 and below 1")
     batch, num_frames, num_rows, num_columns = shape

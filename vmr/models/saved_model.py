@@ -5,13 +5,14 @@ needs. `vmr.models.saved_folder` says what holds if a write fails or another pro
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vmr.from_json import LATER
 from vmr.models.encoder import Preprocess
 from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
 from vmr.models.saved_folder import (
@@ -28,6 +29,7 @@ from vmr.models.saved_folder import (
 )
 from vmr.models.text.tokenizer import CaptionTokenizer
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
+from vmr.models.videomamba.repeats import SkipConfig
 from vmr.models.weights import match_weights
 
 ABOUT = "a video-text model trained with vmr: it knows the kind of videos and captions that it was trained on"
@@ -47,6 +49,7 @@ class SavedConfig:
         vocabulary_sha256: its checksum, in hex.
         vmr_version: the version that saved the model.
         training: a record of the training; anything.
+        skip: which patches the model leaves out, because they repeat earlier ones; None to leave out none.
     """
 
     model: VideoTextConfig
@@ -58,6 +61,7 @@ class SavedConfig:
     vocabulary_sha256: str
     vmr_version: str
     training: dict[str, Any] | None
+    skip: SkipConfig | None = field(default=None, metadata=LATER)
 
 
 SCHEMA = Schema(f"{VIDEO_TEXT}/1", SavedConfig, ("weights", "vocabulary"), "model")
@@ -72,6 +76,7 @@ def save_model(
     max_text_tokens: int = MAX_TEXT_TOKENS,
     training: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
+    skip: SkipConfig | None = None,
 ) -> None:
     """Write a model for `load_model(folder)`, replacing a model that is in the folder.
 
@@ -83,6 +88,7 @@ def save_model(
         max_text_tokens: where captions are cut, [CLS] and [SEP] included.
         training: a record of how the model was made; anything that can be written as JSON.
         dtype: of the stored weights, which are loaded as float32 again; bfloat16 or float16 halve the file.
+        skip: which patches the model leaves out when it is used; for a model that was trained so.
 
     Raises:
         ModelError: the preprocessing is not the model's, a weight is not finite in `dtype`, `training` is not JSON,
@@ -95,6 +101,7 @@ def save_model(
         model=model.config,
         preprocess=preprocess,
         max_text_tokens=max_text_tokens,
+        skip=skip,
         **recorded(weights, training),
         **named("vocabulary", "vocab", ".txt", vocabulary),
     )
@@ -144,6 +151,7 @@ def load_saved(
         max_text_tokens=config.max_text_tokens,
         device=device,
         report=report.refitted(fitted),
+        skip=config.skip,
     )
 
 

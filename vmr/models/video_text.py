@@ -115,7 +115,9 @@ class VideoTextModel(nn.Module):
         self.matching_head = nn.Linear(config.text.width, 2)
         self.temperature = nn.Parameter(torch.tensor(INITIAL_TEMPERATURE))
 
-    def encode_video(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = True) -> VideoEncoding:
+    def encode_video(
+        self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = True, carried: bool = False
+    ) -> VideoEncoding:
         """Encode a batch of videos, or of images (T = 1).
 
         Args:
@@ -123,6 +125,7 @@ class VideoTextModel(nn.Module):
             mask: bool (B, 1 + N), True = dropped; see `VideoMamba.forward`.
             keep_temporal: True: one embedding per frame; False: one per video. In training, upstream pools masked
                 videos over time, and does everything else frame by frame.
+            carried: what the mask drops repeats what it keeps; see `VideoMamba.forward`.
 
         Returns:
             Tokens, embeddings and student outputs.
@@ -130,7 +133,7 @@ class VideoTextModel(nn.Module):
         Raises:
             ModelError: the video or the mask does not have the shape that this model takes.
         """
-        features = self.video_encoder(video, mask, keep_temporal=keep_temporal)
+        features = self.video_encoder(video, mask, keep_temporal=keep_temporal, carried=carried)
         pooled = features.pooled.to(self.video_proj.weight.dtype)
         return VideoEncoding(features.video_tokens, self.video_proj(pooled), features.student)
 

@@ -13,6 +13,7 @@ from vmr.models.text.encoder import TextConfig
 from vmr.models.text.tokenizer import MINILM
 from vmr.models.videomamba.backbone import BackboneConfig
 from vmr.models.videomamba.encoder import VideoMambaConfig
+from vmr.models.videomamba.repeats import SkipConfig
 from vmr.train.data_config import BatchSize, DataConfig
 from vmr.train.optimizer import OptimizerConfig
 from vmr.train.run_config import RunConfig, ValidationConfig
@@ -48,6 +49,8 @@ class ModelConfig:
         resize: how frames are resized when the trained model is used; see `Preprocess`.
         teacher: efficientnet, open_clip:MODEL/WEIGHTS, or null if no loss or mask needs a teacher.
         teacher_pixels: how pixels are normalised for a teacher of open_clip; see `load_teacher`.
+        skip: which patches the trained video-text model leaves out when it is used, because they repeat earlier ones;
+            null to leave out none. Train with the mask kind changed for it.
     """
 
     video: VideoMambaConfig = field(default_factory=VideoMambaConfig)
@@ -65,6 +68,7 @@ class ModelConfig:
     resize: Literal["crop", "stretch", "upstream"] = "upstream"
     teacher: str | None = None
     teacher_pixels: Pixels = "imagenet"
+    skip: SkipConfig | None = None
 
     def __post_init__(self) -> None:
         require(self.embed_dim >= 1, f"model.embed_dim is {self.embed_dim}, but must be at least 1")
@@ -160,6 +164,10 @@ class TrainConfig:
         require(self.task in get_args(TaskName), f"task is {self.task!r}; use one of {', '.join(get_args(TaskName))}")
         classifies = self.task == "classification"
         require(classifies == (self.model.network is not None), "task classification and model.network need each other")
+        skips = self.model.skip is not None
+        require(not skips or self.task == "retrieval", f"model.skip is for video-text models, not for {self.task}")
+        fits = self.model.video.across_time
+        require(not skips or fits, "model.skip needs frames that are encoded together: model.video.across_time")
         require(bool(self.stages), "stages: there must be at least one")
         validates = self.run.validate_every is not None
         require(validates == (self.validation is not None), "validation and run.validate_every need each other")
@@ -280,7 +288,7 @@ def _without_inessentials(content: dict[str, Any]) -> dict[str, Any]:
 
 # These settings change how fast a run is, how it is saved and what it logs, but not what the model learns.
 _INESSENTIAL = {
-    "model": ("init", "video_init", "fresh_head", "fresh_norm"),
+    "model": ("init", "video_init", "fresh_head", "fresh_norm", "skip"),
     "data": ("root", "num_workers", "timeout_s", "max_bad_share", "prefetch"),
     "run": (
         "out", "device", "log_every", "checkpoint_every", "checkpoint_minutes", "keep", "validate_every", "parallel",

@@ -29,6 +29,7 @@ from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs
+from vmr.models.videomamba.repeats import SkipConfig, as_mask, find_repeats
 from vmr.models.weights import LoadReport
 
 MAX_TEXT_TOKENS = 150  # upstream's limit for ActivityNet's paragraphs, the longest captions that it evaluates
@@ -44,6 +45,8 @@ class VideoTextEncoder:
         max_text_tokens: where captions are cut, [CLS] and [SEP] included.
         report: which keys of the model's file were loaded, fitted or ignored; None for a model made in memory.
         device: where the model runs.
+        skip: which patches of a clip are left out, because they repeat earlier ones; None to leave out none. A clip
+            then goes through the model by itself, so that its vector and tokens do not depend on other clips.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class VideoTextEncoder:
         max_text_tokens: int = MAX_TEXT_TOKENS,
         device: str | torch.device = "cpu",
         report: LoadReport | None = None,
+        skip: SkipConfig | None = None,
     ) -> None:
         """Move a model to the device and set it to evaluation mode; on a CPU, also pack its weights.
 
@@ -69,11 +73,13 @@ class VideoTextEncoder:
             max_text_tokens: where captions are cut, [CLS] and [SEP] included; from 2 to the model's positions.
             device: where the model runs.
             report: which keys of the model's file were loaded, fitted or ignored.
+            skip: which patches of a clip are left out; for a model that was trained so.
 
         Raises:
-            ModelError: the preprocessing, the tokeniser or max_text_tokens does not fit the model.
+            ModelError: the preprocessing, the tokeniser, max_text_tokens or `skip` does not fit the model.
         """
         check_input(name, model.config, preprocess, max_text_tokens)
+        _check_skip(name, model.config, skip)
         if tokenizer.vocab_size != model.config.text.vocab_size:
             raise ModelError(
                 f"{name}: the tokeniser {tokenizer.source} has {tokenizer.vocab_size} entries, but the model was made "
@@ -90,18 +96,21 @@ class VideoTextEncoder:
         self.preprocess = preprocess
         self.max_text_tokens = max_text_tokens
         self.report = report
+        self.skip = skip
         self.embed_dim = model.config.embed_dim
-        self.fingerprint = fingerprint(
-            self.model.state_dict(),
-            preprocess,
-            {
-                "family": "video_text",
-                "video": "mean of the frames' unit vectors",
-                "config": asdict(model.config),
-                "vocabulary": hashlib.sha256("\n".join(tokenizer.words).encode()).hexdigest(),
-                "max_text_tokens": max_text_tokens,
-            },
-        )
+        self.fingerprint = self._fingerprint()
+
+    def _fingerprint(self) -> str:
+        config = {
+            "family": "video_text",
+            "video": "mean of the frames' unit vectors",
+            "config": asdict(self.model.config),
+            "vocabulary": hashlib.sha256("\n".join(self.tokenizer.words).encode()).hexdigest(),
+            "max_text_tokens": self.max_text_tokens,
+        }
+        if self.skip is not None:  # without it the fingerprint is that of versions that left out nothing
+            config["skip"] = asdict(self.skip)
+        return fingerprint(self.model.state_dict(), self.preprocess, config)
 
     @classmethod
     def from_upstream(
@@ -185,8 +194,29 @@ class VideoTextEncoder:
         Returns:
             Vectors (B, D) and tokens (B, N, C).
         """
-        encoded = self._encode(self.preprocess(_on_device(video, self.device)))
-        return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
+        video = _on_device(video, self.device)
+        pixels = self.preprocess(video)
+        if self.skip is None or video.shape[1] == 1:
+            encoded = self._encode(pixels)
+            return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
+        mask = as_mask(self._changed(video, self.skip))  # clips keep different numbers of patches
+        clips = [
+            self.model.encode_video(clip[None], dropped[None], carried=True)
+            for clip, dropped in zip(pixels, mask, strict=True)
+        ]
+        vectors = torch.cat([mean_frame_vector(clip.frame_embeddings) for clip in clips])
+        return VideoFeatures(vectors, torch.cat([clip.video_tokens for clip in clips]))
+
+    def _changed(self, video: Tensor, skip: SkipConfig) -> Tensor:
+        """Bool (B, S, N): the patches that do not repeat earlier ones."""
+        sizes = self.model.config.video
+        return find_repeats(
+            video,
+            skip.threshold,
+            tubelet_size=sizes.tubelet_size,
+            patch_size=sizes.patch_size,
+            ignore_fades=skip.ignore_fades,
+        ).keep
 
     def video_tokens(self, video: Tensor) -> Tensor:
         """Compute the tokens that `match` compares with texts.
@@ -211,6 +241,24 @@ class VideoTextEncoder:
         limited = copy(self)
         limited.max_text_tokens = min(max_text_tokens, self.max_text_tokens)
         return limited
+
+    def with_skip(self, threshold: float) -> "VideoTextEncoder":
+        """Make an encoder with the same model that leaves out other patches.
+
+        Args:
+            threshold: of what is a repetition, see `SkipConfig`; 0 leaves out nothing.
+
+        Returns:
+            The other encoder, which shares the model with this one and has another fingerprint.
+
+        Raises:
+            ModelError: the threshold is out of range, or the model encodes each frame by itself.
+        """
+        other = copy(self)
+        other.skip = SkipConfig(threshold) if threshold else None
+        _check_skip(self.name, self.model.config, other.skip)
+        other.fingerprint = other._fingerprint()
+        return other
 
     @property
     def matching_sizes(self) -> MatchingSizes:
@@ -313,6 +361,11 @@ def _on_device(video: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and not video.is_cuda:
         return video.pin_memory().to(device, non_blocking=True)
     return video.to(device)
+
+
+def _check_skip(name: str, config: VideoTextConfig, skip: SkipConfig | None) -> None:
+    if skip is not None and not config.video.across_time:
+        raise ModelError(f"{name}: encodes each frame by itself, so that it cannot leave out what repeats")
 
 
 def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_text_tokens: int) -> None:

@@ -18,6 +18,7 @@ from vmr.errors import ModelError
 from vmr.models.videomamba.backbone import SIZES, BackboneConfig, Size, VideoMambaBackbone, check_mask
 from vmr.models.videomamba.mixer import RMSNorm
 from vmr.models.videomamba.pooling import PoolType, pool_tokens
+from vmr.models.videomamba.repeats import carry
 from vmr.models.videomamba.student import StudentConfig, StudentDecoder, sinusoid
 from vmr.models.videomamba.workspace import Workspace, workspace_for
 from vmr.ops.backend import Backend
@@ -76,7 +77,7 @@ class VideoEncoderOutput(NamedTuple):
 
     Attributes:
         video_tokens: (B, N, C), after the final norm, without CLS: the tokens that a fusion encoder attends to. With a
-            mask, only the tokens that it keeps.
+            mask, only the tokens that it keeps, unless they are carried.
         pooled: (B, 1, C); (B, S, C) where time is kept; (B, 2, C) for the pooling `cls_cat_avg` where it is not.
         student: (K, B, 1 + kept, D) with CLS first; None without a mask or without `config.student`.
     """
@@ -116,7 +117,9 @@ class VideoMamba(VideoMambaBackbone):
             self.register_buffer("student_positions", _student_positions(config), persistent=False)
             self.student_positions: Tensor
 
-    def forward(self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False) -> VideoEncoderOutput:
+    def forward(
+        self, video: Tensor, mask: Tensor | None = None, *, keep_temporal: bool = False, carried: bool = False
+    ) -> VideoEncoderOutput:
         """Encode a batch.
 
         Args:
@@ -125,7 +128,10 @@ class VideoMamba(VideoMambaBackbone):
             mask: bool (B, 1 + N), True = dropped. It must keep CLS (column 0), and the same number of tokens in every
                 sample.
             keep_temporal: pool each time step separately. A mask must then keep the same number of tokens in every time
-                step.
+                step, unless `carried`.
+            carried: what the mask drops repeats what it keeps: each kept token stands for its place until another is
+                kept there, see `vmr.models.videomamba.repeats`. The mask must keep the first step whole. There are N
+                `video_tokens` then, and no student outputs.
 
         Returns:
             Tokens, pooled vectors and student outputs.
@@ -133,14 +139,17 @@ class VideoMamba(VideoMambaBackbone):
         Raises:
             ModelError: the video or the mask does not have the shape that this model takes.
         """
+        carried = carried and mask is not None
         if video.shape[1] > 1 and not self.config.across_time:
+            if carried:
+                raise ModelError("across_time: false encodes each frame by itself, and leaves out no repetitions")
             return self._encode_apart(video, mask, keep_temporal)
         num_steps = 1 if video.shape[1] == 1 else self.config.num_steps
-        if mask is not None and keep_temporal:
+        if mask is not None and keep_temporal and not carried:
             _check_equal_steps(mask, num_steps)
         tokens = self.embed_tokens(video, mask)  # (B, 1 + N, C)
         workspace = workspace_for(tokens, self.packed)
-        tapped = self.config.student if mask is not None else None
+        tapped = self.config.student if mask is not None and not carried else None
         layers = [] if tapped is None else tapped.tapped_layers(self.config.num_layers)
         hidden, residual, taps = self.run_layers(tokens, workspace, layers[:-1])
         before_last = residual.clone() if tapped and workspace.reuses_buffers else residual
@@ -150,6 +159,9 @@ class VideoMamba(VideoMambaBackbone):
             last = before_last if tapped.last_tap == "before_last_layer" else after_last
             student = self._decode_taps(tapped, taps, last, mask)
         cls_token, video_tokens = normed[:, :1], normed[:, 1:]
+        if carried:
+            assert mask is not None
+            video_tokens = carry(video_tokens, mask, num_steps)
         pooled = pool_tokens(cls_token, video_tokens, self.config.pool, num_steps if keep_temporal else None)
         return VideoEncoderOutput(video_tokens, self.pool_norm(pooled.to(self.pool_norm.weight.dtype)), student)
 

@@ -1,6 +1,9 @@
 """The sections of a training config that belong to one task each; see `vmr.train.config`."""
 
+import math
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from vmr.errors import ModelError
 from vmr.losses import AlignmentKind, AlignmentNorm, Gather
@@ -35,17 +38,48 @@ class MaskConfig:
 
     Attributes:
         kind: how the hidden patches are chosen: attention, tube, random (in each frame), clip_random (in the whole
-            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip) or none.
-        ratio: share of the patches that is hidden, in [0, 1).
+            clip), frame_row (whole rows of each frame), clip_row (whole rows of the clip), changed (what repeats
+            earlier patches; only in video-text training, of clips) or none.
+        ratio: share of the patches that is hidden, in [0, 1); of no use to changed and none.
+        threshold: of changed, the least and the greatest threshold of what is a repetition, 0.002 and 0.3 by default;
+            each batch has one, drawn evenly by its logarithm. See `vmr.models.videomamba.repeats`.
+        keep_all: of changed, share of the batches in which nothing is hidden; 0.25 by default.
     """
 
     kind: MaskKind = "attention"
     ratio: float = 0.8
+    threshold: tuple[float, float] | None = None
+    keep_all: float | None = None
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
         if not 0 <= self.ratio < 1:
             raise ModelError(f"mask ratio is {self.ratio}, but must be in [0, 1)")
+        if self.kind != "changed" and (self.threshold is not None or self.keep_all is not None):
+            raise ModelError(f"mask threshold and keep_all are for kind changed, not {self.kind}: leave them out")
+        if self.threshold is not None:
+            low, high = self.threshold
+            object.__setattr__(self, "threshold", (low, high))  # JSON turns tuples into lists
+            if not 0 < low <= high <= 1:
+                raise ModelError(
+                    f"mask threshold is {low:g}, {high:g}, but must be in (0, 1], the smaller number first"
+                )
+        if self.keep_all is not None and not 0 <= self.keep_all <= 1:
+            raise ModelError(f"mask keep_all is {self.keep_all:g}, but must be in [0, 1]")
+
+    def draw_threshold(self, rng: np.random.Generator) -> float | None:
+        """Draw the threshold of a batch, for the kind changed.
+
+        Args:
+            rng: the same in all processes.
+
+        Returns:
+            The threshold; None if nothing of this batch is hidden.
+        """
+        low, high = self.threshold or (0.002, 0.3)
+        keeps_all = rng.random() < (0.25 if self.keep_all is None else self.keep_all)
+        threshold = math.exp(rng.uniform(math.log(low), math.log(high)))
+        return None if keeps_all else threshold
 
 
 @dataclass(frozen=True)
@@ -71,9 +105,15 @@ class ObjectiveConfig:
     gather: Gather = "exact"
 
     def __post_init__(self) -> None:
-        if self.weights.alignment and "none" in (self.video_mask.kind, self.image_mask.kind):
+        kinds = (self.video_mask.kind, self.image_mask.kind)
+        if self.image_mask.kind == "changed":
             raise ModelError(
-                "objective: alignment needs masks: set their kind (ratio may be 0), or set weights.alignment to 0"
+                "objective: mask kind changed is for clips, in which something may repeat: image_mask none"
+            )
+        if self.weights.alignment and ("none" in kinds or "changed" in kinds):
+            raise ModelError(
+                "objective: alignment needs masks of another kind than none and changed (ratio may be 0): set one, or "
+                "weights.alignment to 0"
             )
         if self.alignment_kind == "l2" and self.alignment_norm == "none":
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
@@ -98,8 +138,9 @@ class MaskedConfig:
     alignment_kind: AlignmentKind = "l2"
 
     def __post_init__(self) -> None:
-        if "none" in (self.video_mask.kind, self.image_mask.kind):
-            raise ModelError("masked: mask kind none leaves nothing to learn: use another (ratio may be 0)")
+        for kind in ("none", "changed"):
+            if kind in (self.video_mask.kind, self.image_mask.kind):
+                raise ModelError(f"masked: mask kind {kind} leaves nothing to learn: use another (ratio may be 0)")
         if self.alignment_kind == "l2" and self.alignment_norm == "none":
             raise ModelError("masked: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
 

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
         input_ids: int64 (B, L).
         attention_mask: int64 (B, L).
         ids: int64 (B,): equal where the videos are the same, so that their texts are not negatives of each other.
+        repeats: bool (B, 1 + T*N), True where a patch repeats an earlier one and is left out; None to leave out none.
+            Only for the mask kind `changed`.
     """
 
     video: Tensor
@@ -51,6 +53,7 @@ class Batch(NamedTuple):
     input_ids: Tensor
     attention_mask: Tensor
     ids: Tensor
+    repeats: Tensor | None = None
 
 
 class Draws(NamedTuple):
@@ -175,12 +178,16 @@ class Objective(nn.Module):
             ModelError: the teacher is needed, but the batch holds no video for it.
         """
         masking = self.config.image_mask if batch.video.shape[1] == 1 else self.config.video_mask
+        if masking.kind == "changed":
+            return batch.repeats, None
         is_needed = bool(self.config.weights.alignment) or masking.kind == "attention"
         teacher = self.teacher if is_needed else None
         return draw_visible(masking, self.model.config.video, batch.video, teacher, batch.teacher_video, importance)
 
     def encode_video(self, video: Tensor, mask: Tensor | None) -> VideoEncoding:
         """Encode videos. The time axis is kept, unless frames keep different patches (as in upstream).
+
+        What the mask kind `changed` hides is replaced by what it repeats, so the time axis is kept there too.
 
         Args:
             video: (B, T, 3, S, S).
@@ -190,7 +197,8 @@ class Objective(nn.Module):
             The encoding of the visible patches.
         """
         all_tubes = self.config.video_mask.kind == self.config.image_mask.kind == "tube"
-        return self.model.encode_video(video, mask, keep_temporal=mask is None or all_tubes)
+        carried = self.config.video_mask.kind == "changed" and video.shape[1] > 1
+        return self.model.encode_video(video, mask, keep_temporal=mask is None or all_tubes or carried, carried=carried)
 
     def _match(
         self, batch: Batch, video: VideoEncoding, text: TextEncoding, memory: VideoMemory, draws: Draws

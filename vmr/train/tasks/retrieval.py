@@ -22,6 +22,7 @@ from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import load_video_text, read_video_text
 from vmr.models.video_text import VideoTextConfig, VideoTextModel
 from vmr.models.videomamba.backbone import VideoMambaBackbone
+from vmr.models.videomamba.repeats import as_mask, find_repeats, keep_equally
 from vmr.models.weights import LoadReport, match_weights
 from vmr.train.config import StageConfig, TrainConfig
 from vmr.train.tasks.config import ObjectiveConfig
@@ -80,7 +81,19 @@ class Retrieval(Task):
             input_ids=input_ids.to(self.device),
             attention_mask=attention_mask.to(self.device),
             ids=torch.from_numpy(batch.ids).to(self.device),
+            repeats=self._repeats(video, shared),
         )
+
+    def _repeats(self, video: Tensor, shared: np.random.Generator) -> Tensor | None:
+        """The mask of what repeats in uint8 clips (B, T, 3, S, S), by a threshold that all processes draw alike."""
+        masking, sizes = self.objective.config.video_mask, self.model.config.video
+        if masking.kind != "changed" or video.shape[1] == 1:
+            return None
+        threshold = masking.draw_threshold(shared)
+        if threshold is None:
+            return None
+        found = find_repeats(video, threshold, tubelet_size=sizes.tubelet_size, patch_size=sizes.patch_size)
+        return as_mask(keep_equally(found))
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Tensor]:
         """Compute the losses of a batch; see `Objective`."""
@@ -124,6 +137,7 @@ class Retrieval(Task):
             about="a model in training",
             max_text_tokens=self.config.data.max_text_tokens,
             device=self.device,
+            skip=self.config.model.skip,
         )
 
     def save_model(self, folder: Path, model: nn.Module, training: Mapping[str, Any]) -> None:
@@ -131,7 +145,13 @@ class Retrieval(Task):
         assert isinstance(model, VideoTextModel)
         tokenizer, max_text_tokens = self.objective.tokenizer, self.config.data.max_text_tokens
         save_model(
-            folder, model, self.config.model.preprocess, tokenizer, max_text_tokens=max_text_tokens, training=training
+            folder,
+            model,
+            self.config.model.preprocess,
+            tokenizer,
+            max_text_tokens=max_text_tokens,
+            training=training,
+            skip=self.config.model.skip,
         )
 
 
