@@ -133,13 +133,14 @@ def reading_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors into an IndexFileError that says what to do."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise IndexFileError(f"{folder / DATABASE}: cannot be read: {error}") from error
-    except sqlite3.ProgrammingError as error:
-        if "closed" not in str(error):
-            raise
-        raise IndexFileError(f"{folder} was closed: open it again") from error
-    except sqlite3.Error as error:
+    except sqlite3.Error as raised:
+        error = as_damage(raised)
+        if isinstance(error, sqlite3.OperationalError):
+            raise IndexFileError(f"{folder / DATABASE}: cannot be read: {error}") from error
+        if isinstance(error, sqlite3.ProgrammingError):
+            if "closed" not in str(error):
+                raise
+            raise IndexFileError(f"{folder} was closed: open it again") from error
         raise IndexFileError(
             f"{folder / DATABASE} is damaged ({error}): vmr-index verify says what is wrong; build the index again"
         ) from error
@@ -150,10 +151,24 @@ def writing_errors(folder: Path) -> Iterator[None]:
     """Turn SQLite's errors while writing into a VmrError; damage becomes an IndexFileError."""
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise VmrError(f"{folder / DATABASE}: cannot be written: {error}: what was committed before is safe") from error
-    except sqlite3.IntegrityError as error:
-        raise VmrError(f"{folder / DATABASE} cannot hold this: {error}: what was committed before is there") from error
-    except sqlite3.DatabaseError:
+    except sqlite3.DatabaseError as raised:
+        error, safe = as_damage(raised), "what was committed before is"
+        if isinstance(error, sqlite3.OperationalError):
+            raise VmrError(f"{folder / DATABASE}: cannot be written: {error}: {safe} safe") from error
+        if isinstance(error, sqlite3.IntegrityError):
+            raise VmrError(f"{folder / DATABASE} cannot hold this: {error}: {safe} there") from error
         with reading_errors(folder):
-            raise
+            raise error from None
+
+
+def as_damage(error: sqlite3.Error) -> sqlite3.Error:
+    """Call a text that is not UTF-8 damage: Python calls it an error of operation, and quotes all of it.
+
+    Args:
+        error: as raised.
+
+    Returns:
+        A DatabaseError in its place, or the error itself if it is another.
+    """
+    said, quoting, _ = str(error).partition(" with text ")
+    return sqlite3.DatabaseError(said) if quoting else error

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from vmr.errors import IndexFileError
 from vmr.files import sha256_of
-from vmr.retrieval.storage.connection import connect_to_read, holds_index
+from vmr.retrieval.storage.connection import as_damage, connect_to_read, holds_index
 from vmr.retrieval.storage.digests import DIGESTED, summed, table_total, video_digest
 from vmr.retrieval.storage.paths import text_to_path
 from vmr.retrieval.storage.records import Fault
@@ -52,7 +52,9 @@ def verify(folder: Path) -> list[Fault]:
         named = {name for (name,) in database.execute("SELECT file FROM generations")}  # some may have been replaced
         faults += [fault for fault in wrong_files if fault.where in named]
         faults += _full_text(database)
-    except (sqlite3.Error, IndexFileError) as error:
+    except sqlite3.Error as error:
+        faults.append(Fault(DATABASE, str(as_damage(error))))
+    except IndexFileError as error:
         faults.append(Fault(DATABASE, str(error)))
     except (TypeError, ValueError, OverflowError) as error:  # a value of a wrong type
         faults.append(Fault(DATABASE, f"holds a value that it cannot hold: {error}"))

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.indexes import TwoDimensional, write_index
+from tests.integration.commands import run_here
 from vmr.errors import IndexFileError
 from vmr.retrieval.index import open_index
 from vmr.retrieval.storage.reader import IndexReader
@@ -46,6 +47,28 @@ def test_a_row_that_is_no_json(folder, statement):
     with IndexReader(folder) as reader, reader.snapshot() as snapshot:
         assert "a row of the index is damaged" in refused(lambda: list(snapshot.videos()))
     assert verify(folder)
+
+
+def test_a_text_that_is_not_utf_8(folder):
+    """As after a flipped bit: Python's sqlite3 quotes the whole text, and calls it an error of operation."""
+    change(folder, "UPDATE videos SET path = CAST(x'61ff0a62ff' AS TEXT) WHERE id = 1")
+
+    def read():
+        with IndexReader(folder) as reader, reader.snapshot() as snapshot:
+            list(snapshot.videos())
+
+    said = "Could not decode to UTF-8 column 'path'"
+    assert f"{folder / 'index.db'} is damaged ({said}): vmr-index verify says what" in refused(read)
+    assert [fault.what for fault in verify(folder)] == [said]
+
+
+def test_a_damaged_index_is_replaced_where_that_is_asked_for(folder, footage):
+    change(folder, "UPDATE spaces SET name = CAST(x'61ff0a62ff' AS TEXT)")
+    build = ("vmr-index", "build", footage / "bikes.mp4", "--out", folder, "--encoder", "videomamba-nano-shapes")
+    refused_build = run_here(*build)
+    assert refused_build.returncode == 2 and "is damaged (Could not decode to UTF-8" in refused_build.stderr
+    assert run_here(*build, "--overwrite").returncode == 0
+    assert not verify(folder)
 
 
 def test_a_space_of_an_unknown_type(folder):

@@ -15,6 +15,7 @@ from vmr.errors import VmrError
 from vmr.files import write_errors
 from vmr.progress import printable
 from vmr.retrieval.service.jobs.records import Job, JobFailure, JobProgress
+from vmr.retrieval.storage.connection import as_damage
 from vmr.retrieval.storage.paths import JOBS, JOBS_DATABASE
 
 MAX_WAITING = 1000
@@ -215,9 +216,10 @@ class JobStore:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            raise VmrError(f"{self._path}: cannot be written: {error}") from error
-        except sqlite3.DatabaseError as error:
+        except sqlite3.DatabaseError as raised:
+            error = as_damage(raised)
+            if isinstance(error, sqlite3.OperationalError):
+                raise VmrError(f"{self._path}: cannot be written: {error}") from error
             raise VmrError(f"{self._path} is damaged ({error}): remove it; the index does not need it") from error
 
 
