@@ -55,6 +55,8 @@ def _over_cpu(results: dict[str, Any]) -> bytes:
         clips = results["costs"][name]["clips"]
         numbers = [values(results, name, str(frames), "views", "top-1") for frames in FRAMES]
         _line(axes, name, [1e3 * clips[str(frames)]["cpu_seconds"] for frames in FRAMES], numbers)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:g}")
     return _svg(figure, axes)
 
 

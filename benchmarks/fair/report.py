@@ -97,7 +97,8 @@ def _accuracies(results: dict[str, Any], names: Sequence[str]) -> list[str]:
         steps = " + ".join(f"{mean(run['steps'] for run in runs):.0f}" for runs in parts)
         parameters = f"{results['costs'][name]['parameters'] / 1e6:.3f} M"
         rows.append([TITLES[name], parameters, steps, f"{cpu_s:.0f}", *of_frames])
-    return _table(["network", "parameters", "steps", "training CPU s", *(f"{frames} frames" for frames in FRAMES)], rows)
+    header = ["network", "parameters", "steps", "training CPU s", *(f"{frames} frames" for frames in FRAMES)]
+    return _table(header, rows)
 
 
 def _parts(results: dict[str, Any], names: Sequence[str]) -> list[str]:
