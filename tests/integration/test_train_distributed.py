@@ -97,7 +97,9 @@ def half_of(batch: Batch, draws: Draws, rank: int) -> tuple[Batch, Draws]:
     assert draws.tokens is not None and draws.importance is not None
     other = torch.tensor([1, 0])
     tokens = TokenDraws(*(part[rows] for part in draws.tokens))
-    return Batch(*(part[rows] for part in batch)), Draws(draws.importance[frames], other, other, tokens)
+    return Batch(*(None if part is None else part[rows] for part in batch)), Draws(
+        draws.importance[frames], other, other, tokens
+    )
 
 
 def make_masked() -> Masked:
