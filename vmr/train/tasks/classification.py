@@ -186,7 +186,11 @@ class Classification(Task):
         return build_network(self.sizes)
 
     def compiled_modules(self) -> list[nn.Module]:
-        """List the network; see `Task`. Raises a VmrError with a teacher, whose loss is not a forward pass of it."""
+        """List the network; see `Task`.
+
+        Raises:
+            VmrError: there is a teacher; its loss does not call `forward`, which is what torch.compile compiles.
+        """
         if self.frozen is not None:
             raise VmrError(
                 "run.compile leaves out classification.distillation, most of the work: leave out one of them"

@@ -108,7 +108,7 @@ class ObjectiveConfig:
         kinds = (self.video_mask.kind, self.image_mask.kind)
         if self.image_mask.kind == "changed":
             raise ModelError(
-                "objective: mask kind changed is for clips, in which something may repeat: image_mask none"
+                "objective: mask kind changed is for clips, whose frames may repeat: give image_mask another kind"
             )
         if self.weights.alignment and ("none" in kinds or "changed" in kinds):
             raise ModelError(
