@@ -2,10 +2,15 @@
 
     python -m benchmarks.encoder
     python -m benchmarks.encoder --frames 8 16 --json encoder.json --plot encoder.png
+    python -m benchmarks.encoder --frames 8 16 32 --video-dir videos --skip 0.02
 
 Every model has its own process. The models of a row run in turns, so that other work on the machine slows all of them,
 and the fastest run of each counts. Memory is the growth of the peak when a clip is encoded, without the weights and the
 clip. At 8 frames VideoMamba-tiny is also compared with itself with its scan in plain PyTorch.
+
+With --skip, VideoMamba-tiny leaves out the patches that repeat earlier ones, and a row is the mean over 8 of the
+videos of a folder, at evenly spaced ranks of what they keep, one clip at a time; finding what repeats counts. The peers
+take the same time for every clip. Divided attention needs all patches; a joint ViT could leave them out as well.
 """
 
 import argparse
@@ -20,14 +25,17 @@ from rich.table import Table
 from torch import nn
 
 from benchmarks.common import Work, environment, measure_in_turns
-from benchmarks.peers import JointVit, make_timesformer, run_with_textbook_scan
+from benchmarks.kept_clips import NUM_CLIPS, KeptClips, choose_clips, describe
+from benchmarks.peers import PATCH, JointVit, make_timesformer, run_with_textbook_scan
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
+from vmr.models.videomamba.repeats import as_mask, find_repeats
 
 IMAGE_SIZE = 224
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 OURS = "VideoMamba-tiny"
 PEERS = ("joint ViT", "TimeSformer")
 TEXTBOOK = "textbook scan"  # our model with the scan computed step by step, as papers write it
+SKIPPING = "without repetitions"  # our model on the patches that change
 REFERENCE = "reference backend"  # our model on the plain PyTorch definition in vmr.ops
 LOOPS = (TEXTBOOK, REFERENCE)
 LOOP_FRAMES = 8  # with more frames the loops take too long
@@ -54,13 +62,14 @@ class Result:
     memory_mb: float
 
 
-def prepare(model: str, dtype: str, num_frames: int) -> Work:
+def prepare(model: str, dtype: str, num_frames: int, kept: KeptClips | None) -> Work:
     """Make the work of one peer: a freshly initialised model encodes a clip of noise (1, T, 3, 224, 224).
 
     Args:
         model: its name.
         dtype: "float32" or "bfloat16".
         num_frames: frames of the clip.
+        kept: for the model `SKIPPING`, clips of T frames that it encodes one after the other, without what repeats.
 
     Returns:
         The function to time.
@@ -73,6 +82,9 @@ def prepare(model: str, dtype: str, num_frames: int) -> Work:
         encoder = encoder.to(DTYPES[dtype])
     encoder.eval()
     video = torch.randn(1, num_frames, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=DTYPES[dtype])
+    if model == SKIPPING:
+        assert kept is not None and isinstance(encoder, VideoMamba)
+        return _skipping(encoder, video, kept)
 
     @torch.no_grad()
     def encode() -> object:
@@ -81,22 +93,39 @@ def prepare(model: str, dtype: str, num_frames: int) -> Work:
     return encode
 
 
-def measure(dtype: str, num_frames: int, *, seconds: float, threads: int) -> list[Result]:
+def _skipping(encoder: VideoMamba, video: torch.Tensor, kept: KeptClips) -> Work:
+    """The pixels are those of noise, as for the peers; what repeats is found in the clips."""
+    clips = torch.from_numpy(kept.clips)[:, None]  # one at a time, (1, T, 3, S, S)
+
+    @torch.no_grad()
+    def encode() -> None:
+        for clip in clips:
+            found = find_repeats(clip, kept.threshold, tubelet_size=1, patch_size=PATCH)
+            encoder(video, as_mask(found.keep), carried=True)
+
+    return encode
+
+
+def measure(
+    dtype: str, num_frames: int, *, seconds: float, threads: int, kept: KeptClips | None = None
+) -> list[Result]:
     """Measure all models at one length and dtype.
 
     Args:
         dtype: "float32" or "bfloat16".
         num_frames: frames of the clip.
+        kept: clips of that length, for a model that leaves out what repeats; None for no such model.
         seconds: for all models together, roughly.
         threads: torch's threads in each process.
 
     Returns:
         One result for each model that could run, ours first.
     """
-    models = (OURS, *PEERS, *(LOOPS if num_frames == LOOP_FRAMES else ()))
-    measured = measure_in_turns(prepare, models, (dtype, num_frames), seconds=seconds, threads=threads)
+    models = (OURS, *PEERS, *([SKIPPING] if kept else LOOPS if num_frames == LOOP_FRAMES else ()))
+    measured = measure_in_turns(prepare, models, (dtype, num_frames, kept), seconds=seconds, threads=threads)
+    clips = {SKIPPING: NUM_CLIPS}  # in one run
     return [
-        Result(one.name, dtype, num_frames, one.best, len(one.seconds), one.extra_memory_mb)
+        Result(one.name, dtype, num_frames, one.best / clips.get(one.name, 1), len(one.seconds), one.extra_memory_mb)
         for one in measured
         if not one.absent
     ]
@@ -114,7 +143,7 @@ def table(results: Sequence[Result], threads: int) -> Table:
     """
     title = f"{OURS}, one clip of {IMAGE_SIZE} px, {threads} threads; of the others: time / ours, memory / ours"
     out = Table(title=title, title_justify="left")
-    models = [name for name in (*PEERS, *LOOPS) if any(r.model == name for r in results)]
+    models = [name for name in (SKIPPING, *PEERS, *LOOPS) if any(r.model == name for r in results)]
     for column in ("dtype", "frames", "s", "MB", *models):
         out.add_column(column, justify="right")
     for dtype, num_frames in dict.fromkeys((r.dtype, r.num_frames) for r in results):
@@ -122,6 +151,9 @@ def table(results: Sequence[Result], threads: int) -> Table:
         ours = row[OURS]
         ratios = [_ratio(row.get(name), ours) for name in models]
         out.add_row(dtype, str(num_frames), f"{ours.seconds:.3f}", f"{ours.memory_mb:.0f}", *ratios)
+        if SKIPPING in row:
+            gains = [_ratio(row.get(name), row[SKIPPING]) for name in models[1:]]
+            out.add_row("", f"/ {SKIPPING}", f"{row[SKIPPING].seconds:.3f}", "", "", *gains)
     return out
 
 
@@ -141,7 +173,8 @@ def plot(results: Sequence[Result], file: Path) -> None:
     }
     lengths = sorted({r.num_frames for r in results})
     for axes, (label, quantity) in zip(figure.subplots(1, 2), panels.items(), strict=True):
-        for color, model in enumerate((OURS, *PEERS)):
+        drawn = [model for model in (OURS, *PEERS, SKIPPING) if any(r.model == model for r in results)]
+        for color, model in enumerate(drawn):
             for dtype, style in (("float32", "-"), ("bfloat16", "--")):
                 line = [r for r in results if (r.model, r.dtype) == (model, dtype)]
                 frames, values = [r.num_frames for r in line], [quantity(r) for r in line]
@@ -165,18 +198,28 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--seconds", type=float, default=20.0, help="to spend on each row, about (default: 20)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--skip", type=float, default=0.02, help="with --video-dir, the threshold (default: 0.02)")
+    parser.add_argument("--video-dir", type=Path, help="also leave out what repeats in the videos of this folder")
     parser.add_argument("--json", type=Path, help="write all results here")
     parser.add_argument("--plot", type=Path, help="draw time and memory against frames here")
     args = parser.parse_args(argv)
+    kept = (
+        {frames: choose_clips(args.video_dir, args.skip, frames, IMAGE_SIZE) for frames in args.frames}
+        if args.video_dir
+        else {}
+    )
     results = [
         result
         for dtype in args.dtypes
-        for num_frames in args.frames
-        for result in measure(dtype, num_frames, seconds=args.seconds, threads=args.threads)
+        for frames in args.frames
+        for result in measure(dtype, frames, seconds=args.seconds, threads=args.threads, kept=kept.get(frames))
     ]
     Console().print(table(results, args.threads))
+    print(describe(list(kept.values())))
     if args.json:
+        shares = {frames: clips.shares.tolist() for frames, clips in kept.items()}
         record = {**environment(), "threads": args.threads, "results": [asdict(result) for result in results]}
+        record |= {"skip": args.skip, "kept": shares} if kept else {}
         args.json.write_text(json.dumps(record, indent=1) + "\n")
     if args.plot:
         plot(results, args.plot)

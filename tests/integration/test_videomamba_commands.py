@@ -62,6 +62,34 @@ def test_eval(models, fingerprint, annotations, footage, tmp_path, kind):
     assert report["scores"]["embedding"]["text_to_video/R@10"] == 100.0  # of 3
 
 
+def test_patches_that_repeat_are_left_out(models, footage, annotations, tmp_path):
+    """The index keeps the threshold in the name of its model, so that later searches leave out the same."""
+    model = models["saved"]
+    index = tmp_path / "index"
+    built = run_here("vmr-index", "build", footage, "--out", index, "--encoder", model, "--skip", 0.05, "--window", 4)
+    assert built.returncode == 0, built.stderr
+    info = vmr.open_index(index).info
+    assert info.encoder == f"{model}@skip=0.05"
+    assert info.fingerprint == vmr.load_model(model, skip=0.05).fingerprint != vmr.load_model(model).fingerprint
+    assert run_here("vmr-search", index, "a cyclist").returncode == 0
+    assert run_here("vmr-index", "build", footage, "--out", index, "--window", 4).returncode == 0
+    said = refused(run_here("vmr-index", "build", footage, "--out", index, "--skip", 0.05))
+    assert said == "error: --skip needs --encoder: a model of an index keeps what it was built with"
+
+    out = tmp_path / "report.json"
+    score = ("vmr-eval", "--dataset", annotations, "--video-dir", footage, "--no-cache", "--out", out)
+    assert run_here(*score, "--encoder", model, "--skip", 0.05).returncode == 0
+    assert json.loads(out.read_text())["fingerprint"] == info.fingerprint
+    assert "offline: skip cannot be chosen" in refused(run_here(*score, "--skip", 0.05))
+    assert "--skip" in refused(run_here(*score, "--encoder", model, "--skip", 2))
+
+    described = run_here("vmr-info", model, "--video-dir", footage, "--skip", 0.05)
+    assert described.returncode == 0, described.stderr
+    for said in (f"{model.name}@skip=0.05", "3 of 3 videos", "patches kept", "times as fast"):
+        assert said in described.stdout.replace("\n", ""), described.stdout
+    assert "name the model" in refused(run_here("vmr-info", "--video-dir", footage))
+
+
 def test_info_on_models(models, fingerprint):
     num_parameters = sum(parameter.numel() for parameter in tiny_model().parameters())
     for kind, said in (

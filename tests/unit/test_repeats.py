@@ -234,6 +234,33 @@ def test_it_is_chosen_when_a_model_is_loaded(clips, tmp_path):
             make()
 
 
+def test_the_name_of_a_model_may_choose_it(tmp_path):
+    """An index names its models; `@skip=` in the name finds the same model again."""
+    made = make_encoder(tiny_model(), skip=SkipConfig(0.05))
+    save_model(tmp_path, made.model, made.preprocess, made.tokenizer, skip=made.skip)
+    chosen = load_model(tmp_path, "cpu", skip=0.1)
+    assert chosen.name == f"{tmp_path}@skip=0.1"
+    again = load_model(chosen.name, "cpu")
+    assert (again.name, again.fingerprint, again.skip) == (chosen.name, chosen.fingerprint, SkipConfig(0.1))
+    assert load_model(chosen.name, "cpu", skip=0).fingerprint == make_encoder(tiny_model()).fingerprint
+    with pytest.raises(ModelError, match=r"after @skip= comes a number in \[0, 1\], not 'much'"):
+        load_model(f"{tmp_path}@skip=much")
+    with pytest.raises(ModelError, match="nano-actions: skip cannot be chosen"):
+        load_model("videomamba-nano-actions@skip=0.1")
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("none", True), ("changed", False)])
+def test_a_model_that_was_not_trained_so_is_warned_of(tmp_path, caplog, kind, warned):
+    made = make_encoder(tiny_model())
+    stages = [{"video_mask": None}, {"video_mask": {"kind": kind}}]
+    training = {"config": {"stages": stages}}
+    save_model(tmp_path, made.model, made.preprocess, made.tokenizer, training=training)
+    load_model(tmp_path, "cpu", skip=0)
+    assert not caplog.records
+    load_model(tmp_path, "cpu", skip=0.02)
+    assert [("was not trained to leave out what repeats" in text) for text in caplog.messages] == [True] * warned
+
+
 def test_a_config_of_something_else_is_refused():
     for other, message in (
         ({"task": "masked"}, "model.skip is for video-text models, not for masked"),

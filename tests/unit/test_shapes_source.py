@@ -149,6 +149,19 @@ def test_a_group_differs_in_nothing_but_the_difference(difference, kept):
     assert all(len(set(scenes[start : start + 4])) == 4 for start in range(0, 40, 4))
 
 
+@pytest.mark.parametrize("part", ["order", "collision"])
+def test_the_two_relations_of_the_same_objects(part):
+    source = ShapesSource((part,), num_clips=40, group=2, difference="relation")
+    scenes = [source.scene(index) for index in range(40)]
+    assert [scene.relation for scene in scenes] == [*RELATIONS[part]] * 20
+    assert all(one.first == other.first and one.second == other.second for one, other in batched(scenes))
+    assert len({objects_of(scene) for scene in scenes}) > 10
+
+
+def batched(scenes):
+    return zip(scenes[::2], scenes[1::2], strict=True)
+
+
 def test_parts_come_in_turn_and_show_every_relation():
     source = ShapesSource(("collision", "order"), num_clips=100)
     assert [source.part(index) for index in range(4)] == ["collision", "order", "collision", "order"]
@@ -179,7 +192,15 @@ def test_a_source_has_no_clip_past_its_end():
         ({"group": 0}, "group of 1 or more"),
         ({"group": 3}, "group of 1 or more that divides num_clips, of one part, got 3"),
         ({"group": 2, "parts": ("pairs", "order")}, "of one part, got 2"),
-        ({"group": 2, "difference": "color"}, "shapes has no clips that differ in 'color': motion or shape"),
+        (
+            {"group": 2, "difference": "color"},
+            "shapes has no clips that differ in 'color': motion or shape or relation",
+        ),
+        (
+            {"group": 4, "difference": "relation", "parts": ("order",)},
+            "come in groups of 2, of order or collision, got 4",
+        ),
+        ({"group": 2, "difference": "relation"}, "come in groups of 2, of order or collision, got 2 of pairs"),
     ],
 )
 def test_a_source_that_cannot_be(options, message):

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jsonargparse.typing import ClosedUnitInterval
+
 from vmr.cli.common import run
 from vmr.cli.output import print_table
 
@@ -18,12 +20,20 @@ if TYPE_CHECKING:
 _SHOWN_LABELS = 5
 
 
-def info(model: str | None = None, check_gpu: bool = False) -> None:
+def info(
+    model: str | None = None,
+    video_dir: str | None = None,
+    skip: ClosedUnitInterval = 0.02,
+    check_gpu: bool = False,
+) -> None:
     """Describe this installation (kernels, known models), or a model.
 
     Args:
         model: name or path of a model to load and describe (of a published classifier that has not been downloaded yet,
             what is known without its file); default, this machine's backends and the models known
+        video_dir: a folder of videos; say which share of their patches the model, a VideoMamba, keeps if it leaves out
+            those that repeat, and what time that saves
+        skip: with video_dir, leave out patches that differ from earlier ones of the clip by no more than this
         check_gpu: run the GPU kernels on this machine, compare them with their definitions and time them
     """
     if check_gpu:
@@ -32,6 +42,11 @@ def info(model: str | None = None, check_gpu: bool = False) -> None:
 
             raise VmrError(f"--check-gpu is about this machine, not about a model: leave out {model!r}")
         _check_gpu()
+        return
+    if video_dir is not None:
+        from vmr.cli.kept_share import print_kept_share
+
+        print_kept_share(model, video_dir, skip)
         return
     if model is None:
         _print_machine()

@@ -152,7 +152,17 @@ def load_saved(
         device=device,
         report=report.refitted(fitted),
         skip=config.skip,
+        learnt_skip=_learnt_skip(config.training),
     )
+
+
+def _learnt_skip(training: Mapping[str, Any] | None) -> bool:
+    """Whether a record of vmr-train's has a stage in which patches that repeat were left out."""
+    try:
+        masks = [stage["video_mask"] for stage in (training or {})["config"]["stages"]]
+        return any(mask is not None and mask["kind"] == "changed" for mask in masks)
+    except (KeyError, TypeError):  # another record, which may be anything
+        return False
 
 
 def _resize(model: VideoTextModel, num_frames: int | None, image_size: int | None) -> dict[str, str]:

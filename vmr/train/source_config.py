@@ -179,8 +179,8 @@ class ShapesSourceConfig:
         parts: the kinds of scenes: pairs, order, passage, collision.
         num_clips: clips in an epoch.
         seed: seed of the clips.
-        group: this many consecutive clips show objects that differ only in `difference`; 1 for no groups.
-        difference: motion, or shape.
+        group: this many consecutive clips differ only in `difference`; 1 for no groups.
+        difference: motion or shape of the objects, or relation, which needs group: 2 and the part order or collision.
     """
 
     kind: Literal["shapes"] = "shapes"

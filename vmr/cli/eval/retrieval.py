@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import ClosedUnitInterval, NonNegativeInt, PositiveInt
 
 from vmr.cli.common import refuse
 from vmr.cli.eval.outputs import WAIT_AT_MOST, CacheOptions, OutputOptions, check_outputs, finish
 from vmr.cli.output import print_report
 from vmr.data.decoding.options import DecodeOptions
 from vmr.errors import VmrError
+from vmr.models.families.names import with_skip
 
 if TYPE_CHECKING:
     from vmr.eval.task import EvalOptions
@@ -44,6 +45,7 @@ def score(
     video_dir: str | None = None,
     data_dir: str | None = None,
     encoder: str = "offline",
+    skip: ClosedUnitInterval | None = None,
     estimate: bool = False,
     *,
     scores: ScoreOptions,
@@ -61,8 +63,9 @@ def score(
             shapes:collision and shapes:twins (synthetic, rendered when first used)
         task: retrieval; or classify, which has other options
         video_dir: with an annotation file, the folder its video names are relative to; default, the file's own
-        data_dir: with a published data set or a protocol file, the folder of its videos and annotations, in any layout
+        data_dir: with a published data set or protocol file, the folder of its videos and annotations, in any layout
         encoder: name or path of a model; vmr-info lists them
+        skip: leave out patches that differ from earlier ones by no more than this; default, as the model was saved
         estimate: print the time, memory and disk that re-ranking would take by this command, and stop
     """
     from vmr.eval.classification.protocols.catalogue import PROTOCOLS
@@ -70,14 +73,15 @@ def score(
     from vmr.eval.protocols.load import load_dataset
 
     check_outputs(outputs)
+    encoder = encoder if skip is None else with_skip(encoder, skip)
     if estimate and scores.rerank == 0:
         raise VmrError("--rerank 0 re-ranks nothing, so there is nothing to estimate: leave out one of them")
     if dataset in PROTOCOLS and dataset not in RETRIEVAL_PROTOCOLS:
         raise VmrError(f"{dataset} is a data set with classes: give --task classify --model NAME")
     loaded = load_dataset(dataset, video_dir, data_dir)  # a misspelt name is reported before torch is imported
-
     import torch
 
+    from vmr.cli.eval.estimate import print_estimate
     from vmr.eval.runner import evaluate
     from vmr.processes import joined
     from vmr.retrieval.feature_cache import FeatureCache
@@ -86,8 +90,6 @@ def score(
     if scores.index is not None and not scores.rerank and not loaded.data.needs_time:
         refuse(decode, "is of no use with --index: no video is decoded", ("num_workers", "timeout_s"))
     if estimate:
-        from vmr.cli.eval.estimate import print_estimate
-
         print_estimate(loaded, encoder, options)
         return
     with joined(torch.device("cpu"), WAIT_AT_MOST) as processes:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jsonargparse.typing import ClosedUnitInterval
+
 from vmr.cli.common import Commands
 from vmr.cli.index.estimate import print_estimate
 from vmr.cli.index.exchange import give_metadata
@@ -13,6 +15,8 @@ from vmr.cli.index.windows import WindowOptions
 from vmr.cli.output import print_failures, print_remarks
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.discovery.contents import describe_others
+from vmr.errors import VmrError
+from vmr.models.families.names import with_skip
 from vmr.progress import printable
 from vmr.retrieval.updating.hooks import Hooks
 from vmr.retrieval.updating.plan import UpdateOptions
@@ -31,6 +35,7 @@ def build(
     dir: list[str],
     out: str,
     encoder: list[str] | str | None = None,
+    skip: ClosedUnitInterval | None = None,
     overwrite: bool = False,
     fail_on_skip: bool = False,
     estimate: bool = False,
@@ -50,11 +55,11 @@ def build(
         out: folder of the index
         encoder: name or path of a model, or a list of them; default, those of the index, or `offline` for a new one.
             vmr-info lists them
+        skip: leave out patches that differ from earlier ones by no more than this; default, as the model was saved
         overwrite: start anew, also with another encoder or other windows; the old index stays until the first video is
             embedded
         fail_on_skip: exit with status 3 if a video was left out; the index is written all the same
-        estimate: measure a sample of the videos that are to be embedded, say how long it takes, how large the index
-            gets and how much memory it needs, and write nothing
+        estimate: measure a sample of the videos, say what time, memory and disk the index takes, and write nothing
         meta: a table of metadata that the videos are given afterwards, as by `vmr-index meta`
     """
     from vmr.retrieval.updating.update import update_index
@@ -62,30 +67,33 @@ def build(
 
     if meta is not None:
         read_table(Path(meta))  # what is wrong with it is said before the work, and not after it
+    encoder = _with_skip(encoder, skip)
     if estimate:
         print_estimate(dir, out, encoder, overwrite=overwrite, windows=windows, update=update, decode=decode)
         return
     segments = windows.checked()
-    models = (
-        _with_tokens(None if overwrite else Path(out), encoder, segments, decode) if vectors.keep_tokens else encoder
-    )
+    models: list[Encoder] | list[str] | str | None = encoder
+    if vectors.keep_tokens:
+        models = _with_tokens(None if overwrite else Path(out), encoder, segments, decode)
+    hooks = Hooks(progress=True)
     with _interrupt_told():
         done = update_index(
-            dir,
-            out,
-            models,
-            segments,
-            vectors=vectors,
-            decode=decode,
-            overwrite=overwrite,
-            update=update,
-            hooks=Hooks(progress=True),
+            dir, out, models, segments, vectors=vectors, decode=decode, overwrite=overwrite, update=update, hooks=hooks
         )
     _print_update(done)
     if meta is not None:
         give_metadata(out, meta)
     print(f'next: vmr-search {out} "a sentence"')
     _print_counts(out, fail_on_skip)
+
+
+def _with_skip(encoder: list[str] | str | None, skip: float | None) -> list[str] | str | None:
+    """The names of models that leave out repetitions, which an index keeps, such as NAME@skip=0.02."""
+    if skip is None:
+        return encoder
+    if not encoder:
+        raise VmrError("--skip needs --encoder: a model of an index keeps what it was built with")
+    return with_skip(encoder, skip) if isinstance(encoder, str) else [with_skip(name, skip) for name in encoder]
 
 
 def _with_tokens(

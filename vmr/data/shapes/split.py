@@ -38,8 +38,9 @@ _NUM_LOOKS = len(COLORS) * len(SHAPES)
 Pairs = NDArray[np.int64]
 """Pairs of objects by their numbers, (n, 2)."""
 
-Difference = Literal["motion", "shape"]
-"""How the objects in a group of training scenes differ: in direction and manner ("motion"), or in shape."""
+Difference = Literal["motion", "shape", "relation"]
+"""How the scenes of a group differ: their objects in direction and manner ("motion") or in shape, or both objects are
+the same and only the relation differs."""
 
 
 @dataclass(frozen=True)
@@ -170,16 +171,18 @@ def train_scene(kind: str, seed: int, index: int, group: int = 1, difference: Di
         kind: one of KINDS.
         seed: names the sequence of scenes.
         index: the number of the scene in the sequence.
-        group: scenes n * group to (n + 1) * group - 1 show objects that are alike apart from the difference; they are
-            all different if there are enough such pairs. 1 for no groups.
-        difference: what the objects of a group differ in.
+        group: scenes n * group to (n + 1) * group - 1 are alike apart from the difference; they are all different if
+            there are enough such scenes. 1 for no groups.
+        difference: what the scenes of a group differ in.
     """
     pairs = train_pairs(kind)
     rng = np.random.default_rng((VERSION, _TRAIN, seed, index, 1))
+    shared = np.random.default_rng((VERSION, _TRAIN, seed, index // group, 3))
     if group == 1:
         row = rng.integers(len(pairs))
+    elif difference == "relation":
+        return _scene(kind, pairs[shared.integers(len(pairs))], RELATIONS[kind][index % group])
     else:
-        shared = np.random.default_rng((VERSION, _TRAIN, seed, index // group, 3))
         first, second = sorted(_without(difference, pairs[shared.integers(len(pairs))]).tolist())
         alike = shared.permutation(_rows_alike(kind, difference)[first, second])
         row = alike[index % group % len(alike)]
@@ -199,9 +202,8 @@ class TrainScenes:
         parts: the kinds of scenes, of KINDS, which take turns.
         num_clips: the number of scenes, which is an epoch of training.
         seed: names the sequence.
-        group: this many scenes that follow each other show objects that are alike apart from `difference`; 1 for no
-            groups.
-        difference: what the objects of a group differ in.
+        group: this many scenes that follow each other are alike apart from `difference`; 1 for no groups.
+        difference: what the scenes of a group differ in.
 
     Raises:
         VmrError: a part is unknown or repeated, the difference is unknown, or a number is out of range.
@@ -228,6 +230,12 @@ class TrainScenes:
         if self.difference not in get_args(Difference):
             known = " or ".join(get_args(Difference))
             raise VmrError(f"shapes has no clips that differ in '{self.difference}': {known}")
+        num_relations = min(len(RELATIONS[part]) for part in self.parts)
+        if self.difference == "relation" and self.group not in {1, num_relations}:
+            raise VmrError(
+                f"shapes: clips that differ in their relation come in groups of 2, of order or collision, got "
+                f"{self.group} of {', '.join(self.parts)}"
+            )
 
     def __len__(self) -> int:
         return self.num_clips

@@ -22,8 +22,8 @@ class ShapesSource:
         parts: the kinds of scenes, of `vmr.data.shapes.world.KINDS`, which take turns.
         num_clips: clips in an epoch.
         seed: of the sequence of clips, at least 0.
-        group: this many clips that come together show objects that are alike apart from `difference`; 1 for no groups.
-        difference: what the objects of a group differ in, "motion" or "shape".
+        group: this many clips that come together are alike apart from `difference`; 1 for no groups.
+        difference: what the clips of a group differ in: "motion", "shape" or "relation".
 
     Raises:
         VmrError: a part is unknown or repeated, the difference is unknown, or a number is out of range.

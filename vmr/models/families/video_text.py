@@ -25,6 +25,7 @@ from vmr.models.encoder import (
     check_texts,
     fingerprint,
 )
+from vmr.models.families.names import with_skip
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
@@ -47,6 +48,7 @@ class VideoTextEncoder:
         device: where the model runs.
         skip: which patches of a clip are left out, because they repeat earlier ones; None to leave out none. A clip
             then goes through the model by itself, so that its vector and tokens do not depend on other clips.
+        learnt_skip: whether the model was trained to leave out such patches.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class VideoTextEncoder:
         device: str | torch.device = "cpu",
         report: LoadReport | None = None,
         skip: SkipConfig | None = None,
+        learnt_skip: bool = False,
     ) -> None:
         """Move a model to the device and set it to evaluation mode; on a CPU, also pack its weights.
 
@@ -74,6 +77,7 @@ class VideoTextEncoder:
             device: where the model runs.
             report: which keys of the model's file were loaded, fitted or ignored.
             skip: which patches of a clip are left out; for a model that was trained so.
+            learnt_skip: whether the model was trained with some patches left out, although `skip` is None.
 
         Raises:
             ModelError: the preprocessing, the tokeniser, max_text_tokens or `skip` does not fit the model.
@@ -97,6 +101,7 @@ class VideoTextEncoder:
         self.max_text_tokens = max_text_tokens
         self.report = report
         self.skip = skip
+        self.learnt_skip = learnt_skip or skip is not None
         self.embed_dim = model.config.embed_dim
         self.fingerprint = self._fingerprint()
 
@@ -179,9 +184,8 @@ class VideoTextEncoder:
         Raises:
             ModelError: `texts` is one string instead of a list.
         """
-        batches = [self.model.encode_text(*tokens).embedding for tokens in self._tokenize(texts)]
-        if not batches:
-            return torch.empty(0, self.embed_dim, device=self.device)
+        batches = [torch.empty(0, self.embed_dim, device=self.device)]
+        batches += [self.model.encode_text(*tokens).embedding for tokens in self._tokenize(texts)]
         return normalize(torch.cat(batches).float(), dim=-1)
 
     @torch.inference_mode()
@@ -199,24 +203,26 @@ class VideoTextEncoder:
         if self.skip is None or video.shape[1] == 1:
             encoded = self._encode(pixels)
             return VideoFeatures(mean_frame_vector(encoded.frame_embeddings), encoded.video_tokens)
-        mask = as_mask(self._changed(video, self.skip))  # clips keep different numbers of patches
+        masks = as_mask(self.changed_patches(video))  # clips keep different numbers of patches
         clips = [
-            self.model.encode_video(clip[None], dropped[None], carried=True)
-            for clip, dropped in zip(pixels, mask, strict=True)
+            self.model.encode_video(*each, carried=True) for each in zip(pixels.split(1), masks.split(1), strict=True)
         ]
         vectors = torch.cat([mean_frame_vector(clip.frame_embeddings) for clip in clips])
         return VideoFeatures(vectors, torch.cat([clip.video_tokens for clip in clips]))
 
-    def _changed(self, video: Tensor, skip: SkipConfig) -> Tensor:
-        """Bool (B, S, N): the patches that do not repeat earlier ones."""
+    def changed_patches(self, video: Tensor) -> Tensor:
+        """Find the patches that are kept; the others repeat earlier ones, as `skip` says.
+
+        Args:
+            video: uint8 in [0, 255], (B, T, 3, S, S).
+
+        Returns:
+            Bool (B, time steps, patches of a step).
+        """
+        assert self.skip is not None, "nothing is left out"
         sizes = self.model.config.video
-        return find_repeats(
-            video,
-            skip.threshold,
-            tubelet_size=sizes.tubelet_size,
-            patch_size=sizes.patch_size,
-            ignore_fades=skip.ignore_fades,
-        ).keep
+        found = find_repeats(video, **asdict(self.skip), tubelet_size=sizes.tubelet_size, patch_size=sizes.patch_size)
+        return found.keep
 
     def video_tokens(self, video: Tensor) -> Tensor:
         """Compute the tokens that `match` compares with texts.
@@ -257,6 +263,7 @@ class VideoTextEncoder:
         other = copy(self)
         other.skip = SkipConfig(threshold) if threshold else None
         _check_skip(self.name, self.model.config, other.skip)
+        other.name = with_skip(self.name, threshold)
         other.fingerprint = other._fingerprint()
         return other
 
