@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -144,26 +145,32 @@ class _Graph:
             "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # decoders need the same cores
         }
-        self._queue = openvino.AsyncInferQueue(_core().compile_model(model, "CPU", settings), streams)
-        self._results: dict[int, NDArray[np.float32]] = {}
-        self._queue.set_callback(_taking(self._results))
+        compiled = _core().compile_model(model, "CPU", settings)
+        # Requests without a callback in Python: its thread may still wait for the interpreter when that ends, which
+        # aborts the process and loses what it has printed.
+        self._requests = [compiled.create_infer_request() for _ in range(streams)]
         self._lock = threading.Lock()
 
     def __call__(self, inputs: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
+        results: list[NDArray[np.float32]] = []
+        running: deque[Any] = deque()  # the oldest request first
         with self._lock:
             for number, one in enumerate(inputs):
-                self._queue.start_async({0: one[None]}, number)
-            self._queue.wait_all()
-            return np.stack([self._results.pop(number) for number in range(len(inputs))])
+                request = self._requests[number % len(self._requests)]
+                if len(running) == len(self._requests):
+                    results.append(_result(running.popleft()))
+                request.wait()  # it still runs if Ctrl-C ended the call before this one
+                request.start_async({0: one[None]})
+                running.append(request)
+            results += map(_result, running)
+        return np.stack(results)
 
 
-def _taking(results: dict[int, NDArray[np.float32]]) -> Callable[[Any, int], None]:
-    """Return what takes a result. A method would keep its object, and the network, in memory for ever."""
-
-    def take(request: Any, number: int) -> None:
-        results[number] = request.get_output_tensor(0).data[0].copy()
-
-    return take
+def _result(request: Any) -> NDArray[np.float32]:
+    """Wait for a request, and copy its result."""
+    request.wait()
+    result: NDArray[np.float32] = request.get_output_tensor(0).data[0].copy()
+    return result
 
 
 class _Eager:
