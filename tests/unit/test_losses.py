@@ -92,6 +92,9 @@ def test_negative_weights_by_hand():
     shared = negative_weights(scores, torch.tensor([5, 7, 5]))  # rows 0 and 2 have only column 1 left
     assert shared.flatten().tolist() == pytest.approx([0, 1, 0, 0.25, 0, 0.75, 0, 1, 0])
     assert not shared.requires_grad
+    mixed = negative_weights(scores, torch.tensor([0, 1, 2]), 0.5)  # half of each row is spread evenly over two columns
+    assert torch.allclose(mixed, weights / 2 + (1 - torch.eye(3)) / 4)
+    assert torch.equal(negative_weights(scores, torch.tensor([5, 7, 5]), 1.0)[[0, 2]], shared[[0, 2]])
     assert negative_weights(scores.bfloat16(), torch.tensor([0, 1, 2])).dtype == torch.float32
 
 

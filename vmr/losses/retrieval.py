@@ -94,7 +94,7 @@ def contrastive_loss(
 
 
 @torch.no_grad()
-def negative_weights(scores: Tensor, ids: Tensor) -> Tensor:
+def negative_weights(scores: Tensor, ids: Tensor, random_share: float = 0.0) -> Tensor:
     """Compute the probability with which each column is drawn as a row's negative.
 
     It is the softmax over the columns with other ids. Upstream takes the softmax over all columns and then drops the
@@ -103,12 +103,15 @@ def negative_weights(scores: Tensor, ids: Tensor) -> Tensor:
     Args:
         scores: (B, B), higher for negatives that are harder.
         ids: integers (B,), equal for rows that belong together.
+        random_share: the share of negatives, in [0, 1], that are drawn evenly among the columns with other ids.
 
     Returns:
         float32 (B, B), rows sum to 1; a row without any negative is zero.
     """
     positive = ids[:, None] == ids[None, :]
-    weights = scores.float().masked_fill(positive, -torch.inf).softmax(dim=1)
+    hard = scores.float().masked_fill(positive, -torch.inf).softmax(dim=1)
+    even = 1 / (~positive).sum(dim=1, keepdim=True)
+    weights = hard if random_share == 0 else hard.lerp(even.expand_as(hard), random_share)
     return weights.masked_fill(positive, 0.0)  # also replaces the NaN of rows without a negative
 
 

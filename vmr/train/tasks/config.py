@@ -90,6 +90,7 @@ class ObjectiveConfig:
         weights: the weight of each loss.
         video_mask: which patches of clips are hidden.
         image_mask: which patches of images are hidden: a smaller share than of clips, whose frames are similar.
+        random_negatives: share of VTM's negatives, in [0, 1], that are drawn at random in place of by their similarity.
         word_mask_probability: share of the words that MLM hides and predicts, in [0, 1).
         alignment_norm: whether UTA compares unit vectors (l2) or unscaled features (none).
         alignment_kind: the distance that UTA minimises: l2 (needs alignment_norm l2), mse or smooth_l1.
@@ -99,6 +100,7 @@ class ObjectiveConfig:
     weights: LossWeights = field(default_factory=LossWeights)
     video_mask: MaskConfig = field(default_factory=MaskConfig)
     image_mask: MaskConfig = field(default_factory=lambda: MaskConfig(ratio=0.5))
+    random_negatives: float = 0.0
     word_mask_probability: float = 0.5
     alignment_norm: AlignmentNorm = "l2"
     alignment_kind: AlignmentKind = "l2"
@@ -117,6 +119,8 @@ class ObjectiveConfig:
             )
         if self.alignment_kind == "l2" and self.alignment_norm == "none":
             raise ModelError("objective: alignment_kind l2 compares unit vectors: set alignment_norm to l2")
+        if not 0 <= self.random_negatives <= 1:
+            raise ModelError(f"objective: random_negatives is {self.random_negatives}, but must be in [0, 1]")
         if not 0 <= self.word_mask_probability < 1:
             raise ModelError(f"objective: word_mask_probability is {self.word_mask_probability}, but must be in [0, 1)")
 

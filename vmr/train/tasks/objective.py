@@ -204,10 +204,11 @@ class Objective(nn.Module):
         self, batch: Batch, video: VideoEncoding, text: TextEncoding, memory: VideoMemory, draws: Draws
     ) -> Tensor:
         """VTM over the pairs and over hard negatives in both directions, drawn by their similarity in VTC."""
+        share = self.config.random_negatives
         with torch.no_grad():
             scores = similarity(video.frame_embeddings, text.embedding, self.model.temperature)
-            texts = sample_negatives(negative_weights(scores, batch.ids))
-            videos = sample_negatives(negative_weights(scores.T, batch.ids))
+            texts = sample_negatives(negative_weights(scores, batch.ids, share))
+            videos = sample_negatives(negative_weights(scores.T, batch.ids, share))
         negative_videos = videos.indices if draws.negative_videos is None else draws.negative_videos
         negative_texts = texts.indices if draws.negative_texts is None else draws.negative_texts
         logits = [

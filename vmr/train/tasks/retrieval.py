@@ -92,7 +92,14 @@ class Retrieval(Task):
         threshold = masking.draw_threshold(shared)
         if threshold is None:
             return None
-        found = find_repeats(video, threshold, tubelet_size=sizes.tubelet_size, patch_size=sizes.patch_size)
+        skip = self.config.model.skip  # by the rule that the trained model uses
+        found = find_repeats(
+            video,
+            threshold,
+            tubelet_size=sizes.tubelet_size,
+            patch_size=sizes.patch_size,
+            ignore_fades=skip is not None and skip.ignore_fades,
+        )
         return as_mask(keep_equally(found))
 
     def forward(self, batch: Batch, draws: Draws | None = None) -> dict[str, Tensor]:
