@@ -99,7 +99,7 @@ def test_the_format_is_as_it_is_written_down(still, still_values):
             rows = tokens[4 * n :]
             tokens = b"".join(rows[4 * c * i : 4 * c * (i + 1)] for i in struct.unpack_from(f"<{n}I", tokens))
         assert tokens == still_values[window].tobytes()
-    assert start == len(data) == 352 == still.num_bytes()  # 480 - 2 * 40 - 48 bytes; 36 + 3 * 132 = 432 at most
+    assert start == len(data) == 352 == still.num_bytes()  # 48 + 3 * 32 + 56 + 96 + 56; at most 36 + 3 * 132
     assert still.is_sound(NAME, 3) and bytes_of_window(6, 4) == 132
 
 
