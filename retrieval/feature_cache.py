@@ -4,7 +4,8 @@ The key of a video's features is a hash of everything that they depend on: the S
 the encoder's fingerprint. The hash of a file is remembered until its size, modification time or inode changes.
 
 A cache is a folder with a database, and an .npy file for each array that is too large for it. Such a file is named by
-its own SHA-256, so that two writers write the same content and damage is noticed. Any number of processes may share a
+its own SHA-256, so that two writers write the same content and damage is noticed. Of tokens that repeat, `.rows.npy`
+holds each once, after an array with their numbers. Any number of processes may share a
 cache. Its folder must be on a local disk: SQLite's write-ahead log does not work across machines.
 """
 
@@ -16,6 +17,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ from vmr.data.remark import Remark
 from vmr.errors import VmrError
 from vmr.files import cache_folder, sha256_of, write_atomically
 from vmr.hashes import HASHES_TABLE, FileContent, hash_file
+from vmr.retrieval.embedding.packing import distinct
 from vmr.retrieval.segments import FixedWindows
 
 DATABASE = "features-2.sqlite3"  # the number is the layout's version
@@ -44,7 +47,8 @@ CREATE TABLE IF NOT EXISTS texts (key TEXT PRIMARY KEY, vectors TEXT NOT NULL);
 PRAGMA user_version = {_READY};
 """
 _BUSY_S = 60.0  # another process may be writing
-_OWN_ARRAY = re.compile(r"[0-9a-f]{64}\.npy|\.[0-9a-f]{64}\.npy\..*\.tmp")
+_OWN_ARRAY = re.compile(r"[0-9a-f]{64}(\.rows)?\.npy|\.[0-9a-f]{64}(\.rows)?\.npy\..*\.tmp")
+_ROWS = ".rows"
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class FeatureCache:
     def put(self, key: str, features: Features, tokens: NDArray[np.float32] | None = None) -> None:
         """Keep the features of a video, and its tokens, float32 (S, N, C). Without `tokens`, earlier ones stay."""
         with self._database() as database:
-            name = None if tokens is None else self._save(tokens)
+            name = None if tokens is None else self._save(*_without_repeats(tokens))
             spans = np.array(features.spans, "<f8").tobytes()
             vectors = np.ascontiguousarray(features.vectors, "<f4").tobytes()
             remarks = json.dumps([asdict(remark) for remark in features.remarks])
@@ -140,7 +144,10 @@ class FeatureCache:
                 )
 
     def tokens(self, key: str) -> NDArray[np.float32] | None:
-        """Return the tokens of a video, float32 (S, N, C), mapped from disk copy-on-write; None if there are none."""
+        """Return the tokens of a video, float32 (S, N, C); None if there are none.
+
+        They are mapped from disk copy-on-write, except where some repeat.
+        """
         return self._load("SELECT tokens FROM videos WHERE key = ?", key, mapped=True)
 
     def texts(self, key: str) -> NDArray[np.float32] | None:
@@ -204,11 +211,13 @@ class FeatureCache:
                 "another folder, or use no cache"
             ) from error
 
-    def _save(self, array: NDArray[np.float32]) -> str:
-        """Write an array under the name of its contents."""
+    def _save(self, array: NDArray[np.float32], numbers: NDArray[np.uint32] | None = None) -> str:
+        """Write an array, or the one that results from taking `numbers` of it, under the name of its contents."""
         buffer = io.BytesIO()
+        if numbers is not None:
+            np.save(buffer, numbers)
         np.save(buffer, np.ascontiguousarray(array, np.float32))
-        name = hashlib.sha256(buffer.getbuffer()).hexdigest()
+        name = hashlib.sha256(buffer.getbuffer()).hexdigest() + ("" if numbers is None else _ROWS)
         write_atomically(self._array(name), buffer.getbuffer())
         return name
 
@@ -218,9 +227,16 @@ class FeatureCache:
         if name is None:
             return None
         with suppress(OSError):  # removed by another process
-            if sha256_of(self._array(name)) == name:
-                array: NDArray[np.float32] = np.load(self._array(name), mmap_mode="c" if mapped else None)
-                return array
+            path = self._array(name)
+            if sha256_of(path) != name.removesuffix(_ROWS):
+                return None
+            if name.endswith(_ROWS):
+                with path.open("rb") as file:
+                    numbers: NDArray[np.uint32] = np.load(file)
+                    rows: NDArray[np.float32] = np.load(file)
+                return rows[numbers]
+            array: NDArray[np.float32] = np.load(path, mmap_mode="c" if mapped else None)
+            return array
         return None
 
     def _array(self, name: str) -> Path:
@@ -285,6 +301,15 @@ def _features(spans: bytes, vectors: bytes, remarks: str) -> Features:
 def _checksum(spans: bytes, vectors: bytes, remarks: str) -> str:
     lengths = len(spans).to_bytes(8, "little") + len(vectors).to_bytes(8, "little")
     return hashlib.sha256(lengths + spans + vectors + remarks.encode()).hexdigest()
+
+
+def _without_repeats(tokens: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint32] | None]:
+    """Turn tokens (S, N, C) into the different ones of each segment, and their numbers (S, N) if that is shorter."""
+    found = [distinct(np.ascontiguousarray(segment, np.float32)) for segment in tokens]
+    first = accumulate((len(rows) for _, rows in found), initial=0)
+    numbers = np.array([numbers + start for (numbers, _), start in zip(found, first, strict=False)], np.uint32)
+    kept_bytes = numbers.nbytes + sum(rows.nbytes for _, rows in found)
+    return (np.concatenate([rows for _, rows in found]), numbers) if kept_bytes < tokens.nbytes else (tokens, None)
 
 
 def _size(file: Path) -> int | None:

@@ -44,7 +44,7 @@ class TokenStore:
         """Return the tokens of a video; those that have been removed or damaged are made again.
 
         Returns:
-            float32 (S, N, C), S = 1 for a whole video; mapped from disk.
+            float32 (S, N, C), S = 1 for a whole video; mapped from disk, except where some repeat.
 
         Raises:
             VideoError: the tokens must be made again, and the video cannot be read or has changed.

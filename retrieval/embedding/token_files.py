@@ -3,10 +3,13 @@
 They can be made again from the videos, so that any of them may be deleted at any time. A file that is damaged, or that
 belongs to other windows than the index has, counts as absent.
 
-A file begins with 16 bytes: `vmrT` and three unsigned integers, the version (1), N and C. A record for each window of
-the video follows, in the order of the index: its start and end in seconds (two float64), the digest (16 bytes), and N
-times C float32. The digest is BLAKE2b over the first 16 bytes of the file, the two times and the tokens. All numbers
-are little-endian.
+A file begins with 16 bytes: `vmrT` and three unsigned integers, the version (2), N and C. A table follows: the number
+of windows of the video, and the number of bytes of the tokens of each (unsigned integers), and a digest (16 bytes). A
+record for each window comes next, in the order of the index: its start and end in seconds (two float64), a digest, and
+the tokens as `vmr.retrieval.embedding.packing` writes them. A digest is BLAKE2b over the first 16 bytes of the file and
+what belongs to it: the numbers of the table, or the two times and the tokens. All numbers are little-endian.
+
+A file of version 1 is read too. It has no table, and all tokens as they are.
 
 Shapes: N tokens of a window, C their width.
 """
@@ -20,13 +23,14 @@ import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vmr.files import OutputFile, scratch_file, write_atomically, write_errors
+from vmr.retrieval.embedding.packing import Tokens, pack, unpack
 
 TOKENS = "tokens"
 """The name of the folder in that of an index."""
@@ -36,11 +40,11 @@ OWN_TOKENS = re.compile(r"[0-9a-f]{32}\.tokens")
 
 _TEMPORARY = re.compile(rf"\.{OWN_TOKENS.pattern}\.\w+\.tmp")
 _OWN = re.compile(f"{OWN_TOKENS.pattern}|{_TEMPORARY.pattern}")
-_HEADER, _SPAN = struct.Struct("<4sIII"), struct.Struct("<dd")
-_MAGIC, _VERSION = b"vmrT", 1
+_HEADER, _SPAN, _NUMBER = struct.Struct("<4sIII"), struct.Struct("<dd"), struct.Struct("<I")
+_MAGIC, _VERSION = b"vmrT", 2
 _DIGEST_BYTES, _FLOAT_BYTES = 16, 4
+_RECORD_BYTES = _SPAN.size + _DIGEST_BYTES  # without the tokens
 
-Tokens = NDArray[np.float32]
 Span = tuple[float, float]
 
 
@@ -60,12 +64,12 @@ class TokenSpool:
         self._file = self._stack.enter_context(scratch_file(self._path))
         self._out = OutputFile(self._file.fileno(), self._path)
         self._shape = (0, 0)
-        self._num_windows = 0
+        self._ends = [0]  # where in the file each window ends; one begins where the one before ends
         self._order: Sequence[int] | None = None
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return self._num_windows
+        return len(self._ends) - 1
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -75,8 +79,8 @@ class TokenSpool:
     def append(self, tokens: Tokens) -> None:
         """Add the tokens of the next windows, (b, N, C); N and C are the same for all windows."""
         self._shape = (tokens.shape[1], tokens.shape[2])
-        self._num_windows += len(tokens)
-        self._out.write(np.ascontiguousarray(tokens, "<f4").data)
+        for window in tokens:
+            self._ends.append(self._ends[-1] + self._out.write(pack(window)))
 
     def reorder(self, order: Sequence[int]) -> None:
         """Give the windows other numbers: window n is from now on the one that was appended as number order[n]."""
@@ -84,13 +88,24 @@ class TokenSpool:
 
     def read(self, window: int) -> Tokens:
         """Return the tokens of a window, (N, C), given its number from 0."""
-        window = window if self._order is None else self._order[window]
-        tokens = np.empty(self._shape, "<f4")
+        return unpack(self.read_packed(window), self._shape)
+
+    def read_packed(self, window: int) -> bytes:
+        """Return the tokens of a window as `vmr.retrieval.embedding.packing` writes them."""
+        start, size = self._place(window)
         with write_errors(self._path):
-            found = os.preadv(self._file.fileno(), [tokens.data.cast("B")], window * tokens.nbytes)
-            if found < tokens.nbytes:
+            found = os.pread(self._file.fileno(), size, start)
+            if len(found) < size:
                 raise OSError(f"it has lost tokens of window {window}")
-        return tokens.astype(np.float32, copy=False)
+        return found
+
+    def num_bytes(self, window: int) -> int:
+        """Return the length of `read_packed`."""
+        return self._place(window)[1]
+
+    def _place(self, window: int) -> tuple[int, int]:
+        window = window if self._order is None else self._order[window]
+        return self._ends[window], self._ends[window + 1] - self._ends[window]
 
     def close(self) -> None:
         """Remove the file."""
@@ -109,13 +124,30 @@ class TokenFile:
         self._header = file.read(_HEADER.size)
         magic, version, num_tokens, width = _HEADER.unpack(self._header.ljust(_HEADER.size, b"\0"))
         self._shape = (num_tokens, width)
-        self._record = _SPAN.size + _DIGEST_BYTES + num_tokens * width * _FLOAT_BYTES
-        records, rest = divmod(os.fstat(file.fileno()).st_size - _HEADER.size, self._record)
-        self._num_windows = records if (magic, version, rest) == (_MAGIC, _VERSION, 0) and num_tokens * width else 0
+        size = os.fstat(file.fileno()).st_size
+        starts: Sequence[int] = ()
+        if magic == _MAGIC and version == _VERSION and num_tokens * width:
+            starts = self._read_table(size)
+        elif magic == _MAGIC and version == 1 and num_tokens * width:
+            starts = range(_HEADER.size, size + 1, _RECORD_BYTES + num_tokens * width * _FLOAT_BYTES)
+        # where each record starts and the last one ends
+        self._starts = starts if starts and starts[-1] == size else (0,)
+
+    def _read_table(self, size: int) -> Sequence[int]:
+        """Return where the records start and the last one ends; nothing if the table is damaged."""
+        table = self._file.read(_NUMBER.size)
+        (num_windows,) = _NUMBER.unpack(table.ljust(_NUMBER.size, b"\0"))
+        if num_windows * _NUMBER.size > size:  # also bounds the memory that a damaged number takes
+            return ()
+        table += self._file.read(num_windows * _NUMBER.size)
+        if self._file.read(_DIGEST_BYTES) != _digest(self._header, table):
+            return ()
+        sizes = np.frombuffer(table, "<u4")[1:].tolist()
+        return list(accumulate((_RECORD_BYTES + one for one in sizes), initial=self._file.tell()))
 
     def __len__(self) -> int:
         """Return the number of windows; 0 for a file that is damaged or of another version."""
-        return self._num_windows
+        return len(self._starts) - 1
 
     def read(self, window: int) -> tuple[Span, Tokens] | None:
         """Return the span of a window and its tokens, (N, C); None if it is not there or damaged.
@@ -123,17 +155,17 @@ class TokenFile:
         Args:
             window: its number among those of the video, from 0.
         """
-        if not 0 <= window < self._num_windows:
+        if not 0 <= window < len(self):
             return None
-        with suppress(OSError):
-            self._file.seek(_HEADER.size + window * self._record)
-            record = self._file.read(self._record)
-            times, digest = record[: _SPAN.size], record[_SPAN.size : _SPAN.size + _DIGEST_BYTES]
-            data = memoryview(record)[_SPAN.size + _DIGEST_BYTES :]
-            if len(record) == self._record and _digest(self._header, times, data) == digest:
+        with suppress(OSError, ValueError):
+            start, end = self._starts[window : window + 2]
+            self._file.seek(start)
+            record = self._file.read(end - start)
+            times, digest = record[: _SPAN.size], record[_SPAN.size : _RECORD_BYTES]
+            data = memoryview(record)[_RECORD_BYTES:]
+            if len(record) == end - start and _digest(self._header, times, data) == digest:
                 start_s, end_s = _SPAN.unpack(times)
-                tokens = np.frombuffer(data, "<f4").reshape(self._shape)
-                return (start_s, end_s), tokens.astype(np.float32)  # a copy, which torch may write to
+                return (start_s, end_s), unpack(data, self._shape)
         return None
 
 
@@ -163,11 +195,13 @@ class TokenFolder:
         """
         header = _HEADER.pack(_MAGIC, _VERSION, *tokens.shape)
 
+        sizes = [tokens.num_bytes(window) for window in range(len(spans))]
+        table = np.array([len(sizes), *sizes], "<u4").tobytes()
+
         def write(file: BinaryIO) -> None:
-            file.write(header)
+            file.write(header + table + _digest(header, table))
             for window, span in enumerate(spans):
-                data = np.ascontiguousarray(tokens.read(window), "<f4").data.cast("B")
-                times = _SPAN.pack(*span)
+                data, times = tokens.read_packed(window), _SPAN.pack(*span)
                 file.write(times + _digest(header, times, data))
                 file.write(data)
 
@@ -248,13 +282,14 @@ def file_name(content_hash: bytes, fingerprint: str, frames: Mapping[str, Any]) 
 
 
 def bytes_of_window(num_tokens: int, width: int) -> int:
-    """Return how many bytes the tokens of a window take on disk."""
-    return _SPAN.size + _DIGEST_BYTES + num_tokens * width * _FLOAT_BYTES
+    """Return how many bytes the tokens of a window take on disk; fewer, if some repeat."""
+    return _NUMBER.size + _RECORD_BYTES + num_tokens * width * _FLOAT_BYTES
 
 
-def _digest(header: bytes, times: bytes, data: memoryview) -> bytes:
-    digest = hashlib.blake2b(header + times, digest_size=_DIGEST_BYTES)
-    digest.update(data)
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
     return digest.digest()
 
 

@@ -76,7 +76,7 @@ class KeptTokens:
 
 
 def tokens_of_window(encoder: Encoder) -> int:
-    """Return how many bytes the tokens of a window take on the disk; 0 for an encoder that has none."""
+    """Return how many bytes the tokens of a window take on the disk at most; 0 for an encoder that has none."""
     if not isinstance(encoder, Matcher):
         return 0
     return bytes_of_window(encoder.matching_sizes.num_video_tokens, encoder.matching_sizes.video_width)
@@ -87,7 +87,9 @@ def sizes_in_words(encoders: Sequence[Encoder], segments: SegmentOptions) -> str
     a_window = sum(map(tokens_of_window, encoders))
     stride_s = settings_of(segments).stride_s
     an_hour = "" if stride_s is None else f", {a_window * 3600 / stride_s / 1e6:,.0f} MB an hour of video"
-    return f"tokens take {a_window / 1e3:,.0f} kB a window{an_hour}" if a_window else ""
+    may_repeat = any(isinstance(encoder, Matcher) and encoder.matching_sizes.may_repeat for encoder in encoders)
+    at_most = "at most " if may_repeat else ""
+    return f"tokens take {at_most}{a_window / 1e3:,.0f} kB a window{an_hour}" if a_window else ""
 
 
 def remove_others(index: Path, snapshot: Snapshot, *, and_damaged: bool = False) -> None:

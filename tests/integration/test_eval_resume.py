@@ -79,5 +79,8 @@ def test_estimate_says_what_it_takes_and_stops(command, tmp_path):
     assert result.returncode == 0, result.stderr
     # 60 texts and 60 videos of 40 candidates each: 4800 asked for, of 3600 that there are
     assert "3,600" in result.stdout and not (tmp_path / "report.json").exists()
+    # 60 videos of 8 tokens of 32 float32, rounded up; fewer where some repeat
+    assert "1 MiB for the videos' tokens" in result.stdout and "at most 1 MiB" not in result.stdout
+    assert "at most 1 MiB for the videos' tokens" in run_here(*command, *options, "--skip", "0.1").stdout
     too_little = run_here(*command, "--estimate", "--memory", "1MiB")
     assert too_little.returncode == 2 and "does not fit into 1 MiB" in too_little.stderr

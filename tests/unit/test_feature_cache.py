@@ -62,6 +62,31 @@ def test_what_was_put_is_found(cache):
     assert np.array_equal(again.tokens("b"), some_tokens())
 
 
+def still_tokens(num_steps: int = 40) -> np.ndarray:
+    """Two segments of steps of 5 places in which nothing changes."""
+    return np.tile(np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32), (1, num_steps, 1))
+
+
+def test_tokens_that_repeat_take_less_room_and_come_back_to_the_bit(cache):
+    cache.put("a", some_features(), still_tokens())
+    (file,) = array_files(cache)
+    # two headers; 2 * 200 numbers; 2 * 5 tokens of 3: in place of 2 * 200 tokens
+    assert file.stat().st_size == 2 * 128 + 4 * (2 * 200 + 2 * 5 * 3) and file.name.endswith(".rows.npy")
+    tokens = cache.tokens("a")
+    assert tokens.dtype == np.float32 and tokens.tobytes() == still_tokens().tobytes() and tokens.flags.writeable
+    assert cache.find(["a"], with_tokens=True).keys() == {"a"} and cache.sizes().num_videos_with_tokens == 1
+    sound = file.read_bytes()
+    for place in range(0, len(sound), 97):
+        file.write_bytes(sound[:place] + bytes([sound[place] ^ 4]) + sound[place + 1 :])
+        assert cache.tokens("a") is None
+    cache.forget("a")
+    assert array_files(cache) == []
+    cache.put("a", some_features(), still_tokens())
+    (cache.folder / ARRAYS / f".{'0' * 64}.rows.npy.x1.tmp").write_bytes(b"left by a killed process")
+    cache.clear()
+    assert array_files(cache) == []
+
+
 def test_features_put_again_keep_the_tokens(cache):
     cache.put("a", some_features(1), some_tokens())
     cache.put("a", some_features(2))

@@ -12,9 +12,11 @@ from tests.video_matrix import Recipe, write_video
 from vmr.data.decoding.video import VideoReader
 from vmr.errors import ModelError, VmrError
 from vmr.models.catalogue import load_model
+from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from vmr.models.saved_model import load_saved, save_model
+from vmr.models.video_text import VideoTextModel
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
-from vmr.models.videomamba.repeats import SkipConfig, as_mask, carry, find_repeats, keep_equally
+from vmr.models.videomamba.repeats import SkipConfig, as_mask, carry, distinct, find_repeats, keep_equally
 from vmr.train.config import ModelConfig, TrainConfig
 
 SIZES = {"tubelet_size": 1, "patch_size": 16}
@@ -148,6 +150,27 @@ def test_gradients_count_repetitions():
     assert torch.autograd.gradcheck(lambda given: carry(given, as_mask(keep), 4).square(), tokens)
 
 
+def test_tokens_that_repeat_are_counted():
+    """The clip of the test above: what stands for 3, 1, 3 and 1 of its places."""
+    kept, counts = distinct(torch.tensor([0.0, 1, 0, 2, 0, 2, 3, 2])[:, None], 4)
+    assert (kept.flatten().tolist(), counts.tolist()) == ([0, 1, 2, 3], [3, 1, 3, 1])
+    # what is equal elsewhere, or comes again after something else, is no repetition
+    kept, counts = distinct(torch.tensor([5.0, 5, 6, 5, 5, 6])[:, None], 3)
+    assert (kept.flatten().tolist(), counts.tolist()) == ([5, 5, 6, 5, 6], [1, 2, 1, 1, 1])
+    one_channel = torch.tensor([[1.0, 2], [1, 3]])
+    assert torch.equal(distinct(one_channel, 2).tokens, one_channel)
+
+
+def test_it_undoes_carrying():
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        keep = torch.rand(1, 6, 5, generator=generator) < 0.4
+        keep[:, 0] = True
+        tokens = torch.randn(1, int(keep.sum()), 3, generator=generator)
+        kept, counts = distinct(carry(tokens, as_mask(keep), 6)[0], 6)
+        assert torch.equal(kept, tokens[0]) and counts.sum() == 30
+
+
 # -- models ----------------------------------------------------------------------------------------------------------
 
 TINY = VideoMambaConfig(width=16, num_layers=2, image_size=32, patch_size=16, num_frames=4)
@@ -274,3 +297,76 @@ def test_a_picture_has_nothing_to_repeat():
     encoder, full = make_encoder(tiny_model(), skip=SkipConfig(0.02)), make_encoder(tiny_model())
     picture = make_video(2, 1)
     assert torch.equal(encoder.encode_video(picture), full.encode_video(picture))
+
+
+# -- matching --------------------------------------------------------------------------------------------------------
+
+TEXTS = ["a dog", "two dogs run over a lawn", ""]
+
+
+@pytest.fixture
+def remembered(monkeypatch) -> list[int]:
+    """How many tokens of each video the fusion layers are given."""
+    numbers, plain = [], VideoTextModel.project_video
+
+    def project(model, video_tokens, counts=None):
+        numbers.append(video_tokens.shape[1])
+        return plain(model, video_tokens, counts)
+
+    monkeypatch.setattr(VideoTextModel, "project_video", project)
+    return numbers
+
+
+def large_encoder(skip: SkipConfig | None):
+    """An encoder of 8 steps of 16 places, 128 tokens."""
+    sizes = replace(CONFIG.video, num_frames=8, image_size=64)
+    preprocess = Preprocess(8, 64, "upstream", IMAGENET_MEAN, IMAGENET_STD)
+    return make_encoder(tiny_model(config=replace(CONFIG, video=sizes)), preprocess, skip=skip)
+
+
+def moving() -> torch.Tensor:
+    """A clip in which 4 of 16 patches change in each step: 16 + 7 * 4 of 128 tokens differ."""
+    video = still(8, 64)
+    for frame in range(1, 8):
+        video[:, frame:, :, :16] += 8
+    return video
+
+
+@torch.inference_mode()
+def match_all(encoder, tokens: torch.Tensor) -> torch.Tensor:
+    """Match each token that is given, (1, K, C), without looking for repetitions."""
+    read = encoder.read_texts(TEXTS)
+    return encoder.model.match(read.tokens, read.mask, encoder.model.project_video(tokens))[:, 1]
+
+
+def test_matching_without_repetitions_is_matching_all(remembered):
+    encoder = large_encoder(SkipConfig(0.0))
+    for video, num_kept in ((still(8, 64), 16), (moving(), 44)):
+        tokens = encoder.video_tokens(video)
+        assert tokens.shape == (1, 128, 32)
+        everything = match_all(encoder, tokens)
+        remembered.clear()
+        logits = encoder.match(tokens, TEXTS)[0]
+        assert remembered == [num_kept]
+        assert ((logits - everything).norm() <= 1e-5 * everything.norm()) and len(set(logits.tolist())) == 3
+        wrong = match_all(encoder, distinct(tokens[0], 8).tokens[None])
+        # where all tokens count equally often there is nothing to tell
+        assert num_kept == 16 or (wrong - everything).norm() > 1e-3 * everything.norm()
+
+
+def test_a_model_that_leaves_out_nothing_matches_as_before_to_the_bit(remembered):
+    tokens = large_encoder(SkipConfig(0.0)).video_tokens(moving())  # repeat, but this model does not look
+    encoder = large_encoder(None)
+    everything = match_all(encoder, tokens)
+    assert torch.equal(encoder.match(tokens, TEXTS)[0], everything) and remembered == [128, 128]
+    assert not encoder.matching_sizes.may_repeat and large_encoder(SkipConfig()).matching_sizes.may_repeat
+
+
+def test_where_little_repeats_all_tokens_are_matched(remembered):
+    encoder = large_encoder(SkipConfig(0.0))
+    video = moving()
+    video[:, 1:, :, 16:] = make_video(1, 7, 64)[..., 16:, :]  # 12 of 16 patches change as well: all 128
+    video[:, 7, :, 16:] = video[:, 6, :, 16:]  # but in the last step, where 12 repeat
+    encoder.match(encoder.video_tokens(video), TEXTS)
+    encoder.match(encoder.video_tokens(still(1, 64)), TEXTS)  # a picture
+    assert remembered == [128, 16]

@@ -12,12 +12,15 @@ import torch
 import vmr
 from tests.indexes import TwoDimensional
 from tests.models import Counting, make_encoder, tiny_model
+from tests.video_matrix import Recipe, write_video
 from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.segments import FrameSpec, read_segments
 from vmr.errors import VmrError
 from vmr.files import sha256_of
+from vmr.models.videomamba.repeats import SkipConfig
 from vmr.retrieval.embedding.token_files import TOKENS, TokenFolder
 from vmr.retrieval.segments import SegmentOptions
+from vmr.retrieval.updating.keeping import sizes_in_words
 from vmr.retrieval.updating.spaces import VectorOptions
 from vmr.retrieval.updating.update import remove_videos, update_index
 from vmr.retrieval.upkeep.compacting import compact_index
@@ -262,3 +265,27 @@ def test_a_folder_of_tokens_that_holds_something_else_is_left_alone(tmp_path, vi
     with pytest.raises(VmrError, match="holds other files"):
         update(videos, tmp_path / "new", encoder, vectors=KEEP)
     assert (tmp_path / "new" / TOKENS / "mine.txt").read_text() == "mine"
+
+
+def test_tokens_that_repeat_are_kept_once(tmp_path):
+    """A still of two windows, by a model of 2 steps of 4 places and 32 numbers a token."""
+    picture = np.random.default_rng(0).integers(60, 180, (64, 64, 3), dtype=np.uint8).repeat(2, 0).repeat(2, 1)
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "still.mp4", Recipe(num_frames=100, stored=lambda _: picture))
+    encoder = make_encoder(tiny_model(), skip=SkipConfig(0.05))
+    for name, vectors in (("plain", VectorOptions()), ("kept", KEEP)):
+        update(tmp_path / "videos", tmp_path / name, encoder, vectors=vectors)
+    (file,) = (tmp_path / "kept" / TOKENS).iterdir()
+    num_windows = len(vmr.open_index(tmp_path / "kept", encoder).windows)
+    # numbers of 8 tokens and 4 tokens, in place of 8 tokens
+    assert file.stat().st_size == 36 + num_windows * (4 + 32 + 4 * (8 + 4 * 32))
+    found = by_moment(search(tmp_path / "kept", encoder))
+    assert found == by_moment(search(tmp_path / "plain", encoder)) and len(found) == num_windows > 1
+
+
+def test_sizes_are_upper_bounds_where_tokens_may_repeat(encoder):
+    # 8 tokens of 32 float32, 32 bytes for times and digest, 4 for the length: 1060 bytes; 100 a second make 382 MB
+    segments = SegmentOptions(window_s=0.02, stride_s=0.01)
+    assert sizes_in_words([encoder], segments) == "tokens take 1 kB a window, 382 MB an hour of video"
+    assert sizes_in_words([encoder.with_skip(0.1)], SegmentOptions()).startswith("tokens take at most 1 kB a window")
+    assert sizes_in_words([encoder, encoder.with_skip(0.1)], segments).startswith("tokens take at most 2 kB a window")

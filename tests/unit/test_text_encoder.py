@@ -91,6 +91,16 @@ def test_hidden_video_tokens_are_not_seen(text_encoder, fusion, texts):
     assert torch.allclose(masked, cut, atol=1e-6)
 
 
+def test_a_token_counts_as_often_as_it_is_told(text_encoder, fusion, texts):
+    ids, mask = texts
+    video_tokens = torch.randn(1, 3, VIDEO_WIDTH)
+    with torch.no_grad():
+        text_tokens = text_encoder(ids, mask)
+        counted = fusion(text_tokens, mask, fusion.project_video(video_tokens, torch.tensor([[2, 1, 3]])))
+        repeated = fusion(text_tokens, mask, fusion.project_video(video_tokens[:, [0, 1, 2, 2, 0, 2]]))
+    assert (counted - repeated).norm() <= 1e-5 * repeated.norm()
+
+
 def test_the_video_is_looked_at(text_encoder, fusion, texts):
     ids, mask = texts
     with torch.no_grad():

@@ -248,6 +248,7 @@ class MatchingSizes:
         feed_forward: channels inside the feed-forward part of a layer.
         num_text_layers: layers that read a text alone.
         num_fusion_layers: layers that also attend to the video.
+        may_repeat: whether tokens may be equal, of which fewer than N can then be stored and matched.
     """
 
     num_video_tokens: int
@@ -256,6 +257,7 @@ class MatchingSizes:
     feed_forward: int
     num_text_layers: int
     num_fusion_layers: int
+    may_repeat: bool = False
 
 
 @runtime_checkable
@@ -326,16 +328,14 @@ class Matcher(Encoder, CountsTokens, Protocol):
 class TextLimited(Encoder, Protocol):
     """An encoder that can limit the tokens that it reads of a caption, as the protocols of some data sets require.
 
-    Give it an attribute `max_text_tokens` as well, the number of tokens that it reads. Without this attribute, the
-    feature cache does not store vectors of texts, because it does not know the limit.
+    Give it an attribute `max_text_tokens`, this number, as well: without it the feature cache keeps no texts' vectors.
     """
 
     def with_text_limit(self, max_text_tokens: int) -> Self:
         """Make a copy of this encoder that cuts captions earlier; this encoder does not change.
 
         Args:
-            max_text_tokens: tokens to read of a caption, special ones such as [CLS] and [SEP] included. More than
-                this encoder reads has no effect.
+            max_text_tokens: tokens to read of a caption, special ones included; more than now has no effect.
 
         Returns:
             The other encoder. It has the same fingerprint, because its vectors of videos are the same.

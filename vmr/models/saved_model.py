@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vmr.from_json import LATER
 from vmr.models.encoder import Preprocess
-from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder, check_input
+from vmr.models.families.inputs import check_input
+from vmr.models.families.video_text import MAX_TEXT_TOKENS, VideoTextEncoder
 from vmr.models.saved_folder import (
     VIDEO_TEXT,
     Schema,

@@ -153,16 +153,17 @@ class VideoTextModel(nn.Module):
         text_tokens = self.text_encoder(input_ids, attention_mask)
         return TextEncoding(text_tokens, self.text_proj(text_tokens[:, 0]))
 
-    def project_video(self, video_tokens: Tensor) -> VideoMemory:
+    def project_video(self, video_tokens: Tensor, counts: Tensor | None = None) -> VideoMemory:
         """Compute the keys and values of videos for `match`, once for any number of texts.
 
         Args:
             video_tokens: (V, N, C), as returned by `encode_video`.
+            counts: (V, N), how many equal tokens each one stands for; see `FusionEncoder.project_video`.
 
         Returns:
             Keys and values of every fusion layer.
         """
-        return self.fusion.project_video(video_tokens)
+        return self.fusion.project_video(video_tokens, counts)
 
     def match(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:
         """Score whether texts describe videos, M texts for each of V videos.

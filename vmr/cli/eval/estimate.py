@@ -41,11 +41,12 @@ def print_estimate(loaded: "Loaded", encoder_name: str, options: "EvalOptions") 
     )
     sizes = encoder.matching_sizes
     tokens_bytes = 4 * len(data.videos) * sizes.num_video_tokens * sizes.video_width
+    tokens_size = f"{'at most ' if sizes.may_repeat else ''}{format_bytes(tokens_bytes)}"
     rows = [
         ("pairs, at most", f"{found.num_pairs:,}"),
         ("FLOPs, at most", f"{found.flops:.3g}"),
         ("time, at most", f"{(found.seconds or 0) / 60:.1f} min on this machine, one process, videos embedded already"),
         ("memory", f"{format_bytes(found.memory_bytes)} of the process in all"),
-        ("disk", f"{format_bytes(tokens_bytes)} for the videos' tokens, {format_bytes(found.disk_bytes)} for all else"),
+        ("disk", f"{tokens_size} for the videos' tokens, {format_bytes(found.disk_bytes)} for all else"),
     ]
     print_table(f"re-ranking {data.name}, the {depth} best of each query, {encoder.name}", ("", ""), rows)

@@ -25,16 +25,20 @@ from vmr.models.encoder import (
     check_texts,
     fingerprint,
 )
+from vmr.models.families.inputs import check_input, check_skip
 from vmr.models.families.names import with_skip
+from vmr.models.text.fusion import VideoMemory
 from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import video_text_from_upstream
-from vmr.models.video_text import VideoTextConfig, VideoTextModel, mean_frame_vector
+from vmr.models.video_text import VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs
-from vmr.models.videomamba.repeats import SkipConfig, as_mask, find_repeats
+from vmr.models.videomamba.repeats import SkipConfig, as_mask, distinct, find_repeats
 from vmr.models.weights import LoadReport
 
 MAX_TEXT_TOKENS = 150  # upstream's limit for ActivityNet's paragraphs, the longest captions that it evaluates
 TEXTS_AT_ONCE = 64
+_WORTH_LEAVING_OUT = 64
+"""Video tokens: to match fewer without repetitions takes longer than it saves. Measured with 64 to 1568 tokens."""
 
 
 class VideoTextEncoder:
@@ -83,7 +87,7 @@ class VideoTextEncoder:
             ModelError: the preprocessing, the tokeniser, max_text_tokens or `skip` does not fit the model.
         """
         check_input(name, model.config, preprocess, max_text_tokens)
-        _check_skip(name, model.config, skip)
+        check_skip(name, model.config, skip)
         if tokenizer.vocab_size != model.config.text.vocab_size:
             raise ModelError(
                 f"{name}: the tokeniser {tokenizer.source} has {tokenizer.vocab_size} entries, but the model was made "
@@ -262,7 +266,7 @@ class VideoTextEncoder:
         """
         other = copy(self)
         other.skip = SkipConfig(threshold) if threshold else None
-        _check_skip(self.name, self.model.config, other.skip)
+        check_skip(self.name, self.model.config, other.skip)
         other.name = with_skip(self.name, threshold)
         other.fingerprint = other._fingerprint()
         return other
@@ -278,6 +282,7 @@ class VideoTextEncoder:
             feed_forward=text.feed_forward,
             num_text_layers=text.num_text_layers,
             num_fusion_layers=text.num_layers - text.num_text_layers,
+            may_repeat=self.skip is not None,
         )
 
     def text_lengths(self, texts: Sequence[str]) -> list[int]:
@@ -337,6 +342,7 @@ class VideoTextEncoder:
         """Match one video with texts that come in batches, holding one batch in memory at a time.
 
         The keys and values of the video are computed once. The caller decides the size and the order of the batches.
+        With `skip`, tokens that repeat are looked at once, and counted: the logits are the same up to rounding.
 
         Args:
             video_tokens: (1, N, C).
@@ -345,12 +351,21 @@ class VideoTextEncoder:
         Returns:
             float32 logits (B,), those that `match` gives, in the order of the texts.
         """
-        memory = self.model.project_video(video_tokens.to(self.device))
+        memory = self._remember(video_tokens.to(self.device))
         logits = [torch.empty(0, device=self.device)]
         for batch in batches:
             tokens, mask = batch.tokens.to(self.device), batch.mask.to(self.device)
             logits.append(self.model.match(tokens, mask, memory)[:, 1])
         return torch.cat(logits)
+
+    def _remember(self, video_tokens: Tensor) -> VideoMemory:
+        """Compute the keys and values of one video, (1, N, C): of tokens that repeat once, where that saves time."""
+        num_tokens, places = video_tokens.shape[1], self.model.config.video.grid_size**2
+        if self.skip is not None and num_tokens - places >= _WORTH_LEAVING_OUT:
+            tokens, counts = distinct(video_tokens[0], num_tokens // places)
+            if num_tokens - len(tokens) >= _WORTH_LEAVING_OUT:
+                return self.model.project_video(tokens[None], counts[None])
+        return self.model.project_video(video_tokens)
 
     def _tokenize(self, texts: Sequence[str]) -> list[tuple[Tensor, Tensor]]:
         """B captions -> batches of TEXTS_AT_ONCE captions, each as token ids and mask of shape (batch, L)."""
@@ -368,33 +383,3 @@ def _on_device(video: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and not video.is_cuda:
         return video.pin_memory().to(device, non_blocking=True)
     return video.to(device)
-
-
-def _check_skip(name: str, config: VideoTextConfig, skip: SkipConfig | None) -> None:
-    if skip is not None and not config.video.across_time:
-        raise ModelError(f"{name}: encodes each frame by itself, so that it cannot leave out what repeats")
-
-
-def check_input(name: str, config: VideoTextConfig, preprocess: Preprocess, max_text_tokens: int) -> None:
-    """Check that videos and captions fit a model.
-
-    Args:
-        name: of the model or of the setting, for the error message.
-        config: sizes of the model.
-        preprocess: the preprocessing of its videos.
-        max_text_tokens: where captions will be cut.
-
-    Raises:
-        ModelError: the model takes another number of frames or another image size, or has too few text positions.
-    """
-    video, text = config.video, config.text
-    if (preprocess.num_frames, preprocess.size) != (video.num_frames, video.image_size):
-        raise ModelError(
-            f"{name}: the preprocessing makes {preprocess.num_frames} frames of {preprocess.size} pixels, but the "
-            f"model takes {video.num_frames} of {video.image_size}"
-        )
-    if not 2 <= max_text_tokens <= text.max_positions:
-        raise ModelError(
-            f"{name}: max_text_tokens is {max_text_tokens}, but [CLS] and [SEP] take 2 and the model has positions for "
-            f"{text.max_positions}"
-        )

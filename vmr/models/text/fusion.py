@@ -22,7 +22,7 @@ class VideoMemory(NamedTuple):
     Attributes:
         keys: (V, H, N, d) for each layer.
         values: (V, H, N, d) for each layer.
-        bias: (V, 1, 1, N), added to the attention scores to hide tokens; None hides none.
+        bias: (V, 1, 1, N), added to the attention scores, the log of how often each token counts; None: once.
     """
 
     keys: tuple[Tensor, ...]
@@ -69,19 +69,19 @@ class FusionEncoder(nn.Module):
         self.layers = nn.ModuleList(FusionLayer(config, video_width) for _ in range(num_layers))
         self.apply(init_bert_weights)
 
-    def project_video(self, video_tokens: Tensor, video_mask: Tensor | None = None) -> VideoMemory:
+    def project_video(self, video_tokens: Tensor, counts: Tensor | None = None) -> VideoMemory:
         """Compute the keys and values of videos in every layer.
 
         Args:
             video_tokens: (V, N, C).
-            video_mask: (V, N), 1 for tokens that may be attended to and 0 for padding, for videos of different lengths
-                in one batch; default, all tokens may be attended to.
+            counts: (V, N), how many equal tokens each one stands for; 0 for padding, of videos of different lengths in
+                one batch. At least one of a video is not 0. Default, each stands for itself.
 
         Returns:
             The keys and values, for `forward`.
         """
         projected = [layer.cross_attention.project(video_tokens) for layer in self._fusion_layers]
-        bias = None if video_mask is None else padding_bias(video_mask, projected[0][0].dtype)
+        bias = None if counts is None else counts.to(projected[0][0].dtype).log()[:, None, None]
         return VideoMemory(tuple(keys for keys, _ in projected), tuple(values for _, values in projected), bias)
 
     def forward(self, text_tokens: Tensor, attention_mask: Tensor, memory: VideoMemory) -> Tensor:

@@ -164,9 +164,44 @@ def carry(video_tokens: Tensor, mask: Tensor, num_steps: int) -> Tensor:
     keep = ~mask[:, 1:].unflatten(1, (num_steps, -1))  # (B, S, N)
     if not bool(keep[:, 0].all()):
         raise ModelError("patches that repeat earlier ones can be left out, but the mask drops some of the first step")
-    steps = torch.arange(num_steps, device=keep.device)[:, None]
+    index = _last_kept(keep)
+    return video_tokens.gather(1, index[..., None].expand(-1, -1, video_tokens.shape[2]))
+
+
+class Distinct(NamedTuple):
+    """The tokens of a clip without those that repeat the one before at their place.
+
+    Attributes:
+        tokens: (K, C), in the order of the clip; the first step is whole.
+        counts: int64 (K,), for how many tokens of the clip each stands, itself included; N * S in all.
+    """
+
+    tokens: Tensor
+    counts: Tensor
+
+
+def distinct(video_tokens: Tensor, num_steps: int) -> Distinct:
+    """Undo `carry`: leave out each token that is equal to that of the step before at its place.
+
+    Attention to all tokens is attention to those that are left, with log(counts) added to their scores.
+
+    Args:
+        video_tokens: (S * N, C), of one clip, without CLS.
+        num_steps: S.
+
+    Returns:
+        What is left; all tokens, each counted once, if none repeats.
+    """
+    steps = video_tokens.unflatten(0, (num_steps, -1))  # (S, N, C)
+    keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
+    keep[1:] = (steps[1:] != steps[:-1]).any(dim=2)
+    return Distinct(steps[keep], _last_kept(keep[None])[0].bincount())
+
+
+def _last_kept(keep: Tensor) -> Tensor:
+    """For each patch, the one that was kept last at its place, counted among the kept ones: (B, S, N) -> (B, S * N)."""
+    steps = torch.arange(keep.shape[1], device=keep.device)[:, None]
     last = torch.where(keep, steps, -1).cummax(dim=1).values  # (B, S, N): the step in which a place was kept last
     places = torch.arange(keep.shape[2], device=keep.device)
     rank = keep.flatten(1).cumsum(dim=1) - 1  # of each patch among the kept ones
-    index = rank.gather(1, (last * keep.shape[2] + places).flatten(1))
-    return video_tokens.gather(1, index[..., None].expand(-1, -1, video_tokens.shape[2]))
+    return rank.gather(1, (last * keep.shape[2] + places).flatten(1))

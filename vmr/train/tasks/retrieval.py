@@ -13,7 +13,8 @@ from vmr.data.sources.folder import FolderSource
 from vmr.data.sources.source import LabelledData, TrainData
 from vmr.data.training.loader import TrainBatch
 from vmr.errors import ModelError, VmrError
-from vmr.models.families.video_text import VideoTextEncoder, check_input
+from vmr.models.families.inputs import check_input
+from vmr.models.families.video_text import VideoTextEncoder
 from vmr.models.saved_model import load_saved, save_model
 from vmr.models.teachers import Teacher
 from vmr.models.text.bert_weights import bert_config, load_bert
