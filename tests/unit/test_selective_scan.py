@@ -229,7 +229,7 @@ def test_both_directions_in_one_call_are_two_scans(dtype):
     assert torch.equal(bidirectional_scan(forward, backward, z, backend="cpu"), expected)
     strided = torch.empty(2, 97, 2 * 37, dtype=dtype)[..., ::2]
     assert torch.equal(bidirectional_scan(forward, backward, z, out=strided, backend="cpu"), expected)
-    with pytest.raises(VmrError, match="addend is .* ask for"):
+    with pytest.raises(VmrError, match=r"addend is .* ask for"):
         bidirectional_scan(forward, backward._replace(**{n: getattr(backward, n)[:, 1:] for n in names}))
 
 
