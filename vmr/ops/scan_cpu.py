@@ -2,6 +2,9 @@
 
 Inference calls the kernel directly; gradients and `torch.compile` need a torch operator, which costs 20 us more per
 call and whose first use imports much of torch's compiler.
+
+Sequences in bfloat16 are scanned in float32 with shorter polynomials, whose errors (csrc/vector.inc) are far below
+bfloat16's rounding; gradients are always computed with those of float32.
 """
 
 # ruff: noqa: PLR0913, PLR0917 - an operator's schema names every tensor
