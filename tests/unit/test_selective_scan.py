@@ -218,6 +218,21 @@ def test_bidirectional_is_the_gated_sum(backend, grad):
         assert torch.equal(out, actual)
 
 
+@needs_kernel
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_both_directions_in_one_call_are_two_scans(dtype):
+    names = ("u", "delta", "B", "C")
+    forward, backward = (random_scan(97, 37, 16, batch=2, rank=3, seed=seed)[0] for seed in (1, 2))
+    forward, backward = (s._replace(**{n: getattr(s, n).to(dtype) for n in names}) for s in (forward, backward))
+    z = random_scan(97, 37, 16, batch=2)[1].to(dtype)
+    expected = scan(backward, z, scan(forward, backend="cpu"), reverse=True, backend="cpu")
+    assert torch.equal(bidirectional_scan(forward, backward, z, backend="cpu"), expected)
+    strided = torch.empty(2, 97, 2 * 37, dtype=dtype)[..., ::2]
+    assert torch.equal(bidirectional_scan(forward, backward, z, out=strided, backend="cpu"), expected)
+    with pytest.raises(VmrError, match=r"addend is .* ask for"):
+        bidirectional_scan(forward, backward._replace(**{n: getattr(backward, n)[:, 1:] for n in names}))
+
+
 def published_signature(
     u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, return_last_state=False
 ):  # fmt: skip

@@ -18,7 +18,7 @@ from vmr.ops.tensors import with_contiguous_channels
 
 DTYPES = (torch.float32, torch.bfloat16)
 LIMITS = "float32 and bfloat16, at most 64 states and 8 taps"
-ABI_VERSION = 1  # VMR_ABI_VERSION
+ABI_VERSION = 2  # VMR_ABI_VERSION
 CHUNK_ROWS = 64  # VMR_CHUNK_ROWS
 CHECKPOINT_LANES = 16  # VMR_CHECKPOINT_LANES
 
@@ -45,6 +45,12 @@ class ScanArgs(ctypes.Structure):
         *_fields(Rows, "u delta B C z addend out"),
         *_fields(ctypes.c_void_p, "A D delta_bias delta_weight checkpoints"),
     )
+
+
+class ScanPairArgs(ctypes.Structure):
+    """`vmr_scan_pair_args`."""
+
+    _fields_ = (("first", ScanArgs), ("second", ScanArgs))
 
 
 class ScanBackwardArgs(ctypes.Structure):
@@ -93,6 +99,7 @@ class NormArgs(ctypes.Structure):
 
 ENTRY_POINTS = {
     "vmr_scan_forward": ScanArgs,
+    "vmr_scan_pair": ScanPairArgs,
     "vmr_scan_backward": ScanBackwardArgs,
     "vmr_conv_silu": ConvArgs,
     "vmr_conv_silu_backward": ConvBackwardArgs,

@@ -2,6 +2,9 @@
 
 Inference calls the kernel directly; gradients and `torch.compile` need a torch operator, which costs 20 us more per
 call and whose first use imports much of torch's compiler.
+
+Sequences in bfloat16 are scanned in float32 with shorter polynomials, whose errors (csrc/vector.inc) are far below
+bfloat16's rounding; gradients are always computed with those of float32.
 """
 
 # ruff: noqa: PLR0913, PLR0917 - an operator's schema names every tensor
@@ -40,12 +43,42 @@ def selective_scan_cpu(
     """
     if torch.compiler.is_compiling() or needs_grad(*inputs, z, addend):
         return _differentiable(inputs, z, addend, delta_softplus, reverse)
-    u = inputs.u
-    writable = out is not None and (out.stride(-1) == 1 or out.shape[-1] == 1)
-    y = out if out is not None and writable else torch.empty(u.shape, dtype=u.dtype)
+    y = _writable(out, inputs.u)
     args, _tensors = _forward_args(inputs, z, addend, delta_softplus, reverse, y)
     cpu_kernel.call("vmr_scan_forward", args)
-    return y if out is None or writable else out.copy_(y)
+    return y if out is None or out is y else out.copy_(y)
+
+
+def bidirectional_scan_cpu(
+    forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
+) -> Tensor:
+    """Compute `bidirectional_scan` on checked CPU tensors, without gradients in one call of the kernel.
+
+    Args:
+        forward: the tensors of the scan from the first step to the last.
+        backward: the tensors of the scan from the last step to the first, in the dtype of `forward`.
+        z: (B, L, D) gate, or None.
+        delta_softplus: whether delta passes through a softplus.
+        out: (B, L, D) tensor to write; only where no gradient is needed.
+
+    Returns:
+        (B, L, D) in the dtype of `forward.u`.
+    """
+    if torch.compiler.is_compiling() or needs_grad(*forward, *backward, z):
+        y = selective_scan_cpu(forward, None, None, delta_softplus=delta_softplus, reverse=False)
+        return selective_scan_cpu(backward, z, y, delta_softplus=delta_softplus, reverse=True)
+    y = _writable(out, forward.u)
+    first, _tensors = _forward_args(forward, None, None, delta_softplus, False, y)
+    second, _more_tensors = _forward_args(backward, z, y, delta_softplus, True, y)
+    cpu_kernel.call("vmr_scan_pair", cpu_kernel.ScanPairArgs(first, second))
+    return y if out is None or out is y else out.copy_(y)
+
+
+def _writable(out: Tensor | None, u: Tensor) -> Tensor:
+    """A tensor that the kernel can write: `out` if its channels are contiguous, else a new one."""
+    if out is not None and (out.stride(-1) == 1 or out.shape[-1] == 1):
+        return out
+    return torch.empty(u.shape, dtype=u.dtype)
 
 
 def _differentiable(

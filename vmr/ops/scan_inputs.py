@@ -49,7 +49,7 @@ class ScanInputs(NamedTuple):
                 f"got u {tuple(self.u.shape)}, A {tuple(self.A.shape)}"
             )
         batch, length, channels = self.u.shape
-        states = self.A.shape[1]
+        states, device = self.A.shape[1], self.u.device
         rank = channels if weight is None else weight.shape[-1]
         expected = {
             "u": (self.u, (batch, length, channels)),
@@ -68,7 +68,7 @@ class ScanInputs(NamedTuple):
                 continue
             if tensor.shape != shape:
                 raise VmrError(f"selective_scan: {name} is {tuple(tensor.shape)}, but u and A ask for {shape}")
-            if tensor.device != self.u.device:
-                raise VmrError(f"selective_scan: {name} is on {tensor.device}, but u is on {self.u.device}")
+            if tensor.device != device:
+                raise VmrError(f"selective_scan: {name} is on {tensor.device}, but u is on {device}")
             if not tensor.is_floating_point():
                 raise VmrError(f"selective_scan: {name} is {tensor.dtype}, but must be real floating point")

@@ -97,10 +97,18 @@ def bidirectional_scan(
         VmrError: as for `selective_scan`.
     """
     forward.check(z)
-    backward.check(z)
+    backward.check(z, forward.u)
+    if out is not None:
+        _check_out(out, (*forward, *backward, z))
     choice = choose_backend(backend, forward.u, kernel_fits=forward.A.shape[1] <= MAX_STATES)
     if choice == "triton" and _layout(forward) == _layout(backward):
-        return _bidirectional_triton(forward, backward, z, delta_softplus=delta_softplus, out=out)
+        from vmr.ops.gpu.scan import scan_triton
+
+        return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)
+    if choice == "cpu" and forward.u.dtype == backward.u.dtype:
+        from vmr.ops.scan_cpu import bidirectional_scan_cpu
+
+        return bidirectional_scan_cpu(forward, backward, z, delta_softplus=delta_softplus, out=out)
     y = _scan(forward, delta_softplus=delta_softplus, out=out, backend=backend)
     reuse = None if torch.is_grad_enabled() or torch.compiler.is_compiling() else y
     return _scan(
@@ -112,17 +120,6 @@ def bidirectional_scan(
 def _layout(inputs: ScanInputs) -> list[object]:
     """The properties that two directions must share to be computed by one launch."""
     return [inputs.u.dtype, *(None if tensor is None else tensor.shape for tensor in inputs)]
-
-
-def _bidirectional_triton(
-    forward: ScanInputs, backward: ScanInputs, z: Tensor | None, *, delta_softplus: bool, out: Tensor | None
-) -> Tensor:
-    """Both directions by the same launches."""
-    from vmr.ops.gpu.scan import scan_triton
-
-    if out is not None:
-        _check_out(out, (*forward, *backward, z))
-    return scan_triton([forward, backward], z, None, delta_softplus=delta_softplus, reverse=False, out=out)
 
 
 def _scan(

@@ -9,6 +9,7 @@ are those in upstream's checkpoints, where the suffix `_b` marks the direction f
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -103,14 +104,14 @@ class BidirectionalMixer(nn.Module):
         backward = self._scan_inputs(
             u_b, workspace.linear("dt_B_C_b", u_b, self.x_proj_b.weight), workspace, backward=True
         )
-        with torch.autocast(hidden.device.type, enabled=False):  # the recurrence is always float32
+        with _without_autocast(hidden.device.type):  # the recurrence is always float32
             y = bidirectional_scan(forward, backward, z, out=workspace.like("y", x), backend=self.backend)
         return workspace.linear("hidden", y, self.out_proj.weight)
 
     def _scan_inputs(
         self, u: Tensor, projected: Tensor, workspace: Workspace, *, backward: bool
     ) -> ScanInputs:  # fmt: skip
-        delta, B, C = torch.split(projected, [self.dt_rank, self.d_state, self.d_state], dim=-1)
+        delta, B, C = projected.split_with_sizes([self.dt_rank, self.d_state, self.d_state], dim=-1)
         dt_proj = self.dt_proj_b if backward else self.dt_proj
         A_log = self.A_b_log if backward else self.A_log
         return ScanInputs(
@@ -252,6 +253,11 @@ class Block(nn.Module):
             hidden = drop_path(hidden, self.drop_path_rate, training=self.training)
         normed, residual = self.norm(hidden, residual, dtype, workspace)
         return self.mixer(normed, workspace), residual
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    """Switch autocast off where it is on; entering the context costs as much as a small operation."""
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def drop_path(hidden: Tensor, rate: float, *, training: bool) -> Tensor:

@@ -120,6 +120,24 @@ int64_t slices(int64_t batch, int64_t most, int threads) {
 // another division would change the last bits of the result. With fewer blocks, sums over lanes would take too long.
 int64_t backward_parts(int64_t blocks) { return blocks < 6 ? 1 : blocks / 6; }
 
+// Runs scans of the same batch, length and channels. A task does its channels of one after the other.
+template <int COUNT>
+int scan_forward(const vmr_scan_args* const (&scans)[COUNT]) {
+  const vmr_scan_args& sizes = *scans[0];
+  const bool ok = with_kernels(sizes.isa, [&](auto kernels) {
+    const int64_t blocks = round_up(sizes.channels, kernels.lanes) / kernels.lanes;
+    const int64_t parts = slices(sizes.batch, blocks, sizes.threads);
+    return parallel_for(sizes.threads, sizes.batch * parts, [&](int64_t i) {
+      const int64_t part = i % parts;
+      bool done = true;
+      for (const vmr_scan_args* scan : scans)
+        done = done && kernels.scan_forward(*scan, i / parts, blocks * part / parts, blocks * (part + 1) / parts);
+      return done;
+    });
+  });
+  return ok ? 0 : 1;
+}
+
 }  // namespace vmr
 
 extern "C" {
@@ -137,17 +155,9 @@ int64_t vmr_scan_parts(int64_t channels, int isa) {
 
 int64_t vmr_conv_parts(int64_t length) { return (length + 255) / 256; }
 
-int vmr_scan_forward(const vmr_scan_args* args) {
-  const bool ok = vmr::with_kernels(args->isa, [&](auto kernels) {
-    const int64_t blocks = vmr::round_up(args->channels, kernels.lanes) / kernels.lanes;
-    const int64_t parts = vmr::slices(args->batch, blocks, args->threads);
-    return vmr::parallel_for(args->threads, args->batch * parts, [&](int64_t i) {
-      const int64_t part = i % parts;
-      return kernels.scan_forward(*args, i / parts, blocks * part / parts, blocks * (part + 1) / parts);
-    });
-  });
-  return ok ? 0 : 1;
-}
+int vmr_scan_forward(const vmr_scan_args* args) { return vmr::scan_forward({args}); }
+
+int vmr_scan_pair(const vmr_scan_pair_args* args) { return vmr::scan_forward({&args->first, &args->second}); }
 
 int vmr_scan_backward(const vmr_scan_backward_args* args) {
   const vmr_scan_args& scan = args->scan;

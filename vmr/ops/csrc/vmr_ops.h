@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 // Raise it whenever a struct, a constant or a meaning in this file changes.
-#define VMR_ABI_VERSION 1
+#define VMR_ABI_VERSION 2
 
 // Rows of a sequence between two saved states; the backward pass recomputes one such chunk at a time.
 #define VMR_CHUNK_ROWS 64
@@ -46,6 +46,10 @@ typedef struct {
   const float *A, *D, *delta_bias, *delta_weight;  // (D, N); the others (D,), (D,), (D, R) may be null
   float* checkpoints;  // (B, ceil(L / VMR_CHUNK_ROWS), N, padded D): the state each chunk begins with; may be null
 } vmr_scan_args;
+
+typedef struct {
+  vmr_scan_args first, second;  // of the same batch, length and channels; `out` of the first may be read by the second
+} vmr_scan_pair_args;
 
 typedef struct {
   vmr_scan_args scan;  // as given to vmr_scan_forward, with rank 0 and float32 throughout; `out` is not read
@@ -89,6 +93,7 @@ VMR_EXPORT int64_t vmr_scan_parts(int64_t channels, int isa);  // slices of D th
 VMR_EXPORT int64_t vmr_conv_parts(int64_t length);             // slices of L that have their own grad_weight
 
 VMR_EXPORT int vmr_scan_forward(const vmr_scan_args* args);
+VMR_EXPORT int vmr_scan_pair(const vmr_scan_pair_args* args);  // both, on the same threads
 VMR_EXPORT int vmr_scan_backward(const vmr_scan_backward_args* args);
 VMR_EXPORT int vmr_conv_silu(const vmr_conv_args* args);
 VMR_EXPORT int vmr_conv_silu_backward(const vmr_conv_backward_args* args);
