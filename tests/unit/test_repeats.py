@@ -235,6 +235,7 @@ def test_it_is_saved_with_the_model(clips, tmp_path):
     save_model(tmp_path, encoder.model, encoder.preprocess, encoder.tokenizer, skip=encoder.skip)
     loaded = load_saved(tmp_path)
     assert loaded.skip == SkipConfig(0.05, ignore_fades=True)
+    assert loaded.with_skip(0.1).skip == SkipConfig(0.1, ignore_fades=True)
     assert torch.equal(loaded.encode_video(clips), make_encoder(tiny_model(), skip=loaded.skip).encode_video(clips))
 
 

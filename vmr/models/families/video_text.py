@@ -7,7 +7,7 @@ width, D embed_dim.
 import hashlib
 from collections.abc import Iterable, Sequence
 from copy import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -265,7 +265,7 @@ class VideoTextEncoder:
             ModelError: the threshold is out of range, or the model encodes each frame by itself.
         """
         other = copy(self)
-        other.skip = SkipConfig(threshold) if threshold else None
+        other.skip = replace(self.skip or SkipConfig(), threshold=threshold) if threshold else None
         check_skip(self.name, self.model.config, other.skip)
         other.name = with_skip(self.name, threshold)
         other.fingerprint = other._fingerprint()
