@@ -8,7 +8,7 @@ Every model has its own process. The models of a row run in turns, so that other
 and the fastest run of each counts. Memory is the growth of the peak when a clip is encoded, without the weights and the
 clip. At 8 frames VideoMamba-tiny is also compared with itself with its scan in plain PyTorch.
 
-With --skip, VideoMamba-tiny leaves out the patches that repeat earlier ones, and a row is the mean over 8 of the
+With --video-dir, VideoMamba-tiny leaves out the patches that repeat earlier ones, and a row is the mean over 8 of the
 videos of a folder, at evenly spaced ranks of what they keep, one clip at a time; finding what repeats counts. The peers
 take the same time for every clip. Divided attention needs all patches; a joint ViT could leave them out as well.
 """
@@ -215,7 +215,8 @@ def main(argv: list[str] | None = None) -> None:
         for result in measure(dtype, frames, seconds=args.seconds, threads=args.threads, kept=kept.get(frames))
     ]
     Console().print(table(results, args.threads))
-    print(describe(list(kept.values())))
+    if kept:
+        print(describe(list(kept.values())))
     if args.json:
         shares = {frames: clips.shares.tolist() for frames, clips in kept.items()}
         record = {**environment(), "threads": args.threads, "results": [asdict(result) for result in results]}

@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.peers import PATCH
-from vmr.data.decoding.options import DecodeOptions
 from vmr.data.decoding.pool import DecodePool
 from vmr.data.decoding.segments import DecodedSegment, FrameSpec
 from vmr.data.decoding.worker_process import DecodeFailure
 from vmr.data.discovery.find import find_videos
+from vmr.errors import VmrError
 from vmr.models.videomamba.repeats import find_repeats
 
 NUM_CLIPS = 8
@@ -47,10 +47,10 @@ def choose_clips(folder: Path, threshold: float, num_frames: int, image_size: in
         VmrError: there is no video, or one cannot be read.
     """
     clips: dict[str, NDArray[np.uint8]] = {}
-    with DecodePool(FrameSpec(num_frames, image_size), options=DecodeOptions()) as pool:
+    with DecodePool(FrameSpec(num_frames, image_size)) as pool:
         for message in pool.decode(find_videos(folder)):
             if isinstance(message, DecodeFailure):
-                raise SystemExit(f"{message.path}: {message.reason}")
+                raise VmrError(f"{message.path}: {message.reason}")
             if isinstance(message, DecodedSegment):
                 clips[message.path] = message.video
     shares = {path: _share(clip, threshold) for path, clip in clips.items()}

@@ -38,7 +38,7 @@ class Row:
 
     Attributes:
         threshold: of repetitions; 0 where nothing is left out.
-        kept: the mean share of patches that are kept.
+        kept: the mean share of patches that are kept of the clips that are timed.
         ms: of a clip.
         embedding: part of the benchmark -> R@1 in percent, by embedding.
         matching: the same after re-ranking.

@@ -5,8 +5,8 @@ the encoder's fingerprint. The hash of a file is remembered until its size, modi
 
 A cache is a folder with a database, and an .npy file for each array that is too large for it. Such a file is named by
 its own SHA-256, so that two writers write the same content and damage is noticed. Of tokens that repeat, `.rows.npy`
-holds each once, after an array with their numbers. Any number of processes may share a
-cache. Its folder must be on a local disk: SQLite's write-ahead log does not work across machines.
+holds each once, after an array with their numbers. Any number of processes may share a cache. Its folder must be on a
+local disk: SQLite's write-ahead log does not work across machines.
 """
 
 import hashlib

@@ -88,6 +88,8 @@ def test_patches_that_repeat_are_left_out(models, footage, annotations, tmp_path
     for said in (f"{model.name}@skip=0.05", "3 of 3 videos", "patches kept", "times as fast"):
         assert said in described.stdout.replace("\n", ""), described.stdout
     assert "name the model" in refused(run_here("vmr-info", "--video-dir", footage))
+    assert "--skip is for the videos of --video-dir" in refused(run_here("vmr-info", model, "--skip", 0.05))
+    assert "leave out --video-dir" in refused(run_here("vmr-info", "--check-gpu", "--video-dir", footage))
 
 
 def test_info_on_models(models, fingerprint):

@@ -227,6 +227,8 @@ def test_a_vector_does_not_depend_on_other_clips(clips):
     assert torch.equal(together.vectors[2], full.encode_video(clips[2:])[0])  # nothing repeats there
     assert not torch.equal(together.vectors[0], full.encode_video(clips[:1])[0])
     assert encoder.fingerprint != full.fingerprint
+    with pytest.raises(ModelError, match="tiny: leaves out no patches"):
+        full.changed_patches(clips)
     assert len({make_encoder(tiny_model(), skip=SkipConfig(share)).fingerprint for share in (0.01, 0.02)}) == 2
 
 
@@ -266,6 +268,8 @@ def test_the_name_of_a_model_may_choose_it(tmp_path):
     assert chosen.name == f"{tmp_path}@skip=0.1"
     again = load_model(chosen.name, "cpu")
     assert (again.name, again.fingerprint, again.skip) == (chosen.name, chosen.fingerprint, SkipConfig(0.1))
+    long = load_model(tmp_path, "cpu", skip=0.0123456789)  # the name states all digits
+    assert load_model(long.name, "cpu").fingerprint == long.fingerprint
     assert load_model(chosen.name, "cpu", skip=0).fingerprint == make_encoder(tiny_model()).fingerprint
     with pytest.raises(ModelError, match=r"after @skip= comes a number in \[0, 1\], not 'much'"):
         load_model(f"{tmp_path}@skip=much")

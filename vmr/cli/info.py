@@ -8,6 +8,7 @@ from jsonargparse.typing import ClosedUnitInterval
 
 from vmr.cli.common import run
 from vmr.cli.output import print_table
+from vmr.errors import VmrError
 
 if TYPE_CHECKING:
     from vmr.models.classification.family import VideoClassifier
@@ -23,7 +24,7 @@ _SHOWN_LABELS = 5
 def info(
     model: str | None = None,
     video_dir: str | None = None,
-    skip: ClosedUnitInterval = 0.02,
+    skip: ClosedUnitInterval | None = None,
     check_gpu: bool = False,
 ) -> None:
     """Describe this installation (kernels, known models), or a model.
@@ -33,21 +34,23 @@ def info(
             what is known without its file); default, this machine's backends and the models known
         video_dir: a folder of videos; say which share of their patches the model, a VideoMamba, keeps if it leaves out
             those that repeat, and what time that saves
-        skip: with video_dir, leave out patches that differ from earlier ones of the clip by no more than this
+        skip: with video_dir, leave out patches that differ from earlier ones of the clip by no more than this; default,
+            0.02
         check_gpu: run the GPU kernels on this machine, compare them with their definitions and time them
     """
     if check_gpu:
-        if model is not None:
-            from vmr.errors import VmrError
-
-            raise VmrError(f"--check-gpu is about this machine, not about a model: leave out {model!r}")
+        if model is not None or video_dir is not None:
+            other = "--video-dir" if model is None else repr(model)
+            raise VmrError(f"--check-gpu is about this machine, not about a model: leave out {other}")
         _check_gpu()
         return
     if video_dir is not None:
         from vmr.cli.kept_share import print_kept_share
 
-        print_kept_share(model, video_dir, skip)
+        print_kept_share(model, video_dir, 0.02 if skip is None else skip)
         return
+    if skip is not None:
+        raise VmrError("--skip is for the videos of --video-dir: name a folder, or leave it out")
     if model is None:
         _print_machine()
         return
@@ -99,7 +102,6 @@ def _print_machine() -> None:
 
 def _check_gpu() -> None:
     """Print the error of every kernel and its limit, then the speed. Raises VmrError if a kernel is wrong."""
-    from vmr.errors import VmrError
     from vmr.ops.gpu import support
 
     if reason := support.missing_reason():

@@ -75,7 +75,7 @@ def print_kept_share(model: str | None, video_dir: str, threshold: float) -> Non
         ("time of a clip", f"{kept_s * 1000:.0f} ms instead of {full_s * 1000:.0f} ms: {faster}"),
     ]
     print_table(encoder.name, ("", ""), rows)
-    print_failures([Failure(failure.path, failure.reason) for failure in sample.failures])
+    print_failures([Failure(failure.path, failure.reason) for failure in (*videos.failures, *sample.failures)])
 
 
 def _measure_shares(videos: Sequence[str], encoder: VideoTextEncoder) -> _Sample:

@@ -328,7 +328,7 @@ class Matcher(Encoder, CountsTokens, Protocol):
 class TextLimited(Encoder, Protocol):
     """An encoder that can limit the tokens that it reads of a caption, as the protocols of some data sets require.
 
-    Give it an attribute `max_text_tokens`, this number, as well: without it the feature cache keeps no texts' vectors.
+    Give it an attribute `max_text_tokens` with this number: without it the feature cache keeps no vectors of texts.
     """
 
     def with_text_limit(self, max_text_tokens: int) -> Self:

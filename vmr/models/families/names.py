@@ -15,7 +15,7 @@ def with_skip(name: str | Path, threshold: float) -> str:
         name: of the model; a threshold in it is replaced.
         threshold: see `vmr.load_model`; 0 leaves out none.
     """
-    return f"{plain_name(name)}@skip={threshold:g}"
+    return f"{plain_name(name)}@skip={threshold}"  # all its digits: an index finds the same model by them
 
 
 def plain_name(name: str | Path) -> str:

@@ -222,8 +222,12 @@ class VideoTextEncoder:
 
         Returns:
             Bool (B, time steps, patches of a step).
+
+        Raises:
+            ModelError: the encoder leaves out nothing.
         """
-        assert self.skip is not None, "nothing is left out"
+        if self.skip is None:
+            raise ModelError(f"{self.name}: leaves out no patches")
         sizes = self.model.config.video
         found = find_repeats(video, **asdict(self.skip), tubelet_size=sizes.tubelet_size, patch_size=sizes.patch_size)
         return found.keep
