@@ -16,7 +16,7 @@ from vmr.models.encoder import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from vmr.models.saved_model import load_saved, save_model
 from vmr.models.video_text import VideoTextModel
 from vmr.models.videomamba.encoder import VideoMamba, VideoMambaConfig
-from vmr.models.videomamba.repeats import SkipConfig, as_mask, carry, distinct, find_repeats, keep_equally
+from vmr.models.videomamba.repeats import SkipConfig, as_mask, carry, find_repeats, keep_equally, uncarry
 from vmr.train.config import ModelConfig, TrainConfig
 
 SIZES = {"tubelet_size": 1, "patch_size": 16}
@@ -152,13 +152,13 @@ def test_gradients_count_repetitions():
 
 def test_tokens_that_repeat_are_counted():
     """The clip of the test above: what stands for 3, 1, 3 and 1 of its places."""
-    kept, counts = distinct(torch.tensor([0.0, 1, 0, 2, 0, 2, 3, 2])[:, None], 4)
+    kept, counts = uncarry(torch.tensor([0.0, 1, 0, 2, 0, 2, 3, 2])[:, None], 4)
     assert (kept.flatten().tolist(), counts.tolist()) == ([0, 1, 2, 3], [3, 1, 3, 1])
     # what is equal elsewhere, or comes again after something else, is no repetition
-    kept, counts = distinct(torch.tensor([5.0, 5, 6, 5, 5, 6])[:, None], 3)
+    kept, counts = uncarry(torch.tensor([5.0, 5, 6, 5, 5, 6])[:, None], 3)
     assert (kept.flatten().tolist(), counts.tolist()) == ([5, 5, 6, 5, 6], [1, 2, 1, 1, 1])
     one_channel = torch.tensor([[1.0, 2], [1, 3]])
-    assert torch.equal(distinct(one_channel, 2).tokens, one_channel)
+    assert torch.equal(uncarry(one_channel, 2).tokens, one_channel)
 
 
 def test_it_undoes_carrying():
@@ -167,7 +167,7 @@ def test_it_undoes_carrying():
         keep = torch.rand(1, 6, 5, generator=generator) < 0.4
         keep[:, 0] = True
         tokens = torch.randn(1, int(keep.sum()), 3, generator=generator)
-        kept, counts = distinct(carry(tokens, as_mask(keep), 6)[0], 6)
+        kept, counts = uncarry(carry(tokens, as_mask(keep), 6)[0], 6)
         assert torch.equal(kept, tokens[0]) and counts.sum() == 30
 
 
@@ -354,7 +354,7 @@ def test_matching_without_repetitions_is_matching_all(remembered):
         logits = encoder.match(tokens, TEXTS)[0]
         assert remembered == [num_kept]
         assert ((logits - everything).norm() <= 1e-5 * everything.norm()) and len(set(logits.tolist())) == 3
-        wrong = match_all(encoder, distinct(tokens[0], 8).tokens[None])
+        wrong = match_all(encoder, uncarry(tokens[0], 8).tokens[None])
         # where all tokens count equally often there is nothing to tell
         assert num_kept == 16 or (wrong - everything).norm() > 1e-3 * everything.norm()
 

@@ -32,7 +32,7 @@ from vmr.models.text.tokenizer import CaptionTokenizer, clean_caption
 from vmr.models.upstream.video_text import video_text_from_upstream
 from vmr.models.video_text import VideoTextModel, mean_frame_vector
 from vmr.models.videomamba.cuda_graphs import CudaGraphs
-from vmr.models.videomamba.repeats import SkipConfig, as_mask, distinct, find_repeats
+from vmr.models.videomamba.repeats import SkipConfig, as_mask, find_repeats, uncarry
 from vmr.models.weights import LoadReport
 
 MAX_TEXT_TOKENS = 150  # upstream's limit for ActivityNet's paragraphs, the longest captions that it evaluates
@@ -366,7 +366,7 @@ class VideoTextEncoder:
         """Compute the keys and values of one video, (1, N, C): of tokens that repeat once, where that saves time."""
         num_tokens, places = video_tokens.shape[1], self.model.config.video.grid_size**2
         if self.skip is not None and num_tokens - places >= _WORTH_LEAVING_OUT:
-            tokens, counts = distinct(video_tokens[0], num_tokens // places)
+            tokens, counts = uncarry(video_tokens[0], num_tokens // places)
             if num_tokens - len(tokens) >= _WORTH_LEAVING_OUT:
                 return self.model.project_video(tokens[None], counts[None])
         return self.model.project_video(video_tokens)

@@ -168,7 +168,7 @@ def carry(video_tokens: Tensor, mask: Tensor, num_steps: int) -> Tensor:
     return video_tokens.gather(1, index[..., None].expand(-1, -1, video_tokens.shape[2]))
 
 
-class Distinct(NamedTuple):
+class Uncarried(NamedTuple):
     """The tokens of a clip without those that repeat the one before at their place.
 
     Attributes:
@@ -180,7 +180,7 @@ class Distinct(NamedTuple):
     counts: Tensor
 
 
-def distinct(video_tokens: Tensor, num_steps: int) -> Distinct:
+def uncarry(video_tokens: Tensor, num_steps: int) -> Uncarried:
     """Undo `carry`: leave out each token that is equal to that of the step before at its place.
 
     Attention to all tokens is attention to those that are left, with log(counts) added to their scores.
@@ -195,7 +195,7 @@ def distinct(video_tokens: Tensor, num_steps: int) -> Distinct:
     steps = video_tokens.unflatten(0, (num_steps, -1))  # (S, N, C)
     keep = torch.ones(steps.shape[:2], dtype=torch.bool, device=steps.device)
     keep[1:] = (steps[1:] != steps[:-1]).any(dim=2)
-    return Distinct(steps[keep], _last_kept(keep[None])[0].bincount())
+    return Uncarried(steps[keep], _last_kept(keep[None])[0].bincount())
 
 
 def _last_kept(keep: Tensor) -> Tensor:
