@@ -57,7 +57,7 @@ def test_an_index_of_an_earlier_version_is_read(tmp_path):
     assert is_old_index(folder)
     with open_reader(folder) as reader, reader.snapshot() as snapshot:
         (space,) = snapshot.spaces()
-        assert (snapshot.num_videos(), snapshot.num_windows(space.id), space.dim) == (8, 8, 128)
+        assert (snapshot.num_videos(), snapshot.num_windows(space.id), space.dim) == (8, 8, 384)
         read = np.concatenate([block.vectors for block in snapshot.blocks(space.id)])
     (file,) = folder.glob("*.faiss")
     assert read.tobytes() == FaissStore.open(file).vectors(np.arange(8)).tobytes()
