@@ -41,10 +41,9 @@ def test_it_knows_motion(report):
     embedding, vtm, static, shuffled = (
         report["scores"][kind]["text_to_video/R@1"] for kind in ("embedding", "vtm", "static", "shuffled")
     )
-    assert embedding >= 55 and report["scores"]["embedding"]["text_to_video/R@10"] >= 97
-    assert vtm >= embedding + 5
-    assert static <= embedding / 4
-    assert shuffled <= embedding / 2
+    assert embedding >= 88 and report["scores"]["embedding"]["text_to_video/R@10"] >= 99
+    assert vtm >= 92
+    assert max(static, shuffled) <= embedding / 10
 
 
 def test_one_word_decides():
@@ -83,7 +82,7 @@ def test_the_classifier_needs_to_see_order():
 @pytest.mark.parametrize(
     ("name", "config", "num_steps", "size"),
     [
-        (NAME, "shapes_nano", 8000, 12e6),
+        (NAME, "shapes_nano", 6000, 12e6),
         (CLASSIFIER, "actions_nano", 3245, 4e6),
     ],
 )
