@@ -45,7 +45,7 @@ def build(clips: Path, *options: str) -> list[str]:
 
 def logits(clips: Path) -> dict[tuple[str, float], float | None]:
     index = vmr.open_index(clips.parent / "index")
-    found = index.search("a red square moves left", 100, rerank=100, keep_duplicates=True, overlapping=True)
+    found = index.search("a red square moves left", 1000, rerank=1000, keep_duplicates=True, overlapping=True)
     assert found.remarks == ()
     return {(hit.video, hit.start_s): hit.rerank_score for hit in found}
 

@@ -43,7 +43,8 @@ def test_it_knows_motion(report):
     )
     assert embedding >= 88 and report["scores"]["embedding"]["text_to_video/R@10"] >= 99
     assert vtm >= 92
-    assert max(static, shuffled) <= embedding / 10
+    assert static <= embedding / 10
+    assert shuffled <= embedding / 4  # the control leaves three of four pairs of frames the right way round
 
 
 def test_one_word_decides():
